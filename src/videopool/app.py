@@ -1,0 +1,98 @@
+"""The Hydra application: resolves the configuration, runs the job, sets the exit code."""
+
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videopool import __version__
+from videopool.paths import shipped
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Heavy imports stand inside functions, so that --version and --help answer at once.
+
+INTERRUPTED = 130
+# Waiting threads sleep instead of spinning: a core that another process uses too is no disaster then.
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+
+
+def register_experiments(folder: Path) -> None:
+    """Make each file of experiments/ a choice of the group `experiment`."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    store = ConfigStore.instance()
+    for path in sorted(folder.glob("*.yaml")):
+        store.store(group="experiment", name=path.stem, node=OmegaConf.load(path), package="_global_")
+
+
+def quiet() -> None:
+    """Keep what libraries say about themselves out of the terminal."""
+    import logging
+
+    for name, value in PATIENT_THREADS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("transformers", "pytorch_lightning", "lightning.pytorch", "lightning.fabric", "libav", "PIL"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data")
+    warnings.filterwarnings("ignore", message=".*torchvision.*")
+
+
+def run(config: "DictConfig") -> str:
+    """One point or one job, under Hydra. Returns its status; never raises but for an interruption."""
+    quiet()
+    from videopool.jobs import sweep
+
+    return sweep.run_and_tell(config)
+
+
+def main() -> None:
+    """The console script."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"videopool {__version__}")
+        return
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    quiet()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, to be told in one line
+    register_experiments(shipped("experiments"))
+    application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(run)
+    try:
+        application()
+    except KeyboardInterrupt:
+        print("videopool: stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"videopool: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"videopool: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"videopool: internal error: {error}", file=sys.stderr)
+        sys.exit(3)
+    from videopool.jobs.status import exit_code
+
+    sys.exit(exit_code())
+
+
+def explain(error: BaseException) -> str:
+    """Hydra's words and their cause, without repeated or empty lines."""
+    lines: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        for line in str(current).splitlines():
+            if line.strip() and line.strip() not in lines:
+                lines.append(line.strip())
+        current = current.__cause__
+    return "\n  ".join(lines)

@@ -1,0 +1,55 @@
+"""How a question becomes the text that a model reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation template with one place for the visual tokens.
+
+    Args:
+        template: the conversation up to the answer; holds "{image}" and "{question}" once each.
+        multiple_choice: how a question with options is put; holds "{question}" and "{options}".
+        option: one option; holds "{letter}" and "{text}".
+        separator: between two options.
+        answer_prefix: begins the answer to a multiple-choice question, so that a letter comes next.
+        describe: the request for a description, where a clip has no question.
+    """
+
+    template: str
+    multiple_choice: str
+    option: str
+    separator: str
+    answer_prefix: str
+    describe: str
+
+    def __post_init__(self) -> None:
+        for name, places in {
+            "template": ("{image}", "{question}"),
+            "multiple_choice": ("{question}", "{options}"),
+            "option": ("{letter}", "{text}"),
+        }.items():
+            for place in places:
+                if getattr(self, name).count(place) != 1:
+                    raise ValueError(f"prompt.{name} must hold {place} exactly once")
+
+    @property
+    def answer_start(self) -> str:
+        """The end of every multiple-choice prompt, behind which a letter comes."""
+        return self.template.split("{question}")[1] + self.answer_prefix
+
+    def text(self, question: str, options: Sequence[str] = (), image: str = "<image>") -> str:
+        """The whole prompt. image: the text that stands for the visual tokens."""
+        if options:
+            listed = self.separator.join(
+                self.option.replace("{letter}", letter).replace("{text}", option)
+                for letter, option in zip(ascii_uppercase, options, strict=False)
+            )
+            before, after = self.multiple_choice.split("{question}")
+            question = before.replace("{options}", listed) + question + after.replace("{options}", listed)
+        # The question is put in last, so that braces in it stay as they are.
+        head, tail = self.template.split("{question}")
+        text = head.replace("{image}", image) + question + tail.replace("{image}", image)
+        return text + self.answer_prefix if options else text

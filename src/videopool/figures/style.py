@@ -1,0 +1,42 @@
+"""One look for every figure, and how they are saved."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colour-blind-safe palette (Color Universal Design, 2008), black last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STYLE: dict[Any, Any] = {
+    "figure.figsize": (6.4, 4.4),
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "axes.labelsize": 13,
+    "axes.titlesize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "svg.hashsalt": "videopool",
+}
+
+
+def save_figure(figure: Figure, path: Path) -> list[str]:
+    """Save as PNG and SVG beside each other. Returns the two names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = []
+    for suffix in (".png", ".svg"):
+        name = path.parent / (path.name + suffix)
+        figure.savefig(name, metadata={"Date": None} if suffix == ".svg" else None)
+        names.append(str(name))
+    return names

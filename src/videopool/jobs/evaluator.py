@@ -1,0 +1,226 @@
+"""Evaluation through the LightningModule: clips in, records out."""
+
+import time
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from videopool.benchmarks import Prompt, Sample
+from videopool.benchmarks.scoring import LETTERS, exact_match, parse_letter
+from videopool.features import ClipJob, FeatureStore, LoadedClip
+from videopool.models import Backbone, VideoLM
+from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
+from videopool.pooling import Pooling
+
+
+def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
+    """Samples that see the same frames together, in the order of their first appearance."""
+    groups: dict[tuple[object, ...], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.clip, sample.start, sample.end), []).append(sample)
+    return [
+        ClipJob(first.clip, first.clip_id, tuple(members), first.start, first.end, first.fps)
+        for members in groups.values()
+        for first in members[:1]
+    ]
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How answers are drawn from the model.
+
+    Attributes:
+        prompt: conversation template.
+        scoring: of multiple choice, "likelihood" or "generate".
+        max_new_tokens: of generated answers.
+    """
+
+    prompt: Prompt
+    scoring: str
+    max_new_tokens: int
+
+
+class Evaluator(VideoLM):
+    """A VideoLM that answers a benchmark's questions.
+
+    Args:
+        answers: how questions are put and answers drawn.
+        store: where patch grids of frames are kept.
+        reader: part of the frames' keys in the store.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: Pooling,
+        stage: str,
+        answers: AnswerSettings,
+        store: FeatureStore,
+        reader: str,
+    ) -> None:
+        super().__init__(backbone, pooling, stage)
+        self.answers = answers
+        self.store = store
+        self.reader = reader
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def clock(self, kind: str) -> Iterator[None]:
+        """Add the time of a block to self.seconds."""
+        started = time.perf_counter()
+        yield
+        self.seconds[kind] += time.perf_counter() - started
+
+    def frame_key(self, digest: str, index: int) -> Hashable:
+        """What determines the tower's features of a frame."""
+        backbone = self.backbone
+        return (digest, index, self.reader, backbone.identity, backbone.feature_layer, str(backbone.dtype))
+
+    def transfer_batch_to_device(
+        self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int
+    ) -> Sequence[LoadedClip]:
+        """Leave clips where they are: the backbone takes frames to its device a chunk at a time."""
+        return batch
+
+    def patch_grid(self, clip: LoadedClip) -> Tensor:
+        """Tower features [T, H, W, Dv] of a clip's frames: kept ones, and new ones encoded now."""
+        found: dict[int, Tensor] = {}
+        if clip.pixels is not None:
+            with self.clock("vision"):
+                grids = self.backbone.encode(clip.pixels)
+            for index, grid in zip(clip.decoded, grids, strict=True):
+                found[index] = grid
+                self.store.put(self.frame_key(clip.digest, index), grid.clone())
+        if clip.state is not None and clip.info is not None:
+            self.store.remember(clip.state, clip.digest, clip.info)
+        for index in clip.indices:
+            if index not in found:
+                kept = self.store.get(self.frame_key(clip.digest, index))
+                if kept is None:
+                    raise KeyError(index)
+                found[index] = kept
+        return torch.stack([found[index] for index in clip.indices])
+
+    @torch.inference_mode()
+    def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
+        """Records of all questions of some clips, in their order."""
+        by_frames: dict[int, list[tuple[LoadedClip, Tensor]]] = defaultdict(list)
+        records: dict[str, dict[str, object]] = {}
+        for clip in batch:
+            for kind, spent in clip.seconds.items():
+                self.seconds[kind] += spent
+            if clip.error:
+                for sample in clip.job.samples:
+                    records[sample.id] = failed_record(sample, "unreadable_video", clip.error)
+            else:
+                grid = self.patch_grid(clip)
+                by_frames[len(clip.indices)].append((clip, grid))
+        for members in by_frames.values():
+            records.update(self._answer([clip for clip, _ in members], torch.stack([grid for _, grid in members])))
+        return [records[sample.id] for clip in batch for sample in clip.job.samples]
+
+    def _answer(self, clips: Sequence[LoadedClip], grids: Tensor) -> dict[str, dict[str, object]]:
+        """Records of clips with equally many frames; grids [B, T, H, W, Dv]."""
+        with self.clock("pool"):
+            tokens = self.visual_tokens(grids.to(self.backbone.device))
+        likelihood = self.answers.scoring == "likelihood"
+        chosen: dict[bool, list[list[Sample]]] = {}
+        for by_letter in (True, False):
+            chosen[by_letter] = [
+                [s for s in clip.job.samples if (bool(s.options) and likelihood) is by_letter] for clip in clips
+            ]
+        records: dict[str, dict[str, object]] = {}
+        for by_letter, rows in chosen.items():
+            kept = [place for place, row in enumerate(rows) if row]
+            if not kept:
+                continue
+            samples = [rows[place] for place in kept]
+            prompts = [[self._prompt(sample) for sample in row] for row in samples]
+            before = prompts[0][0][0]
+            with self.clock("prefill"):
+                prefix = prefill(self.backbone, before, tokens[kept])
+            read = self._by_likelihood if by_letter else self._by_answer
+            with self.clock("questions" if by_letter else "generate"):
+                outcomes = read(prefix, samples, [[after for _, after in row] for row in prompts])
+            for place, row, row_outcomes in zip(kept, samples, outcomes, strict=True):
+                for sample, outcome in zip(row, row_outcomes, strict=True):
+                    records[sample.id] = {
+                        **_about(sample),
+                        "status": "ok",
+                        **outcome,
+                        "frame_indices": clips[place].indices,
+                        "visual_tokens": tokens.shape[1],
+                    }
+        return records
+
+    def _prompt(self, sample: Sample) -> tuple[list[int], list[int]]:
+        text = self.answers.prompt.text(
+            sample.question or self.answers.prompt.describe, sample.options, self.backbone.image_token
+        )
+        return self.backbone.split_prompt(text)
+
+    def _by_likelihood(
+        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], questions: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[dict[str, object]]]:
+        longest = max(len(sample.options) for row in samples for sample in row)
+        letters = self.backbone.next_token_ids(self.answers.prompt.answer_start, LETTERS[:longest])
+        outcomes: list[list[dict[str, object]]] = []
+        for row, logits in zip(samples, next_token_logits(self.backbone, prefix, questions), strict=True):
+            row_outcomes: list[dict[str, object]] = []
+            for sample, scores in zip(row, logits.log_softmax(-1), strict=True):
+                options = scores[letters[: len(sample.options)]]
+                choice = int(options.argmax())
+                row_outcomes.append(
+                    {
+                        "prediction": sample.options[choice],
+                        "score": _score(sample, sample.options[choice] == sample.answer),
+                        "option_logprobs": [round(value, 4) for value in options.tolist()],
+                    }
+                )
+            outcomes.append(row_outcomes)
+        return outcomes
+
+    def _by_answer(
+        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], questions: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[dict[str, object]]]:
+        answers = greedy_answers(self.backbone, prefix, questions, self.answers.max_new_tokens)
+        outcomes: list[list[dict[str, object]]] = []
+        for row, row_answers in zip(samples, answers, strict=True):
+            row_outcomes: list[dict[str, object]] = []
+            for sample, ids in zip(row, row_answers, strict=True):
+                text = self.backbone.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                outcome: dict[str, object] = {"prediction": text}
+                if sample.options:
+                    place = parse_letter(text, sample.options)
+                    outcome["parsed"] = None if place is None else sample.options[place]
+                    right = place is not None and sample.options[place] == sample.answer
+                else:
+                    right = exact_match(text, sample.answer)
+                row_outcomes.append({**outcome, "score": _score(sample, right)})
+            outcomes.append(row_outcomes)
+        return outcomes
+
+
+def _score(sample: Sample, right: bool) -> float | None:
+    """1 or 0; None where there is no answer to compare with."""
+    return float(right) if sample.answer else None
+
+
+def _about(sample: Sample) -> dict[str, object]:
+    return {
+        "id": sample.id,
+        "clip": sample.clip_id,
+        "task": sample.task,
+        "question": sample.question,
+        "options": list(sample.options),
+        "answer": sample.answer,
+    }
+
+
+def failed_record(sample: Sample, status: str, reason: str) -> dict[str, object]:
+    """The record of a sample that could not be evaluated; it has no score."""
+    return {**_about(sample), "status": status, "reason": reason, "prediction": None, "score": None}

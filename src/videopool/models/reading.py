@@ -1,0 +1,146 @@
+"""What a language model makes of visual tokens and questions: next-token scores, and greedy answers.
+
+The keys and values of a clip's prefix (text before the image, then the visual tokens) are computed once;
+all questions of the clip are read behind it. For next-token scores they stand in one row, each blind to
+the others, so that the prefix is not copied for each; for answers each question has a row of its own.
+
+Shapes: before [P0] ids; tokens [B, N, D]; questions[b][q] a list of ids; prefix length P = P0 + N.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from videopool.models.backbone import Backbone
+from videopool.models.errors import ModelError
+
+
+@dataclass
+class Prefix:
+    """A batch of clips, read. Used up by one call of next_token_logits or greedy_answers."""
+
+    cache: DynamicCache
+    length: int
+    batch: int
+
+
+def check_context(backbone: Backbone, length: int) -> None:
+    """Raises ModelError where a sequence is longer than the model's context."""
+    if length > backbone.shape.context:
+        raise ModelError(
+            f"{length} tokens do not fit {backbone.name}'s context of {backbone.shape.context}: "
+            "take fewer frames or a pooling with fewer tokens"
+        )
+
+
+@torch.inference_mode()
+def prefill(backbone: Backbone, before: Sequence[int], tokens: Tensor) -> Prefix:
+    """Read the text before the image and the visual tokens [B, N, D] of clips with equally many of them."""
+    batch = tokens.shape[0]
+    ids = torch.tensor([list(before)], dtype=torch.long, device=backbone.device).expand(batch, -1)
+    embedded = torch.cat([backbone.embed(ids), tokens.to(backbone.device, backbone.dtype)], dim=1)
+    check_context(backbone, embedded.shape[1])
+    cache = DynamicCache(config=backbone.model.config.text_config)
+    backbone.llm(embedded, past_key_values=cache, use_cache=True)
+    return Prefix(cache, embedded.shape[1], batch)
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Boolean mask [B, Q, K] to the additive mask [B, 1, Q, K] that attention takes."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
+        ~allowed, torch.finfo(dtype).min
+    )[:, None]
+
+
+@torch.inference_mode()
+def next_token_logits(backbone: Backbone, prefix: Prefix, questions: Sequence[Sequence[Sequence[int]]]) -> list[Tensor]:
+    """Logits [questions of the clip, vocabulary] (float32, CPU) for the token behind each question, by clip."""
+    device = backbone.device
+    length = max(sum(len(q) for q in row) for row in questions)
+    ids = torch.zeros(prefix.batch, length, dtype=torch.long)
+    owner = torch.full((prefix.batch, length), -1)
+    places = torch.zeros(prefix.batch, length, dtype=torch.long)
+    last: list[list[int]] = []
+    for row, row_questions in enumerate(questions):
+        at, ends = 0, []
+        for number, question in enumerate(row_questions):
+            size = len(question)
+            check_context(backbone, prefix.length + size)
+            ids[row, at : at + size] = torch.tensor(list(question))
+            owner[row, at : at + size] = number
+            places[row, at : at + size] = torch.arange(size)
+            at += size
+            ends.append(at - 1)
+        last.append(ends)
+    same = owner[:, :, None] == owner[:, None, :]
+    allowed = torch.ones(prefix.batch, length, prefix.length + length, dtype=torch.bool)
+    allowed[:, :, prefix.length :] = same & torch.ones(length, length, dtype=torch.bool).tril()
+    hidden = backbone.llm(
+        backbone.embed(ids.to(device)),
+        attention_mask=_additive(allowed.to(device), backbone.dtype),
+        position_ids=(places + prefix.length).to(device),
+        past_key_values=prefix.cache,
+        use_cache=True,
+    ).last_hidden_state
+    return [backbone.logits(hidden[row, ends]).cpu() for row, ends in enumerate(last)]
+
+
+@torch.inference_mode()
+def greedy_answers(
+    backbone: Backbone, prefix: Prefix, questions: Sequence[Sequence[Sequence[int]]], max_new_tokens: int
+) -> list[list[list[int]]]:
+    """Greedy continuation of each question, without the end token, by clip.
+
+    Questions are padded on the right and padding is masked, so an answer does not depend on its neighbours.
+    """
+    device = backbone.device
+    flat = [(row, list(question)) for row, row_questions in enumerate(questions) for question in row_questions]
+    rows = torch.tensor([row for row, _ in flat], device=device)
+    lengths = torch.tensor([len(question) for _, question in flat], device=device)
+    longest = int(lengths.max())
+    check_context(backbone, prefix.length + longest + max_new_tokens)
+    prefix.cache.batch_select_indices(rows)
+    ids = torch.zeros(len(flat), longest, dtype=torch.long)
+    for row, (_, question) in enumerate(flat):
+        ids[row, : len(question)] = torch.tensor(question)
+    steps = torch.arange(longest, device=device)
+    real = steps[None] < lengths[:, None]  # [Q, longest]
+    seen = torch.cat([torch.ones(len(flat), prefix.length, dtype=torch.bool, device=device), real], dim=1)
+    causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+    allowed = seen[:, None, :].repeat(1, longest, 1)
+    allowed[:, :, prefix.length :] &= causal
+    hidden = backbone.llm(
+        backbone.embed(ids.to(device)),
+        attention_mask=_additive(allowed, backbone.dtype),
+        position_ids=(steps + prefix.length)[None].expand(len(flat), -1),
+        past_key_values=prefix.cache,
+        use_cache=True,
+    ).last_hidden_state
+    current = backbone.logits(hidden[torch.arange(len(flat), device=device), lengths - 1]).argmax(-1)
+    answers: list[list[int]] = [[] for _ in flat]
+    open_rows = set(range(len(flat)))
+    for step in range(max_new_tokens):
+        for row in sorted(open_rows):
+            token = int(current[row])
+            if token in backbone.end_ids:
+                open_rows.discard(row)
+            else:
+                answers[row].append(token)
+        if not open_rows or step + 1 == max_new_tokens:
+            break
+        seen = torch.cat([seen, torch.ones(len(flat), 1, dtype=torch.bool, device=device)], dim=1)
+        hidden = backbone.llm(
+            backbone.embed(current[:, None]),
+            attention_mask=_additive(seen[:, None, :], backbone.dtype),
+            position_ids=(prefix.length + lengths + step)[:, None],
+            past_key_values=prefix.cache,
+            use_cache=True,
+        ).last_hidden_state
+        current = backbone.logits(hidden[:, -1]).argmax(-1)
+    by_clip: list[list[list[int]]] = [[] for _ in questions]
+    for (row, _), answer in zip(flat, answers, strict=True):
+        by_clip[row].append(answer)
+    return by_clip

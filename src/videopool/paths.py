@@ -1,0 +1,17 @@
+"""Where the configuration is: inside the package when installed, beside src/ in a checkout."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(name: str) -> Path:
+    """The folder "conf" or "experiments".
+
+    Raises:
+        FileNotFoundError: the installation is incomplete.
+    """
+    for folder in (PACKAGE / name, PACKAGE.parents[1] / name):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"{name}/ was not installed with videopool; install it again")

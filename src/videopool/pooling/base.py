@@ -1,0 +1,148 @@
+"""What every pooling is: a map from a patch grid to visual tokens.
+
+Shapes: grid [B, T, H, W, D] = [batch, frames, height, width, dim]; tokens [B, N, D].
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class PoolingShapeError(ValueError):
+    """A pooling's settings do not describe a shape."""
+
+
+class PoolingContractError(TypeError):
+    """A pooling returned something other than it announced."""
+
+
+@dataclass(frozen=True)
+class PoolingContext:
+    """What some poolings need beside the grid. Only what a pooling names in `needs` is filled in.
+
+    Attributes:
+        frame_times: [T] seconds of the frames.
+    """
+
+    frame_times: Tensor | None = None
+
+
+class Pooling(nn.Module, ABC):
+    """A map from a patch grid to visual tokens. Knows tensors only: no model, no configuration, no video."""
+
+    needs: frozenset[str] = frozenset()  # names of PoolingContext fields
+
+    @abstractmethod
+    def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        """[B, T, H, W, D] -> [B, N, D]."""
+
+    @abstractmethod
+    def num_tokens(self, frames: int, height: int, width: int) -> int:
+        """N for a grid of this size, without running."""
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, legends and folder names."""
+        return type(self).__name__.lower()
+
+    def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
+        """What the map really does to a grid of this size, for the record."""
+        return {}
+
+
+class GridPooling(Pooling):
+    """A pooling whose result is again a grid; tokens are its cells, frame after frame, row after row."""
+
+    @abstractmethod
+    def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        """[B, T, H, W, D] -> [B, T', H', W', D]."""
+
+    @abstractmethod
+    def out_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """(T', H', W') for a grid of this size."""
+
+    def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        return self.pool(grid, context).flatten(1, 3)
+
+    def num_tokens(self, frames: int, height: int, width: int) -> int:
+        out_frames, out_height, out_width = self.out_shape(frames, height, width)
+        return out_frames * out_height * out_width
+
+
+class Chain(GridPooling):
+    """Grid poolings one after another.
+
+    Args:
+        steps: at least one grid pooling.
+
+    Raises:
+        PoolingShapeError: no steps.
+        PoolingContractError: a step is no grid pooling.
+    """
+
+    def __init__(self, steps: Sequence[GridPooling]) -> None:
+        super().__init__()
+        if not steps:
+            raise PoolingShapeError("pooling.steps must name at least one pooling")
+        for step in steps:
+            if not isinstance(step, GridPooling):
+                raise PoolingContractError(f"pooling.steps: {type(step).__name__} does not map a grid to a grid")
+        self.chain: Sequence[GridPooling] = nn.ModuleList(steps)  # type: ignore[assignment]
+        self.needs = frozenset().union(*(step.needs for step in steps))
+
+    def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        for step in self.chain:
+            grid = step.pool(grid, context)
+        return grid
+
+    def out_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        shape = (frames, height, width)
+        for step in self.chain:
+            shape = step.out_shape(*shape)
+        return shape
+
+    @property
+    def label(self) -> str:
+        return " + ".join(step.label for step in self.chain)
+
+    def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
+        shape, parts = (frames, height, width), []
+        for step in self.chain:
+            parts.append({"step": step.label, **step.windows(*shape)})
+            shape = step.out_shape(*shape)
+        return {"steps": parts}
+
+
+def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+    """Run a pooling and hold it to its contract.
+
+    Raises:
+        PoolingContractError: the result is not [B, num_tokens, D]; names the class.
+    """
+    tokens = pooling(grid, context)
+    batch, frames, height, width, dim = grid.shape
+    wanted = (batch, pooling.num_tokens(frames, height, width), dim)
+    got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+    if got != wanted:
+        raise PoolingContractError(
+            f"{type(pooling).__module__}.{type(pooling).__name__} returned {got} for a grid {tuple(grid.shape)}; "
+            f"its num_tokens announces {wanted}"
+        )
+    return tokens
+
+
+def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> list[float]:
+    """Numbers that two poolings share if they are the same map on grids of this size.
+
+    The map of one fixed random float64 grid, weighted by fixed random numbers that depend on each
+    token's place, rounded to nine significant digits. Equal maps agree; different ones practically never do.
+    """
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.rand(1, frames, height, width, 3, generator=generator, dtype=torch.float64) + 0.5
+    with torch.no_grad():
+        tokens = pooling(grid)[0]
+    weights = torch.rand(tokens.shape[0], 1, generator=generator, dtype=torch.float64)
+    return [float(tokens.shape[0]), *(float(f"{v:.9g}") for v in (tokens * weights).sum(0).tolist())]

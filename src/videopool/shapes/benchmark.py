@@ -1,0 +1,44 @@
+"""The embedded world as a benchmark: written to disk once, then read like any other."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from videopool.benchmarks import Benchmark, BenchmarkError, load_mvbench
+from videopool.shapes.clips import WorldError, WorldSettings, build
+
+
+def load_shapes(
+    root: str | Path,
+    kind: str = "clips",
+    split: str = "test",
+    clips: int = 400,
+    per_task: int = 160,
+    seed: int = 0,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    headline: str | None = None,
+    scoring: str = "likelihood",
+    max_new_tokens: int = 16,
+    limit: int | None = None,
+    id: str = "shapes",
+) -> Benchmark:
+    """Render clips (or still images) and questions under root unless they are there, and read them.
+
+    Raises:
+        BenchmarkError: settings that cannot be met, or a folder that cannot be written.
+    """
+    try:
+        folder = build(WorldSettings(kind, split, clips, per_task, seed), Path(root))
+    except WorldError as error:
+        raise BenchmarkError(f"benchmark {id}: {error}") from error
+    except OSError as error:
+        raise BenchmarkError(f"benchmark.root={root}: {error.strerror or error}; choose another data_dir") from error
+    return load_mvbench(
+        folder,
+        id=id,
+        split=split,
+        groups=groups,
+        headline=headline,
+        scoring=scoring,
+        max_new_tokens=max_new_tokens,
+        limit=limit,
+    )

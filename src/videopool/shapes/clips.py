@@ -1,0 +1,199 @@
+"""Write the embedded world's clips and still images as benchmarks in MVBench's layout.
+
+    <root>/json/<task>.json   [{"video", "question", "candidates", "answer", "question_id"}]
+    <root>/video/<name>.mp4   or <root>/video/<name>.png for still images
+    <root>/world.json         what made it
+
+Every task has the same number of questions. Within a task, answers are as even as can be within each
+form of question, and the right option stands at each place equally often.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from videopool.shapes.images import render_image
+from videopool.shapes.questions import ASK, Question
+from videopool.shapes.render import render_clip
+from videopool.shapes.scene import Clip, random_clip, random_image
+from videopool.shapes.world import CLIP_FPS, COLOURS, IMAGE_TASKS, SHAPES, TASKS
+
+WORLD_VERSION = 1  # raise when the same settings give other clips or questions
+SPLITS = {"train": 11, "validation": 12, "test": 13}  # first word of every seed: splits share no scene
+EVENTS = ("none", "blink", "change", "order")
+EVENT_SHARES = (0.34, 0.24, 0.2, 0.22)
+SCENE_CHANGE_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """What determines a split.
+
+    Attributes:
+        kind: "clips" or "images".
+        split: "train", "validation" or "test".
+        clips: how many clips or images.
+        per_task: how many questions of each task.
+        seed: of the split.
+    """
+
+    kind: str = "clips"
+    split: str = "test"
+    clips: int = 400
+    per_task: int = 160
+    seed: int = 0
+
+    def describe(self) -> dict[str, object]:
+        return {"version": WORLD_VERSION, **self.__dict__}
+
+
+class WorldError(ValueError):
+    """Settings from which no benchmark can be made."""
+
+
+def _draw(settings: WorldSettings, index: int) -> tuple[Clip, np.random.Generator]:
+    stream = SPLITS[settings.split] + (100 if settings.kind == "images" else 0)
+    rng = np.random.default_rng([stream, settings.seed, index])
+    if settings.kind == "images":
+        return random_image(rng), rng
+    event = str(rng.choice(EVENTS, p=EVENT_SHARES))
+    objects = int(rng.integers(1 if event in ("none", "blink") else 2, 5))
+    movers = int(rng.integers(0, min(3, objects) + 1))
+    return random_clip(rng, event, movers, objects, bool(rng.random() < SCENE_CHANGE_SHARE)), rng
+
+
+def _form(question: Question) -> tuple[str, int]:
+    """The form of a question: its words without the names of things, and its number of options."""
+    things = set(COLOURS) | set(SHAPES)
+    words = " ".join("_" if word in things else word for word in question.text.split())
+    return words, len(question.options)
+
+
+def balanced(pool: list[tuple[int, Question]], count: int, rng: np.random.Generator) -> list[tuple[int, Question]]:
+    """Choose questions so that forms, then answers within a form, then clips, are used evenly.
+
+    Raises:
+        WorldError: there are fewer questions than asked for.
+    """
+    if len(pool) < count:
+        task = pool[0][1].task if pool else "a task"
+        raise WorldError(f"only {len(pool)} questions for {task}, {count} wanted: ask for more clips or fewer per task")
+    buckets: dict[tuple[str, int], dict[str, list[tuple[int, Question]]]] = defaultdict(lambda: defaultdict(list))
+    for place in rng.permutation(len(pool)):
+        clip, question = pool[place]
+        buckets[_form(question)][question.answer].append((clip, question))
+    chosen: list[tuple[int, Question]] = []
+    used: Counter[object] = Counter()
+    while len(chosen) < count:
+        form = min((f for f in buckets if any(buckets[f].values())), key=lambda f: (used[f], f))
+        answers = [a for a, left in buckets[form].items() if left]
+        answer = min(answers, key=lambda a: (used[form, a], a))
+        left = buckets[form][answer]
+        place = min(range(len(left)), key=lambda i: used[left[i][0]])
+        picked = left.pop(place)
+        used.update((form, (form, answer), picked[0]))
+        chosen.append(picked)
+    return chosen
+
+
+def _place_answers(rows: list[tuple[int, Question]], rng: np.random.Generator) -> list[tuple[int, Question]]:
+    """Reorder options so that, for each number of options, the answer stands at each place equally often."""
+    placed, turn = [], Counter[int]()
+    for row in rng.permutation(len(rows)):
+        clip, question = rows[row]
+        size = len(question.options)
+        wrong = [o for o in question.options if o != question.answer]
+        wrong.insert(turn[size] % size, question.answer)
+        turn[size] += 1
+        placed.append((clip, Question(question.task, question.text, question.answer, tuple(wrong))))
+    return placed
+
+
+def choose_questions(settings: WorldSettings) -> tuple[list[Clip], dict[str, list[tuple[int, Question]]]]:
+    """All clips of a split, and for each task its questions with the number of their clip."""
+    tasks = IMAGE_TASKS if settings.kind == "images" else TASKS
+    pools: dict[str, list[tuple[int, Question]]] = {task: [] for task in tasks}
+    clips = []
+    for index in range(settings.clips):
+        clip, rng = _draw(settings, index)
+        clips.append(clip)
+        for task in tasks:
+            pools[task] += [(index, question) for question in ASK[task](clip, rng)]
+    chosen = {}
+    for number, task in enumerate(tasks):
+        rng = np.random.default_rng([SPLITS[settings.split], settings.seed, 1_000_000 + number])
+        if not pools[task]:
+            raise WorldError(f"no questions for {task}: ask for more clips")
+        chosen[task] = _place_answers(balanced(pools[task], settings.per_task, rng), rng)
+    return clips, chosen
+
+
+def write_mp4(path: Path, frames: np.ndarray, fps: int = CLIP_FPS) -> None:
+    """Write uint8 [F, H, W, 3] frames as H.264 in MP4, nearly lossless."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "veryfast", "threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def build(settings: WorldSettings, root: Path) -> Path:
+    """Write a split under root, or find it there. Several processes may do so at once.
+
+    Returns:
+        The folder of this split.
+
+    Raises:
+        WorldError: the settings cannot be met.
+    """
+    if settings.kind not in ("clips", "images") or settings.split not in SPLITS:
+        raise WorldError(f"no {settings.kind!r} split {settings.split!r}: choose one of {', '.join(SPLITS)}")
+    name = f"{settings.kind}-{settings.split}-{settings.clips}x{settings.per_task}-seed{settings.seed}-v{WORLD_VERSION}"
+    folder = root / name
+    if (folder / "world.json").is_file():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    clips, chosen = choose_questions(settings)
+    suffix = ".mp4" if settings.kind == "clips" else ".png"
+    part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+    try:
+        (part / "video").mkdir()
+        (part / "json").mkdir()
+        for index, clip in enumerate(track(clips, description=f"rendering {name}")):
+            path = part / "video" / f"{index:05d}{suffix}"
+            if settings.kind == "clips":
+                write_mp4(path, render_clip(clip))
+            else:
+                Image.fromarray(render_image(clip)).save(path)
+        for task, rows in chosen.items():
+            listed = [
+                {
+                    "question_id": f"{task}/{number:04d}",
+                    "video": f"{clip:05d}{suffix}",
+                    "question": question.text,
+                    "candidates": list(question.options),
+                    "answer": question.answer,
+                }
+                for number, (clip, question) in enumerate(rows)
+            ]
+            (part / "json" / f"{task}.json").write_text(json.dumps(listed, indent=1))
+        (part / "world.json").write_text(json.dumps(settings.describe(), indent=1))
+        part.chmod(0o755)
+        try:
+            os.rename(part, folder)
+        except OSError:
+            if not (folder / "world.json").is_file():  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder

@@ -1,0 +1,182 @@
+"""Scenes and clips as data: which objects, where, when, and what happens to them.
+
+A clip is described by tracks, arrays over its frames, so that every question is answered by looking at
+the tracks and the renderer draws one frame of them at a time. Coordinates are pixels, y grows downward.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from videopool.shapes.world import (
+    BACKGROUNDS,
+    CLIP_FRAMES,
+    COLOURS,
+    DIRECTIONS,
+    IMAGE_SIZE,
+    MAX_OBJECTS,
+    SHAPES,
+)
+
+BLINK_FRAMES = 3  # a blinking object is hidden for so many frames
+BLINK_SLOTS = (3, 10, 17, 24)  # frames at which a blink may start
+GAP = 3.0  # pixels between the outlines of any two objects, at every frame
+
+
+@dataclass
+class Track:
+    """One object over a clip of F frames."""
+
+    shape: str
+    colours: list[str]  # [F]
+    x: np.ndarray  # [F] centre, pixels
+    y: np.ndarray  # [F]
+    radius: float
+    visible: np.ndarray  # [F] bool
+    direction: str | None = None  # of motion, None when still
+    change_frame: int | None = None  # first frame in its second colour
+    blinks: int = 0
+
+    @property
+    def colour(self) -> str:
+        return self.colours[0]
+
+    @property
+    def stable(self) -> bool:
+        """Shows the same shape and colour in every frame."""
+        return self.change_frame is None and self.blinks == 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass
+class Clip:
+    """A scene over F frames; a still image is a clip of one frame."""
+
+    tracks: list[Track]
+    backgrounds: list[str]  # [F]
+    texture_seed: int
+    scene_frame: int | None = None  # first frame of the second background
+    event: str = "none"
+    extra: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> int:
+        return len(self.backgrounds)
+
+
+class Crowded(Exception):
+    """No free place was found for an object; draw the scene again."""
+
+
+def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: bool = False) -> list[tuple[str, str]]:
+    """Different (colour, shape) pairs; all colours and all shapes differ if unique_shapes, many agree if alike."""
+    if unique_shapes:
+        shapes = rng.permutation(SHAPES)[:count]
+        colours = rng.permutation(list(COLOURS))[:count]
+        return [(str(c), str(s)) for c, s in zip(colours, shapes, strict=True)]
+    # A repeated colour or shape in most scenes, so that counting by attribute means something.
+    mode = rng.choice(["free", "colour", "shape"])
+    repeated = int(rng.integers(1, count + 1))
+    if alike:
+        mode, repeated = rng.choice(["colour", "shape"]), max(repeated, min(count, 3))
+    shared_colour, shared_shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
+    chosen: list[tuple[str, str]] = []
+    while len(chosen) < count:
+        colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
+        if len(chosen) < repeated and mode == "colour":
+            colour = shared_colour
+        if len(chosen) < repeated and mode == "shape":
+            shape = shared_shape
+        if (colour, shape) not in chosen:
+            chosen.append((colour, shape))
+    return chosen
+
+
+def _place(rng: np.random.Generator, placed: list[Track], radius: float, frames: int, direction: str | None):
+    """Centres [F] of a new object that never comes near the placed ones. Raises Crowded."""
+    low, high = radius + 3, IMAGE_SIZE - radius - 3
+    steps = np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1)
+    for _ in range(60):
+        x, y = rng.uniform(low, high, size=2)
+        xs, ys = np.full(frames, x), np.full(frames, y)
+        if direction is not None:
+            dx, dy = DIRECTIONS[direction]
+            distance = rng.uniform(44.0, high - low)
+            start = rng.uniform(low, high - distance)
+            line = start + distance * (steps if dx + dy > 0 else 1 - steps)
+            xs, ys = (line, ys) if dx else (xs, line)
+        if all(np.all(np.hypot(xs - o.x, ys - o.y) > radius + o.radius + GAP) for o in placed):
+            return xs, ys
+    raise Crowded
+
+
+def _tracks(rng: np.random.Generator, pairs: list[tuple[str, str]], movers: int, frames: int) -> list[Track]:
+    tracks: list[Track] = []
+    for index, (colour, shape) in enumerate(pairs):
+        direction = str(rng.choice(list(DIRECTIONS))) if index < movers else None
+        radius = float(rng.uniform(8.5, 11.5))
+        xs, ys = _place(rng, tracks, radius, frames, direction)
+        tracks.append(Track(shape, [colour] * frames, xs, ys, radius, np.ones(frames, bool), direction))
+    return [tracks[i] for i in rng.permutation(len(tracks))]
+
+
+def random_image(rng: np.random.Generator, max_objects: int = MAX_OBJECTS) -> Clip:
+    """A still scene: a clip of one frame."""
+    while True:
+        count = int(rng.integers(1, max_objects + 1))
+        try:
+            tracks = _tracks(rng, _pairs(rng, count, unique_shapes=bool(rng.random() < 0.3)), 0, 1)
+        except Crowded:
+            continue
+        return Clip(tracks, [str(rng.choice(list(BACKGROUNDS)))], int(rng.integers(2**31)))
+
+
+def _recolour(rng: np.random.Generator, clip: Clip, track: Track, frame: int) -> None:
+    taken = {colour for t in clip.tracks for colour in t.colours}
+    new = str(rng.choice([c for c in COLOURS if c not in taken]))
+    track.colours = track.colours[:frame] + [new] * (clip.frames - frame)
+    track.change_frame = frame
+
+
+def random_clip(
+    rng: np.random.Generator, event: str, movers: int, objects: int, scene_change: bool, frames: int = CLIP_FRAMES
+) -> Clip:
+    """A clip with one kind of event.
+
+    Args:
+        event: "none"; "blink": up to two objects hide 1 to 4 times; "change": one object takes a
+            new colour; "order": two objects do, one after the other.
+        movers: how many objects move, each in one direction through the whole clip.
+        objects: how many objects there are.
+        scene_change: whether the background changes once.
+    """
+    while True:
+        try:
+            pairs = _pairs(rng, objects, unique_shapes=event != "none", alike=bool(rng.random() < 0.5))
+            tracks = _tracks(rng, pairs, movers, frames)
+            break
+        except Crowded:
+            continue
+    first = str(rng.choice(list(BACKGROUNDS)))
+    clip = Clip(tracks, [first] * frames, int(rng.integers(2**31)), event=event)
+    if scene_change:
+        clip.scene_frame = int(rng.integers(11, 22))
+        second = str(rng.choice([b for b in BACKGROUNDS if b != first]))
+        clip.backgrounds = [first] * clip.scene_frame + [second] * (frames - clip.scene_frame)
+    actors = [tracks[i] for i in rng.permutation(len(tracks))]
+    if event == "blink":
+        for track in actors[:2]:
+            track.blinks = int(rng.integers(1, len(BLINK_SLOTS) + 1))
+            for slot in rng.permutation(BLINK_SLOTS)[: track.blinks]:
+                track.visible[slot : slot + BLINK_FRAMES] = False
+    elif event == "change":
+        _recolour(rng, clip, actors[0], int(rng.integers(10, 23)))
+    elif event == "order":
+        _recolour(rng, clip, actors[0], int(rng.integers(5, 13)))
+        _recolour(rng, clip, actors[1], int(rng.integers(19, 28)))
+    elif event != "none":
+        raise ValueError(f"unknown event {event!r}")
+    return clip

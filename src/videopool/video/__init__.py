@@ -1,0 +1,34 @@
+"""Reading clips and choosing their frames."""
+
+from videopool.video.clip import Clip, ClipInfo
+from videopool.video.errors import ClipBoundsError, FrameSamplingError, UnreadableClipError
+from videopool.video.opening import READERS, VIDEO_SUFFIXES, open_clip
+from videopool.video.pixels import to_pixels
+from videopool.video.samplers import (
+    FpsSampler,
+    InteriorSampler,
+    LinspaceSampler,
+    RandomSampler,
+    Sampler,
+    UniformSampler,
+    bounds_to_span,
+)
+
+__all__ = [
+    "READERS",
+    "VIDEO_SUFFIXES",
+    "Clip",
+    "ClipBoundsError",
+    "ClipInfo",
+    "FpsSampler",
+    "FrameSamplingError",
+    "InteriorSampler",
+    "LinspaceSampler",
+    "RandomSampler",
+    "Sampler",
+    "UniformSampler",
+    "UnreadableClipError",
+    "bounds_to_span",
+    "open_clip",
+    "to_pixels",
+]

@@ -1,0 +1,143 @@
+"""Which frames of a clip are looked at."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from itertools import pairwise
+
+import numpy as np
+
+from videopool.video.clip import ClipInfo
+from videopool.video.errors import ClipBoundsError, FrameSamplingError
+
+
+def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path: str = "clip") -> tuple[int, int]:
+    """First and last frame (0-based, inclusive) of a stretch given in seconds, cut to the clip.
+
+    With even spacing a bound of t seconds is frame round(t * fps), halves to even, as in PLLaVA's
+    evaluation; frame numbers count from info.first_index. With uneven spacing the time stamps decide.
+
+    Raises:
+        ClipBoundsError: the stretch is empty or lies outside the clip.
+    """
+    last = info.num_frames - 1
+    if start is None and end is None:
+        return 0, last
+    begin = -np.inf if start is None else float(start)
+    finish = np.inf if end is None else float(end)
+    if np.isnan(begin) or np.isnan(finish) or begin > finish:
+        raise ClipBoundsError(path, f"start {start} s comes after end {end} s")
+    if info.timestamps is not None:
+        inside = np.flatnonzero((info.timestamps >= begin - 1e-6) & (info.timestamps <= finish + 1e-6))
+        if len(inside):
+            return int(inside[0]), int(inside[-1])
+        if begin <= info.timestamps[-1] and finish >= 0:
+            # Between two frames: what is on the screen is the frame before.
+            index = int(np.searchsorted(info.timestamps, begin, side="right")) - 1
+            return index, index
+        raise ClipBoundsError(path, f"{start}..{end} s lies outside the clip (0..{info.timestamps[-1]:.2f} s)")
+    low = 0 if np.isinf(begin) else max(0, round(begin * info.fps) - info.first_index)
+    high = last if np.isinf(finish) else min(last, round(finish * info.fps) - info.first_index)
+    if low > last or high < low:
+        raise ClipBoundsError(path, f"{start}..{end} s lies outside the clip (0..{last / info.fps:.2f} s)")
+    return low, high
+
+
+class Sampler(ABC):
+    """Chooses frame indices from a clip's length and timing, without reading it.
+
+    Args:
+        num: how many frames.
+
+    Raises:
+        FrameSamplingError: num is not a positive integer.
+    """
+
+    def __init__(self, num: int = 16) -> None:
+        if isinstance(num, bool) or not isinstance(num, int) or num < 1:
+            raise FrameSamplingError(f"frames.num must be a positive integer, got {num!r}")
+        self.num = num
+
+    @property
+    def max_frames(self) -> int:
+        """The most frames that indices() can return."""
+        return self.num
+
+    def indices(
+        self, info: ClipInfo, start: float | None = None, end: float | None = None, key: str = "clip"
+    ) -> list[int]:
+        """Frame indices, ascending, some more than once where the clip is shorter than num.
+
+        Args:
+            info: the clip's length and timing.
+            start, end: bounds in seconds, or None.
+            key: names the clip, in errors and as part of a random sampler's seed.
+        """
+        first, last = bounds_to_span(info, start, end, key)
+        return [min(max(int(i), first), last) for i in self.choose(first, last, info.fps, key)]
+
+    @abstractmethod
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        """Indices in first..last (both included)."""
+
+
+class UniformSampler(Sampler):
+    """The middle of each of num equal segments: PLLaVA's evaluation (tasks/eval/eval_utils.py, get_index)."""
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        segment = float(last - first) / self.num
+        return [int(first + segment / 2 + np.round(segment * i)) for i in range(self.num)]
+
+
+class LinspaceSampler(Sampler):
+    """num evenly spaced frames from the first to the last; one frame alone is the first."""
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        return [round(float(i)) for i in np.linspace(first, last, self.num)]
+
+
+class InteriorSampler(Sampler):
+    """num evenly spaced frames that leave out both ends: linspace of num + 2 without its ends (IG-VLM)."""
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        return [int(i) for i in np.linspace(first, last, self.num + 2)[1:-1]]
+
+
+class FpsSampler(Sampler):
+    """One frame every 1 / rate seconds; thinned evenly to num if there are more.
+
+    Args:
+        num: the most frames.
+        rate: frames per second of the clip's time.
+    """
+
+    def __init__(self, num: int = 16, rate: float = 1.0) -> None:
+        super().__init__(num)
+        if not rate > 0:
+            raise FrameSamplingError(f"frames.rate must be above 0 frames per second, got {rate!r}")
+        self.rate = rate
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        step = max(1.0, fps / self.rate)
+        chosen = [int(i) for i in np.arange(first, last + 1, step)]
+        if len(chosen) > self.num:
+            chosen = [chosen[round(float(i))] for i in np.linspace(0, len(chosen) - 1, self.num)]
+        return chosen
+
+
+class RandomSampler(Sampler):
+    """One frame at random in each of num equal segments, for training.
+
+    Args:
+        num: how many frames.
+        seed: with the clip's key it determines the draw, whatever was drawn before.
+    """
+
+    def __init__(self, num: int = 16, seed: int = 0) -> None:
+        super().__init__(num)
+        self.seed = seed
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        digest = hashlib.sha256(f"{self.seed}\0{key}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+        edges = np.linspace(first, last + 1, self.num + 1)
+        return [int(rng.integers(int(a), max(int(a) + 1, int(b)))) for a, b in pairwise(edges)]
