@@ -19,7 +19,7 @@ quickstart: $(READY)  ## the pooling sweep: 24 points in about 5 minutes, then i
 	$(BIN)/videopool -m experiment=quickstart
 
 test: $(READY)  ## the test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 lint: $(READY)  ## style, formatting and types
 	$(BIN)/ruff check .

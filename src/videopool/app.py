@@ -58,6 +58,8 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"videopool {__version__}")
         return
+    # Hydra takes flags before overrides only.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

@@ -15,17 +15,19 @@ def load_clips(
     scoring: str = "likelihood",
     max_new_tokens: int = 64,
     limit: int | None = None,
+    recursive: bool = False,
     id: str = "clips",
     split: str = "own",
 ) -> Benchmark:
     """Read a folder of videos.
 
     Args:
-        root: the folder; videos in it and below it are found by their suffix.
+        root: the folder; videos in it are found by their suffix.
         questions: a CSV with columns video_name and question, and optionally answer, a0, a1 ... (options),
             question_id, question_type. video_name may leave out the suffix. Without it, each clip is to be
             described.
         limit: at most so many samples, the first ones.
+        recursive: look into folders below root too.
 
     Raises:
         BenchmarkError: no such folder or file, a malformed row (named by its line), no clip.
@@ -34,7 +36,8 @@ def load_clips(
     if not folder.is_dir():
         raise BenchmarkError(f"benchmark.root={root}: no such folder")
     if questions is None:
-        videos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        found = folder.rglob("*") if recursive else folder.glob("*")
+        videos = sorted(p for p in found if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
         names = [p.relative_to(folder).as_posix() for p in videos]
         samples = [Sample(id=n, clip=p, clip_id=n, question="") for n, p in zip(names, videos, strict=True)]
         annotation_hash = hashlib.sha256("\0".join(names).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Figures: data frame in, matplotlib Figure out."""
 
+from videopool.figures.pretraining import learning_curve
 from videopool.figures.scores import score_against
 from videopool.figures.style import save_figure
 
-__all__ = ["save_figure", "score_against"]
+__all__ = ["learning_curve", "save_figure", "score_against"]

@@ -32,6 +32,8 @@ from videopool.results.records import OK
 from videopool.video import READERS, Sampler
 
 LISTED_FAILURES = 10
+# Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 
 
 class Point:
@@ -213,6 +215,7 @@ def _predict(
         collate_fn=list,
         num_workers=workers,
         worker_init_fn=ignore_interrupts if workers else None,
+        multiprocessing_context=START_METHOD if workers else None,
     )
     total = sum(len(clip.samples) for clip in dataset.jobs)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True))

@@ -15,6 +15,7 @@ from videopool.features import ClipJob, FeatureStore, LoadedClip
 from videopool.models import Backbone, VideoLM
 from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
 from videopool.pooling import Pooling
+from videopool.video import open_clip
 
 
 def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
@@ -97,12 +98,17 @@ class Evaluator(VideoLM):
                 self.store.put(self.frame_key(clip.digest, index), grid.clone())
         if clip.state is not None and clip.info is not None:
             self.store.remember(clip.state, clip.digest, clip.info)
-        for index in clip.indices:
-            if index not in found:
-                kept = self.store.get(self.frame_key(clip.digest, index))
-                if kept is None:
-                    raise KeyError(index)
+        for index in set(clip.indices) - found.keys():
+            kept = self.store.get(self.frame_key(clip.digest, index))
+            if kept is not None:
                 found[index] = kept
+        # A store too small for the point may have dropped frames since they were looked up.
+        dropped = sorted(set(clip.indices) - found.keys())
+        if dropped:
+            with self.clock("decode"), open_clip(clip.job.clip, self.reader, clip.job.fps) as opened:
+                pixels = self.backbone.preprocess(opened.frames(dropped))
+            with self.clock("vision"):
+                found |= dict(zip(dropped, self.backbone.encode(pixels), strict=True))
         return torch.stack([found[index] for index in clip.indices])
 
     @torch.inference_mode()

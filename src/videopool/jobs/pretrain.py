@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pandas as pd
 from omegaconf import DictConfig
 
+from videopool.figures import learning_curve, save_figure
 from videopool.jobs.build import build
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
@@ -15,5 +17,8 @@ def pretrain(config: DictConfig) -> Outcome:
     if config.job.device not in ("cpu", "cuda"):
         raise ConfigError(f"job.device={config.job.device!r}: choose cpu or cuda")
     recipe = build(config.job, "recipe")
-    out = run_recipe(recipe, build(config, "prompt"), Path(config.job.out), str(config.job.device))
+    folder = Path(config.job.out)
+    out = run_recipe(recipe, build(config, "prompt"), folder, str(config.job.device))
+    checks = pd.read_json(folder / "log.jsonl", lines=True)
+    save_figure(learning_curve(checks[checks.stage == "language-check"]), folder / "learning_curve")
     return Outcome(COMPLETE, "pretrain", f"wrote {out}", str(out))

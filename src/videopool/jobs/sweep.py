@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from videopool.jobs.pretrain import pretrain
 from videopool.jobs.report import name_files, report, write_report
 from videopool.jobs.status import settle
 from videopool.results import PointBusy, ResultsError
-from videopool.results.manifest import now
+from videopool.results.manifest import now, peak_memory_bytes
 
 JOBS: dict[str, Callable[[DictConfig], Outcome]] = {"evaluate": evaluate, "report": report, "pretrain": pretrain}
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file to which jobs of a multirun add how they ended
@@ -106,6 +107,7 @@ class SweepCallback(Callback):
     """Sums up a multirun: the report of its study, the points that are not complete, the exit code."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self._started = time.perf_counter()
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[OUTCOMES] = str((folder / f"outcomes-{uuid.uuid4().hex[:12]}.jsonl").resolve())
@@ -121,6 +123,8 @@ class SweepCallback(Callback):
                 print(name_files(files))
             except ResultsError as error:
                 print(f"videopool: no report: {error}", file=sys.stderr)
+        seconds = time.perf_counter() - self._started
+        print(f"{len(outcomes)} points in {seconds:.0f} s; peak memory {peak_memory_bytes() / 1e9:.2f} GB")
         bad = [o for o in outcomes if o["status"] != COMPLETE]
         for outcome in bad:
             print(f"not complete: {outcome['name']}: {str(outcome['message']).splitlines()[0]}", file=sys.stderr)

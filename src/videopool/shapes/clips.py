@@ -139,7 +139,7 @@ def choose_questions(settings: WorldSettings) -> tuple[list[Clip], dict[str, lis
 
 def write_mp4(path: Path, frames: np.ndarray, fps: int = CLIP_FPS) -> None:
     """Write uint8 [F, H, W, 3] frames as H.264 in MP4, nearly lossless."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:  # no date in the file
         stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "veryfast", "threads": "1"})
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for frame in frames:

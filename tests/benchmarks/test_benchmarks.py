@@ -1,0 +1,146 @@
+"""Loaders, prompts and answer parsing."""
+
+import json
+
+import pytest
+
+from videopool.benchmarks import BenchmarkError, Prompt, load_clips, load_mvbench
+from videopool.benchmarks.scoring import exact_match, parse_letter
+
+OPTIONS = ["a cat", "dog", "yes", "no"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("A", 0), ("(A)", 0), ("b", 1), ("B.", 1), ("B) dog", 1), ("B: dog", 1), ("(B) dog", 1), ("b ) dog", 1),
+        ("answer is A", 0), ("The answer is (B).", 1), ("Best option: (D) no", 3), ("The best option is C", 2),
+        ("dog", 1), ("Dog.", 1), ("a cat", 0), ("The cat", 0), (" D\n", 3), ("Answer: B. dog", 1),
+        ("", None), ("E", None), ("(A)(B)", None), ("A or B", None), ("(B) yes", None), ("I cannot tell", None),
+        ("a dog is there", None), ("answer is a mouse", None), ("maybe", None), ("cat or dog", None),
+    ],
+)  # fmt: skip
+def test_letters_are_parsed_strictly(text, place):
+    assert parse_letter(text, OPTIONS) == place
+
+
+def test_exact_match_forgives_form_only():
+    assert exact_match("The Dog.", "dog")
+    assert exact_match(" two  men ", "two men")
+    assert not exact_match("dogs", "dog")
+    assert not exact_match("", "dog")
+
+
+PLAIN = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "say.")
+
+
+def test_prompts_are_written_out_exactly():
+    assert PLAIN.text("who?") == "USER: <image>\nwho? ASSISTANT:"
+    assert PLAIN.text("who?", ["me", "you"]) == "USER: <image>\nwho? (A) me (B) you ASSISTANT: ("
+    assert PLAIN.text("what is {options} and {image}?", ["{question}"]) == (
+        "USER: <image>\nwhat is {options} and {image}? (A) {question} ASSISTANT: ("
+    )
+    assert PLAIN.text("who?", ["me", "you"]).endswith(PLAIN.answer_start)
+    with pytest.raises(ValueError, match=r"prompt\.template must hold \{image\} exactly once"):
+        Prompt("{question}", "{question} {options}", "{letter}{text}", "", "", "")
+
+
+def mvbench(folder, rows):
+    (folder / "json").mkdir(parents=True)
+    (folder / "json" / "task.json").write_text(json.dumps(rows))
+    return folder
+
+
+ROW = {"video": "a.mp4", "question": "q", "candidates": ["x", "y"], "answer": "y"}
+
+
+def test_mvbench_rows(tmp_path):
+    mvbench(tmp_path, [ROW, {**ROW, "start": 1, "end": 2.5, "video": "b/c.mp4"}])
+    benchmark = load_mvbench(tmp_path, "mvbench")
+    first, second = benchmark.samples
+    assert (first.id, first.task, first.answer_index, first.chance) == ("task/00000", "task", 1, 0.5)
+    assert (second.start, second.end, second.clip) == (1.0, 2.5, tmp_path / "video" / "b" / "c.mp4")
+    assert load_mvbench(tmp_path, "mvbench", limit=1).samples_hash != benchmark.samples_hash
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([ROW, {**ROW, "answer": "z"}], "entry 1: the answer 'z' is not among the candidates"),
+        ([{"video": "a.mp4"}], "entry 0: the field 'question' is missing"),
+        ([{**ROW, "video": "../../secret.mp4"}], "leads out of"),
+        ([{**ROW, "video": "/etc/passwd"}], "leads out of"),
+        ([], "no usable sample"),
+        ([{**ROW, "question_id": 1}, {**ROW, "question_id": 1}], "'1' stands twice"),
+        ({"rows": []}, "a list of questions is expected"),
+        ([3], "an object is expected"),
+    ],
+)
+def test_bad_mvbench_files(tmp_path, rows, words):
+    mvbench(tmp_path, rows)
+    with pytest.raises(BenchmarkError, match=words):
+        load_mvbench(tmp_path, "mvbench")
+
+
+def test_missing_annotations(tmp_path):
+    with pytest.raises(BenchmarkError, match="there is no folder"):
+        load_mvbench(tmp_path, "mvbench")
+    (tmp_path / "json").mkdir()
+    with pytest.raises(BenchmarkError, match=r"nothing\.json does not exist"):
+        load_mvbench(tmp_path, "mvbench", tasks=["nothing"])
+
+
+def test_clips_with_a_sheet(tmp_path):
+    (tmp_path / "a b.mp4").touch()
+    sheet = tmp_path / "q.csv"
+    sheet.write_text(
+        "\ufeffvideo_name,question,answer,a0,a1,question_id\n"
+        'a b,"who, ""really""?\nsay",été,été,you,7\n'
+        "gone,how many?,1,x,y,8\n"
+        "a b.mp4,open?,,,,9\n",
+        encoding="utf-8",
+    )
+    first, second, third = load_clips(tmp_path, sheet).samples
+    assert first.question == 'who, "really"?\nsay'
+    assert (first.answer, first.options, first.clip.name, first.id) == ("été", ("été", "you"), "a b.mp4", "7")
+    assert second.answer == "y"  # a number stands for the option at that place
+    assert not second.clip.exists()
+    assert (third.options, third.answer) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("video,question\na,b\n", "the column 'video_name' is missing"),
+        ("video_name,question,answer,a0,a1\na,q,z,x,y\n", "line 2: the answer 'z' is not among"),
+        ("video_name,question\na,q,extra\n", "line 2: malformed row"),
+        ("video_name,question\n,q\n", "line 2: malformed row"),
+        ("video_name,question\n../x,q\n", "leads out of"),
+        ("video_name,question\n", "no usable sample"),
+    ],
+)
+def test_bad_sheets(tmp_path, content, words):
+    (tmp_path / "q.csv").write_text(content)
+    with pytest.raises(BenchmarkError, match=words):
+        load_clips(tmp_path, tmp_path / "q.csv")
+
+
+def test_clips_without_a_sheet(tmp_path):
+    with pytest.raises(BenchmarkError, match="no video found"):
+        load_clips(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("b.MP4", "sub/a.gif", "notes.txt"):
+        (tmp_path / name).touch()
+    benchmark = load_clips(tmp_path)
+    assert [s.id for s in benchmark.samples] == ["b.MP4"]
+    assert [s.id for s in load_clips(tmp_path, recursive=True).samples] == ["b.MP4", "sub/a.gif"]
+    assert benchmark.id == "clips/own"
+
+
+def test_real_sheets(shared):
+    for name, options in (("MSVD_QA", 0), ("NExT_QA", 5), ("STAR", 4), ("EgoSchema", 5)):
+        sheet = shared(f"annotations/{name}.csv")
+        samples = load_clips(sheet.parent, sheet).samples
+        assert len(samples) == 40
+        assert {len(s.options) for s in samples} == {options}
+        assert all(s.answer in s.options for s in samples if options)

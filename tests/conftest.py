@@ -1,0 +1,78 @@
+"""Fixtures: small real files made on the spot, and the folder of shared material where there is one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture
+def shared():
+    """A path below the shared material; skips where that is not there."""
+
+    def path(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"shared/{name} is not beside this checkout")
+        return SHARED / name
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded world is rendered, once for all tests."""
+    return tmp_path_factory.mktemp("data")
+
+
+SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "logger=none")
+
+
+@pytest.fixture
+def videopool(tmp_path: Path, data_dir: Path):
+    """The program as a user runs it, in a process of its own, writing to tmp_path."""
+
+    def run(*words: str, timeout: float = 300, check: int | None = 0, small: bool = True, env: dict | None = None):
+        command = [sys.executable, "-m", "videopool", f"results_dir={tmp_path}/results", f"data_dir={data_dir}"]
+        extra = [w for w in SMALL if small and not any(word.startswith(w.split("=")[0] + "=") for word in words)]
+        done = subprocess.run(
+            [*command, *extra, *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            check=False,
+        )
+        if check is not None:
+            assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def numbered_frames(count: int, height: int = 64, width: int = 96) -> np.ndarray:
+    """uint8 [count, height, width, 3]: eight vertical bars, black or white, are the frame's number in binary."""
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    for number in range(count):
+        for bit in range(8):
+            if number >> bit & 1:
+                frames[number, :, bit * width // 8 : (bit + 1) * width // 8] = 235
+    return frames
+
+
+def read_number(frame: np.ndarray) -> int:
+    """The number that numbered_frames drew into a frame."""
+    bars = frame.mean(axis=(0, 2)).reshape(8, -1).mean(axis=1)
+    return sum(1 << bit for bit in range(8) if bars[bit] > 117)

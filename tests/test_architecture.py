@@ -1,0 +1,101 @@
+"""The import direction, and that every configuration builds what it says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from videopool.app import register_experiments
+from videopool.jobs.build import build
+from videopool.paths import shipped
+from videopool.pooling import Pooling
+from videopool.video import Sampler
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "videopool"
+# What each room may import from. `jobs` and `app` stand above all.
+ALLOWED = {
+    "pooling": set(),
+    "video": set(),
+    "features": {"video"},
+    "models": {"pooling", "video"},
+    "benchmarks": {"video"},
+    "results": set(),
+    "figures": set(),
+    "shapes": {"video", "benchmarks"},
+    "jobs": {"pooling", "video", "features", "models", "benchmarks", "results", "figures", "shapes"},
+}
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "videopool" and len(parts) > 1 and parts[1] in ALLOWED:
+                yield parts[1]
+
+
+@pytest.mark.parametrize("room", list(ALLOWED))
+def test_imports_go_downward(room):
+    for path in (SOURCE / room).rglob("*.py"):
+        extra = set(imported_rooms(path)) - ALLOWED[room] - {room}
+        assert not extra, f"{path.relative_to(ROOT)} imports {extra}"
+
+
+def test_nothing_uses_the_embedded_world_but_its_recipe():
+    users = {p.name for p in (SOURCE / "jobs").glob("*.py") if "shapes" in set(imported_rooms(p))}
+    assert users == {"pretrain.py"}
+
+
+def configured(group):
+    return sorted(p.stem for p in (shipped("conf") / group).glob("*.yaml"))
+
+
+@pytest.fixture
+def hydra_conf():
+    GlobalHydra.instance().clear()
+    register_experiments(shipped("experiments"))
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        yield lambda *overrides: compose("config", overrides=list(overrides))
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize("name", configured("pooling"))
+def test_every_pooling_builds(hydra_conf, name):
+    pooling = build(hydra_conf(f"pooling={name}"), "pooling", without=("stage",))
+    assert isinstance(pooling, Pooling)
+    assert pooling.num_tokens(16, 12, 12) >= 1
+
+
+@pytest.mark.parametrize("name", configured("frames"))
+def test_every_sampler_builds(hydra_conf, name):
+    assert isinstance(build(hydra_conf(f"frames={name}"), "frames"), Sampler)
+
+
+@pytest.mark.parametrize("group", ["job", "prompt", "features", "logger", "model", "benchmark", "trainer"])
+def test_every_choice_composes(hydra_conf, group):
+    for name in configured(group):
+        config = hydra_conf(f"{group}={name}")
+        assert config[group]
+        if group in ("prompt", "features"):
+            assert build(config, group) is not None
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in shipped("experiments").glob("*.yaml")))
+def test_every_study_composes_and_says_what_it_asks(hydra_conf, name):
+    assert hydra_conf(f"experiment={name}").study != "default"
+    head = (shipped("experiments") / f"{name}.yaml").read_text()
+    for word in ("# Question:", "# Cost:", "# Figure:"):
+        assert word in head
+
+
+def test_the_project_speaks_of_itself_alone():
+    for path in [*SOURCE.rglob("*.py"), *ROOT.glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]:
+        for line in path.read_text().splitlines():
+            assert "/root/" not in line, path
+            assert "/work/" not in line, path
