@@ -76,6 +76,8 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"videopool: {explain(error)}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of a pipe has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"videopool: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)

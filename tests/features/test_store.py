@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import numbered_frames
 
+from conftest import numbered_frames
 from videopool.features import ClipDataset, ClipJob, LoadPlan, MemoryStore
 from videopool.shapes.clips import write_mp4
 from videopool.shapes.mini import mini_image_processor

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import numbered_frames
 
+from conftest import numbered_frames
 from videopool.shapes.clips import WorldSettings, build, write_mp4
 
 
@@ -127,8 +127,7 @@ def wait_for_records(folder, count, process):
 
 def scores(folder):
     return {
-        p.parent.name: {r["id"]: (r["prediction"], r["score"]) for r in read(p)}
-        for p in folder.glob("*/records.jsonl")
+        p.parent.name: {r["id"]: (r["prediction"], r["score"]) for r in read(p)} for p in folder.glob("*/records.jsonl")
     }
 
 

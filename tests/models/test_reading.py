@@ -121,7 +121,12 @@ def test_too_many_tokens_are_told(tmp_path):
 
 def test_bad_models_end_in_one_line(tmp_path):
     save_random_model(tmp_path / "good")
-    cases = {"empty": "no config.json", "broken": "no configuration", "other": "not supported", "missing": "missing keys"}
+    cases = {
+        "empty": "no config.json",
+        "broken": "no configuration",
+        "other": "not supported",
+        "missing": "missing keys",
+    }
     for name in cases:
         (tmp_path / name).mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")

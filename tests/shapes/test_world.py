@@ -49,7 +49,9 @@ def test_every_shape_looks_different():
         (track,) = image.tracks
         background = np.array(BACKGROUNDS[image.backgrounds[0]], float)
         colour = np.array(COLOURS[track.colour], float)
-        share = ((render_frame(image, 0) - background) @ (colour - background)) / ((colour - background) @ (colour - background))
+        share = ((render_frame(image, 0) - background) @ (colour - background)) / (
+            (colour - background) @ (colour - background)
+        )
         area = share[share > 0.5].size / track.radius**2
         star = 5 * np.sin(np.pi / 5) * 1.15 * 0.42 * 1.15
         formula = {
@@ -119,6 +121,13 @@ def test_tasks_are_equally_large_and_answers_even(test_split):
             assert question.answer in question.options
 
 
+def guess_from_words(question, seen, shown):
+    """Naive Bayes over a question's words: the option that was most often right beside them when it was offered."""
+    words = [*question.text.split(), "*"]
+    odds = {o: sum(np.log((seen[w][o] + 1) / (shown[w][o] + 2)) for w in words) for o in question.options}
+    return max(odds, key=odds.__getitem__)
+
+
 def test_question_only_models_stay_at_chance(test_split):
     """Answers guessed from words alone, learned on the training split: no task is beaten."""
     _, train = choose_questions(WorldSettings(split="train", clips=2000, per_task=640))
@@ -133,16 +142,7 @@ def test_question_only_models_stay_at_chance(test_split):
                     shown[word][option] += 1
                 seen[word][question.answer] += 1
 
-        def guess(question, seen=seen, shown=shown):
-            """Naive Bayes over the question's words, with the place in the list as a tie-break."""
-
-            def score(option):
-                words = [*question.text.split(), "*"]
-                return sum(np.log((seen[w][option] + 1) / (shown[w][option] + 2)) for w in words)
-
-            return max(question.options, key=score)
-
-        right = sum(guess(q) == q.answer for _, q in rows)
+        right = sum(guess_from_words(q, seen, shown) == q.answer for _, q in rows)
         chance = float(np.mean([1 / len(q.options) for _, q in rows]))
         p = binomtest(right, len(rows), chance, alternative="greater").pvalue
         assert p > 0.001, (task, right / len(rows), chance)
@@ -151,7 +151,10 @@ def test_question_only_models_stay_at_chance(test_split):
 def test_splits_share_no_scene():
     def scenes(split, kind):
         clips, _ = choose_questions(WorldSettings(kind=kind, split=split, clips=200, per_task=5))
-        return {tuple((t.shape, t.colour, round(float(t.x[0]), 3), round(float(t.y[0]), 3)) for t in c.tracks) for c in clips}
+        return {
+            tuple((t.shape, t.colour, round(float(t.x[0]), 3), round(float(t.y[0]), 3)) for t in c.tracks)
+            for c in clips
+        }
 
     sets = [scenes(split, kind) for split in ("train", "validation", "test") for kind in ("clips", "images")]
     assert all(len(s) == 200 for s in sets)

@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import numbered_frames, read_number
 from PIL import Image
 
+from conftest import numbered_frames, read_number
 from videopool.video import READERS, ClipBoundsError, ClipInfo, UnreadableClipError, bounds_to_span, open_clip
 
 FRAMES = 60
@@ -91,7 +91,7 @@ def test_gif_and_frame_folders(tmp_path):
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("index", [-1, FRAMES, 1.5, True])
 def test_index_must_name_a_frame(videos, reader, index):
-    with open_clip(videos["mp4"], reader) as clip, pytest.raises(IndexError, match="0..59"):
+    with open_clip(videos["mp4"], reader) as clip, pytest.raises(IndexError, match=r"0\.\.59"):
         clip.frames([index])
 
 

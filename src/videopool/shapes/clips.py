@@ -32,6 +32,16 @@ SPLITS = {"train": 11, "validation": 12, "test": 13}  # first word of every seed
 EVENTS = ("none", "blink", "change", "order")
 EVENT_SHARES = (0.34, 0.24, 0.2, 0.22)
 SCENE_CHANGE_SHARE = 0.5
+# ITU-R BT.601, limited range.
+YUV_FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+# Constant quantiser, no look-ahead: x264's look-ahead does not give the same file every time.
+ENCODER = {
+    "qp": "12",
+    "preset": "veryfast",
+    "threads": "1",
+    "x264-params": "bframes=0:weightp=0:rc-lookahead=0:mbtree=0",
+}
+YUV_OFFSET = np.array([16.0, 128.0, 128.0])
 
 
 @dataclass(frozen=True)
@@ -137,13 +147,24 @@ def choose_questions(settings: WorldSettings) -> tuple[list[Clip], dict[str, lis
     return clips, chosen
 
 
+def to_yuv420(frame: np.ndarray) -> np.ndarray:
+    """uint8 RGB [H, W, 3] to planar YUV 4:2:0 [H * 3 / 2, W], BT.601 limited range, H and W even.
+
+    Written out, so that the files do not depend on the version or the processor's path of FFmpeg's converter.
+    """
+    luma, blue, red = np.moveaxis(frame @ YUV_FROM_RGB.T / 255.0 + YUV_OFFSET, -1, 0)
+    height, width = luma.shape
+    halves = [c.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)).reshape(-1, width) for c in (blue, red)]
+    return np.clip(np.rint(np.concatenate([luma, *halves])), 0, 255).astype(np.uint8)
+
+
 def write_mp4(path: Path, frames: np.ndarray, fps: int = CLIP_FPS) -> None:
     """Write uint8 [F, H, W, 3] frames as H.264 in MP4, nearly lossless."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:  # no date in the file
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "veryfast", "threads": "1"})
+        stream = container.add_stream("libx264", rate=fps, options=ENCODER)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(to_yuv420(frame), format="yuv420p")))
         container.mux(stream.encode())
 
 
