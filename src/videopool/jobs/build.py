@@ -6,7 +6,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.models import Backbone, load_backbone
@@ -16,6 +16,8 @@ def plain(node: DictConfig) -> dict[str, Any]:
     """A node as plain Python, interpolations resolved. Raises ConfigError for a value that is not given."""
     try:
         content = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} is not given; say {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     assert isinstance(content, dict)

@@ -53,6 +53,8 @@ class Point:
         for key in ("job.workers", "job.max_visual_tokens", "job.max_clips"):
             number(config, key, 0 if key == "job.workers" else 1, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
+        if config.trainer.get("devices", 1) != 1:
+            raise ConfigError(f"trainer.devices={config.trainer.devices}: a point is evaluated on one device")
         self.pooling: Pooling = build(config, "pooling", without=("stage",))
         if not isinstance(self.pooling, Pooling):
             raise ConfigError(f"pooling: {type(self.pooling).__name__} is not a videopool.pooling.Pooling")
@@ -95,7 +97,6 @@ class Point:
             "headline": list(benchmark.groups.get(benchmark.headline or "", ())),
             "scoring": benchmark.scoring,
             "max_new_tokens": benchmark.max_new_tokens,
-            "max_failed_fraction": self.config.job.max_failed_fraction,
             "prompt": asdict(self.prompt),
             "seed": self.config.seed,
         }

@@ -88,11 +88,11 @@ class Evaluator(VideoLM):
         return batch
 
     def patch_grid(self, clip: LoadedClip) -> Tensor:
-        """Tower features [T, H, W, Dv] of a clip's frames: kept ones, and new ones encoded now."""
+        """Tower features [T, H, W, Dv] (CPU) of a clip's frames: kept ones, and new ones encoded now."""
         found: dict[int, Tensor] = {}
         if clip.pixels is not None:
             with self.clock("vision"):
-                grids = self.backbone.encode(clip.pixels)
+                grids = self.backbone.encode(clip.pixels).cpu()
             for index, grid in zip(clip.decoded, grids, strict=True):
                 found[index] = grid
                 self.store.put(self.frame_key(clip.digest, index), grid.clone())
@@ -108,7 +108,7 @@ class Evaluator(VideoLM):
             with self.clock("decode"), open_clip(clip.job.clip, self.reader, clip.job.fps) as opened:
                 pixels = self.backbone.preprocess(opened.frames(dropped))
             with self.clock("vision"):
-                found |= dict(zip(dropped, self.backbone.encode(pixels), strict=True))
+                found |= dict(zip(dropped, self.backbone.encode(pixels).cpu(), strict=True))
         return torch.stack([found[index] for index in clip.indices])
 
     @torch.inference_mode()

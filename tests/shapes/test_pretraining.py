@@ -1,0 +1,131 @@
+"""The recipe of the mini model: resumes to the same weights, learns, and is what the shipped model came from."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from safetensors.torch import load_file
+
+from videopool.benchmarks import Prompt
+from videopool.benchmarks.scoring import LETTERS
+from videopool.models import load_backbone
+from videopool.models.reading import next_token_logits, prefill
+from videopool.paths import PACKAGE, shipped
+from videopool.shapes import pretraining
+from videopool.shapes.images import image_questions, render_image
+from videopool.shapes.pretraining import LanguageTask, Recipe, Stage, pretrain
+from videopool.shapes.scene import random_image
+from videopool.shapes.world import IMAGE_TASKS
+
+PROMPT = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "say .")
+TINY = Recipe(
+    Stage(4, 4, 1e-3, 2), Stage(4, 2, 1e-3, 2), log_every=1, check_every=2, check_images=4, final_images=4
+)  # fmt: skip
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def test_a_stopped_run_ends_in_the_same_weights(tmp_path, monkeypatch):
+    pretrain(TINY, PROMPT, tmp_path / "whole")
+    saved = pretraining._save
+
+    def save_then_stop(path, state):
+        saved(path, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "_save", save_then_stop)
+    for _ in range(3):  # in the tower stage, at its end, in the language stage
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(TINY, PROMPT, tmp_path / "stopped")
+    monkeypatch.setattr(pretraining, "_save", saved)
+    pretrain(TINY, PROMPT, tmp_path / "stopped")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    rows = [json.loads(line) for line in (tmp_path / "stopped" / "log.jsonl").read_text().splitlines()]
+    for stage in ("tower", "language"):
+        assert [r["step"] for r in rows if r["stage"] == stage] == [1, 2, 3, 4]
+    assert rows[-1]["stage"] == "held-out"
+
+
+def test_blocks_behind_one_image_are_blind_to_each_other():
+    from transformers import LlavaForConditionalGeneration
+
+    from videopool.shapes.mini import mini_config
+    from videopool.shapes.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    task = LanguageTask(LlavaForConditionalGeneration(mini_config(tokenizer)), tokenizer, PROMPT, TINY)
+    rng = np.random.default_rng(0)
+    image = random_image(rng)
+    blocks = [task.block(question, letter) for question in image_questions(image, rng) for letter in (True, False)]
+    projected = torch.randn(1, 144, 128)
+    with torch.no_grad():
+        together = task.logits(projected, task.pack([blocks], [0], 144))
+        at = 0
+        for block in blocks:
+            alone = task.logits(projected, task.pack([[block]], [0], 144))
+            size = len(block.ids)
+            torch.testing.assert_close(together[0, at + 1 : at + size], alone[0, 1:size], rtol=1e-4, atol=1e-4)
+            at += size
+
+
+def test_the_command_runs_the_recipe(videopool, tmp_path):
+    words = ["job=pretrain", "study=make", "job.recipe.check_every=1", "job.recipe.check_images=4"]
+    words += ["job.recipe.final_images=4"]
+    for stage in ("tower", "language"):
+        words += [f"job.recipe.{stage}.steps=1", f"job.recipe.{stage}.images=2"]
+    videopool(*words, small=False)
+    folder = tmp_path / "results" / "make" / "pretrain"
+    assert (folder / "learning_curve.png").stat().st_size > 5000
+    backbone = load_backbone(str(folder / "model"))
+    assert (backbone.shape.height, backbone.shape.width) == (12, 12)
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_backbone(str(PACKAGE / "shapes" / "mini_llava"), "mini")
+
+
+def test_the_shipped_model_is_the_recipes(mini):
+    """Size limits, and the architecture that the code describes."""
+    from videopool.shapes.mini import mini_config
+    from videopool.shapes.tokenizer import build_tokenizer
+
+    folder = PACKAGE / "shapes" / "mini_llava"
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 8_000_000
+    assert 1e6 < sum(p.numel() for p in mini.model.parameters()) < 4e6
+    tokenizer = build_tokenizer()
+    assert tokenizer.get_vocab() == mini.tokenizer.get_vocab()
+    config = mini_config(tokenizer)
+    for part in ("text_config", "vision_config"):
+        ours, theirs = getattr(config, part), getattr(mini.model.config, part)
+        for name in ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"):
+            assert getattr(ours, name) == getattr(theirs, name)
+
+
+def test_the_shipped_model_answers_held_out_images(mini):
+    """By option letter, through the same reading code as every evaluation; 60 scenes that no stage has seen."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        prompt = Prompt(**{k: v for k, v in compose("config").prompt.items() if k != "_target_"})
+    rng = np.random.default_rng([4321, 0])
+    letters = mini.next_token_ids(prompt.answer_start, LETTERS[:4])
+    right, count = 0, 0
+    for _ in range(60):
+        image = random_image(rng)
+        questions = image_questions(image, rng)
+        assert {q.task for q in questions} <= set(IMAGE_TASKS)
+        split = [mini.split_prompt(prompt.text(q.text, q.options)) for q in questions]
+        tokens = mini.project(mini.encode(mini.preprocess(render_image(image)[None]))).flatten(1, 2)
+        (logits,) = next_token_logits(mini, prefill(mini, split[0][0], tokens), [[after for _, after in split]])
+        for question, row in zip(questions, logits, strict=True):
+            right += int(row[letters[: len(question.options)]].argmax()) == question.options.index(question.answer)
+            count += 1
+    assert count > 500
+    assert right / count > 0.8
