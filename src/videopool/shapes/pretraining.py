@@ -111,6 +111,9 @@ def learning_rate(stage: Stage, step: int) -> float:
 class TowerTask(nn.Module):
     """The tower under linear heads, one for each dense label."""
 
+    images = 32  # a step; set by the stage
+    device = torch.device("cpu")
+
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
         self.tower = model.model.vision_tower
@@ -143,9 +146,6 @@ class TowerTask(nn.Module):
             shares[name] = (logits.argmax(-1) == target)[known].float().mean().item()
         return total, shares
 
-    images = 64
-    device = torch.device("cpu")
-
 
 @dataclass
 class Block:
@@ -161,7 +161,7 @@ class Block:
 class LanguageTask(nn.Module):
     """Projector and language model on frozen tower features, many blocks an image behind one block mask."""
 
-    images = 32
+    images = 32  # a step; set by the stage
     device = torch.device("cpu")
 
     def __init__(
