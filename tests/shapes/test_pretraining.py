@@ -22,8 +22,14 @@ from videopool.shapes.world import IMAGE_TASKS
 
 PROMPT = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "say .")
 TINY = Recipe(
-    Stage(4, 4, 1e-3, 2), Stage(4, 2, 1e-3, 2), log_every=1, check_every=2, check_images=4, final_images=4
-)  # fmt: skip
+    tower=Stage(4, 4, 1e-3, 2),
+    language=Stage(6, 2, 1e-3, 2, stop=4),
+    letters=Stage(4, 2, 1e-3, 2),
+    log_every=1,
+    check_every=2,
+    check_images=4,
+    final_images=4,
+)
 
 
 def weights(folder):
@@ -39,7 +45,7 @@ def test_a_stopped_run_ends_in_the_same_weights(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pretraining, "_save", save_then_stop)
-    for _ in range(3):  # in the tower stage, at its end, in the language stage
+    for _ in range(5):  # within each stage and at its end, but for the last end
         with pytest.raises(KeyboardInterrupt):
             pretrain(TINY, PROMPT, tmp_path / "stopped")
     monkeypatch.setattr(pretraining, "_save", saved)
@@ -48,7 +54,7 @@ def test_a_stopped_run_ends_in_the_same_weights(tmp_path, monkeypatch):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     rows = [json.loads(line) for line in (tmp_path / "stopped" / "log.jsonl").read_text().splitlines()]
-    for stage in ("tower", "language"):
+    for stage in ("tower", "language", "letters"):
         assert [r["step"] for r in rows if r["stage"] == stage] == [1, 2, 3, 4]
     assert rows[-1]["stage"] == "held-out"
 
@@ -78,8 +84,9 @@ def test_blocks_behind_one_image_are_blind_to_each_other():
 def test_the_command_runs_the_recipe(videopool, tmp_path):
     words = ["job=pretrain", "study=make", "job.recipe.check_every=1", "job.recipe.check_images=4"]
     words += ["job.recipe.final_images=4"]
-    for stage in ("tower", "language"):
+    for stage in ("tower", "language", "letters"):
         words += [f"job.recipe.{stage}.steps=1", f"job.recipe.{stage}.images=2"]
+    words += ["job.recipe.language.stop=null"]
     videopool(*words, small=False)
     folder = tmp_path / "results" / "make" / "pretrain"
     assert (folder / "learning_curve.png").stat().st_size > 5000

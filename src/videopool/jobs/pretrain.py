@@ -20,5 +20,5 @@ def pretrain(config: DictConfig) -> Outcome:
     folder = Path(config.job.out)
     out = run_recipe(recipe, build(config, "prompt"), folder, str(config.job.device))
     checks = pd.read_json(folder / "log.jsonl", lines=True)
-    save_figure(learning_curve(checks[checks.stage == "language-check"]), folder / "learning_curve")
+    save_figure(learning_curve(checks), folder / "learning_curve")
     return Outcome(COMPLETE, "pretrain", f"wrote {out}", str(out))

@@ -33,22 +33,38 @@ from videopool.shapes.world import COLOURS, IMAGE_SIZE, SHAPES
 
 TRAIN_STREAM, HELD_OUT_STREAM = 1, 2  # first word of every seed: the two never share a scene
 GRID = IMAGE_SIZE // PATCH
+STAGES = ("tower", "language", "letters")
 LAYER = -1  # of the tower, as in the mini model's configuration
 GROUND_WEIGHT = 0.05  # of background patches against object patches, in the losses on shape and colour
 CAPTION_WEIGHT = 0.15  # of a caption's token against the deciding token of an answer
 MATCH_SCALE = 2.0  # of queries and keys at the start, against transformers' initialisation
+LEARNED_LAST = ("attribute_colour", "attribute_shape", "relation_vertical")  # asked twice in the last stage
+LAST_LETTER_SHARE = 0.8
 SHAPE_WEIGHT = 2.0  # the hardest label, and the last to be learned
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's schedule. rate: peak learning rate; images: per step."""
+    """One stage's schedule.
+
+    Args:
+        steps: length of the schedule.
+        images: in each step.
+        rate: peak learning rate.
+        stop: steps after which the stage ends, before its schedule does; None for all of it.
+    """
 
     steps: int
     images: int
     rate: float
     warmup: int = 100
     weight_decay: float = 0.05
+    stop: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Steps that are taken."""
+        return self.stop or self.steps
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,10 @@ class Recipe:
 
     Args:
         check_images, final_images: held-out images, during training (nothing is chosen on them) and at its end.
-        letters: share of questions asked with options, answered by a letter, after the first quarter.
+        tower, language, letters: the three stages. The last asks mostly for letters, with wrong options that
+            are right for other objects of the image, and asks more about what is learned last.
+        letter_share: of questions asked with options, answered by a letter, in the language stage after
+            its first quarter.
         max_gap: up to so many positions are left out between visual tokens and text in half of the
             images (a fifth in the first quarter), so that text far behind many visual tokens is no surprise.
         auxiliary: weight of the loss by which an object's projected tokens predict the words for it.
@@ -65,8 +84,9 @@ class Recipe:
 
     tower: Stage
     language: Stage
+    letters: Stage
     seed: int = 0
-    letters: float = 0.6
+    letter_share: float = 0.6
     max_gap: int = 2300
     auxiliary: float = 0.15
     log_every: int = 25
@@ -172,6 +192,7 @@ class LanguageTask(nn.Module):
         self.image_id = model.config.image_token_id
         self.cache: dict[str, list[int]] = {}
         groups = (SHAPES, tuple(COLOURS), ("left", "right"), ("top", "bottom"))
+        self.mostly_letters = False  # the last stage
         self.word_groups = [torch.tensor(tokenizer.convert_tokens_to_ids(list(words))) for words in groups]
 
     def parameters_to_train(self) -> list[nn.Parameter]:
@@ -280,15 +301,24 @@ class LanguageTask(nn.Module):
         ]
         return torch.stack(losses).mean()
 
+    def draw(self, image: Clip, rng: np.random.Generator) -> list[Question]:
+        """Questions about an image."""
+        questions = image_questions(image, rng)
+        if self.mostly_letters:
+            questions += [q for q in image_questions(image, rng) if q.task in LEARNED_LAST]
+            questions = [hard_options(question, image, rng) for question in questions]
+        return questions
+
     def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
-        early = progress < 0.25
+        early = progress < 0.25 and not self.mostly_letters
         few = 1.0 if progress < 0.1 else 0.5 if early else 0.0
         images = [random_image(rng, max_objects=2 if rng.random() < few else 4) for _ in range(self.images)]
-        letters, gap_share = (0.25, 0.2) if early else (self.recipe.letters, 0.5)
+        letters, gap_share = (
+            (0.25, 0.2) if early else (LAST_LETTER_SHARE if self.mostly_letters else self.recipe.letter_share, 0.5)
+        )
         blocks = []
         for image in images:
-            questions = image_questions(image, rng)
-            row = [self.block(question, bool(rng.random() < letters)) for question in questions]
+            row = [self.block(question, bool(rng.random() < letters)) for question in self.draw(image, rng)]
             blocks.append([*row, self.caption_block(image)])
         gaps = [int(rng.integers(self.recipe.max_gap + 1)) if rng.random() < gap_share else 0 for _ in images]
         projected = self.model.model.multi_modal_projector(self.features(images, rng))
@@ -322,6 +352,21 @@ class LanguageTask(nn.Module):
                     right[f"{'letters' if block.letter else 'words'}/{block.task}"].append(hit)
                     at += len(block.ids)
         return {name: float(np.mean(values)) for name, values in sorted(right.items())}
+
+
+def hard_options(question: Question, image: Clip, rng: np.random.Generator) -> Question:
+    """The question with wrong options that other objects of the image have, as far as there are any.
+
+    With options drawn at random, "the one that is in the image" is right too often to learn more.
+    """
+    seen = {"attribute_colour": {t.colour for t in image.tracks}, "attribute_shape": {t.shape for t in image.tracks}}
+    others = sorted(seen.get(question.task, set()) - {question.answer})
+    if not others:
+        return question
+    wrong = [o for o in question.options if o != question.answer]
+    chosen = list(dict.fromkeys([*others, *wrong]))[: len(wrong)]
+    mixed = [question.answer, *chosen]
+    return Question(question.task, question.text, question.answer, tuple(mixed[i] for i in rng.permutation(len(mixed))))
 
 
 @torch.no_grad()
@@ -408,11 +453,11 @@ def _run_stage(
     task.train()
     started = time.perf_counter()
     with Progress(*columns) as bar:
-        line = bar.add_task(f"pretrain {name}", total=stage.steps, completed=first, now="")
-        for step in range(first, stage.steps):
+        line = bar.add_task(f"pretrain {name}", total=stage.length, completed=first, now="")
+        for step in range(first, stage.length):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, step)
-            rng = generator(recipe.seed, TRAIN_STREAM, 0 if name == "tower" else 1, step)
+            rng = generator(recipe.seed, TRAIN_STREAM, STAGES.index(name), step)
             loss, shares = task.loss(rng, step / stage.steps)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -427,7 +472,7 @@ def _run_stage(
                 task.eval()
                 log.write(stage=f"{name}-check", step=done, **on_check(recipe.check_images))
                 task.train()
-            if done % recipe.check_every == 0 or done == stage.steps:
+            if done % recipe.check_every == 0 or done == stage.length:
                 _save(path, {"task": task.state_dict(), "optimiser": optimiser.state_dict(), "step": done})
             bar.update(line, completed=done)
 
@@ -451,8 +496,10 @@ def pretrain(recipe: Recipe, prompt: Prompt, folder: Path, device: str = "cpu") 
         whiten_projector(language)
         match_queries_and_keys(language)
     _run_stage("language", language, recipe.language, recipe, folder, language.check)
+    language.mostly_letters = True
+    _run_stage("letters", language, recipe.letters, recipe, folder, language.check)
     language.eval()
-    Log(folder / "log.jsonl").write(stage="held-out", step=recipe.language.steps, **language.check(recipe.final_images))
+    Log(folder / "log.jsonl").write(stage="held-out", step=recipe.letters.length, **language.check(recipe.final_images))
     out = folder / "model"
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
