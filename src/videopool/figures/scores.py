@@ -38,7 +38,7 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
                 capsize=2.5,
                 elinewidth=1.2,
             )
-            if axis == "visual_tokens":
+            if axis == "visual_tokens" and rows[axis].is_unique:
                 for _, row in rows.iterrows():
                     place = (row[axis] * shift, 100 * float(row[score]))
                     axes.annotate(f"{int(row.frames)}", place, (4, 4), textcoords="offset points", fontsize=8)
@@ -53,5 +53,5 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         axes.set_ylabel("score, % (95 % interval)")
         benchmark, model = table.benchmark.iloc[0], table.model.iloc[0]
         axes.set_title(f"{model} on {benchmark}" + (f", {group} tasks" if group else ""))
-        axes.legend(ncols=2)
+        figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLE: dict[Any, Any] = {
-    "figure.figsize": (6.4, 4.4),
+    "figure.figsize": (6.4, 5.0),
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 12,

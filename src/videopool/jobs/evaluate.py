@@ -144,8 +144,8 @@ def evaluate(config: DictConfig) -> Outcome:
                 metrics = _run(point, folder, manifest)
                 run.finish_point(metrics, read_records(folder.path / "records.jsonl"), point.describe())
                 folder.write_metrics(metrics)
-        except PointFailed as error:
-            folder.write_failure(str(error), {"time": now()})
+        except Exception as error:
+            folder.write_failure(str(error) or type(error).__name__, {"time": now()})
             raise
         score = metrics["score"]
         text = f"{100 * float(str(score)):.1f} %" if score is not None else "not scored"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -63,7 +64,7 @@ def _run(config: DictConfig) -> Outcome:
         return Outcome(BUSY, _overrides() or name, str(error))
     except USER_ERRORS as error:
         return Outcome(FAILED, _overrides() or name, str(error))
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         return Outcome(FAILED, _overrides() or name, "out of memory: lower job.max_visual_tokens or frames.num")
     except Exception as error:
         # An error of the program, not of the user: its trace is kept, and the other points of the sweep go on.
@@ -124,7 +125,9 @@ class SweepCallback(Callback):
             except ResultsError as error:
                 print(f"videopool: no report: {error}", file=sys.stderr)
         seconds = time.perf_counter() - self._started
-        print(f"{len(outcomes)} points in {seconds:.0f} s; peak memory {peak_memory_bytes() / 1e9:.2f} GB")
+        print(
+            f"{len(outcomes)} points in {seconds:.0f} s; peak memory of this process {peak_memory_bytes() / 1e9:.2f} GB"
+        )
         bad = [o for o in outcomes if o["status"] != COMPLETE]
         for outcome in bad:
             print(f"not complete: {outcome['name']}: {str(outcome['message']).splitlines()[0]}", file=sys.stderr)
