@@ -1,0 +1,28 @@
+"""Results: fingerprints, records, manifests, statistics, tables."""
+
+from videopool.results.comparison import add_differences, compare
+from videopool.results.errors import PointBusy, PointFailed, ResultsError
+from videopool.results.fingerprint import fingerprint
+from videopool.results.metrics import metrics_of
+from videopool.results.point import PointFolder
+from videopool.results.records import RecordLog, read_records
+from videopool.results.statistics import Estimate, mean_interval, paired_difference
+from videopool.results.study import load_study, point_records
+
+__all__ = [
+    "Estimate",
+    "PointBusy",
+    "PointFailed",
+    "PointFolder",
+    "RecordLog",
+    "ResultsError",
+    "add_differences",
+    "compare",
+    "fingerprint",
+    "load_study",
+    "mean_interval",
+    "metrics_of",
+    "paired_difference",
+    "point_records",
+    "read_records",
+]

@@ -1,0 +1,49 @@
+"""From the records of a point to its metrics."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from videopool.results.records import OK
+from videopool.results.statistics import mean_interval
+
+Record = Mapping[str, object]
+
+
+def summarise(records: Sequence[Record]) -> dict[str, object]:
+    """Score, interval, counts and chance of some records.
+
+    n counts scored samples; n_failed those that could not be evaluated, which are never scored;
+    n_unparsed generated answers that name no option, which count as wrong; n_unscored samples that were
+    evaluated but have no right answer to compare with.
+    """
+    evaluated = [r for r in records if r["status"] == OK]
+    scored = [r for r in evaluated if r["score"] is not None]
+    summary: dict[str, object] = {
+        "n": len(scored),
+        "n_failed": len(records) - len(evaluated),
+        "n_unparsed": sum("parsed" in r and r["parsed"] is None for r in scored),
+        "n_unscored": len(evaluated) - len(scored),
+        "clips": len({r["clip"] for r in evaluated}),
+        "score": None,
+        "ci_low": None,
+        "ci_high": None,
+        "chance": None,
+    }
+    if scored:
+        estimate = mean_interval([float(str(r["score"])) for r in scored], [r["clip"] for r in scored])
+        summary |= {"score": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+        options = [len(r["options"]) for r in scored if isinstance(r["options"], Sequence) and r["options"]]
+        if len(options) == len(scored):
+            summary["chance"] = sum(1 / count for count in options) / len(options)
+    return summary
+
+
+def metrics_of(
+    records: Sequence[Record], groups: Mapping[str, Sequence[str]], in_headline: Callable[[str], bool]
+) -> dict[str, object]:
+    """Metrics of a point: the headline, then each group, then each task."""
+    tasks = sorted({str(r["task"]) for r in records})
+    return {
+        **summarise([r for r in records if in_headline(str(r["task"]))]),
+        "groups": {name: summarise([r for r in records if r["task"] in members]) for name, members in groups.items()},
+        "tasks": {task: summarise([r for r in records if r["task"] == task]) for task in tasks},
+    }

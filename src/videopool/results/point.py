@@ -1,0 +1,115 @@
+"""One point's folder: manifest, records, metrics.
+
+    run.json       what the point is and how it was run (manifest)
+    records.jsonl  one line a sample
+    metrics.json   written last, in one step: it means that the point is complete
+    failure.json   why the last attempt did not complete
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from videopool.results.errors import PointBusy, ResultsError
+
+MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> dict[str, object] | None:
+    """A JSON object, or None if there is no whole one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+class PointFolder:
+    """The folder of one point, claimed for this process while the context is open.
+
+    The claim is a lock of the operating system: it ends with the process, however that ends.
+
+    Args:
+        study: the study's folder.
+        name: readable name.
+        fingerprint: 64 hexadecimal digits; the first eight become part of the folder's name.
+
+    Raises:
+        PointBusy: another process has the point.
+        ResultsError: the folder cannot be written, or holds another point.
+    """
+
+    def __init__(self, study: Path, name: str, fingerprint: str) -> None:
+        self.path = study / f"{name}-{fingerprint[:8]}"
+        self.fingerprint = fingerprint
+
+    def __enter__(self) -> "PointFolder":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / LOCK).open("a+")
+        except OSError as error:
+            raise ResultsError(
+                f"results folder {self.path} cannot be written ({error.strerror or error}); "
+                "choose another with results_dir=..."
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            holder = self._lock.read().strip()
+            self._lock.close()
+            raise PointBusy(f"{self.path} is being worked on by {holder or 'another process'}") from error
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+        kept = read_json(self.path / MANIFEST)
+        if kept is not None and kept.get("fingerprint") != self.fingerprint:
+            self._lock.close()
+            raise ResultsError(
+                f"{self.path} belongs to another configuration (fingerprint {str(kept.get('fingerprint'))[:16]}, "
+                f"not {self.fingerprint[:16]}); choose another study=... or remove that folder"
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._lock.close()
+
+    @property
+    def complete(self) -> bool:
+        return read_json(self.path / METRICS) is not None
+
+    def clear(self) -> None:
+        """Forget everything but the claim."""
+        for name in (METRICS, FAILURE, RECORDS, MANIFEST):
+            (self.path / name).unlink(missing_ok=True)
+
+    def write_manifest(self, manifest: Mapping[str, object]) -> None:
+        """Begin an attempt: say what the point is, and forget why the last attempt failed."""
+        (self.path / FAILURE).unlink(missing_ok=True)
+        write_json(self.path / MANIFEST, {"fingerprint": self.fingerprint, **manifest})
+
+    def write_metrics(self, metrics: Mapping[str, object]) -> None:
+        write_json(self.path / METRICS, metrics)
+        (self.path / FAILURE).unlink(missing_ok=True)
+
+    def write_failure(self, reason: str, details: Mapping[str, object]) -> None:
+        try:
+            write_json(self.path / FAILURE, {"reason": reason, **details})
+        except ResultsError:
+            pass  # the disk may be what failed; the error that is being reported says so

@@ -1,0 +1,107 @@
+"""A study's points as one table."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from videopool.results.point import FAILURE, MANIFEST, METRICS, RECORDS, read_json
+from videopool.results.records import OK, read_records
+
+COLUMNS = (
+    "point",
+    "fingerprint",
+    "status",
+    "model",
+    "pooling",
+    "stage",
+    "frames",
+    "visual_tokens",
+    "benchmark",
+    "split",
+    "n",
+    "n_failed",
+    "score",
+    "ci_low",
+    "ci_high",
+    "prefill_gflops",
+    "seconds_per_sample",
+    "chance",
+    "n_unparsed",
+    "n_unscored",
+    "same_map_as",
+)
+
+
+def load_study(study: str | Path) -> pd.DataFrame:
+    """All points of a study's folder, one row each, ordered by pooling and frames.
+
+    Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>`
+    for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
+    same_map_as names an earlier point whose pooling is the same map on the same frames.
+    """
+    rows = []
+    for manifest_path in sorted(Path(study).glob(f"*/{MANIFEST}")):
+        folder = manifest_path.parent
+        manifest = read_json(manifest_path)
+        if manifest is not None and "point" in manifest:
+            rows.append(_row(folder, manifest))
+    table = pd.DataFrame(rows)
+    for column in COLUMNS:
+        if column not in table:
+            table[column] = pd.Series(dtype=object)
+    if rows:
+        table["order"] = -table.groupby("pooling")["visual_tokens"].transform("max")
+        table = table.sort_values(["model", "benchmark", "stage", "order", "pooling", "frames"], kind="stable")
+        table["same_map_as"] = _duplicates(table)
+    extra = [c for c in table.columns if c not in COLUMNS and c not in ("folder", "order", "signature")]
+    return table[[*COLUMNS, *sorted(extra), *(["folder"] if rows else [])]].reset_index(drop=True)
+
+
+def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
+    point = manifest["point"]
+    assert isinstance(point, dict)
+    row: dict[str, object] = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
+    row |= {name: point.get(name) for name in ("model", "pooling", "stage", "frames", "visual_tokens")}
+    row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops")}
+    row["signature"] = str(point.get("map_signature"))
+    metrics = read_json(folder / METRICS)
+    if metrics is None:
+        row["status"] = "failed" if (folder / FAILURE).exists() else "partial"
+        statuses = [record["status"] for record in read_records(folder / RECORDS)]
+        row["n"], row["n_failed"] = statuses.count(OK), len(statuses) - statuses.count(OK)
+        return row
+    row["status"] = "complete"
+    for name in ("n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance"):
+        row[name] = metrics.get(name)
+    row["seconds_per_sample"] = metrics.get("seconds_per_sample")
+    groups = metrics.get("groups")
+    for group, values in groups.items() if isinstance(groups, dict) else ():
+        for name in ("score", "ci_low", "ci_high", "chance", "n"):
+            row[f"{name}_{group}"] = values[name]
+    return row
+
+
+def _duplicates(table: pd.DataFrame) -> list[str | None]:
+    seen: dict[tuple[object, ...], str] = {}
+    found: list[str | None] = []
+    for row in table.itertuples():
+        key = (row.model, row.benchmark, row.stage, row.frames, row.signature)
+        found.append(seen.get(key))
+        seen.setdefault(key, str(row.point))
+    return found
+
+
+def point_records(folder: str | Path) -> list[dict[str, object]]:
+    """The records of a point."""
+    return read_records(Path(folder) / RECORDS)
+
+
+def scores_by_sample(folder: str | Path) -> dict[str, tuple[float, str, str]]:
+    """Score, clip and task of each scored sample of a point, by sample id."""
+    found: dict[str, tuple[float, str, str]] = defaultdict()
+    for record in point_records(folder):
+        if record["status"] == "ok" and record["score"] is not None:
+            found[str(record["id"])] = (float(str(record["score"])), str(record["clip"]), str(record["task"]))
+    return dict(found)

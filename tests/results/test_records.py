@@ -1,0 +1,108 @@
+"""Records, fingerprints, metrics and claims."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from videopool.results import PointBusy, PointFolder, RecordLog, ResultsError, fingerprint, metrics_of, read_records
+
+
+def record(number, status="ok", score=1.0, **more):
+    return {"id": f"s{number}", "clip": f"c{number % 3}", "task": "t", "options": ["a", "b"], "status": status,
+            "score": score if status == "ok" else None, **more}  # fmt: skip
+
+
+def test_records_survive_a_cut_at_every_byte(tmp_path):
+    whole = "".join(json.dumps(record(n, text="é\n")) + "\n" for n in range(4)).encode()
+    path = tmp_path / "records.jsonl"
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        log = RecordLog(path)
+        done = set(log.done)
+        assert done == {f"s{n}" for n in range(len(done))}
+        log.append([record(n, text="é\n") for n in range(4)])
+        log.close()
+        assert path.read_bytes() == whole.decode().encode() or [r["id"] for r in read_records(path)] == [
+            f"s{n}" for n in range(4)
+        ]
+        assert len(path.read_text().splitlines()) == 4
+
+
+def test_each_sample_has_one_record_and_failed_ones_are_tried_again(tmp_path):
+    path = tmp_path / "records.jsonl"
+    log = RecordLog(path)
+    log.append([record(0), record(1, status="unreadable_video"), record(0, score=0.0)])
+    log.append([record(0, score=0.0)])
+    log.close()
+    assert [(r["id"], r["score"]) for r in read_records(path)] == [("s0", 1.0), ("s1", None)]
+    log = RecordLog(path)
+    assert log.done == {"s0"}
+    log.append([record(1)])
+    log.close()
+    assert [(r["id"], r["status"]) for r in read_records(path)] == [("s0", "ok"), ("s1", "ok")]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_is_told(tmp_path):
+    path = tmp_path / "records.jsonl"
+    log = RecordLog(path)
+    log.append([record(0)])
+    log._file.close()
+    log._file = open("/dev/full", "a")
+    with pytest.raises(ResultsError, match="cannot be written: No space left"):
+        log.append([record(1)])
+    log.close()
+    assert [r["id"] for r in read_records(path)] == ["s0"]
+
+
+def test_fingerprint_depends_on_content_alone():
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert fingerprint({"b": [1, 2]}) != fingerprint({"b": [2, 1]})
+    # Golden value: results on disk must stay findable.
+    assert fingerprint({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+    with pytest.raises(ValueError, match="JSON"):
+        fingerprint({"a": float("nan")})
+
+
+def test_failed_samples_are_counted_and_never_scored():
+    records = [record(n, score=float(n % 2)) for n in range(8)]
+    records += [record(8, status="unreadable_video"), record(9, score=0.0, parsed=None)]
+    metrics = metrics_of(records, {"g": ["t"], "other": ["u"]}, lambda task: True)
+    assert (metrics["n"], metrics["n_failed"], metrics["n_unparsed"]) == (9, 1, 1)
+    assert metrics["score"] == pytest.approx(4 / 9)
+    assert metrics["chance"] == 0.5
+    assert metrics["ci_low"] <= metrics["score"] <= metrics["ci_high"]
+    assert metrics["groups"]["g"]["score"] == metrics["score"]
+    assert metrics["groups"]["other"]["score"] is None
+    unscored = metrics_of([{**record(0), "score": None}], {}, lambda task: True)
+    assert (unscored["score"], unscored["n"], unscored["n_unscored"]) == (None, 0, 1)
+
+
+def test_a_point_is_claimed_by_one_process_and_freed_by_its_death(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from videopool.results import PointFolder\n"
+        "with PointFolder(Path(sys.argv[1]), 'p', 'f' * 64): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(PointBusy, match=f"process {holder.pid}"), PointFolder(tmp_path, "p", "f" * 64):
+        pass
+    holder.kill()
+    holder.wait()
+    with PointFolder(tmp_path, "p", "f" * 64) as folder:
+        assert not folder.complete
+        folder.write_manifest({})
+        folder.write_metrics({"score": 1})
+        assert folder.complete
+
+
+def test_a_folder_of_another_point_is_refused(tmp_path):
+    with PointFolder(tmp_path, "p", "a" * 64) as folder:
+        folder.write_manifest({})
+    with pytest.raises(ResultsError, match="belongs to another configuration"):
+        with PointFolder(tmp_path, "p", "a" * 8 + "b" * 56):
+            pass
