@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_full_disk_is_told(tmp_path):
     log = RecordLog(path)
     log.append([record(0)])
     log._file.close()
-    log._file = open("/dev/full", "a")
+    log._file = Path("/dev/full").open("a")
     with pytest.raises(ResultsError, match="cannot be written: No space left"):
         log.append([record(1)])
     log.close()
@@ -103,6 +104,6 @@ def test_a_point_is_claimed_by_one_process_and_freed_by_its_death(tmp_path):
 def test_a_folder_of_another_point_is_refused(tmp_path):
     with PointFolder(tmp_path, "p", "a" * 64) as folder:
         folder.write_manifest({})
-    with pytest.raises(ResultsError, match="belongs to another configuration"):
-        with PointFolder(tmp_path, "p", "a" * 8 + "b" * 56):
-            pass
+    other = PointFolder(tmp_path, "p", "a" * 8 + "b" * 56)
+    with pytest.raises(ResultsError, match="belongs to another configuration"), other:
+        pass

@@ -10,7 +10,9 @@ from videopool.results.statistics import clustered_standard_error
 def simulate(rng, clips=60, per_clip=6, mean=0.6, spread=0.25):
     """Right or wrong answers whose chance of being right differs from clip to clip."""
     chances = np.clip(rng.normal(mean, spread, size=clips), 0.02, 0.98)
-    return (rng.random((clips, per_clip)) < chances[:, None]).astype(float).ravel(), np.repeat(np.arange(clips), per_clip)
+    return (rng.random((clips, per_clip)) < chances[:, None]).astype(float).ravel(), np.repeat(
+        np.arange(clips), per_clip
+    )
 
 
 def test_interval_agrees_with_the_cluster_robust_error():

@@ -1,9 +1,9 @@
 """One point's folder: manifest, records, metrics.
 
-    run.json       what the point is and how it was run (manifest)
-    records.jsonl  one line a sample
-    metrics.json   written last, in one step: it means that the point is complete
-    failure.json   why the last attempt did not complete
+run.json       what the point is and how it was run (manifest)
+records.jsonl  one line a sample
+metrics.json   written last, in one step: it means that the point is complete
+failure.json   why the last attempt did not complete
 """
 
 import fcntl
