@@ -52,7 +52,7 @@ def test_a_full_disk_is_told(tmp_path):
     log = RecordLog(path)
     log.append([record(0)])
     log._file.close()
-    log._file = Path("/dev/full").open("a")
+    log._file = Path("/dev/full").open("a")  # noqa: SIM115 - closed by the log
     with pytest.raises(ResultsError, match="cannot be written: No space left"):
         log.append([record(1)])
     log.close()
