@@ -72,6 +72,7 @@ def test_mvbench_rows(tmp_path):
         ([{**ROW, "video": "/etc/passwd"}], "leads out of"),
         ([], "no usable sample"),
         ([{**ROW, "question_id": 1}, {**ROW, "question_id": 1}], "'1' stands twice"),
+        ([{**ROW, "candidates": [str(n) for n in range(27)], "answer": "3"}], "27 options; there are letters for 26"),
         ({"rows": []}, "a list of questions is expected"),
         ([3], "an object is expected"),
     ],

@@ -26,9 +26,7 @@ def test_records_survive_a_cut_at_every_byte(tmp_path):
         assert done == {f"s{n}" for n in range(len(done))}
         log.append([record(n, text="é\n") for n in range(4)])
         log.close()
-        assert path.read_bytes() == whole.decode().encode() or [r["id"] for r in read_records(path)] == [
-            f"s{n}" for n in range(4)
-        ]
+        assert [r["id"] for r in read_records(path)] == ["s0", "s1", "s2", "s3"]
         assert len(path.read_text().splitlines()) == 4
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import ascii_uppercase
 
 from videopool.benchmarks.errors import BenchmarkError
 
@@ -86,6 +87,11 @@ class Benchmark:
             if sample.id in seen:
                 raise BenchmarkError(f"benchmark {self.id}: sample id {sample.id!r} stands twice")
             seen.add(sample.id)
+            if len(sample.options) > len(ascii_uppercase):
+                raise BenchmarkError(
+                    f"benchmark {self.id}: sample {sample.id!r} has {len(sample.options)} options; "
+                    f"there are letters for {len(ascii_uppercase)}"
+                )
 
     def in_headline(self, task: str) -> bool:
         """Whether a task counts towards the score that stands for the benchmark."""

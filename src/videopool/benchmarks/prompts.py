@@ -41,11 +41,15 @@ class Prompt:
         return self.template.split("{question}")[1] + self.answer_prefix
 
     def text(self, question: str, options: Sequence[str] = (), image: str = "<image>") -> str:
-        """The whole prompt. image: the text that stands for the visual tokens."""
+        """The whole prompt. image: the text that stands for the visual tokens.
+
+        Raises:
+            ValueError: more options than letters; benchmarks refuse such samples when they are read.
+        """
         if options:
             listed = self.separator.join(
                 self.option.replace("{letter}", letter).replace("{text}", option)
-                for letter, option in zip(ascii_uppercase, options, strict=False)
+                for letter, option in zip(ascii_uppercase[: len(options)], options, strict=True)
             )
             before, after = self.multiple_choice.split("{question}")
             question = before.replace("{options}", listed) + question + after.replace("{options}", listed)
