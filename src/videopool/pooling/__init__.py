@@ -12,18 +12,30 @@ from videopool.pooling.base import (
     checked,
     map_signature,
 )
+from videopool.pooling.dual_mean import DualMean
+from videopool.pooling.frame_cls import FrameCls
+from videopool.pooling.horizontal import Horizontal
+from videopool.pooling.image_grid import ImageGrid
 from videopool.pooling.none import NoPooling
+from videopool.pooling.slowfast import SlowFast
+from videopool.pooling.strided import Strided
 
 __all__ = [
     "Adaptive",
     "Average",
     "Chain",
+    "DualMean",
+    "FrameCls",
     "GridPooling",
+    "Horizontal",
+    "ImageGrid",
     "NoPooling",
     "Pooling",
     "PoolingContext",
     "PoolingContractError",
     "PoolingShapeError",
+    "SlowFast",
+    "Strided",
     "checked",
     "map_signature",
 ]

@@ -5,7 +5,7 @@ Shapes: grid [B, T, H, W, D] = [batch, frames, height, width, dim]; tokens [B, N
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +25,27 @@ class PoolingContext:
 
     Attributes:
         frame_times: [T] seconds of the frames.
+        cls: [B, T, D] the tower's CLS token of each frame, at the stage of the grid.
     """
 
     frame_times: Tensor | None = None
+    cls: Tensor | None = None
+
+    def of_frames(self, frames: Sequence[int]) -> "PoolingContext":
+        """The same for some of the frames, by index."""
+        chosen = list(frames)
+        return replace(
+            self,
+            frame_times=None if self.frame_times is None else self.frame_times[chosen],
+            cls=None if self.cls is None else self.cls[:, chosen],
+        )
 
 
 class Pooling(nn.Module, ABC):
     """A map from a patch grid to visual tokens. Knows tensors only: no model, no configuration, no video."""
 
     needs: frozenset[str] = frozenset()  # names of PoolingContext fields
+    tiles: bool = False  # True: it has `tile`, which makes one image of the frames before the tower
 
     @abstractmethod
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
@@ -72,6 +84,27 @@ class GridPooling(Pooling):
         return out_frames * out_height * out_width
 
 
+def positive(key: str, value: object) -> int:
+    """The value, if it is a positive integer. Raises PoolingShapeError naming the key."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PoolingShapeError(f"pooling.{key} must be a positive integer, got {value!r}")
+    return value
+
+
+def one_of(key: str, value: str, options: Sequence[str]) -> str:
+    """The value, if it is one of the options. Raises PoolingShapeError naming the key."""
+    if value not in options:
+        raise PoolingShapeError(f"pooling.{key}={value!r}: choose one of {', '.join(options)}")
+    return value
+
+
+def grid_to_grid(key: str, value: object) -> GridPooling:
+    """The value, if it is a grid pooling. Raises PoolingContractError naming the key."""
+    if not isinstance(value, GridPooling):
+        raise PoolingContractError(f"pooling.{key}: {type(value).__name__} does not map a grid to a grid")
+    return value
+
+
 class Chain(GridPooling):
     """Grid poolings one after another.
 
@@ -87,10 +120,9 @@ class Chain(GridPooling):
         super().__init__()
         if not steps:
             raise PoolingShapeError("pooling.steps must name at least one pooling")
-        for step in steps:
-            if not isinstance(step, GridPooling):
-                raise PoolingContractError(f"pooling.steps: {type(step).__name__} does not map a grid to a grid")
-        self.chain: Sequence[GridPooling] = nn.ModuleList(steps)  # type: ignore[assignment]
+        self.chain: Sequence[GridPooling] = nn.ModuleList(  # type: ignore[assignment]
+            grid_to_grid("steps", step) for step in steps
+        )
         self.needs = frozenset().union(*(step.needs for step in steps))
 
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
@@ -134,15 +166,37 @@ def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = Non
     return tokens
 
 
+def random_context(needs: frozenset[str], frames: int, dim: int) -> PoolingContext:
+    """A fixed random context for one clip, in float64, with the fields that are needed.
+
+    Raises:
+        PoolingContractError: a need is no field of PoolingContext.
+    """
+    generator = torch.Generator().manual_seed(1)
+    fields = {
+        "frame_times": torch.rand(frames, generator=generator, dtype=torch.float64).cumsum(0),
+        "cls": torch.rand(1, frames, dim, generator=generator, dtype=torch.float64) + 0.5,
+    }
+    unknown = needs - fields.keys()
+    if unknown:
+        raise PoolingContractError(f"needs names {', '.join(sorted(unknown))}; there are {', '.join(fields)}")
+    return PoolingContext(**{name: fields[name] for name in needs})
+
+
 def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> list[float]:
     """Numbers that two poolings share if they are the same map on grids of this size.
 
     The map of one fixed random float64 grid, weighted by fixed random numbers that depend on each
     token's place, rounded to nine significant digits. Equal maps agree; different ones practically never do.
+    A pooling that tiles is known by what its tiling does to the grid, and by its number of tokens.
     """
     generator = torch.Generator().manual_seed(0)
     grid = torch.rand(1, frames, height, width, 3, generator=generator, dtype=torch.float64) + 0.5
     with torch.no_grad():
-        tokens = pooling(grid)[0]
+        if pooling.tiles:
+            tokens = torch.from_numpy(pooling.tile(grid[0].numpy())).flatten(0, 2)  # type: ignore[operator]
+        else:
+            tokens = pooling(grid, random_context(pooling.needs, frames, grid.shape[-1]))[0]
     weights = torch.rand(tokens.shape[0], 1, generator=generator, dtype=torch.float64)
-    return [float(tokens.shape[0]), *(float(f"{v:.9g}") for v in (tokens * weights).sum(0).tolist())]
+    count = pooling.num_tokens(frames, height, width)
+    return [float(count), *(float(f"{v:.9g}") for v in (tokens * weights).sum(0).tolist())]
