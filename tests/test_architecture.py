@@ -22,10 +22,11 @@ ALLOWED = {
     "features": {"video"},
     "models": {"pooling", "video"},
     "benchmarks": {"video"},
+    "training_data": {"video"},
     "results": set(),
     "figures": set(),
     "shapes": {"video", "benchmarks"},
-    "jobs": {"pooling", "video", "features", "models", "benchmarks", "results", "figures", "shapes"},
+    "jobs": {"pooling", "video", "features", "models", "benchmarks", "training_data", "results", "figures", "shapes"},
 }
 
 

@@ -16,6 +16,9 @@ class Prompt:
         separator: between two options.
         answer_prefix: begins the answer to a multiple-choice question, so that a letter comes next.
         describe: the request for a description, where a clip has no question.
+        open_ended: how a question without options is put; holds "{question}".
+        open_answer_prefix: begins the answer to a question without options.
+        trim: drop white space behind the last option.
     """
 
     template: str
@@ -24,12 +27,16 @@ class Prompt:
     separator: str
     answer_prefix: str
     describe: str
+    open_ended: str = "{question}"
+    open_answer_prefix: str = ""
+    trim: bool = False
 
     def __post_init__(self) -> None:
         for name, places in {
             "template": ("{image}", "{question}"),
             "multiple_choice": ("{question}", "{options}"),
             "option": ("{letter}", "{text}"),
+            "open_ended": ("{question}",),
         }.items():
             for place in places:
                 if getattr(self, name).count(place) != 1:
@@ -51,9 +58,14 @@ class Prompt:
                 self.option.replace("{letter}", letter).replace("{text}", option)
                 for letter, option in zip(ascii_uppercase[: len(options)], options, strict=True)
             )
+            if self.trim:
+                listed = listed.rstrip()
             before, after = self.multiple_choice.split("{question}")
             question = before.replace("{options}", listed) + question + after.replace("{options}", listed)
+        else:
+            before, after = self.open_ended.split("{question}")
+            question = before + question + after
         # The question is put in last, so that braces in it stay as they are.
         head, tail = self.template.split("{question}")
         text = head.replace("{image}", image) + question + tail.replace("{image}", image)
-        return text + self.answer_prefix if options else text
+        return text + (self.answer_prefix if options else self.open_answer_prefix)

@@ -5,9 +5,11 @@ from videopool.video.errors import ClipBoundsError, FrameSamplingError, Unreadab
 from videopool.video.opening import READERS, VIDEO_SUFFIXES, open_clip
 from videopool.video.pixels import to_pixels
 from videopool.video.samplers import (
+    CyclingSampler,
     FpsSampler,
     InteriorSampler,
     LinspaceSampler,
+    MiddleSampler,
     RandomSampler,
     Sampler,
     UniformSampler,
@@ -20,10 +22,12 @@ __all__ = [
     "Clip",
     "ClipBoundsError",
     "ClipInfo",
+    "CyclingSampler",
     "FpsSampler",
     "FrameSamplingError",
     "InteriorSampler",
     "LinspaceSampler",
+    "MiddleSampler",
     "RandomSampler",
     "Sampler",
     "UniformSampler",

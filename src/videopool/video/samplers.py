@@ -65,7 +65,7 @@ class Sampler(ABC):
     def indices(
         self, info: ClipInfo, start: float | None = None, end: float | None = None, key: str = "clip"
     ) -> list[int]:
-        """Frame indices, ascending, some more than once where the clip is shorter than num.
+        """Frame indices, some more than once where the clip is shorter than num. Ascending but for CyclingSampler.
 
         Args:
             info: the clip's length and timing.
@@ -88,6 +88,40 @@ class UniformSampler(Sampler):
         return [int(first + segment / 2 + np.round(segment * i)) for i in range(self.num)]
 
 
+class CyclingSampler(UniformSampler):
+    """UniformSampler's frames once each, then from the start again: PLLaVA's GIFs that are shorter than num."""
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        once = list(dict.fromkeys(super().choose(first, last, fps, key)))
+        return [once[i % len(once)] for i in range(self.num)]
+
+
+class MiddleSampler(Sampler):
+    """One frame of each of num equal intervals: PLLaVA's training (dataset/video_utils.py, get_frame_indices).
+
+    Intervals end at whole frames. A clip shorter than num shows each frame once, then its last one again.
+
+    Args:
+        num: how many frames.
+        fix_start: so many frames behind the start of each interval; None for its middle.
+    """
+
+    def __init__(self, num: int = 16, fix_start: int | None = None) -> None:
+        super().__init__(num)
+        if fix_start is not None and (isinstance(fix_start, bool) or not isinstance(fix_start, int) or fix_start < 0):
+            raise FrameSamplingError(f"frames.fix_start must be null or a number of frames, got {fix_start!r}")
+        self.fix_start = fix_start
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        length = last - first + 1
+        edges = np.linspace(0, length, min(self.num, length) + 1)
+        chosen = [
+            first + (int(a) + int(b) - 1) // 2 if self.fix_start is None else first + int(a) + self.fix_start
+            for a, b in pairwise(edges)
+        ]
+        return chosen + chosen[-1:] * (self.num - len(chosen))
+
+
 class LinspaceSampler(Sampler):
     """num evenly spaced frames from the first to the last; one frame alone is the first."""
 
@@ -108,17 +142,26 @@ class FpsSampler(Sampler):
     Args:
         num: the most frames.
         rate: frames per second of the clip's time.
+        centred: take the middle of each period, as PLLaVA's training does, not its first frame. A clip shorter
+            than half a period shows its middle frame.
     """
 
-    def __init__(self, num: int = 16, rate: float = 1.0) -> None:
+    def __init__(self, num: int = 16, rate: float = 1.0, centred: bool = False) -> None:
         super().__init__(num)
         if not rate > 0:
             raise FrameSamplingError(f"frames.rate must be above 0 frames per second, got {rate!r}")
         self.rate = rate
+        self.centred = centred
 
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
-        step = max(1.0, fps / self.rate)
-        chosen = [int(i) for i in np.arange(first, last + 1, step)]
+        if self.centred and fps > self.rate:
+            # In seconds: in frames, halves would be rounded otherwise than in the reference.
+            period = 1 / self.rate
+            seconds = np.arange(period / 2, (last - first + 1) / fps + period / 2, period)
+            frames = [first + int(i) for i in np.round(seconds * fps)]
+            chosen = [i for i in frames if i <= last] or [(first + last) // 2]
+        else:
+            chosen = [int(i) for i in np.arange(first, last + 1, max(1.0, fps / self.rate))]
         if len(chosen) > self.num:
             chosen = [chosen[round(float(i))] for i in np.linspace(0, len(chosen) - 1, self.num)]
         return chosen

@@ -1,0 +1,146 @@
+"""From an instruction conversation to token ids and labels: only the answers are learned.
+
+The layout is that of PLLaVA's training (arXiv 2404.16994; dataset/it_dataset.py, tasks/train): the text
+is cut into pieces at its turns, each piece is tokenised alone, and the labels are the ids of the answers, closing
+token included. docs/reference_differences.md lists where this departs from it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from videopool.training_data.errors import ConversationError
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Round:
+    """One question and its answer. A caption is a round without a question."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What was said about one clip or image.
+
+    Attributes:
+        rounds: in their order, at least one.
+        system: stands before all; with the data set's instruction, where it has one.
+        message: what the clip consists of, as in "The video contains 4 frames sampled at ... seconds."
+    """
+
+    rounds: Sequence[Round]
+    system: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ConversationLayout:
+    """How a conversation is written out.
+
+    Attributes:
+        user, assistant: begin a turn.
+        user_closing, assistant_closing: end a question and an answer.
+        clip: stands for the visual tokens; one token of the tokenizer.
+        own_turn: the clip has a turn of its own, before the first question's. Otherwise they share one.
+    """
+
+    user: str = "USER:"
+    assistant: str = "ASSISTANT:"
+    user_closing: str = "</s>"
+    assistant_closing: str = "</s>"
+    clip: str = "<image>"
+    own_turn: bool = True
+
+
+@dataclass(frozen=True)
+class EncodedConversation:
+    """Token ids and, of equal length, labels: the id where it is learned, IGNORED elsewhere."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    def padded(self, length: int, pad_id: int) -> tuple[list[int], list[int], list[int]]:
+        """Input ids, labels and attention mask, padded on the right.
+
+        Raises:
+            ValueError: the conversation is longer.
+        """
+        missing = length - len(self.input_ids)
+        if missing < 0:
+            raise ValueError(f"{len(self.input_ids)} tokens do not fit into {length}")
+        mask = [1] * len(self.input_ids) + [0] * missing
+        return self.input_ids + [pad_id] * missing, self.labels + [IGNORED] * missing, mask
+
+
+def conversation_pieces(conversation: Conversation, layout: ConversationLayout) -> list[tuple[str, bool]]:
+    """The text in pieces that are tokenised alone, each with whether it is learned.
+
+    A turn's name that stands in a question or an answer is text like any other.
+    """
+    pieces = [(conversation.system, False), (layout.user, False)]
+    message = conversation.message.rstrip()
+    rounds = list(conversation.rounds)
+    if layout.own_turn:
+        pieces.append((f"{layout.clip}{message} ", False))
+    else:
+        pieces.append((f"{layout.clip}{message}\n{rounds[0].question}{layout.user_closing}", False))
+    for number, said in enumerate(rounds):
+        # A caption leaves the turn after the clip empty, and then there is none.
+        asked = bool(said.question) if layout.own_turn else number > 0
+        if asked:
+            pieces += [(layout.user, False), (said.question + layout.user_closing, False)]
+        pieces += [(layout.assistant, False), (said.answer + layout.assistant_closing, True)]
+    return pieces
+
+
+def encode_conversation(
+    conversation: Conversation, tokenizer: Any, max_length: int, layout: ConversationLayout | None = None
+) -> EncodedConversation:
+    """Token ids and labels, cut at max_length; the clip counts as one token.
+
+    Args:
+        tokenizer: of transformers; adds its beginning-of-text token before the first piece only.
+
+    Raises:
+        ConversationError: there is no round or an empty answer, a question, an answer or the message holds one of
+            the tokenizer's special tokens, or the cut leaves no clip or no token of an answer.
+        ValueError: the layout's clip is not a token of the tokenizer.
+    """
+    layout = layout or ConversationLayout()
+    clip_id = tokenizer.convert_tokens_to_ids(layout.clip)
+    if clip_id is None or clip_id == tokenizer.unk_token_id:
+        raise ValueError(f"{layout.clip} is not a token of the tokenizer")
+    _check(conversation, tokenizer)
+    input_ids: list[int] = []
+    labels: list[int] = []
+    for number, (text, learned) in enumerate(conversation_pieces(conversation, layout)):
+        ids = tokenizer(text, add_special_tokens=number == 0).input_ids
+        input_ids += ids
+        labels += ids if learned else [IGNORED] * len(ids)
+    input_ids, labels = input_ids[:max_length], labels[:max_length]
+    if input_ids.count(clip_id) != 1:
+        raise ConversationError(
+            f"max_length={max_length} holds {layout.clip} {input_ids.count(clip_id)} times, not once"
+        )
+    if all(label == IGNORED for label in labels):
+        raise ConversationError(f"max_length={max_length} leaves nothing of the answers")
+    return EncodedConversation(input_ids, labels)
+
+
+def _check(conversation: Conversation, tokenizer: Any) -> None:
+    if not conversation.rounds:
+        raise ConversationError("the conversation has no round")
+    texts = [conversation.message]
+    for said in conversation.rounds:
+        if not said.answer.strip():
+            raise ConversationError(f"the question {said.question!r} has an empty answer")
+        texts += [said.question, said.answer]
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    for token in sorted(special):
+        for text in texts:
+            if token in text:
+                raise ConversationError(f"the special token {token!r} stands in the text {text[:60]!r}")
