@@ -45,22 +45,22 @@ def dataset(clip, store, num):
 
 def remember(store, loaded):
     store.remember(loaded.state, loaded.digest, loaded.info)
-    for index in loaded.decoded:
+    for index in loaded.encoded:
         store.put((loaded.digest, index), grid(index))
 
 
 def test_only_missing_frames_are_decoded(clip):
     store = MemoryStore(1 << 20)
     first = dataset(clip, store, 4)[0]
-    assert (first.indices, first.decoded) == ([4, 14, 24, 33], [4, 14, 24, 33])
+    assert (first.indices, first.encoded) == ([4, 14, 24, 33], [4, 14, 24, 33])
     assert first.pixels.shape == (4, 3, 96, 96)
     remember(store, first)
     again = dataset(clip, store, 4)
     assert not again.must_read
-    assert (again[0].indices, again[0].decoded, again[0].pixels) == (first.indices, [], None)
+    assert (again[0].indices, again[0].encoded, again[0].pixels) == (first.indices, [], None)
     more = dataset(clip, store, 8)
     assert more.must_read
-    assert set(more[0].decoded) == set(more[0].indices) - set(first.indices)
+    assert set(more[0].encoded) == set(more[0].indices) - set(first.indices)
 
 
 def test_new_content_under_an_old_name_is_read_again(clip):
@@ -70,7 +70,7 @@ def test_new_content_under_an_old_name_is_read_again(clip):
     write_mp4(clip.clip, numbered_frames(40, 96, 96)[::-1])
     second = dataset(clip, store, 4)[0]
     assert second.digest != first.digest
-    assert second.decoded == second.indices
+    assert second.encoded == second.indices
     assert not np.allclose(second.pixels, first.pixels)
 
 

@@ -2,16 +2,17 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from videopool.features.store import ClipState, FeatureStore
-from videopool.video import ClipInfo, Sampler, UnreadableClipError, open_clip, to_pixels
+from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, open_clip, to_pixels
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class LoadedClip:
         job: the clip and its questions.
         state, digest, info: of the file; digest is its content hash.
         indices: frames that the sampler chose, in order.
-        pixels: [M, 3, S, S] of the frames in `decoded`; None where none was needed.
-        decoded: indices of the frames in pixels.
+        views: what the tower sees, in order: the same frames, or one image tiled of them.
+        pixels: [M, 3, S, S] of the views in `encoded`; None where none was needed.
+        encoded: the views in pixels.
         error: why the clip cannot be used, "" if it can.
         seconds: spent here, by kind of work.
     """
@@ -53,8 +55,9 @@ class LoadedClip:
     digest: str = ""
     info: ClipInfo | None = None
     indices: list[int] = field(default_factory=list)
+    views: list[Hashable] = field(default_factory=list)
     pixels: Tensor | None = None
-    decoded: list[int] = field(default_factory=list)
+    encoded: list[Hashable] = field(default_factory=list)
     error: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -85,11 +88,41 @@ def content_hash(path: Path) -> str:
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How clips are read; the same for all clips of a point."""
+    """How clips are read; the same for all clips of a point.
+
+    Attributes:
+        sampler: chooses frames.
+        reader: name of the reader of videos.
+        image_processor: makes pixels of views.
+        tile: makes one image of a clip's frames, uint8 [T, h, w, 3] to [1, h', w', 3]; None: each frame is a view.
+        layout: names what tile does, as part of the view's key.
+    """
 
     sampler: Sampler
     reader: str
     image_processor: Any
+    tile: Callable[[np.ndarray], np.ndarray] | None = None
+    layout: str = ""
+
+    def views(self, indices: Sequence[int]) -> list[Hashable]:
+        """What the tower will see of these frames: keys, equal where what is seen is equal."""
+        return list(indices) if self.tile is None else [(self.layout, *indices)]
+
+    def pixels(self, clip: Clip, views: Sequence[Any], seconds: dict[str, float]) -> Tensor:
+        """Views of an open clip, each once, to pixels [M, 3, S, S]. Adds the time spent to seconds."""
+        started = time.perf_counter()
+        if self.tile is None:
+            frames = clip.frames(list(views))
+        else:
+            ((_, *indices),) = views
+            unique = sorted(set(indices))
+            read = clip.frames(unique)
+            frames = self.tile(read[[unique.index(index) for index in indices]])
+        decoded = time.perf_counter()
+        pixels = to_pixels(self.image_processor, frames)
+        seconds["decode"] = seconds.get("decode", 0.0) + decoded - started
+        seconds["preprocess"] = seconds.get("preprocess", 0.0) + time.perf_counter() - decoded
+        return pixels
 
 
 class ClipDataset(Dataset[LoadedClip]):
@@ -99,14 +132,14 @@ class ClipDataset(Dataset[LoadedClip]):
         jobs: clips with their questions.
         plan: sampler, reader and image processor.
         store: asked once, here; loader processes never see it.
-        key_of: a frame's key in the store from (content hash, index).
+        key_of: a view's key in the store from (content hash, view).
     """
 
     def __init__(self, jobs: Sequence[ClipJob], plan: LoadPlan, store: FeatureStore, key_of: Any) -> None:
         self.jobs = list(jobs)
         self.plan = plan
         self._known: list[tuple[ClipState, str, ClipInfo] | None] = []
-        self._missing: list[list[int] | None] = []
+        self._missing: list[list[Hashable] | None] = []
         for job in self.jobs:
             state = file_state(job.clip)
             known = None if state is None else store.clip(state)
@@ -116,10 +149,10 @@ class ClipDataset(Dataset[LoadedClip]):
                 continue
             self._known.append((state, *known))
             try:
-                wanted = dict.fromkeys(self._choose(job, known[1]))
+                wanted = dict.fromkeys(plan.views(self._choose(job, known[1])))
             except UnreadableClipError:
                 wanted = {}
-            self._missing.append([i for i in wanted if store.get(key_of(known[0], i)) is None])
+            self._missing.append([view for view in wanted if store.get(key_of(known[0], view)) is None])
 
     def _choose(self, job: ClipJob, info: ClipInfo) -> list[int]:
         return self.plan.sampler.indices(info, job.start, job.end, job.name)
@@ -139,6 +172,7 @@ class ClipDataset(Dataset[LoadedClip]):
             if known is not None:
                 loaded.state, loaded.digest, loaded.info = known
                 loaded.indices = self._choose(job, loaded.info)
+                loaded.views = self.plan.views(loaded.indices)
                 if missing:
                     self._read(loaded, missing)
             else:
@@ -147,8 +181,8 @@ class ClipDataset(Dataset[LoadedClip]):
             loaded.error = str(error)
         return loaded
 
-    def _read(self, loaded: LoadedClip, wanted: list[int] | None) -> None:
-        """Open the clip and decode frames; wanted=None stands for all that the sampler chooses."""
+    def _read(self, loaded: LoadedClip, wanted: list[Hashable] | None) -> None:
+        """Open the clip and decode; wanted=None stands for all views of the frames that the sampler chooses."""
         job, started = loaded.job, time.perf_counter()
         loaded.state = file_state(job.clip)
         if loaded.state is None:
@@ -156,11 +190,10 @@ class ClipDataset(Dataset[LoadedClip]):
         with open_clip(job.clip, self.plan.reader, job.fps) as clip:
             loaded.info = clip.info
             loaded.indices = self._choose(job, clip.info)
+            loaded.views = self.plan.views(loaded.indices)
             if wanted is None:
                 loaded.digest = content_hash(job.clip)
-            loaded.decoded = sorted(set(loaded.indices if wanted is None else wanted))
-            frames = clip.frames(loaded.decoded)
-        loaded.seconds["decode"] = time.perf_counter() - started
-        started = time.perf_counter()
-        loaded.pixels = to_pixels(self.plan.image_processor, frames)
-        loaded.seconds["preprocess"] = time.perf_counter() - started
+            chosen: set[Any] = set(loaded.views if wanted is None else wanted)
+            loaded.encoded = sorted(chosen)
+            loaded.seconds["decode"] = time.perf_counter() - started
+            loaded.pixels = self.plan.pixels(clip, loaded.encoded, loaded.seconds)

@@ -1,4 +1,4 @@
-"""Patch grids of single frames before the projector, kept so that no frame is encoded twice in a process.
+"""What the tower makes of single frames, kept so that no frame is encoded twice in a process.
 
 A frame's key is what determines its features: the clip's bytes, the frame's index, reader, image
 processor, tower and feature layer, dtype. Pooling, projector, prompt and question are not part of it.
@@ -30,11 +30,11 @@ class FeatureStore:
     """Keeps nothing: every frame is decoded and encoded each time it is asked for."""
 
     def get(self, key: Hashable) -> Tensor | None:
-        """A frame's patch grid [H, W, Dv], or None."""
+        """A frame's features [C + H*W, Dv] (C: CLS token), or None."""
         return None
 
     def put(self, key: Hashable, grid: Tensor) -> None:
-        """Keep a frame's patch grid [H, W, Dv]."""
+        """Keep a frame's features [C + H*W, Dv]."""
 
     def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
         """Content hash and length of a clip that was opened before, or None."""

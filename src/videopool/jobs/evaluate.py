@@ -19,13 +19,16 @@ from videopool.benchmarks import Benchmark, Prompt
 from videopool.features import ClipDataset, LoadPlan
 from videopool.jobs.build import build, jsonable, number, plain, shared_backbone, shared_store
 from videopool.jobs.errors import ConfigError, Stopped
-from videopool.jobs.evaluator import AnswerSettings, Evaluator, group_by_clip
+from videopool.jobs.evaluator import PARSING, AnswerSettings, Evaluator, group_by_clip
 from videopool.jobs.interrupts import StopRequest, ask_before_stopping, ignore_interrupts
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.wandb_run import wandb_run
-from videopool.models import ModelShape, identity, load_config, model_shape, prefill_flops
-from videopool.models.module import STAGES
-from videopool.pooling import Pooling, map_signature
+from videopool.models import ModelShape, identity, load_adapter, load_config, model_shape, prefill_flops
+from videopool.models.identity import on_hub
+from videopool.models.module import STAGES, check_needs
+from videopool.models.reading import check_context
+from videopool.models.shape import shape_differences, shape_from
+from videopool.pooling import ImageGrid, Pooling, map_signature
 from videopool.results import PointFailed, PointFolder, RecordLog, fingerprint, metrics_of, read_records
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
 from videopool.results.records import OK
@@ -53,6 +56,8 @@ class Point:
         for key in ("job.workers", "job.max_visual_tokens", "job.max_clips"):
             number(config, key, 0 if key == "job.workers" else 1, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
+        if config.compat.scoring not in PARSING:
+            raise ConfigError(f"compat.scoring={config.compat.scoring!r}: choose one of {', '.join(PARSING)}")
         if config.trainer.get("devices", 1) != 1:
             raise ConfigError(f"trainer.devices={config.trainer.devices}: a point is evaluated on one device")
         self.pooling: Pooling = build(config, "pooling", without=("stage",))
@@ -61,18 +66,38 @@ class Point:
         self.sampler: Sampler = build(config, "frames")
         self.prompt: Prompt = build(config, "prompt")
         self.model = plain(config.model)
-        self.shape: ModelShape = model_shape(load_config(self.model["source"], self.model["revision"]))
-        self.model_identity = identity(self.model["source"], self.model["revision"])
+        source, revision = self.model["source"], self.model["revision"]
+        self.shape: ModelShape = model_shape(load_config(source, revision, self.model["rope_factor"]))
+        self.model_identity = identity(source, revision)
+        check_needs(self.pooling, self.shape, self.model["name"])
+        if self.model["shape"] is not None:
+            told = shape_from(self.model["shape"]).stretched(self.model["rope_factor"])
+            if on_hub(source) and (differences := shape_differences(told, self.shape)):
+                print(
+                    f"videopool: model.shape, used by job=plan, is not that of {source}: {differences}", file=sys.stderr
+                )
+        self.adapter = _adapter(plain(config.lora))
+        self.visual_tokens = (
+            self.pooling.num_tokens(self.sampler.num, self.shape.height, self.shape.width) + self.shape.separators
+        )
+        check_context(self.model["name"], self.shape.context, self.visual_tokens)
         self.benchmark: Benchmark = build(config, "benchmark")
-        self.visual_tokens = self.tokens_for(self.sampler.num)
 
-    def tokens_for(self, frames: int) -> int:
-        return self.pooling.num_tokens(frames, self.shape.height, self.shape.width)
+    @property
+    def model_name(self) -> str:
+        """The model as tables call it, with what was put onto it or changed about it."""
+        name = str(self.model["name"])
+        if self.adapter is not None:
+            alpha = self.adapter["alpha"]
+            name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {alpha:g}"
+        if self.model["rope_factor"] is not None:
+            name += f" rope {self.model['rope_factor']:g}"
+        return name
 
     @property
     def name(self) -> str:
         """Readable, for folders and tables."""
-        parts = [self.model["name"], self.pooling.label, f"f{self.sampler.num}"]
+        parts = [self.model_name, self.pooling.label, f"f{self.sampler.num}"]
         if self.stage != "projector":
             parts.append(self.stage)
         if self.benchmark.scoring != "likelihood":
@@ -84,8 +109,9 @@ class Point:
         benchmark = self.benchmark
         return {
             "model": self.model_identity,
-            "adapter": None,
+            "adapter": self.adapter and {k: self.adapter[k] for k in ("identity", "alpha")},
             "dtype": self.model["dtype"],
+            "rope_factor": self.model["rope_factor"],
             "precision": self.config.trainer.get("precision"),
             "stage": self.stage,
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
@@ -97,6 +123,7 @@ class Point:
             "headline": list(benchmark.groups.get(benchmark.headline or "", ())),
             "scoring": benchmark.scoring,
             "max_new_tokens": benchmark.max_new_tokens,
+            "parsing": self.config.compat.scoring,
             "prompt": asdict(self.prompt),
             "seed": self.config.seed,
         }
@@ -105,7 +132,8 @@ class Point:
         """What tables say about the point."""
         size = (self.sampler.num, self.shape.height, self.shape.width)
         return {
-            "model": self.model["name"],
+            "model": self.model_name,
+            "lora_alpha": self.adapter and self.adapter["alpha"],
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
@@ -116,6 +144,25 @@ class Point:
             "map_signature": map_signature(self.pooling, *size),
             "windows": self.pooling.windows(*size),
         }
+
+
+def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
+    """Checkpoint, identity and alpha of the group `lora`; None for the model as released."""
+    if lora["checkpoint"] is None:
+        if lora["alpha"] is not None:
+            raise ConfigError(f"lora.alpha={lora['alpha']}: there is no lora.checkpoint to scale")
+        return None
+    checkpoint = load_adapter(str(lora["checkpoint"]))
+    alpha = checkpoint.alpha if lora["alpha"] is None else lora["alpha"]
+    if not checkpoint.ranks:
+        if lora["alpha"] is not None:
+            raise ConfigError(
+                f"lora.alpha={lora['alpha']}: {checkpoint.source} has no LoRA to scale; say lora.alpha=null"
+            )
+        return {"checkpoint": checkpoint.source, "identity": checkpoint.identity, "alpha": None}
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0:
+        raise ConfigError(f"lora.alpha={alpha!r}: give a number of at least 0 (the checkpoint does not say one)")
+    return {"checkpoint": checkpoint.source, "identity": checkpoint.identity, "alpha": float(alpha)}
 
 
 def evaluate(config: DictConfig) -> Outcome:
@@ -159,13 +206,17 @@ def _run(point: Point, folder: PointFolder, manifest: dict[str, object]) -> dict
     log = RecordLog(folder.path / "records.jsonl")
     try:
         missing = [sample for sample in point.benchmark.samples if sample.id not in log.done]
+        adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
         backbone = shared_backbone(
-            model["source"], model["name"], model["dtype"], model["attention"], model["revision"], point.model_identity
+            model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]
         )
-        settings = AnswerSettings(point.prompt, point.benchmark.scoring, point.benchmark.max_new_tokens)
+        benchmark = point.benchmark
+        settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
         store = shared_store(config)
-        evaluator = Evaluator(backbone, point.pooling, point.stage, settings, store, config.job.reader)
-        plan = LoadPlan(point.sampler, config.job.reader, backbone.image_processor)
+        pooling = point.pooling
+        tile = pooling.tile if isinstance(pooling, ImageGrid) else None
+        plan = LoadPlan(point.sampler, config.job.reader, backbone.image_processor, tile, pooling.label)
+        evaluator = Evaluator(backbone, pooling, point.stage, settings, store, plan)
         dataset = ClipDataset(group_by_clip(missing), plan, store, evaluator.frame_key)
         if missing:
             with ask_before_stopping() as stop:

@@ -5,17 +5,21 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from videopool.benchmarks import Prompt, Sample
+from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
 from videopool.benchmarks.scoring import LETTERS, exact_match, parse_letter
-from videopool.features import ClipJob, FeatureStore, LoadedClip
+from videopool.features import ClipJob, FeatureStore, LoadedClip, LoadPlan
 from videopool.models import Backbone, VideoLM
 from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
 from videopool.pooling import Pooling
 from videopool.video import open_clip
+
+PARSING = ("strict", "pllava")
 
 
 def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
@@ -38,11 +42,13 @@ class AnswerSettings:
         prompt: conversation template.
         scoring: of multiple choice, "likelihood" or "generate".
         max_new_tokens: of generated answers.
+        parsing: of generated answers, "strict" or, as PLLaVA's code reads and scores them, "pllava".
     """
 
     prompt: Prompt
     scoring: str
     max_new_tokens: int
+    parsing: str = "strict"
 
 
 class Evaluator(VideoLM):
@@ -50,8 +56,8 @@ class Evaluator(VideoLM):
 
     Args:
         answers: how questions are put and answers drawn.
-        store: where patch grids of frames are kept.
-        reader: part of the frames' keys in the store.
+        store: where features of frames are kept.
+        plan: how clips are read.
     """
 
     def __init__(
@@ -61,12 +67,12 @@ class Evaluator(VideoLM):
         stage: str,
         answers: AnswerSettings,
         store: FeatureStore,
-        reader: str,
+        plan: LoadPlan,
     ) -> None:
         super().__init__(backbone, pooling, stage)
         self.answers = answers
         self.store = store
-        self.reader = reader
+        self.plan = plan
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
@@ -76,10 +82,10 @@ class Evaluator(VideoLM):
         yield
         self.seconds[kind] += time.perf_counter() - started
 
-    def frame_key(self, digest: str, index: int) -> Hashable:
-        """What determines the tower's features of a frame."""
+    def frame_key(self, digest: str, view: Hashable) -> Hashable:
+        """What determines the tower's features of a view."""
         backbone = self.backbone
-        return (digest, index, self.reader, backbone.identity, backbone.feature_layer, str(backbone.dtype))
+        return (digest, view, self.plan.reader, backbone.identity, backbone.feature_layer, str(backbone.dtype))
 
     def transfer_batch_to_device(
         self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int
@@ -87,29 +93,29 @@ class Evaluator(VideoLM):
         """Leave clips where they are: the backbone takes frames to its device a chunk at a time."""
         return batch
 
-    def patch_grid(self, clip: LoadedClip) -> Tensor:
-        """Tower features [T, H, W, Dv] (CPU) of a clip's frames: kept ones, and new ones encoded now."""
-        found: dict[int, Tensor] = {}
+    def features(self, clip: LoadedClip) -> Tensor:
+        """Tower features [T, C + H*W, Dv] (CPU) of a clip's views: kept ones, and new ones encoded now."""
+        found: dict[Hashable, Tensor] = {}
         if clip.pixels is not None:
             with self.clock("vision"):
-                grids = self.backbone.encode(clip.pixels).cpu()
-            for index, grid in zip(clip.decoded, grids, strict=True):
-                found[index] = grid
-                self.store.put(self.frame_key(clip.digest, index), grid.clone())
+                encoded = self.backbone.features(clip.pixels).cpu()
+            for view, one in zip(clip.encoded, encoded, strict=True):
+                found[view] = one
+                self.store.put(self.frame_key(clip.digest, view), one.clone())
         if clip.state is not None and clip.info is not None:
             self.store.remember(clip.state, clip.digest, clip.info)
-        for index in set(clip.indices) - found.keys():
-            kept = self.store.get(self.frame_key(clip.digest, index))
+        for view in set(clip.views) - found.keys():
+            kept = self.store.get(self.frame_key(clip.digest, view))
             if kept is not None:
-                found[index] = kept
-        # A store too small for the point may have dropped frames since they were looked up.
-        dropped = sorted(set(clip.indices) - found.keys())
+                found[view] = kept
+        # A store too small for the point may have dropped some since they were looked up.
+        dropped: list[Any] = sorted(set(clip.views) - found.keys())
         if dropped:
-            with self.clock("decode"), open_clip(clip.job.clip, self.reader, clip.job.fps) as opened:
-                pixels = self.backbone.preprocess(opened.frames(dropped))
+            with open_clip(clip.job.clip, self.plan.reader, clip.job.fps) as opened:
+                pixels = self.plan.pixels(opened, dropped, self.seconds)
             with self.clock("vision"):
-                found |= dict(zip(dropped, self.backbone.encode(pixels).cpu(), strict=True))
-        return torch.stack([found[index] for index in clip.indices])
+                found |= dict(zip(dropped, self.backbone.features(pixels).cpu(), strict=True))
+        return torch.stack([found[view] for view in clip.views])
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
@@ -123,16 +129,15 @@ class Evaluator(VideoLM):
                 for sample in clip.job.samples:
                     records[sample.id] = failed_record(sample, "unreadable_video", clip.error)
             else:
-                grid = self.patch_grid(clip)
-                by_frames[len(clip.indices)].append((clip, grid))
+                by_frames[len(clip.views)].append((clip, self.features(clip)))
         for members in by_frames.values():
-            records.update(self._answer([clip for clip, _ in members], torch.stack([grid for _, grid in members])))
+            records.update(self._answer([clip for clip, _ in members], torch.stack([seen for _, seen in members])))
         return [records[sample.id] for clip in batch for sample in clip.job.samples]
 
-    def _answer(self, clips: Sequence[LoadedClip], grids: Tensor) -> dict[str, dict[str, object]]:
-        """Records of clips with equally many frames; grids [B, T, H, W, Dv]."""
+    def _answer(self, clips: Sequence[LoadedClip], features: Tensor) -> dict[str, dict[str, object]]:
+        """Records of clips with equally many frames; features [B, T, C + H*W, Dv]."""
         with self.clock("pool"):
-            tokens = self.visual_tokens(grids.to(self.backbone.device))
+            tokens = self.visual_tokens(features.to(self.backbone.device))
         likelihood = self.answers.scoring == "likelihood"
         chosen: dict[bool, list[list[Sample]]] = {}
         for by_letter in (True, False):
@@ -198,17 +203,30 @@ class Evaluator(VideoLM):
         for row, row_answers in zip(samples, answers, strict=True):
             row_outcomes: list[dict[str, object]] = []
             for sample, ids in zip(row, row_answers, strict=True):
-                text = self.backbone.tokenizer.decode(ids, skip_special_tokens=True).strip()
-                outcome: dict[str, object] = {"prediction": text}
-                if sample.options:
-                    place = parse_letter(text, sample.options)
-                    outcome["parsed"] = None if place is None else sample.options[place]
-                    right = place is not None and sample.options[place] == sample.answer
-                else:
-                    right = exact_match(text, sample.answer)
-                row_outcomes.append({**outcome, "score": _score(sample, right)})
+                text = self.backbone.tokenizer.decode(ids, skip_special_tokens=True)
+                parsed = self._parse if self.answers.parsing == "strict" else self._parse_as_pllava
+                row_outcomes.append(parsed(sample, text))
             outcomes.append(row_outcomes)
         return outcomes
+
+    def _parse(self, sample: Sample, text: str) -> dict[str, object]:
+        outcome: dict[str, object] = {"prediction": text.strip()}
+        if sample.options:
+            place = parse_letter(text, sample.options)
+            outcome["parsed"] = None if place is None else sample.options[place]
+            right = place is not None and sample.options[place] == sample.answer
+        else:
+            right = exact_match(text, sample.answer)
+        return {**outcome, "score": _score(sample, right)}
+
+    def _parse_as_pllava(self, sample: Sample, text: str) -> dict[str, object]:
+        prediction = generated_text(text, self.answers.prompt, bool(sample.options))
+        if not sample.options:
+            return {"prediction": prediction, "score": _score(sample, exact_match(prediction, sample.answer))}
+        verdict = check_answer(prediction, truth_text(sample.options, sample.answer)) if sample.answer else None
+        followed = verdict is None or verdict.followed
+        score = None if verdict is None or verdict.right is None else float(verdict.right)
+        return {"prediction": prediction, "parsed": prediction if followed else None, "score": score}
 
 
 def _score(sample: Sample, right: bool) -> float | None:

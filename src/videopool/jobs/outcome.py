@@ -1,6 +1,7 @@
 """How a job ended."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 COMPLETE, FAILED, BUSY = "complete", "failed", "busy"
 
@@ -15,6 +16,7 @@ class Outcome:
         message: one line.
         folder: where its files are, "" if there is none.
         fresh: False if it had been finished before.
+        row: what the job adds to a table of the whole run; None if it adds nothing.
     """
 
     status: str
@@ -22,6 +24,7 @@ class Outcome:
     message: str = ""
     folder: str = ""
     fresh: bool = True
+    row: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)

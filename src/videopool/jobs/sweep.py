@@ -18,14 +18,23 @@ from omegaconf import DictConfig
 
 from videopool.jobs.errors import USER_ERRORS, ConfigError, Stopped
 from videopool.jobs.evaluate import evaluate
+from videopool.jobs.inspect_model import inspect_model
 from videopool.jobs.outcome import BUSY, COMPLETE, FAILED, Outcome
+from videopool.jobs.plan import plan
+from videopool.jobs.plan_table import show_plan, write_plan
 from videopool.jobs.pretrain import pretrain
 from videopool.jobs.report import name_files, report, write_report
 from videopool.jobs.status import settle
 from videopool.results import PointBusy, ResultsError
 from videopool.results.manifest import now, peak_memory_bytes
 
-JOBS: dict[str, Callable[[DictConfig], Outcome]] = {"evaluate": evaluate, "report": report, "pretrain": pretrain}
+JOBS: dict[str, Callable[[DictConfig], Outcome]] = {
+    "evaluate": evaluate,
+    "report": report,
+    "plan": plan,
+    "inspect": inspect_model,
+    "pretrain": pretrain,
+}
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file to which jobs of a multirun add how they ended
 
 
@@ -43,7 +52,9 @@ def run_and_tell(config: DictConfig) -> str:
     print(f"{number}{mark:>6}  {outcome.name}: {outcome.message}", file=stream, flush=True)
     if multirun and OUTCOMES in os.environ:
         with open(os.environ[OUTCOMES], "a", encoding="utf-8") as file:
-            file.write(json.dumps(outcome.as_dict()) + "\n")
+            file.write(json.dumps({"number": HydraConfig.get().job.num, **outcome.as_dict()}) + "\n")
+    elif outcome.row is not None:
+        show_plan([outcome.row])
     elif config.job.name == "evaluate" and outcome.status == COMPLETE:
         _tell_point(outcome)
     if outcome.status != COMPLETE:
@@ -105,7 +116,7 @@ def _tell_point(outcome: Outcome) -> None:
 
 
 class SweepCallback(Callback):
-    """Sums up a multirun: the report of its study, the points that are not complete, the exit code."""
+    """Sums up a multirun: the report or plan of its study, the points that are not complete, the exit code."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self._started = time.perf_counter()
@@ -117,13 +128,9 @@ class SweepCallback(Callback):
         path = Path(os.environ.pop(OUTCOMES))
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
-        outcomes = [json.loads(line) for line in lines]
-        if any(o["folder"] for o in outcomes) and config.job.name == "evaluate":
-            try:
-                files, _table = write_report(Path(config.results_dir) / config.study, str(config.baseline), tell=True)
-                print(name_files(files))
-            except ResultsError as error:
-                print(f"videopool: no report: {error}", file=sys.stderr)
+        # Points that ran side by side ended in any order.
+        outcomes = sorted((json.loads(line) for line in lines), key=lambda outcome: outcome["number"])
+        _sum_up(config, outcomes)
         seconds = time.perf_counter() - self._started
         print(
             f"{len(outcomes)} points in {seconds:.0f} s; peak memory of this process {peak_memory_bytes() / 1e9:.2f} GB"
@@ -133,3 +140,18 @@ class SweepCallback(Callback):
             print(f"not complete: {outcome['name']}: {str(outcome['message']).splitlines()[0]}", file=sys.stderr)
         if bad or not outcomes:
             settle(1)
+
+
+def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
+    """The table and files that a multirun's points make together."""
+    study = Path(config.results_dir) / config.study
+    rows = [outcome["row"] for outcome in outcomes if outcome["row"] is not None]
+    try:
+        if rows:
+            show_plan(rows)
+            print(f"wrote {write_plan(rows, study)}")
+        elif any(outcome["folder"] for outcome in outcomes) and config.job.name == "evaluate":
+            files, _table = write_report(study, str(config.baseline), tell=True)
+            print(name_files(files))
+    except ResultsError as error:
+        print(f"videopool: no {'plan' if rows else 'report'}: {error}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Where a model's files are, and what they are.
 
-A model is named by a Hugging Face id, a folder, or "videopool:<folder>" for one that comes with the package.
+A model is named by a folder, a Hugging Face id, or "videopool:<folder>" for one that comes with the package.
 """
 
 import hashlib
@@ -14,40 +14,101 @@ from videopool.models.errors import ModelError
 
 PACKAGE_PREFIX = "videopool:"
 SIDECAR = ".videopool-identity.json"
-SUFFIXES = (".safetensors", ".json", ".model", ".txt")
+SUFFIXES = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja")
+DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+CONFIGURATION = ("config.json",)
+PROBE_SECONDS = 5.0  # to find out whether the hub can be reached
 
 
-def locate(source: str) -> Path | None:
-    """The folder of a model, or None for a Hugging Face id.
+def on_hub(source: str) -> bool:
+    """Whether a source reads as a Hugging Face id, and not as a folder or as one of this package."""
+    if source.startswith((PACKAGE_PREFIX, ".", "/", "~")) or source.count("/") != 1:
+        return False
+    return not Path(source).exists()
+
+
+def locate(
+    source: str, revision: str | None = None, key: str = "model.source", wanted: tuple[str, ...] = DOWNLOADED
+) -> Path:
+    """The folder of a model; a Hugging Face id is looked up in the local cache and fetched if it is not there.
+
+    Args:
+        source: folder, Hugging Face id, or "videopool:..." for a folder of this package.
+        revision: commit or branch on the hub.
+        key: the configuration key that errors name.
+        wanted: patterns of the files to fetch.
 
     Raises:
-        ModelError: a path that is no model folder.
+        ModelError: a path that is no model folder, or a model that is neither cached nor within reach.
     """
     if source.startswith(PACKAGE_PREFIX):
         folder = Path(str(files("videopool").joinpath(source.removeprefix(PACKAGE_PREFIX))))
-    elif Path(source).exists() or source.startswith((".", "/", "~")):
-        folder = Path(source).expanduser()
+    elif on_hub(source):
+        return _from_hub(source, revision, key, wanted)
     else:
-        return None
+        folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise ModelError(f"model.source={source}: {folder} is no folder")
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model.source={source}: {folder} holds no config.json, so it is no model folder")
+        raise ModelError(f"{key}={source}: {folder} is no folder")
+    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{key}={source}: {folder} holds no config.json, so it is no model folder")
     return folder
 
 
-def identity(source: str, revision: str | None = None) -> str:
+def _from_hub(source: str, revision: str | None, key: str, wanted: tuple[str, ...]) -> Path:
+    """A snapshot of a hub repository: the cached one if it is whole, else a download if the hub answers."""
+    import httpx
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    def snapshot(offline: bool) -> Path:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(wanted), local_files_only=offline))
+
+    try:
+        cached = snapshot(offline=True)
+        if wanted == CONFIGURATION and (cached / CONFIGURATION[0]).is_file():
+            return cached
+        if wanted != CONFIGURATION and _whole(cached):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise ModelError(f"{key}={source}: neither a folder nor a Hugging Face id ({_first_line(error)})") from error
+    advice = f"fetch it where there is a network (hf download {source}) or name a folder with {key}=..."
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(f"{key}={source}: not in the local cache, and HF_HUB_OFFLINE is set; {advice}")
+    try:
+        # The hub's own client retries for half a minute before it says that there is no network.
+        httpx.head(constants.ENDPOINT, timeout=PROBE_SECONDS, follow_redirects=True)
+    except httpx.HTTPError as error:
+        raise ModelError(
+            f"{key}={source}: not in the local cache, and {constants.ENDPOINT} cannot be reached; {advice}"
+        ) from error
+    try:
+        return snapshot(offline=False)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx.HTTPError) as error:
+        raise ModelError(f"{key}={source}: cannot be fetched ({_first_line(error)})") from error
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a cached snapshot has weights, and every shard that its index names."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return all((folder / name).is_file() for name in set(json.loads(index.read_text())["weight_map"].values()))
+    return any(folder.glob("*.safetensors"))
+
+
+def identity(source: str, revision: str | None = None, key: str = "model.source") -> str:
     """What determines a model's numbers: a content hash of a folder's files, or id and commit on the hub.
 
     Hashes of large files are kept beside them (or, where that folder is read-only, recomputed), and are
     trusted as long as names, sizes and times of change stay the same.
 
     Raises:
-        ModelError: a path that is no model folder.
+        ModelError: as locate().
     """
-    folder = locate(source)
-    if folder is None:
-        return f"{source}@{_hub_commit(source, revision)}"
+    folder = locate(source, revision, key)
+    if folder.parent.name == "snapshots":
+        return f"{folder.parents[1].name.removeprefix('models--').replace('--', '/')}@{folder.name}"
     listed = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.name != SIDECAR)
     state = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in listed]
     sidecar = folder / SIDECAR
@@ -79,18 +140,6 @@ def _keep(path: Path, content: dict[str, object]) -> None:
         pass  # a read-only folder: hash again next time
 
 
-def _hub_commit(source: str, revision: str | None) -> str:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repos = [repo for repo in scan_cache_dir().repos if repo.repo_id == source]
-    except CacheNotFound:
-        repos = []
-    for repo in repos:
-        for cached in repo.revisions:
-            if revision in (None, cached.commit_hash) and (revision or "main" in cached.refs):
-                return cached.commit_hash
-            if revision in cached.refs:
-                return cached.commit_hash
-    return revision or "main"
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

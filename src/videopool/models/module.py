@@ -1,13 +1,26 @@
 """The LightningModule: a backbone that reads clips through a pooling."""
 
+from collections.abc import Sequence
+
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
-from videopool.pooling import Pooling, checked
+from videopool.models.merging import IGNORED, merge
+from videopool.models.shape import ModelShape
+from videopool.pooling import Pooling, PoolingContext, checked
 
 STAGES = ("projector", "encoder")
+PROVIDED = frozenset({"cls"})  # fields of PoolingContext that can be filled in here
+
+
+def check_needs(pooling: Pooling, shape: ModelShape, name: str) -> None:
+    """Raises ModelError for a pooling that needs what a model does not have."""
+    lacking = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {"cls"})
+    if lacking:
+        raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(lacking))}, which {name} does not give")
 
 
 class VideoLM(pl.LightningModule):
@@ -20,19 +33,63 @@ class VideoLM(pl.LightningModule):
             projector is not linear.
 
     Raises:
-        ModelError: no such stage.
+        ModelError: no such stage, or the pooling needs what this model does not have.
     """
 
     def __init__(self, backbone: Backbone, pooling: Pooling, stage: str = "projector") -> None:
         super().__init__()
         if stage not in STAGES:
             raise ModelError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
+        check_needs(pooling, backbone.shape, backbone.name)
         self.backbone = backbone
         self.pooling = pooling
         self.stage = stage
 
-    def visual_tokens(self, grid: Tensor) -> Tensor:
-        """Tower features [B, T, H, W, Dv] to what the language model reads [B, N, D]."""
+    def visual_tokens(self, features: Tensor) -> Tensor:
+        """Tower features [B, T, C + H*W, Dv] to what the language model reads for a clip [B, N, D]."""
+        backbone = self.backbone
+        grid = backbone.grid(features)
+        cls = backbone.cls(features) if "cls" in self.pooling.needs else None
         if self.stage == "encoder":
-            return self.backbone.project(checked(self.pooling, grid))
-        return checked(self.pooling, self.backbone.project(grid))
+            tokens = backbone.project(checked(self.pooling, grid, PoolingContext(cls=cls)))
+        else:
+            context = PoolingContext(cls=None if cls is None else backbone.project(cls))
+            tokens = checked(self.pooling, backbone.project(grid), context)
+        return backbone.finish(tokens)
+
+    def image_tokens(self, features: Tensor) -> Tensor:
+        """Tower features [B, C + H*W, Dv] of still images to visual tokens [B, H*W, D]: no pooling."""
+        return self.backbone.project(self.backbone.grid(features)).flatten(1, 2)
+
+    def forward(
+        self,
+        ids: Tensor,
+        media: Sequence[Sequence[Tensor]],
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Read prompts with images and videos in them.
+
+        Args:
+            ids: [B, L] token ids with a place for each medium.
+            media: visual tokens [N, D] by row and place, from visual_tokens() or image_tokens().
+            mask: [B, L] 1 for tokens, 0 for padding, on either side.
+            labels: [B, L] token ids; IGNORED (-100) where no loss is taken.
+
+        Returns:
+            Logits [B, L', vocabulary] in float32, where L' counts visual tokens, and the mean cross-entropy
+            over labelled positions (None without labels).
+
+        Raises:
+            ModelError: a row has more or fewer places than media.
+        """
+        merged = merge(self.backbone, ids, media, mask, labels)
+        hidden = self.backbone.llm(
+            merged.embeddings, attention_mask=merged.mask, position_ids=merged.positions, use_cache=False
+        ).last_hidden_state
+        logits = self.backbone.logits(hidden)
+        if labels is None:
+            return logits, None
+        wanted = merged.labels[:, 1:].to(logits.device)
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+        return logits, loss

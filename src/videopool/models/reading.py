@@ -16,6 +16,7 @@ from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
+from videopool.models.merging import Merged
 
 
 @dataclass
@@ -27,12 +28,12 @@ class Prefix:
     batch: int
 
 
-def check_context(backbone: Backbone, length: int) -> None:
-    """Raises ModelError where a sequence is longer than the model's context."""
-    if length > backbone.shape.context:
+def check_context(name: str, context: int, length: int) -> None:
+    """Raises ModelError where a sequence is longer than a model's context."""
+    if length > context:
         raise ModelError(
-            f"{length} tokens do not fit {backbone.name}'s context of {backbone.shape.context}: "
-            "take fewer frames or a pooling with fewer tokens"
+            f"{length} tokens do not fit {name}'s context of {context}: take fewer frames, a pooling with fewer "
+            "tokens, or model.rope_factor"
         )
 
 
@@ -42,7 +43,7 @@ def prefill(backbone: Backbone, before: Sequence[int], tokens: Tensor) -> Prefix
     batch = tokens.shape[0]
     ids = torch.tensor([list(before)], dtype=torch.long, device=backbone.device).expand(batch, -1)
     embedded = torch.cat([backbone.embed(ids), tokens.to(backbone.device, backbone.dtype)], dim=1)
-    check_context(backbone, embedded.shape[1])
+    check_context(backbone.name, backbone.shape.context, embedded.shape[1])
     cache = DynamicCache(config=backbone.model.config.text_config)
     backbone.llm(embedded, past_key_values=cache, use_cache=True)
     return Prefix(cache, embedded.shape[1], batch)
@@ -68,7 +69,7 @@ def next_token_logits(backbone: Backbone, prefix: Prefix, questions: Sequence[Se
         at, ends = 0, []
         for number, question in enumerate(row_questions):
             size = len(question)
-            check_context(backbone, prefix.length + size)
+            check_context(backbone.name, backbone.shape.context, prefix.length + size)
             ids[row, at : at + size] = torch.tensor(list(question))
             owner[row, at : at + size] = number
             places[row, at : at + size] = torch.arange(size)
@@ -101,7 +102,7 @@ def greedy_answers(
     rows = torch.tensor([row for row, _ in flat], device=device)
     lengths = torch.tensor([len(question) for _, question in flat], device=device)
     longest = int(lengths.max())
-    check_context(backbone, prefix.length + longest + max_new_tokens)
+    check_context(backbone.name, backbone.shape.context, prefix.length + longest + max_new_tokens)
     prefix.cache.batch_select_indices(rows)
     ids = torch.zeros(len(flat), longest, dtype=torch.long)
     for row, (_, question) in enumerate(flat):
@@ -119,9 +120,55 @@ def greedy_answers(
         past_key_values=prefix.cache,
         use_cache=True,
     ).last_hidden_state
-    current = backbone.logits(hidden[torch.arange(len(flat), device=device), lengths - 1]).argmax(-1)
-    answers: list[list[int]] = [[] for _ in flat]
-    open_rows = set(range(len(flat)))
+    current = backbone.logits(hidden[torch.arange(len(flat), device=hidden.device), lengths - 1]).argmax(-1)
+    answers = _continue(backbone, current, prefix.cache, seen, prefix.length + lengths, max_new_tokens)
+    by_clip: list[list[list[int]]] = [[] for _ in questions]
+    for (row, _), answer in zip(flat, answers, strict=True):
+        by_clip[row].append(answer)
+    return by_clip
+
+
+@torch.inference_mode()
+def generate(backbone: Backbone, merged: Merged, max_new_tokens: int) -> list[list[int]]:
+    """Greedy continuation of each row of a merged batch, without the end token, whatever side it is padded on."""
+    check_context(backbone.name, backbone.shape.context, int(merged.mask.sum(-1).max()) + max_new_tokens)
+    cache = DynamicCache(config=backbone.model.config.text_config)
+    hidden = backbone.llm(
+        merged.embeddings,
+        attention_mask=merged.mask,
+        position_ids=merged.positions,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    lengths = merged.mask.sum(-1)
+    last = (merged.mask * torch.arange(1, merged.mask.shape[1] + 1, device=merged.mask.device)).argmax(-1)
+    current = backbone.logits(hidden[torch.arange(len(hidden), device=hidden.device), last]).argmax(-1)
+    return _continue(backbone, current, cache, merged.mask == 1, lengths, max_new_tokens)
+
+
+def _readable(backbone: Backbone, tokens: Tensor) -> Tensor:
+    """New tokens as they are read back: one that stands for visual tokens has none here, and is read as id 0.
+
+    So does the PLLaVA reference; the row of such a token in the embedding was never trained.
+    """
+    places = torch.tensor(sorted(set(backbone.media_ids.values())), device=tokens.device)
+    return tokens.masked_fill(torch.isin(tokens, places), 0).to(backbone.device)
+
+
+def _continue(
+    backbone: Backbone, current: Tensor, cache: DynamicCache, seen: Tensor, lengths: Tensor, max_new_tokens: int
+) -> list[list[int]]:
+    """Greedy steps from the first new token of each row on.
+
+    Args:
+        current: [Q] the first new tokens.
+        cache: keys and values of what was read.
+        seen: [Q, K] which of them are not padding.
+        lengths: [Q] how many were read: the position of the first new token.
+    """
+    rows = len(current)
+    answers: list[list[int]] = [[] for _ in range(rows)]
+    open_rows = set(range(rows))
     for step in range(max_new_tokens):
         for row in sorted(open_rows):
             token = int(current[row])
@@ -131,16 +178,13 @@ def greedy_answers(
                 answers[row].append(token)
         if not open_rows or step + 1 == max_new_tokens:
             break
-        seen = torch.cat([seen, torch.ones(len(flat), 1, dtype=torch.bool, device=device)], dim=1)
+        seen = torch.cat([seen, torch.ones(rows, 1, dtype=torch.bool, device=seen.device)], dim=1)
         hidden = backbone.llm(
-            backbone.embed(current[:, None]),
+            backbone.embed(_readable(backbone, current)[:, None]),
             attention_mask=_additive(seen[:, None, :], backbone.dtype),
-            position_ids=(prefix.length + lengths + step)[:, None],
-            past_key_values=prefix.cache,
+            position_ids=(lengths + step)[:, None],
+            past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
         current = backbone.logits(hidden[:, -1]).argmax(-1)
-    by_clip: list[list[list[int]]] = [[] for _ in questions]
-    for (row, _), answer in zip(flat, answers, strict=True):
-        by_clip[row].append(answer)
-    return by_clip
+    return answers

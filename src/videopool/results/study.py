@@ -27,6 +27,7 @@ COLUMNS = (
     "ci_high",
     "prefill_gflops",
     "seconds_per_sample",
+    "lora_alpha",
     "chance",
     "n_unparsed",
     "n_unscored",
@@ -63,7 +64,7 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     point = manifest["point"]
     assert isinstance(point, dict)
     row: dict[str, object] = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
-    row |= {name: point.get(name) for name in ("model", "pooling", "stage", "frames", "visual_tokens")}
+    row |= {name: point.get(name) for name in ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens")}
     row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops")}
     row["signature"] = str(point.get("map_signature"))
     metrics = read_json(folder / METRICS)

@@ -1,0 +1,208 @@
+"""job=plan: what points would cost, from configuration alone."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from videopool.jobs.build import build, number, plain
+from videopool.jobs.errors import USER_ERRORS, ConfigError
+from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.plan_table import with_unit
+from videopool.models import ModelError, ModelShape
+from videopool.models.cost import (
+    feature_bytes,
+    kv_cache_bytes,
+    peak_bytes,
+    prefill_flops,
+    projector_flops,
+    tower_flops,
+    weight_bytes,
+)
+from videopool.models.loading import DTYPES
+from videopool.models.module import STAGES, check_needs
+from videopool.models.shape import point_shape
+from videopool.pooling import Pooling
+from videopool.video import Sampler
+
+MB, GB = 1e6, 1e9
+KEEPS_NOTHING = "videopool.features.FeatureStore"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Model, pooling and frames of a point, without its weights and its benchmark.
+
+    Attributes:
+        model: the resolved group `model`.
+        shape: the model's sizes.
+        bytes_per_value: of the model's dtype.
+        stage: where pooling acts.
+        pooling, sampler: as configured.
+        images: how many the tower reads of a clip: frames, or one that shows them all.
+        pooled: tokens that the pooling makes of a clip.
+        label: the model as tables call it, with what is changed about it.
+    """
+
+    model: dict[str, Any]
+    shape: ModelShape
+    bytes_per_value: int
+    stage: str
+    pooling: Pooling
+    sampler: Sampler
+    images: int
+    pooled: int
+    label: str
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens that the language model reads of a clip: pooled ones and the family's separators."""
+        return self.pooled + self.shape.separators
+
+    @property
+    def frames(self) -> int:
+        return int(self.sampler.num)
+
+    @property
+    def projected(self) -> int:
+        """Tokens that the projector reads of a clip."""
+        patches = self.images * self.shape.height * self.shape.width
+        return self.pooled if self.stage == "encoder" else patches + self.images * ("cls" in self.pooling.needs)
+
+    @property
+    def name(self) -> str:
+        parts = [self.label, self.pooling.label, f"f{self.frames}"]
+        parts += [self.stage] if self.stage != "projector" else []
+        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+
+def setting(config: DictConfig) -> Setting:
+    """Make pooling and sampler and look up the model's sizes.
+
+    Raises:
+        any of USER_ERRORS: something that could not be evaluated either.
+    """
+    stage = str(config.pooling.get("stage", "projector"))
+    if stage not in STAGES:
+        raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
+    pooling = build(config, "pooling", without=("stage",))
+    if not isinstance(pooling, Pooling):
+        raise ConfigError(f"pooling: {type(pooling).__name__} is not a videopool.pooling.Pooling")
+    sampler: Sampler = build(config, "frames")
+    model = plain(config.model)
+    if model["dtype"] not in DTYPES:
+        raise ModelError(f"model.dtype={model['dtype']}: choose one of {', '.join(DTYPES)}")
+    shape = point_shape(model)
+    check_needs(pooling, shape, str(model["name"]))
+    images = int(sampler.num)
+    if pooling.tiles:
+        # Frames of one pixel: whether they are as many as the pooling tiles.
+        images = len(pooling.tile(np.zeros((images, 1, 1, 3), np.uint8)))  # type: ignore[operator]
+    pooled = pooling.num_tokens(images, shape.height, shape.width)
+    size = DTYPES[model["dtype"]].itemsize
+    return Setting(model, shape, size, stage, pooling, sampler, images, pooled, _label(config, model))
+
+
+def _label(config: DictConfig, model: dict[str, Any]) -> str:
+    changed = (("alpha", OmegaConf.select(config, "lora.alpha")), ("rope", model.get("rope_factor")))
+    return " ".join([str(model["name"]), *(f"{word} {value:g}" for word, value in changed if value is not None)])
+
+
+def plan(config: DictConfig) -> Outcome:
+    """What one point would cost; its row goes into the table of the run."""
+    row = cost_of(config)
+    told = f"{row['visual_tokens']} visual tokens, {with_unit(row['prefill_tflops'], 'TFLOPs')} of prefill"
+    return Outcome(COMPLETE, str(row["point"]), told, row=row)
+
+
+def cost_of(config: DictConfig) -> dict[str, Any]:
+    """A point's row: what it is, operations per clip (1e12), memory and disk (1e9 bytes), warnings.
+
+    Operations and key-value cache are those of one clip; peak memory is that of as many clips as job=evaluate
+    reads at once. The cache and the peak include the text, the prefill's operations do not.
+    """
+    point = setting(config)
+    shape, size = point.shape, point.bytes_per_value
+    text = number(config, "job.text_tokens", 0, whole=True)
+    at_once = number(config, "job.max_visual_tokens", 1, whole=True) // max(1, point.tokens)
+    at_once = max(1, min(at_once, number(config, "job.max_clips", 1, whole=True)))
+    clips, warnings = clip_count(config)
+    per_clip = point.images * feature_bytes(shape, _store_size(config, size))
+    warnings = context_warnings(shape, point.tokens, text) + warnings
+    return {
+        "point": point.name,
+        "model": point.label,
+        "dtype": point.model["dtype"],
+        "pooling": point.pooling.label,
+        "stage": point.stage,
+        "frames": point.frames,
+        "visual_tokens": point.tokens,
+        "context": shape.context,
+        "prefill_tflops": prefill_flops(shape, point.tokens) / 1e12,
+        "tower_tflops": tower_flops(shape, point.images) / 1e12,
+        "projector_tflops": projector_flops(shape, point.projected) / 1e12,
+        "kv_cache_gb": kv_cache_bytes(shape, point.tokens + text, size) / GB,
+        "weights_gb": weight_bytes(shape, size) / GB,
+        "features_mb_per_clip": per_clip / MB,
+        "benchmark": HydraConfig.get().runtime.choices["benchmark"] if HydraConfig.initialized() else None,
+        "clips": clips,
+        "features_gb": None if clips is None else clips * per_clip / GB,
+        "clips_at_once": at_once,
+        "peak_memory_gb": peak_bytes(
+            shape, point.images, point.tokens, size, text, at_once, str(point.model.get("attention", "sdpa"))
+        )
+        / GB,
+        "warnings": warnings,
+    }
+
+
+def _store_size(config: DictConfig, model_size: int) -> int:
+    """Bytes of a value in the feature store: of its own dtype if it has one, else the model's; 0: keeps nothing."""
+    if config.features.get("_target_") == KEEPS_NOTHING:
+        return 0
+    dtype = config.features.get("dtype")
+    return DTYPES[dtype].itemsize if dtype in DTYPES else model_size
+
+
+def context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[str]:
+    """What happens to a clip's tokens that the language model has no positions for."""
+    length = tokens + text_tokens
+    said = f"{tokens} visual tokens and {text_tokens} of text"
+    if length > shape.context:
+        return [f"{said} do not fit the context of {shape.context}: such a point fails"]
+    if length > shape.rope_range:
+        factor = f"{shape.rope_type} scaling by {shape.rope_factor:g}"
+        return [f"{said} reach beyond the {shape.rope_range} positions that were trained, into RoPE's {factor}"]
+    return []
+
+
+def clip_count(config: DictConfig) -> tuple[int | None, list[str]]:
+    """How many clips the benchmark has, if that can be said without making or fetching it; and warnings.
+
+    job.clips counts most. A benchmark that is made on first use says its number itself (`clips`); others
+    are read where their `root` is a folder.
+    """
+    if config.job.clips is not None:
+        return number(config, "job.clips", 1, whole=True), []
+    stated = OmegaConf.select(config, "benchmark.clips")
+    if isinstance(stated, int):
+        return number(config, "benchmark.clips", 1, whole=True), []
+    root = OmegaConf.select(config, "benchmark.root")
+    if root is None or not Path(root).is_dir():
+        return None, []
+    return _clips_of(OmegaConf.to_yaml(config.benchmark, resolve=True))
+
+
+@lru_cache(maxsize=16)
+def _clips_of(benchmark: str) -> tuple[int | None, list[str]]:
+    """Clips (or stretches of clips) of a benchmark, read once for all points of a run."""
+    try:
+        built = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
+    except USER_ERRORS as error:
+        return None, [str(error).splitlines()[0]]
+    return len({(sample.clip, sample.start, sample.end) for sample in built.samples}), []

@@ -1,0 +1,217 @@
+"""Load a model whole, or say in one line why not."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils import logging as transformers_logging
+
+from videopool.models.backbone import Backbone
+from videopool.models.errors import ModelError
+from videopool.models.families import FAMILIES
+from videopool.models.identity import CONFIGURATION, identity, locate
+from videopool.models.shape import model_shape
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Others take no mask in which the questions of a clip are blind to each other.
+ATTENTIONS = ("sdpa", "eager")
+LISTED_KEYS = 4
+VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
+                 "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def load_config(source: str, revision: str | None = None, rope_factor: float | None = None) -> Any:
+    """A model's transformers configuration.
+
+    Args:
+        source: folder, Hugging Face id, or "videopool:...".
+        revision: commit or branch on the hub.
+        rope_factor: stretch the language model's rotary positions by this factor (linear scaling), and its
+            context with them.
+
+    Raises:
+        ModelError: there is none, or it is of a family that is not supported.
+    """
+    folder = locate(source, revision, wanted=CONFIGURATION)
+    try:
+        config = AutoConfig.from_pretrained(str(folder))
+    except Exception as error:  # whatever transformers makes of a broken file
+        raise ModelError(f"model.source={source}: no configuration could be read ({_first_line(error)})") from error
+    if config.model_type not in FAMILIES:
+        raise ModelError(
+            f"model.source={source}: model type {config.model_type!r} is not supported; "
+            f"supported: {', '.join(FAMILIES)}"
+        )
+    if rope_factor is not None:
+        _stretch(config.text_config, rope_factor)
+    return config
+
+
+def _stretch(text: Any, factor: float) -> None:
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor < 1:
+        raise ModelError(f"model.rope_factor={factor!r}: give a number of at least 1, or null")
+    rope = dict(text.rope_parameters)
+    if rope.get("rope_type", "default") != "default":
+        raise ModelError(f"model.rope_factor={factor}: the model scales its positions already ({rope['rope_type']})")
+    text.rope_parameters = {**rope, "rope_type": "linear", "factor": float(factor)}
+    text.max_position_embeddings = int(text.max_position_embeddings * factor)
+
+
+def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
+    """What makes one view of a frame for the model's tower, by Pillow's arithmetic, whatever else is installed.
+
+    Families that cut images into tiles do so in their own processors; a video's frame is one view, made
+    with the same size, crop and normalisation.
+
+    Raises:
+        ModelError: there is none, or it makes views of another size than image_size.
+    """
+    folder = locate(source, revision)
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise ModelError(
+            f"model.source={source}: {folder} has no preprocessor_config.json; copy it from the model that the "
+            "tower is from"
+        )
+    try:
+        saved = AutoImageProcessor.from_pretrained(str(folder), backend="pil").to_dict()
+    except Exception as error:
+        raise ModelError(f"model.source={source}: no image processor could be read ({_first_line(error)})") from error
+    kept = {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
+    kept.setdefault("do_center_crop", False)
+    processor = CLIPImageProcessorPil(**kept)
+    made = _view(kept)
+    if image_size is not None and made != (image_size, image_size):
+        raise ModelError(
+            f"model.source={source}: its image processor makes views of {made[0]} x {made[1]} pixels, its tower takes "
+            f"{image_size} x {image_size}; mend preprocessor_config.json"
+        )
+    return processor
+
+
+def _view(settings: Mapping[str, Any]) -> tuple[int, int]:
+    size = settings["crop_size"] if settings["do_center_crop"] else settings["size"]
+    return (int(size.get("height", 0)), int(size.get("width", 0)))
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> Any:
+    """A model's tokenizer. Raises ModelError if there is none or it cannot be read."""
+    folder = locate(source, revision)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(f"model.source={source}: {folder} has no tokenizer (one of {', '.join(TOKENIZER_FILES)})")
+    try:
+        return AutoTokenizer.from_pretrained(str(folder))
+    except Exception as error:
+        raise ModelError(f"model.source={source}: no tokenizer could be read ({_first_line(error)})") from error
+
+
+def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
+    """Raises ModelError where a device cannot do attention in a dtype, before any weights are loaded."""
+    if dtype not in DTYPES:
+        raise ModelError(f"model.dtype={dtype}: choose one of {', '.join(DTYPES)}")
+    if attention not in ATTENTIONS:
+        raise ModelError(
+            f"model.attention={attention}: choose one of {', '.join(ATTENTIONS)} "
+            "(sdpa uses flash attention's kernels where the device has them)"
+        )
+    try:
+        probe = torch.ones(1, 1, 2, 8, dtype=DTYPES[dtype], device=device)
+        torch.nn.functional.scaled_dot_product_attention(probe, probe, probe)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"model.dtype={dtype}: attention on {device} does not work in it ({_first_line(error)}); "
+            "take model.dtype=float32"
+        ) from error
+
+
+def load_backbone(
+    source: str,
+    name: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    attention: str = "sdpa",
+    revision: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    max_memory: Mapping[Any, str] | None = None,
+    rope_factor: float | None = None,
+) -> Backbone:
+    """Load a model from a folder, from this package ("videopool:..."), or by its Hugging Face id.
+
+    Args:
+        source: where the model is.
+        name: for tables; the last part of source if not given.
+        dtype: "float32", "bfloat16" or "float16".
+        device: "cpu", "cuda", "cuda:1" ...; not used with a device_map.
+        attention: transformers' attention implementation, "sdpa" or "eager".
+        revision: commit or branch on the hub.
+        device_map: spread the weights over devices: "auto", "balanced", or module name to device
+            (as accelerate takes it).
+        max_memory: limit by device, for device_map="auto", as in {0: "20GiB", "cpu": "60GiB"}.
+        rope_factor: linear scaling of rotary positions, as SlowFast-LLaVA uses.
+
+    Raises:
+        ModelError: anything that keeps the model from loading whole.
+    """
+    check_attention(dtype, attention, "cpu" if device_map else device)
+    config = load_config(source, revision, rope_factor)
+    shape = model_shape(config)
+    tokenizer = load_tokenizer(source, revision)
+    image_processor = load_image_processor(source, revision, shape.image_size)
+    family = FAMILIES[config.model_type]
+    placement: dict[str, Any] = {}
+    if device_map is not None:
+        placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None}
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model, report = family.architecture.from_pretrained(  # type: ignore[attr-defined]
+            str(locate(source, revision)),
+            config=config,
+            dtype=DTYPES[dtype],
+            attn_implementation=attention,
+            output_loading_info=True,
+            use_safetensors=True,
+            **placement,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
+        raise ModelError(f"model.source={source}: {_first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+    wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys") if report[kind]}
+    if wrong:
+        raise ModelError(f"model.source={source}: the weights do not fit the configuration: {name_keys(wrong)}")
+    name = name or Path(source.removeprefix("videopool:")).name
+    placed = device_map is not None
+    backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision), placed)
+    return backbone if placed else backbone.to(device)
+
+
+def name_keys(wrong: Mapping[str, list[str]]) -> str:
+    """The first few of each kind of wrong keys, and how many more there are."""
+    parts = []
+    for kind, keys in wrong.items():
+        more = f" and {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
+        parts.append(f"{kind.replace('_', ' ')}: {', '.join(keys[:LISTED_KEYS])}{more}")
+    return "; ".join(parts)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object beside a model's weights. Raises ModelError if it is broken."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: no JSON object")
+    return content
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,377 @@
+"""Sizes from configurations and conf/model files, and what they say about cost, against transformers and torch."""
+
+import weakref
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    DynamicCache,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    MistralConfig,
+    Qwen2Config,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    VideoLlavaConfig,
+    VideoLlavaForConditionalGeneration,
+)
+
+from videopool.models import ModelError, load_config
+from videopool.models.cost import (
+    feature_bytes,
+    kv_cache_bytes,
+    parameter_count,
+    peak_bytes,
+    prefill_flops,
+    projector_flops,
+    tower_flops,
+    weight_bytes,
+)
+from videopool.models.shape import ModelShape, model_shape, point_shape, shape_differences, shape_from
+from videopool.models.tower import hidden_states
+from videopool.paths import shipped
+
+FAMILIES = {
+    "llava": (LlavaConfig, LlavaForConditionalGeneration),
+    "llava_next": (LlavaNextConfig, LlavaNextForConditionalGeneration),
+    "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
+    "video_llava": (VideoLlavaConfig, VideoLlavaForConditionalGeneration),
+}
+TEXTS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+RELEASED = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if "shape:\n" in p.read_text())
+
+
+def block(name):
+    return OmegaConf.to_container(OmegaConf.load(shipped("conf") / "model" / f"{name}.yaml").shape)
+
+
+def configuration(shape):
+    """The transformers configuration that a shape describes."""
+    vision_kind = CLIPVisionConfig if shape.cls else SiglipVisionConfig
+    vision = vision_kind(
+        hidden_size=shape.tower_dim,
+        intermediate_size=shape.vision_intermediate,
+        num_hidden_layers=shape.vision_layers,
+        num_attention_heads=shape.vision_heads,
+        image_size=shape.image_size,
+        patch_size=shape.patch,
+        **({} if shape.cls else {"vision_use_head": shape.pooling_head}),
+    )
+    text = TEXTS[shape.text](
+        hidden_size=shape.dim,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        vocab_size=shape.vocabulary,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=shape.tied,
+        rope_parameters={"rope_theta": shape.rope_theta, "rope_type": "default"},
+        **({"attention_bias": shape.qkv_bias} if shape.text == "llama" else {}),
+    )
+    return FAMILIES[shape.family][0](
+        vision_config=vision,
+        text_config=text,
+        vision_feature_layer=shape.vision_layers_run - shape.vision_layers - 1,
+        tie_word_embeddings=shape.tied,
+        multimodal_projector_bias=shape.projector_bias,
+    )
+
+
+def small(family="llava", text="llama", **changes):
+    sizes = {
+        "height": 6, "width": 6, "vision_dim": 32, "dim": 48, "context": 4096, "layers": 3, "heads": 4, "kv_heads": 2,
+        "head_dim": 12, "intermediate": 112, "vocabulary": 70, "family": family, "text": text, "vision_layers": 4,
+        "vision_layers_run": 3, "vision_heads": 4, "vision_intermediate": 80, "patch": 4, "image_size": 24,
+    }  # fmt: skip
+    if family == "llava_onevision":
+        sizes |= {"cls": False, "separators": 1}
+    if family == "video_llava":
+        sizes |= {"towers": 2}
+    if text == "qwen2":
+        sizes |= {"qkv_bias": True}
+    return shape_from({**sizes, **changes})
+
+
+SMALL = [
+    small("llava", "llama"),
+    small("llava", "llama", qkv_bias=True, tied=True),
+    small("llava", "mistral", projector_bias=False),
+    small("llava", "qwen2", cls=False, pooling_head=True),
+    small("llava_next", "mistral"),
+    small("llava_onevision", "qwen2", tied=True),
+    small("video_llava", "llama"),
+]
+
+
+def weights_of(shape):
+    with torch.device("meta"):
+        model = FAMILIES[shape.family][1](configuration(shape))
+        model.tie_weights()
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_models_have_the_sizes_that_their_files_say(name):
+    shape = shape_from(block(name))
+    assert model_shape(configuration(shape)) == shape
+    assert parameter_count(shape) == weights_of(shape)
+
+
+BILLIONS = {"llava_1.5_7b": 7.06, "llava_next_vicuna_13b": 13.35, "llava_next_34b": 34.75, "video_llava_7b": 7.37}
+BILLIONS |= {"llava_onevision_0.5b": 0.894, "llava_onevision_7b": 8.03}
+
+
+@pytest.mark.parametrize("name", BILLIONS)
+def test_released_models_keep_their_totals(name):
+    assert parameter_count(shape_from(block(name))) / 1e9 == pytest.approx(BILLIONS[name], rel=0.002)
+
+
+@pytest.mark.parametrize("shape", SMALL, ids=lambda s: f"{s.family}-{s.text}")
+def test_parameters_of_small_models(shape):
+    assert model_shape(configuration(shape)) == shape
+    assert parameter_count(shape) == weights_of(shape)
+    assert weight_bytes(shape, 2) == 2 * parameter_count(shape)
+
+
+def counted(function, *arguments, **options):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        function(*arguments, **options)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("text", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("tokens", [64, 700])
+def test_prefill_agrees_with_torchs_counter(text, tokens):
+    shape = small("llava", text)
+    model = LlavaForConditionalGeneration._from_config(configuration(shape), attn_implementation="eager").eval()
+    real = counted(model.model.language_model, inputs_embeds=torch.randn(1, tokens, shape.dim), use_cache=False)
+    assert prefill_flops(shape, tokens) == pytest.approx(real, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", [CLIPVisionModel, SiglipVisionModel])
+@pytest.mark.parametrize("layers_run", [2, 4])
+def test_tower_up_to_the_feature_layer_agrees_with_torchs_counter(kind, layers_run):
+    shape = small(cls=kind is CLIPVisionModel, vision_layers_run=layers_run)
+    config = configuration(shape).vision_config
+    config.num_hidden_layers = layers_run
+    model = kind._from_config(config, attn_implementation="eager").eval()
+    assert tower_flops(shape, 5) == pytest.approx(counted(model, torch.randn(5, 3, 24, 24)), rel=0.02)
+
+
+@pytest.mark.parametrize("shape", SMALL[:4:3], ids=lambda s: s.text)
+def test_projector_agrees_with_torchs_counter(shape):
+    model = LlavaForConditionalGeneration(configuration(shape))
+    real = counted(model.model.multi_modal_projector, torch.randn(2, 36, shape.vision_dim))
+    assert projector_flops(shape, 72) == pytest.approx(real, rel=0.02)
+
+
+def test_the_published_setting():
+    """Vicuna-7B over 16 frames pooled to 12 x 12: about 32 TFLOPs, after 5.9 for CLIP's tower."""
+    shape = shape_from(block("llava_next_vicuna_7b"))
+    assert prefill_flops(shape, 2304) / 1e12 == pytest.approx(32, rel=0.03)
+    assert tower_flops(shape, 16) / 1e12 == pytest.approx(5.9, rel=0.03)
+    assert kv_cache_bytes(shape, 2304, 2) == 2304 * 524288
+    assert feature_bytes(shape, 2) == 577 * 1024 * 2
+
+
+@pytest.mark.parametrize("text", ["llama", "qwen2"])
+def test_cache_is_as_large_as_transformers(text):
+    shape = small("llava", text)
+    model = LlavaForConditionalGeneration(configuration(shape)).eval()
+    cache = DynamicCache(config=model.config.text_config)
+    model.model.language_model(inputs_embeds=torch.randn(1, 50, shape.dim), past_key_values=cache)
+    assert kv_cache_bytes(shape, 50, 4) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+def storages(tree):
+    return [leaf.untyped_storage() for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor)]
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all storages that operations make and that are still alive, and the most at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = {s._cdata for s in storages((args, kwargs))}
+        out = function(*args, **(kwargs or {}))
+        for storage in storages(out):
+            if storage._cdata not in given:  # else a view of what was there, perhaps before counting began
+                self.add(storage)
+        return out
+
+    def add(self, storage):
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.known.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.drop, key, size)
+
+    def drop(self, key, size):
+        self.known.discard(key)
+        self.now -= size
+
+
+@torch.inference_mode()
+def traced_peak(shape, frames, tokens, attention):
+    """Most bytes that activations take at once while one clip goes through all parts, as job=evaluate does it."""
+    model = LlavaForConditionalGeneration._from_config(configuration(shape), attn_implementation=attention).eval()
+    pixels = torch.randn(frames, 3, shape.image_size, shape.image_size)
+    layer, first = model.config.vision_feature_layer, int(shape.cls)
+    tower = model.model.vision_tower
+    with Live() as live:
+        features = torch.cat([hidden_states(tower, chunk, [layer])[0] for chunk in pixels.split(32)])
+        grid = model.model.multi_modal_projector(features[:, first:])
+        read = grid.flatten(0, 1)[:tokens][None].clone()
+        del features, grid
+        cache = DynamicCache(config=model.config.text_config)
+        hidden = model.model.language_model(inputs_embeds=read, past_key_values=cache, use_cache=True).last_hidden_state
+        model.lm_head(hidden[:, -1])
+    return live.peak
+
+
+@pytest.mark.parametrize(
+    ("frames", "tokens", "attention"),
+    [(2, 72, "sdpa"), (4, 30, "sdpa"), (40, 36, "sdpa"), (40, 1440, "sdpa"), (40, 1440, "eager")],
+)
+@pytest.mark.parametrize("text", ["llama", "qwen2"])
+def test_peak_is_near_a_traced_pass(text, frames, tokens, attention):
+    shape = small("llava", text, context=9000)
+    estimate = peak_bytes(shape, frames, tokens, 4, attention=attention) - weight_bytes(shape, 4)
+    assert 0.95 < estimate / traced_peak(shape, frames, tokens, attention) < 1.35
+
+
+def test_peak_grows_with_what_is_read():
+    shape = shape_from(block("llava_next_vicuna_7b"))
+    few, many = peak_bytes(shape, 16, 2304, 2), peak_bytes(shape, 16, 9216, 2)
+    assert weight_bytes(shape, 2) < few < many
+    assert peak_bytes(shape, 16, 2304, 2, clips=4) > few
+    assert peak_bytes(shape, 16, 9216, 2, attention="eager") > many
+
+
+def test_older_code_may_give_sizes_by_place():
+    shape = ModelShape(24, 24, 1024, 4096, 4096, 32, 32, 32, 128, 11008, 32064)
+    assert shape.vocabulary == 32064
+    assert shape.rope_range == 4096
+
+
+def test_several_feature_layers_stand_side_by_side():
+    config = configuration(small())
+    config.vision_feature_layer = [-2, -3]
+    shape = model_shape(config)
+    assert (shape.vision_dim, shape.tower_dim, shape.vision_layers_run) == (64, 32, 3)
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    assert parameter_count(shape) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("layer", [-1, -2, 0, 2])
+def test_layers_run_follow_hidden_states(layer):
+    config = configuration(small())
+    config.vision_feature_layer = layer
+    assert model_shape(config).vision_layers_run == {-1: 4, -2: 3, 0: 0, 2: 2}[layer]
+
+
+@pytest.mark.parametrize(
+    ("rope", "context", "expected"),
+    [
+        ({"rope_type": "default"}, 4096, 4096),
+        ({"rope_type": "linear", "factor": 4.0}, 16384, 4096),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}, 32768, 8192),
+    ],
+)
+def test_rope_range_is_what_was_trained(rope, context, expected):
+    config = configuration(small())
+    config.text_config.rope_parameters = {"rope_theta": 10000.0, **rope}
+    config.text_config.max_position_embeddings = context
+    shape = model_shape(config)
+    assert (shape.context, shape.rope_range) == (context, expected)
+
+
+def test_stretching_scales_the_context_alone():
+    shape = small().stretched(2)
+    assert (shape.context, shape.rope_range, shape.rope_type, shape.rope_factor) == (8192, 4096, "linear", 2.0)
+    assert small().stretched(None) == small()
+    for factor in (0.5, True, "2"):
+        with pytest.raises(ModelError, match="rope_factor"):
+            small().stretched(factor)
+    with pytest.raises(ModelError, match="scales its positions already"):
+        shape.stretched(2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"layer": 3}, "no such key: layer"),
+        ({"layers": None}, "layers must be a whole number"),
+        ({"layers": 0}, "layers must be a whole number of at least 1, got 0"),
+        ({"layers": True}, "layers must be a whole number"),
+        ({"dim": "wide"}, "dim must be a whole number of at least 1, got 'wide'"),
+        ({"cls": 1}, "cls must be true or false"),
+        ({"rope_theta": -1.0}, "rope_theta must be a positive number"),
+        ({"family": "blip"}, "family='blip': choose one of llava, "),
+        ({"text": "gpt2"}, "text='gpt2': choose one of llama"),
+        ({"height": 7}, "makes a grid of 6 x 6"),
+        ({"vision_layers_run": 5}, "is more than vision_layers=4"),
+        ({"kv_heads": 3}, "heads=4 is no multiple of kv_heads=3"),
+        ({"separators": -1}, "separators must be a whole number of at least 0"),
+    ],
+)
+def test_a_wrong_block_is_told_in_one_line(changes, told):
+    with pytest.raises(ModelError) as error:
+        small(**changes)
+    assert told in str(error.value)
+    assert str(error.value).startswith("model.shape")
+    assert "\n" not in str(error.value)
+
+
+def test_a_block_of_another_model_is_told():
+    assert shape_differences(small(), small()) == ""
+    assert shape_differences(small(layers=5, tied=True), small()) == "layers=5, found 3; tied=True, found False"
+
+
+def test_missing_sizes_are_all_named():
+    with pytest.raises(ModelError, match=r"missing: .*vision_dim, .*layers, .*vision_heads, .*patch, .*family"):
+        shape_from({"height": 24, "width": 24, "dim": 4096})
+    with pytest.raises(ModelError, match="names and sizes"):
+        shape_from("7b")
+
+
+def test_other_language_models_and_towers_are_refused():
+    for part, kind in (("text_config", "gpt2"), ("vision_config", "vit")):
+        config = configuration(small())
+        setattr(getattr(config, part), "model_type", kind)  # noqa: B010 (a class attribute of frozen name)
+        with pytest.raises(ModelError, match=f"{kind!r} is not supported"):
+            model_shape(config)
+
+
+def test_a_block_serves_a_hub_id_and_a_folder_serves_itself(tmp_path):
+    model = {"source": "llava-hf/llava-1.5-7b-hf", "revision": None, "shape": block("llava_1.5_7b")}
+    assert point_shape(model).dim == 4096
+    assert point_shape({**model, "rope_factor": 2}).context == 8192
+    configuration(small()).save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine" / "model.safetensors").touch()
+    folder = {**model, "source": str(tmp_path / "mine")}
+    assert point_shape(folder) == small()
+    assert point_shape({**folder, "shape": None, "rope_factor": 2}).context == 8192
+    mini = "videopool:shapes/mini_llava"
+    assert point_shape({"source": mini, "shape": None}).height == 12
+    assert point_shape({"source": mini, "rope_factor": 2}) == model_shape(load_config(mini, rope_factor=2))
+    with pytest.raises(ModelError, match="no folder"):
+        point_shape({**model, "source": "./nowhere"})

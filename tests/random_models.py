@@ -1,0 +1,136 @@
+"""Random models of each family, tiny, saved by transformers in a folder as released ones are."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    MistralConfig,
+    Qwen2Config,
+    SiglipVisionConfig,
+    VideoLlavaConfig,
+    VideoLlavaForConditionalGeneration,
+)
+
+from videopool.shapes.tokenizer import build_tokenizer
+
+SIDE, PATCH = 48, 8  # pixels; 6 x 6 patches
+
+
+def tokenizer_with(*words: str):
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(words)})
+    return tokenizer
+
+
+def clip(**more):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    return CLIPVisionConfig(**sizes, image_size=SIDE, patch_size=PATCH, projection_dim=16, **more)
+
+
+def siglip():
+    return SiglipVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=SIDE,
+        patch_size=PATCH, vision_use_head=False,
+    )  # fmt: skip
+
+
+def text(kind, tokenizer, **more):
+    return kind(
+        vocab_size=len(tokenizer) + 3,  # released models are padded too
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **more,
+    )
+
+
+def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
+    """Make and save a model of a family: "llava", "llava_next", "llava_onevision" or "video_llava"."""
+    tokenizer = tokenizer_with("<video>")
+    marks = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in ("image", "video")}
+    crop = {"do_center_crop": True, "size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    square = {"do_center_crop": False, "size": {"height": SIDE, "width": SIDE}}
+    if family == "llava":
+        model = LlavaForConditionalGeneration(
+            LlavaConfig(
+                vision_config=clip(), text_config=text(LlamaConfig, tokenizer), image_token_index=marks["image"],
+                vision_feature_layer=more.get("layers", -2), image_seq_length=36,
+            )
+        )  # fmt: skip
+        kind, view = "CLIPImageProcessor", crop
+    elif family == "llava_next":
+        model = LlavaNextForConditionalGeneration(
+            LlavaNextConfig(
+                vision_config=clip(), text_config=text(MistralConfig, tokenizer, sliding_window=None),
+                image_token_index=marks["image"], image_grid_pinpoints=[[SIDE, 2 * SIDE], [2 * SIDE, SIDE]],
+            )
+        )  # fmt: skip
+        kind, view = "LlavaNextImageProcessor", {**crop, "image_grid_pinpoints": [[SIDE, 2 * SIDE]]}
+    elif family == "llava_onevision":
+        model = LlavaOnevisionForConditionalGeneration(
+            LlavaOnevisionConfig(
+                vision_config=siglip(), text_config=text(Qwen2Config, tokenizer),
+                image_token_index=marks["image"], video_token_index=marks["video"],
+            )
+        )  # fmt: skip
+        kind, view = "LlavaOnevisionImageProcessor", square
+    else:
+        model = VideoLlavaForConditionalGeneration(
+            VideoLlavaConfig(
+                vision_config=clip(), text_config=text(LlamaConfig, tokenizer),
+                image_token_index=marks["image"], video_token_index=marks["video"],
+            )
+        )  # fmt: skip
+        kind, view = "VideoLlavaImageProcessor", crop
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {"image_processor_type": kind, "do_resize": True, "resample": 3, "do_rescale": True, **view}
+    settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+FAMILIES = ("llava", "llava_next", "llava_onevision", "video_llava")
+
+
+def lora_checkpoint(backbone, to, rank=4, prefix="base_model.model.language_model.base_model.model.model.", **drop):
+    """A checkpoint of LoRA on queries and values and of the projector, with random numbers."""
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for number, layer in enumerate(backbone.model.model.language_model.layers):
+        for name in ("q_proj", "v_proj"):
+            weight = getattr(layer.self_attn, name).weight
+            at = f"{prefix}layers.{number}.self_attn.{name}"
+            tensors[f"{at}.lora_A.weight"] = torch.randn(rank, weight.shape[1], generator=generator) * 0.1
+            tensors[f"{at}.lora_B.weight"] = torch.randn(weight.shape[0], rank, generator=generator) * 0.1
+    for name, value in backbone.model.model.multi_modal_projector.state_dict().items():
+        noise = torch.randn(value.shape, generator=generator) * 0.01
+        tensors[f"whatever.multi_modal_projector.{name}"] = value + noise
+    for name in drop.get("without", ()):
+        tensors = {key: value for key, value in tensors.items() if name not in key}
+    tensors |= drop.get("more", {})
+    to.mkdir(parents=True)
+    save_file(tensors, to / "model.safetensors")
+    (to / "config.json").write_text("{}")
+    return str(to), tensors
