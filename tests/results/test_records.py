@@ -1,10 +1,9 @@
 """Records, fingerprints, metrics and claims."""
 
 import json
-import os
+import multiprocessing
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -44,17 +43,46 @@ def test_each_sample_has_one_record_and_failed_ones_are_tried_again(tmp_path):
     assert [(r["id"], r["status"]) for r in read_records(path)] == [("s0", "ok"), ("s1", "ok")]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk_is_told(tmp_path):
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from videopool.results import RecordLog, ResultsError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = RecordLog(Path(sys.argv[1]))
+log.append([{"id": "a", "status": "ok"}])
+size = Path(sys.argv[1]).stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, size + 10))  # the next line does not fit whole
+try:
+    log.append([{"id": "b", "status": "ok"}])
+except ResultsError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path):
     path = tmp_path / "records.jsonl"
-    log = RecordLog(path)
-    log.append([record(0)])
-    log._file.close()
-    log._file = Path("/dev/full").open("a")  # noqa: SIM115 - closed by the log
-    with pytest.raises(ResultsError, match="cannot be written: No space left"):
-        log.append([record(1)])
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    assert "cannot be written: File too large" in done.stdout
+    assert path.read_text() == '{"id": "a", "status": "ok"}\n'
+
+
+def append_many(log, worker):
+    for number in range(200):
+        log.append([{"id": f"{worker}-{number}", "status": "ok", "text": "x" * (number * 37 % 3000)}])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_append_whole_lines_to_one_log(tmp_path, method):
+    log = RecordLog(tmp_path / "records.jsonl")
+    context = multiprocessing.get_context(method)
+    workers = [context.Process(target=append_many, args=(log, worker)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
     log.close()
-    assert [r["id"] for r in read_records(path)] == ["s0"]
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["id"] for line in lines) == sorted(f"{w}-{n}" for w in range(3) for n in range(200))
 
 
 def test_fingerprint_depends_on_content_alone():
