@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test soak lint clean
 
 help:  ## this text
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ quickstart: $(READY)  ## the pooling sweep: 24 points in about 5 minutes, then i
 
 test: $(READY)  ## the test suite
 	$(BIN)/pytest -n 2
+
+soak: $(READY)  ## twenty kills and more, about 20 minutes
+	$(BIN)/pytest -m soak --timeout=3000
 
 lint: $(READY)  ## style, formatting and types
 	$(BIN)/ruff check .

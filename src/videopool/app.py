@@ -4,8 +4,9 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videopool import __version__
 from videopool.paths import shipped
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # Heavy imports stand inside functions, so that --version and --help answer at once.
 
 INTERRUPTED = 130
+# What launchers raise when a process of theirs was killed: joblib's; submitit's.
+KILLS = ("TerminatedWorkerError", "UncompletedJobError")
 # Waiting threads sleep instead of spinning: a core that another process uses too is no disaster then.
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
@@ -43,6 +46,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data")
     warnings.filterwarnings("ignore", message=".*torchvision.*")
+    warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema.*")  # submitit's, on purpose
 
 
 def run(config: "DictConfig") -> str:
@@ -67,9 +71,10 @@ def main() -> None:
     quiet()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, to be told in one line
     register_experiments(shipped("experiments"))
+    compose_once()
     application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(run)
     try:
-        application()
+        outlive_kills(application)
     except KeyboardInterrupt:
         print("videopool: stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -88,6 +93,38 @@ def main() -> None:
     from videopool.jobs.status import exit_code
 
     sys.exit(exit_code())
+
+
+def compose_once() -> None:
+    """Let Hydra's sweeper keep a point's configuration from its check to its run, instead of composing it twice."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    compose = ConfigLoaderImpl.load_sweep_config
+    kept: dict[tuple[str, ...], Any] = {}
+
+    def load(self: Any, master_config: Any, sweep_overrides: Any) -> Any:
+        key = tuple(sweep_overrides)
+        if key in kept:
+            return kept.pop(key)
+        kept[key] = compose(self, master_config, sweep_overrides)
+        return kept[key]
+
+    ConfigLoaderImpl.load_sweep_config = load  # type: ignore[method-assign]
+
+
+def outlive_kills(application: Callable[[], None]) -> None:
+    """Run a multirun again when a process of it was killed: finished points are kept, the others go on.
+
+    A point that is killed again and again is given up, so this ends.
+    """
+    while True:
+        try:
+            application()
+            return
+        except Exception as error:
+            if type(error).__name__ not in KILLS:
+                raise
+            print(f"videopool: a process of the sweep was killed ({type(error).__name__}); going on", file=sys.stderr)
 
 
 def explain(error: BaseException) -> str:

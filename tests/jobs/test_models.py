@@ -126,7 +126,7 @@ def checkpoint(tmp_path):
 
 def test_alpha_is_an_axis_of_one_loaded_model(run, checkpoint, tmp_path, monkeypatch):
     """Four alphas load one model; alpha 0 is not the untouched base; points are told apart and kept."""
-    from videopool.jobs import build
+    from videopool.jobs import weights
 
     loads = []
 
@@ -134,9 +134,9 @@ def test_alpha_is_an_axis_of_one_loaded_model(run, checkpoint, tmp_path, monkeyp
         loads.append(settings)
         return load_backbone(**settings)
 
-    build._load.cache_clear()
-    build._load_with_checkpoint.cache_clear()
-    monkeypatch.setattr(build, "load_backbone", counted)
+    weights._load.cache_clear()
+    weights._load_with_checkpoint.cache_clear()
+    monkeypatch.setattr(weights, "load_backbone", counted)
     folders = [
         run("lora=pllava", f"lora.checkpoint={checkpoint}", f"lora.alpha={a}", "frames.num=1") for a in (0, 4, 8)
     ]

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from videopool.models import ModelError, load_config
+from videopool.models.backbone import VISION_CHUNK
 from videopool.models.cost import (
     feature_bytes,
     kv_cache_bytes,
@@ -236,7 +237,7 @@ def traced_peak(shape, frames, tokens, attention):
     layer, first = model.config.vision_feature_layer, int(shape.cls)
     tower = model.model.vision_tower
     with Live() as live:
-        features = torch.cat([hidden_states(tower, chunk, [layer])[0] for chunk in pixels.split(32)])
+        features = torch.cat([hidden_states(tower, chunk, [layer])[0] for chunk in pixels.split(VISION_CHUNK)])
         grid = model.model.multi_modal_projector(features[:, first:])
         read = grid.flatten(0, 1)[:tokens][None].clone()
         del features, grid

@@ -1,14 +1,28 @@
 """Features of single frames: reading clips ahead, and keeping what the tower made of them."""
 
-from videopool.features.loading import ClipDataset, ClipJob, LoadedClip, LoadPlan
-from videopool.features.store import ClipState, FeatureStore, MemoryStore
+from videopool.features.disk import DiskStore
+from videopool.features.errors import FeatureStoreError
+from videopool.features.loading import ClipDataset, ClipJob, LoadedClip, LoadPlan, read_again
+from videopool.features.memory import MemoryStore
+from videopool.features.rounding import rounds
+from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
+from videopool.features.store import ClipState, FeatureStore
 
 __all__ = [
     "ClipDataset",
     "ClipJob",
+    "ClipKey",
     "ClipState",
+    "DiskStore",
     "FeatureStore",
+    "FeatureStoreError",
+    "FrameSource",
     "LoadPlan",
     "LoadedClip",
     "MemoryStore",
+    "View",
+    "frames_of",
+    "read_again",
+    "rounds",
+    "software",
 ]

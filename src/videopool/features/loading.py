@@ -1,8 +1,10 @@
 """Read clips ahead of the model, in loader processes, and only what is not known yet."""
 
 import hashlib
+import os
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,11 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from videopool.features.source import ClipKey, FrameSource, View, software
 from videopool.features.store import ClipState, FeatureStore
 from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, open_clip, to_pixels
+
+CLOCK_GRAIN = 20_000_000  # nanoseconds within which two changes of a file may get one time
 
 
 @dataclass(frozen=True)
@@ -55,35 +60,46 @@ class LoadedClip:
     digest: str = ""
     info: ClipInfo | None = None
     indices: list[int] = field(default_factory=list)
-    views: list[Hashable] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
     pixels: Tensor | None = None
-    encoded: list[Hashable] = field(default_factory=list)
+    encoded: list[View] = field(default_factory=list)
     error: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def file_state(path: Path) -> ClipState | None:
-    """Size and time of change of a file, or of the images in a folder; None if there is nothing."""
+def file_state(path: Path, opened: str) -> ClipState | None:
+    """State of a file, or of a folder by the files in it; None if there is nothing.
+
+    A file that was changed a moment ago is waited for: a second change within the clock's grain would
+    leave the state as it is.
+    """
     try:
-        if path.is_dir():
-            parts = [p.stat() for p in sorted(path.iterdir()) if p.is_file()]
-            return ClipState(str(path), sum(s.st_size for s in parts), max((s.st_mtime_ns for s in parts), default=0))
-        stat = path.stat()
-        return ClipState(str(path), stat.st_size, stat.st_mtime_ns)
+        stats = [(p.name, p.stat()) for p in _files(path)]
     except OSError:
         return None
+    times = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    age = time.time_ns() - max((time for _, _, time in times), default=0)
+    if 0 <= age < CLOCK_GRAIN:
+        time.sleep((CLOCK_GRAIN - age) / 1e9)
+        return file_state(path, opened)
+    modified = times[0][2] if not path.is_dir() else int(hashlib.sha256(repr(times).encode()).hexdigest()[:15], 16)
+    return ClipState(os.path.abspath(path), sum(size for _, size, _ in times), modified, opened)
 
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, or of the names and bytes of a folder's files."""
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+    for file in _files(path):
         if path.is_dir():
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as opened:
             while block := opened.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
 
 
 @dataclass(frozen=True)
@@ -104,8 +120,12 @@ class LoadPlan:
     tile: Callable[[np.ndarray], np.ndarray] | None = None
     layout: str = ""
 
-    def views(self, indices: Sequence[int]) -> list[Hashable]:
-        """What the tower will see of these frames: keys, equal where what is seen is equal."""
+    def state(self, job: ClipJob) -> ClipState | None:
+        """State of a clip on disk, None if there is none."""
+        return file_state(job.clip, f"{software(self.reader)}; {self.reader}; {job.fps} frames per second in folders")
+
+    def views(self, indices: Sequence[int]) -> list[View]:
+        """What the tower will see of these frames, equal where what is seen is equal."""
         return list(indices) if self.tile is None else [(self.layout, *indices)]
 
     def pixels(self, clip: Clip, views: Sequence[Any], seconds: dict[str, float]) -> Tensor:
@@ -126,22 +146,22 @@ class LoadPlan:
 
 
 class ClipDataset(Dataset[LoadedClip]):
-    """Clips to read. Frames that the store holds when the dataset is made are not decoded.
+    """Clips to read. Views that the store holds when the dataset is made are not decoded.
 
     Args:
         jobs: clips with their questions.
         plan: sampler, reader and image processor.
         store: asked once, here; loader processes never see it.
-        key_of: a view's key in the store from (content hash, view).
+        source: how features will be made of the clips.
     """
 
-    def __init__(self, jobs: Sequence[ClipJob], plan: LoadPlan, store: FeatureStore, key_of: Any) -> None:
+    def __init__(self, jobs: Sequence[ClipJob], plan: LoadPlan, store: FeatureStore, source: FrameSource) -> None:
         self.jobs = list(jobs)
         self.plan = plan
         self._known: list[tuple[ClipState, str, ClipInfo] | None] = []
-        self._missing: list[list[Hashable] | None] = []
+        self._missing: list[list[View] | None] = []
         for job in self.jobs:
-            state = file_state(job.clip)
+            state = plan.state(job)
             known = None if state is None else store.clip(state)
             if state is None or known is None:
                 self._known.append(None)
@@ -149,10 +169,10 @@ class ClipDataset(Dataset[LoadedClip]):
                 continue
             self._known.append((state, *known))
             try:
-                wanted = dict.fromkeys(plan.views(self._choose(job, known[1])))
+                wanted = plan.views(self._choose(job, known[1]))
             except UnreadableClipError:
-                wanted = {}
-            self._missing.append([view for view in wanted if store.get(key_of(known[0], view)) is None])
+                wanted = []
+            self._missing.append(store.missing(ClipKey(source, known[0]), wanted))
 
     def _choose(self, job: ClipJob, info: ClipInfo) -> list[int]:
         return self.plan.sampler.indices(info, job.start, job.end, job.name)
@@ -173,27 +193,56 @@ class ClipDataset(Dataset[LoadedClip]):
                 loaded.state, loaded.digest, loaded.info = known
                 loaded.indices = self._choose(job, loaded.info)
                 loaded.views = self.plan.views(loaded.indices)
-                if missing:
-                    self._read(loaded, missing)
-            else:
-                self._read(loaded, None)
+            if missing is None or missing:
+                self._read(loaded, missing)
         except UnreadableClipError as error:
             loaded.error = str(error)
         return loaded
 
-    def _read(self, loaded: LoadedClip, wanted: list[Hashable] | None) -> None:
-        """Open the clip and decode; wanted=None stands for all views of the frames that the sampler chooses."""
-        job, started = loaded.job, time.perf_counter()
-        loaded.state = file_state(job.clip)
-        if loaded.state is None:
-            raise UnreadableClipError(job.clip, "no such file")
-        with open_clip(job.clip, self.plan.reader, job.fps) as clip:
-            loaded.info = clip.info
-            loaded.indices = self._choose(job, clip.info)
-            loaded.views = self.plan.views(loaded.indices)
-            if wanted is None:
-                loaded.digest = content_hash(job.clip)
-            chosen: set[Any] = set(loaded.views if wanted is None else wanted)
+    def _read(self, loaded: LoadedClip, missing: list[View] | None) -> None:
+        """Open the clip and decode what is missing; all views where its content is not known, or no longer."""
+        job, plan, started = loaded.job, self.plan, time.perf_counter()
+        with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:
+            if state != loaded.state:
+                loaded.state, loaded.digest, loaded.info = state, _hash(job.clip), clip.info
+                loaded.indices = self._choose(job, clip.info)
+                loaded.views, missing = plan.views(loaded.indices), None
+            chosen: set[Any] = set(loaded.views if missing is None else missing)
             loaded.encoded = sorted(chosen)
             loaded.seconds["decode"] = time.perf_counter() - started
-            loaded.pixels = self.plan.pixels(clip, loaded.encoded, loaded.seconds)
+            loaded.pixels = plan.pixels(clip, loaded.encoded, loaded.seconds)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return content_hash(path)
+    except OSError as error:
+        raise UnreadableClipError(path, error.strerror or str(error)) from error
+
+
+@contextmanager
+def unchanging(plan: LoadPlan, job: ClipJob) -> Iterator[ClipState]:
+    """The state of a clip, which stays the same while it is read.
+
+    Raises:
+        UnreadableClipError: there is no clip, or it was changed inside the block.
+    """
+    state = plan.state(job)
+    if state is None:
+        raise UnreadableClipError(job.clip, "no such file")
+    yield state
+    if plan.state(job) != state:
+        raise UnreadableClipError(job.clip, "it was changed while it was read")
+
+
+def read_again(plan: LoadPlan, loaded: LoadedClip, views: Sequence[View], seconds: dict[str, float]) -> Tensor:
+    """Pixels [M, 3, S, S] of views of a clip that was read before, or known. Adds the time spent to seconds.
+
+    Raises:
+        UnreadableClipError: the clip cannot be read, or is another by now.
+    """
+    job = loaded.job
+    with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:
+        if state != loaded.state:
+            raise UnreadableClipError(job.clip, "it was changed while it was in use")
+        return plan.pixels(clip, views, seconds)

@@ -1,8 +1,5 @@
 """From configuration nodes to objects."""
 
-import json
-from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -11,7 +8,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from videopool.jobs.errors import USER_ERRORS, ConfigError
-from videopool.models import Backbone, attach, load_adapter, load_backbone, set_alpha
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -57,42 +53,6 @@ def number(config: DictConfig, key: str, low: float, high: float = float("inf"),
         limits = f"of at least {low:g}" if high == float("inf") else f"in {low:g}..{high:g}"
         raise ConfigError(f"{key} must be {kind} {limits}, got {value!r}")
     return value
-
-
-@lru_cache(maxsize=1)
-def _load(settings: str, _identity: str) -> Backbone:
-    return load_backbone(**json.loads(settings))
-
-
-@lru_cache(maxsize=1)
-def _load_with_checkpoint(settings: str, _identity: str, checkpoint: str, _checkpoint_identity: str) -> Backbone:
-    backbone = load_backbone(**json.loads(settings))
-    attach(backbone, load_adapter(checkpoint))
-    return backbone
-
-
-def shared_backbone(
-    model: Mapping[str, Any], identity: str, checkpoint: str | None, checkpoint_identity: str, alpha: float | None
-) -> Backbone:
-    """The model, loaded once in a process for all points that use it; only alpha is set for each.
-
-    Args:
-        model: the group `model`.
-        identity: of its files, so that changed files are loaded anew.
-        checkpoint: put onto it, or None.
-        checkpoint_identity: of the checkpoint's files.
-        alpha: of LoRA; None without a checkpoint.
-    """
-    names = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor")
-    settings = json.dumps({name: model.get(name) for name in names}, sort_keys=True)
-    if checkpoint is None:
-        _load_with_checkpoint.cache_clear()  # never two models in memory
-        return _load(settings, identity)
-    _load.cache_clear()
-    backbone = _load_with_checkpoint(settings, identity, checkpoint, checkpoint_identity)
-    if alpha is not None:
-        set_alpha(backbone, alpha)
-    return backbone
 
 
 _stores: dict[str, Any] = {}

@@ -2,41 +2,28 @@
 
 import re
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
 
 from videopool.benchmarks import Benchmark, Prompt
-from videopool.features import ClipDataset, LoadPlan
-from videopool.jobs.build import build, jsonable, number, plain, shared_backbone, shared_store
-from videopool.jobs.errors import ConfigError, Stopped
-from videopool.jobs.evaluator import PARSING, AnswerSettings, Evaluator, group_by_clip
-from videopool.jobs.interrupts import StopRequest, ask_before_stopping, ignore_interrupts
+from videopool.features import FeatureStore, rounds
+from videopool.jobs.build import build, jsonable, number, plain, shared_store
+from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
-from videopool.jobs.wandb_run import wandb_run
 from videopool.models import ModelShape, identity, load_adapter, load_config, model_shape, prefill_flops
-from videopool.models.identity import on_hub
-from videopool.models.module import STAGES, check_needs
-from videopool.models.reading import check_context
 from videopool.models.shape import shape_differences, shape_from
-from videopool.pooling import ImageGrid, Pooling, map_signature
-from videopool.results import PointFailed, PointFolder, RecordLog, fingerprint, metrics_of, read_records
-from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
-from videopool.results.records import OK
+from videopool.models.source import on_hub
+from videopool.models.stages import STAGES, check_context, check_needs
+from videopool.pooling import Pooling, map_signature
+from videopool.results import PointFolder, fingerprint, read_records
+from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.video import READERS, Sampler
 
-LISTED_FAILURES = 10
-# Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
-START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+PARSING = ("strict", "pllava")  # of generated answers
 
 
 class Point:
@@ -58,8 +45,11 @@ class Point:
         number(config, "job.max_failed_fraction", 0, 1)
         if config.compat.scoring not in PARSING:
             raise ConfigError(f"compat.scoring={config.compat.scoring!r}: choose one of {', '.join(PARSING)}")
-        if config.trainer.get("devices", 1) != 1:
-            raise ConfigError(f"trainer.devices={config.trainer.devices}: a point is evaluated on one device")
+        number(config, "trainer.devices", 1, whole=True)
+        if str(config.trainer.get("precision")).endswith("16-true"):
+            raise ConfigError(
+                f"trainer.precision={config.trainer.precision}: say model.dtype=bfloat16 or float16 instead"
+            )
         self.pooling: Pooling = build(config, "pooling", without=("stage",))
         if not isinstance(self.pooling, Pooling):
             raise ConfigError(f"pooling: {type(self.pooling).__name__} is not a videopool.pooling.Pooling")
@@ -81,6 +71,7 @@ class Point:
             self.pooling.num_tokens(self.sampler.num, self.shape.height, self.shape.width) + self.shape.separators
         )
         check_context(self.model["name"], self.shape.context, self.visual_tokens)
+        self.store: FeatureStore = shared_store(config)
         self.benchmark: Benchmark = build(config, "benchmark")
 
     @property
@@ -113,6 +104,7 @@ class Point:
             "dtype": self.model["dtype"],
             "rope_factor": self.model["rope_factor"],
             "precision": self.config.trainer.get("precision"),
+            "features": rounds(self.model["dtype"], self.store.dtype, self.config.trainer.get("precision")),
             "stage": self.stage,
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "frames": plain(self.config.frames),
@@ -186,9 +178,13 @@ def evaluate(config: DictConfig) -> Outcome:
             "started": now(),
         }
         folder.write_manifest(manifest)
+        # What needs weights, Lightning or W&B is imported here: a finished point needs none of them.
+        from videopool.jobs.answering import answer
+        from videopool.jobs.wandb_run import wandb_run
+
         try:
             with wandb_run(config, folder.path, "evaluate") as run:
-                metrics = _run(point, folder, manifest)
+                metrics = answer(point, folder)
                 run.finish_point(metrics, read_records(folder.path / "records.jsonl"), point.describe())
                 folder.write_metrics(metrics)
         except Exception as error:
@@ -197,121 +193,3 @@ def evaluate(config: DictConfig) -> Outcome:
         score = metrics["score"]
         text = f"{100 * float(str(score)):.1f} %" if score is not None else "not scored"
         return Outcome(COMPLETE, folder.path.name, f"{text}, n={metrics['n']}", str(folder.path))
-
-
-def _run(point: Point, folder: PointFolder, manifest: dict[str, object]) -> dict[str, object]:
-    """Records of what is missing, then metrics of all."""
-    config, model = point.config, point.model
-    started = time.perf_counter()
-    log = RecordLog(folder.path / "records.jsonl")
-    try:
-        missing = [sample for sample in point.benchmark.samples if sample.id not in log.done]
-        adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
-        backbone = shared_backbone(
-            model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]
-        )
-        benchmark = point.benchmark
-        settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
-        store = shared_store(config)
-        pooling = point.pooling
-        tile = pooling.tile if isinstance(pooling, ImageGrid) else None
-        plan = LoadPlan(point.sampler, config.job.reader, backbone.image_processor, tile, pooling.label)
-        evaluator = Evaluator(backbone, pooling, point.stage, settings, store, plan)
-        dataset = ClipDataset(group_by_clip(missing), plan, store, evaluator.frame_key)
-        if missing:
-            with ask_before_stopping() as stop:
-                _predict(point, evaluator, dataset, log, stop, folder.path.name)
-    finally:
-        log.close()
-    elapsed = time.perf_counter() - started
-    records = read_records(folder.path / "records.jsonl")
-    _judge_failures(records, float(config.job.max_failed_fraction))
-    metrics = metrics_of(records, point.benchmark.groups, point.benchmark.in_headline)
-    seconds = dict(evaluator.seconds)
-    # Loaders decode and preprocess beside the model, so their seconds are not part of the elapsed time.
-    ahead = sum(seconds.get(kind, 0.0) for kind in ("decode", "preprocess"))
-    seconds["other"] = max(0.0, elapsed - sum(seconds.values()) + ahead)
-    metrics |= {
-        "seconds_per_sample": elapsed / max(1, len(missing)),
-        "seconds": {kind: round(spent, 3) for kind, spent in seconds.items()},
-        "elapsed_seconds": elapsed,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "finished": now(),
-    }
-    return metrics
-
-
-def _judge_failures(records: Sequence[dict[str, object]], allowed: float) -> None:
-    """Raises PointFailed if too many samples could not be evaluated, or none was."""
-    failed = [record for record in records if record["status"] != OK]
-    if len(failed) == len(records) or len(failed) > allowed * len(records):
-        clips = {str(record["clip"]): str(record.get("reason", record["status"])) for record in failed}
-        listed = "".join(f"\n    {name}: {reason}" for name, reason in list(clips.items())[:LISTED_FAILURES])
-        more = f"\n    and {len(clips) - LISTED_FAILURES} more" if len(clips) > LISTED_FAILURES else ""
-        raise PointFailed(
-            f"{len(failed)} of {len(records)} samples could not be evaluated "
-            f"(allowed: job.max_failed_fraction={allowed:g}):{listed}{more}"
-        )
-
-
-def _predict(
-    point: Point, evaluator: Evaluator, dataset: ClipDataset, log: RecordLog, stop: StopRequest, title: str
-) -> None:
-    """Lightning's predict loop over batches of clips; records are written after each batch."""
-    job = point.config.job
-    size = max(1, min(int(job.max_clips), int(job.max_visual_tokens) // max(1, point.visual_tokens)))
-    workers = int(job.workers) if dataset.must_read else 0
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_size=size,
-        collate_fn=list,
-        num_workers=workers,
-        worker_init_fn=ignore_interrupts if workers else None,
-        multiprocessing_context=START_METHOD if workers else None,
-    )
-    total = sum(len(clip.samples) for clip in dataset.jobs)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True, disable=not sys.stdout.isatty()
-    ) as bar:
-        line = bar.add_task(title, total=total)
-        writer = _Writer(log, stop, lambda count: bar.advance(line, count))
-        trainer = build(
-            point.config,
-            "trainer",
-            callbacks=[writer],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        _predict_quietly(trainer, evaluator, loader)
-    if stop.asked:
-        raise Stopped(f"{len(log.done)} of {len(point.benchmark.samples)} samples of {title} are done")
-
-
-def _predict_quietly(trainer: pl.Trainer, evaluator: Evaluator, loader: DataLoader[Any]) -> None:
-    try:
-        trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
-    except _StopPredicting:
-        pass
-
-
-class _StopPredicting(Exception):
-    """Leaves Lightning's loop between two batches."""
-
-
-class _Writer(Callback):
-    """Writes the records of each batch as soon as it is done."""
-
-    def __init__(self, log: RecordLog, stop: StopRequest, advance: Any) -> None:
-        self.records, self.stop, self.advance = log, stop, advance
-
-    def on_predict_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        self.records.append(outputs)
-        self.advance(len(outputs))
-        if self.stop.asked:
-            raise _StopPredicting

@@ -1,8 +1,9 @@
 """Evaluation through the LightningModule: clips in, records out."""
 
+import sys
 import time
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,21 @@ from torch import Tensor
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
 from videopool.benchmarks.scoring import LETTERS, exact_match, parse_letter
-from videopool.features import ClipJob, FeatureStore, LoadedClip, LoadPlan
+from videopool.features import (
+    ClipJob,
+    ClipKey,
+    FeatureStore,
+    FrameSource,
+    LoadedClip,
+    LoadPlan,
+    View,
+    frames_of,
+    read_again,
+)
 from videopool.models import Backbone, VideoLM
 from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
 from videopool.pooling import Pooling
-from videopool.video import open_clip
-
-PARSING = ("strict", "pllava")
+from videopool.video import UnreadableClipError
 
 
 def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
@@ -58,6 +67,11 @@ class Evaluator(VideoLM):
         answers: how questions are put and answers drawn.
         store: where features of frames are kept.
         plan: how clips are read.
+        source: how features are made of them.
+
+    Attributes:
+        seconds: spent so far, by kind of work.
+        frames: decoded so far, and frames whose features came from the store.
     """
 
     def __init__(
@@ -68,12 +82,15 @@ class Evaluator(VideoLM):
         answers: AnswerSettings,
         store: FeatureStore,
         plan: LoadPlan,
+        source: FrameSource,
     ) -> None:
         super().__init__(backbone, pooling, stage)
         self.answers = answers
         self.store = store
         self.plan = plan
+        self.source = source
         self.seconds: dict[str, float] = defaultdict(float)
+        self.frames = Counter(frames_decoded=0, frames_from_store=0)
 
     @contextmanager
     def clock(self, kind: str) -> Iterator[None]:
@@ -82,11 +99,6 @@ class Evaluator(VideoLM):
         yield
         self.seconds[kind] += time.perf_counter() - started
 
-    def frame_key(self, digest: str, view: Hashable) -> Hashable:
-        """What determines the tower's features of a view."""
-        backbone = self.backbone
-        return (digest, view, self.plan.reader, backbone.identity, backbone.feature_layer, str(backbone.dtype))
-
     def transfer_batch_to_device(
         self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int
     ) -> Sequence[LoadedClip]:
@@ -94,28 +106,44 @@ class Evaluator(VideoLM):
         return batch
 
     def features(self, clip: LoadedClip) -> Tensor:
-        """Tower features [T, C + H*W, Dv] (CPU) of a clip's views: kept ones, and new ones encoded now."""
-        found: dict[Hashable, Tensor] = {}
+        """Tower features [T, C + H*W, Dv] of a clip's views: kept ones, and new ones encoded now.
+
+        They are in the model's dtype, on the CPU.
+
+        Raises:
+            UnreadableClipError: kept views are gone, and the clip cannot be read again.
+        """
+        key = ClipKey(self.source, clip.digest)
+        with self.clock("store"):
+            if clip.state is not None and clip.info is not None:
+                self.store.remember(clip.state, clip.digest, clip.info)
+            found = self.store.get(key, clip.views)
+        self.frames["frames_from_store"] += _frames(found)
         if clip.pixels is not None:
-            with self.clock("vision"):
-                encoded = self.backbone.features(clip.pixels).cpu()
-            for view, one in zip(clip.encoded, encoded, strict=True):
-                found[view] = one
-                self.store.put(self.frame_key(clip.digest, view), one.clone())
-        if clip.state is not None and clip.info is not None:
-            self.store.remember(clip.state, clip.digest, clip.info)
-        for view in set(clip.views) - found.keys():
-            kept = self.store.get(self.frame_key(clip.digest, view))
-            if kept is not None:
-                found[view] = kept
-        # A store too small for the point may have dropped some since they were looked up.
-        dropped: list[Any] = sorted(set(clip.views) - found.keys())
-        if dropped:
-            with open_clip(clip.job.clip, self.plan.reader, clip.job.fps) as opened:
-                pixels = self.plan.pixels(opened, dropped, self.seconds)
-            with self.clock("vision"):
-                found |= dict(zip(dropped, self.backbone.features(pixels).cpu(), strict=True))
-        return torch.stack([found[view] for view in clip.views])
+            self.frames["frames_decoded"] += _frames(clip.encoded)
+            new = [place for place, view in enumerate(clip.encoded) if view not in found]
+            if new:
+                found |= self._encode(key, [clip.encoded[place] for place in new], clip.pixels[new])
+        # What the store had when the clips were looked up may be damaged, or have made room for others.
+        gone: list[Any] = sorted(set(clip.views) - found.keys())
+        if gone:
+            self.frames["frames_decoded"] += _frames(gone)
+            found |= self._encode(key, gone, read_again(self.plan, clip, gone, self.seconds))
+        return torch.stack([found[view].to(self.backbone.dtype) for view in clip.views])
+
+    def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:
+        """Features of views by their pixels [M, 3, S, S], kept, and rounded as the store rounds."""
+        with self.clock("vision"):
+            encoded = self.backbone.features(pixels).cpu()
+        with self.clock("store"):
+            return self.store.put(key, dict(zip(views, encoded, strict=True)))
+
+    def on_predict_end(self) -> None:
+        """Say what went wrong with the store."""
+        with self.clock("store"):
+            lines = self.store.finish()
+        for line in lines:
+            print(f"videopool: {line}", file=sys.stderr)
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
@@ -125,11 +153,13 @@ class Evaluator(VideoLM):
         for clip in batch:
             for kind, spent in clip.seconds.items():
                 self.seconds[kind] += spent
-            if clip.error:
-                for sample in clip.job.samples:
-                    records[sample.id] = failed_record(sample, "unreadable_video", clip.error)
-            else:
+            try:
+                if clip.error:
+                    raise UnreadableClipError(clip.job.clip, clip.error)
                 by_frames[len(clip.views)].append((clip, self.features(clip)))
+            except UnreadableClipError as error:
+                for sample in clip.job.samples:
+                    records[sample.id] = failed_record(sample, "unreadable_video", clip.error or str(error))
         for members in by_frames.values():
             records.update(self._answer([clip for clip, _ in members], torch.stack([seen for _, seen in members])))
         return [records[sample.id] for clip in batch for sample in clip.job.samples]
@@ -227,6 +257,11 @@ class Evaluator(VideoLM):
         followed = verdict is None or verdict.followed
         score = None if verdict is None or verdict.right is None else float(verdict.right)
         return {"prediction": prediction, "parsed": prediction if followed else None, "score": score}
+
+
+def _frames(views: Iterable[View]) -> int:
+    """How many frames some views of a clip show."""
+    return len(set().union(*map(frames_of, views)))
 
 
 def _score(sample: Sample, right: bool) -> float | None:

@@ -1,5 +1,7 @@
 """Ctrl-C: finish what is in hand, then stop."""
 
+import ctypes
+import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,10 +10,17 @@ from types import FrameType
 
 
 class StopRequest:
-    """Becomes true once the user has pressed Ctrl-C."""
+    """Becomes true once the user has pressed Ctrl-C; in the processes started from this one too."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self._asked = multiprocessing.RawValue(ctypes.c_bool, False)  # no lock: set from a signal handler
+
+    @property
+    def asked(self) -> bool:
+        return bool(self._asked.value)
+
+    def ask(self) -> None:
+        self._asked.value = True
 
 
 @contextmanager
@@ -22,10 +31,14 @@ def ask_before_stopping() -> Iterator[StopRequest]:
         yield request  # signals reach the main thread only
         return
 
+    pressed = 0  # in this process: a terminal sends each press to all of them
+
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if request.asked:
+        nonlocal pressed
+        pressed += 1
+        if pressed > 1:
             raise KeyboardInterrupt
-        request.asked = True
+        request.ask()
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:

@@ -15,6 +15,7 @@ from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.plan_table import with_unit
 from videopool.models import ModelError, ModelShape
+from videopool.models.configuration import DTYPES
 from videopool.models.cost import (
     feature_bytes,
     kv_cache_bytes,
@@ -24,9 +25,8 @@ from videopool.models.cost import (
     tower_flops,
     weight_bytes,
 )
-from videopool.models.loading import DTYPES
-from videopool.models.module import STAGES, check_needs
 from videopool.models.shape import point_shape
+from videopool.models.stages import STAGES, check_needs
 from videopool.pooling import Pooling
 from videopool.video import Sampler
 

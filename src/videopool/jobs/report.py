@@ -1,5 +1,7 @@
 """job=report: a study's table, sweep.csv and figures."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from rich.table import Table
 from videopool.figures import save_figure, score_against
 from videopool.jobs.outcome import COMPLETE, FAILED, Outcome
 from videopool.results import ResultsError, add_differences, load_study
-from videopool.results.point import MANIFEST, read_json
+from videopool.results.point import MANIFEST, METRICS, read_json
 
+REPORTED = ".report.json"  # what the files of a report were made with
 WIDE = 150  # columns, where there is no terminal to fit
 
 
@@ -54,13 +57,11 @@ def write_report(study: Path, baseline: str, tell: bool) -> tuple[list[str], pd.
         table.drop(columns="folder").to_csv(part, index=False)
         part.replace(path)
         files = [str(path), *_figures(study, table)]
+        (study / REPORTED).write_text(json.dumps({"baseline": baseline, "figures": files[1:]}))
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
     if tell:
-        console = Console()
-        if not console.is_terminal:
-            console.width = WIDE
-        console.print(rich_table(table, study.name))
+        show(table, study.name)
     return files, table
 
 
@@ -91,6 +92,34 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
                 name = "_".join(part for part in ("score", group, "by", axis, slug) if part)
                 files += save_figure(figure, study / "figures" / name)
     return files
+
+
+def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[list[str], pd.DataFrame] | None:
+    """The files and table that an earlier write_report left, if nothing has changed since; else None.
+
+    Args:
+        folders: of the points that the report must hold.
+    """
+    path, name = study / "sweep.csv", study / REPORTED
+    try:
+        told = json.loads(name.read_text())
+        table = pd.read_csv(path)
+        newest = max(metrics.stat().st_mtime_ns for metrics in study.glob(f"*/{METRICS}"))
+        files = [str(path), *told["figures"]]
+        whole = all(Path(file).is_file() for file in files) and {Path(f).name for f in folders} <= set(table.point)
+        points = sum(1 for _ in study.glob(f"*/{MANIFEST}"))
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    fresh = told["baseline"] == baseline and newest < path.stat().st_mtime_ns and points == len(table)
+    return (files, table) if whole and fresh else None
+
+
+def show(table: pd.DataFrame, title: str) -> None:
+    """Print a study's table."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(rich_table(table, title))
 
 
 def rich_table(table: pd.DataFrame, title: str) -> Table:

@@ -7,6 +7,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from videopool.jobs.errors import USER_ERRORS, ConfigError, Stopped
-from videopool.jobs.evaluate import evaluate
-from videopool.jobs.inspect_model import inspect_model
 from videopool.jobs.outcome import BUSY, COMPLETE, FAILED, Outcome
-from videopool.jobs.plan import plan
-from videopool.jobs.plan_table import show_plan, write_plan
-from videopool.jobs.pretrain import pretrain
-from videopool.jobs.report import name_files, report, write_report
 from videopool.jobs.status import settle
-from videopool.results import PointBusy, ResultsError
+from videopool.results import PointBusy, ResultsError, is_claimed, is_complete
 from videopool.results.manifest import now, peak_memory_bytes
 
-JOBS: dict[str, Callable[[DictConfig], Outcome]] = {
-    "evaluate": evaluate,
-    "report": report,
-    "plan": plan,
-    "inspect": inspect_model,
-    "pretrain": pretrain,
+# Where each job's function is; imported when it is asked for, so that none waits for another's libraries.
+JOBS = {
+    "evaluate": "videopool.jobs.evaluate:evaluate",
+    "report": "videopool.jobs.report:report",
+    "plan": "videopool.jobs.plan:plan",
+    "inspect": "videopool.jobs.inspect_model:inspect_model",
+    "features": "videopool.jobs.features:features",
+    "pretrain": "videopool.jobs.pretrain:pretrain",
 }
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file to which jobs of a multirun add how they ended
+STARTS = "VIDEOPOOL_STARTS"  # names the file to which they add that they began and ended, for one command
+MOST_KILLS = 2  # of one point
+MOST_KILLS_JOBLIB = 3  # which ends the points beside a killed one too
+WAIT_SECONDS = 1.0
 
 
 def run_and_tell(config: DictConfig) -> str:
@@ -44,8 +45,12 @@ def run_and_tell(config: DictConfig) -> str:
     Returns:
         The status of the outcome. Only a stop by the user raises (KeyboardInterrupt).
     """
-    outcome = _run(config)
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    outcome = _given_up() if multirun else None
+    if outcome is None:
+        _mark("began")
+        outcome = _run(config)
+        _mark("ended")
     mark = {COMPLETE: "done" if outcome.fresh else "kept", FAILED: "FAILED", BUSY: "busy"}[outcome.status]
     number = f"[{HydraConfig.get().job.num}] " if multirun else ""
     stream = sys.stderr if outcome.status == FAILED else sys.stdout
@@ -54,12 +59,32 @@ def run_and_tell(config: DictConfig) -> str:
         with open(os.environ[OUTCOMES], "a", encoding="utf-8") as file:
             file.write(json.dumps({"number": HydraConfig.get().job.num, **outcome.as_dict()}) + "\n")
     elif outcome.row is not None:
+        from videopool.jobs.plan_table import show_plan
+
         show_plan([outcome.row])
     elif config.job.name == "evaluate" and outcome.status == COMPLETE:
         _tell_point(outcome)
-    if outcome.status != COMPLETE:
-        settle(1)
+    if outcome.status == FAILED or (outcome.status == BUSY and not multirun):
+        settle(1)  # a multirun waits at its end for what is busy
     return outcome.status
+
+
+def _mark(what: str) -> None:
+    """Add to the command's list that this point began or ended."""
+    if STARTS in os.environ:
+        with open(os.environ[STARTS], "a", encoding="utf-8") as file:
+            file.write(f"{what} {HydraConfig.get().job.num}\n")
+
+
+def _given_up() -> Outcome | None:
+    """A failure if this point's process did not live through earlier attempts of the command."""
+    path, number = Path(os.environ.get(STARTS, "")), HydraConfig.get().job.num
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kills = lines.count(f"began {number}") - lines.count(f"ended {number}")
+    most = MOST_KILLS_JOBLIB if "joblib" in HydraConfig.get().launcher._target_ else MOST_KILLS
+    if kills < most:
+        return None
+    return Outcome(FAILED, _overrides(), f"its process was killed {kills} times (out of memory?)")
 
 
 def _run(config: DictConfig) -> Outcome:
@@ -67,12 +92,14 @@ def _run(config: DictConfig) -> Outcome:
     try:
         if name not in JOBS:
             raise ConfigError(f"job.name={name!r}: choose one of {', '.join(JOBS)}")
-        return JOBS[name](config)
+        module, function = JOBS[name].split(":")
+        job: Callable[[DictConfig], Outcome] = getattr(import_module(module), function)
+        return job(config)
     except Stopped as stop:
         print(f"videopool: {stop}", file=sys.stderr)
         raise KeyboardInterrupt from None
     except PointBusy as error:
-        return Outcome(BUSY, _overrides() or name, str(error))
+        return Outcome(BUSY, error.folder.name, str(error), str(error.folder))
     except USER_ERRORS as error:
         return Outcome(FAILED, _overrides() or name, str(error))
     except (MemoryError, torch.OutOfMemoryError):
@@ -122,14 +149,19 @@ class SweepCallback(Callback):
         self._started = time.perf_counter()
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        os.environ[OUTCOMES] = str((folder / f"outcomes-{uuid.uuid4().hex[:12]}.jsonl").resolve())
+        name = uuid.uuid4().hex[:12]
+        os.environ[OUTCOMES] = str((folder / f"outcomes-{name}.jsonl").resolve())
+        if STARTS not in os.environ:  # a command that goes on after a kill keeps counting
+            os.environ[STARTS] = str((folder / f"starts-{name}").resolve())
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         path = Path(os.environ.pop(OUTCOMES))
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
+        Path(os.environ.pop(STARTS)).unlink(missing_ok=True)
         # Points that ran side by side ended in any order.
         outcomes = sorted((json.loads(line) for line in lines), key=lambda outcome: outcome["number"])
+        _wait_for_others(outcomes)
         _sum_up(config, outcomes)
         seconds = time.perf_counter() - self._started
         print(
@@ -142,16 +174,42 @@ class SweepCallback(Callback):
             settle(1)
 
 
+def _wait_for_others(outcomes: list[dict[str, Any]]) -> None:
+    """Wait until points that other processes have are complete, or left by them."""
+    busy = [outcome for outcome in outcomes if outcome["status"] == BUSY]
+    if busy:
+        print(f"waiting for {len(busy)} points that another process works on", flush=True)
+    for outcome in busy:
+        folder = Path(outcome["folder"])
+        while outcome["status"] == BUSY:
+            if is_complete(folder):
+                outcome |= {"status": COMPLETE, "message": "finished by another process"}
+            elif not is_claimed(folder):
+                outcome |= {"status": FAILED, "message": "left by the process that had it; give the command again"}
+            else:
+                time.sleep(WAIT_SECONDS)
+
+
 def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
     """The table and files that a multirun's points make together."""
     study = Path(config.results_dir) / config.study
     rows = [outcome["row"] for outcome in outcomes if outcome["row"] is not None]
     try:
         if rows:
+            from videopool.jobs.plan_table import show_plan, write_plan
+
             show_plan(rows)
             print(f"wrote {write_plan(rows, study)}")
         elif any(outcome["folder"] for outcome in outcomes) and config.job.name == "evaluate":
-            files, _table = write_report(study, str(config.baseline), tell=True)
+            from videopool.jobs.report import name_files, show, write_report, written_report
+
+            folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
+            done = written_report(study, str(config.baseline), folders)
+            if done is None:
+                files, _table = write_report(study, str(config.baseline), tell=True)
+            else:
+                files = done[0]
+                show(done[1], study.name)
             print(name_files(files))
     except ResultsError as error:
         print(f"videopool: no {'plan' if rows else 'report'}: {error}", file=sys.stderr)

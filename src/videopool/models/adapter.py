@@ -12,18 +12,18 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from videopool.models.backbone import Backbone
+from videopool.models.configuration import name_keys, read_json
 from videopool.models.errors import ModelError
-from videopool.models.identity import identity, locate
-from videopool.models.loading import name_keys, read_json
+from videopool.models.source import identity, locate
+
+if TYPE_CHECKING:
+    from videopool.models.backbone import Backbone
 
 KEY = "lora.checkpoint"
 ADAPTER = "default"  # peft's name for the one adapter
@@ -138,7 +138,7 @@ def _files(folder: Path, source: str) -> list[Path]:
     raise ModelError(f"{KEY}={source}: {folder} holds no weights (.safetensors or pytorch_model.bin)")
 
 
-def attach(backbone: Backbone, checkpoint: AdapterCheckpoint, alpha: float | None = None) -> None:
+def attach(backbone: "Backbone", checkpoint: AdapterCheckpoint, alpha: float | None = None) -> None:
     """Put a checkpoint onto its base, for good; only alpha can be changed afterwards.
 
     Args:
@@ -149,6 +149,8 @@ def attach(backbone: Backbone, checkpoint: AdapterCheckpoint, alpha: float | Non
     Raises:
         ModelError: the checkpoint is of another base, or incomplete.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     own = {canonical(name): name for name in backbone.model.state_dict()}
     shapes = {canonical(name): tuple(value.shape) for name, value in backbone.model.state_dict().items()}
     _check(backbone, checkpoint, shapes)
@@ -181,7 +183,7 @@ def attach(backbone: Backbone, checkpoint: AdapterCheckpoint, alpha: float | Non
     set_alpha(backbone, (checkpoint.alpha or 0.0) if alpha is None else alpha)
 
 
-def _check(backbone: Backbone, checkpoint: AdapterCheckpoint, shapes: dict[str, tuple[int, ...]]) -> None:
+def _check(backbone: "Backbone", checkpoint: AdapterCheckpoint, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raises ModelError unless every weight has its place, of the right size, and no part is incomplete."""
     where = f"{KEY}={checkpoint.source}"
     unknown = []
@@ -228,12 +230,14 @@ def _missing(checkpoint: AdapterCheckpoint, shapes: dict[str, tuple[int, ...]]) 
     return missing
 
 
-def set_alpha(backbone: Backbone, alpha: float) -> None:
+def set_alpha(backbone: "Backbone", alpha: float) -> None:
     """Scale LoRA by alpha / rank; 0 switches it off. Nothing is reloaded.
 
     Raises:
         ModelError: there is no LoRA to scale, or alpha is no number.
     """
+    from peft.tuners.lora import LoraLayer
+
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0:
         raise ModelError(f"lora.alpha={alpha!r}: give a number of at least 0")
     layers = [module for module in backbone.model.modules() if isinstance(module, LoraLayer)]

@@ -16,7 +16,7 @@ from videopool.models.shape import ModelShape
 from videopool.models.tower import hidden_states
 from videopool.video import to_pixels
 
-VISION_CHUNK = 32  # frames that the tower sees at once, so that its memory does not grow with T
+VISION_CHUNK = 16  # frames that the tower sees at once, so that its memory does not grow with T
 MEDIA = ("video", "image")
 
 

@@ -1,65 +1,26 @@
 """Load a model whole, or say in one line why not."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from videopool.models.backbone import Backbone
+from videopool.models.configuration import DTYPES, first_line, load_config, name_keys
 from videopool.models.errors import ModelError
 from videopool.models.families import FAMILIES
-from videopool.models.identity import CONFIGURATION, identity, locate
 from videopool.models.shape import model_shape
+from videopool.models.source import identity, locate
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Others take no mask in which the questions of a clip are blind to each other.
 ATTENTIONS = ("sdpa", "eager")
-LISTED_KEYS = 4
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
                  "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
-
-
-def load_config(source: str, revision: str | None = None, rope_factor: float | None = None) -> Any:
-    """A model's transformers configuration.
-
-    Args:
-        source: folder, Hugging Face id, or "videopool:...".
-        revision: commit or branch on the hub.
-        rope_factor: stretch the language model's rotary positions by this factor (linear scaling), and its
-            context with them.
-
-    Raises:
-        ModelError: there is none, or it is of a family that is not supported.
-    """
-    folder = locate(source, revision, wanted=CONFIGURATION)
-    try:
-        config = AutoConfig.from_pretrained(str(folder))
-    except Exception as error:  # whatever transformers makes of a broken file
-        raise ModelError(f"model.source={source}: no configuration could be read ({_first_line(error)})") from error
-    if config.model_type not in FAMILIES:
-        raise ModelError(
-            f"model.source={source}: model type {config.model_type!r} is not supported; "
-            f"supported: {', '.join(FAMILIES)}"
-        )
-    if rope_factor is not None:
-        _stretch(config.text_config, rope_factor)
-    return config
-
-
-def _stretch(text: Any, factor: float) -> None:
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor < 1:
-        raise ModelError(f"model.rope_factor={factor!r}: give a number of at least 1, or null")
-    rope = dict(text.rope_parameters)
-    if rope.get("rope_type", "default") != "default":
-        raise ModelError(f"model.rope_factor={factor}: the model scales its positions already ({rope['rope_type']})")
-    text.rope_parameters = {**rope, "rope_type": "linear", "factor": float(factor)}
-    text.max_position_embeddings = int(text.max_position_embeddings * factor)
 
 
 def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
@@ -80,7 +41,7 @@ def load_image_processor(source: str, revision: str | None = None, image_size: i
     try:
         saved = AutoImageProcessor.from_pretrained(str(folder), backend="pil").to_dict()
     except Exception as error:
-        raise ModelError(f"model.source={source}: no image processor could be read ({_first_line(error)})") from error
+        raise ModelError(f"model.source={source}: no image processor could be read ({first_line(error)})") from error
     kept = {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
     kept.setdefault("do_center_crop", False)
     processor = CLIPImageProcessorPil(**kept)
@@ -106,7 +67,7 @@ def load_tokenizer(source: str, revision: str | None = None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder))
     except Exception as error:
-        raise ModelError(f"model.source={source}: no tokenizer could be read ({_first_line(error)})") from error
+        raise ModelError(f"model.source={source}: no tokenizer could be read ({first_line(error)})") from error
 
 
 def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
@@ -123,7 +84,7 @@ def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
         torch.nn.functional.scaled_dot_product_attention(probe, probe, probe)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"model.dtype={dtype}: attention on {device} does not work in it ({_first_line(error)}); "
+            f"model.dtype={dtype}: attention on {device} does not work in it ({first_line(error)}); "
             "take model.dtype=float32"
         ) from error
 
@@ -179,7 +140,7 @@ def load_backbone(
             **placement,
         )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
-        raise ModelError(f"model.source={source}: {_first_line(error)}") from error
+        raise ModelError(f"model.source={source}: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
@@ -190,28 +151,3 @@ def load_backbone(
     placed = device_map is not None
     backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision), placed)
     return backbone if placed else backbone.to(device)
-
-
-def name_keys(wrong: Mapping[str, list[str]]) -> str:
-    """The first few of each kind of wrong keys, and how many more there are."""
-    parts = []
-    for kind, keys in wrong.items():
-        more = f" and {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
-        parts.append(f"{kind.replace('_', ' ')}: {', '.join(keys[:LISTED_KEYS])}{more}")
-    return "; ".join(parts)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object beside a model's weights. Raises ModelError if it is broken."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: no JSON object")
-    return content
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

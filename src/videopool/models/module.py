@@ -9,18 +9,8 @@ from torch import Tensor
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 from videopool.models.merging import IGNORED, merge
-from videopool.models.shape import ModelShape
+from videopool.models.stages import STAGES, check_needs
 from videopool.pooling import Pooling, PoolingContext, checked
-
-STAGES = ("projector", "encoder")
-PROVIDED = frozenset({"cls"})  # fields of PoolingContext that can be filled in here
-
-
-def check_needs(pooling: Pooling, shape: ModelShape, name: str) -> None:
-    """Raises ModelError for a pooling that needs what a model does not have."""
-    lacking = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {"cls"})
-    if lacking:
-        raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(lacking))}, which {name} does not give")
 
 
 class VideoLM(pl.LightningModule):

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
-from videopool.models.errors import ModelError
 from videopool.models.merging import Merged
+from videopool.models.stages import check_context
 
 
 @dataclass
@@ -26,15 +26,6 @@ class Prefix:
     cache: DynamicCache
     length: int
     batch: int
-
-
-def check_context(name: str, context: int, length: int) -> None:
-    """Raises ModelError where a sequence is longer than a model's context."""
-    if length > context:
-        raise ModelError(
-            f"{length} tokens do not fit {name}'s context of {context}: take fewer frames, a pooling with fewer "
-            "tokens, or model.rope_factor"
-        )
 
 
 @torch.inference_mode()

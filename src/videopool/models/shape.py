@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, get_type_hints
 
 from videopool.models.errors import ModelError
-from videopool.models.identity import on_hub
+from videopool.models.source import on_hub
 
 TEXT_MODELS = ("llama", "mistral", "qwen2")
 TOWERS = {"clip_vision_model": True, "siglip_vision_model": False}  # whether a CLS token stands before the patches

@@ -4,7 +4,7 @@ from videopool.results.comparison import add_differences, compare
 from videopool.results.errors import PointBusy, PointFailed, ResultsError
 from videopool.results.fingerprint import fingerprint
 from videopool.results.metrics import metrics_of
-from videopool.results.point import PointFolder
+from videopool.results.point import PointFolder, is_claimed, is_complete
 from videopool.results.records import RecordLog, read_records
 from videopool.results.statistics import Estimate, mean_interval, paired_difference
 from videopool.results.study import load_study, point_records
@@ -19,6 +19,8 @@ __all__ = [
     "add_differences",
     "compare",
     "fingerprint",
+    "is_claimed",
+    "is_complete",
     "load_study",
     "mean_interval",
     "metrics_of",

@@ -1,5 +1,7 @@
 """Errors about results."""
 
+from pathlib import Path
+
 
 class ResultsError(RuntimeError):
     """Results that cannot be written, read or compared: one line, with what to do."""
@@ -10,4 +12,13 @@ class PointFailed(ResultsError):
 
 
 class PointBusy(ResultsError):
-    """Another process is working on the point."""
+    """Another process is working on the point.
+
+    Args:
+        folder: of the point.
+        holder: who works on it.
+    """
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(f"{folder} is being worked on by {holder}")
+        self.folder = folder

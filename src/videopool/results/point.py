@@ -40,6 +40,23 @@ def read_json(path: Path) -> dict[str, object] | None:
     return content if isinstance(content, dict) else None
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a point's folder holds its metrics."""
+    return read_json(folder / METRICS) is not None
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a living process works on a point."""
+    try:
+        with (folder / LOCK).open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 class PointFolder:
     """The folder of one point, claimed for this process while the context is open.
 
@@ -74,7 +91,7 @@ class PointFolder:
             self._lock.seek(0)
             holder = self._lock.read().strip()
             self._lock.close()
-            raise PointBusy(f"{self.path} is being worked on by {holder or 'another process'}") from error
+            raise PointBusy(self.path, holder or "another process") from error
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
@@ -92,7 +109,7 @@ class PointFolder:
 
     @property
     def complete(self) -> bool:
-        return read_json(self.path / METRICS) is not None
+        return is_complete(self.path)
 
     def clear(self) -> None:
         """Forget everything but the claim."""

@@ -1,0 +1,63 @@
+"""Features in the dtype of a store.
+
+Rounding is to the nearest. Relative error of a value in the dtype's normal range: at most 2^-11 in float16,
+2^-8 in bfloat16. Below 2^-14 float16 has an absolute error of at most 2^-25 instead.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from videopool.features.errors import FeatureStoreError
+from videopool.features.source import View
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+LOSSLESS = {("float16", "float32"), ("bfloat16", "float32")}
+
+
+def check_dtype(dtype: str | None) -> str | None:
+    """The name of a store's dtype. Raises FeatureStoreError if there is no such dtype."""
+    if dtype is not None and dtype not in DTYPES:
+        raise FeatureStoreError(f"features.dtype={dtype}: choose one of {', '.join(DTYPES)}, or null to round nothing")
+    return dtype
+
+
+def rounds(own: str, kept: str | None, precision: object = None) -> str | None:
+    """The dtype that features are rounded to, or None if keeping them changes no value.
+
+    Args:
+        own: dtype of the model.
+        kept: dtype of the store; None for the model's.
+        precision: of the trainer; with one, the model's dtype does not say what the features' is.
+    """
+    if kept is None or (precision is None and (own == kept or (own, kept) in LOSSLESS)):
+        return None
+    return kept
+
+
+def round_features(features: Mapping[View, Tensor], dtype: str | None) -> dict[View, Tensor]:
+    """Features in a store's dtype; as they are for None.
+
+    Raises:
+        FeatureStoreError: a finite value lies outside the dtype's range.
+    """
+    if dtype is None:
+        return dict(features)
+    rounded = {}
+    for view, own in features.items():
+        rounded[view] = own.to(DTYPES[dtype])
+        if own.dtype != DTYPES[dtype] and not finite(rounded[view]) and finite(own):
+            wider = "bfloat16" if dtype == "float16" else "float32"
+            raise FeatureStoreError(
+                f"features.dtype={dtype} holds values up to {torch.finfo(DTYPES[dtype]).max:.4g}, the tower's reach "
+                f"{float(own.abs().max()):.4g}: say features.dtype={wider}"
+            )
+    return rounded
+
+
+def finite(features: Tensor) -> bool:
+    """Whether there is neither infinity nor NaN."""
+    low, high = torch.aminmax(features)  # both are NaN if there is one; many times as fast as torch.isfinite
+    return math.isfinite(low) and math.isfinite(high)

@@ -1,0 +1,80 @@
+"""What determines the features that a point's tower makes."""
+
+import hashlib
+import json
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from omegaconf import DictConfig
+
+from videopool.features import FrameSource, software
+from videopool.jobs.build import build
+from videopool.models import Backbone
+
+MEDIA = "video"
+# Of a tower's configuration: what does not change its numbers, or is said elsewhere.
+NOT_COMPARED = ("transformers_version", "architectures", "dtype")
+
+QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
+
+_hashes: WeakKeyDictionary[Backbone, tuple[tuple[str, torch.dtype], str]] = WeakKeyDictionary()
+
+
+def frame_source(config: DictConfig, backbone: Backbone) -> FrameSource:
+    """The source of a point's features.
+
+    Args:
+        config: of the point.
+        backbone: its model.
+    """
+    shape = backbone.shape
+    device = next(backbone.tower(MEDIA).parameters()).device.type
+    if not backbone.placed:
+        # The trainer moves the model there when it runs.
+        device = build(config, "trainer", **QUIET).strategy.root_device.type
+    arithmetic = (device, config.model.attention, config.trainer.get("precision") or "32-true")
+    return FrameSource(
+        reader=str(config.job.reader),
+        processor=processor_hash(backbone.image_processor),
+        tower=tower_hash(backbone),
+        media=MEDIA,
+        layer=backbone.feature_layer,
+        dtype=str(backbone.dtype).removeprefix("torch."),
+        shape=(backbone.extra + shape.height * shape.width, shape.vision_dim),
+        arithmetic=" ".join(map(str, arithmetic)),
+        software=software(str(config.job.reader)),
+        model=backbone.name,
+    )
+
+
+def processor_hash(image_processor: Any) -> str:
+    """SHA-256 of an image processor's class and settings."""
+    settings = {"class": type(image_processor).__name__, **image_processor.to_dict()}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tower_hash(backbone: Backbone) -> str:
+    """SHA-256 of the tower's configuration and weights as they are loaded, taken once a model.
+
+    Models that have one tower in common share it. Where weights are not in memory, it is the identity of
+    the model's files.
+    """
+    state = (backbone.identity, backbone.dtype)
+    kept = _hashes.get(backbone)
+    if kept is None or kept[0] != state:
+        kept = _hashes[backbone] = (state, _hash(backbone))
+    return kept[1]
+
+
+def _hash(backbone: Backbone) -> str:
+    tower: Any = backbone.tower(MEDIA)
+    settings = tower.config.to_dict().items()
+    settings = {name: value for name, value in settings if name[0] != "_" and name not in NOT_COMPARED}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, weight in sorted(tower.state_dict().items()):
+        if weight.is_meta:
+            return f"tower of {backbone.identity}"
+        digest.update(f"{name} {weight.dtype} {list(weight.shape)}\0".encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""Weights, loaded once in a process for all points that use them."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from videopool.models import Backbone, attach, load_adapter, load_backbone, set_alpha
+
+
+@lru_cache(maxsize=1)
+def _load(settings: str, _identity: str) -> Backbone:
+    return load_backbone(**json.loads(settings))
+
+
+@lru_cache(maxsize=1)
+def _load_with_checkpoint(settings: str, _identity: str, checkpoint: str, _checkpoint_identity: str) -> Backbone:
+    backbone = load_backbone(**json.loads(settings))
+    attach(backbone, load_adapter(checkpoint))
+    return backbone
+
+
+def shared_backbone(
+    model: Mapping[str, Any], identity: str, checkpoint: str | None, checkpoint_identity: str, alpha: float | None
+) -> Backbone:
+    """The model, loaded once in a process for all points that use it; only alpha is set for each.
+
+    Args:
+        model: the group `model`.
+        identity: of its files, so that changed files are loaded anew.
+        checkpoint: put onto it, or None.
+        checkpoint_identity: of the checkpoint's files.
+        alpha: of LoRA; None without a checkpoint.
+    """
+    names = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor")
+    settings = json.dumps({name: model.get(name) for name in names}, sort_keys=True)
+    if checkpoint is None:
+        _load_with_checkpoint.cache_clear()  # never two models in memory
+        return _load(settings, identity)
+    _load.cache_clear()
+    backbone = _load_with_checkpoint(settings, identity, checkpoint, checkpoint_identity)
+    if alpha is not None:
+        set_alpha(backbone, alpha)
+    return backbone

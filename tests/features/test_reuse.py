@@ -1,0 +1,293 @@
+"""Points that share a store: what is decoded, and that the numbers are those of a point that shares nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from random_models import save
+from videopool.app import register_experiments
+from videopool.features import FeatureStoreError
+from videopool.jobs import answering
+from videopool.jobs import build as build_module
+from videopool.jobs.evaluate import evaluate
+from videopool.jobs.frame_source import frame_source, processor_hash
+from videopool.models import Backbone, load_backbone
+from videopool.models.loading import load_image_processor
+from videopool.paths import shipped
+
+SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=3"]
+PLAIN = ["pooling=adaptive_4x6x6", "frames.num=4"]
+
+
+class Ran:
+    """What a point left behind, and what it took."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        lines = (self.folder / "records.jsonl").read_text().splitlines()
+        self.records = [json.loads(line) for line in lines]
+        self.metrics = json.loads((self.folder / "metrics.json").read_text())
+        self.identity = json.loads((self.folder / "run.json").read_text())["identity"]
+        self.frames = (self.metrics["frames_decoded"], self.metrics["frames_from_store"])
+
+    @property
+    def needed(self):
+        """Frames that the points' clips show, each once."""
+        clips = {record["clip"]: set(record["frame_indices"]) for record in self.records}
+        return sum(map(len, clips.values()))
+
+
+@pytest.fixture
+def compose_(tmp_path, data_dir):
+    GlobalHydra.instance().clear()
+    register_experiments(shipped("experiments"))
+    small = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}", f"+kept={tmp_path}/kept", *SMALL]
+
+    def call(*words):
+        root = ["features.root=${kept}"] if "features=disk" in words else []
+        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+            return compose("config", overrides=[*small, *root, *words])
+
+    yield call
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def run(compose_):
+    """A point in this process; with fresh=True as if in a new process, so that only the disk is shared."""
+    count = iter(range(1000))
+
+    def call(*words, fresh=True):
+        if fresh:
+            build_module._stores.clear()
+        return Ran(evaluate(compose_(*words, f"study=s{next(count)}")).folder)
+
+    return call
+
+
+def test_float32_gives_the_numbers_of_no_store_to_the_bit(run, monkeypatch):
+    """Features, and with them all else: compared as the projector gets them, and as records."""
+    seen = []
+    whole = Backbone.grid
+
+    def grid(self, features):
+        seen.append(features.clone())
+        return whole(self, features)
+
+    monkeypatch.setattr(Backbone, "grid", grid)
+    found = {}
+    for name, words in {
+        "none": ["features=none"],
+        "cold": ["features=disk", "features.dtype=float32"],
+        "warm": ["features=disk", "features.dtype=float32"],
+        "own": ["features=disk", "features.dtype=null"],
+        "memory": ["features=memory"],
+    }.items():
+        seen.clear()
+        ran = run(*PLAIN, *words)
+        found[name] = (list(seen), ran)
+    assert found["warm"][1].frames == (0, found["cold"][1].needed)
+    features, none = found.pop("none")
+    assert none.identity["features"] is None
+    for others, ran in found.values():
+        assert len(features) == len(others)
+        assert all(torch.equal(one, other) for one, other in zip(features, others, strict=True))
+        assert ran.records == none.records
+        assert ran.folder.name == none.folder.name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_rounded_point_is_the_same_cold_and_warm_and_in_memory(run, dtype):
+    words = [*PLAIN, f"features.dtype={dtype}"]
+    cold, warm, memory = (run(*words, f"features={kind}") for kind in ("disk", "disk", "memory"))
+    assert (cold.frames, warm.frames) == ((cold.needed, 0), (0, cold.needed))
+    assert cold.records == warm.records == memory.records
+    assert {ran.identity["features"] for ran in (cold, warm, memory)} == {dtype}
+    assert len({ran.folder.name for ran in (cold, warm, memory)}) == 1
+    exact = run(*PLAIN, "features=none")
+    assert exact.folder.name != cold.folder.name
+    pairs = zip(exact.records, cold.records, strict=True)
+    likely = [(one["option_logprobs"], other["option_logprobs"]) for one, other in pairs if "option_logprobs" in one]
+    difference = max(abs(a - b) for one, other in likely for a, b in zip(one, other, strict=True))
+    assert 0 < difference < (0.05 if dtype == "float16" else 0.4)
+
+
+def test_poolings_stages_prompts_and_scoring_decode_nothing_again(run):
+    first = run("features=disk", *PLAIN)
+    for words in (
+        ["pooling=none", "frames.num=4"],
+        ["pooling=average", "frames.num=4"],
+        [*PLAIN, "pooling.stage=encoder"],
+        [*PLAIN, "prompt=vicuna"],
+        [*PLAIN, "benchmark.scoring=generate"],
+        [*PLAIN, "job.max_clips=3"],
+    ):
+        other = run("features=disk", *words)
+        assert other.frames == (0, first.needed), words
+        assert "decode" not in other.metrics["seconds"]
+        assert "vision" not in other.metrics["seconds"]
+
+
+def test_more_frames_decode_only_what_is_new(run):
+    words = ["pooling=adaptive_4x6x6", "frames=linspace"]  # both ends are among four frames and among eight
+    four, eight = (run("features=disk", *words, f"frames.num={num}") for num in (4, 8))
+    shared = eight.needed - eight.frames[0]
+    clips = {record["clip"]: set(record["frame_indices"]) for record in four.records}
+    more = {record["clip"]: set(record["frame_indices"]) for record in eight.records}
+    assert shared == eight.frames[1] == sum(len(more[clip] & clips[clip]) for clip in clips) > 0
+    alone = run("features=memory", "features.dtype=float16", *words, "frames.num=8")
+    assert alone.records == eight.records
+
+
+def test_tiled_images_are_kept_as_such(run):
+    words = ["experiment=baseline_ig_vlm", "model=mini", "features=disk"]
+    first, second = run(*words), run(*words)
+    assert (first.frames, second.frames) == ((first.needed, 0), (0, first.needed))
+    assert first.records == second.records
+    assert run("features=disk", "frames.num=6", "pooling=none").frames[1] == 0
+
+
+@pytest.mark.parametrize("other", ["model", "layer", "reader", "precision", "attention"])
+def test_what_makes_other_features_shares_none(run, tmp_path, other):
+    one = save(tmp_path / "one", "llava")
+    words = ["model=local", f"model.source={one}", "features=disk", *PLAIN]
+    if other == "reader":
+        pytest.importorskip("decord")
+    first = run(*words)
+    more = {"reader": ["job.reader=decord"], "attention": ["model.attention=eager"]}.get(other, [])
+    more = ["trainer.precision=bf16-mixed"] if other == "precision" else more
+    if other == "model":
+        more = [f"model.source={save(tmp_path / 'two', 'llava', seed=1)}"]
+    if other == "layer":
+        more = [f"model.source={save(tmp_path / 'two', 'llava', layers=-1)}"]
+    assert run(*words, *more).frames == (first.needed, 0)
+    assert run(*words).frames == (0, first.needed)
+
+
+def test_the_source_is_the_tower_not_the_whole_model(compose_, tmp_path):
+    """Other language models behind one tower share its features; another weight in the tower does not."""
+    config, folder = compose_("features=disk"), save(tmp_path / "one", "llava")
+    backbone = load_backbone(str(folder))
+    source = frame_source(config, backbone)
+    again = load_backbone(str(folder))
+    with torch.no_grad():
+        again.parts.language_model.embed_tokens.weight += 1
+        again.parts.multi_modal_projector.linear_1.weight += 1
+    assert frame_source(config, again) == source
+    changed = load_backbone(str(folder))
+    with torch.no_grad():
+        next(changed.tower("video").parameters()).view(-1)[0] += 1e-3
+    assert frame_source(config, changed).tower != source.tower
+    assert frame_source(config, load_backbone(str(folder), dtype="bfloat16")) != source
+    assert source.shape == (37, 32)
+    assert backbone.features(torch.zeros(1, 3, 48, 48)).shape[1:] == source.shape
+
+
+def test_settings_of_the_image_processor_are_part_of_the_source(tmp_path):
+    folder = save(tmp_path / "one", "llava")
+    kept = processor_hash(load_image_processor(str(folder)))
+    assert processor_hash(load_image_processor(str(folder))) == kept
+    path = folder / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "resample": 2 if settings.get("resample") != 2 else 3}))
+    assert processor_hash(load_image_processor(str(folder))) != kept
+
+
+def test_damaged_entries_are_made_again_and_told_once(run, tmp_path, capfd):
+    cold = run("features=disk", *PLAIN)
+    for path in sorted((tmp_path / "kept").rglob("*.safetensors"))[:2]:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    capfd.readouterr()
+    warm = run("features=disk", *PLAIN)
+    assert capfd.readouterr().err.count("videopool: feature store: 8 damaged entries recomputed") == 1
+    assert warm.records == cold.records
+    assert warm.frames == (8, warm.needed - 8)
+    assert run("features=disk", *PLAIN).frames == (0, cold.needed)
+    assert "damaged" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("why", ["unwritable", "too small", "full"])
+def test_without_room_the_point_goes_on_and_says_so_once(run, tmp_path, capfd, monkeypatch, why):
+    expected = run("features=memory", "features.dtype=float16", *PLAIN)
+    words = ["features=disk", *PLAIN]
+    if why == "unwritable":
+        (tmp_path / "kept").write_text("a file")
+    if why == "too small":
+        words.append("features.limit_bytes=1000")
+    if why == "full":
+        monkeypatch.setattr("videopool.features.space.RESERVE_BYTES", 1 << 60)
+    ran = run(*words)
+    assert capfd.readouterr().err.count("feature store: ") == 1
+    assert ran.records == expected.records
+    assert ran.frames == (ran.needed, 0)
+
+
+def test_a_limit_of_a_few_clips_changes_no_number(run, tmp_path):
+    expected = run("features=disk", *PLAIN)
+    sizes = [path.stat().st_size for path in (tmp_path / "kept").rglob("*.safetensors")]
+    limit = 5 * max(sizes)
+    for _ in range(2):
+        assert run("features=disk", f"features.limit_bytes={limit}", *PLAIN).records == expected.records
+    # The store is over the limit from the start, and nothing new had to be written.
+    more = [f"features.limit_bytes={limit}", "pooling=adaptive_4x6x6", "frames.num=3"]
+    assert run("features=disk", *more).records == run("features=memory", "features.dtype=float16", *more[1:]).records
+    assert sum(path.stat().st_size for path in (tmp_path / "kept").rglob("*.safetensors")) <= limit
+
+
+def test_a_value_out_of_range_ends_the_point_in_one_line(run, monkeypatch):
+    whole = Backbone.features
+    monkeypatch.setattr(Backbone, "features", lambda self, pixels, media="video": whole(self, pixels, media) * 1e5)
+    with pytest.raises(FeatureStoreError, match=r"say features\.dtype=bfloat16") as caught:
+        run("features=disk", *PLAIN)
+    assert "\n" not in str(caught.value)
+    run("features=disk", "features.dtype=bfloat16", *PLAIN)
+
+
+def test_a_clip_that_goes_in_between_fails_alone(run, tmp_path, data_dir, monkeypatch):
+    """Its features are gone from the store after the clips were looked up, and it cannot be read again."""
+    run("features=disk", *PLAIN)
+    looked_up = answering.ClipDataset
+
+    def then_lose(jobs, plan, store, source):
+        dataset = looked_up(jobs, plan, store, source)
+        for path in (tmp_path / "kept").rglob("*.safetensors"):
+            path.unlink()
+        lost = dataset.jobs[0].clip
+        state = type(plan).state
+        monkeypatch.setattr(type(plan), "state", lambda self, job: None if job.clip == lost else state(self, job))
+        return dataset
+
+    monkeypatch.setattr(answering, "ClipDataset", then_lose)
+    ran = run("features=disk", "job.max_failed_fraction=0.5", *PLAIN)
+    failed = [record for record in ran.records if record["status"] != "ok"]
+    assert {record["status"] for record in failed} == {"unreadable_video"}
+    assert len({record["clip"] for record in failed}) == 1
+    assert ran.metrics["n_failed"] >= 1
+
+
+def test_a_sweep_in_a_second_process_opens_no_video(tmp_path, data_dir):
+    """As a user runs it."""
+    words = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}", *SMALL, "job.workers=1", "features=disk"]
+    words += [f"features.root={tmp_path}/kept", "pooling=none,average", "frames.num=2", "-m"]
+    for study in ("first", "second"):
+        done = subprocess.run(
+            [sys.executable, "-m", "videopool", *words, f"study={study}"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+    first, second = (
+        {path.parent.name: Ran(path.parent) for path in (tmp_path / "results" / study).glob("*/metrics.json")}
+        for study in ("first", "second")
+    )
+    assert first.keys() == second.keys()
+    assert sorted(bool(ran.frames[0]) for ran in first.values()) == [False, True], "the second pooling decodes nothing"
+    for name, ran in second.items():
+        assert ran.frames == (0, ran.needed)
+        assert ran.records == first[name].records

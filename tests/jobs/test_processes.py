@@ -1,0 +1,122 @@
+"""Points in several processes: devices of one point, launchers, kills, two commands at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from videopool.results import load_study
+
+KILLER = """
+import os, signal
+from videopool.pooling import Average
+
+class Killer(Average):
+    def pool(self, grid, context=None):
+        flag = os.environ["KILL_FLAG"]
+        if grid.shape[-1] > 3 and not os.path.exists(flag):  # not when it is only looked at
+            if os.environ["KILL_ONCE"] == "yes":
+                open(flag, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().pool(grid, context)
+"""
+
+
+def records(folder):
+    lines = folder.joinpath("records.jsonl").read_text().splitlines()
+    found = {json.loads(line)["id"]: json.loads(line) for line in lines}
+    assert len(found) == len(lines)
+    return found
+
+
+def only(folder):
+    (point,) = [path.parent for path in folder.glob("*/metrics.json")]
+    return point
+
+
+def test_devices_change_no_record(videopool, tmp_path):
+    """One point on one device and data-parallel on two: the same records, and the time of both is told."""
+    words = ["frames.num=4", "logger=none", "trainer.accelerator=cpu", "job.max_clips=4"]
+    videopool(*words, "study=one")
+    videopool(*words, "study=two", "trainer.devices=2")
+    one, two = only(tmp_path / "results" / "one"), only(tmp_path / "results" / "two")
+    assert records(one) == records(two)
+    assert one.name == two.name
+    assert json.loads((two / "metrics.json").read_text())["seconds"]["prefill"] > 0
+    assert json.loads((two / "metrics.json").read_text())["frames_decoded"] == 4 * 60
+    assert not list(two.glob(".device*"))
+
+
+def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):
+    words = [
+        "frames.num=8",
+        "logger=none",
+        "trainer.accelerator=cpu",
+        "trainer.devices=2",
+        "job.max_clips=1",
+        "study=k",
+    ]
+    small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
+    command = [sys.executable, "-m", "videopool", *words, *small]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    folder, deadline = tmp_path / "results" / "k", time.monotonic() + 120
+    while not any(len(p.read_bytes()) > 2000 for p in folder.glob("*/records.jsonl")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = subprocess.run(["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True).stdout
+    os.kill(int(children.split()[-1]), signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "a process of trainer.devices=2 ended" in told
+    assert "Traceback" not in told
+    kept = records(next(folder.glob("*/run.json")).parent)
+    videopool(*words)
+    done = records(only(folder))
+    assert len(done) == 136
+    assert all(done[sample] == record for sample, record in kept.items())
+
+
+@pytest.mark.parametrize(("launcher", "once"), [("joblib", "yes"), ("submitit_local", "no")])
+def test_a_killed_process_does_not_take_the_sweep_along(videopool, tmp_path, launcher, once):
+    """A point whose process is killed once is done again; one that is killed each time is given up, and only it."""
+    if launcher == "submitit_local":
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    (tmp_path / "killer.py").write_text(KILLER)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    done = videopool(
+        "-m", f"hydra/launcher={launcher}", "study=k", "frames.num=2", "logger=none", "job.workers=0",
+        "pooling._target_=videopool.pooling.NoPooling,killer.Killer", check=None, timeout=500,
+        env={"PYTHONPATH": path, "KILL_FLAG": str(tmp_path / "flag"), "KILL_ONCE": once},
+    )  # fmt: skip
+    assert "a process of the sweep was killed" in done.stderr
+    assert "Traceback" not in done.stderr
+    table = load_study(tmp_path / "results" / "k")
+    status = dict(zip(table.pooling, table.status, strict=True))
+    assert status["none"] == "complete"
+    if once == "yes":
+        assert (done.returncode, status["average time"]) == (0, "complete")
+    else:
+        assert done.returncode == 1
+        assert "its process was killed 2 times" in done.stderr
+        assert status["average time"] != "complete"
+    assert (tmp_path / "results" / "k" / "sweep.csv").is_file()
+
+
+def test_two_commands_share_a_study(tmp_path, data_dir, videopool):
+    """Each point is done by one of them; both wait for all, and both end well."""
+    videopool("study=warm", "frames.num=1", "logger=none")  # renders the clips
+    small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
+    words = ["-m", "study=two", "pooling=none,average", "frames.num=4,8", "logger=none"]
+    command = [sys.executable, "-m", "videopool", *words, *small]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    table = load_study(tmp_path / "results" / "two")
+    assert list(table.status) == ["complete"] * 4
+    for folder in (tmp_path / "results" / "two").glob("*/metrics.json"):
+        assert len(records(folder.parent)) == 136
