@@ -1,6 +1,7 @@
 """Other models than the mini one, checkpoints and published baselines, through job=evaluate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,13 @@ def test_compat_reads_answers_and_short_clips_the_references_way(run):
         followed = any(known in first for known in "abcdefg")
         assert record["score"] == float(followed and (first.replace(".", "") in letter or letter in first))
     assert "parsing" in json.loads((theirs / "run.json").read_text())["identity"]
+
+
+def test_references_for_a_judge_are_not_compared_word_by_word(tmp_path):
+    from videopool.benchmarks import Sample
+    from videopool.jobs.evaluator import _score
+
+    sample = Sample("a", tmp_path, "a", "what happens?", answer="a dog runs")
+    assert _score(sample, True) == 1
+    assert _score(replace(sample, judged=True), False) is None
+    assert _score(replace(sample, answer=""), False) is None

@@ -47,7 +47,8 @@ def test_devices_change_no_record(videopool, tmp_path):
     assert records(one) == records(two)
     assert one.name == two.name
     assert json.loads((two / "metrics.json").read_text())["seconds"]["prefill"] > 0
-    assert json.loads((two / "metrics.json").read_text())["frames_decoded"] == 4 * 60
+    decoded = [json.loads((point / "metrics.json").read_text())["frames_decoded"] for point in (one, two)]
+    assert decoded[0] == decoded[1] > 0
     assert not list(two.glob(".device*"))
 
 

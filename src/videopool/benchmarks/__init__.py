@@ -4,6 +4,24 @@ from videopool.benchmarks.benchmark import Benchmark, Sample
 from videopool.benchmarks.clips import load_clips
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.mvbench import load_mvbench
+from videopool.benchmarks.presence import missing_clips, require_clips
 from videopool.benchmarks.prompts import Prompt
+from videopool.benchmarks.qa_pairs import load_qa_pairs
+from videopool.benchmarks.qa_sheet import load_qa_sheet
+from videopool.benchmarks.vcgbench import load_vcgbench
+from videopool.benchmarks.video_mme import load_video_mme
 
-__all__ = ["Benchmark", "BenchmarkError", "Prompt", "Sample", "load_clips", "load_mvbench"]
+__all__ = [
+    "Benchmark",
+    "BenchmarkError",
+    "Prompt",
+    "Sample",
+    "load_clips",
+    "load_mvbench",
+    "load_qa_pairs",
+    "load_qa_sheet",
+    "load_vcgbench",
+    "load_video_mme",
+    "missing_clips",
+    "require_clips",
+]

@@ -27,6 +27,8 @@ class Sample:
         task: kind of question, "" if there is only one.
         start, end: bounds in seconds, or None.
         fps: frames per second, where the clip is a folder of frames.
+        pair: names the samples that are judged together, whose answers should agree; "" if there are none.
+        judged: the answer is a reference for a judge; comparing words with it says nothing, so nothing is scored.
     """
 
     id: str
@@ -39,6 +41,8 @@ class Sample:
     start: float | None = None
     end: float | None = None
     fps: float = 3.0
+    pair: str = ""
+    judged: bool = False
 
     @property
     def answer_index(self) -> int:
@@ -99,8 +103,9 @@ class Benchmark:
 
     @property
     def samples_hash(self) -> str:
-        """SHA-256 over the sample ids, sorted."""
-        return hashlib.sha256("\0".join(sorted(s.id for s in self.samples)).encode()).hexdigest()
+        """SHA-256 over the sample ids, sorted, with the bounds of samples that have any."""
+        lines = sorted(s.id if s.start is s.end is None else f"{s.id}\1{s.start}\1{s.end}" for s in self.samples)
+        return hashlib.sha256("\0".join(lines).encode()).hexdigest()
 
 
 def inside(root: Path, name: str, where: str) -> Path:

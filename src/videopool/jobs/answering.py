@@ -1,9 +1,11 @@
 """Answer the questions of a point that have no record yet."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from videopool.benchmarks import require_clips
 from videopool.features import ClipDataset, LoadPlan
 from videopool.jobs.errors import Stopped
 from videopool.jobs.evaluator import AnswerSettings, Evaluator, group_by_clip
@@ -34,6 +36,8 @@ def answer(point: "Point", folder: PointFolder) -> dict[str, object]:
     log = RecordLog(folder.path / "records.jsonl")
     try:
         missing = [sample for sample in point.benchmark.samples if sample.id not in log.done]
+        if missing and (line := require_clips(point.benchmark)):
+            print(f"videopool: {line}", file=sys.stderr)
         adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
         backbone = shared_backbone(
             model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]

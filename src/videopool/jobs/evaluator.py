@@ -265,8 +265,8 @@ def _frames(views: Iterable[View]) -> int:
 
 
 def _score(sample: Sample, right: bool) -> float | None:
-    """1 or 0; None where there is no answer to compare with."""
-    return float(right) if sample.answer else None
+    """1 or 0; None where there is no answer to compare with, or where a judge is to compare."""
+    return float(right) if sample.answer and not sample.judged else None
 
 
 def _about(sample: Sample) -> dict[str, object]:
@@ -277,6 +277,7 @@ def _about(sample: Sample) -> dict[str, object]:
         "question": sample.question,
         "options": list(sample.options),
         "answer": sample.answer,
+        **({"pair": sample.pair} if sample.pair else {}),
     }
 
 

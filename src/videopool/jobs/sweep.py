@@ -30,6 +30,7 @@ JOBS = {
     "plan": "videopool.jobs.plan:plan",
     "inspect": "videopool.jobs.inspect_model:inspect_model",
     "features": "videopool.jobs.features:features",
+    "check_videos": "videopool.jobs.check_videos:check_videos",
     "pretrain": "videopool.jobs.pretrain:pretrain",
 }
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file to which jobs of a multirun add how they ended
