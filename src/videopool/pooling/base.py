@@ -3,6 +3,7 @@
 Shapes: grid [B, T, H, W, D] = [batch, frames, height, width, dim]; tokens [B, N, D].
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,10 +27,12 @@ class PoolingContext:
     Attributes:
         frame_times: [T] seconds of the frames.
         cls: [B, T, D] the tower's CLS token of each frame, at the stage of the grid.
+        text: [B, D] the prompt in the space of the grid, as one vector.
     """
 
     frame_times: Tensor | None = None
     cls: Tensor | None = None
+    text: Tensor | None = None
 
     def of_frames(self, frames: Sequence[int]) -> "PoolingContext":
         """The same for some of the frames, by index."""
@@ -46,6 +49,8 @@ class Pooling(nn.Module, ABC):
 
     needs: frozenset[str] = frozenset()  # names of PoolingContext fields
     tiles: bool = False  # True: it has `tile`, which makes one image of the frames before the tower
+    dim: int | None = None  # the one D that it takes; None: any
+    limits: tuple[float, ...] = ()  # settings that not every grid shows, as a threshold that no token reaches
 
     @abstractmethod
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
@@ -91,6 +96,27 @@ def positive(key: str, value: object) -> int:
     return value
 
 
+def number(key: str, value: object, low: float, high: float = math.inf, above: bool = False) -> float:
+    """The value, if it is a finite number of at least low (above: more than low) and at most high.
+
+    Raises PoolingShapeError naming the key.
+    """
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or not low <= value <= high or (above and value == low):  # type: ignore[operator]
+        limits = f"{'more than' if above else 'at least'} {low:g}" + (
+            f" and at most {high:g}" if high < math.inf else ""
+        )
+        raise PoolingShapeError(f"pooling.{key} must be a number of {limits}, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def whole(key: str, value: object) -> int:
+    """The value, if it is an integer of at least 0, as a seed is. Raises PoolingShapeError naming the key."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise PoolingShapeError(f"pooling.{key} must be an integer of at least 0, got {value!r}")
+    return value
+
+
 def one_of(key: str, value: str, options: Sequence[str]) -> str:
     """The value, if it is one of the options. Raises PoolingShapeError naming the key."""
     if value not in options:
@@ -103,6 +129,11 @@ def grid_to_grid(key: str, value: object) -> GridPooling:
     if not isinstance(value, GridPooling):
         raise PoolingContractError(f"pooling.{key}: {type(value).__name__} does not map a grid to a grid")
     return value
+
+
+def precise(values: Tensor) -> Tensor:
+    """Half precision as float32, all else as it is: what norms and weights are computed in."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 class Chain(GridPooling):
@@ -176,6 +207,7 @@ def random_context(needs: frozenset[str], frames: int, dim: int) -> PoolingConte
     fields = {
         "frame_times": torch.rand(frames, generator=generator, dtype=torch.float64).cumsum(0),
         "cls": torch.rand(1, frames, dim, generator=generator, dtype=torch.float64) + 0.5,
+        "text": torch.rand(1, dim, generator=generator, dtype=torch.float64) - 0.5,
     }
     unknown = needs - fields.keys()
     if unknown:
@@ -188,10 +220,12 @@ def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> lis
 
     The map of one fixed random float64 grid, weighted by fixed random numbers that depend on each
     token's place, rounded to nine significant digits. Equal maps agree; different ones practically never do.
-    A pooling that tiles is known by what its tiling does to the grid, and by its number of tokens.
+    A pooling that tiles is known by what its tiling does to the grid, and by its number of tokens. `limits`
+    follow, also those of poolings inside of it; of a pooling with a dim of its own, three features count.
     """
     generator = torch.Generator().manual_seed(0)
-    grid = torch.rand(1, frames, height, width, 3, generator=generator, dtype=torch.float64) + 0.5
+    dim = pooling.dim or 3
+    grid = torch.rand(1, frames, height, width, dim, generator=generator, dtype=torch.float64) + 0.5
     with torch.no_grad():
         if pooling.tiles:
             tokens = torch.from_numpy(pooling.tile(grid[0].numpy())).flatten(0, 2)  # type: ignore[operator]
@@ -199,4 +233,6 @@ def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> lis
             tokens = pooling(grid, random_context(pooling.needs, frames, grid.shape[-1]))[0]
     weights = torch.rand(tokens.shape[0], 1, generator=generator, dtype=torch.float64)
     count = pooling.num_tokens(frames, height, width)
-    return [float(count), *(float(f"{v:.9g}") for v in (tokens * weights).sum(0).tolist())]
+    sums = (tokens[:, :3] * weights).sum(0).tolist()
+    limits = [limit for part in pooling.modules() if isinstance(part, Pooling) for limit in part.limits]
+    return [float(count), *(float(f"{value:.9g}") for value in sums), *limits]
