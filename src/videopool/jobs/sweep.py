@@ -31,6 +31,7 @@ JOBS = {
     "inspect": "videopool.jobs.inspect_model:inspect_model",
     "features": "videopool.jobs.features:features",
     "check_videos": "videopool.jobs.check_videos:check_videos",
+    "speed": "videopool.jobs.speed:speed",
     "pretrain": "videopool.jobs.pretrain:pretrain",
 }
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file to which jobs of a multirun add how they ended
