@@ -19,7 +19,7 @@ quickstart: $(READY)  ## the pooling sweep: 24 points in about 5 minutes, then i
 	$(BIN)/videopool -m experiment=quickstart
 
 test: $(READY)  ## the test suite
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 soak: $(READY)  ## twenty kills and more, about 20 minutes
 	$(BIN)/pytest -m soak --timeout=3000

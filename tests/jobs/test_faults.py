@@ -170,15 +170,3 @@ def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, tmp
     assert all(line.endswith("}\n") for line in lines)
     videopool("study=i", "frames.num=16", "job.max_clips=1")
     assert len(read(next(folder.glob("*/records.jsonl")))) == 136
-
-
-def test_two_identical_sweeps_at_once_share_the_work(videopool, tmp_path, data_dir):
-    build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
-    both = [start(tmp_path, data_dir, *SWEEP, "study=two") for _ in range(2)]
-    for process in both:
-        process.communicate(timeout=300)
-        assert process.returncode in (0, 1)
-    videopool(*SWEEP, "study=two")
-    for path in (tmp_path / "results" / "two").glob("*/records.jsonl"):
-        ids = [r["id"] for r in read(path)]
-        assert len(ids) == len(set(ids)) == 136

@@ -82,7 +82,9 @@ def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):
     assert all(done[sample] == record for sample, record in kept.items())
 
 
-@pytest.mark.parametrize(("launcher", "once"), [("joblib", "yes"), ("submitit_local", "no")])
+@pytest.mark.parametrize(
+    ("launcher", "once"), [("joblib", "yes"), pytest.param("submitit_local", "no", marks=pytest.mark.soak)]
+)
 def test_a_killed_process_does_not_take_the_sweep_along(videopool, tmp_path, launcher, once):
     """A point whose process is killed once is done again; one that is killed each time is given up, and only it."""
     if launcher == "submitit_local":
