@@ -26,7 +26,8 @@ ALLOWED = {
     "results": set(),
     "figures": set(),
     "shapes": {"video", "benchmarks"},
-    "jobs": {"pooling", "video", "features", "models", "benchmarks", "training_data", "results", "figures", "shapes"},
+    "speed": {"pooling", "models"},
+    "jobs": set("pooling video features models benchmarks training_data results figures shapes speed".split()),
 }
 
 
