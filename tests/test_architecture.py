@@ -27,7 +27,20 @@ ALLOWED = {
     "figures": set(),
     "shapes": {"video", "benchmarks"},
     "speed": {"pooling", "models"},
-    "jobs": set("pooling video features models benchmarks training_data results figures shapes speed".split()),
+    "jobs": set(
+        [
+            "pooling",
+            "video",
+            "features",
+            "models",
+            "benchmarks",
+            "training_data",
+            "results",
+            "figures",
+            "shapes",
+            "speed",
+        ]
+    ),
 }
 
 
