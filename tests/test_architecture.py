@@ -27,20 +27,18 @@ ALLOWED = {
     "figures": set(),
     "shapes": {"video", "benchmarks"},
     "speed": {"pooling", "models"},
-    "jobs": set(
-        [
-            "pooling",
-            "video",
-            "features",
-            "models",
-            "benchmarks",
-            "training_data",
-            "results",
-            "figures",
-            "shapes",
-            "speed",
-        ]
-    ),
+    "jobs": {
+        "pooling",
+        "video",
+        "features",
+        "models",
+        "benchmarks",
+        "training_data",
+        "results",
+        "figures",
+        "shapes",
+        "speed",
+    },
 }
 
 
