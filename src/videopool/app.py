@@ -42,7 +42,9 @@ def quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("transformers", "pytorch_lightning", "lightning.pytorch", "lightning.fabric", "libav", "PIL"):
+    # Lightning sets the levels of its two top loggers when it is imported, later than this; not those below them.
+    lightning = [f"{name}.utilities.rank_zero" for name in ("pytorch_lightning", "lightning_fabric")]
+    for name in ("transformers", "libav", "PIL", *lightning):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data")
     warnings.filterwarnings("ignore", message=".*torchvision.*")
@@ -96,20 +98,39 @@ def main() -> None:
 
 
 def compose_once() -> None:
-    """Let Hydra's sweeper keep a point's configuration from its check to its run, instead of composing it twice."""
+    """Spare Hydra's sweeper double work: a point's configuration is composed once, and each file read once.
+
+    It composes every point for its check and again for its run, from files that it reads anew each time.
+    """
+    from copy import deepcopy
+    from dataclasses import replace
+
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_repository import ConfigRepository
 
-    compose = ConfigLoaderImpl.load_sweep_config
-    kept: dict[tuple[str, ...], Any] = {}
+    compose, read = ConfigLoaderImpl.load_sweep_config, ConfigRepository.load_config
+    points: dict[tuple[str, ...], Any] = {}
+    files: dict[tuple[str, ...], Any] = {}
 
-    def load(self: Any, master_config: Any, sweep_overrides: Any) -> Any:
+    def load_point(self: Any, master_config: Any, sweep_overrides: Any) -> Any:
         key = tuple(sweep_overrides)
-        if key in kept:
-            return kept.pop(key)
-        kept[key] = compose(self, master_config, sweep_overrides)
-        return kept[key]
+        if key in points:
+            return points.pop(key)
+        points[key] = compose(self, master_config, sweep_overrides)
+        return points[key]
 
-    ConfigLoaderImpl.load_sweep_config = load  # type: ignore[method-assign]
+    def load_file(self: Any, config_path: str) -> Any:
+        key = (config_path, *(source.path for source in self.sources))
+        if key not in files:
+            files[key] = read(self, config_path)
+        found = files[key]
+        if found is None:
+            return None
+        # Composition writes into the header and the defaults list, and merges the content into another.
+        return replace(found, header=dict(found.header), defaults_list=deepcopy(found.defaults_list))
+
+    ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
+    ConfigRepository.load_config = load_file  # type: ignore[method-assign]
 
 
 def outlive_kills(application: Callable[[], None]) -> None:

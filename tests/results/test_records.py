@@ -121,10 +121,10 @@ def test_a_point_is_claimed_by_one_process_and_freed_by_its_death(tmp_path):
     holder.kill()
     holder.wait()
     with PointFolder(tmp_path, "p", "f" * 64) as folder:
-        assert not folder.complete
+        assert not folder.finished
         folder.write_manifest({})
         folder.write_metrics({"score": 1})
-        assert folder.complete
+        assert folder.finished
 
 
 def test_a_folder_of_another_point_is_refused(tmp_path):

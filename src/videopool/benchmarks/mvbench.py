@@ -47,6 +47,7 @@ def load_mvbench(
     there = sorted(file for file in (folder / "json").glob("*.json") if not file.name.startswith("."))
     files = [folder / "json" / f"{t}.json" for t in tasks] if tasks else there
     samples: list[Sample] = []
+    clips: dict[tuple[str, str], Path] = {}  # many questions may be about one
     for file in files:
         rows = read_json(file)
         if not isinstance(rows, list):
@@ -57,8 +58,14 @@ def load_mvbench(
             if not isinstance(row, dict):
                 raise BenchmarkError(f"{where}: an object is expected")
             own = Row(where, row if bounds else {**row, "start": None, "end": None})
+            for field in ("video", "question", "candidates", "answer"):
+                if field not in row:
+                    raise own.error(f"the field {field!r} is missing")
             name = own.text(id_field) if id_field else ""
-            samples.append(_sample(folder / "video", below, own, name or f"{file.stem}/{number:05d}", file.stem, fps))
+            place = (below, own.text("video", required=True))
+            if place not in clips:
+                clips[place] = _clip(folder / "video", *place, own.where)
+            samples.append(_sample(clips[place], below, own, name or f"{file.stem}/{number:05d}", file.stem, fps))
     return Benchmark(
         id=f"{id}/{split}",
         split=split,
@@ -71,10 +78,7 @@ def load_mvbench(
     )
 
 
-def _sample(videos: Path, below: str, row: Row, name: str, task: str, fps: float) -> Sample:
-    for field in ("video", "question", "candidates", "answer"):
-        if field not in row.cells:
-            raise row.error(f"the field {field!r} is missing")
+def _sample(clip: Path, below: str, row: Row, name: str, task: str, fps: float) -> Sample:
     listed, answer = row.cells["candidates"], row.cells["answer"]
     if not isinstance(listed, list) or not listed:
         raise row.error(f"the field 'candidates' must be a list of texts, got {listed!r}")
@@ -88,11 +92,11 @@ def _sample(videos: Path, below: str, row: Row, name: str, task: str, fps: float
     start, end = row.number("start"), row.number("end")
     if start is not None and end is not None and start > end:
         raise row.error(f"the field 'start' ({start:g} s) comes after 'end' ({end:g} s)")
-    video = row.text("video", required=True)
+    video = row.text("video")
     clip_id = f"{below}/{video}" if below else video
     return Sample(
         id=name,
-        clip=_clip(videos, below, video, row.where),
+        clip=clip,
         clip_id=clip_id,
         question=str(row.cells["question"]),
         options=options,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ def frames_of(view: View) -> set[int]:
 
 
 @lru_cache(maxsize=4)
+@cache
 def software(reader: str) -> str:
     """Versions of what turns a clip into features, as "name version, name version, ..."."""
     packages = ["av", *(["decord"] if reader == "decord" else []), "numpy", "pillow", "torch", "transformers"]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 LISTED_FAILURES = 10
 
 
-def answer(point: "Point", folder: PointFolder) -> dict[str, object]:
-    """Records of what a point lacks, then metrics of all.
+def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """Records of what a point lacks, then metrics and records of all.
 
     Raises:
         PointFailed: too many clips cannot be read, or a process ended before its time.
@@ -76,7 +76,7 @@ def answer(point: "Point", folder: PointFolder) -> dict[str, object]:
         "peak_memory_bytes": peak_memory_bytes(),
         "finished": now(),
     }
-    return metrics
+    return metrics, records
 
 
 def _judge_failures(records: Sequence[dict[str, object]], allowed: float) -> None:

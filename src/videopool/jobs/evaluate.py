@@ -3,6 +3,7 @@
 import re
 import sys
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling, map_signature
-from videopool.results import PointFolder, fingerprint, read_records
+from videopool.results import PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.video import READERS, Sampler
 
@@ -27,7 +28,7 @@ PARSING = ("strict", "pllava")  # of generated answers
 
 
 class Point:
-    """One configuration, made into objects; weights are not loaded.
+    """One configuration, made into objects; weights are not loaded, and the model's sizes not before they are used.
 
     Raises:
         any of USER_ERRORS: the configuration or the files it names are wrong.
@@ -56,23 +57,33 @@ class Point:
         self.sampler: Sampler = build(config, "frames")
         self.prompt: Prompt = build(config, "prompt")
         self.model = plain(config.model)
-        source, revision = self.model["source"], self.model["revision"]
-        self.shape: ModelShape = model_shape(load_config(source, revision, self.model["rope_factor"]))
-        self.model_identity = identity(source, revision)
-        check_needs(self.pooling, self.shape, self.model["name"])
+        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.adapter = _adapter(plain(config.lora))
+        self.store: FeatureStore = shared_store(config)
+        self.benchmark: Benchmark = build(config, "benchmark")
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The model's sizes, from its own configuration."""
+        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
+
+    @cached_property
+    def visual_tokens(self) -> int:
+        """Tokens that the language model reads of a clip."""
+        size = (self.sampler.num, self.shape.height, self.shape.width)
+        return self.pooling.num_tokens(*size) + self.shape.separators
+
+    def check(self) -> None:
+        """Raises one of USER_ERRORS if pooling, frames and model do not fit each other."""
+        name, source = self.model["name"], self.model["source"]
+        check_needs(self.pooling, self.shape, name)
         if self.model["shape"] is not None:
             told = shape_from(self.model["shape"]).stretched(self.model["rope_factor"])
             if on_hub(source) and (differences := shape_differences(told, self.shape)):
                 print(
                     f"videopool: model.shape, used by job=plan, is not that of {source}: {differences}", file=sys.stderr
                 )
-        self.adapter = _adapter(plain(config.lora))
-        self.visual_tokens = (
-            self.pooling.num_tokens(self.sampler.num, self.shape.height, self.shape.width) + self.shape.separators
-        )
-        check_context(self.model["name"], self.shape.context, self.visual_tokens)
-        self.store: FeatureStore = shared_store(config)
-        self.benchmark: Benchmark = build(config, "benchmark")
+        check_context(name, self.shape.context, self.visual_tokens)
 
     @property
     def model_name(self) -> str:
@@ -162,12 +173,16 @@ def evaluate(config: DictConfig) -> Outcome:
     torch.manual_seed(int(config.seed))
     point = Point(config)
     what = point.identity()
-    study = Path(config.results_dir) / config.study
-    with PointFolder(study, point.name, fingerprint(what)) as folder:
+    folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
+    finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
+    if folder.finished and not config.force:  # needs neither a claim nor the model's configuration
+        return finished
+    point.check()
+    with folder:
         if config.force:
             folder.clear()
-        if folder.complete:
-            return Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
+        if folder.finished:  # meanwhile, by another process
+            return finished
         manifest = {
             "point": point.describe(),
             "identity": what,
@@ -184,8 +199,8 @@ def evaluate(config: DictConfig) -> Outcome:
 
         try:
             with wandb_run(config, folder.path, "evaluate") as run:
-                metrics = answer(point, folder)
-                run.finish_point(metrics, read_records(folder.path / "records.jsonl"), point.describe())
+                metrics, records = answer(point, folder)
+                run.finish_point(metrics, records, point.describe())
                 folder.write_metrics(metrics)
         except Exception as error:
             folder.write_failure(str(error) or type(error).__name__, {"time": now()})

@@ -105,6 +105,10 @@ class Evaluator(VideoLM):
         """Leave clips where they are: the backbone takes frames to its device a chunk at a time."""
         return batch
 
+    def cpu(self) -> "Evaluator":
+        """Leave the weights on their device when a point is done: the next point uses them there."""
+        return self
+
     def features(self, clip: LoadedClip) -> Tensor:
         """Tower features [T, C + H*W, Dv] of a clip's views: kept ones, and new ones encoded now.
 

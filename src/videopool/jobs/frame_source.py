@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from videopool.features import FrameSource, software
 from videopool.jobs.build import build
@@ -32,7 +33,7 @@ def frame_source(config: DictConfig, backbone: Backbone) -> FrameSource:
     device = next(backbone.tower(MEDIA).parameters()).device.type
     if not backbone.placed:
         # The trainer moves the model there when it runs.
-        device = build(config, "trainer", **QUIET).strategy.root_device.type
+        device = _device_type(OmegaConf.to_yaml(config.trainer, resolve=True))
     arithmetic = (device, config.model.attention, config.trainer.get("precision") or "32-true")
     return FrameSource(
         reader=str(config.job.reader),
@@ -45,6 +46,14 @@ def frame_source(config: DictConfig, backbone: Backbone) -> FrameSource:
         arithmetic=" ".join(map(str, arithmetic)),
         software=software(str(config.job.reader)),
         model=backbone.name,
+    )
+
+
+@cache
+def _device_type(trainer: str) -> str:
+    """Kind of device that a trainer runs on, by its node of the configuration (YAML)."""
+    return str(
+        build(OmegaConf.create({"trainer": OmegaConf.create(trainer)}), "trainer", **QUIET).strategy.root_device.type
     )
 
 

@@ -60,6 +60,7 @@ class Backbone(nn.Module):
         if ends is None:
             ends = tokenizer.eos_token_id
         self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
+        self._split: dict[str, tuple[list[int], list[int]]] = {}
 
     def _media_ids(self) -> dict[str, int]:
         """Ids of the tokens that stand for visual tokens, by kind of medium."""
@@ -163,11 +164,14 @@ class Backbone(nn.Module):
         Raises:
             ModelError: there is no such place, or more than one.
         """
-        ids = self.tokenizer.encode(text)
-        places = [place for place, number in enumerate(ids) if number in self.media_ids.values()]
-        if len(places) != 1:
-            raise ModelError(f"the prompt must hold {self.image_token} once, it holds it {len(places)} times")
-        return ids[: places[0]], ids[places[0] + 1 :]
+        if text not in self._split:  # the points of a sweep ask the same questions
+            ids = self.tokenizer.encode(text)
+            places = [place for place, number in enumerate(ids) if number in self.media_ids.values()]
+            if len(places) != 1:
+                raise ModelError(f"the prompt must hold {self.image_token} once, it holds it {len(places)} times")
+            self._split[text] = ids[: places[0]], ids[places[0] + 1 :]
+        before, after = self._split[text]
+        return list(before), list(after)
 
     def next_token_ids(self, context: str, words: Sequence[str]) -> list[int]:
         """The token that each word adds when it is written right behind a text.

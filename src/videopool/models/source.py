@@ -100,8 +100,8 @@ def _whole(folder: Path) -> bool:
 def identity(source: str, revision: str | None = None, key: str = "model.source") -> str:
     """What determines a model's numbers: a content hash of a folder's files, or id and commit on the hub.
 
-    Hashes of large files are kept beside them (or, where that folder is read-only, recomputed), and are
-    trusted as long as names, sizes and times of change stay the same.
+    Hashes are kept in the process, those of large files beside them too (unless that folder is read-only), and
+    are trusted as long as names, sizes and times of change stay the same.
 
     Raises:
         ModelError: as locate().
@@ -110,7 +110,20 @@ def identity(source: str, revision: str | None = None, key: str = "model.source"
     if folder.parent.name == "snapshots":
         return f"{folder.parents[1].name.removeprefix('models--').replace('--', '/')}@{folder.name}"
     listed = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.name != SIDECAR)
-    state = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in listed]
+    state: list[list[str | int]] = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in listed]
+    before = _hashed.get(folder)
+    if before is not None and before[0] == state:
+        return before[1]
+    value = _content_hash(folder, listed, state)
+    _hashed[folder] = (state, value)
+    return value
+
+
+_hashed: dict[Path, tuple[list[list[str | int]], str]] = {}  # by folder: state of its files, and their hash
+
+
+def _content_hash(folder: Path, listed: list[Path], state: list[list[str | int]]) -> str:
+    """SHA-256 of files, as it was kept beside them or computed now."""
     sidecar = folder / SIDECAR
     try:
         kept = json.loads(sidecar.read_text())

@@ -5,6 +5,7 @@ import platform
 import resource
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -13,8 +14,12 @@ import torch
 PACKAGES = ("videopool", "torch", "transformers", "pytorch-lightning", "hydra-core", "av", "decord", "numpy", "peft")
 
 
+@cache
 def git_state() -> dict[str, object]:
-    """Commit and dirty flag of the checkout that the code runs from; empty outside one."""
+    """Commit and dirty flag of the checkout that the code runs from; empty outside one.
+
+    Looked up once a process, as the code that runs is what was imported.
+    """
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -26,6 +31,7 @@ def git_state() -> dict[str, object]:
         return {}
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of the packages that matter; those not installed are left out."""
     found = {"python": platform.python_version()}
@@ -37,6 +43,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def hardware() -> dict[str, object]:
     """Processor, cores and accelerator."""
     found: dict[str, object] = {

@@ -108,8 +108,9 @@ class PointFolder:
         self._lock.close()
 
     @property
-    def complete(self) -> bool:
-        return is_complete(self.path)
+    def finished(self) -> bool:
+        """Whether the folder holds this point's metrics."""
+        return is_complete(self.path) and (read_json(self.path / MANIFEST) or {}).get("fingerprint") == self.fingerprint
 
     def clear(self) -> None:
         """Forget everything but the claim."""
