@@ -178,4 +178,6 @@ def _interval(value: object, low: object, high: object, signed: bool = False) ->
     if _missing(value):
         return "-"
     sign = "+" if signed else ""
+    if _missing(low):  # all samples are of one clip
+        return f"{100 * float(str(value)):{sign}.1f}"
     return f"{100 * float(str(value)):{sign}.1f} [{100 * float(str(low)):.1f}, {100 * float(str(high)):.1f}]"
