@@ -25,6 +25,7 @@ ALLOWED = {
     "training_data": {"video"},
     "results": set(),
     "figures": set(),
+    "reports": {"results", "video"},
     "shapes": {"video", "benchmarks"},
     "speed": {"pooling", "models"},
     "jobs": {
@@ -36,6 +37,7 @@ ALLOWED = {
         "training_data",
         "results",
         "figures",
+        "reports",
         "shapes",
         "speed",
     },
