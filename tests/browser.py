@@ -1,6 +1,5 @@
 """A headless Chromium, driven by its DevTools protocol over two pipes; no package is needed for that."""
 
-import base64
 import fcntl
 import json
 import os
@@ -35,7 +34,7 @@ class Browser:
     """
 
     def __enter__(self) -> "Browser":
-        self._profile = tempfile.TemporaryDirectory(prefix="browser-")
+        self._profile = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
         theirs, self._to = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
         self._from, back = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
         sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
@@ -57,8 +56,11 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.send("Browser.close")  # ends its helpers too
+        try:
+            self._process.wait(PATIENCE)
+        finally:
+            self._process.kill()
         os.close(self._to)
         os.close(self._from)
         self._profile.cleanup()
@@ -108,11 +110,6 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
-
-    def picture(self, path: Path) -> None:
-        """Write a PNG of the whole page."""
-        found = self.send("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
 
     def requests(self) -> list[str]:
         """Addresses that the page asked for, but those of data that it holds itself."""
