@@ -7,9 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from videopool.app import PUBLISHED, register_experiments
+from videopool.app import register_experiments
 from videopool.jobs.build import build
-from videopool.paths import shipped
+from videopool.paths import PUBLISHED, shipped
 from videopool.pooling import Pooling
 from videopool.video import Sampler
 
@@ -25,6 +25,7 @@ ALLOWED = {
     "training_data": {"video"},
     "results": set(),
     "figures": set(),
+    "reports": {"results", "video"},
     "shapes": {"video", "benchmarks"},
     "speed": {"pooling", "models"},
     "jobs": {
@@ -36,6 +37,7 @@ ALLOWED = {
         "training_data",
         "results",
         "figures",
+        "reports",
         "shapes",
         "speed",
     },

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videopool import __version__
-from videopool.paths import shipped
+from videopool.paths import PUBLISHED, shipped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 # What launchers raise when a process of theirs was killed: joblib's; submitit's.
 KILLS = ("TerminatedWorkerError", "UncompletedJobError")
-PUBLISHED = "published.yaml"  # of experiments/: no study, but figures from papers
 # Waiting threads sleep instead of spinning: a core that another process uses too is no disaster then.
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 

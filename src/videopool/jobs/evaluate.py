@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt
@@ -188,6 +189,7 @@ def evaluate(config: DictConfig) -> Outcome:
             "point": point.describe(),
             "identity": what,
             "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
+            "experiment": HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None,
             "config": jsonable(config),
             "versions": versions(),
             "git": git_state(),
@@ -195,6 +197,7 @@ def evaluate(config: DictConfig) -> Outcome:
             "started": now(),
         }
         folder.write_manifest(manifest)
+        folder.write_clips({sample.clip_id: sample.clip for sample in point.benchmark.samples})
         # What needs weights, Lightning or W&B is imported here: a finished point needs none of them.
         from videopool.jobs.answering import answer
         from videopool.jobs.wandb_run import wandb_run

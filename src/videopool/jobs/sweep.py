@@ -210,10 +210,9 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
             folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
             done = written_report(study, str(config.baseline), folders)
             if done is None:
-                files, _table = write_report(study, str(config.baseline), tell=True)
-            else:
-                files = done[0]
-                show(done[1], study.name)
+                done = write_report(study, str(config.baseline))
+            files, table = done
+            show(table, study.name)
             print(name_files(files))
     except ResultsError as error:
         print(f"videopool: no {'plan' if rows else 'report'}: {error}", file=sys.stderr)
