@@ -2,8 +2,6 @@
 
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,10 +9,9 @@ from omegaconf import OmegaConf
 from videopool.jobs.dashboard import dashboard
 from videopool.jobs.errors import ConfigError
 from videopool.results import ResultsError
+from wandb_server import KEY, WandbServer
 
 pytest.importorskip("wandb_workspaces")
-
-KEY = "0123456789abcdef0123456789abcdef01234567"  # of nobody
 
 
 @pytest.fixture
@@ -84,63 +81,10 @@ def test_without_an_account_files_are_written(videopool, study, tmp_path):
     check_report(report["spec"])
 
 
-class Server(ThreadingHTTPServer):
-    """Answers the few questions that saving views asks, and keeps what was saved."""
-
-    def __init__(self, refuses=False):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.saved, self.keys, self.refuses = [], set(), refuses
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def answer(self, query, variables):
-        if "upsertView" in query:
-            self.saved.append(variables)
-            project = {"id": "1", "name": variables["projectName"], "entityName": variables["entityName"]}
-            view = {key: variables[key] for key in ("type", "name", "displayName", "description", "spec")}
-            return {"upsertView": {"view": {"id": "Vm1", "project": project, **view}, "inserted": True}}
-        if "ProjectInternalId" in query:
-            return {"project": None if self.refuses else {"id": "1", "internalId": "UHJvamVjdDox"}}
-        if "viewer" in query:
-            return {"viewer": {"id": "1", "entity": "somebody", "username": "somebody", "teams": {"edges": []}}}
-        user = {"id": "1", "name": "n", "username": "somebody", "email": "", "admin": False, "flags": "{}"}
-        user |= {"entity": "somebody", "deletedAt": None, "apiKeys": {"edges": []}, "teams": {"edges": []}}
-        project = {"id": "1", "name": "videopool", "entityName": "somebody", "isBenchmark": False}
-        project |= {"createdAt": "2026-01-01T00:00:00Z", "user": user, "__typename": "Project"}
-        page = {"endCursor": None, "hasNextPage": False, "__typename": "PageInfo"}
-        return {"models": {"edges": [{"node": project}], "pageInfo": page}}
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        data = {}
-        if self.path == "/graphql":
-            self.server.keys.add(self.headers.get("Authorization", ""))
-            asked = json.loads(body)
-            data = self.server.answer(asked["query"], asked.get("variables"))
-        answer = json.dumps({"data": data}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        pass
-
-
-def with_account(tmp_path, url):
-    return {"HOME": str(tmp_path / "home"), "WANDB_API_KEY": KEY, "WANDB_BASE_URL": url}
-
-
 def test_with_an_account_views_are_saved_on_the_server(videopool, study, tmp_path):
-    server = Server()
-    try:
-        done = videopool("job=dashboard", "study=s", small=False, env=with_account(tmp_path, server.url))
-    finally:
-        server.shutdown()
-    workspace, report = server.saved
+    with WandbServer() as server:
+        done = videopool("job=dashboard", "study=s", small=False, env=server.environment(tmp_path / "home"))
+    workspace, report = server.views
     for view, kind in ((workspace, "project-view"), (report, "runs")):
         assert (view["type"], view["entityName"], view["projectName"]) == (kind, "somebody", "videopool")
         assert view["displayName"] == "VideoPool: s"
@@ -155,11 +99,9 @@ def test_with_an_account_views_are_saved_on_the_server(videopool, study, tmp_pat
 
 
 def test_a_server_that_refuses_is_told_in_a_line(videopool, study, tmp_path):
-    server = Server(refuses=True)
-    try:
-        done = videopool("job=dashboard", "study=s", small=False, check=1, env=with_account(tmp_path, server.url))
-    finally:
-        server.shutdown()
+    with WandbServer(project=False) as server:
+        env = server.environment(tmp_path / "home")
+        done = videopool("job=dashboard", "study=s", small=False, check=1, env=env)
     (line,) = done.stderr.splitlines()
     assert "somebody/videopool" in line
     assert "wandb sync" in line
@@ -174,17 +116,25 @@ def test_a_key_that_is_none_is_told_without_it(videopool, study):
     assert "internal error" not in line
 
 
-@pytest.mark.parametrize(("name", "online"), [("never", True), ("s", "maybe")])
-def test_wrong_settings_are_told(study, name, online):
+def asked(study, name="s", online=True):
     job = {"online": online, "entity": None, "project": None}
-    config = OmegaConf.create({"results_dir": str(study.parent), "study": name, "job": job})
-    with pytest.raises((ConfigError, ResultsError), match=r"run the study first|job\.online='maybe'"):
-        dashboard(config)
+    return OmegaConf.create({"results_dir": str(study.parent), "study": name, "job": job, "logger": {"name": "none"}})
 
 
-def test_the_extra_is_named_where_it_is_missing(videopool, study, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb_workspaces'] = None\n")
-    path = ":".join([str(tmp_path), *sys.path])
-    done = videopool("job=dashboard", "study=s", small=False, check=1, env={"PYTHONPATH": path})
-    assert "videopool[dashboard]" in done.stderr
-    assert "internal error" not in done.stderr
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"name": "never"}, "run the study first"),
+        ({"online": "maybe"}, "job.online='maybe'"),
+        ({}, "say job.project="),
+    ],
+)
+def test_wrong_settings_are_told(study, settings, expected):
+    with pytest.raises((ConfigError, ResultsError), match=expected):
+        dashboard(asked(study, **settings))
+
+
+def test_the_extra_is_named_where_it_is_missing(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    with pytest.raises(ConfigError, match=r"pip install 'videopool\[dashboard\]'"):
+        dashboard(asked(study))

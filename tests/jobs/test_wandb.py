@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.wandb_point import point_run, predictions_table, run_name
 from videopool.jobs.wandb_run import telling, wandb_run
+from wandb_server import KEY, WandbServer
 
-KEY = "0123456789abcdef0123456789abcdef01234567"  # of nobody
 SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=wandb", "frames.num=1")
 
 
@@ -140,6 +140,21 @@ def test_no_file_holds_the_key(study, runs):
         assert KEY.encode() not in path.read_bytes(), path
 
 
+def test_runs_are_uploaded_as_they_are(study, runs, tmp_path):
+    folders = sorted((study / "wandb").glob("offline-run-*"))
+    with WandbServer() as server:
+        command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
+        env = {**os.environ, **server.environment(tmp_path)}
+        subprocess.run(command, check=True, capture_output=True, timeout=60, env=env)
+    assert set(server.runs) == {run.about["run_id"] for run in runs.values()}
+    for run in runs.values():
+        told = server.runs[run.about["run_id"]]
+        about = (told["groupName"], told["jobType"], told["displayName"])
+        assert about == tuple(run.about[key] for key in ("run_group", "job_type", "display_name"))
+        for file in (run.files / "media").rglob("*.*"):
+            assert server.files[str(file.relative_to(run.files))] == file.read_bytes()
+
+
 def test_names_say_what_was_overridden():
     words = ["seed=3", "study=s", "frames.num=4", "results_dir=/x", "experiment=quickstart", "+pooling.every=2"]
     words += ["job=evaluate", "logger.mode=online", "features=disk", "benchmark.root=/clips", "job.reader=decord"]
@@ -190,7 +205,7 @@ def test_a_point_does_not_need_wandb(videopool, tmp_path):
     (metrics,) = (tmp_path / "results" / "full").glob("*/metrics.json")
     assert read(metrics)["n"] == 20
     assert "done" in done.stdout
-    assert "videopool: W&B could not log the results" in done.stderr
+    assert "videopool: W&B could not log the tables" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -250,13 +265,11 @@ def test_a_lost_service_costs_one_run(tmp_path):
     assert done.stdout.strip() == "went on"
     assert "W&B could not finish the run" in done.stderr
     assert "Traceback" not in done.stderr
-    found = [Run(folder) for folder in (tmp_path / "wandb").glob("offline-run-*") if read_exit(folder)]
-    assert [(run.about["display_name"], run.summary["score"]) for run in found] == [("second", 0.5)]
-
-
-def read_exit(folder):
-    (file,) = folder.glob("run-*.wandb")
-    return "exit" in wandb_records(file)
+    found = [wandb_records(file) for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
+    assert len(found) == 2
+    (whole,) = [records for records in found if "exit" in records]
+    assert whole["run"][0]["display_name"] == "second"
+    assert 0.5 in [record.get("update", {}).get("score") for record in whole["summary"]]
 
 
 def go_online(folder):

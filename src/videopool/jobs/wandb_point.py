@@ -32,20 +32,26 @@ class PointRun:
         """Log metrics, scores of groups and tasks, and predictions."""
         if self._run is None:
             return
-        with telling("log the results"):
-            import wandb
+        with telling("log the scores"):
+            self._run.log(self._numbers(metrics), commit=False)  # with the tables, at one step
+        with telling("log the tables"):
+            self._run.log(self._tables(metrics, records))
 
-            content: dict[str, Any] = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
-            content |= {f"seconds/{kind}": spent for kind, spent in metrics["seconds"].items()}
-            for kind in ("groups", "tasks"):
-                named = {name: one["score"] for name, one in metrics[kind].items() if name}
-                content |= {f"{kind}/{name}": score for name, score in named.items() if score is not None}
-            content |= {name: self._run.config["point"][name] for name in (*AXES, "prefill_gflops")}
-            content["scores"] = wandb.Table(**scores_table(metrics), allow_mixed_types=True)
-            if self._predictions:
-                table = predictions_table(records[: self._predictions])
-                content["predictions"] = wandb.Table(**table, allow_mixed_types=True)
-            self._run.log(content)
+    def _numbers(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        found = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
+        found |= {f"seconds/{kind}": spent for kind, spent in metrics["seconds"].items()}
+        for kind in ("groups", "tasks"):
+            named = {name: one["score"] for name, one in metrics[kind].items() if name}
+            found |= {f"{kind}/{name}": score for name, score in named.items() if score is not None}
+        return found | {name: self._run.config["point"][name] for name in (*AXES, "prefill_gflops")}
+
+    def _tables(self, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        import wandb
+
+        tables = {"scores": scores_table(metrics)}
+        if self._predictions:
+            tables["predictions"] = predictions_table(records[: self._predictions])
+        return {name: wandb.Table(**content, allow_mixed_types=True) for name, content in tables.items()}
 
 
 @contextmanager
