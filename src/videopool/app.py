@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 # What launchers raise when a process of theirs was killed: joblib's; submitit's.
 KILLS = ("TerminatedWorkerError", "UncompletedJobError")
+PUBLISHED = "published.yaml"  # of experiments/: no study, but figures from papers
 # Waiting threads sleep instead of spinning: a core that another process uses too is no disaster then.
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def register_experiments(folder: Path) -> None:
-    """Make each file of experiments/ a choice of the group `experiment`."""
+    """Make each study of experiments/ a choice of the group `experiment`."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
     store = ConfigStore.instance()
     for path in sorted(folder.glob("*.yaml")):
+        if path.name == PUBLISHED:
+            continue
         store.store(group="experiment", name=path.stem, node=OmegaConf.load(path), package="_global_")
 
 

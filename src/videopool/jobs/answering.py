@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videopool.benchmarks import require_clips
 from videopool.features import ClipDataset, LoadPlan
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LISTED_FAILURES = 10
 
 
-def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, object], list[dict[str, object]]]:
+def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[dict[str, object]]]:
     """Records of what a point lacks, then metrics and records of all.
 
     Raises:

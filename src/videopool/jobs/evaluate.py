@@ -22,6 +22,7 @@ from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling, map_signature
 from videopool.results import PointFolder, fingerprint
+from videopool.results.captions import write_captions
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.video import READERS, Sampler
 
@@ -188,6 +189,7 @@ def evaluate(config: DictConfig) -> Outcome:
             "point": point.describe(),
             "identity": what,
             "experiment": HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None,
+            "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
             "config": jsonable(config),
             "versions": versions(),
             "git": git_state(),
@@ -204,10 +206,18 @@ def evaluate(config: DictConfig) -> Outcome:
             with wandb_run(config, folder.path, "evaluate") as run:
                 metrics, records = answer(point, folder)
                 run.finish_point(metrics, records, point.describe())
+                write_captions(folder.path, records)
                 folder.write_metrics(metrics)
         except Exception as error:
             folder.write_failure(str(error) or type(error).__name__, {"time": now()})
             raise
-        score = metrics["score"]
-        text = f"{100 * float(str(score)):.1f} %" if score is not None else "not scored"
-        return Outcome(COMPLETE, folder.path.name, f"{text}, n={metrics['n']}", str(folder.path))
+        return Outcome(COMPLETE, folder.path.name, _result(metrics), str(folder.path))
+
+
+def _result(metrics: dict[str, Any]) -> str:
+    """A point's score, or what is to say of its answers, in one line."""
+    if metrics["score"] is not None:
+        return f"{100 * metrics['score']:.1f} %, n={metrics['n']}"
+    words = metrics["answer_words"]
+    told = f"; {words['n']} answers of {words['mean']:.1f} words on average" if words else ""
+    return f"not scored, n={metrics['n_unscored']}{told}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
-from videopool.benchmarks.scoring import LETTERS, exact_match, parse_letter
+from videopool.benchmarks.scoring import LETTERS, exact_match, parse_letter, token_f1
 from videopool.features import (
     ClipJob,
     ClipKey,
@@ -195,6 +195,7 @@ class Evaluator(VideoLM):
                 for sample, outcome in zip(row, row_outcomes, strict=True):
                     records[sample.id] = {
                         **_about(sample),
+                        "prompt": self.answers.prompt.hash(bool(sample.options)),
                         "status": "ok",
                         **outcome,
                         "frame_indices": clips[place].indices,
@@ -216,14 +217,14 @@ class Evaluator(VideoLM):
         outcomes: list[list[dict[str, object]]] = []
         for row, logits in zip(samples, next_token_logits(self.backbone, prefix, questions), strict=True):
             row_outcomes: list[dict[str, object]] = []
-            for sample, scores in zip(row, logits.log_softmax(-1), strict=True):
-                options = scores[letters[: len(sample.options)]]
-                choice = int(options.argmax())
+            for sample, scores in zip(row, logits.log_softmax(-1)[:, letters].tolist(), strict=True):
+                options = scores[: len(sample.options)]
+                choice = options.index(max(options))
                 row_outcomes.append(
                     {
                         "prediction": sample.options[choice],
                         "score": _score(sample, sample.options[choice] == sample.answer),
-                        "option_logprobs": [round(value, 4) for value in options.tolist()],
+                        "option_logprobs": [round(value, 4) for value in options],
                     }
                 )
             outcomes.append(row_outcomes)
@@ -251,6 +252,8 @@ class Evaluator(VideoLM):
             right = place is not None and sample.options[place] == sample.answer
         else:
             right = exact_match(text, sample.answer)
+            if sample.answer:
+                outcome["token_f1"] = token_f1(text, sample.answer)
         return {**outcome, "score": _score(sample, right)}
 
     def _parse_as_pllava(self, sample: Sample, text: str) -> dict[str, object]:

@@ -32,6 +32,7 @@ COLUMNS = (
     "n_unparsed",
     "n_unscored",
     "same_map_as",
+    "seed",
 )
 
 
@@ -66,6 +67,8 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     row: dict[str, object] = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
     row |= {name: point.get(name) for name in ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens")}
     row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops")}
+    identity = manifest.get("identity")
+    row["seed"] = identity.get("seed") if isinstance(identity, dict) else None
     row["signature"] = str(point.get("map_signature"))
     metrics = read_json(folder / METRICS)
     if metrics is None:
@@ -88,7 +91,7 @@ def _duplicates(table: pd.DataFrame) -> list[str | None]:
     seen: dict[tuple[object, ...], str] = {}
     found: list[str | None] = []
     for row in table.itertuples():
-        key = (row.model, row.benchmark, row.stage, row.frames, row.signature)
+        key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature)
         found.append(seen.get(key))
         seen.setdefault(key, str(row.point))
     return found
