@@ -239,7 +239,7 @@ def test_columns_that_only_some_studies_have(made):
 
     plain = said(frame, "a")
     assert plain["minus baseline"].startswith("+16.7")
-    assert plain["unequal to baseline in"] == "tokens"
+    assert plain["unequal in"] == "tokens"
     assert "p" not in plain
     assert float(plain["p (Holm)"]) >= float(said(frame.drop(columns="p_holm"), "a")["p"])
     assert not {"judge", "same map as", "minus baseline, iso-token"} & set(plain)

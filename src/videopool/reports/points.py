@@ -138,7 +138,7 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
             columns.append(_share(f"minus baseline{said}", *names, signed=True))
             corrected = told(f"{view}p_holm")
             columns.append(_number(f"{view}{'p_holm' if corrected else 'p'}", f"p{' (Holm)' * corrected}{said}", 4))
-        columns += [_text(f"{view}differs", f"unequal to baseline in{said}")] if told(f"{view}differs") else []
+        columns += [_text(f"{view}differs", f"unequal in{said}")] if told(f"{view}differs") else []
     if told("same_map_as"):
         heading = Heading("same map as", numeric=False)
         columns.append((heading, lambda row: plain_cell(labels.get(str(row["same_map_as"]), ""))))
