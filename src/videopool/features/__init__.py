@@ -2,7 +2,7 @@
 
 from videopool.features.disk import DiskStore
 from videopool.features.errors import FeatureStoreError
-from videopool.features.loading import ClipDataset, ClipJob, LoadedClip, LoadPlan, read_again
+from videopool.features.loading import ClipDataset, ClipJob, LoadedClip, LoadPlan, in_order, read_again
 from videopool.features.memory import MemoryStore
 from videopool.features.rounding import rounds
 from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
@@ -22,6 +22,7 @@ __all__ = [
     "MemoryStore",
     "View",
     "frames_of",
+    "in_order",
     "read_again",
     "rounds",
     "software",

@@ -3,17 +3,18 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from videopool.features.source import ClipKey, FrameSource, View, software
+from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
 from videopool.features.store import ClipState, FeatureStore
 from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, open_clip, to_pixels
 
@@ -102,6 +103,11 @@ def _files(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
 
 
+def in_order(views: Iterable[Any]) -> list[Any]:
+    """Views of a clip, each once: frames by index, then tiled images."""
+    return sorted(set(views), key=lambda view: (isinstance(view, tuple), view))
+
+
 @dataclass(frozen=True)
 class LoadPlan:
     """How clips are read; the same for all clips of a point.
@@ -112,6 +118,8 @@ class LoadPlan:
         image_processor: makes pixels of views.
         tile: makes one image of a clip's frames, uint8 [T, h, w, 3] to [1, h', w', 3]; None: each frame is a view.
         layout: names what tile does, as part of the view's key.
+        shown: which of so many frames are tiled, by their places; None: all of them, and there are no other views.
+            Else the image is one more view, behind the frames.
     """
 
     sampler: Sampler
@@ -119,6 +127,7 @@ class LoadPlan:
     image_processor: Any
     tile: Callable[[np.ndarray], np.ndarray] | None = None
     layout: str = ""
+    shown: Callable[[int], list[int]] | None = None
 
     def state(self, job: ClipJob) -> ClipState | None:
         """State of a clip on disk, None if there is none."""
@@ -126,20 +135,27 @@ class LoadPlan:
 
     def views(self, indices: Sequence[int]) -> list[View]:
         """What the tower will see of these frames, equal where what is seen is equal."""
-        return list(indices) if self.tile is None else [(self.layout, *indices)]
+        if self.tile is None:
+            return list(indices)
+        if self.shown is None:
+            return [(self.layout, *indices)]
+        return [*indices, (self.layout, *(indices[place] for place in self.shown(len(indices))))]
 
     def pixels(self, clip: Clip, views: Sequence[Any], seconds: dict[str, float]) -> Tensor:
-        """Views of an open clip, each once, to pixels [M, 3, S, S]. Adds the time spent to seconds."""
+        """Views of an open clip, each once and in_order, to pixels [M, 3, S, S]. Adds the time spent to seconds."""
         started = time.perf_counter()
-        if self.tile is None:
-            frames = clip.frames(list(views))
-        else:
-            ((_, *indices),) = views
-            unique = sorted(set(indices))
-            read = clip.frames(unique)
-            frames = self.tile(read[[unique.index(index) for index in indices]])
+        unique = sorted(set().union(*map(frames_of, views)))
+        read = clip.frames(unique)
+        place = {index: number for number, index in enumerate(unique)}
+        # Frames first, then an image of some of them, which is of another size: as in_order has views.
+        single = [place[view] for view in views if not isinstance(view, tuple)]
+        groups = [read if single == list(range(len(read))) else read[single]] if single else []
+        for view in views:
+            if isinstance(view, tuple) and self.tile is not None:
+                groups.append(self.tile(read[[place[index] for index in view[1:]]]))
         decoded = time.perf_counter()
-        pixels = to_pixels(self.image_processor, frames)
+        made = [to_pixels(self.image_processor, group) for group in groups]
+        pixels = torch.cat(made) if len(made) > 1 else made[0]
         seconds["decode"] = seconds.get("decode", 0.0) + decoded - started
         seconds["preprocess"] = seconds.get("preprocess", 0.0) + time.perf_counter() - decoded
         return pixels
@@ -208,7 +224,7 @@ class ClipDataset(Dataset[LoadedClip]):
                 loaded.indices = self._choose(job, clip.info)
                 loaded.views, missing = plan.views(loaded.indices), None
             chosen: set[Any] = set(loaded.views if missing is None else missing)
-            loaded.encoded = sorted(chosen)
+            loaded.encoded = in_order(chosen)
             loaded.seconds["decode"] = time.perf_counter() - started
             loaded.pixels = plan.pixels(clip, loaded.encoded, loaded.seconds)
 

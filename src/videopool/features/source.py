@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,6 @@ def frames_of(view: View) -> set[int]:
     return {view} if isinstance(view, int) else {part for part in view if isinstance(part, int)}
 
 
-@lru_cache(maxsize=4)
 @cache
 def software(reader: str) -> str:
     """Versions of what turns a clip into features, as "name version, name version, ..."."""

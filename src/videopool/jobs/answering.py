@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from videopool.benchmarks import require_clips
-from videopool.features import ClipDataset, LoadPlan
+from videopool.features import ClipDataset
 from videopool.jobs.errors import Stopped
 from videopool.jobs.evaluator import AnswerSettings, Evaluator, group_by_clip
 from videopool.jobs.frame_source import frame_source
 from videopool.jobs.interrupts import ask_before_stopping
+from videopool.jobs.load_plan import load_plan
 from videopool.jobs.predicting import predict
 from videopool.jobs.weights import shared_backbone
-from videopool.pooling import ImageGrid
 from videopool.results import PointFailed, PointFolder, RecordLog, metrics_of, read_records
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.records import OK
@@ -45,9 +45,7 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
         benchmark = point.benchmark
         settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
         store, pooling = point.store, point.pooling
-        tile = pooling.tile if isinstance(pooling, ImageGrid) else None
-        layout = f"{type(pooling).__module__}.{type(pooling).__qualname__} {pooling.label}"
-        plan = LoadPlan(point.sampler, config.job.reader, backbone.image_processor, tile, layout)
+        plan = load_plan(point.sampler, config.job.reader, backbone.image_processor, pooling)
         source = frame_source(config, backbone)
         evaluator = Evaluator(backbone, pooling, point.stage, settings, store, plan, source)
         dataset = ClipDataset(group_by_clip(missing), plan, store, source)

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from videopool.features import (
     LoadPlan,
     View,
     frames_of,
+    in_order,
     read_again,
 )
 from videopool.models import Backbone, VideoLM
@@ -129,7 +129,7 @@ class Evaluator(VideoLM):
             if new:
                 found |= self._encode(key, [clip.encoded[place] for place in new], clip.pixels[new])
         # What the store had when the clips were looked up may be damaged, or have made room for others.
-        gone: list[Any] = sorted(set(clip.views) - found.keys())
+        gone = in_order(set(clip.views) - found.keys())
         if gone:
             self.frames["frames_decoded"] += _frames(gone)
             found |= self._encode(key, gone, read_again(self.plan, clip, gone, self.seconds))

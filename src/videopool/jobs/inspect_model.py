@@ -44,6 +44,8 @@ def stage_table(point: Setting) -> Table:
 def _pixels(point: Setting) -> str:
     if point.pooling.tiles:
         return f"one image that shows {point.frames} frames"
+    if "thumbnail" in point.pooling.needs:
+        return f"one view of each of {point.frames} frames, then an image of some of them"
     return f"one view of each frame, patches of {point.shape.patch} x {point.shape.patch}"
 
 

@@ -107,6 +107,7 @@ def setting(config: DictConfig) -> Setting:
         # Frames of one pixel: whether they are as many as the pooling tiles.
         images = len(pooling.tile(np.zeros((images, 1, 1, 3), np.uint8)))  # type: ignore[operator]
     pooled = pooling.num_tokens(images, shape.height, shape.width)
+    images += "thumbnail" in pooling.needs
     size = DTYPES[model["dtype"]].itemsize
     return Setting(model, shape, size, stage, pooling, sampler, images, pooled, _label(config, model))
 

@@ -36,14 +36,21 @@ class VideoLM(pl.LightningModule):
         self.stage = stage
 
     def visual_tokens(self, features: Tensor) -> Tensor:
-        """Tower features [B, T, C + H*W, Dv] to what the language model reads for a clip [B, N, D]."""
-        backbone = self.backbone
-        grid = backbone.grid(features)
-        cls = backbone.cls(features) if "cls" in self.pooling.needs else None
+        """Tower features [B, T, C + H*W, Dv] to what the language model reads for a clip [B, N, D].
+
+        Where the pooling needs a thumbnail, its features come behind those of the frames: [B, T + 1, C + H*W, Dv].
+        """
+        backbone, needs = self.backbone, self.pooling.needs
+        frames, image = (features[:, :-1], features[:, -1]) if "thumbnail" in needs else (features, None)
+        grid, cls = backbone.grid(frames), backbone.cls(frames) if "cls" in needs else None
+        thumbnail = None if image is None else backbone.grid(image)
         if self.stage == "encoder":
-            tokens = backbone.project(checked(self.pooling, grid, PoolingContext(cls=cls)))
+            tokens = backbone.project(checked(self.pooling, grid, PoolingContext(cls=cls, thumbnail=thumbnail)))
         else:
-            context = PoolingContext(cls=None if cls is None else backbone.project(cls))
+            context = PoolingContext(
+                cls=None if cls is None else backbone.project(cls),
+                thumbnail=None if thumbnail is None else backbone.project(thumbnail),
+            )
             tokens = checked(self.pooling, backbone.project(grid), context)
         return backbone.finish(tokens)
 

@@ -5,7 +5,7 @@ from videopool.models.shape import ModelShape
 from videopool.pooling import Pooling
 
 STAGES = ("projector", "encoder")
-PROVIDED = frozenset({"cls"})  # fields of PoolingContext that can be filled in here
+PROVIDED = frozenset({"cls", "thumbnail"})  # fields of PoolingContext that can be filled in here
 
 
 def check_needs(pooling: Pooling, shape: ModelShape, name: str) -> None:

@@ -30,6 +30,7 @@ from videopool.pooling.slowfast import SlowFast
 from videopool.pooling.strided import Strided
 from videopool.pooling.subsample import Subsample
 from videopool.pooling.text_guided import TextGuided
+from videopool.pooling.thumbnail import ThumbnailSampling
 from videopool.pooling.token_merging import TokenMerging
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "Strided",
     "Subsample",
     "TextGuided",
+    "ThumbnailSampling",
     "TokenMerging",
     "TrimmedMean",
     "checked",

@@ -28,11 +28,13 @@ class PoolingContext:
         frame_times: [T] seconds of the frames.
         cls: [B, T, D] the tower's CLS token of each frame, at the stage of the grid.
         text: [B, D] the prompt in the space of the grid, as one vector.
+        thumbnail: [B, H, W, D] the grid of one image that shows some of the frames.
     """
 
     frame_times: Tensor | None = None
     cls: Tensor | None = None
     text: Tensor | None = None
+    thumbnail: Tensor | None = None
 
     def of_frames(self, frames: Sequence[int]) -> "PoolingContext":
         """The same for some of the frames, by index."""
@@ -197,8 +199,8 @@ def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = Non
     return tokens
 
 
-def random_context(needs: frozenset[str], frames: int, dim: int) -> PoolingContext:
-    """A fixed random context for one clip, in float64, with the fields that are needed.
+def random_context(needs: frozenset[str], frames: int, height: int, width: int, dim: int) -> PoolingContext:
+    """A fixed random context for one clip of this size, in float64, with the fields that are needed.
 
     Raises:
         PoolingContractError: a need is no field of PoolingContext.
@@ -208,6 +210,7 @@ def random_context(needs: frozenset[str], frames: int, dim: int) -> PoolingConte
         "frame_times": torch.rand(frames, generator=generator, dtype=torch.float64).cumsum(0),
         "cls": torch.rand(1, frames, dim, generator=generator, dtype=torch.float64) + 0.5,
         "text": torch.rand(1, dim, generator=generator, dtype=torch.float64) - 0.5,
+        "thumbnail": torch.rand(1, height, width, dim, generator=generator, dtype=torch.float64) + 0.5,
     }
     unknown = needs - fields.keys()
     if unknown:
@@ -230,7 +233,7 @@ def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> lis
         if pooling.tiles:
             tokens = torch.from_numpy(pooling.tile(grid[0].numpy())).flatten(0, 2)  # type: ignore[operator]
         else:
-            tokens = pooling(grid, random_context(pooling.needs, frames, grid.shape[-1]))[0]
+            tokens = pooling(grid, random_context(pooling.needs, *grid.shape[1:]))[0]
     weights = torch.rand(tokens.shape[0], 1, generator=generator, dtype=torch.float64)
     count = pooling.num_tokens(frames, height, width)
     sums = (tokens[:, :3] * weights).sum(0).tolist()

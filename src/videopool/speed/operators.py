@@ -17,7 +17,7 @@ SLOW = 2.0  # seconds; what takes longer is run once
 
 def context_for(pooling: Pooling, grid: Tensor) -> PoolingContext:
     """A random context with what a pooling needs, in the grid's dtype and on its device."""
-    made = random_context(pooling.needs, grid.shape[1], grid.shape[-1])
+    made = random_context(pooling.needs, *grid.shape[1:])
     values = {field.name: getattr(made, field.name) for field in fields(made)}
     floats = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.is_floating_point()}
     cast = {name: value.to(grid) for name, value in floats.items()}
