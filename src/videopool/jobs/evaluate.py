@@ -2,27 +2,33 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
 
-from videopool.benchmarks import Benchmark, Prompt
+from videopool.benchmarks import Benchmark, Prompt, Sample
 from videopool.features import FeatureStore, rounds
 from videopool.jobs.build import build, jsonable, number, plain, shared_store
 from videopool.jobs.errors import ConfigError
+from videopool.jobs.interrupts import StopRequest
+from videopool.jobs.judging import build_judge, check_gradable
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.models import ModelShape, identity, load_adapter, load_config, model_shape, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling, map_signature
-from videopool.results import PointFolder, fingerprint
+from videopool.results import PointFolder, RecordLog, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.video import READERS, Sampler
+
+if TYPE_CHECKING:
+    from videopool.jobs.answering import Work
 
 PARSING = ("strict", "pllava")  # of generated answers
 
@@ -57,10 +63,17 @@ class Point:
         self.sampler: Sampler = build(config, "frames")
         self.prompt: Prompt = build(config, "prompt")
         self.model = plain(config.model)
-        self.model_identity = identity(self.model["source"], self.model["revision"])
-        self.adapter = _adapter(plain(config.lora))
-        self.store: FeatureStore = shared_store(config)
+        self.take_model()
+        self.judge = build_judge(config)
         self.benchmark: Benchmark = build(config, "benchmark")
+        if self.judge is not None:
+            check_gradable(config, self.benchmark)
+
+    def take_model(self) -> None:
+        """Find out what the model is, from the group `model` and what goes with it."""
+        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.adapter = _adapter(plain(self.config.lora))
+        self.store: FeatureStore = shared_store(self.config)
 
     @cached_property
     def shape(self) -> ModelShape:
@@ -104,11 +117,22 @@ class Point:
             parts.append(self.stage)
         if self.benchmark.scoring != "likelihood":
             parts.append(self.benchmark.scoring)
+        if self.judge is not None:
+            parts.append(f"judge {self.judge.label}")
         return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
 
     def identity(self) -> dict[str, object]:
         """All that determines the numbers."""
-        benchmark = self.benchmark
+        answers = self.answer_identity()
+        return answers if self.judge is None else {**answers, "judge": self.judge.id}
+
+    @property
+    def answers(self) -> str:
+        """Fingerprint of all that determines the answers: points that differ in their judge alone share it."""
+        return fingerprint(self.answer_identity())
+
+    def answer_identity(self) -> dict[str, object]:
+        """All that determines the answers."""
         return {
             "model": self.model_identity,
             "adapter": self.adapter and {k: self.adapter[k] for k in ("identity", "alpha")},
@@ -119,6 +143,13 @@ class Point:
             "stage": self.stage,
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "frames": plain(self.config.frames),
+            **self.question_identity(),
+        }
+
+    def question_identity(self) -> dict[str, object]:
+        """All that determines what is asked, and how answers are read."""
+        benchmark = self.benchmark
+        return {
             "reader": self.config.job.reader,
             "benchmark": benchmark.id,
             "annotations": benchmark.annotation_hash,
@@ -146,7 +177,24 @@ class Point:
             "prefill_gflops": prefill_flops(self.shape, self.visual_tokens) / 1e9,
             "map_signature": map_signature(self.pooling, *size),
             "windows": self.pooling.windows(*size),
+            **self.scored_by(),
         }
+
+    def scored_by(self) -> dict[str, object]:
+        """Who graded open answers, and the weights of tasks in the score."""
+        if self.judge is None:
+            return {"judge": None}
+        return {"judge": self.judge.id, "task_weights": self.benchmark.task_weights}
+
+    def answer(self, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> "Work":
+        """Append records of samples to the log."""
+        from videopool.jobs.answering import answer_with_weights
+
+        return answer_with_weights(self, missing, log, stop)
+
+    def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+        """Metrics that only this kind of point has."""
+        return {}
 
 
 def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
@@ -186,6 +234,7 @@ def evaluate(config: DictConfig) -> Outcome:
         manifest = {
             "point": point.describe(),
             "identity": what,
+            "answers": point.answers,
             "config": jsonable(config),
             "versions": versions(),
             "git": git_state(),
@@ -207,4 +256,6 @@ def evaluate(config: DictConfig) -> Outcome:
             raise
         score = metrics["score"]
         text = f"{100 * float(str(score)):.1f} %" if score is not None else "not scored"
+        if "judge_grade" in metrics:
+            text += f", judge's grade {float(str(metrics['judge_grade'])):.2f} of 5"
         return Outcome(COMPLETE, folder.path.name, f"{text}, n={metrics['n']}", str(folder.path))

@@ -1,20 +1,23 @@
 """Results: fingerprints, records, manifests, statistics, tables."""
 
 from videopool.results.comparison import add_differences, compare
-from videopool.results.errors import PointBusy, PointFailed, ResultsError
+from videopool.results.errors import OtherJudge, PointBusy, PointFailed, ResultsError
 from videopool.results.fingerprint import fingerprint
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
-from videopool.results.records import RecordLog, read_records
+from videopool.results.records import RecordLog, read_records, write_records
+from videopool.results.replies import ReplyStore
 from videopool.results.statistics import Estimate, mean_interval, paired_difference
 from videopool.results.study import load_study, point_records
 
 __all__ = [
     "Estimate",
+    "OtherJudge",
     "PointBusy",
     "PointFailed",
     "PointFolder",
     "RecordLog",
+    "ReplyStore",
     "ResultsError",
     "add_differences",
     "compare",
@@ -27,4 +30,5 @@ __all__ = [
     "paired_difference",
     "point_records",
     "read_records",
+    "write_records",
 ]
