@@ -197,6 +197,15 @@ class Point:
         return {}
 
 
+def point_of(config: DictConfig) -> Point:
+    """The point of a configuration, of the kind that its model asks for."""
+    if "base_url" in config.model:
+        from videopool.jobs.api_point import ApiPoint
+
+        return ApiPoint(config)
+    return Point(config)
+
+
 def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
     """Checkpoint, identity and alpha of the group `lora`; None for the model as released."""
     if lora["checkpoint"] is None:
@@ -219,7 +228,7 @@ def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
 def evaluate(config: DictConfig) -> Outcome:
     """Run one point, or go on with it, or find it finished."""
     torch.manual_seed(int(config.seed))
-    point = Point(config)
+    point = point_of(config)
     what = point.identity()
     folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
     finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)

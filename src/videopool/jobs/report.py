@@ -88,7 +88,10 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
             if group is not None and rows[f"score_{group}"].isna().all():
                 continue
             for axis in ("frames", "visual_tokens"):
-                figure = score_against(rows, axis, group)
+                known = rows[rows[axis].notna()]  # not the visual tokens of a model behind an API
+                if known.empty:
+                    continue
+                figure = score_against(known, axis, group)
                 name = "_".join(part for part in ("score", group, "by", axis, slug) if part)
                 files += save_figure(figure, study / "figures" / name)
     return files

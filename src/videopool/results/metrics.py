@@ -11,7 +11,7 @@ HIGHEST_GRADE = 5  # of a judge
 
 
 def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = None) -> dict[str, object]:
-    """Score, interval, counts and chance of some records; judge_grade (0 .. 5) and its interval where a judge graded.
+    """Score, interval, counts and chance of some records; judge_grade (0 .. 5) and its interval of those graded.
 
     n counts scored samples; n_failed those that could not be evaluated, which are never scored;
     n_unparsed generated answers that name no option, which count as wrong; n_unscored samples that were
@@ -35,9 +35,10 @@ def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = N
         scores = balanced([float(str(r["score"])) for r in scored], tasks, weights or {})
         estimate = mean_interval(scores, clips)
         summary |= {"score": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
-        if all("judge_grade" in r for r in scored):
-            grades = balanced([float(str(r["judge_grade"])) for r in scored], tasks, weights or {})
-            estimate = mean_interval(grades, clips)
+        if graded := [r for r in scored if "judge_grade" in r]:
+            grades = [float(str(r["judge_grade"])) for r in graded]
+            grades = balanced(grades, [str(r["task"]) for r in graded], weights or {})
+            estimate = mean_interval(grades, [r["clip"] for r in graded])
             summary |= {"judge_grade": estimate.value, "judge_grade_low": estimate.low}
             summary |= {"judge_grade_high": estimate.high}
         options = [len(r["options"]) for r in scored if isinstance(r["options"], Sequence) and r["options"]]
