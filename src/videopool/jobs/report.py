@@ -145,6 +145,8 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         name = str(row["pooling"])
         if many:
             name = f"{row['model']} {row['benchmark']} {name} {row['stage']}"
+        if table.judge.nunique(dropna=False) > 1:
+            name += " (no judge)" if _missing(row["judge"]) else f" ({row['judge']})"
         if not _missing(row["same_map_as"]):
             name += " (=)"
         cells = [name, _number(row["frames"], 0), _number(row["visual_tokens"], 0)]
