@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videopool import __version__
-from videopool.paths import shipped
+from videopool.paths import PUBLISHED, shipped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,12 +24,14 @@ PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def register_experiments(folder: Path) -> None:
-    """Make each file of experiments/ a choice of the group `experiment`."""
+    """Make each study of experiments/ a choice of the group `experiment`."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
     store = ConfigStore.instance()
     for path in sorted(folder.glob("*.yaml")):
+        if path.name == PUBLISHED:
+            continue
         store.store(group="experiment", name=path.stem, node=OmegaConf.load(path), package="_global_")
 
 

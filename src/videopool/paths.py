@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+PUBLISHED = "published.yaml"  # of experiments/: no study, but figures from papers
 
 
 def shipped(name: str) -> Path:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from videopool.benchmarks import BenchmarkError, Prompt, load_clips, load_mvbench
-from videopool.benchmarks.scoring import exact_match, parse_letter
+from videopool.benchmarks.scoring import exact_match, parse_letter, token_f1
 
 OPTIONS = ["a cat", "dog", "yes", "no"]
 
@@ -32,6 +32,21 @@ def test_exact_match_forgives_form_only():
 
 
 PLAIN = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "say.")
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "f1"),
+    [
+        ("a brown dog", "The dog.", 2 * 1 / 3),  # brown dog against dog
+        ("dog dog dog", "dog cat", 2 * 1 / 5),  # a word counts as often as it stands in both
+        ("running", "running", 1.0),
+        ("cat", "dog", 0.0),
+        ("the", "a", 1.0),  # nothing is left of either
+        ("the", "dog", 0.0),
+    ],
+)
+def test_token_f1(said, answer, f1):
+    assert token_f1(said, answer) == pytest.approx(f1)
 
 
 def test_prompts_are_written_out_exactly():

@@ -35,7 +35,7 @@ def test_answers_are_cut_out_of_decoded_text(source, shared):
         assert answer_text(row["decoded_text"], turns, begun(row), opening) == row["pred"], row
         if "gt" in row:
             assert check_answer(row["pred"], row["gt"]).right is row["correct"]
-    assert len(rows) == (81 if source == "part" else 243)
+    assert len(rows) == (63 if source == "part" else 243)
 
 
 @EACH_SOURCE

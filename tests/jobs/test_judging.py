@@ -293,7 +293,7 @@ def test_killed_while_grading_and_the_key_in_no_file(world, tmp_path, videopool)
         assert 12 <= len(server.asked) <= 12 + 2
     assert "50.0 %, judge's grade 2.50 of 5, n=12" in told.stdout
     assert len({line["key"] for line in replies(tmp_path)}) == 12
-    write_report(tmp_path / "results" / "s", "none", tell=False)
+    write_report(tmp_path / "results" / "s", "none")
     assert "openai:tiny:v1" in (tmp_path / "results" / "s" / "sweep.csv").read_text()
     assert KEY not in told.stdout + told.stderr
     assert all(header["authorization"] == f"Bearer {KEY}" for header in server.headers)

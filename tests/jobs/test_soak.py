@@ -32,8 +32,12 @@ def start(tmp_path, data_dir, study):
 
 
 def kill(process):
-    os.killpg(process.pid, signal.SIGKILL)
+    """Kill a command and its processes; whether it was still running."""
+    running = process.poll() is None
+    if running:
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    return running
 
 
 def check(tmp_path, study):
@@ -53,9 +57,8 @@ def test_twenty_kills_change_nothing(videopool, tmp_path, data_dir, commands):
     while kills < 20:
         processes = [start(tmp_path, data_dir, study) for _ in range(commands)]
         for process in processes:
-            time.sleep(rng.uniform(1, 14))
-            kills += process.poll() is None
-            kill(process)
+            time.sleep(rng.uniform(1, 9))
+            kills += kill(process)
         lines = sum(len(p.read_bytes().splitlines()) for p in (tmp_path / "results" / study).glob("*/records.jsonl"))
         assert lines >= lost, "what was written stays"
         lost = lines

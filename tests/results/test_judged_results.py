@@ -8,7 +8,6 @@ import pytest
 
 from videopool.benchmarks.vcgbench import AXES
 from videopool.results import (
-    OtherJudge,
     ReplyStore,
     ResultsError,
     add_differences,
@@ -119,7 +118,8 @@ def save_point(study, name, records, judge, pooling="none"):
         "model": "m", "pooling": pooling, "map_signature": pooling, "stage": "projector", "frames": 4,
         "visual_tokens": None, "benchmark": "vcg/test", "split": "test", "judge": judge, "task_weights": WEIGHTS,
     }  # fmt: skip
-    (folder / "run.json").write_text(json.dumps({"fingerprint": name, "point": point}))
+    identity = {"benchmark": "vcg/test", **({"judge": judge} if judge else {})}
+    (folder / "run.json").write_text(json.dumps({"fingerprint": name, "point": point, "identity": identity}))
     metrics = metrics_of(records, {}, lambda task: True, AXES, WEIGHTS)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     write_records(folder / "records.jsonl", records)
@@ -131,10 +131,10 @@ def test_points_of_different_judges_are_not_compared(tmp_path):
     better = save_point(tmp_path, "better", vcg_records(1.0), "openai:x:v1", pooling="average time")
     other = save_point(tmp_path, "other", vcg_records(), "openai:y:v1", pooling="average time")
     nobody = save_point(tmp_path, "nobody", vcg_records(), None, pooling="average time")
-    estimate = compare(better, base)
+    estimate = compare(better, base).difference
     assert estimate.value == pytest.approx((1 + 1) / 5 / 5)  # two of five axes are better by a grade
     for odd in (other, nobody):
-        with pytest.raises(OtherJudge, match="not scored by the same judge"):
+        with pytest.raises(ResultsError, match=r"judge .* is not judge openai:x:v1"):
             compare(odd, base)
     table = load_study(tmp_path).set_index("point")
     assert table.judge.dropna().to_dict() == {"base": "openai:x:v1", "better": "openai:x:v1", "other": "openai:y:v1"}
@@ -143,8 +143,13 @@ def test_points_of_different_judges_are_not_compared(tmp_path):
     told = add_differences(table.reset_index(), "none", lambda task: True).set_index("point")
     assert told.baseline["better"] == "base"
     assert told.difference["better"] == pytest.approx(0.08)
-    assert told.baseline["other"] == told.baseline["nobody"] == "base (other judge)"
+    assert told.baseline["other"] == told.baseline["nobody"] == "base"
+    assert told.differs["other"] == told.differs["nobody"] == "judge"
     assert told.difference[["other", "nobody"]].isna().all()
+    rival = save_point(tmp_path, "another base", vcg_records(), "openai:y:v1")
+    told = add_differences(load_study(tmp_path), "none", lambda task: True).set_index("point")
+    assert told.baseline["other"] == rival.name, "the baseline of the same judge, where there is one"
+    assert told.difference["other"] == 0
 
 
 def test_records_are_exchanged_whole(tmp_path):

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from videopool.paths import shipped
 from videopool.results import PointBusy, PointFolder, RecordLog, ResultsError, fingerprint, metrics_of, read_records
+from videopool.results.published import published_figures
 
 
 def record(number, status="ok", score=1.0, **more):
@@ -133,3 +135,41 @@ def test_a_folder_of_another_point_is_refused(tmp_path):
     other = PointFolder(tmp_path, "p", "a" * 8 + "b" * 56)
     with pytest.raises(ResultsError, match="belongs to another configuration"), other:
         pass
+
+
+def test_lengths_of_generated_answers_and_token_f1():
+    def answer(number, text, **more):
+        return {**record(number), "score": None, "clip": f"c{number % 2}", "prediction": text, **more}
+
+    made = [answer(0, "one two three", token_f1=0.5), answer(1, "one", token_f1=1.0), answer(2, ""), answer(3, "a b")]
+    likelihood = answer(4, "red", option_logprobs=[-1.0, -2.0])
+    failed = {**answer(5, None), "status": "unreadable_video"}
+    metrics = metrics_of([*made, likelihood, failed], {}, lambda task: True)
+    words = metrics["answer_words"]
+    assert (words["n"], words["mean"], words["p50"], words["longest"], words["empty"]) == (4, 1.5, 1.5, 3, 1)
+    assert words["p10"] == pytest.approx(0.3)  # between 0 and 1, by linear interpolation
+    assert metrics["token_f1"]["n"] == 2
+    assert metrics["token_f1"]["mean"] == 0.75
+    none = metrics_of([likelihood], {}, lambda task: True)
+    assert none["answer_words"] is none["token_f1"] is None
+
+
+def test_published_figures_are_those_of_the_same_split(tmp_path):
+    path = tmp_path / "published.yaml"
+    entry = "{benchmark: b/test, model: M, value: 46.6, source: arXiv 1, protocol: p}"
+    path.write_text(f"published:\n  - {entry}\n  - {entry.replace('b/test', 'b/val')}\n")
+    table = published_figures(path, ["b/test"])
+    assert table.to_dict("records") == [
+        {"benchmark": "b/test", "model": "M", "value": 46.6, "unit": "%", "source": "arXiv 1", "protocol": "p"}
+    ]
+    assert published_figures(tmp_path / "none.yaml", ["b/test"]).empty
+    for content, said in (("published: 3", "a list"), ("published: [{benchmark: b}]", "entry 0: needs model, value")):
+        path.write_text(content)
+        with pytest.raises(ResultsError, match=said):
+            published_figures(path, ["b/test"])
+
+
+def test_shipped_published_figures_are_whole():
+    table = published_figures(shipped("experiments") / "published.yaml", ["mvbench/test", "msvd_qa/val"])
+    assert set(table.benchmark) == {"mvbench/test", "msvd_qa/val"}
+    assert table.protocol.str.len().min() > 5

@@ -1,5 +1,6 @@
 """How a question becomes the text that a model reads."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -46,6 +47,16 @@ class Prompt:
     def answer_start(self) -> str:
         """The end of every multiple-choice prompt, behind which a letter comes."""
         return self.template.split("{question}")[1] + self.answer_prefix
+
+    def pattern(self, options: bool) -> str:
+        """The whole prompt with places for what samples fill in: {image}, {question} and, with options, {options}."""
+        said = self.multiple_choice if options else self.open_ended
+        return self.template.replace("{question}", said) + (self.answer_prefix if options else self.open_answer_prefix)
+
+    def hash(self, options: bool) -> str:
+        """Twelve hexadecimal digits that name the pattern and how options are listed in it."""
+        told = [self.pattern(options), *([self.option, self.separator, str(self.trim)] if options else [])]
+        return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
 
     def question_text(self, question: str, options: Sequence[str] = ()) -> str:
         """What is asked, without the conversation around it.

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videopool.benchmarks import Sample, require_clips
 from videopool.features import ClipDataset, LoadPlan
@@ -53,7 +53,7 @@ class Work:
     counts: Mapping[str, int] = field(default_factory=lambda: {"frames_decoded": 0, "frames_from_store": 0})
 
 
-def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, object], list[dict[str, object]]]:
+def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[dict[str, object]]]:
     """Answer what a point lacks, have answers graded if it has a judge; then metrics and records of all.
 
     Raises:

@@ -107,6 +107,7 @@ def answer_by_api(point: "ApiPoint", missing: Sequence[Sample], log: RecordLog, 
         reply = endpoint.complete([message], point.benchmark.max_new_tokens)
         record = {
             **about(sample),
+            "prompt": point.prompt.hash(bool(sample.options)),
             "status": "ok",
             **read_answer(sample, reply.text, point.prompt, point.config.compat.scoring),
             "frame_indices": indices,

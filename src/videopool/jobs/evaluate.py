@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt, Sample
@@ -24,6 +25,7 @@ from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling, map_signature
 from videopool.results import PointFolder, RecordLog, fingerprint
+from videopool.results.captions import write_captions
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.video import READERS, Sampler
 
@@ -244,6 +246,8 @@ def evaluate(config: DictConfig) -> Outcome:
             "point": point.describe(),
             "identity": what,
             "answers": point.answers,
+            "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
+            "experiment": HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None,
             "config": jsonable(config),
             "versions": versions(),
             "git": git_state(),
@@ -251,6 +255,7 @@ def evaluate(config: DictConfig) -> Outcome:
             "started": now(),
         }
         folder.write_manifest(manifest)
+        folder.write_clips({sample.clip_id: sample.clip for sample in point.benchmark.samples})
         # What needs weights, Lightning or W&B is imported here: a finished point needs none of them.
         from videopool.jobs.answering import answer
         from videopool.jobs.wandb_run import wandb_run
@@ -259,12 +264,19 @@ def evaluate(config: DictConfig) -> Outcome:
             with wandb_run(config, folder.path, "evaluate") as run:
                 metrics, records = answer(point, folder)
                 run.finish_point(metrics, records, point.describe())
+                write_captions(folder.path, records)
                 folder.write_metrics(metrics)
         except Exception as error:
             folder.write_failure(str(error) or type(error).__name__, {"time": now()})
             raise
-        score = metrics["score"]
-        text = f"{100 * float(str(score)):.1f} %" if score is not None else "not scored"
-        if "judge_grade" in metrics:
-            text += f", judge's grade {float(str(metrics['judge_grade'])):.2f} of 5"
-        return Outcome(COMPLETE, folder.path.name, f"{text}, n={metrics['n']}", str(folder.path))
+        return Outcome(COMPLETE, folder.path.name, _result(metrics), str(folder.path))
+
+
+def _result(metrics: dict[str, Any]) -> str:
+    """A point's score, or what is to say of its answers, in one line."""
+    if metrics["score"] is not None:
+        grade = f", judge's grade {metrics['judge_grade']:.2f} of 5" if "judge_grade" in metrics else ""
+        return f"{100 * metrics['score']:.1f} %{grade}, n={metrics['n']}"
+    words = metrics["answer_words"]
+    told = f"; {words['n']} answers of {words['mean']:.1f} words on average" if words else ""
+    return f"not scored, n={metrics['n_unscored']}{told}"

@@ -195,6 +195,7 @@ class Evaluator(VideoLM):
                 for sample, outcome in zip(row, row_outcomes, strict=True):
                     records[sample.id] = {
                         **about(sample),
+                        "prompt": self.answers.prompt.hash(bool(sample.options)),
                         "status": "ok",
                         **outcome,
                         "frame_indices": clips[place].indices,
@@ -216,14 +217,14 @@ class Evaluator(VideoLM):
         outcomes: list[list[dict[str, object]]] = []
         for row, logits in zip(samples, next_token_logits(self.backbone, prefix, questions), strict=True):
             row_outcomes: list[dict[str, object]] = []
-            for sample, scores in zip(row, logits.log_softmax(-1), strict=True):
-                options = scores[letters[: len(sample.options)]]
-                choice = int(options.argmax())
+            for sample, scores in zip(row, logits.log_softmax(-1)[:, letters].tolist(), strict=True):
+                options = scores[: len(sample.options)]
+                choice = options.index(max(options))
                 row_outcomes.append(
                     {
                         "prediction": sample.options[choice],
                         "score": score_of(sample, sample.options[choice] == sample.answer),
-                        "option_logprobs": [round(value, 4) for value in options.tolist()],
+                        "option_logprobs": [round(value, 4) for value in options],
                     }
                 )
             outcomes.append(row_outcomes)

@@ -1,7 +1,8 @@
-"""job=plan: what points would cost, from configuration alone."""
+"""job=plan: what points would cost, and what their samples could show, from configuration alone."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from videopool.benchmarks import Benchmark
 from videopool.jobs.build import build, number, plain
 from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
@@ -28,6 +30,7 @@ from videopool.models.cost import (
 from videopool.models.shape import point_shape
 from videopool.models.stages import STAGES, check_needs
 from videopool.pooling import Pooling
+from videopool.results.power import design_effect, detectable_difference
 from videopool.video import Sampler
 
 MB, GB = 1e6, 1e9
@@ -138,9 +141,10 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     text = number(config, "job.text_tokens", 0, whole=True)
     at_once = number(config, "job.max_visual_tokens", 1, whole=True) // max(1, point.tokens)
     at_once = max(1, min(at_once, number(config, "job.max_clips", 1, whole=True)))
-    clips, warnings = clip_count(config)
+    asked = benchmark_size(config)
+    clips = asked.clips
     per_clip = point.images * feature_bytes(shape, _store_size(config, size))
-    warnings = context_warnings(shape, point.tokens, text) + warnings
+    warnings = [*context_warnings(shape, point.tokens, text), *asked.warnings]
     return {
         "point": point.name,
         "model": point.label,
@@ -158,6 +162,8 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "features_mb_per_clip": per_clip / MB,
         "benchmark": _benchmark(),
         "clips": clips,
+        "samples": sum(asked.samples) or None,
+        "detectable_difference": _detectable(config, asked.samples),
         "features_gb": None if clips is None else clips * per_clip / GB,
         "clips_at_once": at_once,
         "peak_memory_gb": peak_bytes(
@@ -183,7 +189,7 @@ def _row_of_api(config: DictConfig) -> dict[str, Any]:
     model = str(config.model.name or plain(config.model)["model"])
     frames = int(build(config, "frames").num)
     pooling = build(config, "pooling", without=("stage",)).label
-    clips, warnings = clip_count(config)
+    asked = benchmark_size(config)
     return {
         "point": re.sub(r"[^A-Za-z0-9.]+", "-", f"{model}-{pooling}-f{frames}").strip("-"),
         "model": model,
@@ -191,10 +197,21 @@ def _row_of_api(config: DictConfig) -> dict[str, Any]:
         "stage": str(config.pooling.get("stage", "projector")),
         "frames": frames,
         "benchmark": _benchmark(),
-        "clips": clips,
-        "warnings": warnings,
+        "clips": asked.clips,
+        "samples": sum(asked.samples) or None,
+        "detectable_difference": _detectable(config, asked.samples),
+        "warnings": list(asked.warnings),
         **dict.fromkeys(UNKNOWN),
     }
+
+
+def _detectable(config: DictConfig, samples: tuple[int, ...]) -> float | None:
+    """Smallest difference of two points' scores that so many samples find, 0..1; None if they are unknown."""
+    flipped, correlation = number(config, "job.flipped", 0, 1), number(config, "job.correlation", 0, 1)
+    if not samples or not flipped:
+        return None
+    comparisons = number(config, "job.comparisons", 1, whole=True)
+    return detectable_difference(sum(samples), design_effect(samples, correlation), flipped, comparisons)
 
 
 def _store_size(config: DictConfig, model_size: int) -> int:
@@ -217,28 +234,64 @@ def context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[s
     return []
 
 
-def clip_count(config: DictConfig) -> tuple[int | None, list[str]]:
-    """How many clips the benchmark has, if that can be said without making or fetching it; and warnings.
+@dataclass(frozen=True)
+class Size:
+    """How much a benchmark asks.
 
-    job.clips counts most. A benchmark that is made on first use says its number itself (`clips`); others
-    are read where their `root` is a folder.
+    Attributes:
+        clips: clips, or stretches of clips, that are read; None if that cannot be said without making or fetching it.
+        samples: on each clip that the headline's samples are about; empty if that cannot be said.
+        warnings: why not.
     """
-    if config.job.clips is not None:
-        return number(config, "job.clips", 1, whole=True), []
-    stated = OmegaConf.select(config, "benchmark.clips")
-    if isinstance(stated, int):
-        return number(config, "benchmark.clips", 1, whole=True), []
+
+    clips: int | None = None
+    samples: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def benchmark_size(config: DictConfig) -> Size:
+    """Clips and samples of a point's benchmark.
+
+    job.clips and job.samples count most. A benchmark that is made on first use says its numbers itself (`clips`,
+    `per_task`); others are read where their `root` is a folder.
+    """
     root = OmegaConf.select(config, "benchmark.root")
-    if root is None or not Path(root).is_dir():
-        return None, []
-    return _clips_of(OmegaConf.to_yaml(config.benchmark, resolve=True))
+    if isinstance(OmegaConf.select(config, "benchmark.clips"), int):
+        size = _stated(config)
+    elif root is not None and Path(root).is_dir():
+        size = _read(OmegaConf.to_yaml(config.benchmark, resolve=True))
+    else:
+        size = Size()
+    if config.job.clips is not None:
+        size = replace(size, clips=number(config, "job.clips", 1, whole=True), warnings=())
+    if config.job.samples is not None and size.clips is not None:
+        size = replace(size, samples=_spread(number(config, "job.samples", 1, whole=True), size.clips))
+    return size
+
+
+def _stated(config: DictConfig) -> Size:
+    """The size of a benchmark that is made as its configuration says."""
+    clips = number(config, "benchmark.clips", 1, whole=True)
+    tasks = OmegaConf.select(config, f"benchmark.groups.{config.benchmark.get('headline')}")
+    if tasks is None or not isinstance(config.benchmark.get("per_task"), int):
+        return Size(clips)
+    each = number(config, "benchmark.per_task", 1, whole=True)
+    limit = config.benchmark.get("limit")
+    return Size(clips, _spread(len(tasks) * (each if limit is None else min(each, int(limit))), clips))
+
+
+def _spread(samples: int, clips: int) -> tuple[int, ...]:
+    """So many samples on so many clips, as evenly as can be; clips without any are left out."""
+    return tuple(filter(None, (samples // clips + (place < samples % clips) for place in range(clips))))
 
 
 @lru_cache(maxsize=16)
-def _clips_of(benchmark: str) -> tuple[int | None, list[str]]:
-    """Clips (or stretches of clips) of a benchmark, read once for all points of a run."""
+def _read(benchmark: str) -> Size:
+    """The size of a benchmark that is there, read once for all points of a run."""
     try:
-        built = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
+        built: Benchmark = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
     except USER_ERRORS as error:
-        return None, [str(error).splitlines()[0]]
-    return len({(sample.clip, sample.start, sample.end) for sample in built.samples}), []
+        return Size(warnings=(str(error).splitlines()[0],))
+    clips = len({(sample.clip, sample.start, sample.end) for sample in built.samples})
+    counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))
+    return Size(clips, tuple(counted.values()))

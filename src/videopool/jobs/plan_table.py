@@ -94,6 +94,12 @@ def _caption(rows: Sequence[dict[str, Any]], fixed: set[str]) -> str:
     elif counts == {None}:
         parts.append("number of clips unknown: job.clips=...")
     parts.append("peak: an estimate, with (clips) read at once")
+    found = {(row["samples"], row["detectable_difference"]) for row in rows if row["detectable_difference"] is not None}
+    if len(found) == 1:
+        ((samples, difference),) = found
+        parts.append(
+            f"{samples} samples find differences of {100 * difference:.1f} percentage points (80 % power; job.flipped)"
+        )
     return "; ".join(parts)
 
 

@@ -1,9 +1,8 @@
-"""job=report: a study's table, sweep.csv and figures."""
+"""job=report: a study's table, sweep.csv, figures, page, and tables for papers."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -11,18 +10,43 @@ from rich.console import Console
 from rich.table import Table
 
 from videopool.figures import save_figure, score_against
+from videopool.jobs.build import jsonable, number
+from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, FAILED, Outcome
+from videopool.paths import PUBLISHED, shipped
+from videopool.reports import (
+    SAMPLES,
+    groups_of,
+    latex_tables,
+    markdown_tables,
+    other_groups,
+    study_page,
+    study_question,
+)
+from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
+from videopool.reports.points import VIEWS
 from videopool.results import ResultsError, add_differences, load_study
-from videopool.results.point import MANIFEST, METRICS, read_json
+from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
+from videopool.results.published import published_figures
 
-REPORTED = ".report.json"  # what the files of a report were made with
-WIDE = 150  # columns, where there is no terminal to fit
+REPORTED = ".report.json"  # what the files of a report are, and what they were made with
+LEVEL = 0.05  # of a difference that is marked
+WIDE = 190  # columns, where there is no terminal to fit
 
 
 def report(config: DictConfig) -> Outcome:
-    """Write sweep.csv and figures/ of a study and print its table."""
+    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study and print its table.
+
+    Raises:
+        ConfigError: job.pair is not two names, or job.samples no number.
+        ResultsError: as write_report.
+    """
+    pair, samples = jsonable(config.job.pair), number(config, "job.samples", 0, whole=True)
+    if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
+        raise ConfigError(f"job.pair={pair!r}: name two points, as in job.pair=[a,b], or say null")
     study = Path(config.results_dir) / config.study
-    files, table = write_report(study, str(config.baseline), tell=True)
+    files, table = write_report(study, str(config.baseline), pair, samples)
+    show(table, study.name)
     unfinished = table[table.status != "complete"]
     status = COMPLETE if unfinished.empty else FAILED
     return Outcome(status, f"report of {config.study}", f"{len(table)} points; {name_files(files)}", str(study))
@@ -30,19 +54,29 @@ def report(config: DictConfig) -> Outcome:
 
 def name_files(files: list[str]) -> str:
     """One line on what was written."""
-    figures = [Path(name) for name in files[1:]]
-    more = f" and {len(figures)} figures in {figures[0].parent}" if figures else ""
-    return f"wrote {files[0]}{more}"
+    study = Path(files[0]).parent
+    figures = [name for name in files if Path(name).parent != study]
+    others = [Path(name).name for name in files if name not in figures]
+    more = f" and {len(figures)} figures in {Path(figures[0]).parent}" if figures else ""
+    return f"wrote {study / ', '.join(others)}{more}"
 
 
-def write_report(study: Path, baseline: str, tell: bool) -> tuple[list[str], pd.DataFrame]:
-    """sweep.csv and figures of a study.
+def write_report(
+    study: Path, baseline: str, pair: Sequence[str] | None = None, samples: int = SAMPLES
+) -> tuple[list[str], pd.DataFrame]:
+    """All files of a study's report.
+
+    Args:
+        study: its folder.
+        baseline: a pooling or a point, as add_differences takes it.
+        pair: names of two points whose answers the page compares; None leaves the choice to it.
+        samples: how many samples the page shows of the two.
 
     Returns:
         The files written, and the table.
 
     Raises:
-        ResultsError: there is no such study, or it has no points.
+        ResultsError: there is no such study, or it has no points, or none that the pair names, or no room on disk.
     """
     if not study.is_dir():
         raise ResultsError(f"there is no study {study}")
@@ -51,18 +85,33 @@ def write_report(study: Path, baseline: str, tell: bool) -> tuple[list[str], pd.
         raise ResultsError(f"{study} holds no points")
     headline = _headline(study, table)
     table = add_differences(table, baseline, lambda task: headline is None or task in headline)
-    path = study / "sweep.csv"
-    part = path.with_suffix(".part")
+    experiments = shipped("experiments")
+    question = study_question(experiments, table)
+    published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
     try:
-        table.drop(columns="folder").to_csv(part, index=False)
-        part.replace(path)
-        files = [str(path), *_figures(study, table)]
-        (study / REPORTED).write_text(json.dumps({"baseline": baseline, "figures": files[1:]}))
+        (study / REPORTED).unlink(missing_ok=True)  # until all files are there
+        figures = _figures(study, table)
+        drawings = [Path(name) for name in figures if name.endswith(".svg")]
+        texts = {
+            "sweep.csv": table.drop(columns="folder").to_csv(index=False),
+            "report.html": study_page(table, study.name, question, drawings, pair, samples, published),
+            "table.md": markdown_tables(table, study.name, published),
+            "table.tex": latex_tables(table, study.name, published),
+        }
+        files = [_write(study / name, text) for name, text in texts.items()] + figures
+        names = [str(Path(file).relative_to(study)) for file in files]
+        (study / REPORTED).write_text(json.dumps({"baseline": baseline, "files": names}))
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
-    if tell:
-        show(table, study.name)
     return files, table
+
+
+def _write(path: Path, text: str) -> str:
+    """Write a text file whole or not at all. Returns its name."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+    return str(path)
 
 
 def _headline(study: Path, table: pd.DataFrame) -> set[str] | None:
@@ -71,11 +120,6 @@ def _headline(study: Path, table: pd.DataFrame) -> set[str] | None:
     identity = manifest.get("identity")
     tasks = identity.get("headline") if isinstance(identity, dict) else None
     return set(tasks) if tasks else None
-
-
-def groups_of(table: pd.DataFrame) -> list[str]:
-    """Names of the groups of tasks that a study's points were scored on."""
-    return [c.removeprefix("score_") for c in table.columns if c.startswith("score_")]
 
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
@@ -107,8 +151,9 @@ def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[
     try:
         told = json.loads(name.read_text())
         table = pd.read_csv(path)
-        newest = max(metrics.stat().st_mtime_ns for metrics in study.glob(f"*/{METRICS}"))
-        files = [str(path), *told["figures"]]
+        kinds = (MANIFEST, METRICS, FAILURE)  # of which each attempt at a point writes one
+        newest = max(file.stat().st_mtime_ns for kind in kinds for file in study.glob(f"*/{kind}"))
+        files = [str(study / file) for file in told["files"]]
         whole = all(Path(file).is_file() for file in files) and {Path(f).name for f in folders} <= set(table.point)
         points = sum(1 for _ in study.glob(f"*/{MANIFEST}"))
     except (OSError, ValueError, KeyError, AttributeError):
@@ -127,7 +172,7 @@ def show(table: pd.DataFrame, title: str) -> None:
 
 def rich_table(table: pd.DataFrame, title: str) -> Table:
     """A study's table for the terminal."""
-    groups = [g for g in groups_of(table) if not _same(table, g)]
+    groups = other_groups(table)
     out = Table(title=title)
     for name in (
         "pooling",
@@ -138,7 +183,8 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         *(f"{g} tasks % (chance)" for g in groups),
     ):
         out.add_column(name, justify="left" if name == "pooling" else "right")
-    for name in ("n", "failed", "GFLOPs", "ms/sample", "minus baseline", "status"):
+    views = [view for view in VIEWS if table[f"{view}difference"].notna().any()]
+    for name in ("n", "failed", "GFLOPs", "ms/sample", *(f"minus baseline{VIEWS[view]}" for view in views), "status"):
         out.add_column(name, justify="right")
     many = table.model.nunique() > 1 or table.benchmark.nunique() > 1 or table.stage.nunique() > 1
     for row in table.to_dict("records"):
@@ -146,41 +192,26 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         if many:
             name = f"{row['model']} {row['benchmark']} {name} {row['stage']}"
         if table.judge.nunique(dropna=False) > 1:
-            name += " (no judge)" if _missing(row["judge"]) else f" ({row['judge']})"
-        if not _missing(row["same_map_as"]):
+            name += " (no judge)" if missing(row["judge"]) else f" ({row['judge']})"
+        if not missing(row["same_map_as"]):
             name += " (=)"
-        cells = [name, _number(row["frames"], 0), _number(row["visual_tokens"], 0)]
-        cells += [_interval(row["score"], row["ci_low"], row["ci_high"]), _percent(row["chance"])]
-        cells += [f"{_percent(row[f'score_{g}'])} ({_percent(row[f'chance_{g}'])})" for g in groups]
-        cells += [_number(row["n"], 0), _number(row["n_failed"], 0), _number(row["prefill_gflops"], 2)]
-        seconds = row["seconds_per_sample"]
-        cells.append(_number(None if seconds is None else 1000 * float(seconds), 1))
-        cells.append(_interval(row["difference"], row["difference_low"], row["difference_high"], signed=True))
+        cells = [name, number_text(row["frames"], 0), number_text(row["visual_tokens"], 0)]
+        cells += [_with_interval(row["score"], row["ci_low"], row["ci_high"]), percent_text(row["chance"])]
+        cells += [f"{percent_text(row[f'score_{g}'])} ({percent_text(row[f'chance_{g}'])})" for g in groups]
+        cells += [number_text(row["n"], 0), number_text(row["n_failed"], 0), number_text(row["prefill_gflops"], 2)]
+        cells.append(number_cell(row["seconds_per_sample"], 1, scale=1000).text)
+        for view in views:
+            star = "*" if not missing(row[f"{view}p_holm"]) and float(row[f"{view}p_holm"]) < LEVEL else ""
+            value, low, high = (row[f"{view}difference{tail}"] for tail in ("", "_low", "_high"))
+            cells.append(_with_interval(value, low, high, signed=True) + star)
         cells.append("ok" if row["status"] == "complete" else f"[red]{row['status']}[/red]")
         out.add_row(*cells)
-    out.caption = "score: tasks of the headline; intervals clustered by clip; (=): same map as an earlier point"
+    out.caption = (
+        "score: tasks of the headline; intervals clustered by clip; (=): same map as an earlier point; "
+        "*: p < 0.05 after Holm's correction"
+    )
     return out
 
 
-def _same(table: pd.DataFrame, group: str) -> bool:
-    """Whether a group is the headline, which has its own column."""
-    return bool((table.score.fillna(-1) == table[f"score_{group}"].fillna(-1)).all())
-
-
-def _missing(value: Any) -> bool:
-    return value is None or bool(pd.isna(value))
-
-
-def _percent(value: object) -> str:
-    return "-" if _missing(value) else f"{100 * float(str(value)):.1f}"
-
-
-def _number(value: object, digits: int) -> str:
-    return "-" if _missing(value) else f"{float(str(value)):.{digits}f}"
-
-
-def _interval(value: object, low: object, high: object, signed: bool = False) -> str:
-    if _missing(value):
-        return "-"
-    sign = "+" if signed else ""
-    return f"{100 * float(str(value)):{sign}.1f} [{100 * float(str(low)):.1f}, {100 * float(str(high)):.1f}]"
+def _with_interval(value: object, low: object, high: object, signed: bool = False) -> str:
+    return f"{percent_text(value, signed)} {interval_text(low, high)}".strip()

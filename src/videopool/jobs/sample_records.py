@@ -2,7 +2,7 @@
 
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
-from videopool.benchmarks.scoring import exact_match, parse_letter
+from videopool.benchmarks.scoring import exact_match, parse_letter, token_f1
 
 
 def about(sample: Sample) -> dict[str, object]:
@@ -47,6 +47,8 @@ def _strictly(sample: Sample, text: str) -> dict[str, object]:
         right = place is not None and sample.options[place] == sample.answer
     else:
         right = exact_match(text, sample.answer)
+        if sample.answer:
+            outcome["token_f1"] = token_f1(text, sample.answer)
     return {**outcome, "score": score_of(sample, right)}
 
 

@@ -75,6 +75,7 @@ class Alone(Measured):
             "id": sample.id,
             "clip": sample.clip_id,
             "task": sample.task,
+            "question": sample.question,
             "options": list(sample.options),
             "status": "ok",
             "prediction": prediction,

@@ -27,6 +27,7 @@ from videopool.results.manifest import now, peak_memory_bytes
 JOBS = {
     "evaluate": "videopool.jobs.evaluate:evaluate",
     "report": "videopool.jobs.report:report",
+    "compare": "videopool.jobs.compare:compare_points",
     "plan": "videopool.jobs.plan:plan",
     "inspect": "videopool.jobs.inspect_model:inspect_model",
     "features": "videopool.jobs.features:features",
@@ -137,7 +138,8 @@ def _tell_point(outcome: Outcome) -> None:
         for name, one in metrics[kind].items():
             if one["score"] is not None and name:
                 chance = "" if one["chance"] is None else f"  chance {100 * one['chance']:.1f}"
-                interval = f"[{100 * one['ci_low']:.1f}, {100 * one['ci_high']:.1f}]"
+                known = one["ci_low"] is not None
+                interval = f"[{100 * one['ci_low']:.1f}, {100 * one['ci_high']:.1f}]" if known else ""
                 print(f"        {name:<22}{100 * one['score']:5.1f} {interval:<14} n={one['n']}{chance}")
     spent = " | ".join(f"{kind} {seconds:.1f}" for kind, seconds in metrics["seconds"].items())
     print(f"        seconds: {spent}; peak memory {metrics['peak_memory_bytes'] / 1e9:.2f} GB")
@@ -208,10 +210,9 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
             folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
             done = written_report(study, str(config.baseline), folders)
             if done is None:
-                files, _table = write_report(study, str(config.baseline), tell=True)
-            else:
-                files = done[0]
-                show(done[1], study.name)
+                done = write_report(study, str(config.baseline))
+            files, table = done
+            show(table, study.name)
             print(name_files(files))
     except ResultsError as error:
         print(f"videopool: no {'plan' if rows else 'report'}: {error}", file=sys.stderr)

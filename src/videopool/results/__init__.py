@@ -1,8 +1,9 @@
 """Results: fingerprints, records, manifests, statistics, tables."""
 
-from videopool.results.comparison import add_differences, compare
-from videopool.results.errors import OtherJudge, PointBusy, PointFailed, ResultsError
+from videopool.results.comparison import Comparison, add_differences, compare
+from videopool.results.errors import PointBusy, PointFailed, ResultsError
 from videopool.results.fingerprint import fingerprint
+from videopool.results.flips import Flips
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
 from videopool.results.records import RecordLog, read_records, write_records
@@ -11,8 +12,9 @@ from videopool.results.statistics import Estimate, mean_interval, paired_differe
 from videopool.results.study import load_study, point_records
 
 __all__ = [
+    "Comparison",
     "Estimate",
-    "OtherJudge",
+    "Flips",
     "PointBusy",
     "PointFailed",
     "PointFolder",

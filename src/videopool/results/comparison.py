@@ -1,78 +1,224 @@
 """Points against each other, on the same samples."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from videopool.results.balance import balanced
-from videopool.results.errors import OtherJudge, ResultsError
-from videopool.results.statistics import Estimate, paired_difference
-from videopool.results.study import graded_by, scores_by_sample, task_weights
+from videopool.results.errors import ResultsError
+from videopool.results.flips import Flips, flips
+from videopool.results.point import MANIFEST, read_json
+from videopool.results.statistics import Estimate, bound, holm, paired_difference
+from videopool.results.study import scores_by_sample, task_weights
+
+Counts = Callable[[str], bool]
+
+# Of two points' identities: what makes their scores mean different things, by its name in tables.
+INCOMPARABLE = {"benchmark": "split", "judge": "judge"}
+# What may differ, and then is said: it would explain a difference as well as pooling does.
+TOLD = {
+    "prompt": "prompt",
+    "scoring": "scoring",
+    "parsing": "parsing",
+    "max_new_tokens": "answer length",
+    "annotations": "annotations",
+    "adapter": "adapter",
+    "dtype": "dtype",
+    "precision": "precision",
+    "features": "features",
+    "stage": "stage",
+    "reader": "reader",
+    "seed": "seed",
+}
+BUDGET = 0.05  # by how much the visual tokens of equal budgets may differ
 
 
-def compare(first: str | Path, second: str | Path, counts: Callable[[str], bool] = lambda task: True) -> Estimate:
+@dataclass(frozen=True)
+class Comparison:
+    """Two points on the same samples.
+
+    Attributes:
+        difference: score of the first less the second's, with interval and p-value, clustered by clip.
+        flips: who was right where; None for scores other than right and wrong.
+        dropped: samples that only one of the two was scored on, and which fell out.
+    """
+
+    difference: Estimate
+    flips: Flips | None
+    dropped: int
+
+
+def compare(
+    first: str | Path, second: str | Path, counts: Counts = lambda task: True, intersect: bool = False
+) -> Comparison:
     """Score of the first point minus the second's, paired by sample, clustered by clip.
 
     Args:
         first, second: folders of complete points.
         counts: which tasks are compared.
+        intersect: compare on the samples that both were scored on, and say how many fell out.
 
     Raises:
-        ResultsError: the two were not scored on the same samples, or by different judges (OtherJudge).
+        ResultsError: the two were not scored on the same samples, or by the same benchmark, split and judge.
     """
-    judges = [graded_by(folder) for folder in (first, second)]
-    if judges[0] != judges[1]:
-        raise OtherJudge(
-            f"{Path(first).name} and {Path(second).name} were not scored by the same judge: "
-            f"{judges[0] or 'none'}, {judges[1] or 'none'}"
-        )
-    a, b = (
-        {sample: value for sample, value in scores_by_sample(folder).items() if counts(value[2])}
-        for folder in (first, second)
-    )
-    if a.keys() != b.keys():
+    refuse_unlike(first, second)
+    a, b = _scores(first, counts), _scores(second, counts)
+    dropped = len(a.keys() ^ b.keys())
+    if dropped and not intersect:
         raise ResultsError(
             f"{Path(first).name} and {Path(second).name} were not scored on the same samples: "
-            f"{len(a.keys() - b.keys())} only in the first, {len(b.keys() - a.keys())} only in the second"
+            f"{len(a.keys() - b.keys())} only in the first, {len(b.keys() - a.keys())} only in the second "
+            "(intersect=true compares on those of both)"
         )
-    if not a:
+    ids = sorted(a.keys() & b.keys())
+    if not ids:
         raise ResultsError(f"{Path(first).name} and {Path(second).name} have no scored samples to compare")
-    ids = sorted(a)
+    one, other = ({i: values[i][0] for i in ids} for values in (a, b))
     tasks, weights = [a[i][2] for i in ids], task_weights(first)
-    ours, theirs = (balanced([point[i][0] for i in ids], tasks, weights) for point in (a, b))
-    return paired_difference(ours, theirs, [a[i][1] for i in ids])
+    ours, theirs = (balanced(list(scores.values()), tasks, weights) for scores in (one, other))
+    difference = paired_difference(ours, theirs, [a[i][1] for i in ids])
+    return Comparison(difference, flips(one, other), dropped)
 
 
-def add_differences(table: pd.DataFrame, baseline: str, counts: Callable[[str], bool]) -> pd.DataFrame:
-    """Add baseline, difference, difference_low, difference_high, p to complete points of a study.
+def _scores(folder: str | Path, counts: Counts) -> dict[str, tuple[float, str, str]]:
+    return {sample: value for sample, value in scores_by_sample(folder).items() if counts(value[2])}
+
+
+def identity_of(folder: str | Path) -> dict[str, Any]:
+    """What determines a point's numbers, from its manifest; empty if there is none."""
+    identity = (read_json(Path(folder) / MANIFEST) or {}).get("identity")
+    return identity if isinstance(identity, dict) else {}
+
+
+def refuse_unlike(first: str | Path, second: str | Path) -> None:
+    """Raises ResultsError for points whose scores are of different benchmarks, splits or judges."""
+    one, other = identity_of(first), identity_of(second)
+    for key, name in INCOMPARABLE.items():
+        if one.get(key) != other.get(key):
+            raise ResultsError(
+                f"{Path(first).name} and {Path(second).name} cannot be compared: {name} {one.get(key) or 'none'} "
+                f"is not {name} {other.get(key) or 'none'}"
+            )
+
+
+def what_differs(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of what two comparable rows of load_study do not have in common, beside their pooling."""
+    one, two = identity_of(row["folder"]), identity_of(other["folder"])
+    names = ["frames"] if row["frames"] != other["frames"] else []
+    budgets = _tokens(row), _tokens(other)
+    names += ["tokens"] if not (same_budget(*budgets) or all(map(math.isnan, budgets))) else []
+    return names + [name for key, name in TOLD.items() if one.get(key) != two.get(key)]
+
+
+def same_budget(tokens: float, other: float) -> bool:
+    """Whether two numbers of visual tokens are within 5 % of each other."""
+    return abs(tokens - other) <= BUDGET * max(tokens, other)
+
+
+def add_differences(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.DataFrame:
+    """Add comparisons with a baseline to the complete points of a study.
+
+    Two views, each with `baseline`, `difference`, `difference_low`, `difference_high`, `p`, `p_holm` and `differs`:
+    at the same frames, and, their names beginning with `iso_token_`, at the same number of visual tokens (within 5 %).
+    p_holm is corrected for all comparisons of the study, both views together, each pair of points counted once.
+    `differs` says in what the two are unequal beside pooling.
 
     Args:
         table: from load_study.
-        baseline: a pooling's name: each point is compared with that pooling at the same frames; or a
-            point's name: each is compared with that one.
+        baseline: a pooling's name: each point is compared with that pooling; or a point's name: each is compared with
+            that one, in the first view alone.
         counts: which tasks are compared.
     """
     table = table.copy()
-    names = ("baseline", "difference", "difference_low", "difference_high", "p")
-    found: dict[str, list[object]] = {name: [] for name in names}
-    complete = table[table.status == "complete"]
-    for row in table.itertuples():
-        other = complete[(complete.benchmark == row.benchmark) & (complete.model == row.model)]
-        by_name = other[other.point == baseline]
-        other = by_name if len(by_name) else other[(other.pooling == baseline) & (other.frames == row.frames)]
-        same_judge = other[other.judge.fillna("") == ("" if pd.isna(row.judge) else row.judge)]
-        other = same_judge if len(same_judge) else other
-        values: tuple[object, ...] = (None,) * len(names)
-        if row.status == "complete" and len(other) and other.iloc[0].point != row.point:
+    complete = [row for row in table.to_dict("records") if row["status"] == "complete"]
+    known: dict[tuple[str, str], Comparison | None] = {}
+
+    def against(row: dict[str, Any], other: dict[str, Any]) -> Comparison | None:
+        key = (str(row["folder"]), str(other["folder"]))
+        if key not in known:
             try:
-                estimate = compare(str(row.folder), str(other.iloc[0].folder), counts)
-                values = (other.iloc[0].point, estimate.value, estimate.low, estimate.high, estimate.p)
-            except ResultsError as error:
-                reason = "other judge" if isinstance(error, OtherJudge) else "other samples"
-                values = (f"{other.iloc[0].point} ({reason})", None, None, None, None)
+                known[key] = compare(*key, counts)
+            except ResultsError:
+                known[key] = None
+        return known[key]
+
+    pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]] | None]] = {"": [], "iso_token_": []}
+    for row in table.to_dict("records"):
+        others = [o for o in complete if (o["benchmark"], o["model"]) == (row["benchmark"], row["model"])]
+        for view, found in (("", _at_frames(row, others, baseline)), ("iso_token_", _at_tokens(row, others, baseline))):
+            usable = row["status"] == "complete" and found is not None and found["point"] != row["point"]
+            pairs[view].append((row, found) if usable and found is not None else None)
+    for view, listed in pairs.items():
+        columns = _columns([None if pair is None else (*pair, against(*pair)) for pair in listed])
+        for name, values in columns.items():
+            table[f"{view}{name}"] = pd.Series(values, index=table.index, dtype=object)
+    keys = [key for key, comparison in known.items() if comparison is not None]
+    corrected = dict(zip(keys, holm([known[key].difference.p for key in keys]), strict=True))  # type: ignore[union-attr]
+    for view, listed in pairs.items():
+        values = [pair and corrected.get((str(pair[0]["folder"]), str(pair[1]["folder"]))) for pair in listed]
+        table[f"{view}p_holm"] = pd.Series(values, index=table.index, dtype=object)
+    return table
+
+
+def _at_frames(row: dict[str, Any], others: list[dict[str, Any]], baseline: str) -> dict[str, Any] | None:
+    """The point that a baseline names, or its pooling's at as many frames."""
+    named = [other for other in others if other["point"] == baseline]
+    like = [o for o in others if o["pooling"] == baseline and o["frames"] == row["frames"]]
+    return next(iter(named or _closest(row, like)), None)
+
+
+def _at_tokens(row: dict[str, Any], others: list[dict[str, Any]], baseline: str) -> dict[str, Any] | None:
+    """The baseline pooling's point with the closest number of visual tokens, if that is close enough."""
+    like = [o for o in others if o["pooling"] == baseline]
+    like = [o for o in like if same_budget(_tokens(o), _tokens(row))]
+    return next(iter(_closest(row, like)), None)
+
+
+def _closest(row: dict[str, Any], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Points ordered by whether one can be compared with them, by what they have in common, and by tokens."""
+
+    def distance(other: dict[str, Any]) -> tuple[bool, int, float]:
+        unlike = bool(_unlike_by_identity(row, other))
+        apart = abs(_tokens(other) - _tokens(row))
+        return unlike, len(what_differs(row, other)), 0.0 if math.isnan(apart) else apart
+
+    return sorted(others, key=distance)
+
+
+def _columns(
+    compared: list[tuple[dict[str, Any], dict[str, Any], Comparison | None] | None],
+) -> dict[str, list[object]]:
+    names = ("baseline", "difference", "difference_low", "difference_high", "p", "differs")
+    found: dict[str, list[object]] = {name: [] for name in names}
+    for entry in compared:
+        values: tuple[object, ...] = (None,) * len(names)
+        if entry is not None:
+            row, other, comparison = entry
+            differs = what_differs(row, other)
+            if comparison is None:
+                values = (other["point"], None, None, None, None, ", ".join([*_unlike(row, other), *differs]))
+            else:
+                d = comparison.difference
+                values = (other["point"], d.value, bound(d.low), bound(d.high), d.p, ", ".join(differs))
         for name, value in zip(names, values, strict=True):
             found[name].append(value)
-    for name in names:
-        table[name] = found[name]
-    return table
+    return found
+
+
+def _unlike(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Why two points could not be compared."""
+    return _unlike_by_identity(row, other) or ["samples"]
+
+
+def _unlike_by_identity(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    one, two = identity_of(row["folder"]), identity_of(other["folder"])
+    return [name for key, name in INCOMPARABLE.items() if one.get(key) != two.get(key)]
+
+
+def _tokens(row: Mapping[str, Any]) -> float:
+    """Visual tokens; NaN where only a server knows them."""
+    return float("nan") if row["visual_tokens"] is None else float(row["visual_tokens"])

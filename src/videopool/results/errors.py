@@ -11,10 +11,6 @@ class PointFailed(ResultsError):
     """A point that ran but may not be scored."""
 
 
-class OtherJudge(ResultsError):
-    """Two points whose scores are by different judges."""
-
-
 class PointBusy(ResultsError):
     """Another process is working on the point.
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from videopool.results.balance import balanced
 from videopool.results.records import OK
-from videopool.results.statistics import mean_interval
+from videopool.results.statistics import bound, mean_interval
+
+QUANTILES = (0.1, 0.5, 0.9)
 
 Record = Mapping[str, object]
 HIGHEST_GRADE = 5  # of a judge
@@ -34,17 +38,52 @@ def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = N
         tasks, clips = [str(r["task"]) for r in scored], [r["clip"] for r in scored]
         scores = balanced([float(str(r["score"])) for r in scored], tasks, weights or {})
         estimate = mean_interval(scores, clips)
-        summary |= {"score": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+        summary |= {"score": estimate.value, "ci_low": bound(estimate.low), "ci_high": bound(estimate.high)}
         if graded := [r for r in scored if "judge_grade" in r]:
             grades = [float(str(r["judge_grade"])) for r in graded]
             grades = balanced(grades, [str(r["task"]) for r in graded], weights or {})
             estimate = mean_interval(grades, [r["clip"] for r in graded])
-            summary |= {"judge_grade": estimate.value, "judge_grade_low": estimate.low}
-            summary |= {"judge_grade_high": estimate.high}
+            summary |= {"judge_grade": estimate.value, "judge_grade_low": bound(estimate.low)}
+            summary |= {"judge_grade_high": bound(estimate.high)}
         options = [len(r["options"]) for r in scored if isinstance(r["options"], Sequence) and r["options"]]
         if len(options) == len(scored):
             summary["chance"] = sum(1 / count for count in options) / len(options)
     return summary
+
+
+def answer_lengths(records: Sequence[Record]) -> dict[str, object] | None:
+    """Words of generated answers: mean with its interval, quantiles; None where nothing was generated."""
+    said = [
+        r for r in records if r["status"] == OK and isinstance(r.get("prediction"), str) and "option_logprobs" not in r
+    ]
+    if not said:
+        return None
+    words = [len(str(r["prediction"]).split()) for r in said]
+    estimate = mean_interval(words, [r["clip"] for r in said])
+    quantiles = np.quantile(words, QUANTILES).tolist()
+    return {
+        "n": len(words),
+        "mean": estimate.value,
+        "ci_low": bound(estimate.low),
+        "ci_high": bound(estimate.high),
+        **{f"p{round(100 * q)}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
+        "longest": max(words),
+        "empty": sum(count == 0 for count in words),
+    }
+
+
+def mean_token_f1(records: Sequence[Record]) -> dict[str, object] | None:
+    """Mean token F1 of open answers with its interval; None where there is none."""
+    found = [r for r in records if r["status"] == OK and "token_f1" in r]
+    if not found:
+        return None
+    estimate = mean_interval([float(str(r["token_f1"])) for r in found], [r["clip"] for r in found])
+    return {
+        "n": estimate.n,
+        "mean": estimate.value,
+        "ci_low": bound(estimate.low),
+        "ci_high": bound(estimate.high),
+    }
 
 
 def metrics_of(
@@ -68,6 +107,8 @@ def metrics_of(
             **{axis: summarise(_on_axis(records, axis, task)) for axis, task in (axes or {}).items() if task in tasks},
         },
         "tasks": {task: summarise([r for r in records if r["task"] == task]) for task in tasks},
+        "answer_words": answer_lengths(records),
+        "token_f1": mean_token_f1(records),
     }
 
 

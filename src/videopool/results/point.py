@@ -2,6 +2,7 @@
 
 run.json       what the point is and how it was run (manifest)
 records.jsonl  one line a sample
+clips.json     where each clip lay
 metrics.json   written last, in one step: it means that the point is complete
 failure.json   why the last attempt did not complete
 """
@@ -17,6 +18,7 @@ from types import TracebackType
 from videopool.results.errors import PointBusy, ResultsError
 
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
+CLIPS = "clips.json"
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -38,6 +40,12 @@ def read_json(path: Path) -> dict[str, object] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def clip_files(folder: Path) -> dict[str, Path]:
+    """Where the clips of a point were when it ran, by the name that records have for them."""
+    found, real = read_json(folder / CLIPS) or {}, os.path.realpath(folder)
+    return {name: Path(os.path.normpath(os.path.join(real, str(place)))) for name, place in found.items()}
 
 
 def is_complete(folder: Path) -> bool:
@@ -114,13 +122,18 @@ class PointFolder:
 
     def clear(self) -> None:
         """Forget everything but the claim."""
-        for name in (METRICS, FAILURE, RECORDS, MANIFEST):
+        for name in (METRICS, FAILURE, RECORDS, MANIFEST, CLIPS):
             (self.path / name).unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, object]) -> None:
         """Begin an attempt: say what the point is, and forget why the last attempt failed."""
         (self.path / FAILURE).unlink(missing_ok=True)
         write_json(self.path / MANIFEST, {"fingerprint": self.fingerprint, **manifest})
+
+    def write_clips(self, clips: Mapping[str, Path]) -> None:
+        """Keep where clips lie, by name: relative to this folder, so that results and data may be moved together."""
+        folder = os.path.realpath(self.path)  # whose parents are those that ".." leads to
+        write_json(self.path / CLIPS, {name: os.path.relpath(clip, folder) for name, clip in clips.items()})
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         write_json(self.path / METRICS, metrics)

@@ -32,6 +32,7 @@ COLUMNS = (
     "n_unparsed",
     "n_unscored",
     "same_map_as",
+    "seed",
     "judge",
     "judge_grade",
 )
@@ -70,6 +71,8 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     row: dict[str, object] = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
     row |= {name: point.get(name) for name in ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens")}
     row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops", "judge")}
+    identity = manifest.get("identity")
+    row["seed"] = identity.get("seed") if isinstance(identity, dict) else None
     row["signature"] = str(point.get("map_signature"))
     metrics = read_json(folder / METRICS)
     if metrics is None:
@@ -92,7 +95,7 @@ def _duplicates(table: pd.DataFrame) -> list[str | None]:
     seen: dict[tuple[object, ...], str] = {}
     found: list[str | None] = []
     for row in table.itertuples():
-        key = (row.model, row.benchmark, row.stage, row.frames, row.signature, str(row.judge))
+        key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature, str(row.judge))
         found.append(seen.get(key))
         seen.setdefault(key, str(row.point))
     return found
@@ -112,18 +115,8 @@ def scores_by_sample(folder: str | Path) -> dict[str, tuple[float, str, str]]:
     return dict(found)
 
 
-def _described(folder: str | Path) -> Mapping[str, object]:
-    point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
-    return point if isinstance(point, dict) else {}
-
-
-def graded_by(folder: str | Path) -> str | None:
-    """The id of the judge who graded a point's open answers; None if nobody did."""
-    judge = _described(folder).get("judge")
-    return None if judge is None else str(judge)
-
-
 def task_weights(folder: str | Path) -> dict[str, float]:
     """Weights of tasks in a point's score; empty where every sample counts alike."""
-    weights = _described(folder).get("task_weights")
+    point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
+    weights = point.get("task_weights") if isinstance(point, dict) else None
     return {str(task): float(weight) for task, weight in weights.items()} if isinstance(weights, dict) else {}

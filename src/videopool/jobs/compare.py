@@ -1,0 +1,174 @@
+"""job=compare: one point less another, over all, by task, and sample by sample."""
+
+from collections.abc import Sequence
+from functools import partial
+from math import isnan
+from operator import eq
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from videopool.jobs.build import number
+from videopool.jobs.errors import ConfigError
+from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.report import WIDE
+from videopool.results import Comparison, Estimate, Flips, ResultsError, compare, is_complete, point_records
+from videopool.results.comparison import identity_of, what_differs
+from videopool.results.point import MANIFEST, write_json
+from videopool.results.statistics import bound, holm
+from videopool.results.study import load_study, scores_by_sample
+
+SUM = "all"  # the row of all tasks that count towards the score
+
+
+def compare_points(config: DictConfig) -> Outcome:
+    """Compare two points; print the tables, write compare-<first>-<second>.json into the study.
+
+    Raises:
+        ConfigError: not two points, or no such point.
+        ResultsError: points that cannot be compared.
+    """
+    study = Path(config.results_dir) / config.study
+    named = None if OmegaConf.is_missing(config, "points") else config.points
+    if not isinstance(named, Sequence) or isinstance(named, str) or len(named) != 2:
+        raise ConfigError(f"points={named}: name two points of the study, points=[a,b]")
+    if not isinstance(config.intersect, bool):
+        raise ConfigError(f"intersect={config.intersect!r}: true or false")
+    shown = number(config, "job.show", 0, whole=True)
+    folders = (find_point(study, str(named[0])), find_point(study, str(named[1])))
+    found = compare_folders(folders, config.intersect)
+    headline = found[SUM].difference
+    first, second = (folder.name for folder in folders)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(_table(found, first, second, differing(folders)))
+    if (flipped := found[SUM].flips) is not None:
+        _tell_flips(console, folders, flipped, shown)
+    path = study / f"compare-{first}-{second}.json"
+    study.mkdir(parents=True, exist_ok=True)
+    write_json(path, _content(found, folders))
+    text = f"{points_of(headline)} over {headline.n} samples of {headline.clusters} clips; wrote {path}"
+    return Outcome(COMPLETE, f"{first} minus {second}", text, str(study))
+
+
+def find_point(study: Path, name: str) -> Path:
+    """Folder of a complete point: a path, or the one point of a study whose name begins so.
+
+    Raises:
+        ConfigError: there is none, or several.
+        ResultsError: it is not complete.
+    """
+    folder = Path(name)
+    if not (folder / MANIFEST).is_file():
+        there = sorted(path.parent for path in study.glob(f"*/{MANIFEST}"))
+        fitting = [path for path in there if path.name == name] or [p for p in there if p.name.startswith(name)]
+        if len(fitting) != 1:
+            several = f"{len(fitting)} points begin so" if fitting else "no point begins so"
+            known = ", ".join(path.name for path in fitting or there) or "none"
+            raise ConfigError(f"points: {name}: {several} in {study}; there are: {known}")
+        (folder,) = fitting
+    if not is_complete(folder):
+        raise ResultsError(f"{folder} is not complete; run its command again first")
+    return folder
+
+
+def compare_folders(folders: tuple[Path, Path], intersect: bool) -> dict[str, Comparison]:
+    """Comparison of two points over all that counts towards the score (SUM), then by task."""
+    headline = set(identity_of(folders[0]).get("headline") or ())
+    found = {SUM: compare(*folders, lambda task: not headline or task in headline, intersect)}
+    scored = [{value[2] for value in scores_by_sample(folder).values()} for folder in folders]
+    tasks = sorted(scored[0] & scored[1])
+    if len(tasks) > 1:
+        found |= {task: compare(*folders, partial(eq, task), intersect) for task in tasks}
+    return found
+
+
+def differing(folders: tuple[Path, Path]) -> list[str]:
+    """What two points do not have in common beside their pooling, by name."""
+    rows = []
+    for folder in folders:
+        table = load_study(folder.parent)
+        rows.append(table[table.point == folder.name].iloc[0].to_dict())
+    model = ["model"] if rows[0]["model"] != rows[1]["model"] else []
+    return model + what_differs(*rows)
+
+
+def points_of(estimate: Estimate) -> str:
+    """A difference in points of a per cent, with its interval and p-value."""
+    return f"{_interval(estimate)}, p {estimate.p:.3g}"
+
+
+def _interval(estimate: Estimate) -> str:
+    if isnan(estimate.low):  # of a single clip
+        return f"{100 * estimate.value:+.1f}"
+    return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+
+
+def _corrected(found: dict[str, Comparison]) -> dict[str, float | None]:
+    """Holm's p-values of the tasks, among themselves."""
+    tasks = [name for name in found if name != SUM]
+    return dict(zip(tasks, holm([found[name].difference.p for name in tasks]), strict=True))
+
+
+def _table(found: dict[str, Comparison], first: str, second: str, differs: list[str]) -> Table:
+    table = Table(title=f"{first} minus {second}")
+    for name in ("task", "n", "clips", "difference % [95 %]", "p", "p, Holm", "only first", "only second"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    corrected = _corrected(found)
+    for task, one in found.items():
+        d, flipped = one.difference, one.flips
+        both = corrected.get(task)
+        cells = [
+            escape(task),
+            str(d.n),
+            str(d.clusters),
+            escape(_interval(d)),
+            f"{d.p:.3g}",
+            "" if both is None else f"{both:.3g}",
+        ]
+        cells += [str(len(flipped.first)), str(len(flipped.second))] if flipped else ["-", "-"]
+        table.add_row(*cells, end_section=task == SUM)
+    dropped = (
+        f"; {found[SUM].dropped} samples were scored in one of them only and fell out" if found[SUM].dropped else ""
+    )
+    unequal = f"; also different: {', '.join(differs)}" if differs else ""
+    table.caption = (
+        f"intervals and p clustered by clip; only first: samples that only the first got right{dropped}{unequal}"
+    )
+    return table
+
+
+def _tell_flips(console: Console, folders: tuple[Path, Path], flipped: Flips, shown: int) -> None:
+    """Print some samples that flip, with both answers."""
+    said = [{str(record["id"]): record for record in point_records(folder)} for folder in folders]
+    console.print(
+        f"both right {flipped.both}, neither {flipped.neither}, only first {len(flipped.first)}, "
+        f"only second {len(flipped.second)}; McNemar's exact p, as if all samples were independent: {flipped.p:.3g}"
+    )
+    for title, ids in (("only the first is right", flipped.first), ("only the second is right", flipped.second)):
+        for name in ids[:shown]:
+            one, other = said[0][name], said[1][name]
+            line = f"  {title}: {name}: {one['question']} first {one['prediction']!r}, second {other['prediction']!r}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _content(found: dict[str, Comparison], folders: tuple[Path, Path]) -> dict[str, Any]:
+    corrected = _corrected(found)
+    rows: dict[str, Any] = {}
+    for task, one in found.items():
+        d = one.difference
+        rows[task] = {
+            "difference": d.value, "low": bound(d.low), "high": bound(d.high), "p": d.p, "p_holm": corrected.get(task),
+            "n": d.n, "clips": d.clusters, "dropped": one.dropped,
+        }  # fmt: skip
+        if one.flips is not None:
+            rows[task] |= {
+                "both": one.flips.both, "neither": one.flips.neither, "mcnemar_p": one.flips.p,
+                "only_first": one.flips.first, "only_second": one.flips.second,
+            }  # fmt: skip
+    return {"points": [str(folder) for folder in folders], "differs": differing(folders), "comparisons": rows}

@@ -1,0 +1,69 @@
+"""A study's table for papers and pages: table.md and table.tex."""
+
+import pandas as pd
+
+from videopool.reports.cells import Heading, Row, TextTable, number_cell, plain_cell
+from videopool.reports.latex import latex_table
+from videopool.reports.markdown import escape, markdown_table
+from videopool.reports.points import COMPLETE, TIME, points_table, shared_chance, shared_settings
+
+PUBLISHED = "published figures, other protocols"
+
+
+def caption(frame: pd.DataFrame, name: str) -> str:
+    """What a study's table shows: benchmark, split, how many samples, how its intervals were made."""
+    complete = frame[frame.status == COMPLETE]
+    settings = shared_settings(frame)
+    told = f"{name}{': ' if settings else ''}{settings}."
+    counts = sorted({int(n) for n in complete.n.dropna()})
+    if counts:
+        told += f" n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} scored samples."
+    chance = shared_chance(frame)
+    told += f" {chance[0].upper()}{chance[1:]}." if chance else ""
+    return told + " Best score in bold; intervals: 95 %, bootstrap over clips."
+
+
+def published_table(published: pd.DataFrame) -> TextTable:
+    """Figures that others have published; not to be compared with a study's to the decimal.
+
+    Args:
+        published: columns benchmark, model, value, unit, source, protocol.
+    """
+    names = ("benchmark", "model", "value", "unit", "source", "protocol")
+    rows = [
+        Row(tuple(number_cell(row[n], _decimals(row[n])) if n == "value" else plain_cell(row[n]) for n in names))
+        for row in published.to_dict("records")
+    ]
+    return TextTable(tuple(Heading(name, numeric=name == "value") for name in names), tuple(rows))
+
+
+def _decimals(value: object) -> int:
+    """As many as were published, at least one."""
+    return max(1, len(str(value).partition(".")[2]))
+
+
+def markdown_tables(frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None) -> str:
+    """The content of table.md."""
+    points = points_table(frame)
+    text = f"{escape(caption(frame, name))}\n\n{markdown_table(_without_time(points))}"
+    notes = [(row, cell.note) for row in points.rows for cell in row.cells if cell.note]
+    if notes:
+        text += "\nNot complete:\n\n" + "".join(f"- {escape(row.point)}: {escape(note)}\n" for row, note in notes)
+    if published is not None and len(published):
+        text += f"\n{PUBLISHED.capitalize()}:\n\n{markdown_table(published_table(published))}"
+    return text
+
+
+def latex_tables(frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None) -> str:
+    """The content of table.tex."""
+    text = latex_table(_without_time(points_table(frame)), caption(frame, name), name)
+    if published is not None and len(published):
+        text += "\n" + latex_table(published_table(published), f"{PUBLISHED.capitalize()}.", f"{name}-published")
+    return text
+
+
+def _without_time(table: TextTable) -> TextTable:
+    """What does not depend on the machine."""
+    kept = [place for place, heading in enumerate(table.headings) if heading.text != TIME]
+    rows = (Row(tuple(row.cells[place] for place in kept), row.point, row.status) for row in table.rows)
+    return TextTable(tuple(table.headings[place] for place in kept), tuple(rows))

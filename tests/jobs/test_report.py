@@ -1,0 +1,72 @@
+"""job=report, and the report at the end of a multirun, as a user gets them."""
+
+import json
+import os
+import shutil
+
+import pytest
+from omegaconf import OmegaConf
+
+from made_study import write_study
+from videopool.jobs.errors import ConfigError
+from videopool.jobs.report import report, write_report, written_report
+
+
+def test_a_study_and_its_report(videopool, tmp_path):
+    study = tmp_path / "results" / "r"
+    study_of = ("-m", "experiment=quickstart", "hydra.sweeper.params.pooling=average", "benchmark.limit=2", "study=r")
+    done = videopool(*study_of)
+    assert "sweep.csv, report.html, table.md, table.tex and 8 figures" in done.stdout
+    page = (study / "report.html").read_text()
+    assert "how do pooling and frame count trade off when an image LLM reads a video" in page
+    assert page.count("<article>") == 10
+    assert page.count('<img src="data:image/jpeg;base64,') > 20
+    assert "no picture" not in page
+    assert page.count('<img src="data:image/svg+xml;base64,') == 4
+    points = sorted(path.parent.name for path in study.glob("*/run.json"))
+    clips = json.loads((study / points[0] / "clips.json").read_text())
+    records = [json.loads(line) for line in (study / points[0] / "records.jsonl").read_text().splitlines()]
+    assert clips.keys() == {record["clip"] for record in records}
+    videopool("job=report", "study=r", "job.samples=1", f"job.pair=[{points[2]},{points[0]}]")
+    page = (study / "report.html").read_text()
+    assert page.count("<article>") == 1
+    assert 'class="first">A</b> average time, 4 frames' in page
+    assert 'class="second">B</b> average time, 1 frame<' in page
+
+
+def test_a_report_is_kept_until_something_changes(tmp_path):
+    names = write_study(tmp_path)
+    study = tmp_path / "results" / "made"
+    folders = [str(study / name) for name in names.values()]
+    assert written_report(study, "none", folders) is None
+    files, table = write_report(study, "none")
+
+    def kept(baseline="none"):
+        return written_report(study, baseline, folders)
+
+    found = kept()
+    assert found is not None
+    assert found[0] == files
+    assert list(found[1].point) == list(table.point)
+    shutil.move(study, tmp_path / "elsewhere")
+    shutil.move(tmp_path / "elsewhere", study)
+    assert kept() is not None
+    assert kept("average time") is None
+    for name, change in (
+        ("report.html", os.remove),
+        (f"{names['failed']}/failure.json", os.utime),  # it failed again
+        (f"{names['partial']}/run.json", os.utime),  # it was begun again
+        (f"{names['c']}/metrics.json", os.utime),
+    ):
+        write_report(study, "none")
+        assert kept() is not None
+        change(study / name)
+        assert kept() is None, name
+
+
+@pytest.mark.parametrize("wrong", [{"pair": ["a"]}, {"pair": "a"}, {"pair": [1, 2]}, {"samples": -1}, {"samples": "x"}])
+def test_wrong_settings_are_told(tmp_path, wrong):
+    job = {"name": "report", "pair": None, "samples": 10, **wrong}
+    config = OmegaConf.create({"job": job, "study": "none", "results_dir": str(tmp_path), "baseline": "none"})
+    with pytest.raises(ConfigError, match=rf"^job\.{next(iter(wrong))}"):
+        report(config)

@@ -1,0 +1,99 @@
+"""Points against each other: what is refused, what is said, and both views."""
+
+import json
+
+import numpy as np
+import pytest
+
+from videopool.results import ResultsError, add_differences, compare, load_study, paired_difference
+from videopool.results.statistics import holm
+
+ALL = lambda task: True  # noqa: E731
+
+
+def write_point(study, pooling, frames, tokens, right, *, benchmark="b/test", judge=None, drop=(), **identity):
+    """A complete point whose samples are right or not, four on a clip."""
+    folder = study / f"m-{pooling}-f{frames}-{len(list(study.glob('*'))):08d}"
+    folder.mkdir(parents=True)
+    point = {"model": "m", "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
+    point |= {"benchmark": benchmark, "split": benchmark.split("/")[1], "map_signature": f"{pooling} {frames}"}
+    known = {"benchmark": benchmark, "judge": judge, "seed": 0, "prompt": "p", **identity}
+    (folder / "run.json").write_text(json.dumps({"fingerprint": folder.name, "point": point, "identity": known}))
+    records = [
+        {"id": f"q{i}", "clip": f"c{i // 4}", "task": "t", "status": "ok", "prediction": "x", "score": float(score)}
+        for i, score in enumerate(right)
+        if i not in drop
+    ]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    metrics = {"score": float(np.mean(right)), "n": len(records), "n_failed": len(drop), "groups": {}, "tasks": {}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+@pytest.fixture
+def right():
+    rng = np.random.default_rng(0)
+    return [(rng.random(80) < chance).astype(int) for chance in (0.5, 0.6, 0.8)]
+
+
+def test_the_difference_is_that_of_the_same_samples(tmp_path, right):
+    first, second = (write_point(tmp_path, f"p{i}", 4, 16, scores) for i, scores in enumerate(right[:2]))
+    found = compare(first, second)
+    clips = [f"c{i // 4}" for i in range(80)]
+    assert found.difference == paired_difference(right[0].tolist(), right[1].tolist(), clips)
+    assert found.dropped == 0
+    assert found.flips is not None
+    assert len(found.flips.first) == ((right[0] == 1) & (right[1] == 0)).sum()
+
+
+@pytest.mark.parametrize(
+    ("unlike", "said"),
+    [({"benchmark": "b/val"}, "split b/test is not split b/val"), ({"judge": "j2"}, "judge none is not judge j2")],
+)
+def test_splits_and_judges_are_never_mixed(tmp_path, right, unlike, said):
+    first = write_point(tmp_path, "none", 4, 16, right[0])
+    second = write_point(tmp_path, "average", 4, 4, right[1], **unlike)
+    with pytest.raises(ResultsError, match=said):
+        compare(first, second)
+    table = add_differences(load_study(tmp_path), "none", ALL)
+    assert table.difference.isna().all()
+
+
+def test_unequal_samples_are_refused_unless_told(tmp_path, right):
+    first = write_point(tmp_path, "none", 4, 16, right[0])
+    second = write_point(tmp_path, "average", 4, 4, right[1], drop=(3, 7, 70))
+    with pytest.raises(ResultsError, match="3 only in the first, 0 only in the second"):
+        compare(first, second)
+    found = compare(first, second, intersect=True)
+    assert (found.difference.n, found.dropped) == (77, 3)
+    row = add_differences(load_study(tmp_path), "none", ALL).set_index("pooling").loc["average"]
+    assert row.differs == "samples, tokens"
+    assert row.difference is None
+
+
+def test_two_views_and_one_correction_over_both(tmp_path, right):
+    write_point(tmp_path, "none", 4, 64, right[0])
+    write_point(tmp_path, "none", 16, 256, right[0])
+    write_point(tmp_path, "space", 4, 16, right[1])
+    write_point(tmp_path, "space", 16, 65, right[2])
+    table = add_differences(load_study(tmp_path), "none", ALL).set_index(["pooling", "frames"])
+    small, large = table.loc[("space", 4)], table.loc[("space", 16)]
+    assert small.baseline.startswith("m-none-f4")
+    assert small.differs == "tokens"
+    assert small.iso_token_baseline is None  # no unpooled point has 16 tokens
+    assert large.baseline.startswith("m-none-f16")
+    assert large.iso_token_baseline.startswith("m-none-f4")  # 64 tokens and 65
+    assert large.iso_token_differs == "frames"
+    assert large.iso_token_difference == pytest.approx(right[2].mean() - right[0].mean())
+    three = holm([small.p, large.p, large.iso_token_p])
+    assert [small.p_holm, large.p_holm, large.iso_token_p_holm] == pytest.approx(three)
+    assert table.loc[("none", 4)].baseline is None
+
+
+def test_what_is_unequal_beside_pooling_is_said(tmp_path, right):
+    write_point(tmp_path, "none", 4, 64, right[0])
+    write_point(tmp_path, "space", 4, 64, right[1], prompt="other", dtype="bfloat16")
+    row = add_differences(load_study(tmp_path), "none", ALL).set_index("pooling").loc["space"]
+    assert row.differs == "prompt, dtype"
+    assert row.iso_token_differs == "prompt, dtype"
+    assert row.difference is not None
