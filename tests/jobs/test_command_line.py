@@ -161,22 +161,6 @@ def test_batch_size_workers_and_store_change_nothing(videopool, tmp_path):
     assert found["a"] == found["b"] == found["c"]
 
 
-def test_wandb_runs_do_not_merge(videopool, tmp_path):
-    videopool("-m", "logger=wandb", "pooling=none,average", "frames.num=1", "study=w", "benchmark.limit=2")
-    runs = sorted((tmp_path / "results" / "w" / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len(runs) == 2
-    content = [run.read_bytes() for run in runs]
-    names = [p.name for p in points(tmp_path, "w")]
-    for name in names:
-        assert sum(name.encode() in c for c in content) == 1, "each point has a run of its own"
-    for bytes_ in content:
-        assert b"visual_tokens" in bytes_
-        assert b"predictions" in bytes_
-    tables = list((tmp_path / "results" / "w" / "wandb").glob("offline-run-*/files/media/table/*.json"))
-    assert len(tables) == 2
-    assert len(json.loads(tables[0].read_text())["data"]) == 34
-
-
 def test_a_users_own_pooling_from_outside(videopool, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from videopool.pooling import Pooling\n"

@@ -183,7 +183,7 @@ def test_markdown_table(made):
     study, names = made
     text = (markdown_tables(frame_of(study), "made")).split("\n\n")
     assert text[0].startswith(
-        "made: model mini, benchmark made/test, stage projector, split test. n = 6 scored samples."
+        "made: model mini, benchmark made/test, split test, stage projector. n = 6 scored samples."
     )
     assert "bootstrap over clips" in text[0]
     lines = [cells_of(line) for line in text[1].splitlines()]
@@ -231,21 +231,26 @@ def test_latex_table(made):
 def test_columns_that_only_some_studies_have(made):
     study, names = made
     frame = frame_of(study)
-    plain = [heading.text for heading in points_table(frame).headings]
-    assert "p (Holm)" in plain
-    assert not {"judge", "same map as", "minus baseline, same tokens"} & set(plain)
+
+    def said(frame, name):
+        table = points_table(frame)
+        (row,) = [row for row in table.rows if row.point == names[name]]
+        return dict(zip([h.text for h in table.headings], [cell.text for cell in row.cells], strict=True))
+
+    plain = said(frame, "a")
+    assert plain["minus baseline"].startswith("+16.7")
+    assert plain["unequal in"] == "tokens"
+    assert "p" not in plain
+    assert float(plain["p (Holm)"]) >= float(said(frame.drop(columns="p_holm"), "a")["p"])
+    assert not {"judge", "same map as", "minus baseline, iso-token"} & set(plain)
     is_a = frame.point == names["a"]
-    more = frame.assign(judge="j-1", differs=is_a.map({True: "tokens, frames", False: None}))
-    more.loc[is_a, "same_map_as"] = names["b"]
-    table = points_table(more)
-    headings = [heading.text for heading in table.headings]
-    (row,) = [row for row in table.rows if row.point == names["a"]]
-    said = dict(zip(headings, (cell.text for cell in row.cells), strict=True))
-    assert (said["judge"], said["unequal to baseline in"], said["same map as"]) == (
-        "j-1",
-        "tokens, frames",
-        "none, 4 frames",
-    )
+    more = frame.assign(judge=is_a.map({True: "j-1", False: "j-2"}))
+    more.loc[is_a, ["same_map_as", "iso_token_difference", "iso_token_p_holm"]] = names["b"], 0.25, 0.5
+    told = said(more, "a")
+    assert (told["judge"], told["same map as"]) == ("j-1", "none, 4 frames, judge j-2")
+    assert (told["minus baseline, iso-token"], told["p (Holm), iso-token"]) == ("+25.0", "0.5000")
+    assert said(more, "b")["p (Holm), iso-token"] == "-"
+    assert "judge j-1" in markdown_tables(frame.assign(judge="j-1"), "made").splitlines()[0]
 
 
 def test_published_figures_stand_apart(made):

@@ -258,12 +258,12 @@ def evaluate(config: DictConfig) -> Outcome:
         folder.write_clips({sample.clip_id: sample.clip for sample in point.benchmark.samples})
         # What needs weights, Lightning or W&B is imported here: a finished point needs none of them.
         from videopool.jobs.answering import answer
-        from videopool.jobs.wandb_run import wandb_run
+        from videopool.jobs.wandb_point import point_run
 
         try:
-            with wandb_run(config, folder.path, "evaluate") as run:
+            with point_run(config, folder.path, point.describe()) as run:
                 metrics, records = answer(point, folder)
-                run.finish_point(metrics, records, point.describe())
+                run.finish_point(metrics, records)
                 write_captions(folder.path, records)
                 folder.write_metrics(metrics)
         except Exception as error:

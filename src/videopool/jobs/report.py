@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from videopool.figures import save_figure, score_against
 from videopool.jobs.build import jsonable, number
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, FAILED, Outcome
@@ -123,6 +122,8 @@ def _headline(study: Path, table: pd.DataFrame) -> set[str] | None:
 
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
+    from videopool.figures import save_figure, score_against  # here, since a report that is kept draws nothing
+
     complete = table[(table.status == "complete") & table.score.notna()]
     files: list[str] = []
     for benchmark, rows in complete.groupby("benchmark"):

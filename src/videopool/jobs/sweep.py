@@ -28,6 +28,7 @@ JOBS = {
     "evaluate": "videopool.jobs.evaluate:evaluate",
     "report": "videopool.jobs.report:report",
     "compare": "videopool.jobs.compare:compare_points",
+    "dashboard": "videopool.jobs.dashboard:dashboard",
     "plan": "videopool.jobs.plan:plan",
     "inspect": "videopool.jobs.inspect_model:inspect_model",
     "features": "videopool.jobs.features:features",
@@ -206,11 +207,13 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
             print(f"wrote {write_plan(rows, study)}")
         elif any(outcome["folder"] for outcome in outcomes) and config.job.name == "evaluate":
             from videopool.jobs.report import name_files, show, write_report, written_report
+            from videopool.jobs.wandb_study import log_study
 
             folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
             done = written_report(study, str(config.baseline), folders)
             if done is None:
                 done = write_report(study, str(config.baseline))
+                log_study(config, study)
             files, table = done
             show(table, study.name)
             print(name_files(files))

@@ -1,84 +1,151 @@
-"""One W&B run a point: opened, filled, and always finished, so that points of a sweep never merge."""
+"""A W&B run: opened, handed out, and always finished, so that points of a sweep never merge.
 
+W&B stands beside the results and never in their way: what it cannot do is told in one line on stderr.
+"""
+
+import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from videopool.jobs.build import jsonable
 from videopool.jobs.errors import ConfigError
 
-MODES = ("offline", "online")
+Mode = Literal["offline", "online"]
+MODES: tuple[Mode, ...] = ("offline", "online")
+OPENING_SECONDS = 30  # for the server's answer
+FINISHING_SECONDS = 300  # for what is still to be uploaded; a server that is gone would hold up the sweep forever
+STAGING = "WANDB_DATA_DIR"  # names the folder where W&B keeps tables until they are uploaded
 
-
-class PointRun:
-    """Where a point's results go; nowhere, without a logger."""
-
-    def __init__(self, run: Any = None, predictions: int = 0) -> None:
-        self._run, self._predictions = run, predictions
-
-    def finish_point(
-        self, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
-    ) -> None:
-        """Log metrics, scores of groups and tasks, and a table of predictions."""
-        if self._run is None:
-            return
-        import wandb
-
-        flat = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
-        for kind in ("groups", "tasks"):
-            flat |= {f"{kind}/{name}": one["score"] for name, one in metrics[kind].items() if one["score"] is not None}
-        flat |= {f"seconds/{kind}": spent for kind, spent in metrics["seconds"].items()}
-        flat |= {name: about[name] for name in ("visual_tokens", "frames", "prefill_gflops")}
-        names = ("id", "clip", "task", "question", "answer", "prediction", "score", "status")
-        table = wandb.Table(columns=list(names))
-        for record in records[: self._predictions]:
-            table.add_data(*(record.get(name) for name in names))
-        self._run.log({**flat, "predictions": table})
+_gave_up: list[str] = []  # why this process no longer tries to go online
 
 
 @contextmanager
-def wandb_run(config: DictConfig, folder: Path, job: str) -> Iterator[PointRun]:
-    """A run for one point if the logger is W&B.
+def wandb_run(config: DictConfig, study: Path, job: str, name: str, content: Mapping[str, Any]) -> Iterator[Any]:
+    """A run in the group of the study; None without a logger, and where W&B cannot open one.
 
-    Group is the study, name the point; files go to <results_dir>/<study>/wandb.
+    Files go to `<study>/wandb`. A run that cannot go online is kept there too, for `wandb sync`.
+
+    Args:
+        study: its folder.
+        job: the run's type.
+        name: as lists of runs show it.
+        content: what the run's configuration says.
 
     Raises:
         ConfigError: no such logger or mode.
     """
     logger = config.logger
     if logger.name == "none":
-        yield PointRun()
+        yield None
         return
     if logger.name != "wandb" or logger.mode not in MODES:
         raise ConfigError(f"logger={logger.name} mode={logger.get('mode')}: choose wandb ({', '.join(MODES)}) or none")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    with _staging(study / "wandb"):
+        run = _open(logger, study, job_type=job, group=str(config.study), name=name, config=dict(content))
+        code = 1
+        try:
+            yield run
+            code = 0
+        finally:
+            if run is not None:
+                with telling(f"finish the run; what it has is in {study / 'wandb'}"):
+                    _finish(run, code)
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Tell an error of W&B in one line instead of raising it."""
+    try:
+        yield
+    except Exception as error:
+        print(f"videopool: W&B could not {what} ({_line(error)})", file=sys.stderr)
+
+
+def logged_in() -> bool:
+    """Whether there are credentials for the W&B server: in the environment, or from `wandb login`.
+
+    They are not tried out; nothing is asked for, and nothing is sent.
+    """
     import wandb
 
-    root = folder.parent / "wandb"
+    return wandb.login(prompt=False, verify=False)
+
+
+def _open(logger: DictConfig, study: Path, **about: Any) -> Any:
+    if logger.mode == "online" and not _gave_up:
+        try:
+            if not logged_in():
+                raise ConfigError("nobody is logged in")
+            return _init(logger, study, "online", **about)
+        except Exception as error:
+            _gave_up.append(_line(error))
+            print(
+                f"videopool: W&B is not online ({_gave_up[0]}); runs are kept in {study / 'wandb'}, "
+                "`wandb login` and `wandb sync` upload them",
+                file=sys.stderr,
+            )
+    with telling("open a run; the results are kept without one"):
+        return _init(logger, study, "offline", **about)
+    return None
+
+
+def _init(logger: DictConfig, study: Path, mode: Mode, **about: Any) -> Any:
+    import wandb
+
+    root = study / "wandb"
     root.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("WANDB_SILENT", "true")
-    run = wandb.init(
+    if not os.access(root, os.W_OK):  # W&B itself would turn to a temporary folder
+        raise PermissionError(f"{root} cannot be written")
+    logging.raiseExceptions = False  # on a full disk, W&B's log would print a traceback for each line it cannot write
+    return wandb.init(
+        id=uuid.uuid4().hex[:8],  # given here, because WANDB_RUN_ID would make all points of a sweep one run
+        resume="never",
         project=logger.project,
         entity=logger.entity,
-        group=config.study,
-        name=folder.name,
-        job_type=job,
-        mode=logger.mode,
-        dir=str(folder.parent),
-        config=jsonable(config),
+        mode=mode,
+        dir=str(study),
         reinit="finish_previous",
-        settings=wandb.Settings(silent=True, console="off"),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=OPENING_SECONDS,
+            finish_timeout=FINISHING_SECONDS,
+            finish_timeout_raises=True,
+        ),
+        **about,
     )
-    code = 1
+
+
+def _finish(run: Any, code: int) -> None:
+    import wandb
+
     try:
-        yield PointRun(run, int(logger.predictions))
-        code = 0
+        run.finish(exit_code=code)
+    except ConnectionError:  # W&B's own process is gone: forget it, so that the next run starts another
+        with suppress(Exception):
+            wandb.teardown()
+        raise
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[None]:
+    """Keep tables with their run, not in the home folder, unless the user has chosen a place."""
+    if STAGING in os.environ:
+        yield
+        return
+    os.environ[STAGING] = str(folder.resolve())
+    try:
+        yield
     finally:
-        try:
-            run.finish(exit_code=code)
-        except Exception as error:  # what W&B cannot write must not cost the point
-            print(f"videopool: W&B could not finish the run: {error}", file=sys.stderr)
+        del os.environ[STAGING]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -25,12 +25,14 @@ COMPLETE = "complete"
 SETTINGS = {
     "model": "model {}",
     "benchmark": "benchmark {}",
+    "split": "split {}",
     "stage": "stage {}",
     "lora_alpha": "alpha {:g}",
+    "judge": "judge {}",
     "seed": "seed {:g}",
 }
-# Comparisons with the baseline, and what their headings add.
-VIEWS = {"": "", "iso_token_": ", same tokens"}
+# Comparisons with the baseline, by how their columns begin, and what their headings say.
+VIEWS = {"": "", "iso_token_": ", iso-token"}
 TIME = "ms/sample"  # heading of the column that depends on the machine
 
 Fields = dict[str, Any]
@@ -50,7 +52,7 @@ def other_groups(frame: pd.DataFrame) -> list[str]:
 
 def varied(frame: pd.DataFrame) -> list[str]:
     """The settings in which points of a study differ."""
-    return [name for name in SETTINGS if frame[name].nunique(dropna=False) > 1]
+    return [name for name in SETTINGS if name in frame and frame[name].nunique(dropna=False) > 1]
 
 
 def point_labels(frame: pd.DataFrame) -> dict[str, str]:
@@ -74,12 +76,9 @@ def _frames(value: object) -> str:
 
 def shared_settings(frame: pd.DataFrame) -> str:
     """What all points of a study have in common, as a line."""
-    told = []
-    for name in (*SETTINGS, "split"):
-        value = frame[name].iloc[0]
-        if frame[name].nunique(dropna=False) == 1 and not missing(value):
-            told.append(SETTINGS.get(name, f"{name} {{}}").format(value))
-    return ", ".join(told)
+    shared = [name for name in SETTINGS if name in frame and name not in varied(frame)]
+    values = {name: frame[name].iloc[0] for name in shared}
+    return ", ".join(SETTINGS[name].format(value) for name, value in values.items() if not missing(value))
 
 
 def shared_chance(frame: pd.DataFrame) -> str:
@@ -122,8 +121,8 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
 
     columns = [_text("pooling")]
     columns += [(Heading("status", numeric=False), _status)] if (frame.status != COMPLETE).any() else []
-    columns += [_number("lora_alpha", "alpha", 1) if name == "lora_alpha" else _text(name) for name in varied(frame)]
-    columns += [_text("judge")] if told("judge") else []
+    numbers = {"lora_alpha": _number("lora_alpha", "alpha", 1), "seed": _number("seed", "seed")}
+    columns += [numbers.get(name) or _text(name) for name in varied(frame)]
     columns += [_number("frames", "frames"), _number("visual_tokens", "tokens"), _score(best)]
     columns += [_share("chance %", "chance")] if frame.chance.nunique() > 1 else []
     for group in other_groups(frame):
@@ -133,13 +132,13 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
     columns += [_number(name, name.removeprefix("n_")) for name in ("n_unparsed", "n_unscored") if counted(name)]
     columns.append(_number("prefill_gflops", "GFLOPs", 2))
     columns += [_number("seconds_per_sample", TIME, 1, scale=1000)] if told("seconds_per_sample") else []
-    for view, added in VIEWS.items():
-        if not told(f"{view}difference"):
-            continue
-        names = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
-        columns.append(_share(f"minus baseline{added}", *names, signed=True))
-        columns.append(_number(f"{view}p_holm", f"p (Holm){added}", 4))
-    columns += [_text("differs", "unequal to baseline in")] if told("differs") else []
+    for view, said in VIEWS.items():
+        if told(f"{view}difference"):
+            names = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
+            columns.append(_share(f"minus baseline{said}", *names, signed=True))
+            corrected = told(f"{view}p_holm")
+            columns.append(_number(f"{view}{'p_holm' if corrected else 'p'}", f"p{' (Holm)' * corrected}{said}", 4))
+        columns += [_text(f"{view}differs", f"unequal in{said}")] if told(f"{view}differs") else []
     if told("same_map_as"):
         heading = Heading("same map as", numeric=False)
         columns.append((heading, lambda row: plain_cell(labels.get(str(row["same_map_as"]), ""))))

@@ -87,7 +87,7 @@ def _reader(folder: Path) -> str:
 
 def _view(sample: DifferingSample, clip: Path | None, reader: str) -> SampleView:
     records = (sample.first, sample.second)
-    seen = [[int(index) for index in record["frame_indices"]] for record in records]
+    seen = [[int(index) for index in record.get("frame_indices", ())] for record in records]
     shown = [spread(indices) for indices in seen]
     pictures: dict[int, str] = {}
     trouble = ""
