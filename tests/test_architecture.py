@@ -22,6 +22,8 @@ ALLOWED = {
     "features": {"video"},
     "models": {"pooling", "video"},
     "benchmarks": {"video"},
+    "chat": set(),
+    "judges": {"benchmarks", "chat"},
     "training_data": {"video"},
     "results": set(),
     "figures": set(),
@@ -34,6 +36,8 @@ ALLOWED = {
         "features",
         "models",
         "benchmarks",
+        "chat",
+        "judges",
         "training_data",
         "results",
         "figures",
@@ -92,7 +96,7 @@ def test_every_sampler_builds(hydra_conf, name):
     assert isinstance(build(hydra_conf(f"frames={name}"), "frames"), Sampler)
 
 
-@pytest.mark.parametrize("group", ["job", "prompt", "features", "logger", "model", "benchmark", "trainer"])
+@pytest.mark.parametrize("group", ["job", "prompt", "features", "logger", "model", "benchmark", "trainer", "judge"])
 def test_every_choice_composes(hydra_conf, group):
     for name in configured(group):
         config = hydra_conf(f"{group}={name}")

@@ -190,9 +190,9 @@ def test_compat_reads_answers_and_short_clips_the_references_way(run):
 
 def test_references_for_a_judge_are_not_compared_word_by_word(tmp_path):
     from videopool.benchmarks import Sample
-    from videopool.jobs.evaluator import _score
+    from videopool.jobs.sample_records import score_of
 
     sample = Sample("a", tmp_path, "a", "what happens?", answer="a dog runs")
-    assert _score(sample, True) == 1
-    assert _score(replace(sample, judged=True), False) is None
-    assert _score(replace(sample, answer=""), False) is None
+    assert score_of(sample, True) == 1
+    assert score_of(replace(sample, judged=True), False) is None
+    assert score_of(replace(sample, answer=""), False) is None

@@ -21,7 +21,7 @@ from videopool.models.shape import point_shape
 from videopool.paths import shipped
 from videopool.pooling import PoolingShapeError
 
-MODELS = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if p.stem != "local")
+MODELS = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if p.stem not in ("local", "api"))
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 SEVEN_B = ("job=plan", "model=llava_next_vicuna_7b")
 

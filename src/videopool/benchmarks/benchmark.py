@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,8 @@ class Benchmark:
         headline: the group whose score stands for the benchmark; None for all tasks.
         scoring: of multiple choice: "likelihood" of the option letters, or "generate" an answer and parse it.
         max_new_tokens: of generated answers.
+        axes: what a judge grades answers on: by the axis, the task of the samples whose answers it grades; empty
+            where a judge says whether they are right.
     """
 
     id: str
@@ -78,6 +81,7 @@ class Benchmark:
     headline: str | None = None
     scoring: str = "likelihood"
     max_new_tokens: int = 32
+    axes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -100,6 +104,11 @@ class Benchmark:
     def in_headline(self, task: str) -> bool:
         """Whether a task counts towards the score that stands for the benchmark."""
         return self.headline is None or task in self.groups[self.headline]
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """Weights of tasks in the score: each axis counts alike. Empty where each sample does."""
+        return {task: float(count) for task, count in Counter(self.axes.values()).items()}
 
     @property
     def samples_hash(self) -> str:

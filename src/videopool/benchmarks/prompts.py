@@ -58,8 +58,8 @@ class Prompt:
         told = [self.pattern(options), *([self.option, self.separator, str(self.trim)] if options else [])]
         return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
 
-    def text(self, question: str, options: Sequence[str] = (), image: str = "<image>") -> str:
-        """The whole prompt. image: the text that stands for the visual tokens.
+    def question_text(self, question: str, options: Sequence[str] = ()) -> str:
+        """What is asked, without the conversation around it.
 
         Raises:
             ValueError: more options than letters; benchmarks refuse such samples when they are read.
@@ -72,11 +72,14 @@ class Prompt:
             if self.trim:
                 listed = listed.rstrip()
             before, after = self.multiple_choice.split("{question}")
-            question = before.replace("{options}", listed) + question + after.replace("{options}", listed)
-        else:
-            before, after = self.open_ended.split("{question}")
-            question = before + question + after
+            return before.replace("{options}", listed) + question + after.replace("{options}", listed)
+        before, after = self.open_ended.split("{question}")
+        return before + question + after
+
+    def text(self, question: str, options: Sequence[str] = (), image: str = "<image>") -> str:
+        """The whole prompt. image: the text that stands for the visual tokens. Raises as question_text does."""
+        asked = self.question_text(question, options)
         # The question is put in last, so that braces in it stay as they are.
         head, tail = self.template.split("{question}")
-        text = head.replace("{image}", image) + question + tail.replace("{image}", image)
+        text = head.replace("{image}", image) + asked + tail.replace("{image}", image)
         return text + (self.answer_prefix if options else self.open_answer_prefix)

@@ -75,6 +75,7 @@ def load_vcgbench(
         annotation_hash=hash_files(files),
         scoring=scoring,
         max_new_tokens=max_new_tokens,
+        axes={axis: part for axis, part in AXES.items() if part in parts},
     )
 
 

@@ -1,22 +1,36 @@
-"""Answer the questions of a point that have no record yet."""
+"""Answer the questions of a point that have no answer yet, and have answers graded."""
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from videopool.benchmarks import require_clips
+from videopool.benchmarks import Sample, require_clips
 from videopool.features import ClipDataset
 from videopool.jobs.errors import Stopped
 from videopool.jobs.evaluator import AnswerSettings, Evaluator, group_by_clip
 from videopool.jobs.frame_source import frame_source
-from videopool.jobs.interrupts import ask_before_stopping
+from videopool.jobs.interrupts import StopRequest, ask_before_stopping
+from videopool.jobs.judging import grade, store_path, ungraded
 from videopool.jobs.load_plan import load_plan
-from videopool.jobs.predicting import predict
+from videopool.jobs.predicting import predict, progress_bar
+from videopool.jobs.taken_over import answered_elsewhere
 from videopool.jobs.weights import shared_backbone
-from videopool.results import PointFailed, PointFolder, RecordLog, metrics_of, read_records
+from videopool.judges import Judge
+from videopool.results import (
+    PointFailed,
+    PointFolder,
+    RecordLog,
+    ReplyStore,
+    metrics_of,
+    read_records,
+    write_records,
+)
 from videopool.results.manifest import now, peak_memory_bytes
-from videopool.results.records import OK
+from videopool.results.point import RECORDS
+from videopool.results.records import JUDGE_FAILED, OK
 
 if TYPE_CHECKING:
     from videopool.jobs.evaluate import Point
@@ -24,60 +38,123 @@ if TYPE_CHECKING:
 LISTED_FAILURES = 10
 
 
+@dataclass
+class Work:
+    """What answering took.
+
+    Attributes:
+        seconds: by kind of work.
+        ahead: seconds of these that other processes or threads spent beside the rest.
+        counts: of frames.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    ahead: float = 0.0
+    counts: Mapping[str, int] = field(default_factory=lambda: {"frames_decoded": 0, "frames_from_store": 0})
+
+
 def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[dict[str, object]]]:
-    """Records of what a point lacks, then metrics and records of all.
+    """Answer what a point lacks, have answers graded if it has a judge; then metrics and records of all.
 
     Raises:
-        PointFailed: too many clips cannot be read, or a process ended before its time.
+        PointFailed: too many samples could not be evaluated, or a process ended before its time.
+        ChatError: the judge, or the API that answers, cannot be used.
         Stopped: the user asked to stop.
     """
-    config, model = point.config, point.model
+    benchmark, judge = point.benchmark, point.judge
     started = time.perf_counter()
-    log = RecordLog(folder.path / "records.jsonl")
-    try:
-        missing = [sample for sample in point.benchmark.samples if sample.id not in log.done]
-        if missing and (line := require_clips(point.benchmark)):
-            print(f"videopool: {line}", file=sys.stderr)
-        adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
-        backbone = shared_backbone(
-            model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]
-        )
-        benchmark = point.benchmark
-        settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
-        store, pooling = point.store, point.pooling
-        plan = load_plan(point.sampler, config.job.reader, backbone.image_processor, pooling)
-        source = frame_source(config, backbone)
-        evaluator = Evaluator(backbone, pooling, point.stage, settings, store, plan, source)
-        dataset = ClipDataset(group_by_clip(missing), plan, store, source)
-        if missing:
-            size = max(1, min(int(config.job.max_clips), int(config.job.max_visual_tokens) // point.visual_tokens))
-            with ask_before_stopping() as stop:
-                predict(config, evaluator, dataset, log, stop, size)
-            if stop.asked:
-                done = len(read_records(log.path))
-                raise Stopped(f"{done} of {len(point.benchmark.samples)} samples of {folder.path.name} are done")
-    finally:
-        log.close()
+    work, answered = _complete_answers(point, folder)
     elapsed = time.perf_counter() - started
-    records = read_records(folder.path / "records.jsonl")
-    _judge_failures(records, float(config.job.max_failed_fraction))
-    metrics = metrics_of(records, point.benchmark.groups, point.benchmark.in_headline)
-    seconds = dict(evaluator.seconds)
-    # Loaders decode and preprocess beside the model, so their seconds are not part of the elapsed time.
-    ahead = sum(seconds.get(kind, 0.0) for kind in ("decode", "preprocess"))
-    seconds["other"] = max(0.0, elapsed - sum(seconds.values()) + ahead)
+    records = [ungraded(record) for record in read_records(folder.path / RECORDS)]
+    seconds = dict(work.seconds)
+    graded: dict[str, object] = {}
+    if judge is not None:
+        began = time.perf_counter()
+        records, graded = _graded(point, folder, judge, records)
+        seconds["judge"] = time.perf_counter() - began
+    _check_failures(records, float(point.config.job.max_failed_fraction))
+    metrics = metrics_of(
+        records, benchmark.groups, benchmark.in_headline, benchmark.axes if judge else {}, benchmark.task_weights
+    )
+    seconds["other"] = max(0.0, time.perf_counter() - started - sum(seconds.values()) + work.ahead)
     metrics |= {
-        "seconds_per_sample": elapsed / max(1, len(missing)),
+        "seconds_per_sample": elapsed / answered if answered else None,
         "seconds": {kind: round(spent, 3) for kind, spent in seconds.items()},
-        **evaluator.frames,
-        "elapsed_seconds": elapsed,
+        **work.counts,
+        **graded,
+        **point.more_metrics(records),
+        "elapsed_seconds": time.perf_counter() - started,
         "peak_memory_bytes": peak_memory_bytes(),
         "finished": now(),
     }
     return metrics, records
 
 
-def _judge_failures(records: Sequence[dict[str, object]], allowed: float) -> None:
+def _complete_answers(point: "Point", folder: PointFolder) -> tuple[Work, int]:
+    """Answer what has no answer yet, here or in another point; what that took, and how many were answered."""
+    samples = point.benchmark.samples
+    log = RecordLog(folder.path / RECORDS)
+    try:
+        lacking = [sample for sample in samples if sample.id not in log.done]
+        if lacking and not point.config.force:
+            log.append(answered_elsewhere(folder.path, point.answers, (sample.id for sample in lacking)))
+        missing = [sample for sample in lacking if sample.id not in log.done]
+        if len(missing) < len(lacking):
+            print(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")
+        if not missing:
+            return Work(), 0
+        if point.judge is not None:
+            point.judge.check()
+        if line := require_clips(point.benchmark):
+            print(f"videopool: {line}", file=sys.stderr)
+        with ask_before_stopping() as stop:
+            work = point.answer(missing, log, stop)
+        if stop.asked:
+            done = len(read_records(log.path))
+            raise Stopped(f"{done} of {len(samples)} samples of {folder.path.name} are done")
+        return work, len(missing)
+    finally:
+        log.close()
+
+
+def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
+    """Answer samples with a model of this machine."""
+    config, benchmark, pooling = point.config, point.benchmark, point.pooling
+    adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
+    backbone = shared_backbone(
+        point.model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]
+    )
+    settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
+    plan = load_plan(point.sampler, config.job.reader, backbone.image_processor, pooling)
+    source = frame_source(config, backbone)
+    evaluator = Evaluator(backbone, pooling, point.stage, settings, point.store, plan, source)
+    dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
+    size = max(1, min(int(config.job.max_clips), int(config.job.max_visual_tokens) // point.visual_tokens))
+    predict(config, evaluator, dataset, log, stop, size)
+    seconds = dict(evaluator.seconds)
+    # Loaders decode and preprocess beside the model, so their seconds are not part of the elapsed time.
+    ahead = sum(seconds.get(kind, 0.0) for kind in ("decode", "preprocess"))
+    return Work(seconds, ahead, evaluator.frames)
+
+
+def _graded(
+    point: "Point", folder: PointFolder, judge: Judge, records: Sequence[dict[str, object]]
+) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Records with the judge's verdicts, in place of those without; and what that took.
+
+    Replies are kept as they come, so that a point that is stopped here goes on where it was.
+    """
+    store = ReplyStore(store_path(point.config, judge))
+    progress = partial(progress_bar, f"judge {folder.path.name}")
+    with ask_before_stopping() as stop:
+        graded, usage = grade(judge, store, records, point.benchmark.axes, lambda: stop.asked, progress)
+    write_records(folder.path / RECORDS, graded)
+    if stop.asked and any(record["status"] == JUDGE_FAILED for record in graded):
+        raise Stopped(f"all samples of {folder.path.name} are answered, and not all are graded")
+    return graded, {"judge": judge.id, "judge_replies": str(store.path), **usage.as_dict()}
+
+
+def _check_failures(records: Sequence[dict[str, object]], allowed: float) -> None:
     """Raises PointFailed if too many samples could not be evaluated, or none was."""
     failed = [record for record in records if record["status"] != OK]
     if len(failed) == len(records) or len(failed) > allowed * len(records):

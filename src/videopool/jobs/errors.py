@@ -1,6 +1,7 @@
 """Which errors a user can mend: they are told in one line, without a traceback."""
 
 from videopool.benchmarks import BenchmarkError
+from videopool.chat import ChatError
 from videopool.features import FeatureStoreError
 from videopool.models import ModelError
 from videopool.pooling import PoolingContractError, PoolingShapeError
@@ -19,6 +20,7 @@ class Stopped(BaseException):
 USER_ERRORS = (
     ConfigError,
     BenchmarkError,
+    ChatError,
     FeatureStoreError,
     ModelError,
     PoolingShapeError,

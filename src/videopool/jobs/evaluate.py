@@ -2,29 +2,35 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from videopool.benchmarks import Benchmark, Prompt
+from videopool.benchmarks import Benchmark, Prompt, Sample
 from videopool.features import FeatureStore, rounds
 from videopool.jobs.build import build, jsonable, number, plain, shared_store
 from videopool.jobs.errors import ConfigError
+from videopool.jobs.interrupts import StopRequest
+from videopool.jobs.judging import build_judge, check_gradable
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.models import ModelShape, identity, load_adapter, load_config, model_shape, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling, map_signature
-from videopool.results import PointFolder, fingerprint
+from videopool.results import PointFolder, RecordLog, fingerprint
 from videopool.results.captions import write_captions
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.video import READERS, Sampler
+
+if TYPE_CHECKING:
+    from videopool.jobs.answering import Work
 
 PARSING = ("strict", "pllava")  # of generated answers
 
@@ -59,10 +65,17 @@ class Point:
         self.sampler: Sampler = build(config, "frames")
         self.prompt: Prompt = build(config, "prompt")
         self.model = plain(config.model)
-        self.model_identity = identity(self.model["source"], self.model["revision"])
-        self.adapter = _adapter(plain(config.lora))
-        self.store: FeatureStore = shared_store(config)
+        self.take_model()
+        self.judge = build_judge(config)
         self.benchmark: Benchmark = build(config, "benchmark")
+        if self.judge is not None:
+            check_gradable(config, self.benchmark)
+
+    def take_model(self) -> None:
+        """Find out what the model is, from the group `model` and what goes with it."""
+        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.adapter = _adapter(plain(self.config.lora))
+        self.store: FeatureStore = shared_store(self.config)
 
     @cached_property
     def shape(self) -> ModelShape:
@@ -106,11 +119,22 @@ class Point:
             parts.append(self.stage)
         if self.benchmark.scoring != "likelihood":
             parts.append(self.benchmark.scoring)
+        if self.judge is not None:
+            parts.append(f"judge {self.judge.label}")
         return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
 
     def identity(self) -> dict[str, object]:
         """All that determines the numbers."""
-        benchmark = self.benchmark
+        answers = self.answer_identity()
+        return answers if self.judge is None else {**answers, "judge": self.judge.id}
+
+    @property
+    def answers(self) -> str:
+        """Fingerprint of all that determines the answers: points that differ in their judge alone share it."""
+        return fingerprint(self.answer_identity())
+
+    def answer_identity(self) -> dict[str, object]:
+        """All that determines the answers."""
         return {
             "model": self.model_identity,
             "adapter": self.adapter and {k: self.adapter[k] for k in ("identity", "alpha")},
@@ -121,6 +145,13 @@ class Point:
             "stage": self.stage,
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "frames": plain(self.config.frames),
+            **self.question_identity(),
+        }
+
+    def question_identity(self) -> dict[str, object]:
+        """All that determines what is asked, and how answers are read."""
+        benchmark = self.benchmark
+        return {
             "reader": self.config.job.reader,
             "benchmark": benchmark.id,
             "annotations": benchmark.annotation_hash,
@@ -148,7 +179,33 @@ class Point:
             "prefill_gflops": prefill_flops(self.shape, self.visual_tokens) / 1e9,
             "map_signature": map_signature(self.pooling, *size),
             "windows": self.pooling.windows(*size),
+            **self.scored_by(),
         }
+
+    def scored_by(self) -> dict[str, object]:
+        """Who graded open answers, and the weights of tasks in the score."""
+        if self.judge is None:
+            return {"judge": None}
+        return {"judge": self.judge.id, "task_weights": self.benchmark.task_weights}
+
+    def answer(self, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> "Work":
+        """Append records of samples to the log."""
+        from videopool.jobs.answering import answer_with_weights
+
+        return answer_with_weights(self, missing, log, stop)
+
+    def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+        """Metrics that only this kind of point has."""
+        return {}
+
+
+def point_of(config: DictConfig) -> Point:
+    """The point of a configuration, of the kind that its model asks for."""
+    if "base_url" in config.model:
+        from videopool.jobs.api_point import ApiPoint
+
+        return ApiPoint(config)
+    return Point(config)
 
 
 def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
@@ -173,7 +230,7 @@ def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
 def evaluate(config: DictConfig) -> Outcome:
     """Run one point, or go on with it, or find it finished."""
     torch.manual_seed(int(config.seed))
-    point = Point(config)
+    point = point_of(config)
     what = point.identity()
     folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
     finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
@@ -188,6 +245,7 @@ def evaluate(config: DictConfig) -> Outcome:
         manifest = {
             "point": point.describe(),
             "identity": what,
+            "answers": point.answers,
             "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
             "experiment": HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None,
             "config": jsonable(config),
@@ -217,7 +275,8 @@ def evaluate(config: DictConfig) -> Outcome:
 def _result(metrics: dict[str, Any]) -> str:
     """A point's score, or what is to say of its answers, in one line."""
     if metrics["score"] is not None:
-        return f"{100 * metrics['score']:.1f} %, n={metrics['n']}"
+        grade = f", judge's grade {metrics['judge_grade']:.2f} of 5" if "judge_grade" in metrics else ""
+        return f"{100 * metrics['score']:.1f} %{grade}, n={metrics['n']}"
     words = metrics["answer_words"]
     told = f"; {words['n']} answers of {words['mean']:.1f} words on average" if words else ""
     return f"not scored, n={metrics['n_unscored']}{told}"

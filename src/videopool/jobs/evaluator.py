@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from videopool.benchmarks import Prompt, Sample
-from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
-from videopool.benchmarks.scoring import LETTERS, exact_match, parse_letter, token_f1
+from videopool.benchmarks.scoring import LETTERS
 from videopool.features import (
     ClipJob,
     ClipKey,
@@ -25,6 +24,7 @@ from videopool.features import (
     in_order,
     read_again,
 )
+from videopool.jobs.sample_records import about, failed_record, read_answer, score_of
 from videopool.models import Backbone, VideoLM
 from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
 from videopool.pooling import Pooling
@@ -194,7 +194,7 @@ class Evaluator(VideoLM):
             for place, row, row_outcomes in zip(kept, samples, outcomes, strict=True):
                 for sample, outcome in zip(row, row_outcomes, strict=True):
                     records[sample.id] = {
-                        **_about(sample),
+                        **about(sample),
                         "prompt": self.answers.prompt.hash(bool(sample.options)),
                         "status": "ok",
                         **outcome,
@@ -223,7 +223,7 @@ class Evaluator(VideoLM):
                 row_outcomes.append(
                     {
                         "prediction": sample.options[choice],
-                        "score": _score(sample, sample.options[choice] == sample.answer),
+                        "score": score_of(sample, sample.options[choice] == sample.answer),
                         "option_logprobs": [round(value, 4) for value in options],
                     }
                 )
@@ -239,55 +239,11 @@ class Evaluator(VideoLM):
             row_outcomes: list[dict[str, object]] = []
             for sample, ids in zip(row, row_answers, strict=True):
                 text = self.backbone.tokenizer.decode(ids, skip_special_tokens=True)
-                parsed = self._parse if self.answers.parsing == "strict" else self._parse_as_pllava
-                row_outcomes.append(parsed(sample, text))
+                row_outcomes.append(read_answer(sample, text, self.answers.prompt, self.answers.parsing))
             outcomes.append(row_outcomes)
         return outcomes
-
-    def _parse(self, sample: Sample, text: str) -> dict[str, object]:
-        outcome: dict[str, object] = {"prediction": text.strip()}
-        if sample.options:
-            place = parse_letter(text, sample.options)
-            outcome["parsed"] = None if place is None else sample.options[place]
-            right = place is not None and sample.options[place] == sample.answer
-        else:
-            right = exact_match(text, sample.answer)
-            if sample.answer:
-                outcome["token_f1"] = token_f1(text, sample.answer)
-        return {**outcome, "score": _score(sample, right)}
-
-    def _parse_as_pllava(self, sample: Sample, text: str) -> dict[str, object]:
-        prediction = generated_text(text, self.answers.prompt, bool(sample.options))
-        if not sample.options:
-            return {"prediction": prediction, "score": _score(sample, exact_match(prediction, sample.answer))}
-        verdict = check_answer(prediction, truth_text(sample.options, sample.answer)) if sample.answer else None
-        followed = verdict is None or verdict.followed
-        score = None if verdict is None or verdict.right is None else float(verdict.right)
-        return {"prediction": prediction, "parsed": prediction if followed else None, "score": score}
 
 
 def _frames(views: Iterable[View]) -> int:
     """How many frames some views of a clip show."""
     return len(set().union(*map(frames_of, views)))
-
-
-def _score(sample: Sample, right: bool) -> float | None:
-    """1 or 0; None where there is no answer to compare with, or where a judge is to compare."""
-    return float(right) if sample.answer and not sample.judged else None
-
-
-def _about(sample: Sample) -> dict[str, object]:
-    return {
-        "id": sample.id,
-        "clip": sample.clip_id,
-        "task": sample.task,
-        "question": sample.question,
-        "options": list(sample.options),
-        "answer": sample.answer,
-        **({"pair": sample.pair} if sample.pair else {}),
-    }
-
-
-def failed_record(sample: Sample, status: str, reason: str) -> dict[str, object]:
-    """The record of a sample that could not be evaluated; it has no score."""
-    return {**_about(sample), "status": status, "reason": reason, "prediction": None, "score": None}

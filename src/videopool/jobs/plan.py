@@ -98,6 +98,8 @@ def setting(config: DictConfig) -> Setting:
         raise ConfigError(f"pooling: {type(pooling).__name__} is not a videopool.pooling.Pooling")
     sampler: Sampler = build(config, "frames")
     model = plain(config.model)
+    if "base_url" in model:
+        raise ConfigError("model=api: nothing is known of the inside of a model behind an API; choose another model")
     if model["dtype"] not in DTYPES:
         raise ModelError(f"model.dtype={model['dtype']}: choose one of {', '.join(DTYPES)}")
     shape = point_shape(model)
@@ -120,7 +122,10 @@ def _label(config: DictConfig, model: dict[str, Any]) -> str:
 def plan(config: DictConfig) -> Outcome:
     """What one point would cost; its row goes into the table of the run."""
     row = cost_of(config)
-    told = f"{row['visual_tokens']} visual tokens, {with_unit(row['prefill_tflops'], 'TFLOPs')} of prefill"
+    if row["prefill_tflops"] is None:
+        told = "the model is behind an API, so its costs are not known here"
+    else:
+        told = f"{row['visual_tokens']} visual tokens, {with_unit(row['prefill_tflops'], 'TFLOPs')} of prefill"
     return Outcome(COMPLETE, str(row["point"]), told, row=row)
 
 
@@ -130,6 +135,8 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     Operations and key-value cache are those of one clip; peak memory is that of as many clips as job=evaluate
     reads at once. The cache and the peak include the text, the prefill's operations do not.
     """
+    if "base_url" in config.model:
+        return _row_of_api(config)
     point = setting(config)
     shape, size = point.shape, point.bytes_per_value
     text = number(config, "job.text_tokens", 0, whole=True)
@@ -154,7 +161,7 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "kv_cache_gb": kv_cache_bytes(shape, point.tokens + text, size) / GB,
         "weights_gb": weight_bytes(shape, size) / GB,
         "features_mb_per_clip": per_clip / MB,
-        "benchmark": HydraConfig.get().runtime.choices["benchmark"] if HydraConfig.initialized() else None,
+        "benchmark": _benchmark(),
         "clips": clips,
         "samples": sum(asked.samples) or None,
         "detectable_difference": _detectable(config, asked.samples),
@@ -165,6 +172,37 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         )
         / GB,
         "warnings": warnings,
+    }
+
+
+def _benchmark() -> str | None:
+    return HydraConfig.get().runtime.choices["benchmark"] if HydraConfig.initialized() else None
+
+
+UNKNOWN = (
+    "dtype", "visual_tokens", "context", "prefill_tflops", "tower_tflops", "projector_tflops", "kv_cache_gb",
+    "weights_gb", "features_mb_per_clip", "features_gb", "clips_at_once", "peak_memory_gb",
+)  # fmt: skip
+
+
+def _row_of_api(config: DictConfig) -> dict[str, Any]:
+    """The row of a point whose model is behind an API: only what this side knows."""
+    model = str(config.model.name or plain(config.model)["model"])
+    frames = int(build(config, "frames").num)
+    pooling = build(config, "pooling", without=("stage",)).label
+    asked = benchmark_size(config)
+    return {
+        "point": re.sub(r"[^A-Za-z0-9.]+", "-", f"{model}-{pooling}-f{frames}").strip("-"),
+        "model": model,
+        "pooling": pooling,
+        "stage": str(config.pooling.get("stage", "projector")),
+        "frames": frames,
+        "benchmark": _benchmark(),
+        "clips": asked.clips,
+        "samples": sum(asked.samples) or None,
+        "detectable_difference": _detectable(config, asked.samples),
+        "warnings": list(asked.warnings),
+        **dict.fromkeys(UNKNOWN),
     }
 
 

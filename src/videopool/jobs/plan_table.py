@@ -81,7 +81,9 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
 def _caption(rows: Sequence[dict[str, Any]], fixed: set[str]) -> str:
     first = rows[0]
     parts = []
-    if "model" in fixed:
+    if "model" in fixed and first["context"] is None:
+        parts.append(f"{first['model']}: behind an API")
+    elif "model" in fixed:
         weights = f", weights {with_unit(first['weights_gb'], 'GB')} in {first['dtype']}"
         parts.append(f"{first['model']}: context {first['context']}{weights if 'weights_gb' in fixed else ''}")
     if "stage" in fixed:
@@ -106,7 +108,7 @@ def _cell(row: dict[str, Any], key: str, factor: float) -> str:
     text = _digits(value * factor if isinstance(value, float) else value)
     if key == "visual_tokens" and row["warnings"]:
         return f"! {text}"
-    return f"{text} ({row['clips_at_once']})" if key == "peak_memory_gb" else text
+    return f"{text} ({row['clips_at_once']})" if key == "peak_memory_gb" and value is not None else text
 
 
 def _unit(values: Sequence[Any], unit: str) -> tuple[float, str]:

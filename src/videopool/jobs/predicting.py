@@ -70,7 +70,7 @@ def predict(
         multiprocessing_context=START_METHOD if workers else None,
     )
     total = sum(len(clip.samples) for clip in clips.jobs)
-    with _bar(log.path.parent.name, total) as advance:
+    with progress_bar(log.path.parent.name, total) as advance:
         if devices == 1:
             _run(config, evaluator, loader, _Writer(log, advance))
             return
@@ -150,7 +150,7 @@ def _collect(folder: Path, evaluator: Evaluator) -> None:
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar with rate and time left; gives the function that moves it on."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True))
     with Progress(

@@ -133,7 +133,10 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
             if group is not None and rows[f"score_{group}"].isna().all():
                 continue
             for axis in ("frames", "visual_tokens"):
-                figure = score_against(rows, axis, group)
+                known = rows[rows[axis].notna()]  # not the visual tokens of a model behind an API
+                if known.empty:
+                    continue
+                figure = score_against(known, axis, group)
                 name = "_".join(part for part in ("score", group, "by", axis, slug) if part)
                 files += save_figure(figure, study / "figures" / name)
     return files
@@ -189,6 +192,8 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         name = str(row["pooling"])
         if many:
             name = f"{row['model']} {row['benchmark']} {name} {row['stage']}"
+        if table.judge.nunique(dropna=False) > 1:
+            name += " (no judge)" if missing(row["judge"]) else f" ({row['judge']})"
         if not missing(row["same_map_as"]):
             name += " (=)"
         cells = [name, number_text(row["frames"], 0), number_text(row["visual_tokens"], 0)]

@@ -71,6 +71,8 @@ def speed(config: DictConfig) -> Outcome:
 
 def check(config: DictConfig) -> list[str]:
     """The parts asked for. Raises ConfigError for what would only come to light after minutes of measuring."""
+    if "base_url" in config.model:
+        raise ConfigError("model=api: job=speed measures what is done on this machine; choose another model")
     job = config.job
     parts = [str(part) for part in job.parts]
     if not parts or not set(parts) <= set(PARTS):

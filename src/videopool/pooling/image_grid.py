@@ -27,6 +27,13 @@ def squared(images: np.ndarray) -> np.ndarray:
     return square
 
 
+def tiled(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """rows * cols frames [T, h, w, 3] as one image [1, rows * h, cols * w, 3], row after row."""
+    _, height, width, channels = frames.shape
+    tiles = frames.reshape(rows, cols, height, width, channels)
+    return tiles.swapaxes(1, 2).reshape(1, rows * height, cols * width, channels)
+
+
 class ImageGrid(Pooling):
     """The tokens of one image that shows all frames. `tile` must have been used before the tower.
 
@@ -47,14 +54,12 @@ class ImageGrid(Pooling):
 
     def tile(self, frames: np.ndarray) -> np.ndarray:
         """Frames [T, h, w, 3] to one square image [1, s, s, 3], row after row, with grey beside them."""
-        count, height, width, channels = frames.shape
-        if count != self.rows * self.cols:
+        if len(frames) != self.rows * self.cols:
             raise PoolingShapeError(
                 f"pooling.rows={self.rows} and pooling.cols={self.cols} need frames.num={self.rows * self.cols}, "
-                f"got {count} frames"
+                f"got {len(frames)} frames"
             )
-        tiles = frames.reshape(self.rows, self.cols, height, width, channels)
-        return squared(tiles.swapaxes(1, 2).reshape(1, self.rows * height, self.cols * width, channels))
+        return squared(tiled(frames, self.rows, self.cols))
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         if grid.shape[1] != 1:

@@ -6,7 +6,8 @@ from videopool.results.fingerprint import fingerprint
 from videopool.results.flips import Flips
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
-from videopool.results.records import RecordLog, read_records
+from videopool.results.records import RecordLog, read_records, write_records
+from videopool.results.replies import ReplyStore
 from videopool.results.statistics import Estimate, mean_interval, paired_difference
 from videopool.results.study import load_study, point_records
 
@@ -18,6 +19,7 @@ __all__ = [
     "PointFailed",
     "PointFolder",
     "RecordLog",
+    "ReplyStore",
     "ResultsError",
     "add_differences",
     "compare",
@@ -30,4 +32,5 @@ __all__ = [
     "paired_difference",
     "point_records",
     "read_records",
+    "write_records",
 ]

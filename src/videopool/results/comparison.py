@@ -1,5 +1,6 @@
 """Points against each other, on the same samples."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from videopool.results.balance import balanced
 from videopool.results.errors import ResultsError
 from videopool.results.flips import Flips, flips
 from videopool.results.point import MANIFEST, read_json
 from videopool.results.statistics import Estimate, bound, holm, paired_difference
-from videopool.results.study import scores_by_sample
+from videopool.results.study import scores_by_sample, task_weights
 
 Counts = Callable[[str], bool]
 
@@ -76,7 +78,9 @@ def compare(
     if not ids:
         raise ResultsError(f"{Path(first).name} and {Path(second).name} have no scored samples to compare")
     one, other = ({i: values[i][0] for i in ids} for values in (a, b))
-    difference = paired_difference(list(one.values()), list(other.values()), [a[i][1] for i in ids])
+    tasks, weights = [a[i][2] for i in ids], task_weights(first)
+    ours, theirs = (balanced(list(scores.values()), tasks, weights) for scores in (one, other))
+    difference = paired_difference(ours, theirs, [a[i][1] for i in ids])
     return Comparison(difference, flips(one, other), dropped)
 
 
@@ -105,7 +109,8 @@ def what_differs(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Names of what two comparable rows of load_study do not have in common, beside their pooling."""
     one, two = identity_of(row["folder"]), identity_of(other["folder"])
     names = ["frames"] if row["frames"] != other["frames"] else []
-    names += ["tokens"] if not same_budget(row["visual_tokens"], other["visual_tokens"]) else []
+    budgets = _tokens(row), _tokens(other)
+    names += ["tokens"] if not (same_budget(*budgets) or all(map(math.isnan, budgets))) else []
     return names + [name for key, name in TOLD.items() if one.get(key) != two.get(key)]
 
 
@@ -169,14 +174,19 @@ def _at_frames(row: dict[str, Any], others: list[dict[str, Any]], baseline: str)
 def _at_tokens(row: dict[str, Any], others: list[dict[str, Any]], baseline: str) -> dict[str, Any] | None:
     """The baseline pooling's point with the closest number of visual tokens, if that is close enough."""
     like = [o for o in others if o["pooling"] == baseline]
-    like = [o for o in like if same_budget(float(o["visual_tokens"]), float(row["visual_tokens"]))]
+    like = [o for o in like if same_budget(_tokens(o), _tokens(row))]
     return next(iter(_closest(row, like)), None)
 
 
 def _closest(row: dict[str, Any], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Points ordered by how much they have in common with one, beside pooling, then by tokens."""
-    tokens = float(row["visual_tokens"] or 0)
-    return sorted(others, key=lambda o: (len(what_differs(row, o)), abs(float(o["visual_tokens"]) - tokens)))
+    """Points ordered by whether one can be compared with them, by what they have in common, and by tokens."""
+
+    def distance(other: dict[str, Any]) -> tuple[bool, int, float]:
+        unlike = bool(_unlike_by_identity(row, other))
+        apart = abs(_tokens(other) - _tokens(row))
+        return unlike, len(what_differs(row, other)), 0.0 if math.isnan(apart) else apart
+
+    return sorted(others, key=distance)
 
 
 def _columns(
@@ -201,5 +211,14 @@ def _columns(
 
 def _unlike(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Why two points could not be compared."""
+    return _unlike_by_identity(row, other) or ["samples"]
+
+
+def _unlike_by_identity(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     one, two = identity_of(row["folder"]), identity_of(other["folder"])
-    return [name for key, name in INCOMPARABLE.items() if one.get(key) != two.get(key)] or ["samples"]
+    return [name for key, name in INCOMPARABLE.items() if one.get(key) != two.get(key)]
+
+
+def _tokens(row: Mapping[str, Any]) -> float:
+    """Visual tokens; NaN where only a server knows them."""
+    return float("nan") if row["visual_tokens"] is None else float(row["visual_tokens"])

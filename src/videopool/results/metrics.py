@@ -4,20 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from videopool.results.balance import balanced
 from videopool.results.records import OK
 from videopool.results.statistics import bound, mean_interval
 
 QUANTILES = (0.1, 0.5, 0.9)
 
 Record = Mapping[str, object]
+HIGHEST_GRADE = 5  # of a judge
 
 
-def summarise(records: Sequence[Record]) -> dict[str, object]:
-    """Score, interval, counts and chance of some records.
+def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = None) -> dict[str, object]:
+    """Score, interval, counts and chance of some records; judge_grade (0 .. 5) and its interval of those graded.
 
     n counts scored samples; n_failed those that could not be evaluated, which are never scored;
     n_unparsed generated answers that name no option, which count as wrong; n_unscored samples that were
-    evaluated but have no right answer to compare with.
+    evaluated but have no right answer to compare with. weights: of tasks, see balanced.
     """
     evaluated = [r for r in records if r["status"] == OK]
     scored = [r for r in evaluated if r["score"] is not None]
@@ -33,8 +35,16 @@ def summarise(records: Sequence[Record]) -> dict[str, object]:
         "chance": None,
     }
     if scored:
-        estimate = mean_interval([float(str(r["score"])) for r in scored], [r["clip"] for r in scored])
+        tasks, clips = [str(r["task"]) for r in scored], [r["clip"] for r in scored]
+        scores = balanced([float(str(r["score"])) for r in scored], tasks, weights or {})
+        estimate = mean_interval(scores, clips)
         summary |= {"score": estimate.value, "ci_low": bound(estimate.low), "ci_high": bound(estimate.high)}
+        if graded := [r for r in scored if "judge_grade" in r]:
+            grades = [float(str(r["judge_grade"])) for r in graded]
+            grades = balanced(grades, [str(r["task"]) for r in graded], weights or {})
+            estimate = mean_interval(grades, [r["clip"] for r in graded])
+            summary |= {"judge_grade": estimate.value, "judge_grade_low": bound(estimate.low)}
+            summary |= {"judge_grade_high": bound(estimate.high)}
         options = [len(r["options"]) for r in scored if isinstance(r["options"], Sequence) and r["options"]]
         if len(options) == len(scored):
             summary["chance"] = sum(1 / count for count in options) / len(options)
@@ -77,14 +87,39 @@ def mean_token_f1(records: Sequence[Record]) -> dict[str, object] | None:
 
 
 def metrics_of(
-    records: Sequence[Record], groups: Mapping[str, Sequence[str]], in_headline: Callable[[str], bool]
+    records: Sequence[Record],
+    groups: Mapping[str, Sequence[str]],
+    in_headline: Callable[[str], bool],
+    axes: Mapping[str, str] | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, object]:
-    """Metrics of a point: the headline, then each group, then each task."""
+    """Metrics of a point: the headline, then each group and axis, then each task.
+
+    Args:
+        axes: by the axis that a judge graded, the task of the records that have a grade on it.
+        weights: of tasks in the headline; see balanced.
+    """
     tasks = sorted({str(r["task"]) for r in records})
     return {
-        **summarise([r for r in records if in_headline(str(r["task"]))]),
-        "groups": {name: summarise([r for r in records if r["task"] in members]) for name, members in groups.items()},
+        **summarise([r for r in records if in_headline(str(r["task"]))], weights),
+        "groups": {
+            **{name: summarise([r for r in records if r["task"] in members]) for name, members in groups.items()},
+            **{axis: summarise(_on_axis(records, axis, task)) for axis, task in (axes or {}).items() if task in tasks},
+        },
         "tasks": {task: summarise([r for r in records if r["task"] == task]) for task in tasks},
         "answer_words": answer_lengths(records),
         "token_f1": mean_token_f1(records),
     }
+
+
+def _on_axis(records: Sequence[Record], axis: str, task: str) -> list[Record]:
+    """Records of a task as if their grade on one axis was all there is."""
+    found: list[Record] = []
+    for record in records:
+        grades = record.get("axes")
+        if record["task"] != task:
+            continue
+        if isinstance(grades, Mapping):
+            record = {**record, "judge_grade": grades[axis], "score": grades[axis] / HIGHEST_GRADE}
+        found.append(record)
+    return found

@@ -9,7 +9,9 @@ from pathlib import Path
 from videopool.results.errors import ResultsError
 
 OK = "ok"
-APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+JUDGE_FAILED = "judge_failed"  # the answer is there, its verdict is not
+ANSWERED = (OK, JUDGE_FAILED)
+APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT
 
 
 def read_records(path: Path) -> list[dict[str, object]]:
@@ -27,11 +29,54 @@ def read_records(path: Path) -> list[dict[str, object]]:
     return list(records.values())
 
 
+def append_whole(file: int, path: Path, text: str) -> None:
+    """Append lines to an open file under a lock: all of them, or none.
+
+    Behind half a line, which a process that was killed may have left, they begin a new one.
+
+    Args:
+        file: opened as APPEND says.
+        path: of the file, for errors.
+
+    Raises:
+        ResultsError: the disk is full or gone; what was written before stays.
+    """
+    fcntl.flock(file, fcntl.LOCK_EX)
+    size = os.fstat(file).st_size
+    try:
+        whole = not text or size == 0 or os.pread(file, 1, size - 1) == b"\n"
+        left = memoryview((text if whole else f"\n{text}").encode())
+        while left:
+            left = left[os.write(file, left) :]
+    except OSError as error:
+        os.ftruncate(file, size)  # no half line for another process to write behind
+        raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def write_records(path: Path, records: Iterable[dict[str, object]]) -> None:
+    """Exchange a file of records for another, whole or not at all.
+
+    Raises:
+        ResultsError: it cannot be written.
+    """
+    part = path.with_suffix(".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(_line(record) for record in records)
+            file.flush()
+            os.fsync(file.fileno())  # the answers in it may have taken hours
+        os.replace(part, path)
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
 class RecordLog:
     """The records of a point while it runs.
 
-    On opening, what an earlier run left is brought in order: half-written lines and records of failed
-    samples go, so that both are done again. Several processes may append to one log: each batch is
+    On opening, what an earlier run left is brought in order: half-written lines and records of samples without
+    an answer go, so that both are done again. Several processes may append to one log: each batch is
     written whole, under a lock.
 
     Args:
@@ -40,7 +85,7 @@ class RecordLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        kept = [record for record in read_records(path) if record.get("status") == OK]
+        kept = [record for record in read_records(path) if record.get("status") in ANSWERED]
         text = "".join(_line(record) for record in kept)
         try:
             if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
@@ -62,19 +107,9 @@ class RecordLog:
             ResultsError: the disk is full or gone; what was written before stays.
         """
         fresh = [record for record in records if record["id"] not in self.done]
-        left = memoryview("".join(_line(record) for record in fresh).encode())
         if self._process != os.getpid():  # a fork shares the lock with its parent unless it opens the file anew
             self._open()
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        size = os.fstat(self._file).st_size
-        try:
-            while left:
-                left = left[os.write(self._file, left) :]
-        except OSError as error:
-            os.ftruncate(self._file, size)  # no half line for another process to write behind
-            raise ResultsError(f"{self.path} cannot be written: {error.strerror or error}") from error
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        append_whole(self._file, self.path, "".join(_line(record) for record in fresh))
         self.done |= {str(record["id"]) for record in fresh}
 
     def close(self) -> None:

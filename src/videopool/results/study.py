@@ -33,6 +33,8 @@ COLUMNS = (
     "n_unscored",
     "same_map_as",
     "seed",
+    "judge",
+    "judge_grade",
 )
 
 
@@ -41,7 +43,8 @@ def load_study(study: str | Path) -> pd.DataFrame:
 
     Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>`
     for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
-    same_map_as names an earlier point whose pooling is the same map on the same frames.
+    same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
+    open answers, None where nobody did.
     """
     rows = []
     for manifest_path in sorted(Path(study).glob(f"*/{MANIFEST}")):
@@ -54,7 +57,8 @@ def load_study(study: str | Path) -> pd.DataFrame:
         if column not in table:
             table[column] = pd.Series(dtype=object)
     if rows:
-        table["order"] = -table.groupby("pooling")["visual_tokens"].transform("max")
+        tokens = pd.to_numeric(table["visual_tokens"])  # unknown of a model behind an API
+        table["order"] = -tokens.groupby(table["pooling"]).transform("max")
         table = table.sort_values(["model", "benchmark", "stage", "order", "pooling", "frames"], kind="stable")
         table["same_map_as"] = _duplicates(table)
     extra = [c for c in table.columns if c not in COLUMNS and c not in ("folder", "order", "signature")]
@@ -66,7 +70,7 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     assert isinstance(point, dict)
     row: dict[str, object] = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
     row |= {name: point.get(name) for name in ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens")}
-    row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops")}
+    row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops", "judge")}
     identity = manifest.get("identity")
     row["seed"] = identity.get("seed") if isinstance(identity, dict) else None
     row["signature"] = str(point.get("map_signature"))
@@ -77,7 +81,7 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
         row["n"], row["n_failed"] = statuses.count(OK), len(statuses) - statuses.count(OK)
         return row
     row["status"] = "complete"
-    for name in ("n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance"):
+    for name in ("n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade"):
         row[name] = metrics.get(name)
     row["seconds_per_sample"] = metrics.get("seconds_per_sample")
     groups = metrics.get("groups")
@@ -91,7 +95,7 @@ def _duplicates(table: pd.DataFrame) -> list[str | None]:
     seen: dict[tuple[object, ...], str] = {}
     found: list[str | None] = []
     for row in table.itertuples():
-        key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature)
+        key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature, str(row.judge))
         found.append(seen.get(key))
         seen.setdefault(key, str(row.point))
     return found
@@ -109,3 +113,10 @@ def scores_by_sample(folder: str | Path) -> dict[str, tuple[float, str, str]]:
         if record["status"] == "ok" and record["score"] is not None:
             found[str(record["id"])] = (float(str(record["score"])), str(record["clip"]), str(record["task"]))
     return dict(found)
+
+
+def task_weights(folder: str | Path) -> dict[str, float]:
+    """Weights of tasks in a point's score; empty where every sample counts alike."""
+    point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
+    weights = point.get("task_weights") if isinstance(point, dict) else None
+    return {str(task): float(weight) for task, weight in weights.items()} if isinstance(weights, dict) else {}

@@ -1,0 +1,8 @@
+"""Questions to language models behind OpenAI-compatible servers: one client, its retries, and many at once."""
+
+from videopool.chat.asking import ask_all
+from videopool.chat.endpoint import ChatEndpoint, Reply
+from videopool.chat.errors import ChatError, RequestFailed
+from videopool.chat.images import FORMATS, image_part
+
+__all__ = ["FORMATS", "ChatEndpoint", "ChatError", "Reply", "RequestFailed", "ask_all", "image_part"]

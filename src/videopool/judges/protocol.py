@@ -1,0 +1,157 @@
+"""What a judge is asked, and what counts as a verdict.
+
+Two protocols, as Video-ChatGPT has them (arXiv 2306.05424): an answer to a short question is right or wrong, with
+a grade beside it; an answer of VCGBench has a grade on each axis of its part. Grades are 0 .. 5. The words are our own.
+A verdict is one JSON object with exactly the keys asked for; anything else is a failed reply.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from videopool.chat import Reply, RequestFailed
+
+PROTOCOL = "1"  # counted up whenever a text below changes: earlier verdicts are then not used
+HIGHEST = 5  # grade
+ANSWER = "answer"  # the one axis of questions with short answers
+
+SAME_MEANING = "Compare meanings, not wording: synonyms and paraphrases match."
+ASPECTS = {
+    ANSWER: "whether the prediction means the same as the reference",
+    "correctness_of_information": "whether the facts of the prediction agree with the reference",
+    "detail_orientation": "whether the prediction is as complete and as specific as the reference",
+    "contextual_understanding": "whether the prediction fits the situation and theme that the reference describes",
+    "temporal_understanding": "whether the prediction has events in the same order of time as the reference",
+    "consistency": "whether both predictions agree with the reference and with each other",
+}
+SYSTEM = "You grade answers to questions about videos. You judge {aspect}. " + SAME_MEANING
+VERDICT = 'Reply with JSON alone, {"score": N}: N from 0 (not at all) to 5 (fully).'
+ANSWER_VERDICT = (
+    'Reply with JSON alone, {"pred": P, "score": N}: P is "yes" if the prediction is right, else "no"; '
+    "N from 0 (no match) to 5 (full match)."
+)
+
+
+class BadVerdict(RequestFailed):
+    """A reply that is no verdict."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's opinion.
+
+    Attributes:
+        grade: 0 .. 5.
+        right: of short answers; None on the axes of VCGBench.
+    """
+
+    grade: float
+    right: bool | None
+
+    def as_dict(self) -> dict[str, object]:
+        """The keys and values that the judge gave."""
+        return {"score": self.grade} if self.right is None else {"pred": _word(self.right), "score": self.grade}
+
+
+class Judge(Protocol):
+    """Who grades.
+
+    Attributes:
+        id: kind, model and protocol: all that verdicts depend on beside the texts.
+        label: kind and model, for names of folders.
+        concurrency: requests at once.
+        retries, backoff: see chat.ask_all.
+    """
+
+    id: str
+    label: str
+    concurrency: int
+    retries: int
+    backoff: float
+
+    def check(self) -> None:
+        """Raises ChatError if no request can be made, as far as that can be said without one."""
+
+    def reply(self, messages: Sequence[dict[str, str]]) -> Reply:
+        """One reply. Raises RequestFailed or ChatError."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to be graded: the prediction for a question, or those for two questions that should agree.
+
+    Attributes:
+        axis: a key of ASPECTS.
+        questions, predictions: one each, or two.
+        reference: the right answer to all of them.
+    """
+
+    axis: str
+    questions: tuple[str, ...]
+    reference: str
+    predictions: tuple[str, ...]
+
+    def key(self, judge: str) -> str:
+        """SHA-256 of all that a verdict depends on: protocol, judge, texts."""
+        content = [PROTOCOL, judge, self.axis, self.questions, self.reference, self.predictions]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
+
+    def messages(self) -> list[dict[str, str]]:
+        """The request. Texts are put in as JSON strings, so that none can pass for a part of the request."""
+        numbers = [""] if len(self.questions) == 1 else [f" {n}" for n in range(1, len(self.questions) + 1)]
+        lines = [f"Question{n}: {_quoted(text)}" for n, text in zip(numbers, self.questions, strict=True)]
+        lines.append(f"Reference: {_quoted(self.reference)}")
+        lines += [f"Prediction{n}: {_quoted(text)}" for n, text in zip(numbers, self.predictions, strict=True)]
+        lines.append(ANSWER_VERDICT if self.axis == ANSWER else VERDICT)
+        return [
+            {"role": "system", "content": SYSTEM.format(aspect=ASPECTS[self.axis])},
+            {"role": "user", "content": "\n".join(lines)},
+        ]
+
+    def verdict(self, text: str) -> Verdict:
+        """The verdict in a reply. Raises BadVerdict if it holds none, or anything beside it."""
+        try:
+            told = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise BadVerdict(f"no verdict: {_short(text)}") from error
+        names = {"pred", "score"} if self.axis == ANSWER else {"score"}
+        if not isinstance(told, dict) or told.keys() != names:
+            raise BadVerdict(f"no verdict with {' and '.join(sorted(names))} alone: {_short(text)}")
+        score = told["score"]
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= HIGHEST:
+            raise BadVerdict(f"a score that is no number in 0..{HIGHEST}: {_short(text)}")
+        if self.axis != ANSWER:
+            return Verdict(float(score), None)
+        if told["pred"] not in ("yes", "no"):
+            raise BadVerdict(f"pred is neither yes nor no: {_short(text)}")
+        return Verdict(float(score), told["pred"] == "yes")
+
+
+def _word(right: bool) -> str:
+    return "yes" if right else "no"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 80 else f"{line[:77]}...")
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> float:
+    return math.nan  # NaN and Infinity are not JSON; out of every range
