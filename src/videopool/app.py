@@ -105,7 +105,6 @@ def compose_once() -> None:
     It composes every point for its check and again for its run, from files that it reads anew each time.
     """
     from copy import deepcopy
-    from dataclasses import replace
 
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository
@@ -125,11 +124,7 @@ def compose_once() -> None:
         key = (config_path, *(source.path for source in self.sources))
         if key not in files:
             files[key] = read(self, config_path)
-        found = files[key]
-        if found is None:
-            return None
-        # Composition writes into the header and the defaults list, and merges the content into another.
-        return replace(found, header=dict(found.header), defaults_list=deepcopy(found.defaults_list))
+        return deepcopy(files[key])  # composition takes its nodes as they are, and overrides write into them
 
     ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
     ConfigRepository.load_config = load_file  # type: ignore[method-assign]

@@ -2,9 +2,16 @@
 
 import csv
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from conftest import SMALL
+from videopool.paths import shipped
 
 SINGLE = ("pooling=adaptive", "pooling.shape=[2,6,6]", "frames.num=2", "study=one")
 
@@ -143,6 +150,25 @@ def test_a_study_with_a_bad_point(videopool, tmp_path, launcher):
     figures = list((tmp_path / "results" / "s" / "figures").iterdir())
     assert {f.suffix for f in figures} == {".png", ".svg"}
     assert all(f.stat().st_size > 5000 for f in figures)
+
+
+def test_points_of_a_sweep_have_the_configuration_they_would_have_alone(videopool, tmp_path):
+    """Overrides of the root, of groups and of their keys; values of one point must not reach another."""
+    sweep = ["seed=0,1", "pooling=none,adaptive_1x6x6", "frames.num=1,2", "benchmark.limit=1,2"]
+    fixed = ["job.workers=0", "study=many"]
+    videopool("-m", *sweep, *fixed)
+    found = [json.loads(path.read_text())["config"] for path in (tmp_path / "results" / "many").glob("*/run.json")]
+    GlobalHydra.instance().clear()
+    own = [f"results_dir={tmp_path}/results", f"data_dir={found[0]['data_dir']}", *SMALL, *fixed]
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        wanted = [
+            OmegaConf.to_container(compose("config", overrides=[*own, *chosen]), resolve=True)
+            for chosen in product(*([f"{key}={value}" for value in values.split(",")] for key, values in
+                                    (word.split("=") for word in sweep)))
+        ]  # fmt: skip
+    GlobalHydra.instance().clear()
+    assert len(found) == len(wanted) == 16
+    assert all(config in found for config in wanted)
 
 
 def test_batch_size_workers_and_store_change_nothing(videopool, tmp_path):

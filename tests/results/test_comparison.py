@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from videopool.results import ResultsError, add_differences, compare, load_study, paired_difference
+from videopool.results import ResultsError, add_differences, compare, load_study, over_seeds, paired_difference
+from videopool.results.seeds import mean_over_seeds
 from videopool.results.statistics import holm
 
 ALL = lambda task: True  # noqa: E731
@@ -97,3 +99,41 @@ def test_what_is_unequal_beside_pooling_is_said(tmp_path, right):
     assert row.differs == "prompt, dtype"
     assert row.iso_token_differs == "prompt, dtype"
     assert row.difference is not None
+
+
+def test_seeds_are_taken_together(tmp_path):
+    """Means over three seeds and their difference, against mean_over_seeds of the scores put together by hand."""
+    rng = np.random.default_rng(1)
+    right = {
+        (pooling, seed): (rng.random(80) < chance).astype(int)
+        for pooling, chance in (("none", 0.5), ("space", 0.7))
+        for seed in (0, 1, 2)
+    }
+    for (pooling, seed), scores in right.items():
+        write_point(tmp_path, pooling, 4, 64, scores, seed=seed)
+    write_point(tmp_path, "once", 4, 64, right["none", 0])
+    table = over_seeds(load_study(tmp_path), "none", ALL).set_index("pooling")
+    assert set(table.index) == {"none", "space"}
+    clips, order = [f"c{i // 4}" for i in range(80)], sorted(range(80), key=lambda i: f"q{i}")
+    names = [clips[i] for i in order]
+    by_seed = {p: {s: right[p, s][order] for s in range(3)} for p in ("none", "space")}
+    wanted = mean_over_seeds(by_seed["space"], names)
+    row = table.loc["space"]
+    assert (row.seeds, row.n) == ("0, 1, 2", 80)
+    assert [row.score, row.ci_low, row.ci_high] == pytest.approx([wanted.value, wanted.low, wanted.high])
+    difference = mean_over_seeds({s: by_seed["space"][s] - by_seed["none"][s] for s in range(3)}, names)
+    assert [row.difference, row.difference_low, row.p] == pytest.approx(
+        [difference.value, difference.low, difference.p]
+    )
+    assert row.p_holm == row.p  # the only comparison
+    assert pd.isna(table.loc["none"].difference)
+
+
+def test_points_that_are_no_replicates_stay_apart(tmp_path, right):
+    write_point(tmp_path, "none", 4, 64, right[0], seed=0)
+    write_point(tmp_path, "none", 4, 64, right[1], seed=1, prompt="other")
+    write_point(tmp_path, "space", 4, 64, right[0], seed=0)
+    write_point(tmp_path, "space", 4, 64, right[1], seed=1, drop=(1,))
+    write_point(tmp_path, "time", 4, 64, right[0], seed=0)
+    write_point(tmp_path, "time", 4, 64, right[1], seed=0)
+    assert over_seeds(load_study(tmp_path), "none", ALL).empty

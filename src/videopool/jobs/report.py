@@ -24,9 +24,10 @@ from videopool.reports import (
 )
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
 from videopool.reports.points import VIEWS
-from videopool.results import ResultsError, add_differences, load_study
+from videopool.results import ResultsError, add_differences, load_study, over_seeds
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
 from videopool.results.published import published_figures
+from videopool.results.study import COLUMNS
 
 REPORTED = ".report.json"  # what the files of a report are, and what they were made with
 LEVEL = 0.05  # of a difference that is marked
@@ -84,6 +85,7 @@ def write_report(
         raise ResultsError(f"{study} holds no points")
     headline = _headline(study, table)
     table = add_differences(table, baseline, lambda task: headline is None or task in headline)
+    seeds = over_seeds(table, baseline, lambda task: headline is None or task in headline)
     experiments = shipped("experiments")
     question = study_question(experiments, table)
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
@@ -93,10 +95,12 @@ def write_report(
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
         texts = {
             "sweep.csv": table.drop(columns="folder").to_csv(index=False),
-            "report.html": study_page(table, study.name, question, drawings, pair, samples, published),
-            "table.md": markdown_tables(table, study.name, published),
-            "table.tex": latex_tables(table, study.name, published),
+            "report.html": study_page(table, study.name, question, drawings, pair, samples, published, seeds),
+            "table.md": markdown_tables(table, study.name, published, seeds),
+            "table.tex": latex_tables(table, study.name, published, seeds),
         }
+        if len(seeds):
+            texts["seeds.csv"] = seeds.to_csv(index=False)
         files = [_write(study / name, text) for name, text in texts.items()] + figures
         names = [str(Path(file).relative_to(study)) for file in files]
         (study / REPORTED).write_text(json.dumps({"baseline": baseline, "files": names}))
@@ -159,6 +163,8 @@ def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[
         points = sum(1 for _ in study.glob(f"*/{MANIFEST}"))
     except (OSError, ValueError, KeyError, AttributeError):
         return None
+    # One that another version wrote may lack columns.
+    whole = whole and {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)} <= set(table.columns)
     fresh = told["baseline"] == baseline and newest < path.stat().st_mtime_ns and points == len(table)
     return (files, table) if whole and fresh else None
 

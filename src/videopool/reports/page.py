@@ -14,7 +14,7 @@ import pandas as pd
 from videopool.reports.differing import choose_pair
 from videopool.reports.points import COMPLETE, point_labels, points_table, shared_chance, shared_settings
 from videopool.reports.samples import sample_views
-from videopool.reports.tables import PUBLISHED, published_table
+from videopool.reports.tables import PUBLISHED, SEEDS, published_table, seeds_table
 from videopool.reports.tasks import task_tables
 from videopool.results.point import MANIFEST, RECORDS, read_json
 
@@ -30,6 +30,7 @@ def study_page(
     pair: Sequence[str] | None = None,
     samples: int = SAMPLES,
     published: pd.DataFrame | None = None,
+    seeds: pd.DataFrame | None = None,
 ) -> str:
     """The page of a study, as HTML.
 
@@ -43,6 +44,7 @@ def study_page(
         pair: names of two points whose answers are compared; None lets choose_pair choose.
         samples: how many samples are shown of the pair.
         published: figures of others, with the columns of published_table.
+        seeds: from results.over_seeds.
 
     Raises:
         ResultsError: a point of the pair is not there, or not complete.
@@ -69,6 +71,8 @@ def study_page(
         "samples": sample_views(folders[chosen[0]], folders[chosen[1]], samples) if chosen else [],
         "published": published_table(published) if published is not None and len(published) else None,
         "published_title": PUBLISHED,
+        "seeds": seeds_table(seeds) if seeds is not None and len(seeds) else None,
+        "seeds_title": SEEDS,
         "manifests": [(point, labels[point], _manifest(folder)) for point, folder in folders.items()],
         "style": (TEMPLATES / "report.css").read_text(encoding="utf-8"),
         "script": script,

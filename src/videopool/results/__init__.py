@@ -7,6 +7,7 @@ from videopool.results.flips import Flips
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
 from videopool.results.records import RecordLog, read_records, write_records
+from videopool.results.replicates import over_seeds
 from videopool.results.replies import ReplyStore
 from videopool.results.statistics import Estimate, mean_interval, paired_difference
 from videopool.results.study import load_study, point_records
@@ -29,6 +30,7 @@ __all__ = [
     "load_study",
     "mean_interval",
     "metrics_of",
+    "over_seeds",
     "paired_difference",
     "point_records",
     "read_records",

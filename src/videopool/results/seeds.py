@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from videopool.results.statistics import LEVEL, Estimate, clustered_standard_error
 
@@ -34,6 +34,6 @@ def mean_over_seeds(scores: Mapping[int, Sequence[float]], clusters: Sequence[ob
     if variance == 0:
         return Estimate(value, value, value, int(table.shape[1]), count)
     freedom = variance**2 / (of_clips**2 / (count - 1) + of_seeds**2 / (len(table) - 1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * float(np.sqrt(variance))
-    p = 2 * float(stats.t.sf(abs(value) / np.sqrt(variance), freedom))
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * float(np.sqrt(variance))
+    p = 2 * float(stdtr(freedom, -abs(value) / np.sqrt(variance)))
     return Estimate(value, value - half, value + half, int(table.shape[1]), count, p)
