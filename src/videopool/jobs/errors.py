@@ -3,6 +3,7 @@
 from videopool.benchmarks import BenchmarkError
 from videopool.features import FeatureStoreError
 from videopool.models import ModelError
+from videopool.norms.errors import NormsError
 from videopool.pooling import PoolingContractError, PoolingShapeError
 from videopool.results import ResultsError
 from videopool.video import FrameSamplingError, UnreadableClipError
@@ -21,6 +22,7 @@ USER_ERRORS = (
     BenchmarkError,
     FeatureStoreError,
     ModelError,
+    NormsError,
     PoolingShapeError,
     PoolingContractError,
     ResultsError,

@@ -21,6 +21,11 @@ class PointRun:
     def __init__(self, run: Any = None, predictions: int = 0) -> None:
         self._run, self._predictions = run, predictions
 
+    def log(self, content: Mapping[str, Any]) -> None:
+        """Log what another job than evaluate has found."""
+        if self._run is not None:
+            self._run.log(dict(content))
+
     def finish_point(
         self, metrics: Mapping[str, Any], records: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
     ) -> None:
