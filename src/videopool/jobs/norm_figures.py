@@ -11,7 +11,7 @@ from videopool.norms import SavedNorms, load_norms
 from videopool.norms.outliers import GAP, IN_CLIP, ROBUST_Z, TIMES_MEDIAN
 
 FOLDER = "figures"
-AGAIN = "outliers that are so again, %"
+AGAIN = "outliers again, %"
 
 
 def draw_point(folder: Path) -> list[str]:
@@ -29,8 +29,8 @@ def draw_point(folder: Path) -> list[str]:
         files += save_figure(
             norm_maps({n: a["map.norm"] for n, a in grids.items()}, f"mean L{short(p)} norm"), folder / FOLDER / "map"
         )
-        outliers = {n: a[f"map.{TIMES_MEDIAN}"] for n, a in grids.items()}
-        if any(np.nansum(values) for values in outliers.values()):
+        outliers = {n: a[f"map.{TIMES_MEDIAN}"] for n, a in grids.items() if np.nansum(a[f"map.{TIMES_MEDIAN}"])}
+        if outliers:
             label = f"above {rules[TIMES_MEDIAN]:g} medians, %"
             files += save_figure(norm_maps(outliers, label, percent=True), folder / FOLDER / "outlier_map")
         profiles = {name: {"tokens": arrays["frame.norm"]} for name, arrays in grids.items()}

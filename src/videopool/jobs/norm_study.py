@@ -9,7 +9,7 @@ import pandas as pd
 
 from videopool.figures.norms import ALL, by_distance, frame_profiles, norm_histograms
 from videopool.figures.style import save_figure
-from videopool.jobs.norm_figures import AGAIN, known, rule_words, short
+from videopool.jobs.norm_figures import known, rule_words, short
 from videopool.jobs.norm_table import show_rows
 from videopool.jobs.report import name_files
 from videopool.norms import NormsError, SavedNorms, load_norms
@@ -136,7 +136,7 @@ def _figures(study: Path, points: Mapping[str, SavedNorms]) -> list[str]:
             for place in (0, 1)
         )
         if again := known(again):
-            label = f"{AGAIN.removesuffix(', %')} ({rule_words(first)[TIMES_MEDIAN]}), %"
+            label = f"{rule_words(first)[TIMES_MEDIAN]} again, %"
             files += save_figure(by_distance(again, label, chance), folder / "norms_persistence")
     return files
 

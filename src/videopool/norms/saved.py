@@ -39,7 +39,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str
     """Write a safetensors file whole or not at all. Raises NormsError if it cannot be written."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part, dict(words or {}))
+        save_file({k: np.array(v, order="C") for k, v in arrays.items()}, part, dict(words or {}))
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
