@@ -2,6 +2,7 @@
 
 from videopool.features.disk import DiskStore
 from videopool.features.errors import FeatureStoreError
+from videopool.features.joint import JointStore
 from videopool.features.loading import ClipDataset, ClipJob, LoadedClip, LoadPlan, in_order, read_again
 from videopool.features.memory import MemoryStore
 from videopool.features.rounding import rounds
@@ -17,6 +18,7 @@ __all__ = [
     "FeatureStore",
     "FeatureStoreError",
     "FrameSource",
+    "JointStore",
     "LoadPlan",
     "LoadedClip",
     "MemoryStore",

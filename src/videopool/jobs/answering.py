@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from videopool.benchmarks import Sample, require_clips
 from videopool.features import ClipDataset
+from videopool.jobs.clip_jobs import group_by_clip
 from videopool.jobs.errors import Stopped
-from videopool.jobs.evaluator import AnswerSettings, Evaluator, group_by_clip
+from videopool.jobs.evaluator import AnswerSettings, Evaluator
 from videopool.jobs.frame_source import frame_source
 from videopool.jobs.interrupts import StopRequest, ask_before_stopping
 from videopool.jobs.judging import grade, store_path, ungraded

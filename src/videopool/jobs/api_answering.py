@@ -11,7 +11,7 @@ from videopool.benchmarks import Sample
 from videopool.chat import RequestFailed, ask_all, image_part
 from videopool.features import ClipJob
 from videopool.jobs.answering import Work
-from videopool.jobs.evaluator import group_by_clip
+from videopool.jobs.clip_jobs import group_by_clip
 from videopool.jobs.interrupts import StopRequest
 from videopool.jobs.predicting import progress_bar
 from videopool.jobs.sample_records import about, failed_record, read_answer

@@ -4,6 +4,7 @@ from videopool.benchmarks import BenchmarkError
 from videopool.chat import ChatError
 from videopool.features import FeatureStoreError
 from videopool.models import ModelError
+from videopool.norms.errors import NormsError
 from videopool.pooling import PoolingContractError, PoolingShapeError
 from videopool.results import ResultsError
 from videopool.video import FrameSamplingError, UnreadableClipError
@@ -23,6 +24,7 @@ USER_ERRORS = (
     ChatError,
     FeatureStoreError,
     ModelError,
+    NormsError,
     PoolingShapeError,
     PoolingContractError,
     ResultsError,

@@ -1,10 +1,7 @@
 """Evaluation through the LightningModule: clips in, records out."""
 
-import sys
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,35 +9,13 @@ from torch import Tensor
 
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.features import (
-    ClipJob,
-    ClipKey,
-    FeatureStore,
-    FrameSource,
-    LoadedClip,
-    LoadPlan,
-    View,
-    frames_of,
-    in_order,
-    read_again,
-)
+from videopool.features import FeatureStore, FrameSource, LoadedClip, LoadPlan
+from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.sample_records import about, failed_record, read_answer, score_of
-from videopool.models import Backbone, VideoLM
+from videopool.models import Backbone
 from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
 from videopool.pooling import Pooling
 from videopool.video import UnreadableClipError
-
-
-def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
-    """Samples that see the same frames together, in the order of their first appearance."""
-    groups: dict[tuple[object, ...], list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.clip, sample.start, sample.end), []).append(sample)
-    return [
-        ClipJob(first.clip, first.clip_id, tuple(members), first.start, first.end, first.fps)
-        for members in groups.values()
-        for first in members[:1]
-    ]
 
 
 @dataclass(frozen=True)
@@ -60,18 +35,12 @@ class AnswerSettings:
     parsing: str = "strict"
 
 
-class Evaluator(VideoLM):
+class Evaluator(ClipReader):
     """A VideoLM that answers a benchmark's questions.
 
     Args:
         answers: how questions are put and answers drawn.
-        store: where features of frames are kept.
-        plan: how clips are read.
-        source: how features are made of them.
-
-    Attributes:
-        seconds: spent so far, by kind of work.
-        frames: decoded so far, and frames whose features came from the store.
+        store, plan, source: as ClipReader takes them.
     """
 
     def __init__(
@@ -84,70 +53,8 @@ class Evaluator(VideoLM):
         plan: LoadPlan,
         source: FrameSource,
     ) -> None:
-        super().__init__(backbone, pooling, stage)
+        super().__init__(backbone, pooling, stage, store, plan, source)
         self.answers = answers
-        self.store = store
-        self.plan = plan
-        self.source = source
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.frames = Counter(frames_decoded=0, frames_from_store=0)
-
-    @contextmanager
-    def clock(self, kind: str) -> Iterator[None]:
-        """Add the time of a block to self.seconds."""
-        started = time.perf_counter()
-        yield
-        self.seconds[kind] += time.perf_counter() - started
-
-    def transfer_batch_to_device(
-        self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int
-    ) -> Sequence[LoadedClip]:
-        """Leave clips where they are: the backbone takes frames to its device a chunk at a time."""
-        return batch
-
-    def cpu(self) -> "Evaluator":
-        """Leave the weights on their device when a point is done: the next point uses them there."""
-        return self
-
-    def features(self, clip: LoadedClip) -> Tensor:
-        """Tower features [T, C + H*W, Dv] of a clip's views: kept ones, and new ones encoded now.
-
-        They are in the model's dtype, on the CPU.
-
-        Raises:
-            UnreadableClipError: kept views are gone, and the clip cannot be read again.
-        """
-        key = ClipKey(self.source, clip.digest)
-        with self.clock("store"):
-            if clip.state is not None and clip.info is not None:
-                self.store.remember(clip.state, clip.digest, clip.info)
-            found = self.store.get(key, clip.views)
-        self.frames["frames_from_store"] += _frames(found)
-        if clip.pixels is not None:
-            self.frames["frames_decoded"] += _frames(clip.encoded)
-            new = [place for place, view in enumerate(clip.encoded) if view not in found]
-            if new:
-                found |= self._encode(key, [clip.encoded[place] for place in new], clip.pixels[new])
-        # What the store had when the clips were looked up may be damaged, or have made room for others.
-        gone = in_order(set(clip.views) - found.keys())
-        if gone:
-            self.frames["frames_decoded"] += _frames(gone)
-            found |= self._encode(key, gone, read_again(self.plan, clip, gone, self.seconds))
-        return torch.stack([found[view].to(self.backbone.dtype) for view in clip.views])
-
-    def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:
-        """Features of views by their pixels [M, 3, S, S], kept, and rounded as the store rounds."""
-        with self.clock("vision"):
-            encoded = self.backbone.features(pixels).cpu()
-        with self.clock("store"):
-            return self.store.put(key, dict(zip(views, encoded, strict=True)))
-
-    def on_predict_end(self) -> None:
-        """Say what went wrong with the store."""
-        with self.clock("store"):
-            lines = self.store.finish()
-        for line in lines:
-            print(f"videopool: {line}", file=sys.stderr)
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
@@ -242,8 +149,3 @@ class Evaluator(VideoLM):
                 row_outcomes.append(read_answer(sample, text, self.answers.prompt, self.answers.parsing))
             outcomes.append(row_outcomes)
         return outcomes
-
-
-def _frames(views: Iterable[View]) -> int:
-    """How many frames some views of a clip show."""
-    return len(set().union(*map(frames_of, views)))

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from videopool.features import ClipDataset, LoadedClip
 from videopool.jobs.build import build, number
-from videopool.jobs.evaluator import Evaluator
+from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.interrupts import StopRequest, ignore_interrupts
-from videopool.results import PointFailed, RecordLog
+from videopool.results import PointFailed
 
 # Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
@@ -47,10 +47,22 @@ class Batches(Dataset[list[LoadedClip]]):
         return [self.clips[i] for i in range(first, min(first + self.size, len(self.clips)))]
 
 
+class Log(Protocol):
+    """Where what a model makes of a batch is appended.
+
+    Attributes:
+        path: a file in the point's folder; with several devices, records are lines of it.
+    """
+
+    path: Path
+
+    def append(self, records: Any) -> None: ...
+
+
 def predict(
-    config: DictConfig, evaluator: Evaluator, clips: ClipDataset, log: RecordLog, stop: StopRequest, batch: int
+    config: DictConfig, evaluator: ClipReader, clips: ClipDataset, log: Log, stop: StopRequest, batch: int
 ) -> None:
-    """Answer all questions about some clips and append their records.
+    """Run a model over some clips and append what it makes of them.
 
     Args:
         config: of the point; `job` and `trainer` are used.
@@ -79,7 +91,7 @@ def predict(
     _collect(log.path.parent, evaluator)
 
 
-def _run(config: DictConfig, evaluator: Evaluator, loader: DataLoader[Any], writer: "_Writer", **more: Any) -> None:
+def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], writer: "_Writer", **more: Any) -> None:
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -121,7 +133,7 @@ def _ignore(_: int) -> None:
 class _Writer(Callback):
     """Writes the records of each batch as soon as it is done."""
 
-    def __init__(self, log: RecordLog, advance: Callable[[int], None]) -> None:
+    def __init__(self, log: Log, advance: Callable[[int], None]) -> None:
         self.records, self.advance = log, advance
 
     def on_predict_batch_end(
@@ -133,12 +145,12 @@ class _Writer(Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.world_size > 1:
-            assert isinstance(module, Evaluator)
+            assert isinstance(module, ClipReader)
             path = self.records.path.parent / f"{TOLD}{trainer.global_rank}.json"
             path.write_text(json.dumps({"seconds": module.seconds, "frames": module.frames}))
 
 
-def _collect(folder: Path, evaluator: Evaluator) -> None:
+def _collect(folder: Path, evaluator: ClipReader) -> None:
     """Add up what each device's process spent and read, by kind."""
     for path in folder.glob(f"{TOLD}*.json"):
         told = json.loads(path.read_text())

@@ -18,8 +18,9 @@ from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
 from videopool.features import FeatureStore, LoadedClip
 from videopool.jobs import answering, evaluate
+from videopool.jobs.clip_jobs import group_by_clip
 from videopool.jobs.evaluate import Point
-from videopool.jobs.evaluator import Evaluator, group_by_clip
+from videopool.jobs.evaluator import Evaluator
 from videopool.models import Backbone, VideoLM
 from videopool.models.reading import next_token_logits, prefill
 from videopool.results import read_records

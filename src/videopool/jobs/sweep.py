@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from videopool.jobs.errors import USER_ERRORS, ConfigError, Stopped
 from videopool.jobs.outcome import BUSY, COMPLETE, FAILED, Outcome
 from videopool.jobs.status import settle
+from videopool.norms import NormsError
 from videopool.results import PointBusy, ResultsError, is_claimed, is_complete
 from videopool.results.manifest import now, peak_memory_bytes
 
@@ -32,6 +33,7 @@ JOBS = {
     "plan": "videopool.jobs.plan:plan",
     "inspect": "videopool.jobs.inspect_model:inspect_model",
     "features": "videopool.jobs.features:features",
+    "norms": "videopool.jobs.norms:norms",
     "check_videos": "videopool.jobs.check_videos:check_videos",
     "speed": "videopool.jobs.speed:speed",
     "pretrain": "videopool.jobs.pretrain:pretrain",
@@ -68,6 +70,10 @@ def run_and_tell(config: DictConfig) -> str:
         show_plan([outcome.row])
     elif config.job.name == "evaluate" and outcome.status == COMPLETE:
         _tell_point(outcome)
+    elif config.job.name == "norms" and outcome.status == COMPLETE:
+        from videopool.jobs.norm_table import tell_norms
+
+        tell_norms(Path(outcome.folder))
     if outcome.status == FAILED or (outcome.status == BUSY and not multirun):
         settle(1)  # a multirun waits at its end for what is busy
     return outcome.status
@@ -217,5 +223,9 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
             files, table = done
             show(table, study.name)
             print(name_files(files))
-    except ResultsError as error:
+        elif any(outcome["folder"] for outcome in outcomes) and config.job.name == "norms":
+            from videopool.jobs.norm_study import sum_up_norms
+
+            sum_up_norms(study)
+    except (ResultsError, NormsError) as error:
         print(f"videopool: no {'plan' if rows else 'report'}: {error}", file=sys.stderr)

@@ -112,18 +112,22 @@ class Backbone(nn.Module):
         return to_pixels(self.image_processor, frames)
 
     @torch.inference_mode()
-    def features(self, pixels: Tensor, media: str = "video") -> Tensor:
+    def features(self, pixels: Tensor, media: str = "video", layers: Sequence[int] | None = None) -> Tensor:
         """Pixels [T, 3, S, S] to all of the tower's features [T, C + H*W, Dv], VISION_CHUNK frames at a time.
 
         Several feature layers stand side by side in the last dimension.
+
+        Args:
+            layers: of the tower, as hidden_states() counts them; None for the model's feature layers.
         """
         tower = self.tower(media)
         at = next(tower.parameters())
-        layer = self.model.config.vision_feature_layer
+        if layers is None:
+            layer = self.model.config.vision_feature_layer
+            layers = [layer] if isinstance(layer, int) else list(layer)
         parts = []
         for chunk in pixels.split(VISION_CHUNK):
-            wanted = [layer] if isinstance(layer, int) else list(layer)
-            parts.append(torch.cat(hidden_states(tower, chunk.to(at.device, at.dtype), wanted), dim=-1))
+            parts.append(torch.cat(hidden_states(tower, chunk.to(at.device, at.dtype), layers), dim=-1))
         return torch.cat(parts)
 
     def grid(self, features: Tensor) -> Tensor:

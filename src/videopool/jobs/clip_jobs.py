@@ -1,0 +1,18 @@
+"""From samples to clips that are read once."""
+
+from collections.abc import Sequence
+
+from videopool.benchmarks import Sample
+from videopool.features import ClipJob
+
+
+def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
+    """Samples that see the same frames together, in the order of their first appearance."""
+    groups: dict[tuple[object, ...], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.clip, sample.start, sample.end), []).append(sample)
+    return [
+        ClipJob(first.clip, first.clip_id, tuple(members), first.start, first.end, first.fps)
+        for members in groups.values()
+        for first in members[:1]
+    ]

@@ -1,0 +1,84 @@
+"""Measurements that are saved and gone on with; attention against norm."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from test_norm_statistics import CLIPS, made
+
+from videopool.norms import AttentionNorms, ClipNorms, Measurement, NormsError, OutlierRules, load_norms
+from videopool.norms.saved import PARTIAL, Progress, load_partial, save_partial
+
+
+def empty(stages=("encoder", "pooled")):
+    return Measurement(stages, [2], 2.0, OutlierRules(times_median=2.0))
+
+
+def add(measured, clip):
+    grid, texture = clip
+    measured.stages["encoder"].add(grid, texture)
+    seen = measured.stages["pooled"].add(grid.flatten(0, 2))
+    attention = torch.rand(len(seen.norms), generator=torch.Generator().manual_seed(1)).numpy()
+    measured.attention[2].add(attention / 2 / attention.sum(), seen, np.nan_to_num(seen.norms) ** 0.5)
+
+
+def test_a_measurement_goes_on_as_if_it_had_not_stopped(tmp_path):
+    clips = list(made(CLIPS["grids"] * 3))
+    whole = empty()
+    for clip in clips:
+        add(whole, clip)
+    for number, clip in enumerate(clips):  # each clip by a new process, as it were
+        part = empty()
+        progress = load_partial(tmp_path, part)
+        assert progress.done == {str(n) for n in range(number)}
+        add(part, clip)
+        save_partial(tmp_path, part, Progress(progress.done | {str(number)}, {"broken": "no such file"}))
+    part = empty()
+    load_partial(tmp_path, part)
+    assert part.numbers() == whole.numbers()
+    for name, values in whole.arrays().items():
+        np.testing.assert_array_equal(part.arrays()[name], values)
+
+
+def test_damaged_or_foreign_parts_are_refused(tmp_path):
+    save_partial(tmp_path, empty(), Progress())
+    with pytest.raises(NormsError, match="force=true"):
+        load_partial(tmp_path, empty(("projector",)))
+    (tmp_path / PARTIAL).write_bytes(b"nonsense")
+    with pytest.raises(NormsError, match="force=true"):
+        load_partial(tmp_path, empty())
+    with pytest.raises(NormsError, match=r"no whole norms\.json"):
+        load_norms(tmp_path)
+
+
+def test_attention_against_plain_loops():
+    rng = np.random.default_rng(2)
+    part, shares, correlations, entering, gets, are = AttentionNorms(), [], [], [], [], []
+    for size in (30, 12, 1):
+        norms, attention, inside = rng.lognormal(0, 1, size), rng.random(size) / 40, rng.random(size)
+        outliers = {"times_median": norms > 2, "robust_z": np.zeros(size, bool)}
+        part.add(attention, ClipNorms(norms, np.ones(size, bool), outliers), inside)
+        shares.append(sum(attention))
+        if size > 1:
+            correlations.append(scipy.stats.spearmanr(norms, attention).statistic)
+            entering.append(scipy.stats.spearmanr(inside, attention).statistic)
+        if (norms > 2).any():
+            gets.append(sum(a for a, n in zip(attention, norms, strict=True) if n > 2) / sum(attention))
+            are.append((norms > 2).mean())
+    numbers = part.numbers()
+    assert numbers["visual_share"] == pytest.approx(np.mean(shares))
+    assert numbers["spearman"] == pytest.approx(np.mean(correlations))
+    assert numbers["spearman_entering"] == pytest.approx(np.mean(entering))
+    assert numbers["outliers"]["times_median"] == {
+        "clips": len(gets),
+        "attention": pytest.approx(np.mean(gets)),
+        "tokens": pytest.approx(np.mean(are)),
+    }
+    assert numbers["outliers"]["robust_z"]["attention"] is None
+    assert part.arrays()["curve.tokens"].sum() == 43
+    # Equal attention is an equal share at every norm.
+    even = AttentionNorms()
+    none = {rule: np.zeros(9, bool) for rule in outliers}
+    even.add(np.full(9, 0.05), ClipNorms(rng.random(9) + 0.1, np.ones(9, bool), none), np.ones(9))
+    curve = even.arrays()["curve.attention"]
+    np.testing.assert_allclose(curve[np.isfinite(curve)], 1)

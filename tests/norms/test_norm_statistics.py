@@ -1,0 +1,302 @@
+"""Each statistic against a plain computation of its own, on numbers of odd sizes and shapes."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from videopool.norms import NormsError, OutlierRules, StageNorms, token_norms
+from videopool.norms.histogram import RATIO, LogHistogram
+from videopool.norms.moments import Moments
+from videopool.norms.places import as_feature, border, centre, low_texture, patch_texture
+from videopool.norms.ranks import gini, spearman
+from videopool.norms.token_norms import frame_cosines, power
+
+POWERS = (0.5, 1.0, 2.0, 3.0, 50.0, math.inf)
+
+
+def draw(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize("p", POWERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_norms_are_those_of_plain_loops(p, dtype):
+    tokens = draw(3, 2, 5, 7, dtype=dtype)
+    found = token_norms(tokens, p)
+    for place in np.ndindex(3, 2, 5):
+        values = [abs(float(x)) for x in tokens[place]]
+        wanted = max(values) if p == math.inf else sum(v**p for v in values) ** (1 / p)
+        assert float(found[place]) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_norms_of_extreme_tokens():
+    tokens = torch.tensor([[3e30, 4e30], [3e-30, 4e-30], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]])
+    large, small, zero, *broken = token_norms(tokens).tolist()
+    assert (large, small, zero) == (pytest.approx(5e30), pytest.approx(5e-30), 0.0)
+    assert not any(map(math.isfinite, broken))
+    assert float(token_norms(tokens.bfloat16()[:1])[0]) == pytest.approx(5e30, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, "two", True, None])
+def test_an_impossible_power_is_refused(value):
+    with pytest.raises(NormsError, match=r"job\.p"):
+        power(value)
+
+
+def filled(values, parts=7):
+    histogram = LogHistogram()
+    for part in np.array_split(values, parts):
+        histogram.add(part)
+    return histogram
+
+
+RNG = np.random.default_rng(5)
+SAMPLES = {
+    "log-normal": RNG.lognormal(2, 1, 20001),
+    "narrow": RNG.normal(50, 0.5, 3000),
+    "two humps": np.concatenate([RNG.normal(20, 1, 5000), RNG.normal(300, 9, 40)]),
+    "many sizes": 10 ** RNG.uniform(-12, 12, 4000),
+    "five": np.array([1.0, 2.0, 2.0, 3.0, 1e6]),
+    "equal": np.full(12, 7.25),
+    "one": np.array([3.7]),
+}
+
+
+@pytest.mark.parametrize("values", SAMPLES.values(), ids=list(SAMPLES))
+def test_quantiles_are_within_their_bound(values):
+    histogram = filled(values)
+    for share in (0.0, 0.001, 0.01, 0.25, 0.5, 0.75, 0.99, 0.999, 1.0):
+        exact = np.quantile(values, share, method="inverted_cdf")
+        assert abs(math.log(histogram.quantile(share) / exact)) <= 0.5 * math.log(RATIO) + 1e-9
+    assert math.sqrt(RATIO) - 1 < 0.0055
+
+
+def plain_gini(values):
+    return float(np.abs(values[:, None] - values[None]).mean() / (2 * values.mean()))
+
+
+@pytest.mark.parametrize("values", SAMPLES.values(), ids=list(SAMPLES))
+def test_gini(values):
+    some = values[:: max(1, len(values) // 2000)]
+    exact = plain_gini(some)
+    assert gini(some) == pytest.approx(exact, abs=1e-12)
+    assert -1e-12 <= exact - filled(some).gini() <= 0.003
+
+
+def test_numbers_out_of_range_are_counted_at_the_ends():
+    histogram = filled(np.array([1e-30, 1.0, 2.0, 1e30]), 2)
+    assert (histogram.counts[0], histogram.counts[-1], histogram.total) == (1, 1, 4)
+    assert (histogram.quantile(0), histogram.quantile(1)) == (1e-30, 1e30)
+    assert LogHistogram().quantile(0.5) is LogHistogram().gini() is LogHistogram().gap_above_median() is None
+
+
+def test_the_gap_is_the_widest_stretch_above_the_median():
+    values = SAMPLES["two humps"]
+    low, high = values[values < 100].max(), values[values > 100].min()
+    gap = filled(values).gap_above_median()
+    assert gap.above == 40
+    assert low < gap.cutoff < high
+    assert abs(math.log(gap.ratio / (high / low))) <= 2 * math.log(RATIO)
+    assert filled(np.array([5.0, 5.0, 5.0])).gap_above_median() is None
+    # A gap below the median is none: small norms are no outliers here.
+    assert filled(np.array([1.0, 100.0, 100.1, 100.2])).gap_above_median() is None
+
+
+@pytest.mark.parametrize("values", SAMPLES.values(), ids=list(SAMPLES))
+@pytest.mark.parametrize("parts", [1, 2, 9])
+def test_moments_of_parts_are_those_of_the_whole(values, parts):
+    moments = Moments()
+    for part in np.array_split(values, parts):
+        moments.add(part)
+    assert moments.mean == pytest.approx(values.mean())
+    assert moments.std == pytest.approx(values.std(), abs=1e-9)
+    if np.ptp(values):
+        assert moments.excess_kurtosis == pytest.approx(scipy.stats.kurtosis(values), rel=1e-7, abs=1e-9)
+    else:
+        assert moments.excess_kurtosis is None
+
+
+def test_cutoffs_against_scipy():
+    norms = SAMPLES["log-normal"]
+    median, spread = np.median(norms), scipy.stats.median_abs_deviation(norms, scale="normal")
+    found = OutlierRules(times_median=2.5, robust_z=4).cutoffs(norms)
+    assert found["times_median"] == pytest.approx(2.5 * median)
+    assert found["robust_z"] == pytest.approx(median + 4 * spread)
+    assert OutlierRules().cutoffs(np.array([2.0, 2.0, 2.0, 9.0])) == {"times_median": 6.0, "robust_z": None}
+
+
+@pytest.mark.parametrize("rules", [{"times_median": 1}, {"robust_z": 0}, {"gap": 0.5}, {"gap": "wide"}])
+def test_impossible_rules_are_refused(rules):
+    with pytest.raises(NormsError, match=rf"job\.rules\.{next(iter(rules))}"):
+        OutlierRules(**rules)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5), (3, 4), (24, 24), (7, 8)])
+def test_regions(size):
+    height, width = size
+    for y, x in np.ndindex(*size):
+        assert border(*size)[y, x] == (y in (0, height - 1) or x in (0, width - 1))
+        inside = abs(y + 0.5 - height / 2) <= height / 4 and abs(x + 0.5 - width / 2) <= width / 4
+        assert centre(*size)[y, x] == inside
+
+
+@pytest.mark.parametrize(("side", "patch"), [(12, 4), (14, 4), (9, 3)])
+def test_texture_of_patches(side, patch):
+    pixels = draw(2, 3, side, side)
+    found = patch_texture(pixels, patch)
+    cells = side // patch
+    for frame, y, x in np.ndindex(2, cells, cells):
+        one = pixels[frame, :, y * patch : (y + 1) * patch, x * patch : (x + 1) * patch].double().numpy()
+        wanted = np.sqrt(np.mean([channel.var() for channel in one]))
+        assert float(found[frame, y * cells + x]) == pytest.approx(wanted, rel=1e-5)
+    assert as_feature(found, 1).shape == (2, 1 + cells * cells, 1)
+    assert low_texture(np.arange(8.0).reshape(1, 2, 4)).sum() == 2
+
+
+def test_spearman_against_scipy():
+    rng = np.random.default_rng(0)
+    for size in (2, 3, 50):
+        a, b = rng.integers(0, 9, size) + rng.random(size).round(1), rng.integers(0, 9, size)
+        if np.ptp(a) and np.ptp(b):
+            assert spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
+    assert spearman(np.ones(4), np.arange(4.0)) is None
+    assert spearman(np.ones(1), np.ones(1)) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (4, 1, 1), (3, 2, 5)])
+def test_cosines_between_frames(shape):
+    grid = draw(*shape, 6) * 10 ** draw(*shape, 1, seed=1)
+    grid[0, 0, 0] = 0
+    grid[-1, -1, -1, 2] = math.nan
+    sums, counts = frame_cosines(grid)
+    plain = grid.double().numpy()
+    for t, s in np.ndindex(shape[0], shape[0]):
+        cosines = []
+        for y, x in np.ndindex(*shape[1:]):
+            a, b = plain[t, y, x], plain[s, y, x]
+            if np.isfinite(a).all() and np.isfinite(b).all() and a.any() and b.any():
+                cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        assert int(counts[t, s]) == len(cosines)
+        assert float(sums[t, s]) == pytest.approx(sum(cosines), abs=1e-5)
+
+
+CLIPS = {
+    "grids": [(4, 3, 5), (4, 3, 5), (2, 3, 5)],
+    "one frame": [(1, 3, 3), (1, 3, 3)],
+    "one cell": [(3, 1, 1), (5, 1, 1)],
+    "one token": [(1, 1, 1)],
+}
+
+
+def made(shapes, dtype=torch.float32):
+    """Clips with some large tokens, a zero and a NaN; textures beside them."""
+    for seed, shape in enumerate(shapes):
+        grid = draw(*shape, 8, seed=seed)
+        large = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.8
+        grid = torch.where(large[..., None], grid * 40, grid)
+        if math.prod(shape) > 10:
+            grid[0, 0, 0] = 0
+            grid[-1, -1, -1, 0] = math.nan
+        texture = torch.rand(shape, generator=torch.Generator().manual_seed(seed + 99)).numpy()
+        yield grid.to(dtype), texture
+
+
+def share(above, below):
+    return None if not below else pytest.approx(above / below)
+
+
+@pytest.mark.parametrize("shapes", CLIPS.values(), ids=list(CLIPS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_stage_against_plain_loops(shapes, dtype):
+    rules = OutlierRules(times_median=2.0)
+    stage = StageNorms(2.0, rules)
+    every, zeros, broken, chosen, at_border, in_centre, low, lows, cells, borders = [], 0, 0, 0, 0, 0, 0, 0, 0, 0
+    again, could, chance, cosines, by_frame, by_place = 0, 0, 0.0, [], {}, {}
+    for grid, texture in made(shapes, dtype):
+        stage.add(grid, texture)
+        norms = np.linalg.norm(grid.double().numpy(), axis=-1)
+        usable = np.isfinite(norms) & (norms > 0)
+        zeros, broken = zeros + (norms == 0).sum(), broken + (~np.isfinite(norms)).sum()
+        every += list(norms[usable])
+        large = usable & (np.nan_to_num(norms) > 2 * np.median(norms[usable]))
+        least = texture <= np.sort(texture, axis=None)[math.ceil(texture.size / 4) - 1]
+        frames, height, width = norms.shape
+        for t, y, x in np.ndindex(*norms.shape):
+            if not usable[t, y, x]:
+                continue
+            edge = y in (0, height - 1) or x in (0, width - 1)
+            middle = abs(y + 0.5 - height / 2) <= height / 4 and abs(x + 0.5 - width / 2) <= width / 4
+            by_frame.setdefault(t, []).append(norms[t, y, x])
+            by_place.setdefault((y, x), []).append(norms[t, y, x])
+            cells, borders, lows = cells + 1, borders + edge, lows + least[t, y, x]
+            if large[t, y, x]:
+                chosen, at_border, in_centre = chosen + 1, at_border + edge, in_centre + middle
+                low += least[t, y, x]
+                if t + 1 < frames:
+                    could += 1
+                    again += large[t + 1, y, x]
+                    chance += large[t + 1].mean()
+            if t + 1 < frames and usable[t + 1, y, x]:
+                a, b = grid[t, y, x].double().numpy(), grid[t + 1, y, x].double().numpy()
+                cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    numbers, arrays = stage.numbers(), stage.arrays()
+    assert (numbers["zero"], numbers["not_finite"], numbers["clips"]) == (zeros, broken, len(shapes))
+    assert numbers["tokens"] == sum(map(math.prod, shapes)) == len(every) + zeros + broken
+    assert numbers["mean"] == pytest.approx(np.mean(every), rel=1e-5)
+    assert numbers["max"] == pytest.approx(max(every), rel=1e-5)
+    if len(every) > 1:
+        assert numbers["excess_kurtosis"] == pytest.approx(scipy.stats.kurtosis(every), rel=1e-4, abs=1e-4)
+    found = numbers["outliers"]["times_median"]
+    assert found["share"] == share(chosen, len(every))
+    assert (found["border"], found["centre"]) == (share(at_border, chosen), share(in_centre, chosen))
+    assert (found["low_texture"], numbers["low_texture_area"]) == (share(low, chosen), share(lows, cells))
+    assert (found["next_frame"], found["next_frame_by_chance"]) == (share(again, could), share(chance, could))
+    assert numbers["border_area"] == share(borders, cells)
+    assert numbers["neighbour_cosine"] == (pytest.approx(np.mean(cosines), abs=1e-5) if cosines else None)
+    for t, values in by_frame.items():
+        assert arrays["frame.norm"][t] == pytest.approx(np.mean(values), rel=1e-5)
+    for place, values in by_place.items():
+        assert arrays["map.norm"][place] == pytest.approx(np.mean(values), rel=1e-5)
+
+
+def test_tokens_that_are_no_grid_have_no_places():
+    stage = StageNorms(1.0, OutlierRules())
+    stage.add(draw(9, 4))
+    numbers = stage.numbers()
+    assert numbers["tokens"] == 9
+    assert numbers["border_area"] is numbers["neighbour_cosine"] is numbers["texture_spearman"] is None
+    assert "map.norm" not in stage.arrays()
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, math.nan])
+def test_clips_without_anything_to_tell(value):
+    """All norms equal: no kurtosis, no outliers, and the robust rule says that it does not apply."""
+    stage = StageNorms(2.0, OutlierRules())
+    stage.add(torch.full((2, 2, 2, 3), value))
+    numbers = stage.numbers()
+    assert numbers["excess_kurtosis"] is None
+    if value == 1.0:
+        assert numbers["outliers"]["robust_z"] | {"share": 0.0, "undefined_clips": 1} == numbers["outliers"]["robust_z"]
+        assert numbers["max_over_median"] == pytest.approx(1)
+        assert numbers["gini"] == pytest.approx(0, abs=1e-9)
+    else:
+        assert (numbers["zero"] + numbers["not_finite"], numbers["mean"], numbers["max"]) == (8, None, None)
+
+
+def test_grids_of_several_sizes_are_refused():
+    stage = StageNorms(2.0, OutlierRules())
+    stage.add(draw(2, 2, 2, 3))
+    with pytest.raises(NormsError, match="2 x 2 and of 3 x 2 cells"):
+        stage.add(draw(2, 3, 2, 3))
+
+
+def test_memory_does_not_grow_with_the_clips():
+    stage = StageNorms(2.0, OutlierRules())
+    sizes = []
+    for number in range(60):
+        stage.add(10 ** draw(3, 2, 2, 1, seed=number) * draw(3, 2, 2, 5, seed=number), np.ones((3, 2, 2)))
+        sizes.append(sum(values.nbytes for values in stage.state().values()))
+    assert sizes[1] == sizes[-1] < 200_000
