@@ -25,7 +25,7 @@ ALLOWED = {
     "training_data": {"video"},
     "results": set(),
     "figures": set(),
-    "shapes": {"video", "benchmarks"},
+    "shapes": {"video", "benchmarks", "training_data"},
     "speed": {"pooling", "models"},
     "jobs": {
         "pooling",

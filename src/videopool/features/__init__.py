@@ -2,7 +2,16 @@
 
 from videopool.features.disk import DiskStore
 from videopool.features.errors import FeatureStoreError
-from videopool.features.loading import ClipDataset, ClipJob, LoadedClip, LoadPlan, read_again
+from videopool.features.loading import (
+    ClipDataset,
+    ClipJob,
+    ClipRequest,
+    LoadedClip,
+    LoadPlan,
+    load_clip,
+    read_again,
+    request_clip,
+)
 from videopool.features.memory import MemoryStore
 from videopool.features.rounding import rounds
 from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
@@ -12,6 +21,7 @@ __all__ = [
     "ClipDataset",
     "ClipJob",
     "ClipKey",
+    "ClipRequest",
     "ClipState",
     "DiskStore",
     "FeatureStore",
@@ -22,7 +32,9 @@ __all__ = [
     "MemoryStore",
     "View",
     "frames_of",
+    "load_clip",
     "read_again",
+    "request_clip",
     "rounds",
     "software",
 ]

@@ -5,6 +5,7 @@ from videopool.features import FeatureStoreError
 from videopool.models import ModelError
 from videopool.pooling import PoolingContractError, PoolingShapeError
 from videopool.results import ResultsError
+from videopool.training_data import TrainingDataError
 from videopool.video import FrameSamplingError, UnreadableClipError
 
 
@@ -24,6 +25,7 @@ USER_ERRORS = (
     PoolingShapeError,
     PoolingContractError,
     ResultsError,
+    TrainingDataError,
     FrameSamplingError,
     UnreadableClipError,
 )

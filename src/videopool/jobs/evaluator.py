@@ -1,12 +1,9 @@
 """Evaluation through the LightningModule: clips in, records out."""
 
 import sys
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,16 +13,13 @@ from videopool.benchmarks.pllava_scoring import check_answer, generated_text, tr
 from videopool.benchmarks.scoring import LETTERS, exact_match, parse_letter, token_f1
 from videopool.features import (
     ClipJob,
-    ClipKey,
     FeatureStore,
     FrameSource,
     LoadedClip,
     LoadPlan,
-    View,
-    frames_of,
-    read_again,
 )
-from videopool.models import Backbone, VideoLM
+from videopool.jobs.clip_reader import ClipReader
+from videopool.models import Backbone
 from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
 from videopool.pooling import Pooling
 from videopool.video import UnreadableClipError
@@ -60,18 +54,11 @@ class AnswerSettings:
     parsing: str = "strict"
 
 
-class Evaluator(VideoLM):
+class Evaluator(ClipReader):
     """A VideoLM that answers a benchmark's questions.
 
     Args:
         answers: how questions are put and answers drawn.
-        store: where features of frames are kept.
-        plan: how clips are read.
-        source: how features are made of them.
-
-    Attributes:
-        seconds: spent so far, by kind of work.
-        frames: decoded so far, and frames whose features came from the store.
     """
 
     def __init__(
@@ -84,63 +71,8 @@ class Evaluator(VideoLM):
         plan: LoadPlan,
         source: FrameSource,
     ) -> None:
-        super().__init__(backbone, pooling, stage)
+        super().__init__(backbone, pooling, stage, store, plan, source)
         self.answers = answers
-        self.store = store
-        self.plan = plan
-        self.source = source
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.frames = Counter(frames_decoded=0, frames_from_store=0)
-
-    @contextmanager
-    def clock(self, kind: str) -> Iterator[None]:
-        """Add the time of a block to self.seconds."""
-        started = time.perf_counter()
-        yield
-        self.seconds[kind] += time.perf_counter() - started
-
-    def transfer_batch_to_device(
-        self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int
-    ) -> Sequence[LoadedClip]:
-        """Leave clips where they are: the backbone takes frames to its device a chunk at a time."""
-        return batch
-
-    def cpu(self) -> "Evaluator":
-        """Leave the weights on their device when a point is done: the next point uses them there."""
-        return self
-
-    def features(self, clip: LoadedClip) -> Tensor:
-        """Tower features [T, C + H*W, Dv] of a clip's views: kept ones, and new ones encoded now.
-
-        They are in the model's dtype, on the CPU.
-
-        Raises:
-            UnreadableClipError: kept views are gone, and the clip cannot be read again.
-        """
-        key = ClipKey(self.source, clip.digest)
-        with self.clock("store"):
-            if clip.state is not None and clip.info is not None:
-                self.store.remember(clip.state, clip.digest, clip.info)
-            found = self.store.get(key, clip.views)
-        self.frames["frames_from_store"] += _frames(found)
-        if clip.pixels is not None:
-            self.frames["frames_decoded"] += _frames(clip.encoded)
-            new = [place for place, view in enumerate(clip.encoded) if view not in found]
-            if new:
-                found |= self._encode(key, [clip.encoded[place] for place in new], clip.pixels[new])
-        # What the store had when the clips were looked up may be damaged, or have made room for others.
-        gone: list[Any] = sorted(set(clip.views) - found.keys())
-        if gone:
-            self.frames["frames_decoded"] += _frames(gone)
-            found |= self._encode(key, gone, read_again(self.plan, clip, gone, self.seconds))
-        return torch.stack([found[view].to(self.backbone.dtype) for view in clip.views])
-
-    def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:
-        """Features of views by their pixels [M, 3, S, S], kept, and rounded as the store rounds."""
-        with self.clock("vision"):
-            encoded = self.backbone.features(pixels).cpu()
-        with self.clock("store"):
-            return self.store.put(key, dict(zip(views, encoded, strict=True)))
 
     def on_predict_end(self) -> None:
         """Say what went wrong with the store."""
@@ -264,11 +196,6 @@ class Evaluator(VideoLM):
         followed = verdict is None or verdict.followed
         score = None if verdict is None or verdict.right is None else float(verdict.right)
         return {"prediction": prediction, "parsed": prediction if followed else None, "score": score}
-
-
-def _frames(views: Iterable[View]) -> int:
-    """How many frames some views of a clip show."""
-    return len(set().union(*map(frames_of, views)))
 
 
 def _score(sample: Sample, right: bool) -> float | None:
