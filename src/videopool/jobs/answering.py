@@ -38,9 +38,14 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
         missing = [sample for sample in point.benchmark.samples if sample.id not in log.done]
         if missing and (line := require_clips(point.benchmark)):
             print(f"videopool: {line}", file=sys.stderr)
-        adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
+        adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None, "projector": None}
         backbone = shared_backbone(
-            model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]
+            model,
+            point.model_identity,
+            adapter["checkpoint"],
+            adapter["identity"],
+            adapter["alpha"],
+            adapter["projector"],
         )
         benchmark = point.benchmark
         settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)

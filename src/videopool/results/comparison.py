@@ -90,6 +90,12 @@ def identity_of(folder: str | Path) -> dict[str, Any]:
     return identity if isinstance(identity, dict) else {}
 
 
+def trained_pooling(folder: str | Path) -> dict[str, Any] | None:
+    """Settings of the pooling that a point's checkpoint was trained under, as far as it says."""
+    point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
+    return point.get("trained_pooling") if isinstance(point, dict) else None
+
+
 def refuse_unlike(first: str | Path, second: str | Path) -> None:
     """Raises ResultsError for points whose scores are of different benchmarks, splits or judges."""
     one, other = identity_of(first), identity_of(second)
@@ -106,6 +112,7 @@ def what_differs(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     one, two = identity_of(row["folder"]), identity_of(other["folder"])
     names = ["frames"] if row["frames"] != other["frames"] else []
     names += ["tokens"] if not same_budget(row["visual_tokens"], other["visual_tokens"]) else []
+    names += ["trained pooling"] if trained_pooling(row["folder"]) != trained_pooling(other["folder"]) else []
     return names + [name for key, name in TOLD.items() if one.get(key) != two.get(key)]
 
 

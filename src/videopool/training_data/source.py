@@ -73,7 +73,7 @@ class Source:
             digest.update(json.dumps(said, sort_keys=True).encode())
         return digest.hexdigest()
 
-    def split(self, share: float, most: int, seed: int) -> "tuple[Source | None, list[Example]]":
+    def split(self, share: float, most: int, seed: int) -> "tuple[Source, list[Example]]":
         """What is trained on, and examples that are held out with all others about their media.
 
         Args:
