@@ -36,7 +36,7 @@ from videopool.jobs.tuner import Optimisation, Tuner
 from videopool.jobs.weights import own_backbone
 from videopool.models import Backbone
 from videopool.models.export import Trained, export
-from videopool.models.lora import add_lora, checkpoint_gradients, restore, train_projector, training_mode
+from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.models.probe import probe
 from videopool.pooling import Adaptive, ImageGrid
 from videopool.results.manifest import now, peak_memory_bytes
@@ -137,11 +137,8 @@ def train(point: "TrainingPoint", folder: Path) -> dict[str, Any]:
 
 def _trainable_backbone(point: "TrainingPoint") -> Backbone:
     backbone = own_backbone(point.model)
-    train_projector(backbone)
-    lora = point.settings["lora"]
-    if lora is not None:
-        torch.manual_seed(point.seed)  # of LoRA's first weights
-        add_lora(backbone, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"])
+    torch.manual_seed(point.seed)  # of LoRA's first weights
+    make_trainable(backbone, point.settings["lora"])
     if point.settings["checkpoint_gradients"]:
         checkpoint_gradients(backbone)
     return backbone

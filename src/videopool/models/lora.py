@@ -3,7 +3,8 @@
 LoRA (arXiv 2106.09685) adds alpha / rank * B A to a frozen weight; A starts at random and B at zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +16,25 @@ from videopool.models.errors import ModelError
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
-    """Put new LoRA matrices, in float32 and to be trained, on the language model; all else is as it was.
+def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
+    """Let the projector be trained, and new LoRA matrices on the language model, in float32; nothing else.
 
     Args:
         backbone: changed in place.
-        rank: of the matrices.
-        alpha: scale.
-        dropout: of what LoRA reads, in training.
-        targets: which projections of attention, some of ATTENTION.
+        lora: rank, alpha (the scale), dropout (of what LoRA reads, in training) and targets (projections of attention,
+            some of ATTENTION); None for none.
 
     Raises:
         ModelError: a target that is no such projection, or numbers out of range.
     """
+    backbone.model.requires_grad_(False)
+    if lora is not None:
+        _add_lora(backbone, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"])
+    projector: nn.Module = backbone.parts.multi_modal_projector
+    projector.float().requires_grad_(True)  # behind the other, which freezes all that is not its own
+
+
+def _add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     wrong = [name for name in targets if name not in ATTENTION]
@@ -52,12 +59,6 @@ def add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, target
                 raise ModelError(f"LoRA was put on {name}, which is no attention of the language model")
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
-
-
-def train_projector(backbone: Backbone) -> None:
-    """Let the projector be trained, in float32."""
-    projector: nn.Module = backbone.parts.multi_modal_projector
-    projector.float().requires_grad_(True)
 
 
 def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:

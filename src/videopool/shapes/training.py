@@ -20,7 +20,7 @@ def load_world(
     prompt: Prompt,
     kind: str = "clips",
     split: str = "train",
-    clips: int = 1000,
+    clips: int = 1200,
     per_task: int = 400,
     seed: int = 0,
     tasks: Sequence[str] | None = None,
