@@ -60,13 +60,13 @@ class ClipReader(VideoLM):
         """Leave the weights on their device when a point is done: the next point uses them there."""
         return self
 
-    def features(self, clip: LoadedClip, source: FrameSource | None = None) -> Tensor:
+    def features(self, clip: LoadedClip, source: FrameSource | None = None, plan: LoadPlan | None = None) -> Tensor:
         """Tower features [T, C + H*W, Dv] of a clip's views: kept ones, and new ones encoded now.
 
         They are in the model's dtype, on the CPU.
 
         Args:
-            source: of this clip, where it is not that of the others: images may have a tower of their own.
+            source, plan: of this clip, where they are not those of the others, as an image's.
 
         Raises:
             UnreadableClipError: kept views are gone, and the clip cannot be read again.
@@ -86,7 +86,7 @@ class ClipReader(VideoLM):
         gone: list[Any] = sorted(set(clip.views) - found.keys())
         if gone:
             self.frames["frames_decoded"] += _frames(gone)
-            found |= self._encode(key, gone, read_again(self.plan, clip, gone, self.seconds))
+            found |= self._encode(key, gone, read_again(plan or self.plan, clip, gone, self.seconds))
         return torch.stack([found[view].to(self.backbone.dtype) for view in clip.views])
 
     def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:

@@ -40,6 +40,7 @@ from videopool.models.lora import checkpoint_gradients, make_trainable, restore,
 from videopool.models.probe import probe
 from videopool.pooling import Adaptive, ImageGrid
 from videopool.results.manifest import now, peak_memory_bytes
+from videopool.video import UniformSampler
 
 if TYPE_CHECKING:
     from videopool.jobs.finetune import TrainingPoint
@@ -79,10 +80,13 @@ def train(point: "TrainingPoint", folder: Path) -> dict[str, Any]:
     lessons = [Lesson(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example)) is not None]
     tile = point.pooling.tile if isinstance(point.pooling, ImageGrid) else None
     layout = f"{type(point.pooling).__module__}.{type(point.pooling).__qualname__} {point.pooling.label}"
-    plan = LoadPlan(point.sampler, config.job.reader, backbone.image_processor, tile, layout)
+    plans = {
+        "video": LoadPlan(point.sampler, config.job.reader, backbone.image_processor, tile, layout),
+        "image": LoadPlan(UniformSampler(1), config.job.reader, backbone.image_processor),
+    }
     alike = _as_evaluated(config)
     sources = {kind: frame_source(alike, backbone, kind) for kind in ("video", "image")}
-    asking = Asking(plan, point.store, sources)
+    asking = Asking(plans, point.store, sources)
 
     def loader(kind: str, rank: int, world: int) -> DataLoader[MicroBatch]:
         requests: Any = (
@@ -92,7 +96,7 @@ def train(point: "TrainingPoint", folder: Path) -> dict[str, Any]:
         )
         workers = int(config.job.workers) if kind == "train" and _must_read(schedule, asking, first) else 0
         return DataLoader(
-            RequestedBatches(plan),
+            RequestedBatches(plans),
             sampler=requests,
             batch_size=None,
             num_workers=workers,
@@ -109,7 +113,7 @@ def train(point: "TrainingPoint", folder: Path) -> dict[str, Any]:
         float(settings["weight_decay"]),
     )
     tuner = Tuner(
-        backbone, point.pooling, point.stage, point.store, plan, sources, point.image_pooling, optimisation,
+        backbone, point.pooling, point.stage, point.store, plans, sources, point.image_pooling, optimisation,
         point.seed, first, loader,
     )  # fmt: skip
     training_mode(backbone)

@@ -162,13 +162,14 @@ class Request:
 
 
 class Asking:
-    """Asks the store about clips, by the kind of their medium."""
+    """Asks the store about clips; plans and sources are by the kind of their medium."""
 
-    def __init__(self, plan: LoadPlan, store: FeatureStore, sources: dict[str, FrameSource]) -> None:
-        self.plan, self.store, self.sources = plan, store, sources
+    def __init__(self, plans: dict[str, LoadPlan], store: FeatureStore, sources: dict[str, FrameSource]) -> None:
+        self.plans, self.store, self.sources = plans, store, sources
 
     def __call__(self, lesson: Lesson) -> ClipRequest:
-        return request_clip(lesson.job, self.plan, self.store, self.sources[lesson.example.kind])
+        kind = lesson.example.kind
+        return request_clip(lesson.job, self.plans[kind], self.store, self.sources[kind])
 
 
 class TrainingRequests(Sampler[Request]):
@@ -212,9 +213,9 @@ class HeldOutRequests(Sampler[Request]):
 class RequestedBatches(Dataset[MicroBatch]):
     """Loads what is requested; runs in loader processes."""
 
-    def __init__(self, plan: LoadPlan) -> None:
-        self.plan = plan
+    def __init__(self, plans: dict[str, LoadPlan]) -> None:
+        self.plans = plans
 
     def __getitem__(self, request: Request) -> MicroBatch:
-        clips = [load_clip(one, self.plan) for one in request.clips]
+        clips = [load_clip(one, self.plans[one.job.samples[0].example.kind]) for one in request.clips]
         return MicroBatch(request.number, request.step_tokens, clips)

@@ -73,7 +73,7 @@ class Tuner(ClipReader):
     the step is cut into micro-batches and dealt out to devices.
 
     Args:
-        sources: how features are made, by kind of medium.
+        plans, sources: how clips are read and features made, by kind of medium.
         image_pooling: of still images, which are clips of one frame; None for the pooling of clips.
         optimisation: of the run.
         seed: of dropout.
@@ -95,7 +95,7 @@ class Tuner(ClipReader):
         pooling: Pooling,
         stage: str,
         store: FeatureStore,
-        plan: LoadPlan,
+        plans: dict[str, LoadPlan],
         sources: dict[str, FrameSource],
         image_pooling: Pooling | None,
         optimisation: Optimisation,
@@ -103,8 +103,8 @@ class Tuner(ClipReader):
         step: int,
         loaders: Callable[[str, int, int], DataLoader[MicroBatch]],
     ) -> None:
-        super().__init__(backbone, pooling, stage, store, plan, sources["video"])
-        self.sources = sources
+        super().__init__(backbone, pooling, stage, store, plans["video"], sources["video"])
+        self.plans, self.sources = plans, sources
         self.image_pooling = image_pooling
         self.optimisation = optimisation
         self.seed = seed
@@ -205,14 +205,15 @@ class Tuner(ClipReader):
         """Sum of the token losses of a micro-batch, and how many there are. Clips that cannot be read are left out."""
         read: list[tuple[LoadedClip, Tensor]] = []
         for clip in batch.clips:
-            for kind, spent in clip.seconds.items():
-                self.seconds[kind] += spent
+            for work, spent in clip.seconds.items():
+                self.seconds[work] += spent
             lesson = clip.job.samples[0]
             try:
                 if clip.error:
                     raise UnreadableClipError(clip.job.clip, clip.error)
+                kind = lesson.example.kind
                 with self._exactly():
-                    read.append((clip, self.features(clip, self.sources[lesson.example.kind])))
+                    read.append((clip, self.features(clip, self.sources[kind], self.plans[kind])))
             except UnreadableClipError as error:
                 self.failures[lesson.example.where] = f"{lesson.example.where}: {clip.error or error}"
         if not read:

@@ -75,7 +75,10 @@ def training_mode(backbone: Backbone) -> None:
 
 def checkpoint_gradients(backbone: Backbone) -> None:
     """Keep the inputs of each layer of the language model only, and compute the rest again going backward."""
-    backbone.parts.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model: Any = backbone.parts.language_model
+    # The newer name where there is one.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 @torch.no_grad()
