@@ -99,6 +99,16 @@ def test_every_choice_composes(hydra_conf, group):
             assert build(config, group) is not None
 
 
+@pytest.mark.parametrize("group", ["training", "training_data"])
+def test_every_choice_of_training_composes(hydra_conf, group):
+    for name in configured(group):
+        assert hydra_conf("job=finetune", f"{group}={name}")[group]
+    assert set(hydra_conf("job=finetune", "training_data=[shapes,shapes_images]").training_data.sources) == {
+        "shapes",
+        "shapes_images",
+    }
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in shipped("experiments").glob("*.yaml") if p.name != PUBLISHED))
 def test_every_study_composes_and_says_what_it_asks(hydra_conf, name):
     assert hydra_conf(f"experiment={name}").study != "default"

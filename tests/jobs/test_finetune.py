@@ -397,3 +397,49 @@ def test_a_study_trains_evaluates_and_reports(videopool, tmp_path):
     again = videopool("-m", *words, *small, "study=s", "pooling=none,average", "training.steps=1")
     assert again.stdout.count("finished before; evaluating") == 2
     assert again.stdout.count("kept") == 2
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, strategy):
+    """Equal global batch, the same micro-batches dealt out: the gradients, so the weights, are those of one process.
+
+    As a fork of this process, and as a script that Lightning starts again, which must not claim the run a second time.
+    """
+    words = ["training.micro_batch=1", "training.global_batch=4", "training.lora.dropout=0.2", "job.evaluate=false"]
+    one = tune(*words, "study=one")
+    words += ["study=two", "trainer=ddp", f"trainer.strategy={strategy}"]
+    asked = command(tmp_path, data_dir, *words)
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (two,) = [path.parent for path in (tmp_path / "results" / "two").glob("*/metrics.json")]
+    assert one.name == two.name
+    np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
+    first, second = weights(one), weights(two)
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-3, atol=2e-6)
+    told, also = ([row["validation_loss"] for row in log_of(run) if "validation_loss" in row] for run in (one, two))
+    np.testing.assert_allclose(told, also, rtol=1e-4)
+    assert metrics_of(one)["labelled_tokens"] == metrics_of(two)["labelled_tokens"]
+    assert metrics_of(two)["seconds"]["backward"] > 0
+
+
+def test_fsdp_cuts_up_the_frozen_layers_and_leaves_what_is_trained_whole():
+    """Lightning refuses FSDP without a GPU, so what it would be given is looked at."""
+    from videopool.jobs.strategies import sharded
+    from videopool.models import VideoLM, load_backbone
+    from videopool.models.lora import make_trainable, trainable
+    from videopool.pooling import NoPooling
+
+    backbone = load_backbone("videopool:shapes/mini_llava")
+    make_trainable(backbone, {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"]})
+    strategy = sharded(VideoLM(backbone, NoPooling()))
+    ignored = {id(one) for one in strategy.kwargs["ignored_states"]}
+    assert {id(one) for one in trainable(backbone).values()} <= ignored
+    assert {id(one) for one in backbone.tower("video").parameters()} <= ignored
+    layers = list(backbone.parts.language_model.layers)
+    policy = strategy.kwargs["auto_wrap_policy"]
+    assert all(policy(module=layer, recurse=False, nonwrapped_numel=0) for layer in layers)
+    assert not policy(module=backbone.parts.multi_modal_projector, recurse=False, nonwrapped_numel=0)
+    rest = [one for layer in layers for one in layer.parameters() if id(one) not in ignored]
+    assert rest
+    assert not any(one.requires_grad for one in rest)

@@ -14,6 +14,7 @@ from videopool.jobs.build import build, jsonable, number, plain, shared_store
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.evaluate import evaluate
 from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.ranks import rank_of_process
 from videopool.models import ModelShape, identity, load_config, model_shape
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling
@@ -244,6 +245,8 @@ def finetune(config: DictConfig) -> Outcome:
     point = TrainingPoint(config)
     what = point.identity()
     folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
+    if (rank := rank_of_process()) > 0:
+        return _take_part(point, folder, rank)
     fresh = True
     if folder.finished and not config.force:
         fresh, message = False, "finished before"
@@ -257,13 +260,24 @@ def finetune(config: DictConfig) -> Outcome:
     return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)
 
 
+def _take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
+    """A process beside the first, which has the claim, keeps the files and evaluates."""
+    from videopool.jobs.training import train
+
+    point.check()
+    train(point, folder.path, rank)
+    return Outcome(COMPLETE, folder.path.name, f"took part as process {rank}", fresh=False)
+
+
 def _train(point: TrainingPoint, folder: PointFolder, what: dict[str, object]) -> str:
     # What needs weights or Lightning is imported here: a finished run needs none of them.
     from videopool.jobs.training import start_over, train
+    from videopool.jobs.training_run import BAD_BATCH
 
     if point.config.force:
         folder.clear()
         start_over(folder.path)
+    (folder.path / BAD_BATCH).unlink(missing_ok=True)
     folder.write_manifest(
         {
             "training": point.describe(),
@@ -295,6 +309,8 @@ def evaluation(config: DictConfig, checkpoint: Path) -> DictConfig:
         config.job = OmegaConf.create(OmegaConf.to_container(job, resolve=True))
         config.lora.checkpoint = str(checkpoint)
         config.lora.alpha = None
+        if config.trainer.strategy != "auto":  # of training
+            config.trainer.strategy, config.trainer.devices = "auto", 1
         config.force = False
         del config["training"], config["training_data"]
     return config

@@ -56,11 +56,14 @@ def start_over(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def train(point: "TrainingPoint", folder: Path) -> dict[str, Any]:
+def train(point: "TrainingPoint", folder: Path, rank: int = 0) -> dict[str, Any]:
     """Take the steps that a run lacks and export it.
 
+    Args:
+        rank: of this process, where several take the steps together; only the first exports.
+
     Returns:
-        The figures of the run, for metrics.json.
+        The figures of the run, for metrics.json; none from other processes than the first.
 
     Raises:
         any of USER_ERRORS: the data cannot be used, or the run failed.
@@ -68,7 +71,6 @@ def train(point: "TrainingPoint", folder: Path) -> dict[str, Any]:
     """
     config, settings, started = point.config, point.settings, time.perf_counter()
     checkpoints = Checkpoints(folder / "checkpoints")
-    (folder / BAD_BATCH).unlink(missing_ok=True)
     backbone = _trainable_backbone(point)
     told = probe(backbone)
     kept = checkpoints.last()
@@ -131,6 +133,8 @@ def train(point: "TrainingPoint", folder: Path) -> dict[str, Any]:
             fit(config, tuner, keeper, schedule.micros, point.precision)
         for line in point.store.finish():
             print(f"videopool: {line}", file=sys.stderr)
+        if rank > 0:
+            return {}
         last = checkpoints.last()
         assert last is not None
         if last[0].step < schedule.steps:

@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
 from videopool.jobs.build import build
 from videopool.jobs.interrupts import StopRequest
-from videopool.jobs.predicting import strategy_of
+from videopool.jobs.ranks import own_environment
+from videopool.jobs.strategies import training_strategy
 from videopool.jobs.training_checkpoint import Checkpoints, Progress
 from videopool.jobs.tuner import NotFinite, Tuner
+from videopool.models.lora import kept_weights
 from videopool.results import PointFailed
 from videopool.results.point import write_json
 
@@ -102,7 +102,7 @@ class Keeper(Callback):
         assert isinstance(module, Tuner)
         loss = module.validation_loss
         if loss is not None:
-            weights = trained(trainer, module)
+            weights = kept_weights(module.backbone)
             if trainer.is_global_zero:
                 self._log(step=module.step, validation_loss=loss)
                 self.checkpoints.save_best(module.step, loss, weights)
@@ -130,9 +130,9 @@ class Keeper(Callback):
         step = module.step
         if not now and step < self.steps and step % self.checkpoint_every:
             return
-        weights = trained(trainer, module)
+        weights = kept_weights(module.backbone)
         (optimiser,) = trainer.optimizers
-        state = trainer.strategy.optimizer_state(optimiser)
+        state = optimiser.state_dict()  # whole on each device, as what is trained is
         counts = _gathered(trainer, {"seconds": module.seconds, "frames": module.frames, "failures": module.failures})
         if not trainer.is_global_zero:
             return
@@ -147,17 +147,6 @@ class Keeper(Callback):
     def _log(self, **row: object) -> None:
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-
-
-def trained(trainer: pl.Trainer, module: Tuner) -> dict[str, Tensor]:
-    """Copies of the trained parameters by their names in transformers' model, gathered from all devices."""
-    state: Mapping[str, Tensor] = trainer.strategy.lightning_module_state_dict()
-    prefix = "backbone.model."
-    return {
-        name.removeprefix(prefix): value.detach().cpu().contiguous().clone()
-        for name, value in state.items()
-        if name.startswith(prefix)
-    }
 
 
 def _gathered(trainer: pl.Trainer, told: dict[str, Any]) -> list[dict[str, Any]]:
@@ -197,7 +186,6 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
     devices = int(config.trainer.devices)
     share = micros // devices
     every = keeper.validate_every * share
-    more: dict[str, Any] = {} if devices == 1 else {"strategy": strategy_of(config)}
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -216,13 +204,14 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
         num_sanity_val_steps=0,
         precision=precision,
         default_root_dir=str(keeper.folder),
-        **more,
+        strategy=training_strategy(config, tuner),
     )
     if every:
         # Lightning counts micro-batches; a run that goes on validates behind the steps at which it would have.
         trainer.fit_loop.epoch_loop.batch_progress.total.ready = (tuner.step - keeper.steps) * share % every
     try:
-        trainer.fit(tuner)
+        with own_environment():
+            trainer.fit(tuner)
     except ProcessException as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise PointFailed(f"a process of trainer.devices={devices} ended: {lines[-1]}") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -168,6 +169,8 @@ class Tuner(ClipReader):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Count the tokens that were really read, and set the learning rate."""
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            self._average_gradients()
         loss, tokens = self._summed(self._sums)
         if 0 < tokens != self._planned:  # clips could not be read: the mean is over fewer tokens
             for group in optimizer.param_groups:
@@ -182,6 +185,13 @@ class Tuner(ClipReader):
         self.report = StepReport(mean, int(tokens), rate)
         self._sums = [0.0, 0.0]
         self.step += 1
+
+    def _average_gradients(self) -> None:
+        """Over all devices, of what FSDP leaves whole."""
+        for parameter in trainable(self.backbone).values():
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad.div_(self.trainer.world_size)
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
         total, tokens = self._losses(batch)

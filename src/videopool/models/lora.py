@@ -13,6 +13,7 @@ from videopool.models.adapter import ADAPTER
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 
+WRAPPED = "_fsdp_wrapped_module."  # in names, where FSDP has put modules into its own
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -63,7 +64,8 @@ def _add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targe
 
 def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
     """Parameters that are trained, by name, in a fixed order."""
-    return {name: one for name, one in sorted(backbone.model.named_parameters()) if one.requires_grad}
+    named = ((name.replace(WRAPPED, ""), one) for name, one in backbone.model.named_parameters() if one.requires_grad)
+    return dict(sorted(named, key=lambda pair: pair[0]))
 
 
 def training_mode(backbone: Backbone) -> None:
