@@ -377,6 +377,23 @@ def test_less_memory_for_the_same_gradients(tune):
     np.testing.assert_allclose(losses(plain), losses(saved), rtol=1e-5)
 
 
+def test_the_weights_of_least_validation_loss_are_kept_and_exported(tune):
+    """At a rate that ruins the model, the first step is the best."""
+    words = ["training.rate=0.3", "training.warmup=0", "training.validation.every=1", "training.clip=null"]
+    folder = tune(*words, "job.export=best")
+    told = [row["validation_loss"] for row in log_of(folder) if "validation_loss" in row]
+    metrics = metrics_of(folder)
+    assert (metrics["best_step"], metrics["best_validation_loss"]) == (1 + told.index(min(told)), min(told))
+    assert metrics["best_step"] < 3
+    (path,) = folder.glob("checkpoints/best-*.safetensors")
+    best, exported = load_file(path), load_file(folder / "export" / "model.safetensors")
+    assert torch.equal(
+        best["model.multi_modal_projector.linear_1.weight"], exported["multi_modal_projector.linear_1.weight"]
+    )
+    assert not torch.equal(best["model.multi_modal_projector.linear_1.weight"],
+                           weights(folder)["model.multi_modal_projector.linear_1.weight"])  # fmt: skip
+
+
 def test_frozen_weights_in_bfloat16(tune):
     folder = tune("model.dtype=bfloat16", "study=half")
     full = tune("study=full")

@@ -1,5 +1,6 @@
 """job=finetune: train LoRA and the projector under one pooling, export them, evaluate them."""
 
+import gc
 import re
 import sys
 from copy import deepcopy
@@ -255,6 +256,7 @@ def finetune(config: DictConfig) -> Outcome:
         with folder:
             message = "finished meanwhile" if folder.finished and not config.force else _train(point, folder, what)
     if config.job.evaluate:
+        gc.collect()  # the trained model, which Lightning's trainer refers to in a circle
         print(f"        {folder.path.name}: {message}; evaluating", flush=True)
         return evaluate(evaluation(config, folder.path / EXPORT))
     return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)

@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,12 +92,12 @@ def train(point: "TrainingPoint", folder: Path, rank: int = 0) -> dict[str, Any]
     asking = Asking(plans, point.store, sources)
 
     def loader(kind: str, rank: int, world: int) -> DataLoader[MicroBatch]:
-        requests: Any = (
-            TrainingRequests(schedule, asking, first, rank, world)
-            if kind == "train"
-            else HeldOutRequests(lessons, asking, schedule.micro, rank, world)
-        )
-        workers = int(config.job.workers) if kind == "train" and _must_read(schedule, asking, first) else 0
+        requests: Any
+        if kind == "train":
+            requests, ahead = TrainingRequests(schedule, asking, first, rank, world), _next_epoch(schedule, first)
+        else:
+            requests, ahead = HeldOutRequests(lessons, asking, schedule.micro, rank, world), iter(lessons)
+        workers = int(config.job.workers) if any(asking(lesson).must_read for lesson in ahead) else 0
         return DataLoader(
             RequestedBatches(plans),
             sampler=requests,
@@ -164,11 +165,11 @@ def _as_evaluated(config: DictConfig) -> DictConfig:
     return alike
 
 
-def _must_read(schedule: Schedule, asking: Asking, first: int) -> bool:
-    """Whether any clip of the next epoch has to be opened."""
+def _next_epoch(schedule: Schedule, first: int) -> Iterator[Lesson]:
+    """Lessons from a step on, those of an epoch."""
     count = min((schedule.steps - first) * schedule.batch, schedule.mixture.length(1))
-    places = range(first * schedule.batch, first * schedule.batch + count)
-    return any(asking(lesson).must_read for place in places for lesson in schedule.lessons(place, 1))
+    for place in range(first * schedule.batch, first * schedule.batch + count):
+        yield from schedule.lessons(place, 1)
 
 
 def _export(point: "TrainingPoint", folder: Path, last: Path, checkpoints: Checkpoints, told: list[float]) -> None:
