@@ -438,25 +438,3 @@ def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, strategy):
     np.testing.assert_allclose(told, also, rtol=1e-4)
     assert metrics_of(one)["labelled_tokens"] == metrics_of(two)["labelled_tokens"]
     assert metrics_of(two)["seconds"]["backward"] > 0
-
-
-def test_fsdp_cuts_up_the_frozen_layers_and_leaves_what_is_trained_whole():
-    """Lightning refuses FSDP without a GPU, so what it would be given is looked at."""
-    from videopool.jobs.strategies import sharded
-    from videopool.models import VideoLM, load_backbone
-    from videopool.models.lora import make_trainable, trainable
-    from videopool.pooling import NoPooling
-
-    backbone = load_backbone("videopool:shapes/mini_llava")
-    make_trainable(backbone, {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"]})
-    strategy = sharded(VideoLM(backbone, NoPooling()))
-    ignored = {id(one) for one in strategy.kwargs["ignored_states"]}
-    assert {id(one) for one in trainable(backbone).values()} <= ignored
-    assert {id(one) for one in backbone.tower("video").parameters()} <= ignored
-    layers = list(backbone.parts.language_model.layers)
-    policy = strategy.kwargs["auto_wrap_policy"]
-    assert all(policy(module=layer, recurse=False, nonwrapped_numel=0) for layer in layers)
-    assert not policy(module=backbone.parts.multi_modal_projector, recurse=False, nonwrapped_numel=0)
-    rest = [one for layer in layers for one in layer.parameters() if id(one) not in ignored]
-    assert rest
-    assert not any(one.requires_grad for one in rest)
