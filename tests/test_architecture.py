@@ -29,7 +29,7 @@ ALLOWED = {
     "norms": {"pooling"},
     "figures": set(),
     "reports": {"results", "video"},
-    "shapes": {"video", "benchmarks"},
+    "shapes": {"video", "benchmarks", "training_data"},
     "speed": {"pooling", "models"},
     "jobs": {
         "pooling",
@@ -105,6 +105,16 @@ def test_every_choice_composes(hydra_conf, group):
         assert config[group]
         if group in ("prompt", "features"):
             assert build(config, group) is not None
+
+
+@pytest.mark.parametrize("group", ["training", "training_data"])
+def test_every_choice_of_training_composes(hydra_conf, group):
+    for name in configured(group):
+        assert hydra_conf("job=finetune", f"{group}={name}")[group]
+    assert set(hydra_conf("job=finetune", "training_data=[shapes,shapes_images]").training_data.sources) == {
+        "shapes",
+        "shapes_images",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in shipped("experiments").glob("*.yaml") if p.name != PUBLISHED))

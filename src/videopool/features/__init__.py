@@ -3,7 +3,17 @@
 from videopool.features.disk import DiskStore
 from videopool.features.errors import FeatureStoreError
 from videopool.features.joint import JointStore
-from videopool.features.loading import ClipDataset, ClipJob, LoadedClip, LoadPlan, in_order, read_again
+from videopool.features.loading import (
+    ClipDataset,
+    ClipJob,
+    ClipRequest,
+    LoadedClip,
+    LoadPlan,
+    in_order,
+    load_clip,
+    read_again,
+    request_clip,
+)
 from videopool.features.memory import MemoryStore
 from videopool.features.rounding import rounds
 from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
@@ -13,6 +23,7 @@ __all__ = [
     "ClipDataset",
     "ClipJob",
     "ClipKey",
+    "ClipRequest",
     "ClipState",
     "DiskStore",
     "FeatureStore",
@@ -25,7 +36,9 @@ __all__ = [
     "View",
     "frames_of",
     "in_order",
+    "load_clip",
     "read_again",
+    "request_clip",
     "rounds",
     "software",
 ]

@@ -133,6 +133,10 @@ class LoadPlan:
         """State of a clip on disk, None if there is none."""
         return file_state(job.clip, f"{software(self.reader)}; {self.reader}; {job.fps} frames per second in folders")
 
+    def choose(self, job: ClipJob, info: ClipInfo) -> list[int]:
+        """Frames of a clip of this length and timing. Raises UnreadableClipError for bounds outside of it."""
+        return self.sampler.indices(info, job.start, job.end, job.name)
+
     def views(self, indices: Sequence[int]) -> list[View]:
         """What the tower will see of these frames, equal where what is seen is equal."""
         if self.tile is None:
@@ -161,6 +165,68 @@ class LoadPlan:
         return pixels
 
 
+@dataclass(frozen=True)
+class ClipRequest:
+    """A clip to load, with what the store knew of it.
+
+    Attributes:
+        job: the clip.
+        known: its state, content hash, length and timing, if it was opened before in this state.
+        missing: views that the store does not hold; None where the clip is not known.
+    """
+
+    job: ClipJob
+    known: tuple[ClipState, str, ClipInfo] | None = None
+    missing: list[View] | None = None
+
+    @property
+    def must_read(self) -> bool:
+        """Whether the clip has to be opened."""
+        return self.missing is None or bool(self.missing)
+
+
+def request_clip(job: ClipJob, plan: LoadPlan, store: FeatureStore, source: FrameSource) -> ClipRequest:
+    """Ask the store about a clip. Loader processes, which never see the store, can load what is then missing."""
+    state = plan.state(job)
+    known = None if state is None else store.clip(state)
+    if state is None or known is None:
+        return ClipRequest(job)
+    try:
+        wanted = plan.views(plan.choose(job, known[1]))
+    except UnreadableClipError:
+        wanted = []
+    return ClipRequest(job, (state, *known), store.missing(ClipKey(source, known[0]), wanted))
+
+
+def load_clip(request: ClipRequest, plan: LoadPlan) -> LoadedClip:
+    """What was asked for: pixels of the views that the store lacks, or why there are none."""
+    loaded = LoadedClip(request.job)
+    try:
+        if request.known is not None:
+            loaded.state, loaded.digest, loaded.info = request.known
+            loaded.indices = plan.choose(request.job, loaded.info)
+            loaded.views = plan.views(loaded.indices)
+        if request.must_read:
+            _read(loaded, plan, request.missing)
+    except UnreadableClipError as error:
+        loaded.error = str(error)
+    return loaded
+
+
+def _read(loaded: LoadedClip, plan: LoadPlan, missing: list[View] | None) -> None:
+    """Open the clip and decode what is missing; all views where its content is not known, or no longer."""
+    job, started = loaded.job, time.perf_counter()
+    with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:
+        if state != loaded.state:
+            loaded.state, loaded.digest, loaded.info = state, _hash(job.clip), clip.info
+            loaded.indices = plan.choose(job, clip.info)
+            loaded.views, missing = plan.views(loaded.indices), None
+        chosen: set[Any] = set(loaded.views if missing is None else missing)
+        loaded.encoded = in_order(chosen)
+        loaded.seconds["decode"] = time.perf_counter() - started
+        loaded.pixels = plan.pixels(clip, loaded.encoded, loaded.seconds)
+
+
 class ClipDataset(Dataset[LoadedClip]):
     """Clips to read. Views that the store holds when the dataset is made are not decoded.
 
@@ -174,59 +240,18 @@ class ClipDataset(Dataset[LoadedClip]):
     def __init__(self, jobs: Sequence[ClipJob], plan: LoadPlan, store: FeatureStore, source: FrameSource) -> None:
         self.jobs = list(jobs)
         self.plan = plan
-        self._known: list[tuple[ClipState, str, ClipInfo] | None] = []
-        self._missing: list[list[View] | None] = []
-        for job in self.jobs:
-            state = plan.state(job)
-            known = None if state is None else store.clip(state)
-            if state is None or known is None:
-                self._known.append(None)
-                self._missing.append(None)
-                continue
-            self._known.append((state, *known))
-            try:
-                wanted = plan.views(self._choose(job, known[1]))
-            except UnreadableClipError:
-                wanted = []
-            self._missing.append(store.missing(ClipKey(source, known[0]), wanted))
-
-    def _choose(self, job: ClipJob, info: ClipInfo) -> list[int]:
-        return self.plan.sampler.indices(info, job.start, job.end, job.name)
+        self._requests = [request_clip(job, plan, store, source) for job in self.jobs]
 
     @property
     def must_read(self) -> bool:
         """Whether any clip has to be opened."""
-        return any(missing is None or missing for missing in self._missing)
+        return any(request.must_read for request in self._requests)
 
     def __len__(self) -> int:
         return len(self.jobs)
 
     def __getitem__(self, place: int) -> LoadedClip:
-        job, known, missing = self.jobs[place], self._known[place], self._missing[place]
-        loaded = LoadedClip(job)
-        try:
-            if known is not None:
-                loaded.state, loaded.digest, loaded.info = known
-                loaded.indices = self._choose(job, loaded.info)
-                loaded.views = self.plan.views(loaded.indices)
-            if missing is None or missing:
-                self._read(loaded, missing)
-        except UnreadableClipError as error:
-            loaded.error = str(error)
-        return loaded
-
-    def _read(self, loaded: LoadedClip, missing: list[View] | None) -> None:
-        """Open the clip and decode what is missing; all views where its content is not known, or no longer."""
-        job, plan, started = loaded.job, self.plan, time.perf_counter()
-        with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:
-            if state != loaded.state:
-                loaded.state, loaded.digest, loaded.info = state, _hash(job.clip), clip.info
-                loaded.indices = self._choose(job, clip.info)
-                loaded.views, missing = plan.views(loaded.indices), None
-            chosen: set[Any] = set(loaded.views if missing is None else missing)
-            loaded.encoded = in_order(chosen)
-            loaded.seconds["decode"] = time.perf_counter() - started
-            loaded.pixels = plan.pixels(clip, loaded.encoded, loaded.seconds)
+        return load_clip(self._requests[place], self.plan)
 
 
 def _hash(path: Path) -> str:

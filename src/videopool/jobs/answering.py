@@ -18,7 +18,7 @@ from videopool.jobs.judging import grade, store_path, ungraded
 from videopool.jobs.load_plan import load_plan
 from videopool.jobs.predicting import predict, progress_bar
 from videopool.jobs.taken_over import answered_elsewhere
-from videopool.jobs.weights import shared_backbone
+from videopool.jobs.weights import point_backbone
 from videopool.judges import Judge
 from videopool.results import (
     PointFailed,
@@ -121,10 +121,7 @@ def _complete_answers(point: "Point", folder: PointFolder) -> tuple[Work, int]:
 def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
     """Answer samples with a model of this machine."""
     config, benchmark, pooling = point.config, point.benchmark, point.pooling
-    adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
-    backbone = shared_backbone(
-        point.model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]
-    )
+    backbone = point_backbone(point)
     settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
     plan = load_plan(point.sampler, config.job.reader, backbone.image_processor, pooling)
     source = frame_source(config, backbone)

@@ -70,15 +70,18 @@ class ClipReader(VideoLM):
         """Leave the weights on their device when a point is done: the next point uses them there."""
         return self
 
-    def features(self, clip: LoadedClip) -> Tensor:
+    def features(self, clip: LoadedClip, source: FrameSource | None = None, plan: LoadPlan | None = None) -> Tensor:
         """Tower features [T, C + H*W, Dv] of a clip's views: kept ones, and new ones encoded now.
 
         They are in the model's dtype, on the CPU.
 
+        Args:
+            source, plan: of this clip, where they are not those of the others, as an image's.
+
         Raises:
             UnreadableClipError: kept views are gone, and the clip cannot be read again.
         """
-        key = ClipKey(self.source, clip.digest)
+        key = ClipKey(source or self.source, clip.digest)
         with self.clock("store"):
             if clip.state is not None and clip.info is not None:
                 self.store.remember(clip.state, clip.digest, clip.info)
@@ -93,13 +96,13 @@ class ClipReader(VideoLM):
         gone = in_order(set(clip.views) - found.keys())
         if gone:
             self.frames["frames_decoded"] += _frames(gone)
-            found |= self._encode(key, gone, read_again(self.plan, clip, gone, self.seconds))
+            found |= self._encode(key, gone, read_again(plan or self.plan, clip, gone, self.seconds))
         return torch.stack([found[view].to(self.backbone.dtype) for view in clip.views])
 
     def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:
         """Features of views by their pixels [M, 3, S, S], kept, and rounded as the store rounds."""
         with self.clock("vision"):
-            encoded = self.backbone.features(pixels).cpu()
+            encoded = self.backbone.features(pixels, key.source.media).cpu()
         with self.clock("store"):
             return self.store.put(key, dict(zip(views, encoded, strict=True)))
 

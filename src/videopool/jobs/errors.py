@@ -7,6 +7,7 @@ from videopool.models import ModelError
 from videopool.norms.errors import NormsError
 from videopool.pooling import PoolingContractError, PoolingShapeError
 from videopool.results import ResultsError
+from videopool.training_data import TrainingDataError
 from videopool.video import FrameSamplingError, UnreadableClipError
 
 
@@ -28,6 +29,7 @@ USER_ERRORS = (
     PoolingShapeError,
     PoolingContractError,
     ResultsError,
+    TrainingDataError,
     FrameSamplingError,
     UnreadableClipError,
 )

@@ -19,6 +19,7 @@ from videopool.jobs.errors import ConfigError
 from videopool.jobs.interrupts import StopRequest
 from videopool.jobs.judging import build_judge, check_gradable
 from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.pooling_settings import pooling_settings
 from videopool.models import ModelShape, identity, load_adapter, load_config, model_shape, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
@@ -99,6 +100,14 @@ class Point:
                     f"videopool: model.shape, used by job=plan, is not that of {source}: {differences}", file=sys.stderr
                 )
         check_context(name, self.shape.context, self.visual_tokens)
+        trained = self.adapter and self.adapter["trained_pooling"]
+        if trained and trained != pooling_settings(self.config, self.pooling):
+            told = trained.get("label", "another pooling")
+            print(
+                f"videopool: {name} with {self.adapter['checkpoint']} was trained under {told}, "  # type: ignore[index]
+                f"and is evaluated under {self.pooling.label}",
+                file=sys.stderr,
+            )
 
     @property
     def model_name(self) -> str:
@@ -107,6 +116,8 @@ class Point:
         if self.adapter is not None:
             alpha = self.adapter["alpha"]
             name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {alpha:g}"
+            if self.adapter["projector"] is not None:
+                name += f" projector {self.adapter['projector']:g}"
         if self.model["rope_factor"] is not None:
             name += f" rope {self.model['rope_factor']:g}"
         return name
@@ -137,7 +148,7 @@ class Point:
         """All that determines the answers."""
         return {
             "model": self.model_identity,
-            "adapter": self.adapter and {k: self.adapter[k] for k in ("identity", "alpha")},
+            "adapter": self.adapter and _adapter_identity(self.adapter),
             "dtype": self.model["dtype"],
             "rope_factor": self.model["rope_factor"],
             "precision": self.config.trainer.get("precision"),
@@ -170,6 +181,7 @@ class Point:
         return {
             "model": self.model_name,
             "lora_alpha": self.adapter and self.adapter["alpha"],
+            "trained_pooling": self.adapter and self.adapter["trained_pooling"],
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
@@ -209,22 +221,38 @@ def point_of(config: DictConfig) -> Point:
 
 
 def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
-    """Checkpoint, identity and alpha of the group `lora`; None for the model as released."""
+    """Checkpoint, identity, alpha and so on of the group `lora`; None for the model as released."""
     if lora["checkpoint"] is None:
-        if lora["alpha"] is not None:
-            raise ConfigError(f"lora.alpha={lora['alpha']}: there is no lora.checkpoint to scale")
+        for key in ("alpha", "projector"):
+            if lora[key] is not None:
+                raise ConfigError(f"lora.{key}={lora[key]}: there is no lora.checkpoint to scale")
         return None
+    projector = lora["projector"]
+    if projector is not None and (isinstance(projector, bool) or not isinstance(projector, (int, float))):
+        raise ConfigError(f"lora.projector={projector!r}: give a number, or null for the checkpoint's own")
     checkpoint = load_adapter(str(lora["checkpoint"]))
     alpha = checkpoint.alpha if lora["alpha"] is None else lora["alpha"]
+    about = {
+        "checkpoint": checkpoint.source,
+        "identity": checkpoint.identity,
+        "projector": None if projector is None else float(projector),
+        "trained_pooling": checkpoint.trained_pooling,
+    }
     if not checkpoint.ranks:
         if lora["alpha"] is not None:
             raise ConfigError(
                 f"lora.alpha={lora['alpha']}: {checkpoint.source} has no LoRA to scale; say lora.alpha=null"
             )
-        return {"checkpoint": checkpoint.source, "identity": checkpoint.identity, "alpha": None}
+        return {**about, "alpha": None}
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha >= 0:
         raise ConfigError(f"lora.alpha={alpha!r}: give a number of at least 0 (the checkpoint does not say one)")
-    return {"checkpoint": checkpoint.source, "identity": checkpoint.identity, "alpha": float(alpha)}
+    return {**about, "alpha": float(alpha)}
+
+
+def _adapter_identity(adapter: dict[str, Any]) -> dict[str, Any]:
+    """What determines the weights; the projector only where it is not the checkpoint's own."""
+    named = {key: adapter[key] for key in ("identity", "alpha")}
+    return named if adapter["projector"] is None else {**named, "projector": adapter["projector"]}
 
 
 def evaluate(config: DictConfig) -> Outcome:

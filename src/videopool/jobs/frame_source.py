@@ -19,18 +19,21 @@ NOT_COMPARED = ("transformers_version", "architectures", "dtype")
 
 QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
 
-_hashes: WeakKeyDictionary[Backbone, tuple[tuple[str, torch.dtype], str]] = WeakKeyDictionary()
+_hashes: WeakKeyDictionary[Backbone, dict[tuple[str, str, torch.dtype], str]] = WeakKeyDictionary()
 
 
-def frame_source(config: DictConfig, backbone: Backbone) -> FrameSource:
+def frame_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FrameSource:
     """The source of a point's features.
 
     Args:
         config: of the point.
         backbone: its model.
+        media: "video" or "image": which tower.
     """
     shape = backbone.shape
-    device = next(backbone.tower(MEDIA).parameters()).device.type
+    if backbone.tower(media) is backbone.tower(MEDIA):
+        media = MEDIA  # an image is a clip of one frame, and shares features with it
+    device = next(backbone.tower(media).parameters()).device.type
     if not backbone.placed:
         # The trainer moves the model there when it runs.
         device = _device_type(OmegaConf.to_yaml(config.trainer, resolve=True))
@@ -38,8 +41,8 @@ def frame_source(config: DictConfig, backbone: Backbone) -> FrameSource:
     return FrameSource(
         reader=str(config.job.reader),
         processor=processor_hash(backbone.image_processor),
-        tower=tower_hash(backbone),
-        media=MEDIA,
+        tower=tower_hash(backbone, media),
+        media=media,
         layer=backbone.feature_layer,
         dtype=str(backbone.dtype).removeprefix("torch."),
         shape=(backbone.extra + shape.height * shape.width, shape.vision_dim),
@@ -63,21 +66,21 @@ def processor_hash(image_processor: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def tower_hash(backbone: Backbone) -> str:
+def tower_hash(backbone: Backbone, media: str = MEDIA) -> str:
     """SHA-256 of the tower's configuration and weights as they are loaded, taken once a model.
 
     Models that have one tower in common share it. Where weights are not in memory, it is the identity of
     the model's files.
     """
-    state = (backbone.identity, backbone.dtype)
-    kept = _hashes.get(backbone)
-    if kept is None or kept[0] != state:
-        kept = _hashes[backbone] = (state, _hash(backbone))
-    return kept[1]
+    state = (media, backbone.identity, backbone.dtype)
+    kept = _hashes.setdefault(backbone, {})
+    if state not in kept:
+        kept[state] = _hash(backbone, media)
+    return kept[state]
 
 
-def _hash(backbone: Backbone) -> str:
-    tower: Any = backbone.tower(MEDIA)
+def _hash(backbone: Backbone, media: str) -> str:
+    tower: Any = backbone.tower(media)
     settings = tower.config.to_dict().items()
     settings = {name: value for name, value in settings if name[0] != "_" and name not in NOT_COMPARED}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())

@@ -96,7 +96,7 @@ def _measure(
     from videopool.jobs.interrupts import ask_before_stopping
     from videopool.jobs.norm_meter import NormLog, NormMeter, Parts
     from videopool.jobs.predicting import predict
-    from videopool.jobs.weights import shared_backbone
+    from videopool.jobs.weights import point_backbone
 
     config, pooling, started = point.config, point.pooling, time.perf_counter()
     measured = settings.measurement()
@@ -105,10 +105,7 @@ def _measure(
     samples = [clip.samples[0] for clip in missing]
     if samples and (line := require_clips(replace(point.benchmark, samples=samples))):
         print(f"videopool: {line}", file=sys.stderr)
-    adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None}
-    backbone = shared_backbone(
-        point.model, point.model_identity, adapter["checkpoint"], adapter["identity"], adapter["alpha"]
-    )
+    backbone = point_backbone(point)
     plan = load_plan(point.sampler, config.job.reader, backbone.image_processor, pooling)
     parts = Parts(point.store, frame_source(config, backbone), backbone, settings)
     meter = NormMeter(backbone, pooling, point.stage, plan, parts, point.prompt, settings, measured)

@@ -87,7 +87,7 @@ def predict(
             _run(config, evaluator, loader, _Writer(log, advance))
             return
         with _watched(log.path, advance):
-            _run(config, evaluator, loader, _Writer(log, _ignore), strategy=_strategy(config))
+            _run(config, evaluator, loader, _Writer(log, _ignore), strategy=strategy_of(config))
     _collect(log.path.parent, evaluator)
 
 
@@ -109,7 +109,7 @@ def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], wri
         raise PointFailed(f"a process of trainer.devices={config.trainer.devices} ended: {lines[-1]}") from error
 
 
-def _strategy(config: DictConfig) -> str:
+def strategy_of(config: DictConfig) -> str:
     """How several devices are started, where the configuration leaves it open.
 
     A fork inherits the weights; CUDA does not survive a fork, so there weights go through shared memory.

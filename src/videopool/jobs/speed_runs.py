@@ -101,7 +101,7 @@ class Run:
 
 
 # Where job=evaluate looks up what is exchanged here.
-PLACES = {"shared_store": evaluate, "shared_backbone": answering, "Evaluator": answering}
+PLACES = {"shared_store": evaluate, "point_backbone": answering, "Evaluator": answering}
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def run_point(config: DictConfig, evaluator: type[Evaluator], store: FeatureStor
 
     # The progress of a single point is not shown: the job has a bar of its own.
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with program_with(shared_backbone=loading, shared_store=lambda _: store, Evaluator=making), quiet:
+    with program_with(point_backbone=loading, shared_store=lambda _: store, Evaluator=making), quiet:
         synchronise()
         started = time.perf_counter()
         outcome = evaluate.evaluate(config)

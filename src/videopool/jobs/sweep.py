@@ -36,6 +36,7 @@ JOBS = {
     "norms": "videopool.jobs.norms:norms",
     "check_videos": "videopool.jobs.check_videos:check_videos",
     "speed": "videopool.jobs.speed:speed",
+    "finetune": "videopool.jobs.finetune:finetune",
     "pretrain": "videopool.jobs.pretrain:pretrain",
 }
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file to which jobs of a multirun add how they ended
@@ -68,7 +69,7 @@ def run_and_tell(config: DictConfig) -> str:
         from videopool.jobs.plan_table import show_plan
 
         show_plan([outcome.row])
-    elif config.job.name == "evaluate" and outcome.status == COMPLETE:
+    elif _evaluates(config) and outcome.status == COMPLETE:
         _tell_point(outcome)
     elif config.job.name == "norms" and outcome.status == COMPLETE:
         from videopool.jobs.norm_table import tell_norms
@@ -136,6 +137,11 @@ def _keep_trace(config: DictConfig) -> str:
 
 def _overrides() -> str:
     return " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
+
+
+def _evaluates(config: DictConfig) -> bool:
+    """Whether the job ends with scores."""
+    return config.job.name == "evaluate" or (config.job.name == "finetune" and bool(config.job.evaluate))
 
 
 def _tell_point(outcome: Outcome) -> None:
@@ -211,7 +217,7 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
 
             show_plan(rows)
             print(f"wrote {write_plan(rows, study)}")
-        elif any(outcome["folder"] for outcome in outcomes) and config.job.name == "evaluate":
+        elif any(outcome["folder"] for outcome in outcomes) and _evaluates(config):
             from videopool.jobs.report import name_files, show, write_report, written_report
             from videopool.jobs.wandb_study import log_study
 

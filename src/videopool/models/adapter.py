@@ -20,6 +20,7 @@ from torch import Tensor
 
 from videopool.models.configuration import name_keys, read_json
 from videopool.models.errors import ModelError
+from videopool.models.probe import probe, same_base
 from videopool.models.source import identity, locate
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 KEY = "lora.checkpoint"
 ADAPTER = "default"  # peft's name for the one adapter
+ABOUT = "videopool.json"  # beside weights that job=finetune exports: base, pooling and alpha they were trained with
+PROJECTOR = "multi_modal_projector."
 _LORA = re.compile(r"^(.*)\.lora_([AB])\.weight$")
 _LANGUAGE = re.compile(r"(?:^|\.)((?:embed_tokens|layers\.\d+|lm_head)\..*|norm\.weight)$")
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|position_ids)$")
@@ -35,7 +38,7 @@ _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|position_ids)$")
 def canonical(name: str) -> str:
     """A weight's name without wrappers: "tower...", "multi_modal_projector...", "llm..." or the name as it is."""
     plain = name.replace(".base_layer.", ".").replace(".modules_to_save.", ".").replace(f".{ADAPTER}.", ".")
-    for part in ("multi_modal_projector.", "image_newline"):
+    for part in (PROJECTOR, "image_newline"):
         if part in plain:
             return plain[plain.rindex(part) :]
     for tower in ("vision_tower.", "video_tower.", "image_tower."):
@@ -54,12 +57,16 @@ class AdapterCheckpoint:
         identity: what its files are.
         shapes: of its tensors by canonical name.
         alpha: that LoRA was trained with, if the checkpoint says so.
+        trained_pooling: settings and stage of the pooling that it was trained under, if it says so.
+        base: source and probe of the model that it was trained on, if it says so.
     """
 
     source: str
     identity: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     alpha: float | None = None
+    trained_pooling: dict[str, Any] | None = None
+    base: dict[str, Any] | None = None
     _places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     _loaded: dict[str, Tensor] = field(default_factory=dict)
 
@@ -98,6 +105,11 @@ def load_adapter(source: str, revision: str | None = None) -> AdapterCheckpoint:
     if (folder / "adapter_config.json").is_file():
         alpha = read_json(folder / "adapter_config.json").get("lora_alpha")
         checkpoint.alpha = None if alpha is None else float(alpha)
+    if (folder / ABOUT).is_file():
+        about = read_json(folder / ABOUT)
+        checkpoint.base, checkpoint.trained_pooling = about.get("base"), about.get("trained_pooling")
+        if about.get("lora_alpha") is not None:
+            checkpoint.alpha = float(about["lora_alpha"])
     for path in _files(folder, source):
         try:
             if path.suffix == ".safetensors":
@@ -155,9 +167,13 @@ def attach(backbone: "Backbone", checkpoint: AdapterCheckpoint, alpha: float | N
     shapes = {canonical(name): tuple(value.shape) for name, value in backbone.model.state_dict().items()}
     _check(backbone, checkpoint, shapes)
     weights = dict(backbone.model.named_parameters()) | dict(backbone.model.named_buffers())
+    if any(name.startswith(PROJECTOR) for name in checkpoint.plain):
+        backbone.base_projector = {name: one.cpu().clone() for name, one in _projector(backbone).items()}
     with torch.no_grad():
         for name in checkpoint.plain:
             weights[own[name]].copy_(checkpoint.tensor(name))
+    if backbone.base_projector is not None:
+        backbone.tuned_projector = {name: one.cpu().clone() for name, one in _projector(backbone).items()}
     if any("_tower." in name for name in checkpoint.plain):
         backbone.identity = f"{backbone.identity}+{checkpoint.identity}"  # its features are others now
     ranks = {own[f"{module}.weight"].removesuffix(".weight"): rank for module, rank in checkpoint.ranks.items()}
@@ -183,9 +199,34 @@ def attach(backbone: "Backbone", checkpoint: AdapterCheckpoint, alpha: float | N
     set_alpha(backbone, (checkpoint.alpha or 0.0) if alpha is None else alpha)
 
 
+def _projector(backbone: "Backbone") -> dict[str, Tensor]:
+    return dict(backbone.parts.multi_modal_projector.state_dict())
+
+
+def set_projector(backbone: "Backbone", share: float) -> None:
+    """Put the projector between the base's (0) and the checkpoint's (1), weight by weight; nothing is reloaded.
+
+    Raises:
+        ModelError: there is no projector to interpolate, or share is no finite number.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not abs(share) < float("inf"):
+        raise ModelError(f"lora.projector={share!r}: give a number, 0 for the base's projector, 1 for the checkpoint's")
+    if backbone.base_projector is None or backbone.tuned_projector is None:
+        raise ModelError(f"lora.projector={share:g}: the checkpoint has no projector")
+    with torch.no_grad():
+        for name, weight in _projector(backbone).items():
+            base, tuned = backbone.base_projector[name], backbone.tuned_projector[name]
+            # Both ends to the bit.
+            weight.copy_(base if share == 0 else tuned if share == 1 else base + share * (tuned - base))
+
+
 def _check(backbone: "Backbone", checkpoint: AdapterCheckpoint, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raises ModelError unless every weight has its place, of the right size, and no part is incomplete."""
     where = f"{KEY}={checkpoint.source}"
+    if checkpoint.base is not None and not same_base(checkpoint.base.get("probe", ()), probe(backbone)):
+        raise ModelError(
+            f"{where}: it was trained on {checkpoint.base.get('source')}, and {backbone.name} has other weights"
+        )
     unknown = []
     for name, shape in checkpoint.shapes.items():
         match = _LORA.match(name)

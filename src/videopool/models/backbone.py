@@ -32,6 +32,9 @@ class Backbone(nn.Module):
         identity: what the weights are.
         placed: the weights were spread over devices when they were loaded, and stay there.
 
+    Attributes:
+        base_projector, tuned_projector: weights on the CPU, once a checkpoint with a projector was put on; else None.
+
     Raises:
         ModelError: the vocabulary has no token for visual tokens.
     """
@@ -54,6 +57,8 @@ class Backbone(nn.Module):
         self.name = name
         self.identity = identity
         self.placed = placed
+        self.base_projector: dict[str, Tensor] | None = None
+        self.tuned_projector: dict[str, Tensor] | None = None
         self.media_ids = self._media_ids()
         self.image_token = tokenizer.convert_ids_to_tokens(self.media_ids["video"])
         ends = model.generation_config.eos_token_id

@@ -90,3 +90,24 @@ class VideoLM(pl.LightningModule):
         wanted = merged.labels[:, 1:].to(logits.device)
         loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
         return logits, loss
+
+    def token_losses(
+        self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each labelled token, row after row; logits are made for these alone.
+
+        Args:
+            ids, media, mask, labels: as in forward().
+
+        Returns:
+            Losses [labelled tokens] in float32, and the row [labelled tokens] that each is of.
+        """
+        merged = merge(self.backbone, ids, media, mask, labels)
+        hidden = self.backbone.llm(
+            merged.embeddings, attention_mask=merged.mask, position_ids=merged.positions, use_cache=False
+        ).last_hidden_state
+        wanted = merged.labels[:, 1:].to(hidden.device)
+        chosen = wanted != IGNORED
+        logits = self.backbone.logits(hidden[:, :-1][chosen])
+        losses = torch.nn.functional.cross_entropy(logits, wanted[chosen], reduction="none")
+        return losses, chosen.nonzero()[:, 0]

@@ -94,6 +94,12 @@ def identity_of(folder: str | Path) -> dict[str, Any]:
     return identity if isinstance(identity, dict) else {}
 
 
+def trained_pooling(folder: str | Path) -> dict[str, Any] | None:
+    """Settings of the pooling that a point's checkpoint was trained under, as far as it says."""
+    point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
+    return point.get("trained_pooling") if isinstance(point, dict) else None
+
+
 def refuse_unlike(first: str | Path, second: str | Path) -> None:
     """Raises ResultsError for points whose scores are of different benchmarks, splits or judges."""
     one, other = identity_of(first), identity_of(second)
@@ -111,6 +117,7 @@ def what_differs(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     names = ["frames"] if row["frames"] != other["frames"] else []
     budgets = _tokens(row), _tokens(other)
     names += ["tokens"] if not (same_budget(*budgets) or all(map(math.isnan, budgets))) else []
+    names += ["trained pooling"] if trained_pooling(row["folder"]) != trained_pooling(other["folder"]) else []
     return names + [name for key, name in TOLD.items() if one.get(key) != two.get(key)]
 
 

@@ -58,10 +58,20 @@ class ConversationLayout:
 
 @dataclass(frozen=True)
 class EncodedConversation:
-    """Token ids and, of equal length, labels: the id where it is learned, IGNORED elsewhere."""
+    """Token ids and, of equal length, labels: the id where it is learned, IGNORED elsewhere.
+
+    Attributes:
+        lost: tokens that were cut off at the end.
+    """
 
     input_ids: list[int]
     labels: list[int]
+    lost: int = 0
+
+    @property
+    def learned(self) -> int:
+        """Labels that a loss is taken at: the first token has nothing before it that could predict it."""
+        return sum(label != IGNORED for label in self.labels[1:])
 
     def padded(self, length: int, pad_id: int) -> tuple[list[int], list[int], list[int]]:
         """Input ids, labels and attention mask, padded on the right.
@@ -121,6 +131,7 @@ def encode_conversation(
         ids = tokenizer(text, add_special_tokens=number == 0).input_ids
         input_ids += ids
         labels += ids if learned else [IGNORED] * len(ids)
+    lost = max(0, len(input_ids) - max_length)
     input_ids, labels = input_ids[:max_length], labels[:max_length]
     if input_ids.count(clip_id) != 1:
         raise ConversationError(
@@ -128,7 +139,7 @@ def encode_conversation(
         )
     if all(label == IGNORED for label in labels):
         raise ConversationError(f"max_length={max_length} leaves nothing of the answers")
-    return EncodedConversation(input_ids, labels)
+    return EncodedConversation(input_ids, labels, lost)
 
 
 def _check(conversation: Conversation, tokenizer: Any) -> None:

@@ -3,3 +3,7 @@
 
 class ConversationError(ValueError):
     """A conversation that nothing can be learned from: why, in one line. Skip it and count it."""
+
+
+class TrainingDataError(ValueError):
+    """Training data that cannot be used: which file or source, and what to do, in one line."""

@@ -1,0 +1,318 @@
+"""job=finetune: train LoRA and the projector under one pooling, export them, evaluate them."""
+
+import gc
+import re
+import sys
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from videopool.features import FeatureStore, rounds
+from videopool.jobs.build import build, jsonable, number, plain, shared_store
+from videopool.jobs.errors import ConfigError
+from videopool.jobs.evaluate import evaluate
+from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.ranks import rank_of_process
+from videopool.models import ModelShape, identity, load_config, model_shape
+from videopool.models.stages import STAGES, check_context, check_needs
+from videopool.pooling import Pooling
+from videopool.results import PointFolder, fingerprint
+from videopool.results.manifest import git_state, hardware, now, versions
+from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
+from videopool.video import READERS, Sampler
+
+EXPORT = "export"
+EXPORTED = ("last", "best")
+# Of the group `training`: how fast, not what is computed.
+NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
+LISTED = 5
+
+
+class TrainingPoint:
+    """One training run's configuration, made into objects; weights are not loaded.
+
+    Raises:
+        any of USER_ERRORS: the configuration or the files it names are wrong.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.settings = plain(config.training)
+        self._check_numbers()
+        if config.lora.checkpoint is not None:
+            raise ConfigError(
+                f"lora.checkpoint={config.lora.checkpoint}: job=finetune starts from the model as released; "
+                "say lora=none"
+            )
+        if config.job.reader not in READERS:
+            raise ConfigError(f"job.reader={config.job.reader!r}: choose one of {', '.join(READERS)}")
+        if config.job.export not in EXPORTED:
+            raise ConfigError(f"job.export={config.job.export!r}: choose one of {', '.join(EXPORTED)}")
+        if config.job.export == "best" and not self.settings["validation"]["share"]:
+            raise ConfigError(
+                "job.export=best: there is no validation to say which is best (training.validation.share=0)"
+            )
+        self.stage = str(config.pooling.get("stage", "projector"))
+        if self.stage not in STAGES:
+            raise ConfigError(f"pooling.stage={self.stage!r}: choose one of {', '.join(STAGES)}")
+        self.pooling: Pooling = build(config, "pooling", without=("stage",))
+        images = config.job.get("image_pooling")
+        self.image_pooling: Pooling | None = (
+            None if images is None else build(config.job, "image_pooling", without=("stage",))
+        )
+        for pooling in filter(None, (self.pooling, self.image_pooling)):
+            if next(pooling.parameters(), None) is not None:
+                raise ConfigError(f"pooling: {pooling.label} has weights of its own, which job=finetune does not train")
+        self.sampler: Sampler = build(config, "frames")
+        self.layout: ConversationLayout = build(config.training, "layout")
+        self.model = plain(config.model)
+        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.store: FeatureStore = shared_store(config)
+        self.seed = int(config.seed)
+
+    def _check_numbers(self) -> None:
+        config = self.config
+        for key in ("training.global_batch", "training.micro_batch", "training.max_text", "job.checkpoint_every"):
+            number(config, key, 1, whole=True)
+        number(config, "trainer.devices", 1, whole=True)
+        number(config, "job.workers", 0, whole=True)
+        number(config, "job.max_failed_fraction", 0, 1)
+        number(config, "training.epochs", 1, whole=True)
+        for key in ("training.steps", "training.clip"):
+            if OmegaConf.select(config, key) is not None:
+                number(config, key, 1 if key == "training.steps" else 0, whole=key == "training.steps")
+        for key in ("training.warmup", "training.floor", "training.validation.share"):
+            number(config, key, 0, 1)
+        number(config, "training.validation.most", 1, whole=True)
+        number(config, "training.validation.every", 1, whole=True)
+        number(config, "training.weight_decay", 0)
+        if number(config, "training.rate", 0) == 0:
+            raise ConfigError("training.rate=0 trains nothing; give a learning rate above 0")
+        batch, micro = self.settings["global_batch"], self.settings["micro_batch"]
+        if batch % (micro * config.trainer.devices):
+            raise ConfigError(
+                f"training.global_batch={batch} is no multiple of training.micro_batch={micro} times "
+                f"trainer.devices={config.trainer.devices}"
+            )
+        if config.trainer.get("precision") not in (None, "32-true", "bf16-mixed"):
+            raise ConfigError(
+                f"trainer.precision={config.trainer.precision}: training takes null, 32-true or bf16-mixed; "
+                "frozen weights in bfloat16 are model.dtype=bfloat16"
+            )
+
+    @cached_property
+    def precision(self) -> str:
+        """Of matrix products: as the trainer says, else bfloat16 where the device or the model computes in it."""
+        chosen = self.config.trainer.get("precision")
+        if chosen is not None:
+            return str(chosen)
+        on_cpu = self.config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+        half = self.model["dtype"] != "float32" or (not on_cpu and torch.cuda.is_bf16_supported())
+        return "bf16-mixed" if half else "32-true"
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """Of examples, held-out ones included. Says which entries cannot be used."""
+        listed = plain(self.config.training_data).get("sources") or {}
+        if not listed:
+            raise TrainingDataError("training_data.sources: there is none; say training_data=shapes, for example")
+        found = [build(self.config.training_data.sources, name, name=name) for name in listed]
+        for source in found:
+            if not isinstance(source, Source):
+                raise ConfigError(f"training_data.sources.{getattr(source, 'name', source)}: not a Source of examples")
+            self._tell_refused(source)
+        return found
+
+    def _tell_refused(self, source: Source) -> None:
+        allowed = float(self.config.job.max_failed_fraction)
+        total = len(source.examples) + len(source.refused)
+        for line in source.refused[:LISTED]:
+            print(f"videopool: left out: {line}", file=sys.stderr)
+        if len(source.refused) > LISTED:
+            print(f"videopool: left out: {len(source.refused) - LISTED} more of {source.name}", file=sys.stderr)
+        if len(source.refused) > allowed * total:
+            raise TrainingDataError(
+                f"training_data.sources.{source.name}: {len(source.refused)} of {total} entries cannot be used "
+                f"(allowed: job.max_failed_fraction={allowed:g}); the first: {source.refused[0]}"
+            )
+
+    @cached_property
+    def split(self) -> tuple[Mixture, list[Example]]:
+        """The stream of training examples, and the held-out ones."""
+        share, most = self.settings["validation"]["share"], self.settings["validation"]["most"]
+        kept, held = [], []
+        for source in self.sources:
+            left, out = source.split(share, -(-most // len(self.sources)), seed=0)
+            kept.append(left)
+            held += out
+        return Mixture(kept, self.seed), held[:most]
+
+    @cached_property
+    def steps(self) -> int:
+        """Of the optimiser, in the whole run."""
+        if self.settings["steps"] is not None:
+            return int(self.settings["steps"])
+        steps = self.split[0].length(int(self.settings["epochs"])) // int(self.settings["global_batch"])
+        if steps < 1:
+            raise TrainingDataError(
+                f"training.epochs={self.settings['epochs']} of the data are fewer examples than one step of "
+                f"training.global_batch={self.settings['global_batch']}"
+            )
+        return steps
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The model's sizes, from its own configuration."""
+        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
+
+    def visual_tokens(self, kind: str) -> int:
+        """Tokens that the language model reads of a clip, or of an image."""
+        pooling, frames = self.pooling, self.sampler.num
+        if kind == "image":
+            pooling, frames = self.image_pooling or self.pooling, 1
+        return pooling.num_tokens(frames, self.shape.height, self.shape.width) + self.shape.separators
+
+    def limits(self) -> dict[str, int]:
+        """The most tokens of a conversation, the place of its clip among them, by kind of medium.
+
+        Raises:
+            ModelError: visual tokens alone do not fit the model's context.
+        """
+        found = {}
+        for kind in {example.kind for source in self.sources for example in source.examples}:
+            tokens = self.visual_tokens(kind)
+            check_context(str(self.model["name"]), self.shape.context, tokens)
+            found[kind] = min(int(self.settings["max_text"]), self.shape.context - tokens + 1)
+        return found
+
+    @property
+    def name(self) -> str:
+        """Readable, for folders."""
+        parts = [f"{self.model['name']} tuned", self.pooling.label, f"f{self.sampler.num}", f"s{self.seed}"]
+        if self.stage != "projector":
+            parts.append(self.stage)
+        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+    def identity(self) -> dict[str, object]:
+        """All that determines the trained weights."""
+        images = self.config.job.get("image_pooling")
+        return {
+            "job": "finetune",
+            "model": self.model_identity,
+            "dtype": self.model["dtype"],
+            "rope_factor": self.model["rope_factor"],
+            "precision": self.precision,
+            "features": rounds(self.model["dtype"], self.store.dtype, None),
+            "stage": self.stage,
+            "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
+            "image_pooling": None if images is None else plain(images),
+            "frames": plain(self.config.frames),
+            "reader": self.config.job.reader,
+            "data": {source.name: source.digest for source in self.sources},
+            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY},
+            "export": self.config.job.export,
+            "seed": self.seed,
+        }
+
+    def describe(self) -> dict[str, object]:
+        """What is told about the run."""
+        return {
+            "model": self.model["name"],
+            "pooling": self.pooling.label,
+            "stage": self.stage,
+            "frames": self.sampler.num,
+            "visual_tokens": self.visual_tokens("video"),
+            "steps": self.steps,
+            "sources": {
+                source.name: {"examples": len(source.examples), "refused": len(source.refused), "weight": source.weight}
+                for source in self.sources
+            },
+            "held_out": len(self.split[1]),
+        }
+
+    def check(self) -> None:
+        """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other."""
+        for pooling in filter(None, (self.pooling, self.image_pooling)):
+            check_needs(pooling, self.shape, str(self.model["name"]))
+        self.limits()
+
+
+def finetune(config: DictConfig) -> Outcome:
+    """Train, or go on with it, or find it done; then evaluate what was exported, if job.evaluate says so."""
+    torch.manual_seed(int(config.seed))
+    point = TrainingPoint(config)
+    what = point.identity()
+    folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
+    if (rank := rank_of_process()) > 0:
+        return _take_part(point, folder, rank)
+    fresh = True
+    if folder.finished and not config.force:
+        fresh, message = False, "finished before"
+    else:
+        point.check()
+        with folder:
+            message = "finished meanwhile" if folder.finished and not config.force else _train(point, folder, what)
+    if config.job.evaluate:
+        gc.collect()  # the trained model, which Lightning's trainer refers to in a circle
+        print(f"        {folder.path.name}: {message}; evaluating", flush=True)
+        return evaluate(evaluation(config, folder.path / EXPORT))
+    return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)
+
+
+def _take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
+    """A process beside the first, which has the claim, keeps the files and evaluates."""
+    from videopool.jobs.training import train
+
+    point.check()
+    train(point, folder.path, rank)
+    return Outcome(COMPLETE, folder.path.name, f"took part as process {rank}", fresh=False)
+
+
+def _train(point: TrainingPoint, folder: PointFolder, what: dict[str, object]) -> str:
+    # What needs weights or Lightning is imported here: a finished run needs none of them.
+    from videopool.jobs.training import start_over, train
+    from videopool.jobs.training_run import BAD_BATCH
+
+    if point.config.force:
+        folder.clear()
+        start_over(folder.path)
+    (folder.path / BAD_BATCH).unlink(missing_ok=True)
+    folder.write_manifest(
+        {
+            "training": point.describe(),
+            "identity": what,
+            "config": jsonable(point.config),
+            "versions": versions(),
+            "git": git_state(),
+            "hardware": hardware(),
+            "started": now(),
+        }
+    )
+    try:
+        metrics = train(point, folder.path)
+        folder.write_metrics(metrics)
+    except Exception as error:
+        folder.write_failure(str(error) or type(error).__name__, {"time": now()})
+        raise
+    held_out = metrics["validation_loss"]
+    told = "" if held_out is None else f", {held_out:.3f} on held-out ones"
+    return f"{metrics['steps']} steps, loss {metrics['loss']:.3f}{told}"
+
+
+def evaluation(config: DictConfig, checkpoint: Path) -> DictConfig:
+    """The configuration that evaluates a run's exported weights under the pooling they were trained with."""
+    config = deepcopy(config)
+    with open_dict(config):
+        frames, job = config.job.evaluation.frames, config.job.evaluation.job
+        config.frames = OmegaConf.create(OmegaConf.to_container(frames, resolve=True))
+        config.job = OmegaConf.create(OmegaConf.to_container(job, resolve=True))
+        config.lora.checkpoint = str(checkpoint)
+        config.lora.alpha = None
+        if config.trainer.strategy != "auto":  # of training
+            config.trainer.strategy, config.trainer.devices = "auto", 1
+        config.force = False
+        del config["training"], config["training_data"]
+    return config

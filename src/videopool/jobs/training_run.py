@@ -1,0 +1,217 @@
+"""Lightning's fit loop over the steps that a run lacks; a log line a step, checkpoints, validation, a bar."""
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from torch.multiprocessing.spawn import ProcessException
+
+from videopool.jobs.build import build
+from videopool.jobs.interrupts import StopRequest
+from videopool.jobs.ranks import own_environment
+from videopool.jobs.strategies import training_strategy
+from videopool.jobs.training_checkpoint import Checkpoints, Progress
+from videopool.jobs.tuner import NotFinite, Tuner
+from videopool.models.lora import kept_weights
+from videopool.results import PointFailed
+from videopool.results.point import write_json
+
+LOG = "log.jsonl"
+BAD_BATCH = "bad_batch.json"
+LISTED = 10
+
+
+class Keeper(Callback):
+    """After each step: a line in the log, a checkpoint where one is due, the end where the user asks for it.
+
+    Args:
+        folder: of the run.
+        progress: what was done before.
+        steps: of the whole run.
+        checkpoint_every, validate_every: steps; validations are counted back from the last step. 0: never.
+        stop: the user's wish to stop.
+        allowed: clips that may be unreadable.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        progress: Progress,
+        steps: int,
+        checkpoint_every: int,
+        validate_every: int,
+        stop: StopRequest,
+        allowed: int,
+    ) -> None:
+        self.folder, self.progress, self.steps = folder, progress, steps
+        self.checkpoint_every, self.validate_every = checkpoint_every, validate_every
+        self.stop, self.allowed = stop, allowed
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self._before = dict(progress.seconds), dict(progress.frames)
+        self._bar: Bar | None = None
+
+    def validates(self, step: int) -> bool:
+        """Whether the held-out examples are looked at behind a step."""
+        return self.validate_every > 0 and (self.steps - step) % self.validate_every == 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+        if trainer.is_global_zero:
+            cut_log(self.folder / LOG, self.progress.step)
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
+            self._bar = Bar(*columns, *times, transient=True, disable=not sys.stdout.isatty())
+            self._line = self._bar.add_task(self.folder.name, total=self.steps, completed=self.progress.step, now="")
+            self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, Tuner)
+        self._refuse_failures(module)
+        if module.step == self.progress.step:
+            return  # within a step
+        self.progress.step = module.step
+        self.progress.ema = module.ema
+        report = module.report
+        assert report is not None
+        self.progress.tokens += report.tokens
+        if trainer.is_global_zero:
+            seconds = round(time.perf_counter() - self._started, 3)
+            self._log(
+                step=module.step, loss=report.loss, ema=module.ema, rate=report.rate, tokens=report.tokens,
+                seconds=seconds,
+            )  # fmt: skip
+            assert self._bar is not None
+            self._bar.update(self._line, completed=module.step, now=f"loss {module.ema:.3f}")
+        asked = bool(trainer.strategy.broadcast(self.stop.asked))  # all devices stop behind the same step
+        if not self.validates(module.step):
+            self._save(trainer, module, asked)
+        module.stopping = asked
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, Tuner)
+        loss = module.validation_loss
+        if loss is not None:
+            weights = kept_weights(module.backbone)
+            if trainer.is_global_zero:
+                self._log(step=module.step, validation_loss=loss)
+                self.checkpoints.save_best(module.step, loss, weights)
+        self._save(trainer, module, module.stopping)
+
+    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, NotFinite):
+            write_json(self.folder / BAD_BATCH, {"step": exception.step, "entries": exception.where})
+        self.on_fit_end(trainer, module)
+
+    def _refuse_failures(self, module: Tuner) -> None:
+        if len(module.failures) > self.allowed:
+            listed = "".join(f"\n    {line}" for line in list(module.failures.values())[:LISTED])
+            raise PointFailed(
+                f"{len(module.failures)} clips could not be read (allowed by job.max_failed_fraction: {self.allowed}):"
+                f"{listed}"
+            )
+
+    def _save(self, trainer: pl.Trainer, module: Tuner, now: bool) -> None:
+        step = module.step
+        if not now and step < self.steps and step % self.checkpoint_every:
+            return
+        weights = kept_weights(module.backbone)
+        (optimiser,) = trainer.optimizers
+        state = optimiser.state_dict()  # whole on each device, as what is trained is
+        counts = _gathered(trainer, {"seconds": module.seconds, "frames": module.frames, "failures": module.failures})
+        if not trainer.is_global_zero:
+            return
+        seconds, frames = Counter(self._before[0]), Counter(self._before[1])
+        for told in counts:
+            seconds.update(told["seconds"])
+            frames.update(told["frames"])
+            self.progress.failures |= told["failures"]
+        self.progress.seconds, self.progress.frames = dict(seconds), dict(frames)
+        self.checkpoints.save(self.progress, weights, state)
+
+    def _log(self, **row: object) -> None:
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _gathered(trainer: pl.Trainer, told: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each device has to tell."""
+    if trainer.world_size == 1:
+        return [told]
+    found: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(found, told)
+    return found
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop the lines of steps behind one, and a line that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["step"] <= step:
+            kept.append(line)
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
+    """Take the steps that are left.
+
+    Args:
+        config: of the run; `trainer` and `training.clip` are used.
+        micros: micro-batches of a step, over all devices.
+
+    Raises:
+        PointFailed: the loss is no finite number, too many clips cannot be read, or a process ended before its time.
+    """
+    devices = int(config.trainer.devices)
+    share = micros // devices
+    every = keeper.validate_every * share
+    trainer: pl.Trainer = build(
+        config,
+        "trainer",
+        callbacks=[keeper],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # requests are dealt out by rank
+        max_epochs=1,
+        accumulate_grad_batches=share,
+        gradient_clip_val=config.training.clip,
+        val_check_interval=every or 1,
+        limit_val_batches=1.0 if every else 0,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        precision=precision,
+        default_root_dir=str(keeper.folder),
+        strategy=training_strategy(config, tuner),
+    )
+    if every:
+        # Lightning counts micro-batches; a run that goes on validates behind the steps at which it would have.
+        trainer.fit_loop.epoch_loop.batch_progress.total.ready = (tuner.step - keeper.steps) * share % every
+    try:
+        with own_environment():
+            trainer.fit(tuner)
+    except ProcessException as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise PointFailed(f"a process of trainer.devices={devices} ended: {lines[-1]}") from error

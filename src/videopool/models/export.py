@@ -1,0 +1,93 @@
+"""Trained weights as others read them: PLLaVA's folder, and peft's with the projector in it.
+
+The names of the first are those of PLLaVA's wrapped model (arXiv 2404.16994, tasks/train), whose loader takes one
+model.safetensors; the second is opened by peft's PeftModel.from_pretrained on the base model.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from videopool.models.adapter import ABOUT, ADAPTER
+
+PEFT = "peft"  # folder within the other
+_LANGUAGE = re.compile(r"^(?:model\.)?language_model\.")
+_PROJECTOR = re.compile(r"^(?:model\.)?(?=multi_modal_projector\.)")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What there is to say of trained weights.
+
+    Attributes:
+        source: of the base model.
+        probe: of its weights, see probe().
+        config: its transformers configuration.
+        pooling: that it was trained under; label, stage and settings.
+        frames: how frames were sampled.
+        lora: rank, alpha, dropout and targets; empty if the projector alone was trained.
+        reference: what PLLaVA's configuration says beside, as num_frames and pooling_shape.
+    """
+
+    source: str
+    probe: list[float]
+    config: Mapping[str, Any]
+    pooling: Mapping[str, Any]
+    frames: Mapping[str, Any]
+    lora: Mapping[str, Any] = field(default_factory=dict)
+    reference: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> None:
+    """Write a PLLaVA folder and, with LoRA, a peft folder below it. Equal weights make equal files.
+
+    Args:
+        folder: made if it is not there.
+        weights: trained parameters by their names in transformers' model.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({_pllava_name(name): value for name, value in weights.items()}, folder / "model.safetensors")
+    config = {name: value for name, value in trained.config.items() if name != "transformers_version"}
+    _write(folder / "config.json", {**config, **trained.reference})
+    about = {
+        "base": {"source": trained.source, "probe": trained.probe},
+        "trained_pooling": dict(trained.pooling),
+        "trained_frames": dict(trained.frames),
+        "lora_alpha": trained.lora.get("alpha"),
+    }
+    _write(folder / ABOUT, about)
+    if trained.lora:
+        _export_peft(folder / PEFT, weights, trained)
+        _write(folder / PEFT / ABOUT, about)
+
+
+def _pllava_name(name: str) -> str:
+    return _PROJECTOR.sub("", _LANGUAGE.sub("language_model.base_model.model.model.", name))
+
+
+def _export_peft(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> None:
+    from peft import LoraConfig
+
+    folder.mkdir(exist_ok=True)
+    targets = "|".join(trained.lora["targets"])
+    LoraConfig(
+        base_model_name_or_path=trained.source,
+        r=trained.lora["rank"],
+        lora_alpha=trained.lora["alpha"],
+        lora_dropout=trained.lora["dropout"],
+        target_modules=rf".*language_model\.layers\.\d+\.self_attn\.({targets})",
+        modules_to_save=["multi_modal_projector"],
+        inference_mode=True,
+    ).save_pretrained(str(folder))
+    named = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": value for name, value in weights.items()}
+    save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, default=str), encoding="utf-8")
