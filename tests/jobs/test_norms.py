@@ -188,6 +188,7 @@ def config():
         (["job.rules.times_median=0.5"], r"job\.rules\.times_median=0\.5"),
         (["+job.rules.taste=2"], r"job\.rules=.*there are times_median, robust_z, gap"),
         (["trainer.devices=2"], r"trainer\.devices"),
+        (["model=api"], "model=api: nothing is known of the inside"),
         (["job.attention_layers=[1]"], r"model\.attention=eager"),
     ],
 )

@@ -128,17 +128,19 @@ class NormMeter(ClipReader):
         """Add one clip; features [T, C + H*W, D1 + D2 + ...]."""
         backbone, settings, measured = self.backbone, self.settings, self.measured
         pieces = self.parts.split(features)
+        read = pieces[0].to(backbone.device)
+        # An image tiled of frames that stands behind them is not one of them; alone, it is what is measured.
+        frames = [place for place, view in enumerate(clip.views) if isinstance(view, int)] or [0]
         texture = None
         if self.parts.texture is not None:
-            texture = backbone.grid(pieces[-1])[..., 0].float().numpy()
-        read = pieces[0].to(backbone.device)
+            texture = backbone.grid(pieces[-1])[frames, ..., 0].float().numpy()
         for stage in settings.stages:
             if stage.kind == ENCODER:
-                layer = pieces[self.parts.places[stage.layer]].to(backbone.device)
+                layer = pieces[self.parts.places[stage.layer]][frames].to(backbone.device)
                 self._add(stage.name, backbone.grid(layer), texture)
             elif stage.kind == PROJECTOR:
                 with self.clock("project"):
-                    projected = backbone.project(backbone.grid(read))
+                    projected = backbone.project(backbone.grid(read[frames]))
                 self._add(stage.name, projected, texture)
         wanted = {stage.kind for stage in settings.stages}
         if not settings.attention_layers and not wanted & {POOLED, LLM}:

@@ -67,6 +67,8 @@ def clip_name(job: ClipJob) -> str:
 
 def check(config: DictConfig) -> dict[str, Any]:
     """The node `job`, as far as it can be checked without the model. Raises ConfigError or NormsError."""
+    if "base_url" in config.model:
+        raise ConfigError("model=api: nothing is known of the inside of a model behind an API; choose another model")
     job = plain(config.job)
     for key in ("job.save_every", *(["job.clips"] if job["clips"] is not None else [])):
         number(config, key, 1, whole=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from videopool.norms import load_norms
+from videopool.jobs.wandb_run import telling
+from videopool.norms import SavedNorms, load_norms
 from videopool.norms.outliers import GAP
 
 MOST_BINS = 512  # that W&B takes
@@ -13,12 +14,15 @@ LOGGED = ("mean", "std", "max", "max_over_median", "excess_kurtosis", "gini", "n
 
 
 def log_norms(run: Any, folder: Path) -> None:
-    """Log what a point measured; nothing if there is no run."""
-    if run is None:
-        return
+    """Log what a point measured."""
+    with telling("log the norms"):
+        run.log(logged(load_norms(folder)))
+
+
+def logged(saved: SavedNorms) -> dict[str, Any]:
+    """Numbers and histograms by stage."""
     import wandb
 
-    saved = load_norms(folder)
     content: dict[str, Any] = {}
     for name, stage in saved.numbers["stages"].items():
         told = {key: stage[key] for key in LOGGED} | {"median": stage["quantiles"]["0.5"]}
@@ -28,7 +32,7 @@ def log_norms(run: Any, folder: Path) -> None:
         counts, edges = narrowed(saved.arrays[name]["histogram.counts"], saved.arrays[name]["histogram.edges"])
         if counts.size:
             content[f"{name}/norms"] = wandb.Histogram(np_histogram=(counts, edges))
-    run.log(content)
+    return content
 
 
 def narrowed(counts: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

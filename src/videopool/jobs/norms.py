@@ -33,8 +33,8 @@ LISTED_FAILURES = 10
 def norms(config: DictConfig) -> Outcome:
     """Measure one point, or go on with it, or find it finished."""
     torch.manual_seed(int(config.seed))
-    point = Point(config)
     job = check(config)
+    point = Point(config)
     clips = choose_clips(point, job["clips"])
     what = identify(job, point, clips)
     folder = PointFolder(Path(config.results_dir) / config.study, f"norms-{point.name}", fingerprint(what))
@@ -70,7 +70,8 @@ def norms(config: DictConfig) -> Outcome:
             with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
                 metrics, numbers = _measure(point, settings, clips, folder, about)
                 draw_point(folder.path)
-                log_norms(run, folder.path)
+                if run is not None:
+                    log_norms(run, folder.path)
                 folder.write_metrics(metrics)
                 (folder.path / PARTIAL).unlink(missing_ok=True)
         except Exception as error:
