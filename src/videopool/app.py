@@ -104,6 +104,7 @@ def compose_once() -> None:
 
     It composes every point for its check and again for its run, from files that it reads anew each time.
     """
+    import gc
     from copy import deepcopy
 
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -117,6 +118,8 @@ def compose_once() -> None:
         key = tuple(sweep_overrides)
         if key in points:
             return points.pop(key)
+        if not points:
+            gc.freeze()  # what libraries made at their import stays; looking through it again and again takes a second
         points[key] = compose(self, master_config, sweep_overrides)
         return points[key]
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 from videopool.results.statistics import LEVEL, Estimate, clustered_standard_error
 
@@ -23,6 +22,8 @@ def mean_over_seeds(scores: Mapping[int, Sequence[float]], clusters: Sequence[ob
     Raises:
         ValueError: fewer than two seeds, fewer than two clips, or not as many values as clusters.
     """
+    from scipy.special import stdtr, stdtrit
+
     table = np.array([list(values) for values in scores.values()], dtype=float)
     count = len(set(map(str, clusters)))
     if len(table) < 2 or count < 2 or table.shape[1] != len(clusters):

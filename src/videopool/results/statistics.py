@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 RESAMPLES = 4000
 LEVEL = 0.95
@@ -75,6 +74,8 @@ def bound(value: float) -> float | None:
 
 def _interval(means: np.ndarray, clusters: int) -> tuple[float, float]:
     """Percentiles of resampled means, as far out as Student's t is for so many clusters."""
+    from scipy.special import ndtr, stdtrit  # here and below, since a finished study needs neither
+
     if clusters < 2:
         return float("nan"), float("nan")
     tail = ndtr(np.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, (1 - LEVEL) / 2))
@@ -84,6 +85,8 @@ def _interval(means: np.ndarray, clusters: int) -> tuple[float, float]:
 
 def _p_value(means: np.ndarray, clusters: int) -> float:
     """Two-sided p-value against zero: one less the level of the interval that just reaches it."""
+    from scipy.special import ndtri, stdtr
+
     if clusters < 2:
         return 1.0
     tail = max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / len(means))
