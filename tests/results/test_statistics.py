@@ -48,7 +48,7 @@ def test_coverage_and_that_naive_intervals_fail(clips, per_clip):
         half = 1.96 * values.std(ddof=1) / np.sqrt(values.size)
         naive_inside += abs(values.mean() - truth) <= half
     assert 0.93 <= inside / runs <= 0.97
-    assert naive_inside / runs < 0.91
+    assert naive_inside / runs < 0.9
 
 
 def two_points(rng, clips=40, effect=0.05):
@@ -61,7 +61,7 @@ def two_points(rng, clips=40, effect=0.05):
     return (draw < chance + shift).astype(float), (draw < chance).astype(float), names
 
 
-def test_paired_intervals_cover_and_p_values_are_uniform_under_no_effect():
+def test_paired_intervals_cover_and_one_test_in_twenty_finds_what_is_not_there():
     rng = np.random.default_rng(11)
     runs, inside, claimed = 600, 0, 0
     for run in range(runs):
