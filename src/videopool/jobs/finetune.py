@@ -236,7 +236,7 @@ class TrainingPoint:
     def check(self) -> None:
         """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other."""
         for pooling in filter(None, (self.pooling, self.image_pooling)):
-            check_needs(pooling, self.shape, str(self.model["name"]))
+            check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
         self.limits()
 
 
