@@ -163,7 +163,7 @@ def test_text_guided_prefers_what_is_like_the_prompt():
         cls = True
 
     check_needs(pooling, Tower(), "mini", "projector")
-    with pytest.raises(ModelError, match="say pooling.stage=projector, not encoder"):
+    with pytest.raises(ModelError, match=r"say pooling\.stage=projector, not encoder"):
         check_needs(pooling, Tower(), "mini", "encoder")
     with pytest.raises(ModelError, match="cannot be trained under"):
         check_needs(pooling, Tower(), "mini", "projector", one_question=False)
