@@ -79,6 +79,7 @@ class TrainingPoint:
             number(config, key, 1, whole=True)
         number(config, "trainer.devices", 1, whole=True)
         number(config, "job.workers", 0, whole=True)
+        number(config, "job.export_every", 0, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
         number(config, "training.epochs", 1, whole=True)
         for key in ("training.steps", "training.clip"):
