@@ -13,8 +13,8 @@ from videopool.results.statistics import holm
 ALL = lambda task: True  # noqa: E731
 
 
-def write_point(study, pooling, frames, tokens, right, *, benchmark="b/test", judge=None, drop=(), **identity):
-    """A complete point whose samples are right or not, four on a clip."""
+def write_point(study, pooling, frames, tokens, right, /, *, benchmark="b/test", judge=None, drop=(), **identity):
+    """A complete point whose samples are right or not, four on a clip; identity may say pooling and frames in full."""
     folder = study / f"m-{pooling}-f{frames}-{len(list(study.glob('*'))):08d}"
     folder.mkdir(parents=True)
     point = {"model": "m", "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
@@ -137,3 +137,30 @@ def test_points_that_are_no_replicates_stay_apart(tmp_path, right):
     write_point(tmp_path, "time", 4, 64, right[0], seed=0)
     write_point(tmp_path, "time", 4, 64, right[1], seed=0)
     assert over_seeds(load_study(tmp_path), "none", ALL).empty
+
+
+UNIFORM, RANDOM = ({"_target_": f"videopool.video.{name}Sampler", "num": 4} for name in ("Uniform", "Random"))
+SHUFFLED = {"_target_": "videopool.pooling.ShuffleTime", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"frames": UNIFORM}, {"frames": {**RANDOM, "seed": 1}}),  # another sampler of as many frames
+        ({"frames": {**RANDOM, "seed": 5}}, {"frames": {**RANDOM, "seed": 6}}),  # not the point's seed
+        ({"pooling": SHUFFLED}, {"pooling": {**SHUFFLED, "seed": 1}}),  # other settings under one label
+        ({"stage": "projector", "judge": "j"}, {"stage": "encoder", "judge": "j"}),
+    ],
+)
+def test_settings_that_tables_name_alike_are_not_lumped(tmp_path, right, first, second):
+    """Tables say of frames how many, of a pooling its label; the identity says the rest."""
+    write_point(tmp_path, "none", 4, 64, right[0], seed=0, **first)
+    write_point(tmp_path, "none", 4, 64, right[1], seed=1, **second)
+    assert over_seeds(load_study(tmp_path), "none", ALL).empty
+
+
+def test_a_sampler_that_follows_the_seed_makes_replicates(tmp_path, right):
+    for seed in (0, 1):
+        identity = {"frames": {**RANDOM, "seed": seed}, "pooling": SHUFFLED}  # the pooling's seed stays as it is
+        write_point(tmp_path, "none", 4, 64, right[seed], seed=seed, **identity)
+    assert list(over_seeds(load_study(tmp_path), "none", ALL).seeds) == ["0, 1"]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from videopool.results.balance import balanced
 from videopool.results.comparison import Counts, identity_of
-from videopool.results.fingerprint import fingerprint
+from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.seeds import mean_over_seeds
 from videopool.results.statistics import Estimate, holm
 from videopool.results.study import scores_by_sample, task_weights
@@ -53,11 +53,11 @@ def _recipe(row: Mapping[str, Any]) -> str:
 
     A checkpoint that was trained anew under each seed counts by what it was trained under.
     """
-    identity = {name: value for name, value in identity_of(row["folder"]).items() if name != "seed"}
+    identity = without_seed(identity_of(row["folder"]))
     if identity.get("adapter"):
         identity["adapter"] = None
     told = {name: None if pd.isna(row.get(name)) else row.get(name) for name in SAME if name != "model"}
-    return fingerprint({**identity, **told})
+    return fingerprint({"identity": identity, "told": told})
 
 
 def _runs(rows: list[dict[str, Any]], counts: Counts) -> Runs | None:
