@@ -26,7 +26,7 @@ from videopool.jobs.training_run import cut_log
 from videopool.jobs.tuner import Optimisation
 from videopool.models.backbone import Backbone
 from videopool.paths import shipped
-from videopool.results import load_study
+from videopool.results import load_study, over_seeds
 from videopool.results.comparison import what_differs
 from videopool.shapes.clips import write_mp4
 
@@ -255,6 +255,25 @@ def test_evaluation_marks_another_pooling_than_the_trained_one(tune, configure, 
     assert "trained pooling" not in what_differs(rows[own], rows[other])
     scores = [(folder / "records.jsonl").read_text() for folder in (own, base, half)]
     assert len(set(scores)) == 3
+
+
+def test_trainings_that_differ_in_their_seed_alone_are_taken_together(configure, tmp_path):
+    """Random frames follow the seed; a third run, at another rate, has weights of another recipe."""
+    words = ["frames=random", "frames.num=2", "training.steps=1", "benchmark.clips=60", "benchmark.per_task=8"]
+    words += ["benchmark.limit=2", "study=r"]
+    for more in (["seed=0"], ["seed=1"], ["seed=2", "training.rate=0.01"]):
+        building._stores.clear()
+        finetune(configure(*words, *more))
+    study = tmp_path / "results" / "r"
+    exports = {path: json.loads(path.read_text()) for path in study.glob("*/export/videopool.json")}
+    assert len(exports) == 3
+    assert len({about["recipe"] for about in exports.values()}) == 2
+    table = load_study(study)
+    points = [json.loads((study / name / "run.json").read_text()) for name in table.point]
+    assert len({point["identity"]["adapter"]["identity"] for point in points}) == 3
+    assert {point["point"]["trained_recipe"] for point in points} == {about["recipe"] for about in exports.values()}
+    seeds = over_seeds(table, "none", lambda task: True)
+    assert list(seeds.seeds) == ["0, 1"]
 
 
 @pytest.mark.parametrize(

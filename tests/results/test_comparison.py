@@ -13,12 +13,15 @@ from videopool.results.statistics import holm
 ALL = lambda task: True  # noqa: E731
 
 
-def write_point(study, pooling, frames, tokens, right, /, *, benchmark="b/test", judge=None, drop=(), **identity):
+def write_point(
+    study, pooling, frames, tokens, right, /, *, benchmark="b/test", judge=None, drop=(), recipe=None, **identity
+):
     """A complete point whose samples are right or not, four on a clip; identity may say pooling and frames in full."""
     folder = study / f"m-{pooling}-f{frames}-{len(list(study.glob('*'))):08d}"
     folder.mkdir(parents=True)
     point = {"model": "m", "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
     point |= {"benchmark": benchmark, "split": benchmark.split("/")[1], "map_signature": f"{pooling} {frames}"}
+    point["trained_recipe"] = recipe
     known = {"benchmark": benchmark, "judge": judge, "seed": 0, "prompt": "p", **identity}
     (folder / "run.json").write_text(json.dumps({"fingerprint": folder.name, "point": point, "identity": known}))
     records = [
@@ -164,3 +167,21 @@ def test_a_sampler_that_follows_the_seed_makes_replicates(tmp_path, right):
         identity = {"frames": {**RANDOM, "seed": seed}, "pooling": SHUFFLED}  # the pooling's seed stays as it is
         write_point(tmp_path, "none", 4, 64, right[seed], seed=seed, **identity)
     assert list(over_seeds(load_study(tmp_path), "none", ALL).seeds) == ["0, 1"]
+
+
+@pytest.mark.parametrize(
+    ("recipes", "change", "together"),
+    [
+        (("r", "r"), {}, True),
+        (("r", "other"), {}, False),
+        (("r", None), {}, False),
+        ((None, None), {}, False),  # two checkpoints of which nothing is known
+        (("r", "r"), {"alpha": 2.0}, False),
+        (("r", "r"), {"projector": 0.5}, False),
+    ],
+)
+def test_checkpoints_of_one_recipe_are_replicates(tmp_path, right, recipes, change, together):
+    for seed, more in ((0, {}), (1, change)):
+        adapter = {"identity": f"weights {seed}", "alpha": 4.0, **more}
+        write_point(tmp_path, "none", 4, 64, right[seed], seed=seed, adapter=adapter, recipe=recipes[seed])
+    assert len(over_seeds(load_study(tmp_path), "none", ALL)) == together

@@ -19,7 +19,7 @@ from videopool.jobs.ranks import rank_of_process
 from videopool.models import ModelShape, identity, load_config, model_shape
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling
-from videopool.results import PointFolder, fingerprint
+from videopool.results import PointFolder, fingerprint, without_seed
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
 from videopool.video import READERS, Sampler
@@ -216,6 +216,11 @@ class TrainingPoint:
             "export": self.config.job.export,
             "seed": self.seed,
         }
+
+    @property
+    def recipe(self) -> str:
+        """Fingerprint of what runs have in common that differ in their seed alone."""
+        return fingerprint(without_seed(self.identity()))
 
     def describe(self) -> dict[str, object]:
         """What is told about the run."""

@@ -187,6 +187,7 @@ def _export(point: "TrainingPoint", folder: Path, last: Path, checkpoints: Check
         config=_config_of(point),
         pooling=pooling_settings(point.config, pooling),
         frames=plain(point.config.frames),
+        recipe=point.recipe,
         lora=lora or {},
         reference=reference,
     )

@@ -96,8 +96,17 @@ def identity_of(folder: str | Path) -> dict[str, Any]:
 
 def trained_pooling(folder: str | Path) -> dict[str, Any] | None:
     """Settings of the pooling that a point's checkpoint was trained under, as far as it says."""
+    return _told(folder, "trained_pooling")
+
+
+def trained_recipe(folder: str | Path) -> str | None:
+    """Hash of all but the seed that a point's checkpoint was trained under, if it says so."""
+    return _told(folder, "trained_recipe")
+
+
+def _told(folder: str | Path, name: str) -> Any:
     point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
-    return point.get("trained_pooling") if isinstance(point, dict) else None
+    return point.get(name) if isinstance(point, dict) else None
 
 
 def refuse_unlike(first: str | Path, second: str | Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from videopool.results.balance import balanced
-from videopool.results.comparison import Counts, identity_of
+from videopool.results.comparison import Counts, identity_of, trained_recipe
 from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.seeds import mean_over_seeds
 from videopool.results.statistics import Estimate, holm
@@ -51,11 +51,12 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.DataFra
 def _recipe(row: Mapping[str, Any]) -> str:
     """What points that are replicates of each other have in common.
 
-    A checkpoint that was trained anew under each seed counts by what it was trained under.
+    A checkpoint that was trained anew under each seed counts by its recipe. One that does not say its recipe is like no
+    other.
     """
-    identity = without_seed(identity_of(row["folder"]))
-    if identity.get("adapter"):
-        identity["adapter"] = None
+    identity, recipe = without_seed(identity_of(row["folder"])), trained_recipe(row["folder"])
+    if identity.get("adapter") and recipe is not None:
+        identity["adapter"] = {**identity["adapter"], "identity": recipe}
     told = {name: None if pd.isna(row.get(name)) else row.get(name) for name in SAME if name != "model"}
     return fingerprint({"identity": identity, "told": told})
 
