@@ -41,7 +41,9 @@ SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "logger=none")
 
 @pytest.fixture
 def videopool(tmp_path: Path, data_dir: Path):
-    """The program as a user runs it, in a process of its own, writing to tmp_path."""
+    """The program as a user runs it, in a process of its own, writing to tmp_path, whose modules it can import."""
+    # In front of what is there, not instead: that may say which checkout is tested.
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
     def run(*words: str, timeout: float = 300, check: int | None = 0, small: bool = True, env: dict | None = None):
         command = [sys.executable, "-m", "videopool", f"results_dir={tmp_path}/results", f"data_dir={data_dir}"]
@@ -52,7 +54,7 @@ def videopool(tmp_path: Path, data_dir: Path):
             text=True,
             timeout=timeout,
             cwd=tmp_path,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "PYTHONPATH": path, **(env or {})},
             check=False,
         )
         if check is not None:
