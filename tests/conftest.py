@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from videopool.app import register_experiments
+from videopool.paths import shipped
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -62,6 +67,16 @@ def videopool(tmp_path: Path, data_dir: Path):
         return done
 
     return run
+
+
+@pytest.fixture
+def hydra_conf():
+    """Composes the program's configuration from overrides."""
+    GlobalHydra.instance().clear()
+    register_experiments(shipped("experiments"))
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        yield lambda *overrides: compose("config", overrides=list(overrides))
+    GlobalHydra.instance().clear()
 
 
 def numbered_frames(count: int, height: int = 64, width: int = 96) -> np.ndarray:
