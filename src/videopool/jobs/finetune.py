@@ -79,6 +79,7 @@ class TrainingPoint:
             number(config, key, 1, whole=True)
         number(config, "trainer.devices", 1, whole=True)
         number(config, "job.workers", 0, whole=True)
+        number(config, "job.export_every", 0, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
         number(config, "training.epochs", 1, whole=True)
         for key in ("training.steps", "training.clip"):
@@ -217,10 +218,14 @@ class TrainingPoint:
             "seed": self.seed,
         }
 
-    @property
-    def recipe(self) -> str:
-        """Fingerprint of what runs have in common that differ in their seed alone."""
-        return fingerprint(without_seed(self.identity()))
+    def recipe(self, step: int | None = None) -> str:
+        """Fingerprint of what exported weights have in common that differ in their seed alone.
+
+        Args:
+            step: behind which they were exported on the way; None for what the run ends with.
+        """
+        common = without_seed(self.identity())
+        return fingerprint(common if step is None else {**common, "export": step})
 
     def describe(self) -> dict[str, object]:
         """What is told about the run."""
@@ -241,7 +246,7 @@ class TrainingPoint:
     def check(self) -> None:
         """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other."""
         for pooling in filter(None, (self.pooling, self.image_pooling)):
-            check_needs(pooling, self.shape, str(self.model["name"]))
+            check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
         self.limits()
 
 
