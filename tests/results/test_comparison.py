@@ -14,15 +14,16 @@ ALL = lambda task: True  # noqa: E731
 
 
 def write_point(
-    study, pooling, frames, tokens, right, /, *, benchmark="b/test", judge=None, drop=(), recipe=None, **identity
-):
+    study, pooling, frames, tokens, right, /, *, model="m", benchmark="b/test", judge=None, drop=(), recipe=None,
+    **identity,
+):  # fmt: skip
     """A complete point whose samples are right or not, four on a clip; identity may say pooling and frames in full."""
     folder = study / f"m-{pooling}-f{frames}-{len(list(study.glob('*'))):08d}"
     folder.mkdir(parents=True)
-    point = {"model": "m", "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
+    point = {"model": model, "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
     point |= {"benchmark": benchmark, "split": benchmark.split("/")[1], "map_signature": f"{pooling} {frames}"}
     point["trained_recipe"] = recipe
-    known = {"benchmark": benchmark, "judge": judge, "seed": 0, "prompt": "p", **identity}
+    known = {"model": model, "benchmark": benchmark, "judge": judge, "seed": 0, "prompt": "p", **identity}
     (folder / "run.json").write_text(json.dumps({"fingerprint": folder.name, "point": point, "identity": known}))
     records = [
         {"id": f"q{i}", "clip": f"c{i // 4}", "task": "t", "status": "ok", "prediction": "x", "score": float(score)}
@@ -185,3 +186,28 @@ def test_checkpoints_of_one_recipe_are_replicates(tmp_path, right, recipes, chan
         adapter = {"identity": f"weights {seed}", "alpha": 4.0, **more}
         write_point(tmp_path, "none", 4, 64, right[seed], seed=seed, adapter=adapter, recipe=recipes[seed])
     assert len(over_seeds(load_study(tmp_path), "none", ALL)) == together
+
+
+@pytest.mark.parametrize(
+    ("ours", "others"),
+    [({"model": "tuned"}, {"model": "m"}), ({"frames": {**RANDOM, "seed": "own"}}, {"frames": UNIFORM})],
+)
+def test_differences_over_seeds_are_those_of_one_model_and_sampler(tmp_path, ours, others):
+    """The baseline pooling was run under another model, or sampler, too; its points stand first on disk."""
+    rng = np.random.default_rng(2)
+    scores = {}
+    for pooling, more in (("none", others), ("none", ours), ("space", ours)):
+        for seed in (0, 1):
+            more = {**more, "frames": {**more["frames"], "seed": seed}} if "seed" in more.get("frames", ()) else more
+            scores[pooling, seed] = rng.random(80) < 0.6
+            write_point(tmp_path, pooling, 4, 64, scores[pooling, seed].astype(int), seed=seed, **more)
+    table = over_seeds(load_study(tmp_path), "none", ALL)
+    wanted = np.mean([scores["space", seed].mean() - scores["none", seed].mean() for seed in (0, 1)])
+    assert table[table.pooling == "space"].difference.item() == pytest.approx(wanted)
+
+
+def test_another_sampler_of_as_many_frames_is_said(tmp_path, right):
+    write_point(tmp_path, "none", 4, 64, right[0], frames=UNIFORM)
+    write_point(tmp_path, "space", 4, 64, right[1], frames={**RANDOM, "seed": 0})
+    row = add_differences(load_study(tmp_path), "none", ALL).set_index("pooling").loc["space"]
+    assert row.differs == "sampler"

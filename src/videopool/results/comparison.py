@@ -10,6 +10,7 @@ import pandas as pd
 
 from videopool.results.balance import balanced
 from videopool.results.errors import ResultsError
+from videopool.results.fingerprint import without_seed
 from videopool.results.flips import Flips, flips
 from videopool.results.point import MANIFEST, read_json
 from videopool.results.statistics import Estimate, bound, holm, paired_difference
@@ -124,10 +125,17 @@ def what_differs(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Names of what two comparable rows of load_study do not have in common, beside their pooling."""
     one, two = identity_of(row["folder"]), identity_of(other["folder"])
     names = ["frames"] if row["frames"] != other["frames"] else []
+    names += ["sampler"] if _sampler(one) != _sampler(two) else []
     budgets = _tokens(row), _tokens(other)
     names += ["tokens"] if not (same_budget(*budgets) or all(map(math.isnan, budgets))) else []
     names += ["trained pooling"] if trained_pooling(row["folder"]) != trained_pooling(other["folder"]) else []
     return names + [name for key, name in TOLD.items() if one.get(key) != two.get(key)]
+
+
+def _sampler(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """How frames are chosen, whatever their number; without a seed that is the point's own."""
+    frames = without_seed(identity).get("frames") or {}
+    return {name: value for name, value in frames.items() if name != "num"}
 
 
 def same_budget(tokens: float, other: float) -> bool:
