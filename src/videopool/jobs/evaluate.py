@@ -182,6 +182,7 @@ class Point:
             "model": self.model_name,
             "lora_alpha": self.adapter and self.adapter["alpha"],
             "trained_pooling": self.adapter and self.adapter["trained_pooling"],
+            "trained_recipe": self.adapter and self.adapter["recipe"],
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
@@ -237,6 +238,7 @@ def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
         "identity": checkpoint.identity,
         "projector": None if projector is None else float(projector),
         "trained_pooling": checkpoint.trained_pooling,
+        "recipe": checkpoint.recipe,
     }
     if not checkpoint.ranks:
         if lora["alpha"] is not None:

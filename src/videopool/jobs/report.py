@@ -27,7 +27,7 @@ from videopool.reports.points import VIEWS
 from videopool.results import ResultsError, add_differences, load_study, over_seeds
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
 from videopool.results.published import published_figures
-from videopool.results.study import COLUMNS
+from videopool.results.study import COLUMNS, scored_points
 
 REPORTED = ".report.json"  # what the files of a report are, and what they were made with
 LEVEL = 0.05  # of a difference that is marked
@@ -157,15 +157,17 @@ def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[
         told = json.loads(name.read_text())
         table = pd.read_csv(path)
         kinds = (MANIFEST, METRICS, FAILURE)  # of which each attempt at a point writes one
-        newest = max(file.stat().st_mtime_ns for kind in kinds for file in study.glob(f"*/{kind}"))
+        points = list(scored_points(study))
+        attempts = [folder / kind for folder in points for kind in kinds]
+        newest = max(file.stat().st_mtime_ns for file in attempts if file.exists())
         files = [str(study / file) for file in told["files"]]
-        whole = all(Path(file).is_file() for file in files) and {Path(f).name for f in folders} <= set(table.point)
-        points = sum(1 for _ in study.glob(f"*/{MANIFEST}"))
+        held = {folder.name for folder in points} == set(table.point) >= {Path(folder).name for folder in folders}
+        whole = held and all(Path(file).is_file() for file in files)
     except (OSError, ValueError, KeyError, AttributeError):
         return None
     # One that another version wrote may lack columns.
     whole = whole and {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)} <= set(table.columns)
-    fresh = told["baseline"] == baseline and newest < path.stat().st_mtime_ns and points == len(table)
+    fresh = told["baseline"] == baseline and newest < path.stat().st_mtime_ns
     return (files, table) if whole and fresh else None
 
 

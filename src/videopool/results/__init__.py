@@ -2,7 +2,7 @@
 
 from videopool.results.comparison import Comparison, add_differences, compare
 from videopool.results.errors import PointBusy, PointFailed, ResultsError
-from videopool.results.fingerprint import fingerprint
+from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.flips import Flips
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
@@ -34,5 +34,6 @@ __all__ = [
     "paired_difference",
     "point_records",
     "read_records",
+    "without_seed",
     "write_records",
 ]
