@@ -120,7 +120,7 @@ def test_cells_say_scores_and_intervals_where_their_shape_is():
     }
     drawn = axes.images[0]
     np.testing.assert_allclose(np.ma.filled(drawn.get_array(), np.nan), [[10, 40], [np.nan, 75], [60, 90]])
-    assert drawn.get_clim() == pytest.approx((10, 90))
+    assert drawn.get_clim() == pytest.approx((0, 100))  # of the intervals
 
 
 def write_shapes(folder, poolings, frames=4):

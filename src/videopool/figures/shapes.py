@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -47,7 +48,9 @@ def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> 
     """
     tail = f"_{group}" if group else ""
     names = [f"{name}{tail}" for name in ("score", "ci_low", "ci_high")]
-    scores = pd.concat(panels)[names[0]].astype(float) * 100
+    # Colours span the intervals, not the scores alone, so that noise looks like noise.
+    span = 100 * pd.concat(panels)[names].astype(float).to_numpy()
+    limits = (float(np.nanmin(span)), float(np.nanmax(span)))
     widest = max(rows.pooled_height.nunique() for rows in panels)
     tallest = max(rows.pooled_frames.nunique() for rows in panels)
     columns = min(ACROSS, len(panels))
@@ -56,7 +59,6 @@ def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> 
     told = [name for name in PANEL if pd.concat(panels)[name].nunique(dropna=False) > 1]
     with matplotlib.rc_context({**STYLE, "figure.figsize": size, "axes.grid": False}):
         figure = Figure()
-        limits = (float(scores.min()), float(scores.max()))
         for number, rows in enumerate(panels):
             axes = figure.add_subplot(down, columns, number + 1)
             _panel(axes, rows, names, limits)
