@@ -40,19 +40,22 @@ class VideoLM(pl.LightningModule):
 
         Where the pooling needs a thumbnail, its features come behind those of the frames: [B, T + 1, C + H*W, Dv].
         """
+        tokens = checked(self.pooling, *self.pooling_input(features))
+        return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
+
+    def pooling_input(self, features: Tensor) -> tuple[Tensor, PoolingContext]:
+        """What visual_tokens() pools of such features: the patch grid [B, T, H, W, D] at the stage, and its context."""
         backbone, needs = self.backbone, self.pooling.needs
         frames, image = (features[:, :-1], features[:, -1]) if "thumbnail" in needs else (features, None)
         grid, cls = backbone.grid(frames), backbone.cls(frames) if "cls" in needs else None
         thumbnail = None if image is None else backbone.grid(image)
         if self.stage == "encoder":
-            tokens = backbone.project(checked(self.pooling, grid, PoolingContext(cls=cls, thumbnail=thumbnail)))
-        else:
-            context = PoolingContext(
-                cls=None if cls is None else backbone.project(cls),
-                thumbnail=None if thumbnail is None else backbone.project(thumbnail),
-            )
-            tokens = checked(self.pooling, backbone.project(grid), context)
-        return backbone.finish(tokens)
+            return grid, PoolingContext(cls=cls, thumbnail=thumbnail)
+        context = PoolingContext(
+            cls=None if cls is None else backbone.project(cls),
+            thumbnail=None if thumbnail is None else backbone.project(thumbnail),
+        )
+        return backbone.project(grid), context
 
     def image_tokens(self, features: Tensor) -> Tensor:
         """Tower features [B, C + H*W, Dv] of still images to visual tokens [B, H*W, D]: no pooling."""
