@@ -13,7 +13,7 @@ from videopool.jobs.show import show
 from videopool.jobs.shown_clip import ClipPoint, Shown, ShownClip
 from videopool.models import load_backbone
 from videopool.paths import shipped
-from videopool.pooling import Adaptive, Average, FrameCls, ImageGrid, NoPooling, Subsample
+from videopool.pooling import Adaptive, Average, FrameCls, ImageGrid, NoPooling, Subsample, TextGuided
 from videopool.shapes.clips import write_mp4
 from videopool.video import UniformSampler, open_clip
 
@@ -117,9 +117,12 @@ def test_norms_of_cells_are_those_of_what_the_language_model_reads(first, seen):
     assert row.unit == "L2 norm"
 
 
-def test_tokens_that_are_no_patches_are_counted_and_tilings_shown_as_one(first):
+def test_what_tokens_depend_on_beside_patches_is_said_and_tilings_are_one_picture(first):
     row = first.pooled_row(Shown(FrameCls(NoPooling()), "encoder"))
     assert row.label.endswith(f"\n{FRAMES * 145} tokens, {FRAMES} from elsewhere")
+    question = first.point.prompt.describe
+    asked = first.pooled_row(Shown(TextGuided([3, 4, 4]), "projector"))
+    assert asked.label == f"text guided t0.01 3x4x4 for: {question}\n48 tokens"
     (tiling,) = first.pooled_row(Shown(ImageGrid(3, 2), "projector")).pictures
     frames = blocks(first.plain.pictures, 6, 1)[:, 0, 0]
     assert tiling.shape == (12, 12, 3)
@@ -164,7 +167,7 @@ def test_a_benchmarks_clip_by_its_name(config, clips):
         ),
         (["clip=third.mp4", "benchmark.root=nowhere"], r"^clip=third\.mp4: no such file, and no benchmark .*nowhere"),
         (["clip=torn"], r"^clip: .*torn\.mp4: "),
-        (["pooling=text_guided"], "needs text, which mini does not give"),
+        (["pooling=text_guided", "pooling.stage=encoder"], r"say pooling\.stage=projector"),
         (
             ["pooling=attention_resampler", "pooling.dim=128"],
             "attention resampler 64 depth 2 cannot be shown on frames",

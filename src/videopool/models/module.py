@@ -30,21 +30,24 @@ class VideoLM(pl.LightningModule):
         super().__init__()
         if stage not in STAGES:
             raise ModelError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
-        check_needs(pooling, backbone.shape, backbone.name)
+        check_needs(pooling, backbone.shape, backbone.name, stage)
         self.backbone = backbone
         self.pooling = pooling
         self.stage = stage
 
-    def visual_tokens(self, features: Tensor) -> Tensor:
+    def visual_tokens(self, features: Tensor, text: Tensor | None = None) -> Tensor:
         """Tower features [B, T, C + H*W, Dv] to what the language model reads for a clip [B, N, D].
 
         Where the pooling needs a thumbnail, its features come behind those of the frames: [B, T + 1, C + H*W, Dv].
+
+        Args:
+            text: [B, D] prompts as Backbone.text_vector() gives them, for a pooling that needs them.
         """
-        tokens = checked(self.pooling, *self.pooling_input(features))
+        tokens = checked(self.pooling, *self.pooling_input(features, text))
         return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
 
-    def pooling_input(self, features: Tensor) -> tuple[Tensor, PoolingContext]:
-        """What visual_tokens() pools of such features: the patch grid [B, T, H, W, D] at the stage, and its context."""
+    def pooling_input(self, features: Tensor, text: Tensor | None = None) -> tuple[Tensor, PoolingContext]:
+        """What visual_tokens() pools of the same: the patch grid [B, T, H, W, D] at the stage, and its context."""
         backbone, needs = self.backbone, self.pooling.needs
         frames, image = (features[:, :-1], features[:, -1]) if "thumbnail" in needs else (features, None)
         grid, cls = backbone.grid(frames), backbone.cls(frames) if "cls" in needs else None
@@ -54,6 +57,7 @@ class VideoLM(pl.LightningModule):
         context = PoolingContext(
             cls=None if cls is None else backbone.project(cls),
             thumbnail=None if thumbnail is None else backbone.project(thumbnail),
+            text=text,
         )
         return backbone.project(grid), context
 
