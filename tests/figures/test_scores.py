@@ -72,6 +72,18 @@ def test_the_front_runs_through_its_points_and_not_through_others():
     assert not line(score_against(table, "frames"), "Pareto front")
 
 
+def test_no_two_poolings_look_alike_and_frames_are_numbered_where_they_differ():
+    many = [(f"pooling {number}", 4, 10 + number, 0.5) for number in range(12)]
+    figure = score_against(scores(*many), "visual_tokens")
+    looks = {(bars[0].get_color(), bars[0].get_marker()) for bars in figure.axes[0].containers}
+    assert len(looks) == 12
+    assert not figure.axes[0].texts
+    assert "frames" not in figure.axes[0].get_xlabel()
+    several = score_against(scores(*many, ("pooling 0", 8, 20, 0.6)), "visual_tokens")
+    assert [text.get_text() for text in several.axes[0].texts] == ["4", "8", *["4"] * 11]
+    assert several.axes[0].get_xlabel().endswith("(numbers: frames)")
+
+
 def shaped(*shapes, **about):
     """A table of points of one operator by (T', H', W'), each with its score."""
     rows = [

@@ -38,11 +38,12 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         figure = Figure()
         axes = figure.add_subplot()
         names = list(dict.fromkeys(table.pooling))
+        numbered = axis == "visual_tokens" and table.frames.nunique() > 1
         drawn: list[tuple[float, float, float]] = []  # axis, score, place of the marker
         for number, name in enumerate(names):
             rows = table[table.pooling == name].sort_values("frames").astype({axis: float})
             # Points at the same place are set apart a little, so that intervals stay readable.
-            shift = 1.0 + 0.02 * (number - (len(names) - 1) / 2)
+            shift = 1.0 + min(0.02, 0.12 / len(names)) * (number - (len(names) - 1) / 2)
             scores = 100 * rows[score].astype(float)
             drawn += zip(rows[axis], scores, rows[axis] * shift, strict=True)
             axes.errorbar(
@@ -51,12 +52,12 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
                 yerr=[100 * (rows[score] - rows[low]).astype(float), 100 * (rows[high] - rows[score]).astype(float)],
                 label=name,
                 color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)],
+                marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],  # another one when colours repeat
                 linestyle="-" if axis == "frames" else ":",
                 capsize=2.5,
                 elinewidth=1.2,
             )
-            if axis == "visual_tokens" and rows[axis].is_unique:
+            if numbered and rows[axis].is_unique:
                 for _, row in rows.iterrows():
                     place = (row[axis] * shift, 100 * float(row[score]))
                     # Just below a point with as many tokens the number stands on the other side, clear of that one's.
@@ -79,7 +80,7 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
         axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%d"))
         axes.minorticks_off()
-        axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if axis == "visual_tokens" else ""))
+        axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
         axes.set_ylabel("score, % (95 % interval)")
         benchmark, model = table.benchmark.iloc[0], table.model.iloc[0]
         axes.set_title(f"{model} on {benchmark}" + (f", {group} tasks" if group else ""))
