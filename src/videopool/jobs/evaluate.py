@@ -68,9 +68,14 @@ class Point:
         self.model = plain(config.model)
         self.take_model()
         self.judge = build_judge(config)
-        self.benchmark: Benchmark = build(config, "benchmark")
+        self.benchmark = self.take_benchmark()
         if self.judge is not None:
             check_gradable(config, self.benchmark)
+
+    def take_benchmark(self) -> Benchmark:
+        """The samples of the group `benchmark`."""
+        benchmark: Benchmark = build(self.config, "benchmark")
+        return benchmark
 
     def take_model(self) -> None:
         """Find out what the model is, from the group `model` and what goes with it."""

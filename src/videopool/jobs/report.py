@@ -24,7 +24,7 @@ from videopool.reports import (
 )
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
 from videopool.reports.points import VIEWS
-from videopool.results import ResultsError, add_differences, load_study, over_seeds
+from videopool.results import ResultsError, add_differences, add_pooled_shapes, load_study, over_seeds
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
@@ -126,7 +126,8 @@ def _headline(study: Path, table: pd.DataFrame) -> set[str] | None:
 
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
-    from videopool.figures import save_figure, score_against  # here, since a report that is kept draws nothing
+    # Here, since a report that is kept draws nothing.
+    from videopool.figures import save_figure, score_against, score_by_shape, shape_panels
 
     complete = table[(table.status == "complete") & table.score.notna()]
     files: list[str] = []
@@ -141,9 +142,16 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
                 if known.empty:
                     continue
                 figure = score_against(known, axis, group)
-                name = "_".join(part for part in ("score", group, "by", axis, slug) if part)
-                files += save_figure(figure, study / "figures" / name)
+                files += save_figure(figure, study / "figures" / _name("score", group, "by", axis, slug))
+            scored = rows[rows[f"score_{group}" if group else "score"].notna()]
+            if panels := shape_panels(add_pooled_shapes(scored)):
+                figure = score_by_shape(panels, group)
+                files += save_figure(figure, study / "figures" / _name("score", group, "by_shape", slug))
     return files
+
+
+def _name(*parts: str | None) -> str:
+    return "_".join(part for part in parts if part)
 
 
 def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[list[str], pd.DataFrame] | None:

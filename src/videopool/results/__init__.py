@@ -6,6 +6,7 @@ from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.flips import Flips
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
+from videopool.results.pooled_shapes import add_pooled_shapes
 from videopool.results.records import RecordLog, read_records, write_records
 from videopool.results.replicates import over_seeds
 from videopool.results.replies import ReplyStore
@@ -23,6 +24,7 @@ __all__ = [
     "ReplyStore",
     "ResultsError",
     "add_differences",
+    "add_pooled_shapes",
     "compare",
     "fingerprint",
     "is_claimed",
