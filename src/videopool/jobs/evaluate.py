@@ -197,6 +197,7 @@ class Point:
             "prefill_gflops": prefill_flops(self.shape, self.visual_tokens) / 1e9,
             "map_signature": map_signature(self.pooling, *size),
             "windows": self.pooling.windows(*size),
+            "prompt": _chosen("prompt") or self.prompt.hash(True),
             **self.scored_by(),
         }
 
@@ -215,6 +216,11 @@ class Point:
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         """Metrics that only this kind of point has."""
         return {}
+
+
+def _chosen(group: str) -> str | None:
+    """The option that was chosen of a group; None if the configuration was not composed by the program."""
+    return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
 
 
 def point_of(config: DictConfig) -> Point:
@@ -282,7 +288,7 @@ def evaluate(config: DictConfig) -> Outcome:
             "identity": what,
             "answers": point.answers,
             "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
-            "experiment": HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None,
+            "experiment": _chosen("experiment"),
             "config": jsonable(config),
             "versions": versions(),
             "git": git_state(),

@@ -23,7 +23,7 @@ from videopool.reports import (
     study_question,
 )
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
-from videopool.reports.points import VIEWS
+from videopool.reports.points import SETTINGS, VIEWS, varied
 from videopool.results import ResultsError, add_differences, add_pooled_shapes, load_study, over_seeds
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
 from videopool.results.published import published_figures
@@ -201,13 +201,15 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
     ):
         out.add_column(name, justify="left" if name == "pooling" else "right")
     views = [view for view in VIEWS if table[f"{view}difference"].notna().any()]
-    for name in ("n", "failed", "GFLOPs", "ms/sample", *(f"minus baseline{VIEWS[view]}" for view in views), "status"):
+    said = table.answer_words.notna().any()
+    compared = [f"minus baseline{VIEWS[view]}" for view in views]
+    for name in ("n", "failed", *["words"] * said, "GFLOPs", "ms/sample", *compared, "status"):
         out.add_column(name, justify="right")
-    many = table.model.nunique() > 1 or table.benchmark.nunique() > 1 or table.stage.nunique() > 1
+    # The model's name says its alpha.
+    told = [name for name in varied(table) if name not in ("judge", *(["lora_alpha"] * (table.model.nunique() > 1)))]
     for row in table.to_dict("records"):
-        name = str(row["pooling"])
-        if many:
-            name = f"{row['model']} {row['benchmark']} {name} {row['stage']}"
+        settings = [SETTINGS[key].format(row[key]) for key in told if not missing(row[key])]
+        name = ", ".join([str(row["pooling"]), *settings])
         if table.judge.nunique(dropna=False) > 1:
             name += " (no judge)" if missing(row["judge"]) else f" ({row['judge']})"
         if not missing(row["same_map_as"]):
@@ -215,7 +217,8 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         cells = [name, number_text(row["frames"], 0), number_text(row["visual_tokens"], 0)]
         cells += [_with_interval(row["score"], row["ci_low"], row["ci_high"]), percent_text(row["chance"])]
         cells += [f"{percent_text(row[f'score_{g}'])} ({percent_text(row[f'chance_{g}'])})" for g in groups]
-        cells += [number_text(row["n"], 0), number_text(row["n_failed"], 0), number_text(row["prefill_gflops"], 2)]
+        cells += [number_text(row["n"], 0), number_text(row["n_failed"], 0)]
+        cells += [number_text(row["answer_words"], 1)] * said + [number_text(row["prefill_gflops"], 2)]
         cells.append(number_cell(row["seconds_per_sample"], 1, scale=1000).text)
         for view in views:
             star = "*" if not missing(row[f"{view}p_holm"]) and float(row[f"{view}p_holm"]) < LEVEL else ""

@@ -257,8 +257,11 @@ class Tuner(ClipReader):
         pad = self.backbone.tokenizer.pad_token_id or 0
         rows = [one.padded(length, pad) for one in encoded]
         ids, labels, mask = (torch.tensor(column, device=self.backbone.device) for column in zip(*rows, strict=True))
+        rounds = None
+        if any(one.rounds is not None for one in encoded):
+            rounds = torch.tensor([one.padded_rounds(length) for one in encoded], device=self.backbone.device)
         with self.clock("language"):
-            losses, _ = self.token_losses(ids, [[one] for one in tokens], mask, labels)
+            losses, _ = self.token_losses(ids, [[one] for one in tokens], mask, labels, rounds)
         return losses.sum(), len(losses)
 
     def _visual_tokens(self, read: list[tuple[LoadedClip, Tensor]]) -> list[Tensor]:

@@ -89,7 +89,7 @@ class VideoLM(pl.LightningModule):
         """
         merged = merge(self.backbone, ids, media, mask, labels)
         hidden = self.backbone.llm(
-            merged.embeddings, attention_mask=merged.mask, position_ids=merged.positions, use_cache=False
+            merged.embeddings, attention_mask=merged.attention, position_ids=merged.positions, use_cache=False
         ).last_hidden_state
         logits = self.backbone.logits(hidden)
         if labels is None:
@@ -99,19 +99,25 @@ class VideoLM(pl.LightningModule):
         return logits, loss
 
     def token_losses(
-        self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor
+        self,
+        ids: Tensor,
+        media: Sequence[Sequence[Tensor]],
+        mask: Tensor,
+        labels: Tensor,
+        rounds: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each labelled token, row after row; logits are made for these alone.
 
         Args:
             ids, media, mask, labels: as in forward().
+            rounds: [B, L] of independent rounds, as merge() takes them.
 
         Returns:
             Losses [labelled tokens] in float32, and the row [labelled tokens] that each is of.
         """
-        merged = merge(self.backbone, ids, media, mask, labels)
+        merged = merge(self.backbone, ids, media, mask, labels, rounds)
         hidden = self.backbone.llm(
-            merged.embeddings, attention_mask=merged.mask, position_ids=merged.positions, use_cache=False
+            merged.embeddings, attention_mask=merged.attention, position_ids=merged.positions, use_cache=False
         ).last_hidden_state
         wanted = merged.labels[:, 1:].to(hidden.device)
         chosen = wanted != IGNORED

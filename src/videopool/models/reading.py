@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
-from videopool.models.merging import Merged
+from videopool.models.merging import Merged, additive
 from videopool.models.stages import check_context
 
 
@@ -38,13 +38,6 @@ def prefill(backbone: Backbone, before: Sequence[int], tokens: Tensor) -> Prefix
     cache = DynamicCache(config=backbone.model.config.text_config)
     backbone.llm(embedded, past_key_values=cache, use_cache=True)
     return Prefix(cache, embedded.shape[1], batch)
-
-
-def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """Boolean mask [B, Q, K] to the additive mask [B, 1, Q, K] that attention takes."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-        ~allowed, torch.finfo(dtype).min
-    )[:, None]
 
 
 @torch.inference_mode()
@@ -72,7 +65,7 @@ def next_token_logits(backbone: Backbone, prefix: Prefix, questions: Sequence[Se
     allowed[:, :, prefix.length :] = same & torch.ones(length, length, dtype=torch.bool).tril()
     hidden = backbone.llm(
         backbone.embed(ids.to(device)),
-        attention_mask=_additive(allowed.to(device), backbone.dtype),
+        attention_mask=additive(allowed.to(device), backbone.dtype),
         position_ids=(places + prefix.length).to(device),
         past_key_values=prefix.cache,
         use_cache=True,
@@ -106,7 +99,7 @@ def greedy_answers(
     allowed[:, :, prefix.length :] &= causal
     hidden = backbone.llm(
         backbone.embed(ids.to(device)),
-        attention_mask=_additive(allowed, backbone.dtype),
+        attention_mask=additive(allowed, backbone.dtype),
         position_ids=(steps + prefix.length)[None].expand(len(flat), -1),
         past_key_values=prefix.cache,
         use_cache=True,
@@ -172,7 +165,7 @@ def _continue(
         seen = torch.cat([seen, torch.ones(rows, 1, dtype=torch.bool, device=seen.device)], dim=1)
         hidden = backbone.llm(
             backbone.embed(_readable(backbone, current)[:, None]),
-            attention_mask=_additive(seen[:, None, :], backbone.dtype),
+            attention_mask=additive(seen[:, None, :], backbone.dtype),
             position_ids=(lengths + step)[:, None],
             past_key_values=cache,
             use_cache=True,

@@ -29,6 +29,7 @@ SETTINGS = {
     "stage": "stage {}",
     "lora_alpha": "alpha {:g}",
     "judge": "judge {}",
+    "prompt": "prompt {}",
     "seed": "seed {:g}",
 }
 # Comparisons with the baseline, by how their columns begin, and what their headings say.
@@ -130,6 +131,7 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
         columns += [_share(f"{group} chance %", f"chance_{group}")] if frame[f"chance_{group}"].nunique() > 1 else []
     columns += [_number("n", "n"), _number("n_failed", "failed")]
     columns += [_number(name, name.removeprefix("n_")) for name in ("n_unparsed", "n_unscored") if counted(name)]
+    columns += [_number("answer_words", "words", 1)] if told("answer_words") else []
     columns.append(_number("prefill_gflops", "GFLOPs", 2))
     columns += [_number("seconds_per_sample", TIME, 1, scale=1000)] if told("seconds_per_sample") else []
     for view, said in VIEWS.items():

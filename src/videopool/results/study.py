@@ -35,6 +35,8 @@ COLUMNS = (
     "seed",
     "judge",
     "judge_grade",
+    "prompt",
+    "answer_words",
 )
 
 
@@ -50,7 +52,7 @@ def load_study(study: str | Path) -> pd.DataFrame:
     Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>`
     for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
     same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
-    open answers, None where nobody did.
+    open answers, None where nobody did. answer_words is the mean length of generated answers.
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)
@@ -71,7 +73,7 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     assert isinstance(point, dict)
     row: dict[str, object] = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
     row |= {name: point.get(name) for name in ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens")}
-    row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops", "judge")}
+    row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops", "judge", "prompt")}
     identity = manifest.get("identity")
     row["seed"] = identity.get("seed") if isinstance(identity, dict) else None
     row["signature"] = str(point.get("map_signature"))
@@ -85,6 +87,8 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     for name in ("n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade"):
         row[name] = metrics.get(name)
     row["seconds_per_sample"] = metrics.get("seconds_per_sample")
+    words = metrics.get("answer_words")
+    row["answer_words"] = words["mean"] if isinstance(words, dict) else None
     groups = metrics.get("groups")
     for group, values in groups.items() if isinstance(groups, dict) else ():
         for name in ("score", "ci_low", "ci_high", "chance", "n"):
@@ -96,7 +100,8 @@ def _duplicates(table: pd.DataFrame) -> list[str | None]:
     seen: dict[tuple[object, ...], str] = {}
     found: list[str | None] = []
     for row in table.itertuples():
-        key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature, str(row.judge))
+        asked = (str(row.judge), str(row.prompt))
+        key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature, *asked)
         found.append(seen.get(key))
         seen.setdefault(key, str(row.point))
     return found

@@ -27,6 +27,7 @@ def load_world(
     letters: float = 0.7,
     rounds: int = 8,
     weight: float = 1.0,
+    independent: bool = True,
 ) -> Source:
     """Questions on rendered clips or images, up to `rounds` of one clip in a conversation.
 
@@ -43,6 +44,7 @@ def load_world(
         letters: share of questions that are put with options and answered by one of them; others in words.
         rounds: questions in a conversation, at most.
         weight: see Source.
+        independent: each question is put as if it were the only one, as in evaluation; else they are one dialogue.
 
     Raises:
         TrainingDataError: settings that cannot be met, or a folder that cannot be written.
@@ -70,7 +72,8 @@ def load_world(
             example_id = f"{clip_id}/{start // rounds}"
             medium = "video" if kind == "clips" else "image"
             told = f"{mixed[0].clip.parents[1]}, {example_id}"
-            examples.append(Example(example_id, mixed[0].clip, clip_id, medium, Conversation(said), told))
+            conversation = Conversation(said, independent=independent)
+            examples.append(Example(example_id, mixed[0].clip, clip_id, medium, conversation, told))
     return Source(name, examples, (), weight)
 
 

@@ -5,8 +5,9 @@ is cut into pieces at its turns, each piece is tokenised alone, and the labels a
 token included. docs/reference_differences.md lists where this departs from it.
 """
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from videopool.training_data.errors import ConversationError
@@ -30,11 +31,14 @@ class Conversation:
         rounds: in their order, at least one.
         system: stands before all; with the data set's instruction, where it has one.
         message: what the clip consists of, as in "The video contains 4 frames sampled at ... seconds."
+        independent: each round is a conversation of its own about the clip, and does not see the others. They are
+            read together, because they share what stands before them.
     """
 
     rounds: Sequence[Round]
     system: str = ""
     message: str = ""
+    independent: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,14 @@ class EncodedConversation:
 
     Attributes:
         lost: tokens that were cut off at the end.
+        rounds: of independent rounds, of equal length: 0 where all begin, up to the clip; then the number of the round,
+            from 1, that a token is of. None: each token sees all before it.
     """
 
     input_ids: list[int]
     labels: list[int]
     lost: int = 0
+    rounds: list[int] | None = None
 
     @property
     def learned(self) -> int:
@@ -84,6 +91,10 @@ class EncodedConversation:
             raise ValueError(f"{len(self.input_ids)} tokens do not fit into {length}")
         mask = [1] * len(self.input_ids) + [0] * missing
         return self.input_ids + [pad_id] * missing, self.labels + [IGNORED] * missing, mask
+
+    def padded_rounds(self, length: int) -> list[int]:
+        """The round of each token, padded on the right; all 0 where each token sees all before it."""
+        return (self.rounds or [0] * len(self.input_ids)) + [0] * (length - len(self.input_ids))
 
 
 def conversation_pieces(conversation: Conversation, layout: ConversationLayout) -> list[tuple[str, bool]]:
@@ -125,6 +136,8 @@ def encode_conversation(
     if clip_id is None or clip_id == tokenizer.unk_token_id:
         raise ValueError(f"{layout.clip} is not a token of the tokenizer")
     _check(conversation, tokenizer)
+    if conversation.independent:
+        return _encode_rounds(conversation, tokenizer, max_length, layout, clip_id)
     input_ids: list[int] = []
     labels: list[int] = []
     for number, (text, learned) in enumerate(conversation_pieces(conversation, layout)):
@@ -140,6 +153,27 @@ def encode_conversation(
     if all(label == IGNORED for label in labels):
         raise ConversationError(f"max_length={max_length} leaves nothing of the answers")
     return EncodedConversation(input_ids, labels, lost)
+
+
+def _encode_rounds(
+    conversation: Conversation, tokenizer: Any, max_length: int, layout: ConversationLayout, clip_id: int
+) -> EncodedConversation:
+    """Independent rounds behind what they share. Those that do not fit are left out whole, but the first is cut."""
+    alone = [replace(conversation, rounds=[said], independent=False) for said in conversation.rounds]
+    encoded = [encode_conversation(one, tokenizer, sys.maxsize, layout) for one in alone]
+    encoded[0] = encode_conversation(alone[0], tokenizer, max_length, layout)
+    shared = encoded[0].input_ids.index(clip_id) + 1
+    input_ids, labels = encoded[0].input_ids[:shared], [IGNORED] * shared
+    rounds, lost = [0] * shared, encoded[0].lost
+    for number, one in enumerate(encoded, start=1):
+        size = len(one.input_ids) - shared
+        if len(input_ids) + size > max_length:
+            lost += sum(len(other.input_ids) - shared for other in encoded[number - 1 :])
+            break
+        input_ids += one.input_ids[shared:]
+        labels += one.labels[shared:]
+        rounds += [number] * size
+    return EncodedConversation(input_ids, labels, lost, rounds)
 
 
 def _check(conversation: Conversation, tokenizer: Any) -> None:
