@@ -33,3 +33,12 @@ def test_it_runs_where_the_caller_is(tmp_path, monkeypatch):
         "benchmark.per_task=8",
     )
     assert (tmp_path / "here" / "planned" / "plan.csv").is_file()
+
+
+def test_a_kernel_that_asks_for_colours_gets_plain_lines_as_wide_as_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("CLICOLOR_FORCE", "1")
+    run("job=plan", "-m", f"results_dir={tmp_path}", "frames.num=2", "benchmark.clips=60", "benchmark.per_task=8")
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) > 100

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from videopool.figures.style import COLOURS, MARKERS, STYLE
 
-WIDTH = 34  # letters of a row's name, above which it is broken
+WIDTH = 38  # letters of a row's name, above which it is broken
 APART = 0.2  # rows, between the marks of one name
 
 
@@ -28,7 +28,7 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
     names = list(dict.fromkeys(shown[rows]))
     kinds = sorted(shown[colours].unique()) if colours else [None]
     apart = min(APART, 0.8 / max(1, len(kinds)))
-    height = 1.4 + 0.45 * max(1.0, 2 * apart * len(kinds)) * max(1, len(names)) + (0.4 if colours else 0)
+    height = 1.4 + (0.2 + 0.14 * len(kinds)) * max(1, len(names)) + (0.6 if colours else 0)
     with matplotlib.rc_context({**STYLE, "figure.figsize": (7.2, height)}):
         figure = Figure()
         axes = figure.add_subplot()
@@ -48,7 +48,7 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
                 marker=MARKERS[number % len(MARKERS)],
                 capsize=2.5,
                 elinewidth=1.4,
-                label=None if kind is None else f"{kind} {colours}",
+                label=None if kind is None else str(kind),
             )
         axes.set_yticks(range(len(names)), [fill(str(name).replace("_", " "), WIDTH) for name in names], fontsize=10)
         axes.set_ylim(max(1, len(names)) - 0.4, -0.6)
@@ -59,5 +59,5 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
         if not names:
             axes.text(0.5, 0.5, "nothing to compare", ha="center", transform=axes.transAxes)
         elif colours:
-            figure.legend(loc="outside lower center", ncols=4)
+            figure.legend(title=colours, loc="outside lower center", ncols=6)
     return figure
