@@ -396,6 +396,25 @@ def test_the_weights_of_least_validation_loss_are_kept_and_exported(tune):
                            weights(folder)["model.multi_modal_projector.linear_1.weight"])  # fmt: skip
 
 
+def test_weights_on_the_way_are_exported_and_can_be_evaluated(tune, configure):
+    """Those behind step 2 of four are those of a run that ends there with the same rates, and not the last ones."""
+    flat = ["training.warmup=0", "training.floor=1"]
+    folder = tune("study=long", "training.steps=4", "job.export_every=2", *flat)
+    assert [path.name for path in folder.glob("exports/*")] == ["step-000002"]
+    short = tune("study=short", "training.steps=2", "job.export_every=2", *flat)
+    assert not (short / "exports").exists()  # the last ones have their own place
+    on_the_way, last, ended = (
+        load_file(path / "model.safetensors")
+        for path in (folder / "exports" / "step-000002", folder / "export", short / "export")
+    )
+    assert on_the_way.keys() == ended.keys()
+    assert all(torch.equal(on_the_way[name], ended[name]) for name in ended)
+    assert any(not torch.equal(on_the_way[name], last[name]) for name in last)
+    words = ["lora=tuned", f"lora.checkpoint={folder}/exports/step-000002", "frames.num=2", "pooling=adaptive_Tx3x3"]
+    outcome = evaluate(configure(*words, "logger=none", "benchmark.clips=60", "benchmark.per_task=8", toy=False))
+    assert json.loads((Path(outcome.folder) / "metrics.json").read_text())["n"] > 0
+
+
 def test_frozen_weights_in_bfloat16(tune):
     folder = tune("model.dtype=bfloat16", "study=half")
     full = tune("study=full")

@@ -162,8 +162,11 @@ def test_text_guided_prefers_what_is_like_the_prompt():
     class Tower:
         cls = True
 
-    with pytest.raises(ModelError, match="needs text, which mini does not give"):
-        check_needs(pooling, Tower(), "mini")
+    check_needs(pooling, Tower(), "mini", "projector")
+    with pytest.raises(ModelError, match=r"say pooling\.stage=projector, not encoder"):
+        check_needs(pooling, Tower(), "mini", "encoder")
+    with pytest.raises(ModelError, match="cannot be trained under"):
+        check_needs(pooling, Tower(), "mini", "projector", one_question=False)
 
 
 @pytest.mark.parametrize("size", [*GRIDS, (16, 24, 24)], ids=str)

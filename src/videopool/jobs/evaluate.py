@@ -92,7 +92,7 @@ class Point:
     def check(self) -> None:
         """Raises one of USER_ERRORS if pooling, frames and model do not fit each other."""
         name, source = self.model["name"], self.model["source"]
-        check_needs(self.pooling, self.shape, name)
+        check_needs(self.pooling, self.shape, name, self.stage)
         if self.model["shape"] is not None:
             told = shape_from(self.model["shape"]).stretched(self.model["rope_factor"])
             if on_hub(source) and (differences := shape_differences(told, self.shape)):

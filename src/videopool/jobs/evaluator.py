@@ -14,8 +14,13 @@ from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.sample_records import about, failed_record, read_answer, score_of
 from videopool.models import Backbone
 from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
+from videopool.models.stages import TEXT
 from videopool.pooling import Pooling
 from videopool.video import UnreadableClipError
+
+READ_AT_ONCE = 8  # questions, where each reads its clip anew
+
+Asked = tuple[LoadedClip, Sequence[Sample]]  # a clip and questions on it
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,43 @@ class Evaluator(ClipReader):
                 for sample in clip.job.samples:
                     records[sample.id] = failed_record(sample, "unreadable_video", clip.error or str(error))
         for members in by_frames.values():
-            records.update(self._answer([clip for clip, _ in members], torch.stack([seen for _, seen in members])))
+            features = torch.stack([seen for _, seen in members])
+            rows = [(clip, clip.job.samples) for clip, _ in members]
+            if TEXT in self.pooling.needs:
+                records.update(self._answer_each(rows, features))
+            else:
+                records.update(self._answer(rows, features))
         return [records[sample.id] for clip in batch for sample in clip.job.samples]
 
-    def _answer(self, clips: Sequence[LoadedClip], features: Tensor) -> dict[str, dict[str, object]]:
-        """Records of clips with equally many frames; features [B, T, C + H*W, Dv]."""
+    def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> dict[str, dict[str, object]]:
+        """As _answer, where visual tokens depend on the question: each question reads its clip anew."""
+        single = [(place, clip, sample) for place, (clip, samples) in enumerate(rows) for sample in samples]
+        records: dict[str, dict[str, object]] = {}
+        for start in range(0, len(single), READ_AT_ONCE):
+            some = single[start : start + READ_AT_ONCE]
+            questions = [sample.question or self.answers.prompt.describe for _, _, sample in some]
+            text = torch.stack([self.backbone.text_vector(question) for question in questions])
+            chosen = features[[place for place, _, _ in some]]
+            records.update(self._answer([(clip, [sample]) for _, clip, sample in some], chosen, text))
+        return records
+
+    def _answer(
+        self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None
+    ) -> dict[str, dict[str, object]]:
+        """Records of questions on clips with equally many frames.
+
+        Args:
+            asked: a row each.
+            features: [B, T, C + H*W, Dv].
+            text: [B, D] a prompt a row, where the pooling needs it.
+        """
         with self.clock("pool"):
-            tokens = self.visual_tokens(features.to(self.backbone.device))
+            tokens = self.visual_tokens(features.to(self.backbone.device), text)
         likelihood = self.answers.scoring == "likelihood"
         chosen: dict[bool, list[list[Sample]]] = {}
         for by_letter in (True, False):
             chosen[by_letter] = [
-                [s for s in clip.job.samples if (bool(s.options) and likelihood) is by_letter] for clip in clips
+                [s for s in samples if (bool(s.options) and likelihood) is by_letter] for _, samples in asked
             ]
         records: dict[str, dict[str, object]] = {}
         for by_letter, rows in chosen.items():
@@ -105,7 +135,7 @@ class Evaluator(ClipReader):
                         "prompt": self.answers.prompt.hash(bool(sample.options)),
                         "status": "ok",
                         **outcome,
-                        "frame_indices": clips[place].indices,
+                        "frame_indices": asked[place][0].indices,
                         "visual_tokens": tokens.shape[1],
                     }
         return records

@@ -79,6 +79,7 @@ class TrainingPoint:
             number(config, key, 1, whole=True)
         number(config, "trainer.devices", 1, whole=True)
         number(config, "job.workers", 0, whole=True)
+        number(config, "job.export_every", 0, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
         number(config, "training.epochs", 1, whole=True)
         for key in ("training.steps", "training.clip"):
@@ -236,7 +237,7 @@ class TrainingPoint:
     def check(self) -> None:
         """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other."""
         for pooling in filter(None, (self.pooling, self.image_pooling)):
-            check_needs(pooling, self.shape, str(self.model["name"]))
+            check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
         self.limits()
 
 

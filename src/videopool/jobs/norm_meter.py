@@ -15,6 +15,7 @@ from videopool.jobs.norm_settings import NormSettings, clip_name
 from videopool.jobs.norm_stages import ENCODER, LLM, POOLED, PROJECTOR
 from videopool.models import Backbone
 from videopool.models.llm_states import llm_states
+from videopool.models.stages import TEXT
 from videopool.norms import Measurement, StageNorms, token_norms
 from videopool.norms.places import as_feature, patch_texture
 from videopool.norms.saved import Progress, save_partial
@@ -146,7 +147,7 @@ class NormMeter(ClipReader):
         if not settings.attention_layers and not wanted & {POOLED, LLM}:
             return
         with self.clock("pool"):
-            tokens = self.visual_tokens(read[None])
+            tokens = self.visual_tokens(read[None], self._question(clip))
         count = tokens.shape[1] - backbone.shape.separators
         cells = self._cells(len(read))
         pooled = measured.stages.get(POOLED) or StageNorms(settings.p, settings.rules)
@@ -178,6 +179,12 @@ class NormMeter(ClipReader):
         if not isinstance(self.pooling, GridPooling):
             return (-1,)
         return self.pooling.out_shape(frames, self.backbone.shape.height, self.backbone.shape.width)
+
+    def _question(self, clip: LoadedClip) -> Tensor | None:
+        """The clip's first question as a vector [1, D], for a pooling that needs it."""
+        if TEXT not in self.pooling.needs:
+            return None
+        return self.backbone.text_vector(clip.job.samples[0].question or self.prompt.describe)[None]
 
     def _prompt(self, clip: LoadedClip) -> tuple[Tensor, Tensor]:
         """Embeddings [1, L, D] of the text before and after the visual tokens; the clip's first question counts."""

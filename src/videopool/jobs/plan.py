@@ -103,7 +103,7 @@ def setting(config: DictConfig) -> Setting:
     if model["dtype"] not in DTYPES:
         raise ModelError(f"model.dtype={model['dtype']}: choose one of {', '.join(DTYPES)}")
     shape = point_shape(model)
-    check_needs(pooling, shape, str(model["name"]))
+    check_needs(pooling, shape, str(model["name"]), stage)
     images = int(sampler.num)
     if pooling.tiles:
         # Frames of one pixel: whether they are as many as the pooling tiles.

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.features import FeatureStore, LoadedClip
+from videopool.features import FeatureStore
 from videopool.jobs import answering, evaluate
 from videopool.jobs.clip_jobs import group_by_clip
 from videopool.jobs.evaluate import Point
-from videopool.jobs.evaluator import Evaluator
+from videopool.jobs.evaluator import Asked, Evaluator
 from videopool.models import Backbone, VideoLM
 from videopool.models.reading import next_token_logits, prefill
 from videopool.results import read_records
@@ -44,12 +44,14 @@ class Measured(Evaluator):
 class Alone(Measured):
     """Reads each question with its whole prompt, one after another. Options of multiple choice only."""
 
-    def _answer(self, clips: Sequence[LoadedClip], features: Tensor) -> dict[str, dict[str, object]]:
+    def _answer(
+        self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None
+    ) -> dict[str, dict[str, object]]:
         with self.clock("pool"):
-            tokens = self.visual_tokens(features.to(self.backbone.device, self.backbone.dtype))
+            tokens = self.visual_tokens(features.to(self.backbone.device, self.backbone.dtype), text)
         records: dict[str, dict[str, object]] = {}
-        for clip, seen in zip(clips, tokens, strict=True):
-            for sample in clip.job.samples:
+        for (clip, samples), seen in zip(asked, tokens, strict=True):
+            for sample in samples:
                 before, after = self._prompt(sample)
                 with self.clock("whole prompts"):
                     scores = self._scores(before, seen, after)

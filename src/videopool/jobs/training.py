@@ -7,15 +7,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from videopool.features import LoadPlan
 from videopool.jobs.build import plain
 from videopool.jobs.errors import Stopped
+from videopool.jobs.finetune import EXPORT, TrainingPoint
 from videopool.jobs.frame_source import frame_source
 from videopool.jobs.interrupts import ask_before_stopping, ignore_interrupts
 from videopool.jobs.pooling_settings import pooling_settings
@@ -43,21 +45,19 @@ from videopool.pooling import Adaptive, ImageGrid
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.video import UniformSampler
 
-if TYPE_CHECKING:
-    from videopool.jobs.finetune import TrainingPoint
-
 LEFT_OUT = "left_out.jsonl"
+EXPORTS = "exports"  # of the weights behind some steps
 
 
 def start_over(folder: Path) -> None:
     """Forget an earlier run."""
-    for name in ("checkpoints", "export"):
+    for name in ("checkpoints", EXPORT, EXPORTS):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (LOG, LEFT_OUT, BAD_BATCH):
         (folder / name).unlink(missing_ok=True)
 
 
-def train(point: "TrainingPoint", folder: Path, rank: int = 0) -> dict[str, Any]:
+def train(point: TrainingPoint, folder: Path, rank: int = 0) -> dict[str, Any]:
     """Take the steps that a run lacks and export it.
 
     Args:
@@ -129,7 +129,17 @@ def train(point: "TrainingPoint", folder: Path, rank: int = 0) -> dict[str, Any]
     with ask_before_stopping() as stop:
         every = int(settings["validation"]["every"]) if lessons else 0
         allowed = math.floor(float(config.job.max_failed_fraction) * seen)
-        keeper = Keeper(folder, progress, schedule.steps, int(config.job.checkpoint_every), every, stop, allowed)
+        keeper = Keeper(
+            folder,
+            progress,
+            schedule.steps,
+            int(config.job.checkpoint_every),
+            every,
+            stop,
+            allowed,
+            int(config.job.export_every),
+            lambda step, weights: _export(point, step_folder(folder, step), weights, told),
+        )
         if first < schedule.steps:
             fit(config, tuner, keeper, schedule.micros, point.precision)
         for line in point.store.finish():
@@ -140,11 +150,12 @@ def train(point: "TrainingPoint", folder: Path, rank: int = 0) -> dict[str, Any]
         assert last is not None
         if last[0].step < schedule.steps:
             raise Stopped(f"{last[0].step} of {schedule.steps} steps of {folder.name} are done")
-    _export(point, folder, last[1], checkpoints, told)
+    best = checkpoints.best() if config.job.export == "best" else None
+    _export(point, folder / EXPORT, read_weights(last[1] / WEIGHTS if best is None else best[2]), told)
     return _figures(point, folder, last[0], checkpoints, encoder, schedule, first, time.perf_counter() - started)
 
 
-def _trainable_backbone(point: "TrainingPoint") -> Backbone:
+def _trainable_backbone(point: TrainingPoint) -> Backbone:
     backbone = own_backbone(point.model)
     torch.manual_seed(point.seed)  # of LoRA's first weights
     make_trainable(backbone, point.settings["lora"])
@@ -172,9 +183,12 @@ def _next_epoch(schedule: Schedule, first: int) -> Iterator[Lesson]:
         yield from schedule.lessons(place, 1)
 
 
-def _export(point: "TrainingPoint", folder: Path, last: Path, checkpoints: Checkpoints, told: list[float]) -> None:
-    best = checkpoints.best() if point.config.job.export == "best" else None
-    weights = read_weights(last / WEIGHTS if best is None else best[2])
+def step_folder(folder: Path, step: int) -> Path:
+    """Where a run puts the weights behind one of its steps."""
+    return folder / EXPORTS / f"step-{step:06d}"
+
+
+def _export(point: TrainingPoint, folder: Path, weights: dict[str, Tensor], told: list[float]) -> None:
     lora = point.settings["lora"]
     pooling = point.pooling
     reference: dict[str, Any] = {"num_frames": point.sampler.num}
@@ -190,21 +204,22 @@ def _export(point: "TrainingPoint", folder: Path, last: Path, checkpoints: Check
         lora=lora or {},
         reference=reference,
     )
-    part = folder / ".export"
+    part = folder.with_name(f".{folder.name}")
     shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
     export(part, weights, trained)
-    shutil.rmtree(folder / "export", ignore_errors=True)
-    part.rename(folder / "export")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
-def _config_of(point: "TrainingPoint") -> dict[str, Any]:
+def _config_of(point: TrainingPoint) -> dict[str, Any]:
     from videopool.models import load_config
 
     return dict(load_config(point.model["source"], point.model["revision"], point.model["rope_factor"]).to_dict())
 
 
 def _figures(
-    point: "TrainingPoint",
+    point: TrainingPoint,
     folder: Path,
     progress: Progress,
     checkpoints: Checkpoints,

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
 from videopool.jobs.build import build
@@ -40,6 +42,8 @@ class Keeper(Callback):
         checkpoint_every, validate_every: steps; validations are counted back from the last step. 0: never.
         stop: the user's wish to stop.
         allowed: clips that may be unreadable.
+        export_every: steps; not behind the last one. 0: never.
+        export: writes the weights behind a step where they can be evaluated.
     """
 
     def __init__(
@@ -51,8 +55,11 @@ class Keeper(Callback):
         validate_every: int,
         stop: StopRequest,
         allowed: int,
+        export_every: int,
+        export: Callable[[int, dict[str, Tensor]], None],
     ) -> None:
         self.folder, self.progress, self.steps = folder, progress, steps
+        self.export_every, self.export = export_every, export
         self.checkpoint_every, self.validate_every = checkpoint_every, validate_every
         self.stop, self.allowed = stop, allowed
         self.checkpoints = Checkpoints(folder / "checkpoints")
@@ -93,6 +100,10 @@ class Keeper(Callback):
             )  # fmt: skip
             assert self._bar is not None
             self._bar.update(self._line, completed=module.step, now=f"loss {module.ema:.3f}")
+        if self.export_every and module.step % self.export_every == 0 and module.step < self.steps:
+            weights = kept_weights(module.backbone)
+            if trainer.is_global_zero:
+                self.export(module.step, weights)
         asked = bool(trainer.strategy.broadcast(self.stop.asked))  # all devices stop behind the same step
         if not self.validates(module.step):
             self._save(trainer, module, asked)

@@ -159,6 +159,11 @@ class Backbone(nn.Module):
         """Token ids [B, L] to embeddings [B, L, D]."""
         return self.model.get_input_embeddings()(ids)
 
+    def text_vector(self, text: str) -> Tensor:
+        """A text as one vector [D] in the space of visual tokens: the mean of its tokens' embeddings."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        return self.embed(torch.tensor(ids, dtype=torch.long, device=self.device)).mean(dim=0)
+
     def llm(self, embeddings: Tensor, **options: Any) -> Any:
         """The language model's hidden states and cache; options go to transformers."""
         return self.parts.language_model(inputs_embeds=embeddings, **options)

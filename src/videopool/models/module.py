@@ -30,15 +30,18 @@ class VideoLM(pl.LightningModule):
         super().__init__()
         if stage not in STAGES:
             raise ModelError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
-        check_needs(pooling, backbone.shape, backbone.name)
+        check_needs(pooling, backbone.shape, backbone.name, stage)
         self.backbone = backbone
         self.pooling = pooling
         self.stage = stage
 
-    def visual_tokens(self, features: Tensor) -> Tensor:
+    def visual_tokens(self, features: Tensor, text: Tensor | None = None) -> Tensor:
         """Tower features [B, T, C + H*W, Dv] to what the language model reads for a clip [B, N, D].
 
         Where the pooling needs a thumbnail, its features come behind those of the frames: [B, T + 1, C + H*W, Dv].
+
+        Args:
+            text: [B, D] prompts as Backbone.text_vector() gives them, for a pooling that needs them.
         """
         backbone, needs = self.backbone, self.pooling.needs
         frames, image = (features[:, :-1], features[:, -1]) if "thumbnail" in needs else (features, None)
@@ -50,6 +53,7 @@ class VideoLM(pl.LightningModule):
             context = PoolingContext(
                 cls=None if cls is None else backbone.project(cls),
                 thumbnail=None if thumbnail is None else backbone.project(thumbnail),
+                text=text,
             )
             tokens = checked(self.pooling, backbone.project(grid), context)
         return backbone.finish(tokens)

@@ -5,14 +5,34 @@ from videopool.models.shape import ModelShape
 from videopool.pooling import Pooling
 
 STAGES = ("projector", "encoder")
-PROVIDED = frozenset({"cls", "thumbnail"})  # fields of PoolingContext that can be filled in here
+TEXT = "text"  # a field of PoolingContext, as are:
+PROVIDED = frozenset({"cls", "thumbnail", TEXT})
 
 
-def check_needs(pooling: Pooling, shape: ModelShape, name: str) -> None:
-    """Raises ModelError for a pooling that needs what a model does not have."""
+def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_question: bool = True) -> None:
+    """Whether a pooling gets what it needs.
+
+    Args:
+        name: of the model.
+        stage: where the pooling acts. Prompts are vectors in the space behind the projector alone.
+        one_question: visual tokens are made for one question at a time, so that they may depend on it.
+
+    Raises:
+        ModelError: it does not.
+    """
     lacking = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {"cls"})
     if lacking:
         raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(lacking))}, which {name} does not give")
+    if TEXT in pooling.needs and stage != "projector":
+        raise ModelError(
+            f"pooling {pooling.label} compares patches with the prompt, which has a vector behind the projector alone: "
+            f"say pooling.stage=projector, not {stage}"
+        )
+    if TEXT in pooling.needs and not one_question:
+        raise ModelError(
+            f"pooling {pooling.label} gives each question its own visual tokens; in a conversation of several "
+            "questions there is no one prompt to pool by, so it cannot be trained under"
+        )
 
 
 def check_context(name: str, context: int, length: int) -> None:

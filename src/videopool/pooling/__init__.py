@@ -15,6 +15,7 @@ from videopool.pooling.base import (
 )
 from videopool.pooling.dual_mean import DualMean
 from videopool.pooling.frame_cls import FrameCls
+from videopool.pooling.frame_time import FrameTime
 from videopool.pooling.generalised_mean import GeneralisedMean
 from videopool.pooling.grid_pyramid import GridPyramid
 from videopool.pooling.horizontal import Horizontal
@@ -42,6 +43,7 @@ __all__ = [
     "DropOutliers",
     "DualMean",
     "FrameCls",
+    "FrameTime",
     "GeneralisedMean",
     "GridPooling",
     "GridPyramid",
