@@ -286,3 +286,68 @@ def test_without_an_account_runs_are_kept_here(tmp_path):
     assert line.startswith("videopool: W&B is not online (nobody is logged in)")
     assert "wandb sync" in line
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
+
+
+def test_a_training_run_is_seen_as_it_goes_and_whole_after_it_went_on(tmp_path, data_dir):
+    """Two attempts, the first stopped behind some step: the second one's run has all steps, each once, as the log."""
+    words = [
+        "job=finetune", "job.evaluate=false", "frames.num=2", "pooling=adaptive_Tx3x3", "job.workers=0",
+        "trainer.accelerator=cpu", "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8",
+        "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4", "training.steps=4",
+        "training.validation.every=2", "study=t", f"results_dir={tmp_path}/results", f"data_dir={data_dir}",
+    ]  # fmt: skip
+    stopping = """
+import sys
+from videopool.jobs import training_run
+before = training_run.Keeper.on_train_batch_end
+def then_ask(self, *more):
+    if more[1].step == 2:
+        self.stop.ask()
+    before(self, *more)
+training_run.Keeper.on_train_batch_end = then_ask
+from videopool.app import main
+main()
+"""
+    (tmp_path / "stopping.py").write_text(stopping)
+    first = subprocess.run(
+        [sys.executable, tmp_path / "stopping.py", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert first.returncode != 0
+    assert "2 of 4 steps" in first.stdout + first.stderr
+    second = subprocess.run(
+        [sys.executable, "-m", "videopool", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert second.returncode == 0, second.stderr
+    study = tmp_path / "results" / "t"
+    (log,) = study.glob("*/log.jsonl")
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
+    steps = []
+    for folder in sorted((study / "wandb").glob("offline-run-*")):
+        (file,) = folder.glob("run-*.wandb")
+        records = wandb_records(file)
+        assert records["run"][0]["job_type"] == "finetune"
+        history = [record["item"] for record in records["history"]]
+        steps.append([told["step"] for told in history if "train/loss" in told])
+    assert steps == [[1, 2], [1, 2, 3, 4]]
+    assert [told["train/loss"] for told in history if "train/loss" in told] == pytest.approx(
+        losses := _of(rows, "loss")
+    )
+    assert len(set(losses)) == 4
+    for name, key in (
+        ("validation/loss", "validation_loss"),
+        ("visual_tokens/median_norm", "visual_norm_median"),
+        ("visual_tokens/max_over_median_norm", "visual_norm_max_over_median"),
+    ):
+        assert [told[name] for told in history if name in told] == pytest.approx(_of(rows, key))
+        assert len(_of(rows, key)) == 2
+    assert min(_of(rows, "visual_norm_max_over_median")) > 1
+    speeds = [
+        told["train/labelled_tokens_per_second"] for told in history if "train/labelled_tokens_per_second" in told
+    ]
+    expected = [row["tokens"] / row["step_seconds"] for row in rows if "loss" in row]
+    assert speeds == pytest.approx(expected)
+
+
+def _of(rows, key):
+    return [row[key] for row in rows if key in row]

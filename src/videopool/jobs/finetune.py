@@ -276,6 +276,7 @@ def _train(point: TrainingPoint, folder: PointFolder, what: dict[str, object]) -
     # What needs weights or Lightning is imported here: a finished run needs none of them.
     from videopool.jobs.training import start_over, train
     from videopool.jobs.training_run import BAD_BATCH
+    from videopool.jobs.wandb_training import training_curves
 
     if point.config.force:
         folder.clear()
@@ -293,7 +294,9 @@ def _train(point: TrainingPoint, folder: PointFolder, what: dict[str, object]) -
         }
     )
     try:
-        metrics = train(point, folder.path)
+        with training_curves(point.config, folder.path, point.describe()) as curves:
+            metrics = train(point, folder.path, curves=curves)
+            curves.finish(metrics)
         folder.write_metrics(metrics)
     except Exception as error:
         folder.write_failure(str(error) or type(error).__name__, {"time": now()})

@@ -34,8 +34,9 @@ from videopool.jobs.training_batches import (
     TrainingRequests,
 )
 from videopool.jobs.training_checkpoint import OPTIMISER, WEIGHTS, Checkpoints, Progress, read_optimiser, read_weights
-from videopool.jobs.training_run import BAD_BATCH, LOG, Keeper, fit
+from videopool.jobs.training_run import BAD_BATCH, LOG, Keeper, fit, read_log
 from videopool.jobs.tuner import Optimisation, Tuner
+from videopool.jobs.wandb_training import TrainingCurves
 from videopool.jobs.weights import own_backbone
 from videopool.models import Backbone
 from videopool.models.export import Trained, export
@@ -57,10 +58,11 @@ def start_over(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def train(point: TrainingPoint, folder: Path, rank: int = 0) -> dict[str, Any]:
+def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCurves | None = None) -> dict[str, Any]:
     """Take the steps that a run lacks and export it.
 
     Args:
+        curves: get each line of the log; None: nobody does.
         rank: of this process, where several take the steps together; only the first exports.
 
     Returns:
@@ -139,6 +141,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0) -> dict[str, Any]:
             allowed,
             int(config.job.export_every),
             lambda step, weights: _export(point, step_folder(folder, step), weights, told),
+            curves or TrainingCurves(None),
         )
         if first < schedule.steps:
             fit(config, tuner, keeper, schedule.micros, point.precision)
@@ -229,7 +232,7 @@ def _figures(
     elapsed: float,
 ) -> dict[str, Any]:
     """What metrics.json says; the entries that were left out go to a file of their own."""
-    rows = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    rows = read_log(folder)
     held_out = [row for row in rows if "validation_loss" in row]
     steps = [row for row in rows if "loss" in row]
     refused = [line for source in point.sources for line in source.refused] + sorted(encoder.refused.values())

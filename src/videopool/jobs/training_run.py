@@ -23,6 +23,7 @@ from videopool.jobs.ranks import own_environment
 from videopool.jobs.strategies import training_strategy
 from videopool.jobs.training_checkpoint import Checkpoints, Progress
 from videopool.jobs.tuner import NotFinite, Tuner
+from videopool.jobs.wandb_training import TrainingCurves
 from videopool.models.lora import kept_weights
 from videopool.results import PointFailed
 from videopool.results.point import write_json
@@ -44,6 +45,7 @@ class Keeper(Callback):
         allowed: clips that may be unreadable.
         export_every: steps; not behind the last one. 0: never.
         export: writes the weights behind a step where they can be evaluated.
+        curves: get each line of the log.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class Keeper(Callback):
         allowed: int,
         export_every: int,
         export: Callable[[int, dict[str, Tensor]], None],
+        curves: TrainingCurves,
     ) -> None:
         self.folder, self.progress, self.steps = folder, progress, steps
         self.export_every, self.export = export_every, export
+        self.curves = curves
         self.checkpoint_every, self.validate_every = checkpoint_every, validate_every
         self.stop, self.allowed = stop, allowed
         self.checkpoints = Checkpoints(folder / "checkpoints")
@@ -71,9 +75,10 @@ class Keeper(Callback):
         return self.validate_every > 0 and (self.steps - step) % self.validate_every == 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._started = time.perf_counter()
+        self._started = self._ready = time.perf_counter()
         if trainer.is_global_zero:
             cut_log(self.folder / LOG, self.progress.step)
+            self.curves.add(*read_log(self.folder))
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
             times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
             self._bar = Bar(*columns, *times, transient=True, disable=not sys.stdout.isatty())
@@ -93,11 +98,12 @@ class Keeper(Callback):
         assert report is not None
         self.progress.tokens += report.tokens
         if trainer.is_global_zero:
-            seconds = round(time.perf_counter() - self._started, 3)
+            now = time.perf_counter()
             self._log(
                 step=module.step, loss=report.loss, ema=module.ema, rate=report.rate, tokens=report.tokens,
-                seconds=seconds,
+                seconds=round(now - self._started, 3), step_seconds=round(now - self._ready, 4),
             )  # fmt: skip
+            self._ready = now
             assert self._bar is not None
             self._bar.update(self._line, completed=module.step, now=f"loss {module.ema:.3f}")
         if self.export_every and module.step % self.export_every == 0 and module.step < self.steps:
@@ -115,9 +121,11 @@ class Keeper(Callback):
         if loss is not None:
             weights = kept_weights(module.backbone)
             if trainer.is_global_zero:
-                self._log(step=module.step, validation_loss=loss)
+                norms = {f"visual_norm_{name}": one for name, one in (module.visual_norms or {}).items()}
+                self._log(step=module.step, validation_loss=loss, **norms)
                 self.checkpoints.save_best(module.step, loss, weights)
         self._save(trainer, module, module.stopping)
+        self._ready = time.perf_counter()
 
     def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self._bar is not None:
@@ -158,6 +166,13 @@ class Keeper(Callback):
     def _log(self, **row: object) -> None:
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.curves.add(row)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; none if it has not begun."""
+    path = folder / LOG
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _gathered(trainer: pl.Trainer, told: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.training_batches import MicroBatch
 from videopool.models import Backbone
 from videopool.models.lora import trainable
+from videopool.norms import token_norms
 from videopool.pooling import Pooling
 from videopool.results import PointFailed
 from videopool.video import UnreadableClipError
@@ -87,6 +88,8 @@ class Tuner(ClipReader):
         ema: moving mean of the loss; None before the first step.
         report: of the last step.
         validation_loss: mean over the held-out tokens, the last time.
+        visual_norms: of the held-out clips' visual tokens, means over clips, the last time: `median` of a clip's L2
+            norms, and `max_over_median`.
         stopping: whether the user asked to stop.
     """
 
@@ -116,10 +119,12 @@ class Tuner(ClipReader):
         self.report: StepReport | None = None
         self.stopping = False
         self.validation_loss: float | None = None
+        self.visual_norms: dict[str, float] | None = None
         self.optimiser_state: dict[str, Any] | None = None  # to go on with
         self._sums = [0.0, 0.0]  # of losses and labelled tokens since the last step, here
         self._planned = 0  # labelled tokens of the step
         self._held_out = [0.0, 0.0]
+        self._norms = [0.0, 0.0, 0.0]  # sums over held-out clips, and how many they are
         self._backward = 0.0
 
     # What Lightning asks for
@@ -194,15 +199,25 @@ class Tuner(ClipReader):
                 parameter.grad.div_(self.trainer.world_size)
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
-        total, tokens = self._losses(batch)
+        total, tokens = self._losses(batch, self._look_at)
         self._held_out[0] += float(total)
         self._held_out[1] += tokens
 
     def on_validation_epoch_end(self) -> None:
-        """The mean loss of the held-out tokens."""
-        loss, tokens = self._summed(self._held_out)
+        """The mean loss of the held-out tokens, and how large visual tokens are by now."""
+        loss, tokens, median, ratio, clips = self._summed([*self._held_out, *self._norms])
         self.validation_loss = loss / tokens if tokens else None
-        self._held_out = [0.0, 0.0]
+        self.visual_norms = {"median": median / clips, "max_over_median": ratio / clips} if clips else None
+        self._held_out, self._norms = [0.0, 0.0], [0.0, 0.0, 0.0]
+
+    def _look_at(self, tokens: Sequence[Tensor]) -> None:
+        """Add up norms of each clip's visual tokens [N, D]: their median, and the largest over it."""
+        for one in tokens:
+            norms = token_norms(one, 2)
+            median = float(norms.median())
+            if math.isfinite(median) and median > 0:
+                parts = (median, float(norms.max()) / median, 1.0)
+                self._norms = [a + b for a, b in zip(self._norms, parts, strict=True)]
 
     def _summed(self, values: list[float]) -> list[float]:
         """Over all devices."""
@@ -211,8 +226,12 @@ class Tuner(ClipReader):
 
     # What is computed
 
-    def _losses(self, batch: MicroBatch) -> tuple[Tensor, int]:
-        """Sum of the token losses of a micro-batch, and how many there are. Clips that cannot be read are left out."""
+    def _losses(self, batch: MicroBatch, look: Callable[[Sequence[Tensor]], None] | None = None) -> tuple[Tensor, int]:
+        """Sum of the token losses of a micro-batch, and how many there are. Clips that cannot be read are left out.
+
+        Args:
+            look: is given the visual tokens [N, D] of each clip.
+        """
         read: list[tuple[LoadedClip, Tensor]] = []
         for clip in batch.clips:
             for work, spent in clip.seconds.items():
@@ -231,6 +250,8 @@ class Tuner(ClipReader):
             return sum((one.sum() * 0.0 for one in trainable(self.backbone).values()), torch.zeros(())), 0
         with self.clock("pool"):
             tokens = self._visual_tokens(read)
+        if look is not None:
+            look(tokens)
         encoded = [clip.job.samples[0].encoded for clip, _ in read]
         length = max(len(one.input_ids) for one in encoded)
         pad = self.backbone.tokenizer.pad_token_id or 0
