@@ -9,16 +9,19 @@ one that fails does not keep the others from being run. Exit code 0 only if ever
 
 import argparse
 import ast
+import atexit
 import json
 import sys
 from base64 import b64decode
 from pathlib import Path
+from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PARAMETERS = "parameters"  # the tag of a notebook's cell of parameters; what is put behind it has the second one,
 INJECTED = "injected-parameters"  # as papermill calls them
+INTERRUPTED = 130  # exit code
 FIGURE = "figure"  # of a cell's metadata: the name of the figure that it shows
 
 
@@ -48,6 +51,9 @@ def main(words: list[str]) -> int:
             execute(name, notebook, changes[name], asked.out)
             figures = save_figures(name, notebook, asked.figures) if asked.figures else []
             print(f"done    {name}: {', '.join(map(str, [asked.out / f'{name}.ipynb', *figures]))}", flush=True)
+        except KeyboardInterrupt:
+            print("execute.py: stopped; studies go on where they were when it is run again", file=sys.stderr)
+            return INTERRUPTED
         except NotebookError as error:
             failures += 1
             print(f"FAILED  {name}: {error}", file=sys.stderr, flush=True)
@@ -107,6 +113,7 @@ def execute(name: str, notebook: Any, values: dict[str, Any], out: Path) -> None
 
     Raises:
         NotebookError: a cell raised an error, or the notebook cannot be written.
+        KeyboardInterrupt: it was stopped.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -133,18 +140,24 @@ def execute(name: str, notebook: Any, values: dict[str, Any], out: Path) -> None
 
 
 def _run(client: Any, name: str, out: Path) -> None:
-    """Run the notebook of a client and write it. Raises NotebookError as execute."""
+    """Run the notebook of a client and write it. Raises NotebookError as execute, and KeyboardInterrupt."""
     import nbformat
     from nbclient.exceptions import CellExecutionError
 
     try:
-        client.execute()
+        client.execute(stderr=DEVNULL)  # of the kernel as such; what cells say comes by messages
     except CellExecutionError as error:
         said = " ".join(error.evalue.split())
         raise NotebookError(f"{said} ({error.ename}; {out / f'{name}.ipynb'} shows where)") from error
     except RuntimeError as error:  # the kernel died, or none could be started
         raise NotebookError(f"its kernel died or did not start: {error}") from error
+    except (AssertionError, AttributeError) as error:
+        if client.km is not None:
+            raise
+        # On SIGINT and SIGTERM nbclient ends the kernel, and then stumbles over its absence.
+        raise KeyboardInterrupt from error
     finally:
+        atexit.unregister(client._cleanup_kernel)  # it stumbles there too, if the kernel did not start
         try:
             out.mkdir(parents=True, exist_ok=True)
             nbformat.write(client.nb, out / f"{name}.ipynb")

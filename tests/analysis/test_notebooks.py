@@ -2,10 +2,14 @@
 
 import ast
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jupytext
 import pytest
@@ -47,13 +51,14 @@ TINY = {
 }
 
 
-def execute(*words, script=ANALYSIS / "execute.py", **values):
+def execute(*words, script=ANALYSIS / "execute.py", env=None, **values):
     given = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
     return subprocess.run(
         [sys.executable, str(script), *map(str, words), *given],
         capture_output=True,
         text=True,
         timeout=300,
+        env=env,
         check=False,
     )
 
@@ -199,6 +204,39 @@ def test_a_failing_notebook_fails_the_command_but_not_the_others(folder):
     assert "ZeroDivisionError" in (folder / "out" / "a_raises.ipynb").read_text()
     assert done.stdout.startswith("done    d_good")
     assert (folder / "a").read_text() == "5", "it runs in its own folder, with what was given in place of the default"
+
+
+def test_a_stop_is_one_line_and_leaves_no_kernel(folder):
+    content = '# %% tags=["parameters"]\n# %%\nimport os, time\nprint(os.getpid(), file=open("pid", "w"), flush=True)\n'
+    (folder / "slow.py").write_text(content + "time.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, str(folder / "execute.py"), "slow"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    pid = folder / "pid"
+    while not (pid.is_file() and pid.read_text()) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert [line for line in said.splitlines() if line.startswith("execute.py: stopped")] == said.splitlines()
+    assert not is_alive(int(pid.read_text()))
+
+
+def is_alive(pid):
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_kernel_that_does_not_start_is_one_line(folder):
+    spec = folder / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["false"], "display_name": "none", "language": "python"}))
+    done = execute("d_good", script=folder / "execute.py", env={**os.environ, "JUPYTER_PATH": str(folder)})
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("FAILED  d_good: its kernel died or did not start")
 
 
 @pytest.mark.parametrize(
