@@ -20,9 +20,9 @@ from pathlib import Path
 from IPython.display import Markdown
 
 from videopool.command import run
-from videopool.figures import differences, score_against
+from videopool.figures import differences, score_against, score_by_shape, shape_panels
 from videopool.reports import markdown_tables
-from videopool.results import compared_study
+from videopool.results import add_pooled_shapes, compared_study
 
 # %matplotlib inline
 
@@ -56,8 +56,12 @@ differences(space, "pooling", "frames", title=f"minus {space_baseline} at equal 
 time = compared_study(Path(results_dir) / time_study, time_baseline)
 Markdown(markdown_tables(time, time_study))
 
+# %% figure="time_by_shape"
+complete = time[time.status == "complete"]
+score_by_shape(shape_panels(add_pooled_shapes(complete)))
+
 # %%
-score_against(time[time.status == "complete"], "visual_tokens")
+score_against(complete, "visual_tokens")
 
 # %% figure="time_differences"
 differences(time, "pooling", title=f"minus {time_baseline}")

@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from videopool.app import register_experiments
+from videopool.paths import shipped
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -41,7 +46,9 @@ SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "logger=none")
 
 @pytest.fixture
 def videopool(tmp_path: Path, data_dir: Path):
-    """The program as a user runs it, in a process of its own, writing to tmp_path."""
+    """The program as a user runs it, in a process of its own, writing to tmp_path, whose modules it can import."""
+    # In front of what is there, not instead: that may say which checkout is tested.
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
     def run(*words: str, timeout: float = 300, check: int | None = 0, small: bool = True, env: dict | None = None):
         command = [sys.executable, "-m", "videopool", f"results_dir={tmp_path}/results", f"data_dir={data_dir}"]
@@ -52,7 +59,7 @@ def videopool(tmp_path: Path, data_dir: Path):
             text=True,
             timeout=timeout,
             cwd=tmp_path,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "PYTHONPATH": path, **(env or {})},
             check=False,
         )
         if check is not None:
@@ -60,6 +67,16 @@ def videopool(tmp_path: Path, data_dir: Path):
         return done
 
     return run
+
+
+@pytest.fixture
+def hydra_conf():
+    """Composes the program's configuration from overrides."""
+    GlobalHydra.instance().clear()
+    register_experiments(shipped("experiments"))
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        yield lambda *overrides: compose("config", overrides=list(overrides))
+    GlobalHydra.instance().clear()
 
 
 def numbered_frames(count: int, height: int = 64, width: int = 96) -> np.ndarray:

@@ -4,10 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from videopool.app import register_experiments
 from videopool.jobs.build import build
 from videopool.paths import PUBLISHED, shipped
 from videopool.pooling import Pooling
@@ -75,15 +72,6 @@ def test_nothing_uses_the_embedded_world_but_its_recipe():
 
 def configured(group):
     return sorted(p.stem for p in (shipped("conf") / group).glob("*.yaml"))
-
-
-@pytest.fixture
-def hydra_conf():
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *overrides: compose("config", overrides=list(overrides))
-    GlobalHydra.instance().clear()
 
 
 @pytest.mark.parametrize("name", configured("pooling"))

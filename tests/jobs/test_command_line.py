@@ -200,7 +200,7 @@ def test_a_users_own_pooling_from_outside(videopool, tmp_path):
         "        return -(-height // self.every) * width\n"
     )
     words = ["pooling._target_=mine.FirstFrame", "+pooling.every=2", "frames.num=2", "study=own", "benchmark.limit=2"]
-    videopool(*words, env={"PYTHONPATH": str(tmp_path)})
+    videopool(*words)
     (folder,) = points(tmp_path, "own")
     assert json.loads((folder / "run.json").read_text())["point"]["visual_tokens"] == 72
     assert folder.name.startswith("mini-firstframe-f2")

@@ -26,7 +26,7 @@ from videopool.jobs.training_run import cut_log
 from videopool.jobs.tuner import Optimisation
 from videopool.models.backbone import Backbone
 from videopool.paths import shipped
-from videopool.results import load_study
+from videopool.results import load_study, over_seeds
 from videopool.results.comparison import what_differs
 from videopool.shapes.clips import write_mp4
 
@@ -170,6 +170,7 @@ LONG = (
     "training.steps=14", "job.checkpoint_every=3", "training.lora.dropout=0.2", "training.validation.every=4",
     "frames=random", "job.evaluate=false",
 )  # fmt: skip
+TIMES = ("seconds", "step_seconds")  # of the log: what may differ between equal runs
 
 
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tune, tmp_path, data_dir):
@@ -193,8 +194,8 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tune, tmp_path, 
     one, other = weights(wanted), weights(folder)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    told = [{k: v for k, v in row.items() if k != "seconds"} for row in log_of(wanted)]
-    assert told == [{k: v for k, v in row.items() if k != "seconds"} for row in log_of(folder)]
+    told = [{k: v for k, v in row.items() if k not in TIMES} for row in log_of(wanted)]
+    assert told == [{k: v for k, v in row.items() if k not in TIMES} for row in log_of(folder)]
     assert [row["step"] for row in log_of(folder) if "validation_loss" in row] == [2, 6, 10, 14]
     assert (folder / "export" / "model.safetensors").read_bytes() == (
         wanted / "export" / "model.safetensors"
@@ -255,6 +256,25 @@ def test_evaluation_marks_another_pooling_than_the_trained_one(tune, configure, 
     assert "trained pooling" not in what_differs(rows[own], rows[other])
     scores = [(folder / "records.jsonl").read_text() for folder in (own, base, half)]
     assert len(set(scores)) == 3
+
+
+def test_trainings_that_differ_in_their_seed_alone_are_taken_together(configure, tmp_path):
+    """Random frames follow the seed; a third run, at another rate, has weights of another recipe."""
+    words = ["frames=random", "frames.num=2", "training.steps=1", "benchmark.clips=60", "benchmark.per_task=8"]
+    words += ["benchmark.limit=2", "study=r"]
+    for more in (["seed=0"], ["seed=1"], ["seed=2", "training.rate=0.01"]):
+        building._stores.clear()
+        finetune(configure(*words, *more))
+    study = tmp_path / "results" / "r"
+    exports = {path: json.loads(path.read_text()) for path in study.glob("*/export/videopool.json")}
+    assert len(exports) == 3
+    assert len({about["recipe"] for about in exports.values()}) == 2
+    table = load_study(study)
+    points = [json.loads((study / name / "run.json").read_text()) for name in table.point]
+    assert len({point["identity"]["adapter"]["identity"] for point in points}) == 3
+    assert {point["point"]["trained_recipe"] for point in points} == {about["recipe"] for about in exports.values()}
+    seeds = over_seeds(table, "none", lambda task: True)
+    assert list(seeds.seeds) == ["0, 1"]
 
 
 @pytest.mark.parametrize(
@@ -410,6 +430,8 @@ def test_weights_on_the_way_are_exported_and_can_be_evaluated(tune, configure):
     assert on_the_way.keys() == ended.keys()
     assert all(torch.equal(on_the_way[name], ended[name]) for name in ended)
     assert any(not torch.equal(on_the_way[name], last[name]) for name in last)
+    recipes = [json.loads(path.read_text())["recipe"] for path in folder.glob("export*/**/videopool.json")]
+    assert sorted(map(recipes.count, set(recipes))) == [2, 2]  # each in PLLaVA's folder and in peft's
     words = ["lora=tuned", f"lora.checkpoint={folder}/exports/step-000002", "frames.num=2", "pooling=adaptive_Tx3x3"]
     outcome = evaluate(configure(*words, "logger=none", "benchmark.clips=60", "benchmark.per_task=8", toy=False))
     assert json.loads((Path(outcome.folder) / "metrics.json").read_text())["n"] > 0

@@ -1,7 +1,6 @@
 """job=norms from the command line to its files; kills; what it says of impossible settings."""
 
 import json
-import os
 import signal
 
 import numpy as np
@@ -56,11 +55,10 @@ def run(videopool, tmp_path):
         write_mp4(folder / f"c{number}.mp4", frames)
     (folder / "broken.mp4").write_bytes(b"nothing that a reader knows")
     (tmp_path / "killer.py").write_text(KILLER)
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     fixed = ["job=norms", "benchmark=clips", f"benchmark.root={folder}", f"frames.num={FRAMES}", "job.workers=0"]
 
     def start(*words, check=0):
-        env = {"PYTHONPATH": path, "KILL_FLAG": str(tmp_path / "flag")}
+        env = {"KILL_FLAG": str(tmp_path / "flag")}
         return videopool(*[w for w in words if w == "-m"], *fixed, "job.max_failed_fraction=0.2",
                          *[w for w in words if w != "-m"], small=False, check=check, env=env)  # fmt: skip
 

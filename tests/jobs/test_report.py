@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from made_study import write_study
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.report import report, write_report, written_report
+from videopool.results import PointFolder, fingerprint
 
 
 def test_a_study_and_its_report(videopool, tmp_path):
@@ -62,6 +63,25 @@ def test_a_report_is_kept_until_something_changes(tmp_path):
         assert kept() is not None
         change(study / name)
         assert kept() is None, name
+
+
+def test_points_of_other_kinds_leave_a_report_as_it_is(tmp_path):
+    """Norms and trainings beside the points of a study are no rows of its table."""
+    names = write_study(tmp_path)
+    study = tmp_path / "results" / "made"
+    folders = [str(study / name) for name in names.values()]
+    write_report(study, "none")
+    for name, kind in (("norms-mini-none", "measured"), ("mini-tuned-none", "training")):
+        with PointFolder(study, name, fingerprint({"job": kind})) as folder:
+            folder.write_manifest({kind: {"model": "mini"}, "identity": {"job": kind}})
+            folder.write_metrics({"steps": 3})
+        assert written_report(study, "none", folders) is not None, kind
+    shutil.copytree(study / names["a"], study / "another")
+    assert written_report(study, "none", folders) is None
+    write_report(study, "none")
+    assert written_report(study, "none", folders) is not None
+    shutil.rmtree(study / "another")
+    assert written_report(study, "none", folders) is None
 
 
 @pytest.mark.parametrize("wrong", [{"pair": ["a"]}, {"pair": "a"}, {"pair": [1, 2]}, {"samples": -1}, {"samples": "x"}])

@@ -78,7 +78,7 @@ def tuned(tmp_path_factory):
     assert probe(backbone) == told
     folder = tmp_path_factory.mktemp("export")
     about = {"label": "none", "stage": "projector", "settings": {}}
-    trained = Trained("mini", told, {"model_type": "llava"}, about, {"num": 4}, LORA, {"num_frames": 4})
+    trained = Trained("mini", told, {"model_type": "llava"}, about, {"num": 4}, "r", LORA, {"num_frames": 4})
     export(folder, weights, trained)
     return folder, logits(backbone.eval()), weights
 
@@ -91,7 +91,7 @@ def test_a_pllava_folder_gives_the_trained_model_back(tuned):
     assert {start, "multi_modal_projector.linear_1.weight"} < names
     assert len(names) == 5 * 2 * 2 + 4
     checkpoint = load_adapter(str(folder))
-    assert (checkpoint.alpha, checkpoint.trained_pooling["label"]) == (8, "none")
+    assert (checkpoint.alpha, checkpoint.trained_pooling["label"], checkpoint.recipe) == (8, "none", "r")
     backbone = load_backbone("videopool:shapes/mini_llava")
     before = logits(backbone)
     attach(backbone, checkpoint)
@@ -132,9 +132,8 @@ def test_equal_weights_make_equal_files(tuned, tmp_path):
     folder, _, weights = tuned
     about = {"label": "none", "stage": "projector", "settings": {}}
     told = json.loads((folder / "videopool.json").read_text())["base"]["probe"]
-    export(
-        tmp_path, weights, Trained("mini", told, {"model_type": "llava"}, about, {"num": 4}, LORA, {"num_frames": 4})
-    )
+    trained = Trained("mini", told, {"model_type": "llava"}, about, {"num": 4}, "r", LORA, {"num_frames": 4})
+    export(tmp_path, weights, trained)
     for file in ("model.safetensors", "config.json", "videopool.json", "peft/adapter_model.safetensors"):
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
 

@@ -6,14 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from transformers.models.llava_next_video.modeling_llava_next_video import LlavaNextVideoPooler
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
 
-from videopool.app import register_experiments
 from videopool.jobs.build import build
-from videopool.paths import shipped
 from videopool.pooling import (
     Adaptive,
     Chain,
@@ -422,15 +418,6 @@ def test_signatures():
 
     with pytest.raises(PoolingContractError, match="needs names weather"):
         map_signature(Wants(), *size)
-
-
-@pytest.fixture
-def hydra_conf():
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *overrides: compose("config", overrides=list(overrides))
-    GlobalHydra.instance().clear()
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from scipy import special, stats
 
-from videopool.app import register_experiments
 from videopool.jobs.build import build
 from videopool.models.errors import ModelError
 from videopool.models.stages import check_needs
@@ -622,15 +619,6 @@ def test_labels_and_signatures_tell_them_apart():
     assert map_signature(GeneralisedMean((2, 3, 2)), *size) != map_signature(
         GeneralisedMean((2, 3, 2), 3, "sign"), *size
     )
-
-
-@pytest.fixture
-def hydra_conf():
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *overrides: compose("config", overrides=list(overrides))
-    GlobalHydra.instance().clear()
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from videopool.app import register_experiments
 from videopool.jobs.build import build
-from videopool.paths import shipped
 from videopool.pooling import (
     Adaptive,
     Average,
@@ -361,15 +357,6 @@ def test_labels_and_signatures_tell_them_apart():
     assert map_signature(ClipNorm(quantile=1), *size) == none
     direction = [map_signature(InjectOutliers(0.2, factor, "direction"), *size) for factor in (2, 3)]
     assert direction[0] == direction[1]
-
-
-@pytest.fixture
-def hydra_conf():
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *overrides: compose("config", overrides=list(overrides))
-    GlobalHydra.instance().clear()
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,19 @@ ALL = lambda task: True  # noqa: E731
 
 
 def write_point(
-    study, pooling, frames, tokens, right, *, benchmark="b/test", judge=None, drop=(), tasks=("t",), **identity
-):
-    """A complete point whose samples are right or not, four on a clip, of each task in turn."""
+    study, pooling, frames, tokens, right, /, *, model="m", benchmark="b/test", judge=None, drop=(), recipe=None,
+    tasks=("t",), **identity,
+):  # fmt: skip
+    """A complete point whose samples are right or not, four on a clip, of each task in turn.
+
+    identity may say pooling and frames in full.
+    """
     folder = study / f"m-{pooling}-f{frames}-{len(list(study.glob('*'))):08d}"
     folder.mkdir(parents=True)
-    point = {"model": "m", "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
+    point = {"model": model, "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
     point |= {"benchmark": benchmark, "split": benchmark.split("/")[1], "map_signature": f"{pooling} {frames}"}
-    known = {"benchmark": benchmark, "judge": judge, "seed": 0, "prompt": "p", **identity}
+    point["trained_recipe"] = recipe
+    known = {"model": model, "benchmark": benchmark, "judge": judge, "seed": 0, "prompt": "p", **identity}
     (folder / "run.json").write_text(json.dumps({"fingerprint": folder.name, "point": point, "identity": known}))
     records = [
         {
@@ -199,3 +204,73 @@ def test_a_study_that_is_not_there_is_told(tmp_path):
         compared_study(tmp_path / "nothing", "none")
     with pytest.raises(ResultsError, match="holds no points"):
         compared_study(tmp_path, "none")
+
+
+UNIFORM, RANDOM = ({"_target_": f"videopool.video.{name}Sampler", "num": 4} for name in ("Uniform", "Random"))
+SHUFFLED = {"_target_": "videopool.pooling.ShuffleTime", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"frames": UNIFORM}, {"frames": {**RANDOM, "seed": 1}}),  # another sampler of as many frames
+        ({"frames": {**RANDOM, "seed": 5}}, {"frames": {**RANDOM, "seed": 6}}),  # not the point's seed
+        ({"pooling": SHUFFLED}, {"pooling": {**SHUFFLED, "seed": 1}}),  # other settings under one label
+        ({"stage": "projector", "judge": "j"}, {"stage": "encoder", "judge": "j"}),
+    ],
+)
+def test_settings_that_tables_name_alike_are_not_lumped(tmp_path, right, first, second):
+    """Tables say of frames how many, of a pooling its label; the identity says the rest."""
+    write_point(tmp_path, "none", 4, 64, right[0], seed=0, **first)
+    write_point(tmp_path, "none", 4, 64, right[1], seed=1, **second)
+    assert over_seeds(load_study(tmp_path), "none", ALL).empty
+
+
+def test_a_sampler_that_follows_the_seed_makes_replicates(tmp_path, right):
+    for seed in (0, 1):
+        identity = {"frames": {**RANDOM, "seed": seed}, "pooling": SHUFFLED}  # the pooling's seed stays as it is
+        write_point(tmp_path, "none", 4, 64, right[seed], seed=seed, **identity)
+    assert list(over_seeds(load_study(tmp_path), "none", ALL).seeds) == ["0, 1"]
+
+
+@pytest.mark.parametrize(
+    ("recipes", "change", "together"),
+    [
+        (("r", "r"), {}, True),
+        (("r", "other"), {}, False),
+        (("r", None), {}, False),
+        ((None, None), {}, False),  # two checkpoints of which nothing is known
+        (("r", "r"), {"alpha": 2.0}, False),
+        (("r", "r"), {"projector": 0.5}, False),
+    ],
+)
+def test_checkpoints_of_one_recipe_are_replicates(tmp_path, right, recipes, change, together):
+    for seed, more in ((0, {}), (1, change)):
+        adapter = {"identity": f"weights {seed}", "alpha": 4.0, **more}
+        write_point(tmp_path, "none", 4, 64, right[seed], seed=seed, adapter=adapter, recipe=recipes[seed])
+    assert len(over_seeds(load_study(tmp_path), "none", ALL)) == together
+
+
+@pytest.mark.parametrize(
+    ("ours", "others"),
+    [({"model": "tuned"}, {"model": "m"}), ({"frames": {**RANDOM, "seed": "own"}}, {"frames": UNIFORM})],
+)
+def test_differences_over_seeds_are_those_of_one_model_and_sampler(tmp_path, ours, others):
+    """The baseline pooling was run under another model, or sampler, too; its points stand first on disk."""
+    rng = np.random.default_rng(2)
+    scores = {}
+    for pooling, more in (("none", others), ("none", ours), ("space", ours)):
+        for seed in (0, 1):
+            more = {**more, "frames": {**more["frames"], "seed": seed}} if "seed" in more.get("frames", ()) else more
+            scores[pooling, seed] = rng.random(80) < 0.6
+            write_point(tmp_path, pooling, 4, 64, scores[pooling, seed].astype(int), seed=seed, **more)
+    table = over_seeds(load_study(tmp_path), "none", ALL)
+    wanted = np.mean([scores["space", seed].mean() - scores["none", seed].mean() for seed in (0, 1)])
+    assert table[table.pooling == "space"].difference.item() == pytest.approx(wanted)
+
+
+def test_another_sampler_of_as_many_frames_is_said(tmp_path, right):
+    write_point(tmp_path, "none", 4, 64, right[0], frames=UNIFORM)
+    write_point(tmp_path, "space", 4, 64, right[1], frames={**RANDOM, "seed": 0})
+    row = add_differences(load_study(tmp_path), "none", ALL).set_index("pooling").loc["space"]
+    assert row.differs == "sampler"

@@ -223,7 +223,7 @@ def _serve(work: Callable[..., Any], line: Connection, parent: int) -> None:
             return
         try:
             line.send((work(*job), ""))
-        except Exception:
+        except Exception:  # any: the parent raises it, and a silent death would pass for a clip that kills its reader
             line.send((None, traceback.format_exc()))
 
 

@@ -68,9 +68,14 @@ class Point:
         self.model = plain(config.model)
         self.take_model()
         self.judge = build_judge(config)
-        self.benchmark: Benchmark = build(config, "benchmark")
+        self.benchmark = self.take_benchmark()
         if self.judge is not None:
             check_gradable(config, self.benchmark)
+
+    def take_benchmark(self) -> Benchmark:
+        """The samples of the group `benchmark`."""
+        benchmark: Benchmark = build(self.config, "benchmark")
+        return benchmark
 
     def take_model(self) -> None:
         """Find out what the model is, from the group `model` and what goes with it."""
@@ -182,6 +187,7 @@ class Point:
             "model": self.model_name,
             "lora_alpha": self.adapter and self.adapter["alpha"],
             "trained_pooling": self.adapter and self.adapter["trained_pooling"],
+            "trained_recipe": self.adapter and self.adapter["recipe"],
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
@@ -237,6 +243,7 @@ def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
         "identity": checkpoint.identity,
         "projector": None if projector is None else float(projector),
         "trained_pooling": checkpoint.trained_pooling,
+        "recipe": checkpoint.recipe,
     }
     if not checkpoint.ranks:
         if lora["alpha"] is not None:

@@ -19,7 +19,7 @@ from videopool.jobs.ranks import rank_of_process
 from videopool.models import ModelShape, identity, load_config, model_shape
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling
-from videopool.results import PointFolder, fingerprint
+from videopool.results import PointFolder, fingerprint, without_seed
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
 from videopool.video import READERS, Sampler
@@ -217,6 +217,15 @@ class TrainingPoint:
             "export": self.config.job.export,
             "seed": self.seed,
         }
+
+    def recipe(self, step: int | None = None) -> str:
+        """Fingerprint of what exported weights have in common that differ in their seed alone.
+
+        Args:
+            step: behind which they were exported on the way; None for what the run ends with.
+        """
+        common = without_seed(self.identity())
+        return fingerprint(common if step is None else {**common, "export": step})
 
     def describe(self) -> dict[str, object]:
         """What is told about the run."""

@@ -36,7 +36,7 @@ def frame_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> 
     device = next(backbone.tower(media).parameters()).device.type
     if not backbone.placed:
         # The trainer moves the model there when it runs.
-        device = _device_type(OmegaConf.to_yaml(config.trainer, resolve=True))
+        device = trainer_device(config).type
     arithmetic = (device, config.model.attention, config.trainer.get("precision") or "32-true")
     return FrameSource(
         reader=str(config.job.reader),
@@ -52,12 +52,17 @@ def frame_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> 
     )
 
 
+def trainer_device(config: DictConfig) -> torch.device:
+    """The device that a point's trainer runs on."""
+    return _root_device(OmegaConf.to_yaml(config.trainer, resolve=True))
+
+
 @cache
-def _device_type(trainer: str) -> str:
-    """Kind of device that a trainer runs on, by its node of the configuration (YAML)."""
-    return str(
-        build(OmegaConf.create({"trainer": OmegaConf.create(trainer)}), "trainer", **QUIET).strategy.root_device.type
-    )
+def _root_device(trainer: str) -> torch.device:
+    """That of a trainer by its node of the configuration (YAML)."""
+    made = build(OmegaConf.create({"trainer": OmegaConf.create(trainer)}), "trainer", **QUIET)
+    device: torch.device = made.strategy.root_device
+    return device
 
 
 def processor_hash(image_processor: Any) -> str:

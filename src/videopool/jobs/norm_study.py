@@ -107,6 +107,7 @@ def _word(key: str, value: Any) -> str:
 def _tails(paths: Sequence[str | None]) -> list[str]:
     """What tells paths apart, without the parts that all have in common; "base" for None."""
     parts = [Path(path).parts for path in paths if path is not None]
+    # Not strict: paths differ in depth, and only levels that all have can be common to all.
     head = next((n for n, level in enumerate(zip(*parts, strict=False)) if len(set(level)) > 1), None)
     if head is None:
         return ["base" if path is None else Path(path).name for path in paths]

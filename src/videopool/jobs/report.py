@@ -24,11 +24,11 @@ from videopool.reports import (
 )
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
 from videopool.reports.points import VIEWS
-from videopool.results import ResultsError, compared_study, over_seeds
+from videopool.results import ResultsError, add_pooled_shapes, compared_study, over_seeds
 from videopool.results.comparison import headline_of
 from videopool.results.point import FAILURE, MANIFEST, METRICS
 from videopool.results.published import published_figures
-from videopool.results.study import COLUMNS
+from videopool.results.study import COLUMNS, scored_points
 
 REPORTED = ".report.json"  # what the files of a report are, and what they were made with
 LEVEL = 0.05  # of a difference that is marked
@@ -113,7 +113,8 @@ def _write(path: Path, text: str) -> str:
 
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
-    from videopool.figures import save_figure, score_against  # here, since a report that is kept draws nothing
+    # Here, since a report that is kept draws nothing.
+    from videopool.figures import save_figure, score_against, score_by_shape, shape_panels
 
     complete = table[(table.status == "complete") & table.score.notna()]
     files: list[str] = []
@@ -128,9 +129,16 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
                 if known.empty:
                     continue
                 figure = score_against(known, axis, group)
-                name = "_".join(part for part in ("score", group, "by", axis, slug) if part)
-                files += save_figure(figure, study / "figures" / name)
+                files += save_figure(figure, study / "figures" / _name("score", group, "by", axis, slug))
+            scored = rows[rows[f"score_{group}" if group else "score"].notna()]
+            if panels := shape_panels(add_pooled_shapes(scored)):
+                figure = score_by_shape(panels, group)
+                files += save_figure(figure, study / "figures" / _name("score", group, "by_shape", slug))
     return files
+
+
+def _name(*parts: str | None) -> str:
+    return "_".join(part for part in parts if part)
 
 
 def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[list[str], pd.DataFrame] | None:
@@ -144,15 +152,17 @@ def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[
         told = json.loads(name.read_text())
         table = pd.read_csv(path)
         kinds = (MANIFEST, METRICS, FAILURE)  # of which each attempt at a point writes one
-        newest = max(file.stat().st_mtime_ns for kind in kinds for file in study.glob(f"*/{kind}"))
+        points = list(scored_points(study))
+        attempts = [folder / kind for folder in points for kind in kinds]
+        newest = max(file.stat().st_mtime_ns for file in attempts if file.exists())
         files = [str(study / file) for file in told["files"]]
-        whole = all(Path(file).is_file() for file in files) and {Path(f).name for f in folders} <= set(table.point)
-        points = sum(1 for _ in study.glob(f"*/{MANIFEST}"))
+        held = {folder.name for folder in points} == set(table.point) >= {Path(folder).name for folder in folders}
+        whole = held and all(Path(file).is_file() for file in files)
     except (OSError, ValueError, KeyError, AttributeError):
         return None
     # One that another version wrote may lack columns.
     whole = whole and {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)} <= set(table.columns)
-    fresh = told["baseline"] == baseline and newest < path.stat().st_mtime_ns and points == len(table)
+    fresh = told["baseline"] == baseline and newest < path.stat().st_mtime_ns
     return (files, table) if whole and fresh else None
 
 

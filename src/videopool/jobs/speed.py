@@ -16,11 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from videopool.figures import save_figure
 from videopool.figures.speed import sweep_seconds
 from videopool.jobs.build import number
+from videopool.jobs.catalogue import catalogue
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.report import WIDE
 from videopool.jobs.speed_bench import Bench, bench
-from videopool.jobs.speed_parts import Step, catalogue, device_rates, part_a, part_d, part_e, part_f
+from videopool.jobs.speed_parts import Step, device_rates, part_a, part_d, part_e, part_f
 from videopool.jobs.speed_sweep import NEEDED, Sweep
 from videopool.jobs.speed_table import speed_table
 from videopool.models.cost import parameter_count

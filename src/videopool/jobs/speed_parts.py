@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from hydra import compose
 
 from videopool.features import FeatureStore
-from videopool.jobs.build import build
+from videopool.jobs.catalogue import catalogue, catalogued
 from videopool.jobs.errors import USER_ERRORS
 from videopool.jobs.evaluate import Point
 from videopool.jobs.speed_bench import Bench
@@ -17,7 +16,6 @@ from videopool.jobs.speed_processes import multirun
 from videopool.jobs.speed_runs import Alone, Floor, Measured, Run, compare, run_point
 from videopool.jobs.speed_sweep import SLACK
 from videopool.models.loading import DTYPES
-from videopool.paths import shipped
 from videopool.pooling import Pooling
 from videopool.speed.arithmetic import token_ratio
 from videopool.speed.device import rates
@@ -133,16 +131,6 @@ def part_f(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
     step()
     described = {name: settings[name] for name in ("dtype", "device")}
     return {"grid": list(settings.shape), **described, "grid_bytes": grid.nbytes, "rows": rows + wrong}
-
-
-def catalogue() -> list[str]:
-    """Names of the group `pooling`."""
-    return sorted(path.stem for path in (shipped("conf") / "pooling").glob("*.yaml"))
-
-
-def catalogued(name: str) -> Pooling:
-    """A pooling of the group `pooling` as its file has it."""
-    return build(compose("config", overrides=[f"pooling={name}"]), "pooling", without=("stage",))
 
 
 def device_rates(made: Bench) -> dict[str, Any]:

@@ -34,6 +34,7 @@ JOBS = {
     "inspect": "videopool.jobs.inspect_model:inspect_model",
     "features": "videopool.jobs.features:features",
     "norms": "videopool.jobs.norms:norms",
+    "show": "videopool.jobs.show:show",
     "check_videos": "videopool.jobs.check_videos:check_videos",
     "speed": "videopool.jobs.speed:speed",
     "finetune": "videopool.jobs.finetune:finetune",

@@ -140,7 +140,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
             stop,
             allowed,
             int(config.job.export_every),
-            lambda step, weights: _export(point, step_folder(folder, step), weights, told),
+            lambda step, weights: _export(point, step_folder(folder, step), weights, told, point.recipe(step)),
             curves or TrainingCurves(None),
         )
         if first < schedule.steps:
@@ -154,7 +154,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
         if last[0].step < schedule.steps:
             raise Stopped(f"{last[0].step} of {schedule.steps} steps of {folder.name} are done")
     best = checkpoints.best() if config.job.export == "best" else None
-    _export(point, folder / EXPORT, read_weights(last[1] / WEIGHTS if best is None else best[2]), told)
+    _export(point, folder / EXPORT, read_weights(last[1] / WEIGHTS if best is None else best[2]), told, point.recipe())
     return _figures(point, folder, last[0], checkpoints, encoder, schedule, first, time.perf_counter() - started)
 
 
@@ -191,7 +191,7 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / EXPORTS / f"step-{step:06d}"
 
 
-def _export(point: TrainingPoint, folder: Path, weights: dict[str, Tensor], told: list[float]) -> None:
+def _export(point: TrainingPoint, folder: Path, weights: dict[str, Tensor], told: list[float], recipe: str) -> None:
     lora = point.settings["lora"]
     pooling = point.pooling
     reference: dict[str, Any] = {"num_frames": point.sampler.num}
@@ -204,6 +204,7 @@ def _export(point: TrainingPoint, folder: Path, weights: dict[str, Tensor], told
         config=_config_of(point),
         pooling=pooling_settings(point.config, pooling),
         frames=plain(point.config.frames),
+        recipe=recipe,
         lora=lora or {},
         reference=reference,
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 KEY = "lora.checkpoint"
 ADAPTER = "default"  # peft's name for the one adapter
-ABOUT = "videopool.json"  # beside weights that job=finetune exports: base, pooling and alpha they were trained with
+ABOUT = "videopool.json"  # beside weights that job=finetune exports: what they were trained on, and how
 PROJECTOR = "multi_modal_projector."
 _LORA = re.compile(r"^(.*)\.lora_([AB])\.weight$")
 _LANGUAGE = re.compile(r"(?:^|\.)((?:embed_tokens|layers\.\d+|lm_head)\..*|norm\.weight)$")
@@ -59,6 +59,7 @@ class AdapterCheckpoint:
         alpha: that LoRA was trained with, if the checkpoint says so.
         trained_pooling: settings and stage of the pooling that it was trained under, if it says so.
         base: source and probe of the model that it was trained on, if it says so.
+        recipe: hash of all that determined the training but the seed, if it says so.
     """
 
     source: str
@@ -67,6 +68,7 @@ class AdapterCheckpoint:
     alpha: float | None = None
     trained_pooling: dict[str, Any] | None = None
     base: dict[str, Any] | None = None
+    recipe: str | None = None
     _places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     _loaded: dict[str, Tensor] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ def load_adapter(source: str, revision: str | None = None) -> AdapterCheckpoint:
     if (folder / ABOUT).is_file():
         about = read_json(folder / ABOUT)
         checkpoint.base, checkpoint.trained_pooling = about.get("base"), about.get("trained_pooling")
+        checkpoint.recipe = about.get("recipe")
         if about.get("lora_alpha") is not None:
             checkpoint.alpha = float(about["lora_alpha"])
     for path in _files(folder, source):

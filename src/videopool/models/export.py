@@ -31,6 +31,7 @@ class Trained:
         config: its transformers configuration.
         pooling: that it was trained under; label, stage and settings.
         frames: how frames were sampled.
+        recipe: hash of all that determined the training but the seed.
         lora: rank, alpha, dropout and targets; empty if the projector alone was trained.
         reference: what PLLaVA's configuration says beside, as num_frames and pooling_shape.
     """
@@ -40,6 +41,7 @@ class Trained:
     config: Mapping[str, Any]
     pooling: Mapping[str, Any]
     frames: Mapping[str, Any]
+    recipe: str
     lora: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,6 +61,7 @@ def export(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> Non
         "base": {"source": trained.source, "probe": trained.probe},
         "trained_pooling": dict(trained.pooling),
         "trained_frames": dict(trained.frames),
+        "recipe": trained.recipe,
         "lora_alpha": trained.lora.get("alpha"),
     }
     _write(folder / ABOUT, about)

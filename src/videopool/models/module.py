@@ -43,20 +43,23 @@ class VideoLM(pl.LightningModule):
         Args:
             text: [B, D] prompts as Backbone.text_vector() gives them, for a pooling that needs them.
         """
+        tokens = checked(self.pooling, *self.pooling_input(features, text))
+        return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
+
+    def pooling_input(self, features: Tensor, text: Tensor | None = None) -> tuple[Tensor, PoolingContext]:
+        """What visual_tokens() pools of the same: the patch grid [B, T, H, W, D] at the stage, and its context."""
         backbone, needs = self.backbone, self.pooling.needs
         frames, image = (features[:, :-1], features[:, -1]) if "thumbnail" in needs else (features, None)
         grid, cls = backbone.grid(frames), backbone.cls(frames) if "cls" in needs else None
         thumbnail = None if image is None else backbone.grid(image)
         if self.stage == "encoder":
-            tokens = backbone.project(checked(self.pooling, grid, PoolingContext(cls=cls, thumbnail=thumbnail)))
-        else:
-            context = PoolingContext(
-                cls=None if cls is None else backbone.project(cls),
-                thumbnail=None if thumbnail is None else backbone.project(thumbnail),
-                text=text,
-            )
-            tokens = checked(self.pooling, backbone.project(grid), context)
-        return backbone.finish(tokens)
+            return grid, PoolingContext(cls=cls, thumbnail=thumbnail)
+        context = PoolingContext(
+            cls=None if cls is None else backbone.project(cls),
+            thumbnail=None if thumbnail is None else backbone.project(thumbnail),
+            text=text,
+        )
+        return backbone.project(grid), context
 
     def image_tokens(self, features: Tensor) -> Tensor:
         """Tower features [B, C + H*W, Dv] of still images to visual tokens [B, H*W, D]: no pooling."""

@@ -3,10 +3,11 @@
 from videopool.results.by_task import by_task_table, compare_by_task
 from videopool.results.comparison import Comparison, add_differences, compare, compared_study
 from videopool.results.errors import PointBusy, PointFailed, ResultsError
-from videopool.results.fingerprint import fingerprint
+from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.flips import Flips
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
+from videopool.results.pooled_shapes import add_pooled_shapes
 from videopool.results.records import RecordLog, read_records, write_records
 from videopool.results.replicates import over_seeds
 from videopool.results.replies import ReplyStore
@@ -24,6 +25,7 @@ __all__ = [
     "ReplyStore",
     "ResultsError",
     "add_differences",
+    "add_pooled_shapes",
     "by_task_table",
     "compare",
     "compare_by_task",
@@ -38,5 +40,6 @@ __all__ = [
     "paired_difference",
     "point_records",
     "read_records",
+    "without_seed",
     "write_records",
 ]

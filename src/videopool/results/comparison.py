@@ -10,6 +10,7 @@ import pandas as pd
 
 from videopool.results.balance import balanced
 from videopool.results.errors import ResultsError
+from videopool.results.fingerprint import without_seed
 from videopool.results.flips import Flips, flips
 from videopool.results.point import MANIFEST, read_json
 from videopool.results.statistics import Estimate, bound, holm, paired_difference
@@ -96,8 +97,17 @@ def identity_of(folder: str | Path) -> dict[str, Any]:
 
 def trained_pooling(folder: str | Path) -> dict[str, Any] | None:
     """Settings of the pooling that a point's checkpoint was trained under, as far as it says."""
+    return _told(folder, "trained_pooling")
+
+
+def trained_recipe(folder: str | Path) -> str | None:
+    """Hash of all but the seed that a point's checkpoint was trained under, if it says so."""
+    return _told(folder, "trained_recipe")
+
+
+def _told(folder: str | Path, name: str) -> Any:
     point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
-    return point.get("trained_pooling") if isinstance(point, dict) else None
+    return point.get(name) if isinstance(point, dict) else None
 
 
 def refuse_unlike(first: str | Path, second: str | Path) -> None:
@@ -115,10 +125,17 @@ def what_differs(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Names of what two comparable rows of load_study do not have in common, beside their pooling."""
     one, two = identity_of(row["folder"]), identity_of(other["folder"])
     names = ["frames"] if row["frames"] != other["frames"] else []
+    names += ["sampler"] if _sampler(one) != _sampler(two) else []
     budgets = _tokens(row), _tokens(other)
     names += ["tokens"] if not (same_budget(*budgets) or all(map(math.isnan, budgets))) else []
     names += ["trained pooling"] if trained_pooling(row["folder"]) != trained_pooling(other["folder"]) else []
     return names + [name for key, name in TOLD.items() if one.get(key) != two.get(key)]
+
+
+def _sampler(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """How frames are chosen, whatever their number; without a seed that is the point's own."""
+    frames = without_seed(identity).get("frames") or {}
+    return {name: value for name, value in frames.items() if name != "num"}
 
 
 def same_budget(tokens: float, other: float) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from videopool.results.balance import balanced
-from videopool.results.comparison import Counts, identity_of
-from videopool.results.fingerprint import fingerprint
+from videopool.results.comparison import Counts, identity_of, trained_recipe, what_differs
+from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.seeds import mean_over_seeds
 from videopool.results.statistics import Estimate, holm
 from videopool.results.study import scores_by_sample, task_weights
@@ -51,13 +51,14 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.DataFra
 def _recipe(row: Mapping[str, Any]) -> str:
     """What points that are replicates of each other have in common.
 
-    A checkpoint that was trained anew under each seed counts by what it was trained under.
+    A checkpoint that was trained anew under each seed counts by its recipe. One that does not say its recipe is like no
+    other.
     """
-    identity = {name: value for name, value in identity_of(row["folder"]).items() if name != "seed"}
-    if identity.get("adapter"):
-        identity["adapter"] = None
+    identity, recipe = without_seed(identity_of(row["folder"])), trained_recipe(row["folder"])
+    if identity.get("adapter") and recipe is not None:
+        identity["adapter"] = {**identity["adapter"], "identity": recipe}
     told = {name: None if pd.isna(row.get(name)) else row.get(name) for name in SAME if name != "model"}
-    return fingerprint({**identity, **told})
+    return fingerprint({"identity": identity, "told": told})
 
 
 def _runs(rows: list[dict[str, Any]], counts: Counts) -> Runs | None:
@@ -98,15 +99,22 @@ def _summary(rows: list[dict[str, Any]], runs: Runs) -> dict[str, Any]:
 def _against(
     groups: Mapping[str, list[dict[str, Any]]], kept: Mapping[str, Runs], key: str, baseline: str
 ) -> Estimate | None:
-    """The difference from the baseline pooling under the same seeds; None if there is no such configuration."""
+    """The difference from the baseline pooling under the same seeds; None if there is no such configuration.
+
+    Of several, that which has most in common.
+    """
     own, runs = groups[key][0], kept[key]
-    same = ("benchmark", "frames", "stage", "judge")
+    same = ("model", "benchmark", "frames", "stage", "judge")
+    found = []
     for other, theirs in kept.items():
         row = groups[other][0]
         if other == key or row["pooling"] != baseline or theirs.keys() != runs.keys():
             continue
         alike = all(row[name] == own[name] or (pd.isna(row[name]) and pd.isna(own[name])) for name in same)
         if alike and next(iter(theirs.values())).keys() == next(iter(runs.values())).keys():
-            difference = {s: {i: one[0] - theirs[s][i][0] for i, one in run.items()} for s, run in runs.items()}
-            return _estimate(groups[key], difference, runs)
-    return None
+            found.append((len(what_differs(own, row)), theirs))
+    if not found:
+        return None
+    _, theirs = min(found, key=lambda one: one[0])
+    difference = {s: {i: one[0] - theirs[s][i][0] for i, one in run.items()} for s, run in runs.items()}
+    return _estimate(groups[key], difference, runs)

@@ -38,6 +38,12 @@ COLUMNS = (
 )
 
 
+def scored_points(study: str | Path) -> dict[Path, dict[str, object]]:
+    """Manifests of a study's points by folder. What has no scores, as norms and trainings, is no point of the study."""
+    manifests = {path.parent: read_json(path) for path in sorted(Path(study).glob(f"*/{MANIFEST}"))}
+    return {folder: manifest for folder, manifest in manifests.items() if manifest is not None and "point" in manifest}
+
+
 def load_study(study: str | Path) -> pd.DataFrame:
     """All points of a study's folder, one row each, ordered by pooling and frames.
 
@@ -46,12 +52,7 @@ def load_study(study: str | Path) -> pd.DataFrame:
     same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
     open answers, None where nobody did.
     """
-    rows = []
-    for manifest_path in sorted(Path(study).glob(f"*/{MANIFEST}")):
-        folder = manifest_path.parent
-        manifest = read_json(manifest_path)
-        if manifest is not None and "point" in manifest:
-            rows.append(_row(folder, manifest))
+    rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)
     for column in COLUMNS:
         if column not in table:
