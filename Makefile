@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart test soak lint clean
+.PHONY: help quickstart notebooks test soak lint clean
 
 help:  ## this text
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ $(READY): pyproject.toml constraints.txt
 
 quickstart: $(READY)  ## the pooling sweep: 24 points in about 5 minutes, then its table and figures
 	$(BIN)/videopool -m experiment=quickstart
+
+notebooks: $(READY)  ## run the notebooks of analysis/ and the studies they need, about 25 minutes
+	$(BIN)/python analysis/execute.py
 
 test: $(READY)  ## the test suite
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -14,7 +14,7 @@ from PIL import Image
 from conftest import read_number
 from made_study import NASTY, write_study
 from videopool.jobs.report import write_report
-from videopool.reports import study_question
+from videopool.reports import samples_html, study_question
 from videopool.reports.differing import choose_pair, differing_samples
 from videopool.reports.latex import escape as latex_escape
 from videopool.reports.points import points_table
@@ -136,6 +136,15 @@ def test_thumbnails_show_the_frames_that_were_seen(page):
     pictures = page.pictures()
     assert [said for _, said in pictures] == [1, 5, 1, 5, 7, 11] * 4
     assert all(shown == said for shown, said in pictures)
+
+
+def test_samples_alone_are_those_of_the_page(made, page):
+    study, names = made
+    alone = Page(samples_html(study / names["a"], study / names["b"], 10))
+    assert alone.texts("article") == page.texts("article")
+    assert len(alone.pictures()) == len(page.pictures()) > 0
+    assert alone.all("script") == []
+    assert len(Page(samples_html(study / names["a"], study / names["b"], 1)).all("article")) == 1
 
 
 def test_a_pair_is_chosen_or_asked_for(made):

@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from videopool.results import ResultsError, add_differences, compare, load_study, over_seeds, paired_difference
+from videopool.results import (
+    ResultsError,
+    add_differences,
+    by_task_table,
+    compare,
+    compare_by_task,
+    compared_study,
+    load_study,
+    over_seeds,
+    paired_difference,
+)
 from videopool.results.seeds import mean_over_seeds
 from videopool.results.statistics import holm
 
@@ -15,9 +25,12 @@ ALL = lambda task: True  # noqa: E731
 
 def write_point(
     study, pooling, frames, tokens, right, /, *, model="m", benchmark="b/test", judge=None, drop=(), recipe=None,
-    **identity,
+    tasks=("t",), **identity,
 ):  # fmt: skip
-    """A complete point whose samples are right or not, four on a clip; identity may say pooling and frames in full."""
+    """A complete point whose samples are right or not, four on a clip, of each task in turn.
+
+    identity may say pooling and frames in full.
+    """
     folder = study / f"m-{pooling}-f{frames}-{len(list(study.glob('*'))):08d}"
     folder.mkdir(parents=True)
     point = {"model": model, "pooling": pooling, "frames": frames, "visual_tokens": tokens, "stage": "projector"}
@@ -26,7 +39,14 @@ def write_point(
     known = {"model": model, "benchmark": benchmark, "judge": judge, "seed": 0, "prompt": "p", **identity}
     (folder / "run.json").write_text(json.dumps({"fingerprint": folder.name, "point": point, "identity": known}))
     records = [
-        {"id": f"q{i}", "clip": f"c{i // 4}", "task": "t", "status": "ok", "prediction": "x", "score": float(score)}
+        {
+            "id": f"q{i}",
+            "clip": f"c{i // 4}",
+            "task": tasks[i % len(tasks)],
+            "status": "ok",
+            "prediction": "x",
+            "score": float(score),
+        }
         for i, score in enumerate(right)
         if i not in drop
     ]
@@ -141,6 +161,49 @@ def test_points_that_are_no_replicates_stay_apart(tmp_path, right):
     write_point(tmp_path, "time", 4, 64, right[0], seed=0)
     write_point(tmp_path, "time", 4, 64, right[1], seed=0)
     assert over_seeds(load_study(tmp_path), "none", ALL).empty
+
+
+def test_tasks_one_by_one_and_those_that_count_together(tmp_path, right):
+    """Each row against paired_difference of just its samples; the flips of a task, counted."""
+    tasks = ("image", "time", "other")
+    folders = [
+        write_point(tmp_path, f"p{i}", 4, 16, right[i], tasks=tasks, headline=["image", "other"]) for i in (0, 2)
+    ]
+    table = by_task_table(compare_by_task(*folders)).set_index("task")
+    assert list(table.index) == ["all", "image", "other", "time"]
+    clips = [f"c{i // 4}" for i in range(80)]
+    for name, counted in {
+        "all": ("image", "other"),
+        "image": ("image",),
+        "other": ("other",),
+        "time": ("time",),
+    }.items():
+        places = sorted((i for i in range(80) if tasks[i % 3] in counted), key=lambda i: f"q{i}")
+        one, two = (right[n][places].tolist() for n in (0, 2))
+        wanted, row = paired_difference(one, two, [clips[i] for i in places]), table.loc[name]
+        assert (row.n, row.clips, row.dropped) == (len(places), len({clips[i] for i in places}), 0)
+        assert [row.difference, row.difference_low, row.difference_high, row.p] == pytest.approx(
+            [wanted.value, wanted.low, wanted.high, wanted.p]
+        )
+        assert row.only_first - row.only_second == pytest.approx(wanted.value * len(places))
+    assert pd.isna(table.loc["all"].p_holm)
+    names = ["image", "other", "time"]
+    assert list(table.loc[names].p_holm) == pytest.approx(holm(list(table.loc[names].p)))
+
+
+def test_a_study_is_compared_on_what_counts_towards_its_score(tmp_path, right):
+    for number, pooling in enumerate(("none", "space")):
+        write_point(tmp_path, pooling, 4, 16, right[number], tasks=("image", "time"), headline=["image"])
+    row = compared_study(tmp_path, "none").set_index("pooling").loc["space"]
+    assert row.difference == pytest.approx((right[1] - right[0])[::2].mean())
+    assert row.difference != pytest.approx((right[1] - right[0]).mean())
+
+
+def test_a_study_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ResultsError, match="there is no study"):
+        compared_study(tmp_path / "nothing", "none")
+    with pytest.raises(ResultsError, match="holds no points"):
+        compared_study(tmp_path, "none")
 
 
 UNIFORM, RANDOM = ({"_target_": f"videopool.video.{name}Sampler", "num": 4} for name in ("Uniform", "Random"))

@@ -1,9 +1,7 @@
 """job=compare: one point less another, over all, by task, and sample by sample."""
 
 from collections.abc import Sequence
-from functools import partial
 from math import isnan
-from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,12 @@ from videopool.jobs.build import number
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.report import WIDE
-from videopool.results import Comparison, Estimate, Flips, ResultsError, compare, is_complete, point_records
-from videopool.results.comparison import identity_of, what_differs
+from videopool.results import Comparison, Estimate, Flips, ResultsError, compare_by_task, is_complete, point_records
+from videopool.results.by_task import ALL_TASKS, corrected
+from videopool.results.comparison import what_differs
 from videopool.results.point import MANIFEST, write_json
-from videopool.results.statistics import bound, holm
-from videopool.results.study import load_study, scores_by_sample
-
-SUM = "all"  # the row of all tasks that count towards the score
+from videopool.results.statistics import bound
+from videopool.results.study import load_study
 
 
 def compare_points(config: DictConfig) -> Outcome:
@@ -40,14 +37,14 @@ def compare_points(config: DictConfig) -> Outcome:
         raise ConfigError(f"intersect={config.intersect!r}: true or false")
     shown = number(config, "job.show", 0, whole=True)
     folders = (find_point(study, str(named[0])), find_point(study, str(named[1])))
-    found = compare_folders(folders, config.intersect)
-    headline = found[SUM].difference
+    found = compare_by_task(*folders, config.intersect)
+    headline = found[ALL_TASKS].difference
     first, second = (folder.name for folder in folders)
     console = Console()
     if not console.is_terminal:
         console.width = WIDE
     console.print(_table(found, first, second, differing(folders)))
-    if (flipped := found[SUM].flips) is not None:
+    if (flipped := found[ALL_TASKS].flips) is not None:
         _tell_flips(console, folders, flipped, shown)
     path = study / f"compare-{first}-{second}.json"
     study.mkdir(parents=True, exist_ok=True)
@@ -77,17 +74,6 @@ def find_point(study: Path, name: str) -> Path:
     return folder
 
 
-def compare_folders(folders: tuple[Path, Path], intersect: bool) -> dict[str, Comparison]:
-    """Comparison of two points over all that counts towards the score (SUM), then by task."""
-    headline = set(identity_of(folders[0]).get("headline") or ())
-    found = {SUM: compare(*folders, lambda task: not headline or task in headline, intersect)}
-    scored = [{value[2] for value in scores_by_sample(folder).values()} for folder in folders]
-    tasks = sorted(scored[0] & scored[1])
-    if len(tasks) > 1:
-        found |= {task: compare(*folders, partial(eq, task), intersect) for task in tasks}
-    return found
-
-
 def differing(folders: tuple[Path, Path]) -> list[str]:
     """What two points do not have in common beside their pooling, by name."""
     rows = []
@@ -109,20 +95,14 @@ def _interval(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
-def _corrected(found: dict[str, Comparison]) -> dict[str, float | None]:
-    """Holm's p-values of the tasks, among themselves."""
-    tasks = [name for name in found if name != SUM]
-    return dict(zip(tasks, holm([found[name].difference.p for name in tasks]), strict=True))
-
-
 def _table(found: dict[str, Comparison], first: str, second: str, differs: list[str]) -> Table:
     table = Table(title=f"{first} minus {second}")
     for name in ("task", "n", "clips", "difference % [95 %]", "p", "p, Holm", "only first", "only second"):
         table.add_column(name, justify="left" if name == "task" else "right")
-    corrected = _corrected(found)
+    p_holm = corrected(found)
     for task, one in found.items():
         d, flipped = one.difference, one.flips
-        both = corrected.get(task)
+        both = p_holm.get(task)
         cells = [
             escape(task),
             str(d.n),
@@ -132,9 +112,11 @@ def _table(found: dict[str, Comparison], first: str, second: str, differs: list[
             "" if both is None else f"{both:.3g}",
         ]
         cells += [str(len(flipped.first)), str(len(flipped.second))] if flipped else ["-", "-"]
-        table.add_row(*cells, end_section=task == SUM)
+        table.add_row(*cells, end_section=task == ALL_TASKS)
     dropped = (
-        f"; {found[SUM].dropped} samples were scored in one of them only and fell out" if found[SUM].dropped else ""
+        f"; {found[ALL_TASKS].dropped} samples were scored in one of them only and fell out"
+        if found[ALL_TASKS].dropped
+        else ""
     )
     unequal = f"; also different: {', '.join(differs)}" if differs else ""
     table.caption = (
@@ -158,12 +140,12 @@ def _tell_flips(console: Console, folders: tuple[Path, Path], flipped: Flips, sh
 
 
 def _content(found: dict[str, Comparison], folders: tuple[Path, Path]) -> dict[str, Any]:
-    corrected = _corrected(found)
+    p_holm = corrected(found)
     rows: dict[str, Any] = {}
     for task, one in found.items():
         d = one.difference
         rows[task] = {
-            "difference": d.value, "low": bound(d.low), "high": bound(d.high), "p": d.p, "p_holm": corrected.get(task),
+            "difference": d.value, "low": bound(d.low), "high": bound(d.high), "p": d.p, "p_holm": p_holm.get(task),
             "n": d.n, "clips": d.clusters, "dropped": one.dropped,
         }  # fmt: skip
         if one.flips is not None:

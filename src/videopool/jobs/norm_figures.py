@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from videopool.figures.norms import attention_against_norm, by_distance, frame_profiles, norm_histograms, norm_maps
 from videopool.figures.style import save_figure
@@ -16,44 +17,53 @@ AGAIN = "outliers again, %"
 
 def draw_point(folder: Path) -> list[str]:
     """Draw all figures of a point into its folder. Returns their names."""
-    saved = load_norms(folder)
+    return save_figures(point_figures(load_norms(folder)), folder / FOLDER)
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") -> list[str]:
+    """Save figures under their names. Returns the files' names."""
+    return [file for name, figure in figures.items() for file in save_figure(figure, folder / (prefix + name))]
+
+
+def point_figures(saved: SavedNorms) -> dict[str, Figure]:
+    """The figures of one point by name: histogram; map, outlier_map, profile, redundancy, persistence; attention.
+
+    All but the first are left out where nothing was measured that they could show.
+    """
     stages = {name: saved.arrays[name] for name in saved.numbers["stages"]}
     p, rules = saved.numbers["about"]["p"], saved.numbers["about"]["rules"]
     histograms = {
         name: {"tokens": (arrays["histogram.counts"], arrays["histogram.edges"])} for name, arrays in stages.items()
     }
     lines = {name: rule_lines(saved, name) for name in stages}
-    files = save_figure(norm_histograms(histograms, short(p), lines), folder / FOLDER / "histogram")
+    figures = {"histogram": norm_histograms(histograms, short(p), lines)}
     grids = {name: arrays for name, arrays in stages.items() if "map.norm" in arrays}
     if grids:
-        files += save_figure(
-            norm_maps({n: a["map.norm"] for n, a in grids.items()}, f"mean L{short(p)} norm"), folder / FOLDER / "map"
-        )
+        figures["map"] = norm_maps({n: a["map.norm"] for n, a in grids.items()}, f"mean L{short(p)} norm")
         outliers = {n: a[f"map.{TIMES_MEDIAN}"] for n, a in grids.items() if np.nansum(a[f"map.{TIMES_MEDIAN}"])}
         if outliers:
             label = f"above {rules[TIMES_MEDIAN]:g} medians, %"
-            files += save_figure(norm_maps(outliers, label, percent=True), folder / FOLDER / "outlier_map")
-        profiles = {name: {"tokens": arrays["frame.norm"]} for name, arrays in grids.items()}
-        files += save_figure(frame_profiles(profiles), folder / FOLDER / "profile")
+            figures["outlier_map"] = norm_maps(outliers, label, percent=True)
+        figures["profile"] = frame_profiles({name: {"tokens": a["frame.norm"]} for name, a in grids.items()})
     pairs = {name: arrays for name, arrays in grids.items() if len(arrays["distance.cosine"]) > 1}
     if pairs:
         cosines = {name: {"tokens": arrays["distance.cosine"]} for name, arrays in pairs.items()}
-        files += save_figure(by_distance(cosines, "cosine at equal positions"), folder / FOLDER / "redundancy")
+        figures["redundancy"] = by_distance(cosines, "cosine at equal positions")
         words = rule_words(saved)
         again, chance = (
             {n: {words[rule]: 100 * a[f"distance.{rule}{tail}"] for rule in IN_CLIP} for n, a in pairs.items()}
             for tail in ("", ".by_chance")
         )
         if again := known(again):
-            files += save_figure(by_distance(again, AGAIN, chance), folder / FOLDER / "persistence")
+            figures["persistence"] = by_distance(again, AGAIN, chance)
     looks = {
         name.replace("attention.", "layer "): (a["curve.edges"], a["curve.attention"], a["curve.tokens"])
         for name, a in saved.arrays.items()
         if "curve.attention" in a
     }
     if looks:
-        files += save_figure(attention_against_norm(looks), folder / FOLDER / "attention")
-    return files
+        figures["attention"] = attention_against_norm(looks)
+    return figures
 
 
 def short(p: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from videopool.figures.norms import ALL, by_distance, frame_profiles, norm_histograms
-from videopool.figures.style import save_figure
-from videopool.jobs.norm_figures import known, rule_words, short
+from videopool.jobs.norm_figures import FOLDER, known, rule_words, save_figures, short
 from videopool.jobs.norm_table import show_rows
 from videopool.jobs.report import name_files
 from videopool.norms import NormsError, SavedNorms, load_norms
@@ -27,8 +27,6 @@ def sum_up_norms(study: Path) -> None:
         NormsError: there is none, or a file cannot be written.
     """
     points = load_study_norms(study)
-    if not points:
-        raise NormsError(f"{study} holds no finished point of job=norms")
     names = labels([point.numbers["about"] for point in points])
     rows = [
         ([stage, name], point.numbers["stages"][stage])
@@ -42,7 +40,7 @@ def sum_up_norms(study: Path) -> None:
     try:
         norms_frame(points).to_csv(part, index=False)
         part.replace(path)
-        files = [str(path), *_figures(study, dict(zip(names, points, strict=True)))]
+        files = [str(path), *save_figures(study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:
         raise NormsError(f"{study} cannot be written: {error.strerror or error}") from error
     print(name_files(files))
@@ -53,9 +51,16 @@ def _stages(points: Iterable[SavedNorms]) -> list[str]:
     return list(dict.fromkeys(stage for point in points for stage in point.numbers["stages"]))
 
 
-def load_study_norms(study: Path) -> list[SavedNorms]:
-    """The finished measurements of a study, by the names of their folders."""
-    return [load_norms(folder) for folder in sorted(study.glob("norms-*")) if is_complete(folder)]
+def load_study_norms(study: str | Path) -> list[SavedNorms]:
+    """The finished measurements of a study, in the order of their folders' names.
+
+    Raises:
+        NormsError: there is none, or one is damaged.
+    """
+    folders = [folder for folder in sorted(Path(study).glob("norms-*")) if is_complete(folder)]
+    if not folders:
+        raise NormsError(f"{study} holds no finished point of job=norms")
+    return [load_norms(folder) for folder in folders]
 
 
 def norms_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
@@ -110,26 +115,31 @@ def _tails(paths: Sequence[str | None]) -> list[str]:
     return ["base" if p is None else "/".join(Path(p).parts[head : len(Path(p).parts) - tail]) for p in paths]
 
 
-def _figures(study: Path, points: Mapping[str, SavedNorms]) -> list[str]:
-    """Figures with a panel a stage and a curve a point. Returns their names."""
+def study_figures(points: Sequence[SavedNorms]) -> dict[str, Figure]:
+    """Figures with a panel a stage and a curve a point, by their names: histogram; profile, redundancy, persistence.
+
+    All but the first are left out where nothing was measured that they could show.
+
+    Args:
+        points: from load_study_norms, at least one.
+    """
+    named = dict(zip(labels([point.numbers["about"] for point in points]), points, strict=True))
 
     def curves(take: Callable[[dict[str, np.ndarray]], Any], needed: str) -> dict[str, dict[str, Any]]:
         found = {}
-        for stage in _stages(points.values()):
-            have = {n: p.arrays[stage] for n, p in points.items() if needed in p.arrays.get(stage, {})}
+        for stage in _stages(points):
+            have = {n: p.arrays[stage] for n, p in named.items() if needed in p.arrays.get(stage, {})}
             if have:
                 found[stage] = _merged({name: take(arrays) for name, arrays in have.items()}, len(points))
         return found
 
-    first = next(iter(points.values()))
     histograms = curves(lambda a: (a["histogram.counts"], a["histogram.edges"]), "histogram.counts")
-    folder = study / "figures"
-    files = save_figure(norm_histograms(histograms, short(first.numbers["about"]["p"])), folder / "norms_histogram")
+    figures = {"histogram": norm_histograms(histograms, short(points[0].numbers["about"]["p"]))}
     profiles = curves(lambda a: a["frame.norm"], "frame.norm")
     if profiles:
-        files += save_figure(frame_profiles(profiles), folder / "norms_profile")
+        figures["profile"] = frame_profiles(profiles)
         cosines = curves(lambda a: a["distance.cosine"], "distance.cosine")
-        files += save_figure(by_distance(cosines, "cosine at equal positions"), folder / "norms_redundancy")
+        figures["redundancy"] = by_distance(cosines, "cosine at equal positions")
         names = [f"distance.{TIMES_MEDIAN}{tail}" for tail in ("", ".by_chance")]
         pairs = curves(lambda a: tuple(100 * a[name] for name in names), "frame.norm")
         again, chance = (
@@ -137,9 +147,8 @@ def _figures(study: Path, points: Mapping[str, SavedNorms]) -> list[str]:
             for place in (0, 1)
         )
         if again := known(again):
-            label = f"{rule_words(first)[TIMES_MEDIAN]} again, %"
-            files += save_figure(by_distance(again, label, chance), folder / "norms_persistence")
-    return files
+            figures["persistence"] = by_distance(again, f"{rule_words(points[0])[TIMES_MEDIAN]} again, %", chance)
+    return figures
 
 
 def _merged(curves: dict[str, Any], total: int) -> dict[str, Any]:

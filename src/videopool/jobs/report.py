@@ -24,8 +24,9 @@ from videopool.reports import (
 )
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
 from videopool.reports.points import SETTINGS, VIEWS, varied
-from videopool.results import ResultsError, add_differences, add_pooled_shapes, load_study, over_seeds
-from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
+from videopool.results import ResultsError, add_pooled_shapes, compared_study, over_seeds
+from videopool.results.comparison import headline_of
+from videopool.results.point import FAILURE, MANIFEST, METRICS
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
@@ -78,14 +79,8 @@ def write_report(
     Raises:
         ResultsError: there is no such study, or it has no points, or none that the pair names, or no room on disk.
     """
-    if not study.is_dir():
-        raise ResultsError(f"there is no study {study}")
-    table = load_study(study)
-    if table.empty:
-        raise ResultsError(f"{study} holds no points")
-    headline = _headline(study, table)
-    table = add_differences(table, baseline, lambda task: headline is None or task in headline)
-    seeds = over_seeds(table, baseline, lambda task: headline is None or task in headline)
+    table = compared_study(study, baseline)
+    seeds = over_seeds(table, baseline, headline_of(table))
     experiments = shipped("experiments")
     question = study_question(experiments, table)
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
@@ -115,14 +110,6 @@ def _write(path: Path, text: str) -> str:
     part.write_text(text, encoding="utf-8")
     part.replace(path)
     return str(path)
-
-
-def _headline(study: Path, table: pd.DataFrame) -> set[str] | None:
-    """Tasks that count towards the score, from the first point's manifest; None for all."""
-    manifest = read_json(study / str(table.point.iloc[0]) / MANIFEST) or {}
-    identity = manifest.get("identity")
-    tasks = identity.get("headline") if isinstance(identity, dict) else None
-    return set(tasks) if tasks else None
 
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:

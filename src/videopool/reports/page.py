@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -17,6 +17,9 @@ from videopool.reports.samples import sample_views
 from videopool.reports.tables import PUBLISHED, SEEDS, published_table, seeds_table
 from videopool.reports.tasks import task_tables
 from videopool.results.point import MANIFEST, RECORDS, read_json
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = files("videopool.reports") / "templates"
 SAMPLES = 10  # on which two points differ most, unless told otherwise
@@ -49,8 +52,6 @@ def study_page(
     Raises:
         ResultsError: a point of the pair is not there, or not complete.
     """
-    from jinja2 import Environment, StrictUndefined  # here, since a report that is up to date needs it not
-
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     labels = point_labels(frame)
     chosen = choose_pair(frame, pair) if samples or pair else None
@@ -78,9 +79,28 @@ def study_page(
         "script": script,
         "script_hash": b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((TEMPLATES / "report.html").read_text(encoding="utf-8"))
-    return template.render(context)
+    return str(_environment().get_template("report.html").render(context))
+
+
+def samples_html(first: str | Path, second: str | Path, most: int = SAMPLES) -> str:
+    """The samples on which two points differ most, as the page shows them: A is the first point, B the second.
+
+    An HTML fragment without style, for notebooks; all that comes from files is escaped.
+
+    Args:
+        first, second: folders of complete points.
+        most: how many samples at most.
+    """
+    articles = _environment().get_template("samples.html").module.articles  # type: ignore[attr-defined]
+    return str(articles(sample_views(first, second, most)))
+
+
+def _environment() -> "Environment":
+    """What fills in templates."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined  # here: a report that is kept does not need it
+
+    loader = FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8"))
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def _svg_uri(path: Path) -> str:

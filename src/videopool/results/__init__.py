@@ -1,6 +1,7 @@
 """Results: fingerprints, records, manifests, statistics, tables."""
 
-from videopool.results.comparison import Comparison, add_differences, compare
+from videopool.results.by_task import by_task_table, compare_by_task
+from videopool.results.comparison import Comparison, add_differences, compare, compared_study
 from videopool.results.errors import PointBusy, PointFailed, ResultsError
 from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.flips import Flips
@@ -25,7 +26,10 @@ __all__ = [
     "ResultsError",
     "add_differences",
     "add_pooled_shapes",
+    "by_task_table",
     "compare",
+    "compare_by_task",
+    "compared_study",
     "fingerprint",
     "is_claimed",
     "is_complete",

@@ -14,7 +14,7 @@ from videopool.results.fingerprint import without_seed
 from videopool.results.flips import Flips, flips
 from videopool.results.point import MANIFEST, read_json
 from videopool.results.statistics import Estimate, bound, holm, paired_difference
-from videopool.results.study import scores_by_sample, task_weights
+from videopool.results.study import load_study, scores_by_sample, task_weights
 
 Counts = Callable[[str], bool]
 
@@ -186,6 +186,30 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.Da
         values = [pair and corrected.get((str(pair[0]["folder"]), str(pair[1]["folder"]))) for pair in listed]
         table[f"{view}p_holm"] = pd.Series(values, index=table.index, dtype=object)
     return table
+
+
+def headline_of(table: pd.DataFrame) -> Counts:
+    """Which tasks count towards the score, as the first point of a study has it."""
+    tasks = set(identity_of(table.folder.iloc[0]).get("headline") or ())
+    return lambda task: not tasks or task in tasks
+
+
+def compared_study(study: str | Path, baseline: str) -> pd.DataFrame:
+    """All points of a study as load_study has them, with add_differences over the tasks of the headline.
+
+    Args:
+        study: its folder.
+        baseline: a pooling or a point, as add_differences takes it.
+
+    Raises:
+        ResultsError: there is no such study, or it has no points.
+    """
+    if not Path(study).is_dir():
+        raise ResultsError(f"there is no study {study}")
+    table = load_study(study)
+    if table.empty:
+        raise ResultsError(f"{study} holds no points")
+    return add_differences(table, baseline, headline_of(table))
 
 
 def _at_frames(row: dict[str, Any], others: list[dict[str, Any]], baseline: str) -> dict[str, Any] | None:

@@ -1,0 +1,55 @@
+# %% [markdown]
+# # Where do two points differ?
+# Two points of one study on the same samples: the paired difference, over all and by task; how many samples only one of
+# the two gets right; and the samples themselves. The command line has the same as `job=compare`.
+
+# %% tags=["parameters"]
+experiment = "quickstart"  # a file of experiments/
+study = "quickstart"  # a folder of results_dir
+first = "mini-adaptive-Tx6x6-f16"  # points of the study, or how their names begin
+second = "mini-none-f16"
+intersect = False  # True: compare on the samples that both were scored on, where these are not the same
+samples = 5  # to be shown
+results_dir = "../results"  # paths are relative to analysis/
+data_dir = "../data"
+overrides = []  # more words for the command: ["benchmark.clips=800"]
+
+# %%
+from pathlib import Path
+
+from IPython.display import HTML
+
+from videopool.command import run
+from videopool.figures import differences
+from videopool.jobs.compare import find_point
+from videopool.reports import samples_html
+from videopool.results import by_task_table, compare_by_task
+
+# %matplotlib inline
+
+# %% [markdown]
+# Finished points are kept: where the study is there, this takes seconds.
+
+# %% jupyter={"outputs_hidden": true}
+paths = [f"results_dir={results_dir}", f"data_dir={data_dir}"]
+run("-m", f"experiment={experiment}", f"study={study}", *paths, *overrides)
+
+# %% [markdown]
+# ## The first less the second
+# Intervals and `p` come from a bootstrap over clips; `p_holm` is corrected for the number of tasks. `all` are the tasks
+# that count towards the score. `only_first` and `only_second` count the samples that flip.
+
+# %%
+folders = [find_point(Path(results_dir) / study, name) for name in (first, second)]
+table = by_task_table(compare_by_task(*folders, intersect))
+table.round(4)
+
+# %% figure="by_task"
+differences(table, "task", title=f"{folders[0].name}\nminus {folders[1].name}")
+
+# %% [markdown]
+# ## Samples on which they differ most
+# By score first, then by the probability of the right option. A is the first point, B the second.
+
+# %%
+HTML(samples_html(*folders, samples))
