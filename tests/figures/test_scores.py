@@ -177,3 +177,36 @@ def test_a_report_draws_a_full_grid_of_shapes(tmp_path, shapes):
     else:
         assert drawn == []
         assert "by shape" not in page
+
+
+def test_what_varies_beside_the_pooling_has_its_own_line():
+    one = scores(("none", 4, 576, 0.8), ("none", 8, 1152, 0.7)).assign(stage="projector", prompt="plain", seed=0)
+    other = one.assign(stage="encoder")
+    labels = score_against(pd.concat([one, other]), "frames").axes[0].get_legend_handles_labels()[1]
+    assert labels == ["chance", "none", "none, before the projector"]
+    other = one.assign(prompt="qwen")
+    labels = score_against(pd.concat([one, other]), "frames").axes[0].get_legend_handles_labels()[1]
+    assert labels == ["chance", "none, prompt plain", "none, prompt qwen"]
+
+
+def test_seeds_are_drawn_each_and_the_line_runs_through_their_mean():
+    one = scores(("none", 4, 576, 0.8), ("none", 8, 1152, 0.7)).assign(seed=0)
+    lower = {name: one[name] - 0.2 for name in ("score", "ci_low", "ci_high")}
+    figure = score_against(pd.concat([one, one.assign(seed=1, **lower)]), "frames")
+    (mean,) = line(figure, "_mean")
+    np.testing.assert_allclose(mean.get_xydata(), [(4, 70), (8, 60)], rtol=1e-9)
+    (drawn,) = (c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer))
+    assert drawn[0].get_linestyle() == "None"
+    assert sorted(drawn[0].get_ydata()) == pytest.approx([50, 60, 70, 80])
+
+
+def test_alpha_is_an_axis_and_no_part_of_a_lines_name():
+    rows = scores(*(("none", 16, 144, 0.5 + alpha / 1000) for alpha in (0, 16, 64, 0, 16, 64)))
+    rows["lora_alpha"] = [0.0, 16, 64] * 2
+    rows["model"] = [f"mini alpha {alpha:g} projector {p}" for p in (0, 1) for alpha in (0, 16, 64)]
+    figure = score_against(rows, "lora_alpha")
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["chance", "none, mini projector 0", "none, mini projector 1"]
+    assert figure.axes[0].get_xscale() == "linear"
+    (first, _) = (c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer))
+    assert first[0].get_ydata() == pytest.approx([50, 51.6, 56.4])

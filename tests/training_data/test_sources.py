@@ -21,6 +21,7 @@ from videopool.training_data import (
     load_llava,
     load_videochat2,
 )
+from videopool.training_data.conversation import IGNORED
 
 
 def said(*texts):
@@ -146,14 +147,15 @@ def test_the_embedded_world_asks_as_its_evaluation_does(data_dir):
         assert 1 <= len(example.conversation.rounds) <= 3
         first = example.conversation.rounds[0]
         encoded = encode_conversation(Conversation([first]), tokenizer, 200, layout)
-        if first.answer.startswith("("):
+        if first.given:
             asked = tokenizer.encode(f"USER: <image>\n{first.question} ASSISTANT: (")
             options = first.question.split("? ")[1].lower().split(" (")
-            assert first.answer[4:] in " ".join(options)
+            assert first.answer[3:] in " ".join(options)
             by_letter += 1
         else:
             asked = tokenizer.encode(PLAIN.text(first.question))
         assert encoded.input_ids[: len(asked)] == asked
+        assert [label != IGNORED for label in encoded.labels].index(True) == len(asked)  # the answer begins there
         assert encoded.learned == len(tokenizer.encode(first.answer, add_special_tokens=False)) + 1
     assert 0.3 < by_letter / len(source.examples) < 0.7
     again = load_world(data_dir / "shapes", "world", PLAIN, clips=60, per_task=8, letters=0.5, rounds=3)

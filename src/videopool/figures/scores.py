@@ -1,4 +1,4 @@
-"""Scores against frames and against visual tokens."""
+"""Scores against frames, visual tokens, or the scale of LoRA."""
 
 from typing import Any
 
@@ -9,7 +9,16 @@ from matplotlib.figure import Figure
 from videopool.figures.pareto import pareto_front
 from videopool.figures.style import COLOURS, MARKERS, STYLE
 
-AXES = {"frames": "frames", "visual_tokens": "visual tokens per clip"}
+AXES = {"frames": "frames", "visual_tokens": "visual tokens per clip", "lora_alpha": "LoRA alpha at test time"}
+# What tells lines apart beside the pooling, where it varies, and how a legend says it.
+TOLD = {
+    "model": "{}",
+    "stage": "before the projector",
+    "prompt": "prompt {}",
+    "judge": "judge {}",
+    "lora_alpha": "alpha {:g}",
+}
+BEHIND = "projector"  # the stage that is not said
 CLOSE = 0.08  # difference of two scores whose labels would meet
 FRONT = "Pareto front"
 FRONT_STYLE: dict[str, Any] = {
@@ -21,14 +30,33 @@ FRONT_STYLE: dict[str, Any] = {
 }
 
 
-def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
-    """One line a pooling, with 95 % intervals and chance; against visual tokens also the Pareto front.
+def _lines(table: pd.DataFrame, axis: str) -> list[str]:
+    """What the line of each point is called."""
+    # A model's name says its alpha.
+    models = [
+        model if axis != "lora_alpha" or pd.isna(alpha) else model.replace(f" alpha {alpha:g}", "")
+        for model, alpha in zip(table.model, table.get("lora_alpha", [None] * len(table)), strict=True)
+    ]
+    table = table.assign(model=models)
+    varied = [name for name in TOLD if name in table and table[name].nunique(dropna=False) > 1]
+    said = [name for name in varied if name != "lora_alpha" or ("model" not in varied and axis != "lora_alpha")]
+    lines = []
+    for row in table.to_dict("records"):
+        words = [TOLD[name].format(row[name]) for name in said if not pd.isna(row[name]) and row[name] != BEHIND]
+        lines.append(", ".join([str(row["pooling"]), *words]))
+    return lines
 
-    The front is that of the scores drawn. Points whose intervals overlap may change places on it.
+
+def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
+    """One line a pooling, and model, stage, prompt, judge where these vary, with 95 % intervals and chance.
+
+    Points that differ in nothing of this, as in their seed, are drawn each, and the line runs through their mean.
+    Against visual tokens there is the Pareto front, of the scores drawn: points whose intervals overlap may change
+    places on it.
 
     Args:
         table: complete points of one benchmark, from results.load_study.
-        axis: "frames" or "visual_tokens".
+        axis: "frames", "visual_tokens" or "lora_alpha".
         group: a group of tasks; None for the headline.
     """
     tail = f"_{group}" if group else ""
@@ -37,26 +65,33 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     with matplotlib.rc_context(STYLE):
         figure = Figure()
         axes = figure.add_subplot()
-        names = list(dict.fromkeys(table.pooling))
+        table = table.assign(line=_lines(table, axis))
+        names = list(dict.fromkeys(table.line))
         numbered = axis == "visual_tokens" and table.frames.nunique() > 1
         drawn: list[tuple[float, float, float]] = []  # axis, score, place of the marker
         for number, name in enumerate(names):
-            rows = table[table.pooling == name].sort_values("frames").astype({axis: float})
+            rows = table[table.line == name].sort_values([axis, "frames"]).astype({axis: float})
             # Points at the same place are set apart a little, so that intervals stay readable.
             shift = 1.0 + min(0.02, 0.12 / len(names)) * (number - (len(names) - 1) / 2)
             scores = 100 * rows[score].astype(float)
             drawn += zip(rows[axis], scores, rows[axis] * shift, strict=True)
+            path = ":" if axis == "visual_tokens" else "-"
+            colour = COLOURS[number % len(COLOURS)]
+            single = rows[axis].is_unique or axis == "visual_tokens"
             axes.errorbar(
                 rows[axis] * shift,
                 scores,
                 yerr=[100 * (rows[score] - rows[low]).astype(float), 100 * (rows[high] - rows[score]).astype(float)],
                 label=name,
-                color=COLOURS[number % len(COLOURS)],
+                color=colour,
                 marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],  # another one when colours repeat
-                linestyle="-" if axis == "frames" else ":",
+                linestyle=path if single else "none",
                 capsize=2.5,
                 elinewidth=1.2,
             )
+            if not single:
+                means = scores.groupby(rows[axis]).mean()
+                axes.plot(means.index * shift, means, path, color=colour, label="_mean")
             if numbered and rows[axis].is_unique:
                 for _, row in rows.iterrows():
                     place = (row[axis] * shift, 100 * float(row[score]))
@@ -75,10 +110,11 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
             )
         if table[chance].notna().all():
             axes.axhline(100 * float(table[chance].mean()), color="grey", linestyle="--", linewidth=1.2, label="chance")
-        axes.set_xscale("log", base=2)
+        if axis != "lora_alpha":
+            axes.set_xscale("log", base=2)
         ticks = sorted({float(v) for v in table[axis]})
         axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
-        axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%d"))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         axes.minorticks_off()
         axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
         axes.set_ylabel("score, % (95 % interval)")

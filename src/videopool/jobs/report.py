@@ -115,6 +115,7 @@ def _write(path: Path, text: str) -> str:
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
     # Here, since a report that is kept draws nothing.
     from videopool.figures import save_figure, score_against, score_by_shape, shape_panels
+    from videopool.figures.scores import AXES
 
     complete = table[(table.status == "complete") & table.score.notna()]
     files: list[str] = []
@@ -124,7 +125,7 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
         for group in groups:
             if group is not None and rows[f"score_{group}"].isna().all():
                 continue
-            for axis in ("frames", "visual_tokens"):
+            for axis in [name for name in AXES if rows[name].nunique() > 1] or ["visual_tokens"]:
                 known = rows[rows[axis].notna()]  # not the visual tokens of a model behind an API
                 if known.empty:
                     continue
@@ -188,7 +189,7 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
     ):
         out.add_column(name, justify="left" if name == "pooling" else "right")
     views = [view for view in VIEWS if table[f"{view}difference"].notna().any()]
-    said = table.answer_words.notna().any()
+    said = bool(table.answer_words.notna().any())
     compared = [f"minus baseline{VIEWS[view]}" for view in views]
     for name in ("n", "failed", *["words"] * said, "GFLOPs", "ms/sample", *compared, "status"):
         out.add_column(name, justify="right")

@@ -84,4 +84,8 @@ def _round(sample: Sample, prompt: Prompt, by_letter: bool) -> Round:
         return Round(bare.text(sample.question, image=""), sample.answer)
     letter = "ABCDEFGH"[sample.options.index(sample.answer)]
     answer = prompt.option.replace("{letter}", letter).replace("{text}", sample.answer)
-    return Round(bare.text(sample.question, sample.options, image=""), answer)
+    # The answer goes on behind what evaluation writes: " (" leaves "A) red" of "(A) red".
+    given = prompt.answer_prefix
+    rest = answer.removeprefix(given.lstrip())
+    question = bare.text(sample.question, sample.options, image="")
+    return Round(question, rest, given) if rest != answer else Round(question, answer)

@@ -17,10 +17,15 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Round:
-    """One question and its answer. A caption is a round without a question."""
+    """One question and its answer. A caption is a round without a question.
+
+    Attributes:
+        given: beginning of the answer that the prompt gives, and that is not learned, as evaluation's answer_prefix.
+    """
 
     question: str
     answer: str
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def conversation_pieces(conversation: Conversation, layout: ConversationLayout) 
         asked = bool(said.question) if layout.own_turn else number > 0
         if asked:
             pieces += [(layout.user, False), (said.question + layout.user_closing, False)]
-        pieces += [(layout.assistant, False), (said.answer + layout.assistant_closing, True)]
+        pieces += [(layout.assistant + said.given, False), (said.answer + layout.assistant_closing, True)]
     return pieces
 
 
@@ -183,7 +188,7 @@ def _check(conversation: Conversation, tokenizer: Any) -> None:
     for said in conversation.rounds:
         if not said.answer.strip():
             raise ConversationError(f"the question {said.question!r} has an empty answer")
-        texts += [said.question, said.answer]
+        texts += [said.question, said.answer, said.given]
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     for token in sorted(special):
         for text in texts:
