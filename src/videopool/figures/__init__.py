@@ -2,8 +2,9 @@
 
 from videopool.figures.differences import differences
 from videopool.figures.pretraining import learning_curve
+from videopool.figures.ranking import ranked
 from videopool.figures.scores import score_against
 from videopool.figures.shapes import score_by_shape, shape_panels
 from videopool.figures.style import save_figure
 
-__all__ = ["differences", "learning_curve", "save_figure", "score_against", "score_by_shape", "shape_panels"]
+__all__ = ["differences", "learning_curve", "ranked", "save_figure", "score_against", "score_by_shape", "shape_panels"]

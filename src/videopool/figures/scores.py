@@ -30,7 +30,7 @@ FRONT_STYLE: dict[str, Any] = {
 }
 
 
-def _lines(table: pd.DataFrame, axis: str) -> list[str]:
+def line_names(table: pd.DataFrame, axis: str) -> list[str]:
     """What the line of each point is called."""
     # A model's name says its alpha.
     models = [
@@ -65,7 +65,7 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     with matplotlib.rc_context(STYLE):
         figure = Figure()
         axes = figure.add_subplot()
-        table = table.assign(line=_lines(table, axis))
+        table = table.assign(line=line_names(table, axis))
         names = list(dict.fromkeys(table.line))
         numbered = axis == "visual_tokens" and table.frames.nunique() > 1
         drawn: list[tuple[float, float, float]] = []  # axis, score, place of the marker

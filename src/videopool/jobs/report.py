@@ -32,6 +32,7 @@ from videopool.results.study import COLUMNS, scored_points
 
 REPORTED = ".report.json"  # what the files of a report are, and what they were made with
 LEVEL = 0.05  # of a difference that is marked
+MOST_LINES = 10  # in a plot; more are ranked instead
 WIDE = 190  # columns, where there is no terminal to fit
 
 
@@ -114,8 +115,8 @@ def _write(path: Path, text: str) -> str:
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
     # Here, since a report that is kept draws nothing.
-    from videopool.figures import save_figure, score_against, score_by_shape, shape_panels
-    from videopool.figures.scores import AXES
+    from videopool.figures import ranked, save_figure, score_against, score_by_shape, shape_panels
+    from videopool.figures.scores import AXES, line_names
 
     complete = table[(table.status == "complete") & table.score.notna()]
     files: list[str] = []
@@ -125,7 +126,14 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
         for group in groups:
             if group is not None and rows[f"score_{group}"].isna().all():
                 continue
-            for axis in [name for name in AXES if rows[name].nunique() > 1] or ["visual_tokens"]:
+            axes = ["frames", "visual_tokens"]
+            if rows.lora_alpha.nunique() > 1:
+                axes = [name for name in AXES if rows[name].nunique() > 1]
+            if len(set(line_names(rows, axes[-1]))) > MOST_LINES:
+                figure = ranked(rows, group)
+                files += save_figure(figure, study / "figures" / _name("score", group, "ranked", slug))
+                axes = []
+            for axis in axes:
                 known = rows[rows[axis].notna()]  # not the visual tokens of a model behind an API
                 if known.empty:
                     continue
