@@ -1,6 +1,7 @@
 """job=norms from the command line to its files; kills; what it says of impossible settings."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -14,7 +15,7 @@ from conftest import numbered_frames
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.norm_settings import check
 from videopool.jobs.norm_stages import describe_stage, parse_layers, parse_stages
-from videopool.jobs.norm_study import labels
+from videopool.jobs.norm_study import labels, load_study_norms
 from videopool.jobs.norm_wandb import MOST_BINS, narrowed
 from videopool.models import load_backbone, load_config, model_shape
 from videopool.norms import NormsError, load_norms
@@ -107,6 +108,14 @@ def test_a_study_of_norms_and_a_killed_one(run, tmp_path):
     logged = b"".join(path.read_bytes() for path in study.glob("wandb/*/run-*.wandb"))
     assert b"pooled/norms" in logged
     assert b'"histogram"' in logged
+
+    for name, frames in (("a", 10), ("b", 2), ("c", 4)):
+        copy = shutil.copytree(even.folder, tmp_path / "ordered" / f"norms-{name}") / "norms.json"
+        told = json.loads(copy.read_text())
+        told["about"]["frames"] = frames
+        copy.write_text(json.dumps(told))
+    ordered = load_study_norms(tmp_path / "ordered")
+    assert [saved.numbers["about"]["frames"] for saved in ordered] == [2, 4, 10]
 
     (tmp_path / "flag").unlink()
     words = ["study=k", "logger=none", *MEASURED, f"pooling.steps={EVEN_STEPS}"]

@@ -1,5 +1,6 @@
 """All measured points of a study beside each other: norms.csv, a table, and figures with a curve a point."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def _stages(points: Iterable[SavedNorms]) -> list[str]:
 
 
 def load_study_norms(study: str | Path) -> list[SavedNorms]:
-    """The finished measurements of a study, in the order of their folders' names.
+    """The finished measurements of a study, ordered by what tells them apart: fewer frames first, for example.
 
     Raises:
         NormsError: there is none, or one is damaged.
@@ -60,7 +61,16 @@ def load_study_norms(study: str | Path) -> list[SavedNorms]:
     folders = [folder for folder in sorted(Path(study).glob("norms-*")) if is_complete(folder)]
     if not folders:
         raise NormsError(f"{study} holds no finished point of job=norms")
-    return [load_norms(folder) for folder in folders]
+    return sorted((load_norms(folder) for folder in folders), key=lambda point: _order(point.numbers["about"]))
+
+
+def _order(about: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Numbers by their size, all else by its name; nothing before something."""
+    values = [about.get(name) for name in TELLING]
+    return [
+        (float(value), "") if isinstance(value, (int, float)) else (-math.inf, "" if value is None else str(value))
+        for value in values
+    ]
 
 
 def norms_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
