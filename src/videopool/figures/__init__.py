@@ -6,5 +6,15 @@ from videopool.figures.ranking import ranked
 from videopool.figures.scores import score_against
 from videopool.figures.shapes import score_by_shape, shape_panels
 from videopool.figures.style import save_figure
+from videopool.figures.training import training_curves
 
-__all__ = ["differences", "learning_curve", "ranked", "save_figure", "score_against", "score_by_shape", "shape_panels"]
+__all__ = [
+    "differences",
+    "learning_curve",
+    "ranked",
+    "save_figure",
+    "score_against",
+    "score_by_shape",
+    "shape_panels",
+    "training_curves",
+]

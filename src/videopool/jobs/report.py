@@ -26,7 +26,7 @@ from videopool.reports.cells import interval_text, missing, number_cell, number_
 from videopool.reports.points import SETTINGS, VIEWS, varied
 from videopool.results import ResultsError, add_pooled_shapes, compared_study, over_seeds
 from videopool.results.comparison import headline_of
-from videopool.results.point import FAILURE, MANIFEST, METRICS
+from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
@@ -115,7 +115,14 @@ def _write(path: Path, text: str) -> str:
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
     # Here, since a report that is kept draws nothing.
-    from videopool.figures import ranked, save_figure, score_against, score_by_shape, shape_panels
+    from videopool.figures import (
+        ranked,
+        save_figure,
+        score_against,
+        score_by_shape,
+        shape_panels,
+        training_curves,
+    )
     from videopool.figures.scores import AXES, line_names
 
     complete = table[(table.status == "complete") & table.score.notna()]
@@ -143,7 +150,15 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
             if panels := shape_panels(add_pooled_shapes(scored)):
                 figure = score_by_shape(panels, group)
                 files += save_figure(figure, study / "figures" / _name("score", group, "by_shape", slug))
+    if logs := training_logs(study):
+        files += save_figure(training_curves(logs), study / "figures" / "training")
     return files
+
+
+def training_logs(study: Path) -> dict[str, pd.DataFrame]:
+    """The logs of a study's training runs that took a step, by the run's name."""
+    logs = {path.parent.name: pd.read_json(path, lines=True) for path in sorted(study.glob(f"*/{TRAINING_LOG}"))}
+    return {name: log for name, log in logs.items() if "ema" in log}
 
 
 def _name(*parts: str | None) -> str:

@@ -34,7 +34,7 @@ from videopool.jobs.training_batches import (
     TrainingRequests,
 )
 from videopool.jobs.training_checkpoint import OPTIMISER, WEIGHTS, Checkpoints, Progress, read_optimiser, read_weights
-from videopool.jobs.training_run import BAD_BATCH, LOG, Keeper, fit, read_log
+from videopool.jobs.training_run import BAD_BATCH, Keeper, fit, read_log
 from videopool.jobs.tuner import Optimisation, Tuner
 from videopool.jobs.wandb_training import TrainingCurves
 from videopool.jobs.weights import own_backbone
@@ -44,6 +44,7 @@ from videopool.models.lora import checkpoint_gradients, make_trainable, restore,
 from videopool.models.probe import probe
 from videopool.pooling import Adaptive, ImageGrid
 from videopool.results.manifest import now, peak_memory_bytes
+from videopool.results.point import TRAINING_LOG
 from videopool.video import UniformSampler
 
 LEFT_OUT = "left_out.jsonl"
@@ -54,7 +55,7 @@ def start_over(folder: Path) -> None:
     """Forget an earlier run."""
     for name in ("checkpoints", EXPORT, EXPORTS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (LOG, LEFT_OUT, BAD_BATCH):
+    for name in (TRAINING_LOG, LEFT_OUT, BAD_BATCH):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -26,9 +26,8 @@ from videopool.jobs.tuner import NotFinite, Tuner
 from videopool.jobs.wandb_training import TrainingCurves
 from videopool.models.lora import kept_weights
 from videopool.results import PointFailed
-from videopool.results.point import write_json
+from videopool.results.point import TRAINING_LOG, write_json
 
-LOG = "log.jsonl"
 BAD_BATCH = "bad_batch.json"
 LISTED = 10
 
@@ -77,7 +76,7 @@ class Keeper(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._started = self._ready = time.perf_counter()
         if trainer.is_global_zero:
-            cut_log(self.folder / LOG, self.progress.step)
+            cut_log(self.folder / TRAINING_LOG, self.progress.step)
             self.curves.add(*read_log(self.folder))
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
             times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
@@ -164,14 +163,14 @@ class Keeper(Callback):
         self.checkpoints.save(self.progress, weights, state)
 
     def _log(self, **row: object) -> None:
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+        with (self.folder / TRAINING_LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.curves.add(row)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log; none if it has not begun."""
-    path = folder / LOG
+    path = folder / TRAINING_LOG
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from videopool.results.errors import PointBusy, ResultsError
 
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
+TRAINING_LOG = "log.jsonl"  # of a training run, which is no point but lies beside them
 CLIPS = "clips.json"
 
 

@@ -1,0 +1,39 @@
+"""Curves of training runs, and that a report finds them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from made_study import record, write_clips, write_point
+from videopool.figures import training_curves
+from videopool.jobs.report import write_report
+
+ROWS = [
+    {"step": 1, "loss": 3.0, "ema": 3.0},
+    {"step": 2, "loss": 1.0, "ema": 2.5},
+    {"step": 2, "validation_loss": 1.5, "visual_norm_median": 20.0, "visual_norm_max_over_median": 1.4},
+    {"step": 3, "loss": 0.5, "ema": 2.0},
+]
+
+
+def test_curves_are_those_of_the_log():
+    figure = training_curves({"one": pd.DataFrame(ROWS), "two": pd.DataFrame(ROWS[:2])})
+    losses, norms = figure.axes
+    by_label = {line.get_label(): line for line in losses.lines}
+    assert by_label["one"].get_xydata().tolist() == [[1, 3.0], [2, 2.5], [3, 2.0]]
+    assert by_label["two"].get_xydata().tolist() == [[1, 3.0], [2, 2.5]]
+    assert by_label["_held out"].get_xydata().tolist() == [[2, 1.5]]
+    (line,) = norms.lines
+    assert line.get_xydata().tolist() == [[2, 1.4]]
+    assert len(training_curves({"two": pd.DataFrame(ROWS[:2])}).axes) == 1
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_report_draws_runs_that_took_a_step(tmp_path, begun):
+    study, clips = tmp_path / "results" / "s", write_clips(tmp_path / "data")
+    write_point(study, [record(n, n < 3, -1.0, [1]) for n in range(6)], clips)
+    (study / "mini-tuned").mkdir()
+    (study / "mini-tuned" / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[: 4 * begun]))
+    files = write_report(study, "none")[0]
+    assert any(name.endswith("figures/training.png") for name in files) is begun
