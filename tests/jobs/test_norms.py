@@ -109,13 +109,21 @@ def test_a_study_of_norms_and_a_killed_one(run, tmp_path):
     assert b"pooled/norms" in logged
     assert b'"histogram"' in logged
 
-    for name, frames in (("a", 10), ("b", 2), ("c", 4)):
+    run_of = "results/s/run"
+    for name, frames, checkpoint in (
+        ("a", 10, None),
+        ("b", 2, None),
+        ("c", 4, None),
+        ("d", 2, f"{run_of}/export"),
+        ("e", 2, f"{run_of}/exports/step-9"),
+    ):
         copy = shutil.copytree(even.folder, tmp_path / "ordered" / f"norms-{name}") / "norms.json"
         told = json.loads(copy.read_text())
-        told["about"]["frames"] = frames
+        told["about"]["frames"], told["about"]["checkpoint"] = frames, checkpoint
         copy.write_text(json.dumps(told))
     ordered = load_study_norms(tmp_path / "ordered")
-    assert [saved.numbers["about"]["frames"] for saved in ordered] == [2, 4, 10]
+    assert [saved.numbers["about"]["frames"] for saved in ordered] == [2, 4, 10, 2, 2]
+    assert ordered[-1].numbers["about"]["checkpoint"].endswith("/export")  # what a run ends with, behind what it made
 
     (tmp_path / "flag").unlink()
     words = ["study=k", "logger=none", *MEASURED, f"pooling.steps={EVEN_STEPS}"]

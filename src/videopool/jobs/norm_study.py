@@ -66,7 +66,8 @@ def load_study_norms(study: str | Path) -> list[SavedNorms]:
 
 def _order(about: Mapping[str, Any]) -> list[tuple[float, str]]:
     """Numbers by their size, all else by its name; nothing before something."""
-    values = [about.get(name) for name in TELLING]
+    # What a run ends with, `export`, behind its exports/step-<n>.
+    values = [about.get(name) if name != "checkpoint" or not about.get(name) else f"{about[name]}~" for name in TELLING]
     return [
         (float(value), "") if isinstance(value, (int, float)) else (-math.inf, "" if value is None else str(value))
         for value in values
@@ -104,13 +105,17 @@ def labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
     differing = [key for key in TELLING if len({str(point[key]) for point in told}) > 1]
     if "checkpoint" in differing and "model" in differing and len({p["checkpoint"] for p in told}) == len(told):
         differing.remove("model")  # which is the base with the checkpoint's name behind it
-    named = [", ".join(_word(key, point[key]) for key in differing) or str(point["pooling"]) for point in told]
+    named = [
+        ", ".join(_word(key, point[key]) for key in differing if point[key] is not None) or str(point["pooling"])
+        for point in told
+    ]
     return [name if named.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(named)]
 
 
 def _word(key: str, value: Any) -> str:
     if key in ("lora_alpha", "p"):
-        return f"{key.removeprefix('lora_')} {value}"
+        told = f"{value:g}" if isinstance(value, float) else value  # p may be "inf"
+        return f"{key.removeprefix('lora_')} {told}"
     return f"{value} frames" if key == "frames" else str(value)
 
 
