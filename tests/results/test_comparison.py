@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from made_study import record, write_clips, write_point
 from videopool.results import (
     ResultsError,
     add_differences,
@@ -274,3 +275,15 @@ def test_another_sampler_of_as_many_frames_is_said(tmp_path, right):
     write_point(tmp_path, "space", 4, 64, right[1], frames={**RANDOM, "seed": 0})
     row = add_differences(load_study(tmp_path), "none", ALL).set_index("pooling").loc["space"]
     assert row.differs == "sampler"
+
+
+def test_points_of_one_checkpoint_are_ordered_by_their_alpha(tmp_path):
+    clips = write_clips(tmp_path / "data")
+    for alpha in (64.0, 8.0, None, 16.0):
+        model = "mini" if alpha is None else f"mini alpha {alpha:g}"
+        write_point(
+            tmp_path / "s", [record(n, True, -1.0, [1]) for n in range(6)], clips, model=model, lora_alpha=alpha
+        )
+    table = load_study(tmp_path / "s")
+    assert list(table.model) == ["mini alpha 8", "mini alpha 16", "mini alpha 64", "mini"]
+    assert "base" not in table

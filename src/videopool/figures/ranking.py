@@ -6,7 +6,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from videopool.figures.scores import line_names
+from videopool.figures.scores import line_names, title_of
 from videopool.figures.style import COLOURS, MARKERS, STYLE
 
 WIDTH = 46  # letters of a name, above which it is broken
@@ -52,8 +52,7 @@ def ranked(table: pd.DataFrame, group: str | None = None) -> Figure:
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("score, % (95 % interval)")
-        benchmark, model = table.benchmark.iloc[0], table.model.iloc[0]
-        axes.set_title(f"{model} on {benchmark}" + (f", {group} tasks" if group else ""))
+        axes.set_title(title_of(table, group))
         figure.legend(title="frames", loc="outside lower center", ncols=6)
     return figure
 

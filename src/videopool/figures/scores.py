@@ -30,14 +30,23 @@ FRONT_STYLE: dict[str, Any] = {
 }
 
 
+def _plain_models(table: pd.DataFrame) -> "pd.Series[str]":
+    """Names of models without the scale of LoRA that they say."""
+    return table.model.str.replace(r" alpha \S+", "", regex=True)
+
+
+def title_of(table: pd.DataFrame, group: str | None) -> str:
+    """Model, where all points have one, benchmark, and group of tasks."""
+    models = set(table.model) if table.model.nunique() == 1 else set(_plain_models(table))
+    told = f"{models.pop()} on " if len(models) == 1 else ""
+    return f"{told}{table.benchmark.iloc[0]}" + (f", {group} tasks" if group else "")
+
+
 def line_names(table: pd.DataFrame, axis: str) -> list[str]:
     """What the line of each point is called."""
     # A model's name says its alpha.
-    models = [
-        model if axis != "lora_alpha" or pd.isna(alpha) else model.replace(f" alpha {alpha:g}", "")
-        for model, alpha in zip(table.model, table.get("lora_alpha", [None] * len(table)), strict=True)
-    ]
-    table = table.assign(model=models)
+    if axis == "lora_alpha":
+        table = table.assign(model=_plain_models(table))
     varied = [name for name in TOLD if name in table and table[name].nunique(dropna=False) > 1]
     said = [name for name in varied if name != "lora_alpha" or ("model" not in varied and axis != "lora_alpha")]
     lines = []
@@ -118,7 +127,6 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         axes.minorticks_off()
         axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
         axes.set_ylabel("score, % (95 % interval)")
-        benchmark, model = table.benchmark.iloc[0], table.model.iloc[0]
-        axes.set_title(f"{model} on {benchmark}" + (f", {group} tasks" if group else ""))
+        axes.set_title(title_of(table, group))
         figure.legend(loc="outside lower center", ncols=3)
     return figure

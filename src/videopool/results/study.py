@@ -62,9 +62,13 @@ def load_study(study: str | Path) -> pd.DataFrame:
     if rows:
         tokens = pd.to_numeric(table["visual_tokens"])  # unknown of a model behind an API
         table["order"] = -tokens.groupby(table["pooling"]).transform("max")
-        table = table.sort_values(["model", "benchmark", "stage", "order", "pooling", "frames"], kind="stable")
+        table["base"] = table.model.str.replace(r" alpha \S+", "", regex=True)  # alphas are ordered as numbers
+        table["lora_alpha"] = pd.to_numeric(table["lora_alpha"])
+        table = table.sort_values(
+            ["base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames"], kind="stable"
+        )
         table["same_map_as"] = _duplicates(table)
-    extra = [c for c in table.columns if c not in COLUMNS and c not in ("folder", "order", "signature")]
+    extra = [c for c in table.columns if c not in COLUMNS and c not in ("folder", "order", "signature", "base")]
     return table[[*COLUMNS, *sorted(extra), *(["folder"] if rows else [])]].reset_index(drop=True)
 
 
