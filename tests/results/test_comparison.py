@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_study import record, write_clips, write_point
+import made_study
 from videopool.results import (
     ResultsError,
     add_differences,
@@ -278,7 +278,7 @@ def test_another_sampler_of_as_many_frames_is_said(tmp_path, right):
 
 
 def test_points_of_one_checkpoint_are_ordered_by_their_alpha(tmp_path):
-    clips = write_clips(tmp_path / "data")
+    clips = made_study.write_clips(tmp_path / "data")
     for alpha in (64.0, 8.0, None, 16.0):
         model = "mini" if alpha is None else f"mini alpha {alpha:g}"
         write_point(
