@@ -279,11 +279,10 @@ def test_another_sampler_of_as_many_frames_is_said(tmp_path, right):
 
 def test_points_of_one_checkpoint_are_ordered_by_their_alpha(tmp_path):
     clips = made_study.write_clips(tmp_path / "data")
+    answers = [made_study.record(n, True, -1.0, [1]) for n in range(6)]
     for alpha in (64.0, 8.0, None, 16.0):
         model = "mini" if alpha is None else f"mini alpha {alpha:g}"
-        write_point(
-            tmp_path / "s", [record(n, True, -1.0, [1]) for n in range(6)], clips, model=model, lora_alpha=alpha
-        )
+        made_study.write_point(tmp_path / "s", answers, clips, model=model, lora_alpha=alpha)
     table = load_study(tmp_path / "s")
     assert list(table.model) == ["mini alpha 8", "mini alpha 16", "mini alpha 64", "mini"]
     assert "base" not in table
