@@ -15,7 +15,6 @@ from videopool.pooling.base import (
 )
 from videopool.pooling.dual_mean import DualMean
 from videopool.pooling.frame_cls import FrameCls
-from videopool.pooling.frame_time import FrameTime
 from videopool.pooling.generalised_mean import GeneralisedMean
 from videopool.pooling.grid_pyramid import GridPyramid
 from videopool.pooling.horizontal import Horizontal
@@ -43,7 +42,6 @@ __all__ = [
     "DropOutliers",
     "DualMean",
     "FrameCls",
-    "FrameTime",
     "GeneralisedMean",
     "GridPooling",
     "GridPyramid",
