@@ -1,5 +1,7 @@
 """Scores one below the other: the order, what a row is, and when a report draws it."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from matplotlib.container import ErrorbarContainer
@@ -37,8 +39,13 @@ def test_rows_are_ordered_by_their_best_score_and_a_mark_stands_for_each_number_
 def test_a_report_ranks_what_is_too_much_for_a_plot(tmp_path):
     study, clips = tmp_path / "results" / "many", write_clips(tmp_path / "data")
     for number in range(11):
+        if number == 10:  # a report of fewer, whose plots must not stay behind
+            own = study / "figures" / "norms_histogram.png"
+            assert any("_by_frames" in name for name in write_report(study, "none")[0])
+            own.write_bytes(b"of another job")
         answers = [record(n, n <= number % 6, -1.0, [1]) for n in range(6)]
         write_point(study, answers, clips, pooling=f"pooling {number}")
     figures = [name for name in write_report(study, "none")[0] if name.endswith(".png")]
     assert figures
     assert all("_ranked_" in name for name in figures)
+    assert {path.name for path in (study / "figures").glob("*.png")} == {own.name, *(Path(f).name for f in figures)}

@@ -31,6 +31,7 @@ from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
 REPORTED = ".report.json"  # what the files of a report are, and what they were made with
+FIGURES = "figures"  # folder of a study
 LEVEL = 0.05  # of a difference that is marked
 MOST_LINES = 10  # in a plot; more are ranked instead
 WIDE = 190  # columns, where there is no terminal to fit
@@ -86,6 +87,7 @@ def write_report(
     question = study_question(experiments, table)
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
     try:
+        before = _earlier_figures(study)
         (study / REPORTED).unlink(missing_ok=True)  # until all files are there
         figures = _figures(study, table)
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
@@ -99,10 +101,21 @@ def write_report(
             texts["seeds.csv"] = seeds.to_csv(index=False)
         files = [_write(study / name, text) for name, text in texts.items()] + figures
         names = [str(Path(file).relative_to(study)) for file in files]
+        for path in before - {study / name for name in names}:
+            path.unlink(missing_ok=True)
         (study / REPORTED).write_text(json.dumps({"baseline": baseline, "files": names}))
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
     return files, table
+
+
+def _earlier_figures(study: Path) -> set[Path]:
+    """Figures that the report before this one wrote; those of other jobs stay."""
+    try:
+        names = json.loads((study / REPORTED).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {study / FIGURES / Path(name).name for name in names if Path(name).parent == Path(FIGURES)}
 
 
 def _write(path: Path, text: str) -> str:
@@ -138,20 +151,20 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
                 axes = [name for name in AXES if rows[name].nunique() > 1]
             if len(set(line_names(rows, axes[-1]))) > MOST_LINES:
                 figure = ranked(rows, group)
-                files += save_figure(figure, study / "figures" / _name("score", group, "ranked", slug))
+                files += save_figure(figure, study / FIGURES / _name("score", group, "ranked", slug))
                 axes = []
             for axis in axes:
                 known = rows[rows[axis].notna()]  # not the visual tokens of a model behind an API
                 if known.empty:
                     continue
                 figure = score_against(known, axis, group)
-                files += save_figure(figure, study / "figures" / _name("score", group, "by", axis, slug))
+                files += save_figure(figure, study / FIGURES / _name("score", group, "by", axis, slug))
             scored = rows[rows[f"score_{group}" if group else "score"].notna()]
             if panels := shape_panels(add_pooled_shapes(scored)):
                 figure = score_by_shape(panels, group)
-                files += save_figure(figure, study / "figures" / _name("score", group, "by_shape", slug))
+                files += save_figure(figure, study / FIGURES / _name("score", group, "by_shape", slug))
     if logs := training_logs(study):
-        files += save_figure(training_curves(logs), study / "figures" / "training")
+        files += save_figure(training_curves(logs), study / FIGURES / "training")
     return files
 
 
