@@ -210,3 +210,11 @@ def test_alpha_is_an_axis_and_no_part_of_a_lines_name():
     assert figure.axes[0].get_xscale() == "linear"
     (first, _) = (c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer))
     assert first[0].get_ydata() == pytest.approx([50, 51.6, 56.4])
+
+
+def test_checkpoints_of_one_seed_are_told_apart():
+    one = scores(("none", 4, 576, 0.8), ("none", 8, 1152, 0.7)).assign(seed=0, weights="a1")
+    labels = score_against(pd.concat([one, one.assign(weights="b2")]), "frames").axes[0].get_legend_handles_labels()[1]
+    assert labels == ["chance", "none, weights a1", "none, weights b2"]
+    seeds = pd.concat([one, one.assign(weights="b2", seed=1)])
+    assert score_against(seeds, "frames").axes[0].get_legend_handles_labels()[1] == ["chance", "none"]

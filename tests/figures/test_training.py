@@ -34,6 +34,8 @@ def test_a_report_draws_runs_that_took_a_step(tmp_path, begun):
     study, clips = tmp_path / "results" / "s", write_clips(tmp_path / "data")
     write_point(study, [record(n, n < 3, -1.0, [1]) for n in range(6)], clips)
     (study / "mini-tuned").mkdir()
-    (study / "mini-tuned" / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[: 4 * begun]))
+    (study / "mini-tuned" / "log.jsonl").write_text(  # the last line was cut off
+        "".join(json.dumps(row) + "\n" for row in ROWS[: 4 * begun]) + '{"step": 4, "lo'
+    )
     files = write_report(study, "none")[0]
     assert any(name.endswith("figures/training.png") for name in files) is begun

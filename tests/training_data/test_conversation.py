@@ -1,6 +1,9 @@
 """Token ids and labels of training conversations, as recorded from the PLLaVA reference code, and where ours part."""
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
 from reference_tables import DATA, EACH_SOURCE, read_table
@@ -130,3 +133,26 @@ def test_the_layout_can_be_evaluations(tokenizer):
 def test_conversations_that_cannot_be_learned(tokenizer, talk, words):
     with pytest.raises(ConversationError, match=words):
         encode_conversation(talk, tokenizer, 100)
+
+
+def test_what_is_given_is_not_learned_and_the_answer_goes_on_in_it():
+    """With a tokenizer that marks where words begin: behind " (" the letter is no new word, as evaluation reads it."""
+    letters = sorted(set("USER:ASTN ()Aredwhtisxn?abc<image>/"))
+    vocabulary = {"<unk>": 0, "<image>": 1, "</s>": 2, "\u2581": 3} | {c: n for n, c in enumerate(letters, start=4)}
+    model = Tokenizer(BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    model.pre_tokenizer = Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, unk_token="<unk>", eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    layout = ConversationLayout(user="USER: ", user_closing=" ", own_turn=False)
+    encoded = encode_conversation(Conversation([Round("is it ?", "A) red", " (")]), tokenizer, 200, layout)
+    learned = [
+        tokenizer.convert_ids_to_tokens(n)
+        for n, label in zip(encoded.input_ids, encoded.labels, strict=True)
+        if label != IGNORED
+    ]
+    assert learned[:2] == ["A", ")"]
+    assert learned[-1] == "</s>"
+    place = [label != IGNORED for label in encoded.labels].index(True)
+    assert tokenizer.convert_ids_to_tokens(encoded.input_ids[place - 1]) == "("
+    alone = tokenizer("A) red", add_special_tokens=False).input_ids
+    assert tokenizer.convert_ids_to_tokens(alone[0]) != "A"  # else this test shows nothing

@@ -53,7 +53,15 @@ def line_names(table: pd.DataFrame, axis: str) -> list[str]:
     for row in table.to_dict("records"):
         words = [TOLD[name].format(row[name]) for name in said if not pd.isna(row[name]) and row[name] != BEHIND]
         lines.append(", ".join([str(row["pooling"]), *words]))
-    return lines
+    if "weights" not in table:
+        return lines
+    # Checkpoints of other seeds share a line; those of one seed are told apart.
+    told = table.assign(line=lines)
+    alike = [name for name in ("line", "frames", "visual_tokens", "lora_alpha", "seed") if name in told]
+    several = told.groupby(alike, dropna=False).weights.transform("nunique") > 1
+    return [
+        f"{line}, weights {own}" if two else line for line, own, two in zip(lines, told.weights, several, strict=True)
+    ]
 
 
 def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
@@ -101,7 +109,7 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
             if not single:
                 means = scores.groupby(rows[axis]).mean()
                 axes.plot(means.index * shift, means, path, color=colour, label="_mean")
-            if numbered and rows[axis].is_unique:
+            if numbered and rows[axis].is_unique and rows.frames.notna().all():
                 for _, row in rows.iterrows():
                     place = (row[axis] * shift, 100 * float(row[score]))
                     # Just below a point with as many tokens the number stands on the other side, clear of that one's.

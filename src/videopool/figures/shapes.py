@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from videopool.figures.style import STYLE
 
 # Points are compared in one panel only if nothing but the shape differs.
-PANEL = ("model", "stage", "lora_alpha", "seed", "judge", "operator", "frames")
+PANEL = ("model", "stage", "lora_alpha", "seed", "judge", "prompt", "operator", "frames")
 ACROSS = 3  # panels in a row
 MAP = "cividis"
 DARK = 0.5  # share of the colours' range below which text is white
@@ -30,7 +30,7 @@ def shape_panels(table: pd.DataFrame) -> list[pd.DataFrame]:
         Those groups that hold two numbers of frames with two sizes each, so that both directions can be seen.
     """
     square = table[table.pooled_height == table.pooled_width]
-    groups = square.groupby(list(PANEL), dropna=False, sort=False)
+    groups = square.groupby([name for name in PANEL if name in square], dropna=False, sort=False)
     return [rows for _, rows in groups if _has_square_of_four(rows)]
 
 
@@ -56,7 +56,7 @@ def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> 
     columns = min(ACROSS, len(panels))
     down = -(-len(panels) // columns)
     size = (max(5.4, columns * (1.2 * widest + 0.9) + 1.4), down * (0.72 * tallest + 1.1) + 0.8)
-    told = [name for name in PANEL if pd.concat(panels)[name].nunique(dropna=False) > 1]
+    told = [name for name in PANEL if name in panels[0] and pd.concat(panels)[name].nunique(dropna=False) > 1]
     with matplotlib.rc_context({**STYLE, "figure.figsize": size, "axes.grid": False}):
         figure = Figure()
         for number, rows in enumerate(panels):
@@ -100,6 +100,13 @@ def _title(rows: pd.DataFrame, told: Sequence[str]) -> str:
     """The operator and frames of a panel, and what else tells it from the others."""
     first = rows.iloc[0]
     parts = [str(first.operator), f"{int(first.frames)} frames sampled"]
-    words = {"stage": "at the {}", "lora_alpha": "alpha {:g}", "seed": "seed {:g}", "judge": "judge {}", "model": "{}"}
+    words = {
+        "stage": "at the {}",
+        "lora_alpha": "alpha {:g}",
+        "seed": "seed {:g}",
+        "judge": "judge {}",
+        "prompt": "prompt {}",
+        "model": "{}",
+    }
     parts += [words[name].format(first[name]) for name in told if name in words and not pd.isna(first[name])]
     return ", ".join(parts)

@@ -26,7 +26,7 @@ from videopool.reports.cells import interval_text, missing, number_cell, number_
 from videopool.reports.points import SETTINGS, VIEWS, varied
 from videopool.results import ResultsError, add_pooled_shapes, compared_study, over_seeds
 from videopool.results.comparison import headline_of
-from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG
+from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG, read_training_log
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
@@ -154,7 +154,8 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
                 files += save_figure(figure, study / FIGURES / _name("score", group, "ranked", slug))
                 axes = []
             for axis in axes:
-                known = rows[rows[axis].notna()]  # not the visual tokens of a model behind an API
+                # Not the visual tokens of a model behind an API, nor what has no score in this group.
+                known = rows[rows[axis].notna() & rows[f"score_{group}" if group else "score"].notna()]
                 if known.empty:
                     continue
                 figure = score_against(known, axis, group)
@@ -170,7 +171,8 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
 
 def training_logs(study: Path) -> dict[str, pd.DataFrame]:
     """The logs of a study's training runs that took a step, by the run's name."""
-    logs = {path.parent.name: pd.read_json(path, lines=True) for path in sorted(study.glob(f"*/{TRAINING_LOG}"))}
+    folders = [path.parent for path in sorted(study.glob(f"*/{TRAINING_LOG}"))]
+    logs = {folder.name: pd.DataFrame(read_training_log(folder)) for folder in folders}
     return {name: log for name, log in logs.items() if "ema" in log}
 
 

@@ -34,7 +34,7 @@ from videopool.jobs.training_batches import (
     TrainingRequests,
 )
 from videopool.jobs.training_checkpoint import OPTIMISER, WEIGHTS, Checkpoints, Progress, read_optimiser, read_weights
-from videopool.jobs.training_run import BAD_BATCH, Keeper, fit, read_log
+from videopool.jobs.training_run import BAD_BATCH, Keeper, fit
 from videopool.jobs.tuner import Optimisation, Tuner
 from videopool.jobs.wandb_training import TrainingCurves
 from videopool.jobs.weights import own_backbone
@@ -44,7 +44,7 @@ from videopool.models.lora import checkpoint_gradients, make_trainable, restore,
 from videopool.models.probe import probe
 from videopool.pooling import Adaptive, ImageGrid
 from videopool.results.manifest import now, peak_memory_bytes
-from videopool.results.point import TRAINING_LOG
+from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.video import UniformSampler
 
 LEFT_OUT = "left_out.jsonl"
@@ -234,7 +234,7 @@ def _figures(
     elapsed: float,
 ) -> dict[str, Any]:
     """What metrics.json says; the entries that were left out go to a file of their own."""
-    rows = read_log(folder)
+    rows = read_training_log(folder)
     held_out = [row for row in rows if "validation_loss" in row]
     steps = [row for row in rows if "loss" in row]
     refused = [line for source in point.sources for line in source.refused] + sorted(encoder.refused.values())

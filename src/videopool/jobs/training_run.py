@@ -26,7 +26,7 @@ from videopool.jobs.tuner import NotFinite, Tuner
 from videopool.jobs.wandb_training import TrainingCurves
 from videopool.models.lora import kept_weights
 from videopool.results import PointFailed
-from videopool.results.point import TRAINING_LOG, write_json
+from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 
 BAD_BATCH = "bad_batch.json"
 LISTED = 10
@@ -77,7 +77,7 @@ class Keeper(Callback):
         self._started = self._ready = time.perf_counter()
         if trainer.is_global_zero:
             cut_log(self.folder / TRAINING_LOG, self.progress.step)
-            self.curves.add(*read_log(self.folder))
+            self.curves.add(*read_training_log(self.folder))
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
             times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
             self._bar = Bar(*columns, *times, transient=True, disable=not sys.stdout.isatty())
@@ -102,7 +102,6 @@ class Keeper(Callback):
                 step=module.step, loss=report.loss, ema=module.ema, rate=report.rate, tokens=report.tokens,
                 seconds=round(now - self._started, 3), step_seconds=round(now - self._ready, 4),
             )  # fmt: skip
-            self._ready = now
             assert self._bar is not None
             self._bar.update(self._line, completed=module.step, now=f"loss {module.ema:.3f}")
         if self.export_every and module.step % self.export_every == 0 and module.step < self.steps:
@@ -113,6 +112,7 @@ class Keeper(Callback):
         if not self.validates(module.step):
             self._save(trainer, module, asked)
         module.stopping = asked
+        self._ready = time.perf_counter()  # a step's seconds are without what is written between steps
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Tuner)
@@ -168,12 +168,6 @@ class Keeper(Callback):
         self.curves.add(row)
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; none if it has not begun."""
-    path = folder / TRAINING_LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def _gathered(trainer: pl.Trainer, told: dict[str, Any]) -> list[dict[str, Any]]:
     """What each device has to tell."""
     if trainer.world_size == 1:
@@ -185,17 +179,9 @@ def _gathered(trainer: pl.Trainer, told: dict[str, Any]) -> list[dict[str, Any]]
 
 def cut_log(path: Path, step: int) -> None:
     """Drop the lines of steps behind one, and a line that was cut off."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["step"] <= step:
-            kept.append(line)
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    if path.exists():
+        kept = [row for row in read_training_log(path.parent) if row["step"] <= step]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
 def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:

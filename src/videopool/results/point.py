@@ -14,6 +14,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from videopool.results.errors import PointBusy, ResultsError
 
@@ -145,3 +146,14 @@ class PointFolder:
             write_json(self.path / FAILURE, {"reason": reason, **details})
         except ResultsError:
             pass  # the disk may be what failed; the error that is being reported says so
+
+
+def read_training_log(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a training run's log; none if it has not begun. A line that a kill cut off is left out."""
+    path, rows = folder / TRAINING_LOG, []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows

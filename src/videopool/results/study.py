@@ -37,6 +37,7 @@ COLUMNS = (
     "judge_grade",
     "prompt",
     "answer_words",
+    "weights",
 )
 
 
@@ -52,7 +53,8 @@ def load_study(study: str | Path) -> pd.DataFrame:
     Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>`
     for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
     same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
-    open answers, None where nobody did. answer_words is the mean length of generated answers.
+    open answers, None where nobody did. answer_words is the mean length of generated answers,
+    weights the beginning of the hash of a checkpoint.
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)
@@ -80,6 +82,8 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops", "judge", "prompt")}
     identity = manifest.get("identity")
     row["seed"] = identity.get("seed") if isinstance(identity, dict) else None
+    adapter = identity.get("adapter") if isinstance(identity, dict) else None
+    row["weights"] = str(adapter.get("identity"))[:8] if isinstance(adapter, dict) else None
     row["signature"] = str(point.get("map_signature"))
     metrics = read_json(folder / METRICS)
     if metrics is None:
@@ -104,7 +108,7 @@ def _duplicates(table: pd.DataFrame) -> list[str | None]:
     seen: dict[tuple[object, ...], str] = {}
     found: list[str | None] = []
     for row in table.itertuples():
-        asked = (str(row.judge), str(row.prompt))
+        asked = (str(row.judge), str(row.prompt), str(row.weights))
         key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature, *asked)
         found.append(seen.get(key))
         seen.setdefault(key, str(row.point))

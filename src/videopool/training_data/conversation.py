@@ -145,8 +145,12 @@ def encode_conversation(
         return _encode_rounds(conversation, tokenizer, max_length, layout, clip_id)
     input_ids: list[int] = []
     labels: list[int] = []
-    for number, (text, learned) in enumerate(conversation_pieces(conversation, layout)):
-        ids = tokenizer(text, add_special_tokens=number == 0).input_ids
+    pieces, said = conversation_pieces(conversation, layout), iter(conversation.rounds)
+    for number, (text, learned) in enumerate(pieces):
+        if learned and next(said).given:
+            ids = _continued(tokenizer, pieces[number - 1][0], text)
+        else:
+            ids = tokenizer(text, add_special_tokens=number == 0).input_ids
         input_ids += ids
         labels += ids if learned else [IGNORED] * len(ids)
     lost = max(0, len(input_ids) - max_length)
@@ -158,6 +162,19 @@ def encode_conversation(
     if all(label == IGNORED for label in labels):
         raise ConversationError(f"max_length={max_length} leaves nothing of the answers")
     return EncodedConversation(input_ids, labels, lost)
+
+
+def _continued(tokenizer: Any, before: str, text: str) -> list[int]:
+    """Ids of a text right behind another, which may not be those of the text alone: "A" behind " (" is no new word.
+
+    Raises:
+        ConversationError: the two share a token, so that nothing says where the second begins.
+    """
+    given = tokenizer(before, add_special_tokens=False).input_ids
+    whole = tokenizer(before + text, add_special_tokens=False).input_ids
+    if whole[: len(given)] != given:
+        raise ConversationError(f"{before!r} and the answer {text[:40]!r} behind it share a token")
+    return list(whole[len(given) :])
 
 
 def _encode_rounds(
