@@ -200,6 +200,18 @@ def test_seeds_are_drawn_each_and_the_line_runs_through_their_mean():
     assert sorted(drawn[0].get_ydata()) == pytest.approx([50, 60, 70, 80])
 
 
+def test_no_visual_tokens_have_a_place_on_the_axis():
+    table = scores(("none", 4, 576, 0.8), ("mean", 4, 144, 0.7), ("blind", 4, 0, 0.3))
+    figure = score_against(table, "visual_tokens")
+    (front,) = line(figure, "Pareto front")
+    assert list(front.get_ydata()) == pytest.approx([30, 70, 80, 80])
+    drawn = figure.axes[0].transData.transform([(x, 50) for x in (0, 144, 576)])
+    places = figure.axes[0].transAxes.inverted().transform(drawn)
+    assert 0 < places[0, 0] < places[1, 0] < places[2, 0] < 1
+    assert score_against(table[:2], "visual_tokens").axes[0].get_xscale() == "log"
+    assert score_against(table[2:], "visual_tokens").axes[0].get_xscale() == "linear"
+
+
 def test_alpha_is_an_axis_and_no_part_of_a_lines_name():
     rows = scores(*(("none", 16, 144, 0.5 + alpha / 1000) for alpha in (0, 16, 64, 0, 16, 64)))
     rows["lora_alpha"] = [0.0, 16, 64] * 2

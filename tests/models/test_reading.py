@@ -56,7 +56,7 @@ def plain_answer(backbone, embedded, steps):
     return answer
 
 
-@pytest.mark.parametrize("visual", [1, 50, 300])
+@pytest.mark.parametrize("visual", [0, 1, 50, 300])
 def test_shared_prefix_equals_the_plain_path(backbone, visual):
     tokens = torch.randn(len(QUESTIONS), visual, backbone.shape.dim, generator=torch.Generator().manual_seed(visual))
     before = split(backbone, "x")[0]
@@ -70,6 +70,18 @@ def test_shared_prefix_equals_the_plain_path(backbone, visual):
                 expected = backbone.logits(backbone.llm(embedded, use_cache=False).last_hidden_state[0, -1])
             torch.testing.assert_close(packed[clip][place], expected, rtol=1e-4, atol=1e-4)
             assert answers[clip][place] == plain_answer(backbone, embedded, 6)
+
+
+def test_nothing_may_stand_before_the_question(backbone):
+    """No visual tokens, and a prompt that begins with their place."""
+    nothing, ids = torch.zeros(1, 0, backbone.shape.dim), split(backbone, QUESTIONS[0][0])[1]
+    (logits,) = next_token_logits(backbone, prefill(backbone, [], nothing), [[ids]])
+    embedded = backbone.embed(torch.tensor([ids]))
+    with torch.inference_mode():
+        expected = backbone.logits(backbone.llm(embedded, use_cache=False).last_hidden_state[0, -1])
+    torch.testing.assert_close(logits[0], expected, rtol=1e-4, atol=1e-4)
+    ((answer,),) = greedy_answers(backbone, prefill(backbone, [], nothing), [[ids]], 6)
+    assert answer == plain_answer(backbone, embedded, 6)
 
 
 def test_answers_end_at_the_end_token(backbone):

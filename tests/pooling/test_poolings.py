@@ -9,6 +9,7 @@ import torch
 from videopool.pooling import (
     Adaptive,
     Average,
+    Blind,
     Chain,
     GridPooling,
     NoPooling,
@@ -98,6 +99,16 @@ def test_chain_is_one_after_another():
         Chain([])
     with pytest.raises(PoolingContractError, match="Linear"):
         Chain([torch.nn.Linear(1, 1)])
+
+
+def test_blind_leaves_nothing_and_still_has_gradients():
+    grid = random_grid((5, 3, 4)).requires_grad_()
+    tokens = checked(Blind(), grid)
+    assert tokens.shape == (2, 0, 3)
+    assert Blind().num_tokens(5, 3, 4) == 0
+    tokens.sum().backward()
+    assert torch.equal(grid.grad, torch.zeros_like(grid))
+    assert map_signature(Blind(), 5, 3, 4) != map_signature(NoPooling(), 5, 3, 4)
 
 
 def test_a_short_clip_keeps_all_its_frames_once():

@@ -8,6 +8,7 @@ from videopool.pooling import (
     Adaptive,
     AttentionResampler,
     Average,
+    Blind,
     Chain,
     DropOutliers,
     DualMean,
@@ -160,3 +161,5 @@ class Reversed(Detached):
 def test_what_mixes_features_or_cannot_be_followed_is_refused(pooling):
     with pytest.raises(PoolingContractError, match="cannot be traced to patches feature by feature"):
         PatchTrace(pooling, made_grid())
+    with pytest.raises(PoolingContractError, match="blind leaves no visual tokens that could be shown"):
+        PatchTrace(Blind(), made_grid())

@@ -127,8 +127,11 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
             )
         if table[chance].notna().all():
             axes.axhline(100 * float(table[chance].mean()), color="grey", linestyle="--", linewidth=1.2, label="chance")
-        if axis != "lora_alpha":
-            axes.set_xscale("log", base=2)
+        above = table[axis][table[axis] > 0].astype(float)
+        if axis != "lora_alpha" and not above.empty:
+            # No visual tokens at all, of a blind model, have their place left of the least that there are.
+            scale = ("log", {}) if len(above) == len(table) else ("symlog", {"linthresh": above.min()})
+            axes.set_xscale(scale[0], base=2, **scale[1])
         ticks = sorted({float(v) for v in table[axis]})
         axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
         axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))

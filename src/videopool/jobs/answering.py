@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from videopool.benchmarks import Sample, require_clips
 from videopool.features import ClipDataset
-from videopool.jobs.clip_jobs import group_by_clip
+from videopool.jobs.clip_jobs import clips_at_once, group_by_clip
 from videopool.jobs.errors import Stopped
 from videopool.jobs.evaluator import AnswerSettings, Evaluator
 from videopool.jobs.frame_source import frame_source
@@ -127,8 +127,7 @@ def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLo
     source = frame_source(config, backbone)
     evaluator = Evaluator(backbone, pooling, point.stage, settings, point.store, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
-    size = max(1, min(int(config.job.max_clips), int(config.job.max_visual_tokens) // point.visual_tokens))
-    predict(config, evaluator, dataset, log, stop, size)
+    predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens))
     seconds = dict(evaluator.seconds)
     # Loaders decode and preprocess beside the model, so their seconds are not part of the elapsed time.
     ahead = sum(seconds.get(kind, 0.0) for kind in ("decode", "preprocess"))

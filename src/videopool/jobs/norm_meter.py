@@ -149,7 +149,7 @@ class NormMeter(ClipReader):
         with self.clock("pool"):
             tokens = self.visual_tokens(read[None], self._question(clip))
         count = tokens.shape[1] - backbone.shape.separators
-        cells = self._cells(len(read))
+        cells = self._cells(len(read), count)
         pooled = measured.stages.get(POOLED) or StageNorms(settings.p, settings.rules)
         with self.clock("norms"):
             seen = pooled.add(tokens[0, :count].unflatten(0, cells), texture)
@@ -174,10 +174,10 @@ class NormMeter(ClipReader):
         with self.clock("norms"):
             self.measured.stages[stage].add(tokens, texture)
 
-    def _cells(self, frames: int) -> tuple[int, ...]:
-        """The grid (T', H', W') whose cells the pooled tokens are; (-1,) if they are not those of a grid."""
+    def _cells(self, frames: int, count: int) -> tuple[int, ...]:
+        """The grid (T', H', W') whose cells the pooled tokens are; (count,) if they are not those of a grid."""
         if not isinstance(self.pooling, GridPooling):
-            return (-1,)
+            return (count,)
         return self.pooling.out_shape(frames, self.backbone.shape.height, self.backbone.shape.width)
 
     def _question(self, clip: LoadedClip) -> Tensor | None:

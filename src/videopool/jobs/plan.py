@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from videopool.benchmarks import Benchmark
 from videopool.jobs.build import build, number, plain
+from videopool.jobs.clip_jobs import clips_at_once
 from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.plan_table import with_unit
@@ -140,8 +141,9 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     point = setting(config)
     shape, size = point.shape, point.bytes_per_value
     text = number(config, "job.text_tokens", 0, whole=True)
-    at_once = number(config, "job.max_visual_tokens", 1, whole=True) // max(1, point.tokens)
-    at_once = max(1, min(at_once, number(config, "job.max_clips", 1, whole=True)))
+    for key in ("job.max_visual_tokens", "job.max_clips"):
+        number(config, key, 1, whole=True)
+    at_once = clips_at_once(config.job, point.tokens)
     asked = benchmark_size(config)
     clips = asked.clips
     per_clip = point.images * feature_bytes(shape, _store_size(config, size))

@@ -18,7 +18,7 @@ from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
 from videopool.features import FeatureStore
 from videopool.jobs import answering, evaluate
-from videopool.jobs.clip_jobs import group_by_clip
+from videopool.jobs.clip_jobs import clips_at_once, group_by_clip
 from videopool.jobs.evaluate import Point
 from videopool.jobs.evaluator import Asked, Evaluator
 from videopool.models import Backbone, VideoLM
@@ -240,7 +240,7 @@ class Floor:
         seconds: dict[str, float] = defaultdict(float)
         model = VideoLM(self.backbone, point.pooling, point.stage)
         job, chosen = point.config.job, self.indices[point.sampler.num]
-        size = max(1, min(int(job.max_clips), int(job.max_visual_tokens) // point.visual_tokens))
+        size = clips_at_once(job, point.visual_tokens)
         for first in range(0, len(self.clips), size):
             places = range(first, min(first + size, len(self.clips)))
             synchronise()

@@ -36,7 +36,8 @@ def prefill(backbone: Backbone, before: Sequence[int], tokens: Tensor) -> Prefix
     embedded = torch.cat([backbone.embed(ids), tokens.to(backbone.device, backbone.dtype)], dim=1)
     check_context(backbone.name, backbone.shape.context, embedded.shape[1])
     cache = DynamicCache(config=backbone.model.config.text_config)
-    backbone.llm(embedded, past_key_values=cache, use_cache=True)
+    if embedded.shape[1]:  # a blind model may have nothing to read before the question
+        backbone.llm(embedded, past_key_values=cache, use_cache=True)
     return Prefix(cache, embedded.shape[1], batch)
 
 

@@ -13,6 +13,7 @@ from videopool.pooling.base import (
     checked,
     map_signature,
 )
+from videopool.pooling.blind import Blind
 from videopool.pooling.dual_mean import DualMean
 from videopool.pooling.frame_cls import FrameCls
 from videopool.pooling.generalised_mean import GeneralisedMean
@@ -37,6 +38,7 @@ __all__ = [
     "Adaptive",
     "AttentionResampler",
     "Average",
+    "Blind",
     "Chain",
     "ClipNorm",
     "DropOutliers",

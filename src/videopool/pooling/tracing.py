@@ -35,8 +35,8 @@ class PatchTrace:
         read: [N] true for tokens that are made of patches.
 
     Raises:
-        PoolingContractError: the pooling does not return what it announces, or patches cannot be followed through
-            it, because it mixes features (learned queries do) or cannot be differentiated.
+        PoolingContractError: the pooling does not return what it announces, or no token, or patches cannot be followed
+            through it, because it mixes features (learned queries do) or cannot be differentiated.
     """
 
     def __init__(self, pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> None:
@@ -44,6 +44,8 @@ class PatchTrace:
         # Only plain attention can be differentiated twice.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             self._tokens = checked(pooling, self._grid, context)
+            if not self._tokens.shape[1]:
+                raise PoolingContractError(f"pooling {pooling.label} leaves no visual tokens that could be shown")
             self._back = torch.zeros_like(self._tokens, requires_grad=True)
             if not self._tokens.requires_grad:
                 raise _untraceable(pooling)
