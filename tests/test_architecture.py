@@ -4,6 +4,9 @@ import ast
 from pathlib import Path
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from videopool.jobs.build import build
 from videopool.paths import PUBLISHED, shipped
@@ -111,6 +114,25 @@ def test_every_study_composes_and_says_what_it_asks(hydra_conf, name):
     head = (shipped("experiments") / f"{name}.yaml").read_text()
     for word in ("# Question:", "# Cost:", "# Figure:"):
         assert word in head
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "points"),
+    [("data_scaling", "training.share", 8), ("joint_images", "job.sources", 3)],
+)
+def test_studies_of_data_train_as_the_study_of_poolings_does(hydra_conf, name, key, points):
+    study = OmegaConf.load(shipped("experiments") / f"{name}.yaml")
+    words = [f"{one}={value}" for one, value in study.hydra.sweeper.params.items()]
+    swept = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)[0]
+    assert len(swept) == points
+    usual = hydra_conf("experiment=finetune_pooling")
+    for overrides in swept:
+        config = hydra_conf(f"experiment={name}", *overrides)
+        assert config.training == {**usual.training, "share": config.training.share}
+        assert config.training_data.sources.shapes == usual.training_data.sources.shapes
+        assert config.study == name
+        assert set(config.job.sources or config.training_data.sources) <= set(config.training_data.sources)
+    assert len({str(OmegaConf.select(hydra_conf(f"experiment={name}", *one), key)) for one in swept}) > 2
 
 
 def test_the_project_speaks_of_itself_alone():

@@ -10,6 +10,7 @@ from matplotlib.container import ErrorbarContainer
 from made_study import record, write_clips, write_point
 from videopool.figures import score_against, score_by_shape, shape_panels
 from videopool.figures.pareto import pareto_front
+from videopool.figures.scores import line_names
 from videopool.jobs.report import write_report
 from videopool.pooling import Adaptive, Average, GeneralisedMean, NoPooling, Strided
 from videopool.results import add_pooled_shapes, load_study
@@ -222,6 +223,21 @@ def test_alpha_is_an_axis_and_no_part_of_a_lines_name():
     assert figure.axes[0].get_xscale() == "linear"
     (first, _) = (c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer))
     assert first[0].get_ydata() == pytest.approx([50, 51.6, 56.4])
+
+
+def test_training_clips_are_an_axis_and_images_and_frames_names_of_lines():
+    rows = scores(*(("none", frames, 144, 0.5 + frames / 100) for frames in (4, 4, 4, 4, 8)))
+    rows["training_clips"], rows["training_images"] = [10.0, 40, 10, 40, 40], [0.0, 0, 50, 50, 0]
+    rows["weights"], rows["seed"] = list("abcde"), 0
+    figure = score_against(rows, "training_clips")
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    words = ["4 frames, 0 training images", "4 frames, 50 training images", "8 frames, 0 training images"]
+    assert labels == ["chance", *(f"none, {one}" for one in words)]
+    assert figure.axes[0].get_xlabel() == "training clips"
+    by_tokens = score_against(rows, "visual_tokens").axes[0].get_legend_handles_labels()[1]
+    assert "none, 10 training clips, 50 training images" in by_tokens
+    untrained = rows.assign(training_images=[0.0, 0, 0, 0, None])
+    assert not any("images" in one for one in line_names(untrained, "training_clips"))
 
 
 def test_checkpoints_of_one_seed_are_told_apart():

@@ -1,6 +1,7 @@
 """job=finetune at toy size: what a step is, the store, kills, exports, bad input."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -21,9 +23,10 @@ from videopool.app import register_experiments
 from videopool.jobs import build as building
 from videopool.jobs.errors import USER_ERRORS
 from videopool.jobs.evaluate import evaluate
-from videopool.jobs.finetune import finetune
+from videopool.jobs.finetune import TrainingPoint, finetune
 from videopool.jobs.training_run import cut_log
 from videopool.jobs.tuner import Optimisation
+from videopool.models import VideoLM, load_backbone, prefill_flops
 from videopool.models.backbone import Backbone
 from videopool.paths import shipped
 from videopool.results import load_study, over_seeds
@@ -35,6 +38,7 @@ TOY = [
     "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8",
     "training.steps=3", "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4",
 ]  # fmt: skip
+WORLD_KEYS = ("clips=60", "per_task=8")
 WORLD = ("training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8")
 
 
@@ -74,6 +78,10 @@ def losses(folder):
 
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
+
+
+def about(folder):
+    return json.loads((folder / "export" / "videopool.json").read_text())
 
 
 def weights(folder):
@@ -200,6 +208,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tune, tmp_path, 
     assert (folder / "export" / "model.safetensors").read_bytes() == (
         wanted / "export" / "model.safetensors"
     ).read_bytes()
+    assert about(folder) == about(wanted)
     assert metrics_of(folder)["best_validation_loss"] == metrics_of(wanted)["best_validation_loss"]
     before = (folder / "metrics.json").stat().st_mtime_ns
     tune(*LONG, "study=killed")  # finished: a no-op
@@ -277,6 +286,84 @@ def test_trainings_that_differ_in_their_seed_alone_are_taken_together(configure,
     assert list(seeds.seeds) == ["0, 1"]
 
 
+def test_a_share_of_the_data_lies_in_a_larger_one_and_is_held_to_the_same_clips(tune, configure):
+    parts = {}
+    for share in (0.1, 0.5, 1):
+        point = TrainingPoint(configure(f"training.share={share}"))
+        mixture, held = point.split
+        parts[share] = {example.name for source in mixture.sources for example in source.examples}
+        assert [one.id for one in held] == [one.id for one in TrainingPoint(configure()).split[1]]
+    assert parts[0.1] < parts[0.5] < parts[1]
+    assert (len(parts[0.1]), len(parts[0.5])) == (math.ceil(len(parts[1]) / 10), math.ceil(len(parts[1]) / 2))
+    assert "share" not in TrainingPoint(configure("training.share=1")).identity()["training"]
+    half, whole = tune("training.share=0.5", "study=half"), tune("study=whole")
+    assert half.name != whole.name
+    told, also = about(half)["training"], about(whole)["training"]
+    assert (told["clips"], also["clips"]) == (len(parts[0.5]), len(parts[1]))
+    assert (told["steps"], told["examples"], told["images"]) == (3, 12, 0) == (
+        also["steps"], also["examples"], also["images"],
+    )  # fmt: skip
+    assert told["data"] != also["data"]
+    assert about(half)["recipe"] != about(whole)["recipe"]
+
+
+def test_what_learning_took_is_that_of_the_conversations_that_were_read(tune, monkeypatch):
+    """By the lengths that the language model is really given, clips and images, one of them behind step 2."""
+    lengths = []
+    losses_of = VideoLM.token_losses
+
+    def spy(self, ids, media, mask, labels, rounds=None):
+        if self.training:
+            lengths.append([len(one[0]) + int(row.sum()) - 1 for one, row in zip(media, mask, strict=True)])
+        return losses_of(self, ids, media, mask, labels, rounds)
+
+    monkeypatch.setattr(VideoLM, "token_losses", spy)
+    both = ["training_data=[shapes,shapes_images]", "training.validation.share=0", "job.export_every=2"]
+    both += [f"training_data.sources.{one}.{word}" for one in ("shapes", "shapes_images") for word in WORLD_KEYS]
+    folder = tune(*both, "training.micro_batch=2")
+    shape = load_backbone("videopool:shapes/mini_llava").shape
+    seen = [length for batch in lengths for length in batch]
+    by_step = [sum(prefill_flops(shape, n) for n in seen[:count]) for count in (8, 12)]
+    files = (folder / "exports" / "step-000002", folder / "export")
+    for path, forward, steps in zip(files, by_step, (2, 3), strict=True):
+        told = json.loads((path / "videopool.json").read_text())["training"]
+        assert told["steps"] == steps
+        assert 2 * forward < told["tflops"] * 1e12 < 3.2 * forward  # backward, and a small projector
+        assert told["clips"] > 40
+        assert told["images"] > 40
+    alone = tune(*both, "training.micro_batch=2", "job.sources=[shapes_images]", "study=alone")
+    assert about(alone)["training"]["clips"] == 0
+    assert about(alone)["training"]["images"] == told["images"]
+
+
+def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool, tmp_path):
+    words = [word for word in TOY if not word.startswith(("pooling", "training.steps"))]
+    words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "training.steps=1", "study=s"]
+    sweep = ["pooling=average,adaptive_Tx3x3", "training.share=0.25,1", "seed=0,1"]
+    done = videopool("-m", *words, *sweep, "baseline=average time")
+    assert "training clips" in done.stdout
+    study = tmp_path / "results" / "s"
+    table = load_study(study)
+    assert list(table.status) == ["complete"] * 8
+    sizes = sorted(set(table.training_clips))
+    assert len(sizes) == 2
+    assert set(table.training_steps) == {1}
+    assert (table.trained_pooling == table.pooling).all()
+    assert (table.training_tflops > 0).all()
+    seeds = pd.read_csv(study / "seeds.csv")
+    assert sorted(zip(seeds.pooling, seeds.training_clips, strict=True)) == [
+        (pooling, size) for pooling in ("adaptive Tx3x3", "average time") for size in sizes
+    ]
+    assert set(seeds.seeds) == {"0, 1"}
+    assert seeds.set_index("pooling").difference.isna().to_dict() == {"adaptive Tx3x3": False, "average time": True}
+    sweep = pd.read_csv(study / "sweep.csv").set_index("point")
+    for row in sweep[sweep.pooling == "adaptive Tx3x3"].itertuples():
+        other = sweep.loc[row.baseline]  # trained on as many clips, under the same seed
+        assert (other.training_clips, other.seed) == (row.training_clips, row.seed)
+        assert "training data" not in row.differs
+    assert list((study / "figures").glob("score_image_by_training_clips_*.png"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -295,6 +382,10 @@ def test_trainings_that_differ_in_their_seed_alone_are_taken_together(configure,
         (["training_data.sources.shapes.weight=0"], "training_data.sources.shapes.weight=0"),
         (["frames.num=64", "pooling=none"], "9216 tokens do not fit mini's context"),
         (["training_data=llava", "training_data.sources.llava.path=x"], "llava.root is not given"),
+        (["training.share=0"], "training.share=0 leaves nothing to train on"),
+        (["training.share=1.5"], "training.share must be a number in 0..1"),
+        (["job.sources=[llava]"], "job.sources=['llava']: give a list of names; there are shapes"),
+        (["job.sources=[]"], "job.sources=[]: give a list of names"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(tune, words, message):

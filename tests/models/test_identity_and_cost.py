@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaModel
 
-from videopool.models import ModelShape, identity, prefill_flops
+from videopool.models import ModelShape, identity, load_backbone, prefill_flops
+from videopool.models.cost import training_flops
+from videopool.models.lora import checkpoint_gradients, make_trainable, training_mode
 
 
 def shape_of(config):
@@ -39,6 +42,22 @@ def test_flops_agree_with_torchs_counter(tokens, kv_heads):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(inputs_embeds=torch.randn(1, tokens, 64), use_cache=False)
     assert prefill_flops(shape_of(config), tokens) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_flops_of_learning_agree_with_torchs_counter(again):
+    """The projector trained through the frozen language model, forward and backward, as one conversation is read."""
+    backbone = load_backbone("videopool:shapes/mini_llava")
+    make_trainable(backbone, None)
+    training_mode(backbone)
+    if again:
+        checkpoint_gradients(backbone)
+    grid, text = torch.randn(1, 288, backbone.shape.vision_dim), torch.randn(1, 40, backbone.shape.dim)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        tokens = backbone.project(grid)[:, :144]
+        backbone.llm(torch.cat([tokens, text], dim=1), use_cache=False).last_hidden_state.sum().backward()
+    found = training_flops(backbone.shape, 184, 288, again)
+    assert found == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_flops_of_the_published_setting():

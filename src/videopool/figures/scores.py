@@ -1,4 +1,4 @@
-"""Scores against frames, visual tokens, or the scale of LoRA."""
+"""Scores against frames, visual tokens, the scale of LoRA, or what was trained on."""
 
 from typing import Any
 
@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from videopool.figures.pareto import pareto_front
 from videopool.figures.style import COLOURS, MARKERS, STYLE
 
-AXES = {"frames": "frames", "visual_tokens": "visual tokens per clip", "lora_alpha": "LoRA alpha at test time"}
+AXES = {
+    "frames": "frames",
+    "visual_tokens": "visual tokens per clip",
+    "lora_alpha": "LoRA alpha at test time",
+    "training_clips": "training clips",
+}
+# Axes that a study of them has in place of frames and visual tokens.
+OWN_AXES = ("lora_alpha", "training_clips")
 # What tells lines apart beside the pooling, where it varies, and how a legend says it.
 TOLD = {
     "model": "{}",
@@ -17,8 +24,12 @@ TOLD = {
     "prompt": "prompt {}",
     "judge": "judge {}",
     "lora_alpha": "alpha {:g}",
+    "training_clips": "{:g} training clips",
+    "training_images": "{:g} training images",
+    "training_steps": "{:g} steps",
 }
 BEHIND = "projector"  # the stage that is not said
+LONG = 22  # letters of a line's name, above which there is no room for three in a row
 CLOSE = 0.08  # difference of two scores whose labels would meet
 FRONT = "Pareto front"
 FRONT_STYLE: dict[str, Any] = {
@@ -47,20 +58,25 @@ def line_names(table: pd.DataFrame, axis: str) -> list[str]:
     # A model's name says its alpha.
     if axis == "lora_alpha":
         table = table.assign(model=_plain_models(table))
-    varied = [name for name in TOLD if name in table and table[name].nunique(dropna=False) > 1]
-    said = [name for name in varied if name != "lora_alpha" or ("model" not in varied and axis != "lora_alpha")]
+    # That a point was not trained at all, its model's name says.
+    counted = {name: not name.startswith("train") for name in TOLD if name in table and name != axis}
+    varied = [name for name, absent in counted.items() if table[name].nunique(dropna=not absent) > 1]
+    said = [name for name in varied if name != "lora_alpha" or "model" not in varied]
+    told = {name: TOLD[name] for name in said}
+    if axis in OWN_AXES and table.frames.nunique() > 1:
+        told = {"frames": "{:g} frames", **told}
     lines = []
     for row in table.to_dict("records"):
-        words = [TOLD[name].format(row[name]) for name in said if not pd.isna(row[name]) and row[name] != BEHIND]
+        words = [form.format(row[key]) for key, form in told.items() if not pd.isna(row[key]) and row[key] != BEHIND]
         lines.append(", ".join([str(row["pooling"]), *words]))
     if "weights" not in table:
         return lines
     # Checkpoints of other seeds share a line; those of one seed are told apart.
-    told = table.assign(line=lines)
-    alike = [name for name in ("line", "frames", "visual_tokens", "lora_alpha", "seed") if name in told]
-    several = told.groupby(alike, dropna=False).weights.transform("nunique") > 1
+    named = table.assign(line=lines)
+    alike = [name for name in ("line", *AXES, "seed") if name in named]
+    several = named.groupby(alike, dropna=False).weights.transform("nunique") > 1
     return [
-        f"{line}, weights {own}" if two else line for line, own, two in zip(lines, told.weights, several, strict=True)
+        f"{line}, weights {own}" if two else line for line, own, two in zip(lines, named.weights, several, strict=True)
     ]
 
 
@@ -73,7 +89,7 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
 
     Args:
         table: complete points of one benchmark, from results.load_study.
-        axis: "frames", "visual_tokens" or "lora_alpha".
+        axis: one of AXES.
         group: a group of tasks; None for the headline.
     """
     tail = f"_{group}" if group else ""
@@ -139,5 +155,6 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
         axes.set_ylabel("score, % (95 % interval)")
         axes.set_title(title_of(table, group))
-        figure.legend(loc="outside lower center", ncols=3)
+        widest = max(map(len, names))
+        figure.legend(loc="outside lower center", ncols=3 if widest < LONG else 2 if widest < 2 * LONG else 1)
     return figure

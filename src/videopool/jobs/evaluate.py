@@ -188,6 +188,7 @@ class Point:
             "lora_alpha": self.adapter and self.adapter["alpha"],
             "trained_pooling": self.adapter and self.adapter["trained_pooling"],
             "trained_recipe": self.adapter and self.adapter["recipe"],
+            "training": self.adapter and self.adapter["training"],
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
@@ -250,6 +251,7 @@ def _adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
         "projector": None if projector is None else float(projector),
         "trained_pooling": checkpoint.trained_pooling,
         "recipe": checkpoint.recipe,
+        "training": checkpoint.training,
     }
     if not checkpoint.ranks:
         if lora["alpha"] is not None:

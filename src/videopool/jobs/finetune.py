@@ -28,6 +28,8 @@ EXPORT = "export"
 EXPORTED = ("last", "best")
 # Of the group `training`: how fast, not what is computed.
 NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
+# All of the data: what runs were before there were shares.
+WHOLE = ("share", 1)
 LISTED = 5
 
 
@@ -90,6 +92,8 @@ class TrainingPoint:
         number(config, "training.validation.most", 1, whole=True)
         number(config, "training.validation.every", 1, whole=True)
         number(config, "training.weight_decay", 0)
+        if number(config, "training.share", 0, 1) == 0:
+            raise ConfigError("training.share=0 leaves nothing to train on; give a share above 0, at most 1")
         if number(config, "training.rate", 0) == 0:
             raise ConfigError("training.rate=0 trains nothing; give a learning rate above 0")
         batch, micro = self.settings["global_batch"], self.settings["micro_batch"]
@@ -118,6 +122,10 @@ class TrainingPoint:
     def sources(self) -> list[Source]:
         """Of examples, held-out ones included. Says which entries cannot be used."""
         listed = plain(self.config.training_data).get("sources") or {}
+        if (wanted := jsonable(self.config.job.sources)) is not None:
+            if not isinstance(wanted, list) or not wanted or set(wanted) - listed.keys():
+                raise ConfigError(f"job.sources={wanted}: give a list of names; there are {', '.join(listed)}")
+            listed = {name: one for name, one in listed.items() if name in wanted}
         if not listed:
             raise TrainingDataError("training_data.sources: there is none; say training_data=shapes, for example")
         found = [build(self.config.training_data.sources, name, name=name) for name in listed]
@@ -147,7 +155,7 @@ class TrainingPoint:
         kept, held = [], []
         for source in self.sources:
             left, out = source.split(share, -(-most // len(self.sources)), seed=0)
-            kept.append(left)
+            kept.append(left.part(self.settings["share"], seed=0))
             held += out
         return Mixture(kept, self.seed), held[:most]
 
@@ -213,7 +221,7 @@ class TrainingPoint:
             "frames": plain(self.config.frames),
             "reader": self.config.job.reader,
             "data": {source.name: source.digest for source in self.sources},
-            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY},
+            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY and (k, v) != WHOLE},
             "export": self.config.job.export,
             "seed": self.seed,
         }

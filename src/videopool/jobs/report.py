@@ -136,7 +136,7 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
         shape_panels,
         training_curves,
     )
-    from videopool.figures.scores import AXES, line_names
+    from videopool.figures.scores import AXES, OWN_AXES, line_names
 
     complete = table[(table.status == "complete") & table.score.notna()]
     files: list[str] = []
@@ -147,7 +147,7 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
             if group is not None and rows[f"score_{group}"].isna().all():
                 continue
             axes = ["frames", "visual_tokens"]
-            if rows.lora_alpha.nunique() > 1:
+            if any(rows[name].nunique() > 1 for name in OWN_AXES):
                 axes = [name for name in AXES if rows[name].nunique() > 1]
             if len(set(line_names(rows, axes[-1]))) > MOST_LINES:
                 figure = ranked(rows, group)

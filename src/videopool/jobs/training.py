@@ -34,6 +34,7 @@ from videopool.jobs.training_batches import (
     TrainingRequests,
 )
 from videopool.jobs.training_checkpoint import OPTIMISER, WEIGHTS, Checkpoints, Progress, read_optimiser, read_weights
+from videopool.jobs.training_facts import TrainingFacts
 from videopool.jobs.training_run import BAD_BATCH, Keeper, fit
 from videopool.jobs.tuner import Optimisation, Tuner
 from videopool.jobs.wandb_training import TrainingCurves
@@ -83,6 +84,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
     mixture, held = point.split
     encoder = Encoder(backbone.tokenizer, point.layout, _places(backbone), point.limits())
     schedule = Schedule(mixture, encoder, point.steps, int(settings["global_batch"]), int(settings["micro_batch"]))
+    facts = TrainingFacts(point, schedule)
     lessons = [Lesson(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example)) is not None]
     tile = point.pooling.tile if isinstance(point.pooling, ImageGrid) else None
     layout = f"{type(point.pooling).__module__}.{type(point.pooling).__qualname__} {point.pooling.label}"
@@ -141,7 +143,9 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
             stop,
             allowed,
             int(config.job.export_every),
-            lambda step, weights: _export(point, step_folder(folder, step), weights, told, point.recipe(step)),
+            lambda step, weights: _export(
+                point, step_folder(folder, step), weights, told, point.recipe(step), facts.upto(step)
+            ),
             curves or TrainingCurves(None),
         )
         if first < schedule.steps:
@@ -155,7 +159,8 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
         if last[0].step < schedule.steps:
             raise Stopped(f"{last[0].step} of {schedule.steps} steps of {folder.name} are done")
     best = checkpoints.best() if config.job.export == "best" else None
-    _export(point, folder / EXPORT, read_weights(last[1] / WEIGHTS if best is None else best[2]), told, point.recipe())
+    chosen, behind = (last[1] / WEIGHTS, schedule.steps) if best is None else (best[2], best[0])
+    _export(point, folder / EXPORT, read_weights(chosen), told, point.recipe(), facts.upto(behind))
     return _figures(point, folder, last[0], checkpoints, encoder, schedule, first, time.perf_counter() - started)
 
 
@@ -192,7 +197,14 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / EXPORTS / f"step-{step:06d}"
 
 
-def _export(point: TrainingPoint, folder: Path, weights: dict[str, Tensor], told: list[float], recipe: str) -> None:
+def _export(
+    point: TrainingPoint,
+    folder: Path,
+    weights: dict[str, Tensor],
+    told: list[float],
+    recipe: str,
+    facts: dict[str, Any],
+) -> None:
     lora = point.settings["lora"]
     pooling = point.pooling
     reference: dict[str, Any] = {"num_frames": point.sampler.num}
@@ -206,6 +218,7 @@ def _export(point: TrainingPoint, folder: Path, weights: dict[str, Tensor], told
         pooling=pooling_settings(point.config, pooling),
         frames=plain(point.config.frames),
         recipe=recipe,
+        facts=facts,
         lora=lora or {},
         reference=reference,
     )

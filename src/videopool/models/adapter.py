@@ -60,6 +60,7 @@ class AdapterCheckpoint:
         trained_pooling: settings and stage of the pooling that it was trained under, if it says so.
         base: source and probe of the model that it was trained on, if it says so.
         recipe: hash of all that determined the training but the seed, if it says so.
+        training: clips, images, examples, steps and operations of the training, if it says so.
     """
 
     source: str
@@ -69,6 +70,7 @@ class AdapterCheckpoint:
     trained_pooling: dict[str, Any] | None = None
     base: dict[str, Any] | None = None
     recipe: str | None = None
+    training: dict[str, Any] | None = None
     _places: dict[str, tuple[Path, str]] = field(default_factory=dict)
     _loaded: dict[str, Tensor] = field(default_factory=dict)
 
@@ -110,7 +112,7 @@ def load_adapter(source: str, revision: str | None = None) -> AdapterCheckpoint:
     if (folder / ABOUT).is_file():
         about = read_json(folder / ABOUT)
         checkpoint.base, checkpoint.trained_pooling = about.get("base"), about.get("trained_pooling")
-        checkpoint.recipe = about.get("recipe")
+        checkpoint.recipe, checkpoint.training = about.get("recipe"), about.get("training")
         if about.get("lora_alpha") is not None:
             checkpoint.alpha = float(about["lora_alpha"])
     for path in _files(folder, source):

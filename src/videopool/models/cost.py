@@ -20,9 +20,34 @@ def prefill_flops(shape: ModelShape, tokens: int) -> float:
     the full L x L square as attention kernels' counters do (a causal kernel may skip up to half of it).
     Grouped heads have narrower keys and values, but as many scores. The vocabulary is left out.
     """
+    return _linear_flops(shape, tokens) + _attention_flops(shape, tokens)
+
+
+def _linear_flops(shape: ModelShape, tokens: int) -> float:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     weights = shape.dim * (2 * queries + 2 * keys) + 3 * shape.dim * shape.intermediate
-    return float(shape.layers * (2 * tokens * weights + 4 * tokens**2 * queries))
+    return float(shape.layers * 2 * tokens * weights)
+
+
+def _attention_flops(shape: ModelShape, tokens: int) -> float:
+    return float(shape.layers * 4 * tokens**2 * shape.heads * shape.head_dim)
+
+
+def training_flops(shape: ModelShape, tokens: int, projected: int, again: bool = False) -> float:
+    """Floating-point operations of learning from one conversation over L = tokens positions, text included.
+
+    Going backward, the frozen language model takes gradients of what entered its matrices, and none of the matrices:
+    as many operations as going forward, and twice as many for attention, of whose two products both sides have
+    gradients. The projector takes both. The tower's features are there; LoRA's own matrices and the vocabulary are
+    left out.
+
+    Args:
+        projected: tokens that the projector reads.
+        again: each layer is run forward a second time, up to its last matrix, as gradient checkpointing does.
+    """
+    llm = (2 + again) * _linear_flops(shape, tokens) + (3 + again) * _attention_flops(shape, tokens)
+    last = 2 * shape.layers * tokens * shape.intermediate * shape.dim
+    return llm - again * last + 3 * projector_flops(shape, projected)
 
 
 def tower_flops(shape: ModelShape, frames: int) -> float:

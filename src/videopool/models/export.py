@@ -32,6 +32,7 @@ class Trained:
         pooling: that it was trained under; label, stage and settings.
         frames: how frames were sampled.
         recipe: hash of all that determined the training but the seed.
+        facts: clips, images, examples, steps and operations of the training, for tables.
         lora: rank, alpha, dropout and targets; empty if the projector alone was trained.
         reference: what PLLaVA's configuration says beside, as num_frames and pooling_shape.
     """
@@ -42,6 +43,7 @@ class Trained:
     pooling: Mapping[str, Any]
     frames: Mapping[str, Any]
     recipe: str
+    facts: Mapping[str, Any]
     lora: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
 
@@ -62,6 +64,7 @@ def export(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> Non
         "trained_pooling": dict(trained.pooling),
         "trained_frames": dict(trained.frames),
         "recipe": trained.recipe,
+        "training": dict(trained.facts),
         "lora_alpha": trained.lora.get("alpha"),
     }
     _write(folder / ABOUT, about)

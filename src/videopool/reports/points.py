@@ -31,6 +31,10 @@ SETTINGS = {
     "judge": "judge {}",
     "prompt": "prompt {}",
     "seed": "seed {:g}",
+    "trained_pooling": "trained under {}",
+    "training_clips": "{:g} training clips",
+    "training_images": "{:g} training images",
+    "training_steps": "{:g} training steps",
 }
 # Comparisons with the baseline, by how their columns begin, and what their headings say.
 VIEWS = {"": "", "iso_token_": ", iso-token"}
@@ -52,8 +56,12 @@ def other_groups(frame: pd.DataFrame) -> list[str]:
 
 
 def varied(frame: pd.DataFrame) -> list[str]:
-    """The settings in which points of a study differ."""
-    return [name for name in SETTINGS if name in frame and frame[name].nunique(dropna=False) > 1]
+    """The settings in which points of a study differ. That a point was not trained at all, its model's name says."""
+    counted = {name: not name.startswith("train") for name in SETTINGS if name in frame}
+    found = [name for name, absent in counted.items() if frame[name].nunique(dropna=not absent) > 1]
+    if "trained_pooling" in found and (frame.trained_pooling.isna() | (frame.trained_pooling == frame.pooling)).all():
+        found.remove("trained_pooling")  # each under its own
+    return found
 
 
 def point_labels(frame: pd.DataFrame) -> dict[str, str]:
@@ -77,7 +85,7 @@ def _frames(value: object) -> str:
 
 def shared_settings(frame: pd.DataFrame) -> str:
     """What all points of a study have in common, as a line."""
-    shared = [name for name in SETTINGS if name in frame and name not in varied(frame)]
+    shared = [name for name in SETTINGS if name in frame and frame[name].nunique(dropna=False) <= 1]
     values = {name: frame[name].iloc[0] for name in shared}
     return ", ".join(SETTINGS[name].format(value) for name, value in values.items() if not missing(value))
 
@@ -123,6 +131,8 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
     columns = [_text("pooling")]
     columns += [(Heading("status", numeric=False), _status)] if (frame.status != COMPLETE).any() else []
     numbers = {"lora_alpha": _number("lora_alpha", "alpha", 1), "seed": _number("seed", "seed")}
+    for name in ("training_clips", "training_images", "training_steps"):
+        numbers[name] = _number(name, name.replace("_", " "))
     columns += [numbers.get(name) or _text(name) for name in varied(frame)]
     columns += [_number("frames", "frames"), _number("visual_tokens", "tokens"), _score(best)]
     columns += [_share("chance %", "chance")] if frame.chance.nunique() > 1 else []
@@ -133,6 +143,7 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
     columns += [_number(name, name.removeprefix("n_")) for name in ("n_unparsed", "n_unscored") if counted(name)]
     columns += [_number("answer_words", "words", 1)] if told("answer_words") else []
     columns.append(_number("prefill_gflops", "GFLOPs", 2))
+    columns += [_number("training_tflops", "training TFLOPs", 1)] if told("training_tflops") else []
     columns += [_number("seconds_per_sample", TIME, 1, scale=1000)] if told("seconds_per_sample") else []
     for view, said in VIEWS.items():
         if told(f"{view}difference"):

@@ -5,7 +5,7 @@ import pandas as pd
 from videopool.reports.cells import Heading, Row, TextTable, number_cell, plain_cell, share_cell
 from videopool.reports.latex import latex_table
 from videopool.reports.markdown import escape, markdown_table
-from videopool.reports.points import COMPLETE, SETTINGS, TIME, points_table, shared_chance, shared_settings
+from videopool.reports.points import COMPLETE, TIME, points_table, shared_chance, shared_settings, varied
 
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"
@@ -40,8 +40,8 @@ def published_table(published: pd.DataFrame) -> TextTable:
 
 def seeds_table(seeds: pd.DataFrame) -> TextTable:
     """Configurations that were run under several seeds, from over_seeds; settings that all share are left out."""
-    names = [name for name in SETTINGS if name in seeds and seeds[name].nunique(dropna=False) > 1]
-    headings = [Heading(name, numeric=False) for name in ("pooling", *names)]
+    names = varied(seeds)
+    headings = [Heading(name.replace("_", " "), numeric=False) for name in ("pooling", *names)]
     headings += [Heading("frames"), Heading("seeds", numeric=False), Heading("score %"), Heading("minus baseline")]
     rows = []
     for row in seeds.to_dict("records"):

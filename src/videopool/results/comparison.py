@@ -105,6 +105,14 @@ def trained_recipe(folder: str | Path) -> str | None:
     return _told(folder, "trained_recipe")
 
 
+def _unlike_training(folder: str | Path, other: str | Path) -> list[str]:
+    """Names of what two trained points do not have in common beside the pooling, as far as both say."""
+    one, two = _told(folder, "training"), _told(other, "training")
+    if not (isinstance(one, dict) and isinstance(two, dict)):
+        return []
+    return [f"training {name}" for name in ("data", "steps") if one.get(name) != two.get(name)]
+
+
 def _told(folder: str | Path, name: str) -> Any:
     point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
     return point.get(name) if isinstance(point, dict) else None
@@ -129,6 +137,7 @@ def what_differs(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     budgets = _tokens(row), _tokens(other)
     names += ["tokens"] if not (same_budget(*budgets) or all(map(math.isnan, budgets))) else []
     names += ["trained pooling"] if trained_pooling(row["folder"]) != trained_pooling(other["folder"]) else []
+    names += _unlike_training(row["folder"], other["folder"])
     return names + [name for key, name in TOLD.items() if one.get(key) != two.get(key)]
 
 

@@ -12,7 +12,10 @@ from videopool.results.seeds import mean_over_seeds
 from videopool.results.statistics import Estimate, holm
 from videopool.results.study import scores_by_sample, task_weights
 
-SAME = ("model", "pooling", "stage", "frames", "visual_tokens", "benchmark", "judge", "lora_alpha")
+SAME = (
+    "model", "pooling", "stage", "frames", "visual_tokens", "benchmark", "judge", "lora_alpha", "trained_pooling",
+    "training_clips", "training_images", "training_steps",
+)  # fmt: skip
 COLUMNS = (
     *SAME, "seeds", "points", "n", "score", "ci_low", "ci_high", "difference", "difference_low", "difference_high", "p",
     "p_holm",
@@ -101,9 +104,11 @@ def _against(
 ) -> Estimate | None:
     """The difference from the baseline pooling under the same seeds; None if there is no such configuration.
 
-    Of several, that which has most in common.
+    What is pooled as the baseline is compared with nothing. Of several, that which has most in common.
     """
     own, runs = groups[key][0], kept[key]
+    if own["pooling"] == baseline:
+        return None
     same = ("model", "benchmark", "frames", "stage", "judge")
     found = []
     for other, theirs in kept.items():

@@ -38,7 +38,14 @@ COLUMNS = (
     "prompt",
     "answer_words",
     "weights",
+    "trained_pooling",
+    "training_clips",
+    "training_images",
+    "training_examples",
+    "training_steps",
+    "training_tflops",
 )
+TRAINING = ("clips", "images", "examples", "steps", "tflops")  # of what an export says of its training
 
 
 def scored_points(study: str | Path) -> dict[Path, dict[str, object]]:
@@ -54,7 +61,7 @@ def load_study(study: str | Path) -> pd.DataFrame:
     for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
     same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
     open answers, None where nobody did. answer_words is the mean length of generated answers,
-    weights the beginning of the hash of a checkpoint.
+    weights the beginning of the hash of a checkpoint; what begins with training_ is what that says of its training.
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)
@@ -65,9 +72,11 @@ def load_study(study: str | Path) -> pd.DataFrame:
         tokens = pd.to_numeric(table["visual_tokens"])  # unknown of a model behind an API
         table["order"] = -tokens.groupby(table["pooling"]).transform("max")
         table["base"] = table.model.str.replace(r" alpha \S+", "", regex=True)  # alphas are ordered as numbers
-        table["lora_alpha"] = pd.to_numeric(table["lora_alpha"])
+        for name in ("lora_alpha", "seed", *(f"training_{one}" for one in TRAINING)):
+            table[name] = pd.to_numeric(table[name])
         table = table.sort_values(
-            ["base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames"], kind="stable"
+            ["base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "training_clips", "seed"],
+            kind="stable",
         )
         table["same_map_as"] = _duplicates(table)
     extra = [c for c in table.columns if c not in COLUMNS and c not in ("folder", "order", "signature", "base")]
@@ -84,6 +93,9 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     row["seed"] = identity.get("seed") if isinstance(identity, dict) else None
     adapter = identity.get("adapter") if isinstance(identity, dict) else None
     row["weights"] = str(adapter.get("identity"))[:8] if isinstance(adapter, dict) else None
+    pooling, training = point.get("trained_pooling"), point.get("training")
+    row["trained_pooling"] = pooling.get("label") if isinstance(pooling, dict) else None
+    row |= {f"training_{name}": training.get(name) if isinstance(training, dict) else None for name in TRAINING}
     row["signature"] = str(point.get("map_signature"))
     metrics = read_json(folder / METRICS)
     if metrics is None:

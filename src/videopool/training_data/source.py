@@ -100,6 +100,16 @@ class Source:
         ranked.sort(key=lambda one: one[:2])
         return replace(self, examples=kept), [example for *_, example in ranked[:most]]
 
+    def part(self, share: float, seed: int) -> "Source":
+        """All that is said about a share of the media, at least one of them. A smaller share lies within a larger."""
+        names = sorted({example.name for example in self.examples}, key=lambda name: _draw(seed, name))
+        kept = set(names[: math.ceil(share * len(names))])
+        return replace(self, examples=[example for example in self.examples if example.name in kept])
+
+    def media(self, kind: str) -> int:
+        """How many clips ("video") or images ("image") it has."""
+        return len({example.name for example in self.examples if example.kind == kind})
+
 
 def _draw(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()

@@ -1,0 +1,51 @@
+"""What an export says of its training, so that tables can tell trained points apart: data, steps, computation."""
+
+from typing import Any
+
+from videopool.jobs.finetune import TrainingPoint
+from videopool.jobs.training_batches import Schedule
+from videopool.models.cost import training_flops
+from videopool.results import fingerprint
+
+
+class TrainingFacts:
+    """Facts of a run up to a step; goes on from the step that it was asked about before.
+
+    Args:
+        point: the run's configuration.
+        schedule: what each step sees.
+    """
+
+    def __init__(self, point: TrainingPoint, schedule: Schedule) -> None:
+        self.point, self.schedule = point, schedule
+        self._step, self._flops = 0, 0.0
+
+    def upto(self, step: int) -> dict[str, Any]:
+        """Facts behind a step.
+
+        Returns:
+            `clips` and `images` that the data has, held-out ones left out; `examples` shown, each time counted;
+            `steps`; `tflops` of learning from them, see training_flops(); `data`, a hash of what is trained on.
+        """
+        if step < self._step:
+            self._step, self._flops = 0, 0.0
+        batch, sources = self.schedule.batch, self.schedule.mixture.sources
+        for lesson in self.schedule.lessons(self._step * batch, (step - self._step) * batch):
+            self._flops += self._cost(lesson.example.kind, len(lesson.encoded.input_ids))
+        self._step = step
+        return {
+            "clips": sum(source.media("video") for source in sources),
+            "images": sum(source.media("image") for source in sources),
+            "examples": step * batch,
+            "steps": step,
+            "tflops": round(self._flops / 1e12, 6),
+            "data": fingerprint({source.name: source.digest for source in sources})[:12],
+        }
+
+    def _cost(self, kind: str, text: int) -> float:
+        """Operations of a conversation; one token of its text stands for the clip."""
+        point, shape = self.point, self.point.shape
+        tokens = point.visual_tokens(kind)
+        patches = (point.sampler.num if kind == "video" else 1) * shape.height * shape.width
+        projected = patches if point.stage == "projector" else tokens
+        return training_flops(shape, tokens + text - 1, projected, bool(point.settings["checkpoint_gradients"]))
