@@ -119,7 +119,7 @@ def test_the_gradient_is_that_of_the_formula(tune, configure, monkeypatch):
             for name, one in tuning.trainable(self.backbone).items():
                 grads[name] = one.grad.clone()
             self.zero_grad()
-            found = [self._losses(batch) for batch in seen]
+            found = [self.losses(batch) for batch in seen]
             (sum(loss for loss, _ in found) / sum(count for _, count in found)).backward()
             totals.append(sum(count for _, count in found))
             for name, one in tuning.trainable(self.backbone).items():

@@ -1,6 +1,7 @@
 """job=speed: that it measures what it says, and that sharing changes no prediction. No test depends on time."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from videopool.jobs import sweep
+from videopool.features import MemoryStore
+from videopool.jobs import speed_training, sweep
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.speed import speed
 from videopool.jobs.speed_runs import compare
@@ -116,6 +118,48 @@ def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
     assert "share reached" in capsys.readouterr().out
 
 
+def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys):
+    poolings = f"job.training.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
+    little = ["job.training.frames=2", "job.training.steps=2", "job.training.loop_steps=3", "job.training.rounds=2"]
+    little += ["job.sizes.tiny.clips=4", "job.training.job.checkpoint_every=3"]
+    part = measured(composed("job.parts=[g]", poolings, *little), tmp_path)["parts"]["g"]
+    sweep, loop, resume = part["sweep"], part["loop"], part["resume"]
+    assert [row["pooling"] for row in sweep["rows"]] == ["average time", "strided 2 avg"]
+    assert sweep["epochs"] == 2
+    for way in ("kept", "alone"):
+        assert sweep[f"{way}_seconds"] == pytest.approx(sum(row[way] for row in sweep["rows"]))
+    assert sweep["ratio"] == pytest.approx(sweep["alone_seconds"] / sweep["kept_seconds"])
+    assert loop["overhead"] == pytest.approx(loop["job_seconds"] / loop["bare_seconds"] - 1)
+    stopped, killed = resume
+    assert (stopped["way"], stopped["again"], stopped["kept"]) == ("Ctrl-C", 0, stopped["taken"])
+    assert killed["way"] == "kill"
+    assert 0 <= killed["again"] <= 3
+    assert killed["kept"] % 3 == 0
+    assert all(row["seconds"] > 0 for row in resume)
+    table = capsys.readouterr().out
+    for words in ("going on behind a kill", "loop over a bare one", "with nothing kept"):
+        assert words in table
+
+
+@pytest.mark.parametrize("broken", ["sweep", "loop"])
+def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, monkeypatch, broken):
+    run = speed_training.train
+    told = []
+
+    def spoilt(config, store, fit=None):
+        found = run(config, store, fit)
+        told.append(found)
+        wrong = isinstance(store, MemoryStore) if broken == "sweep" else fit is not None
+        return replace(found, losses=[loss + 1 for loss in found.losses]) if wrong else found
+
+    monkeypatch.setattr(speed_training, "train", spoilt)
+    words = ["job.training.frames=1", "job.training.steps=1", "job.training.loop_steps=2", "job.parts=[g]"]
+    words += ["job.training.recipe.global_batch=1", "job.training.recipe.micro_batch=1"]
+    with pytest.raises(AssertionError, match="losses of" if broken == "sweep" else "the job's loop has a loss of"):
+        speed(composed(*words, f"job.training.poolings=[{POOLING % 'Average'}]"))
+    assert told
+
+
 def test_the_program_in_processes_of_its_own(composed, tmp_path):
     config = composed("job.parts=[e]", "job.processes=[1]")
     config.job.multirun = "pooling=average frames.num=1"
@@ -130,8 +174,8 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
     ("words", "told"),
     [
         (["job.size=huge"], "job.size=huge: choose one of tiny, small, llava7b"),
-        (["job.parts=[a,z]"], "job.parts=['a', 'z']: choose from a, b, c, d, e, f"),
-        (["job.parts=[]"], "choose from a, b, c, d, e, f"),
+        (["job.parts=[a,z]"], "job.parts=['a', 'z']: choose from a, b, c, d, e, f, g"),
+        (["job.parts=[]"], "choose from a, b, c, d, e, f, g"),
         (["job.repeats=0"], "job.repeats must be a whole number of at least 1, got 0"),
         (["job.operators.names=[nothing]"], "job.operators.names: there is no pooling nothing"),
         (["job.operators.dtype=int3"], "job.operators.dtype=int3: choose one of"),
@@ -210,12 +254,15 @@ def test_the_whole_way_of_a_model_in_no_file(composed, tmp_path):
         "hold": 1,
     }
     sizes |= {"rates": {"visual_tokens": 9, "frames": 1, "clips": 1, "side": 32}, "questions": 1, "dtype": "float32"}
-    config = composed("job.size=llava7b", "job.parts=[b,e]", "job.frames=[1]", f"job.poolings=[{POOLING % 'Average'}]")
+    config = composed(
+        "job.size=llava7b", "job.parts=[b,e,g]", "job.frames=[1]", f"job.poolings=[{POOLING % 'Average'}]"
+    )
     config.job.sizes.llava7b = {**sizes, "shape": {**vars(little(rope_theta=1e4))}}
     found = measured(config, tmp_path)
     assert found["rates"]["prefill_tokens_per_second"] > 0
     assert found["parts"]["b"]["remaining_seconds"]["load"] < 0.1
     assert "skipped" in found["parts"]["e"]
+    assert "skipped" in found["parts"]["g"]
 
 
 def test_arithmetic_of_sharing():

@@ -24,13 +24,14 @@ from videopool.jobs.speed_bench import Bench, bench
 from videopool.jobs.speed_parts import Step, device_rates, part_a, part_d, part_e, part_f
 from videopool.jobs.speed_sweep import NEEDED, Sweep
 from videopool.jobs.speed_table import speed_table
+from videopool.jobs.speed_training import part_g
 from videopool.models.cost import parameter_count
 from videopool.models.loading import DTYPES
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
 from videopool.results.point import write_json
 
-PARTS = ("a", "b", "c", "d", "e", "f")
-ALONE = {"a": part_a, "d": part_d, "e": part_e, "f": part_f}
+PARTS = ("a", "b", "c", "d", "e", "f", "g")
+ALONE = {"a": part_a, "d": part_d, "e": part_e, "f": part_f, "g": part_g}
 Line = Callable[[str, int], Step]
 
 

@@ -1,5 +1,6 @@
 """What job=speed measures on: a model of the asked size, clips, and points made of them."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -76,19 +77,55 @@ class Bench:
             questions: on a clip; one of the numbers that were written.
             job: changes to the group `job`; scoring is the benchmark's.
         """
+        config = self._composed(study, pooling, frames)
+        scoring = job.pop("scoring", "likelihood")
+        config.job = {"name": "evaluate", **{key: self.config.job[key] for key in POINT_KEYS}, **job}
+        config.benchmark = self.benchmark(questions, scoring)
+        return config
+
+    def _composed(self, study: str, pooling: Any, frames: int) -> DictConfig:
+        """What the configurations of points and of trainings have in common."""
         config = self.config.copy()
         OmegaConf.set_struct(config, False)
         node = pooling if isinstance(pooling, dict) else plain(pooling)
-        scoring = job.pop("scoring", "likelihood")
-        config.job = {"name": "evaluate", **{key: config.job[key] for key in POINT_KEYS}, **job}
         config.pooling = {"stage": "projector", **node}
         config.frames = {"_target_": SAMPLER, "num": frames}
-        config.benchmark = self.benchmark(questions, scoring)
         config.model = {**config.model, **self.model}
         config.logger = {"name": "none"}
         config.features = self.config.job.store
         config.results_dir, config.study = str(self.folder), study
         return config
+
+    def training(self, study: str, pooling: Any, steps: int) -> DictConfig:
+        """The configuration of one training of so many steps, on the conversations about the clips.
+
+        Args:
+            study: subfolder for it.
+            pooling: node of the configuration, or a mapping.
+        """
+        settings = self.config.job.training
+        config = self._composed(study, pooling, int(settings.frames))
+        config.job = {"name": "finetune", "evaluate": False, **plain(settings.job)}
+        config.training = {**plain(settings.recipe), "steps": steps}
+        source = {"_target_": "videopool.training_data.load_llava", **self.conversations}
+        config.training_data = {"sources": {"timing": source}}
+        return config
+
+    @cached_property
+    def conversations(self) -> dict[str, str]:
+        """Path and root of a file in LLaVA's layout: a conversation a clip, of the first questions that are asked."""
+        asked = json.loads((self.clips / "json" / f"questions_{self.size['questions']}.json").read_text())
+        by_clip: dict[str, list[dict[str, str]]] = {}
+        for one in asked:
+            said = by_clip.setdefault(f"video/{one['video']}", [])
+            if len(said) < 2 * int(self.config.job.training.rounds):
+                place = "" if said else "<video>\n"
+                said.append({"from": "human", "value": place + one["question"]})
+                said.append({"from": "gpt", "value": one["answer"]})
+        entries = [{"id": name, "video": name, "conversations": said} for name, said in by_clip.items()]
+        path = self.folder / "conversations.json"
+        path.write_text(json.dumps(entries))
+        return {"path": str(path), "root": str(self.clips)}
 
     @property
     def model(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rich.table import Table
 COLD_WANTED, WARM_WANTED = 1.3, 1.15
 MANY_QUESTIONS, RATIO_WANTED, SHARE_WANTED = 25, 5.0, 0.7
 SLOWER_WANTED = 3.0
+TRAINING_WANTED, LOOP_WANTED, RESUME_WANTED = 3.0, 0.05, 10.0  # times faster, share of a step, seconds
 HELD_TO_COPY = ("adaptive", "strided")
 
 Row = tuple[str, str, str, str, str]  # what, measured, allowed or compared with, wanted, met
@@ -22,7 +23,7 @@ def speed_table(content: dict[str, Any]) -> Table:
     table = Table(title=f"speed, {content['size']}")
     for name in ("part", "what", "measured", "beside", "wanted", "met"):
         table.add_column(name, justify="left" if name in ("part", "what") else "right")
-    sections = {"a": _a, "b": _b, "c": _c, "d": _d, "e": _e, "f": _f}
+    sections = {"a": _a, "b": _b, "c": _c, "d": _d, "e": _e, "f": _f, "g": _g}
     if "rates" in content:
         _add(table, "gpu", list(_rates(content["rates"])), content["rates"])
     for part, found in content["parts"].items():
@@ -113,6 +114,28 @@ def _f(found: dict[str, Any]) -> Iterator[Row]:
         beside = f"copy is {slower:.2f}x as fast; {_ms(row['seconds'])}"
         met = _met(slower <= SLOWER_WANTED) if held else ""
         yield row["name"], rate, beside, f"<= {SLOWER_WANTED:g}x" if held else "", met
+
+
+def _g(found: dict[str, Any]) -> Iterator[Row]:
+    if "skipped" in found:
+        yield "skipped", "", found["skipped"], "", ""
+        return
+    sweep, loop = found["sweep"], found["loop"]
+    for row in sweep["rows"]:
+        beside = f"{row['alone']:.2f} s with nothing kept"
+        yield f"{row['pooling']}, {row['visual_tokens']} visual tokens", f"{row['kept']:.2f} s", beside, "", ""
+    what = f"trainings of {sweep['steps']} steps, {sweep['epochs']:g} epochs, over those from the store"
+    beside = f"{sweep['alone_seconds']:.1f} s / {sweep['kept_seconds']:.1f} s; equal losses"
+    met = _met(sweep["ratio"] >= TRAINING_WANTED)
+    yield what, f"{sweep['ratio']:.2f}x", beside, f">= {TRAINING_WANTED:g}x", met
+    beside = f"{_ms(loop['job_seconds'])} / {_ms(loop['bare_seconds'])} a step"
+    met = _met(loop["overhead"] < LOOP_WANTED)
+    yield "loop over a bare one", f"{100 * loop['overhead']:+.1f} %", beside, f"< {100 * LOOP_WANTED:g} %", met
+    for row in found["resume"]:
+        beside = f"{row['taken']} steps taken, {row['kept']} kept, {row['again']} taken again"
+        again = row["again"] == 0 or row["way"] == "kill"  # a kill goes back to the last checkpoint
+        met = _met(row["seconds"] < RESUME_WANTED and again)
+        yield f"going on behind a {row['way']}", f"{row['seconds']:.1f} s", beside, f"< {RESUME_WANTED:g} s", met
 
 
 def _ms(seconds: float) -> str:

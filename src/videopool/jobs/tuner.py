@@ -157,7 +157,7 @@ class Tuner(ClipReader):
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
         """The micro-batch's share of the step's loss, times what Lightning divides it by."""
         torch.manual_seed(self.seed * 1_000_003 + batch.number)  # of dropout, whichever device reads the batch
-        total, tokens = self._losses(batch)
+        total, tokens = self.losses(batch)
         if not torch.isfinite(total):
             raise NotFinite([clip.job.samples[0].example.where for clip in batch.clips], self.step)
         self._sums[0] += float(total.detach())
@@ -199,7 +199,7 @@ class Tuner(ClipReader):
                 parameter.grad.div_(self.trainer.world_size)
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
-        total, tokens = self._losses(batch, self._look_at)
+        total, tokens = self.losses(batch, self._look_at)
         self._held_out[0] += float(total)
         self._held_out[1] += tokens
 
@@ -226,7 +226,7 @@ class Tuner(ClipReader):
 
     # What is computed
 
-    def _losses(self, batch: MicroBatch, look: Callable[[Sequence[Tensor]], None] | None = None) -> tuple[Tensor, int]:
+    def losses(self, batch: MicroBatch, look: Callable[[Sequence[Tensor]], None] | None = None) -> tuple[Tensor, int]:
         """Sum of the token losses of a micro-batch, and how many there are. Clips that cannot be read are left out.
 
         Args:

@@ -1,0 +1,172 @@
+"""Part g of job=speed: fine-tuning from the feature store, the loop around its steps, and resuming."""
+
+import contextlib
+import io
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from videopool.features import FeatureStore
+from videopool.jobs import finetune, training
+from videopool.jobs.evaluate import Point
+from videopool.jobs.speed_bench import Bench
+from videopool.jobs.speed_resume import resumed
+from videopool.jobs.training_run import Keeper
+from videopool.jobs.tuner import Tuner
+from videopool.models.lora import kept_weights, trainable
+from videopool.results.point import TRAINING_LOG, read_training_log
+from videopool.speed.timing import timed, turn
+
+KEPT, ALONE = "kept", "alone"  # ways of the sweep: from one store; each run encodes its own frames, in every epoch
+JOB, BARE = "job", "bare"  # ways of the loop
+SAME_LOSS = 1e-4  # of the two loops, relative: they round the factor of a micro-batch at different places
+Step = Callable[[], None]
+
+
+@dataclass
+class Training:
+    """One training, run.
+
+    Attributes:
+        seconds: wall clock, from its configuration to its export.
+        losses: step by step.
+        step_seconds: from the end of each step to the end of the next.
+        folder: of the run.
+    """
+
+    seconds: float
+    losses: list[float]
+    step_seconds: list[float]
+    folder: Path
+
+
+def part_g(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
+    """Fine-tuning: a sweep of poolings, the loop, resuming. Raises AssertionError if two ways do not learn alike."""
+    settings, count = made.config.job.training, int(made.config.job.repeats)
+    if made.made is not None:
+        return {"skipped": "the weights are in no file that a training could load"}
+    step = line("g: fine-tuning", len(settings.poolings) + count + 2)
+    train(made.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
+    found = {"sweep": sweep(made, step), "loop": loop(made, count, step)}
+    rows = []
+    for way in ("Ctrl-C", "kill"):
+        rows.append(resumed(made, way))
+        step()
+    return {**found, "resume": rows}
+
+
+def sweep(made: Bench, step: Step) -> dict[str, Any]:
+    """The same poolings trained under from one store, and with nothing kept, in turn."""
+    settings, store = made.config.job.training, made.store("training")
+    rows: list[dict[str, Any]] = []
+    for number, pooling in enumerate(settings.poolings):
+        runs: dict[str, Training] = {}
+        for way in turn([KEPT, ALONE], number):
+            config = made.training(f"g-{way}-{number}", pooling, int(settings.steps))
+            runs[way] = train(config, store if way == KEPT else FeatureStore())
+        if runs[KEPT].losses != runs[ALONE].losses and made.size["dtype"] == "float32":
+            raise AssertionError(f"losses of {pooling} from the store are not those without it")
+        point = Point(made.point(f"g-{number}", pooling, int(settings.frames), made.size["questions"]))
+        told = {"pooling": point.pooling.label, "visual_tokens": point.visual_tokens}
+        rows.append({**told, **{way: run.seconds for way, run in runs.items()}})
+        step()
+    totals = {way: sum(row[way] for row in rows) for way in (KEPT, ALONE)}
+    shown = int(settings.steps) * int(settings.recipe.global_batch)
+    return {
+        "rows": rows,
+        "steps": int(settings.steps),
+        "epochs": shown / int(made.size["clips"]),
+        "kept_seconds": totals[KEPT],
+        "alone_seconds": totals[ALONE],
+        "ratio": totals[ALONE] / totals[KEPT],
+    }
+
+
+def loop(made: Bench, rounds: int, step: Step) -> dict[str, Any]:
+    """Seconds of a step in the job's loop and in a bare one, over the same batches, features kept, in turn.
+
+    The first step of a loop, which warms up, is left out; so are checkpoints that are written between steps.
+    """
+    settings = made.config.job.training
+    pooling, steps, store = settings.poolings[0], int(settings.loop_steps), made.store("loop")
+    seconds: dict[str, list[float]] = {JOB: [], BARE: []}
+    train(made.training("g-fill", pooling, -(-made.size["clips"] // int(settings.recipe.global_batch))), store)
+    for number in range(rounds):
+        runs: dict[str, Training] = {}
+        for way in turn([JOB, BARE], number):
+            config = made.training(f"g-{way}-{number}", pooling, steps)
+            config.job.checkpoint_every = steps
+            runs[way] = train(config, store, bare_loop if way == BARE else None)
+            seconds[way].append(statistics.median(runs[way].step_seconds))
+        for one, other in zip(runs[JOB].losses, runs[BARE].losses, strict=True):
+            if abs(one - other) > SAME_LOSS * abs(other):
+                raise AssertionError(f"the job's loop has a loss of {one}, a bare one {other}")
+        step()
+    job, bare = (statistics.median(seconds[way]) for way in (JOB, BARE))
+    return {"steps": steps, "rounds": rounds, "job_seconds": job, "bare_seconds": bare, "overhead": job / bare - 1}
+
+
+def train(config: DictConfig, store: FeatureStore, fit: Callable[..., None] | None = None) -> Training:
+    """Run job=finetune.
+
+    Args:
+        config: of the run; its folder must not hold it yet.
+        store: of features.
+        fit: in place of the job's own loop.
+    """
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with _exchanged(finetune, "shared_store", lambda _: store), _exchanged(training, "fit", fit or training.fit), quiet:
+        seconds, outcome = timed(lambda: finetune.finetune(config))
+    folder = Path(outcome.folder)
+    rows = [row for row in read_training_log(folder) if "loss" in row]
+    ends = [row["seconds"] for row in rows]
+    between = [later - one for one, later in pairwise(ends)]
+    return Training(seconds, [row["loss"] for row in rows], between, folder)
+
+
+@contextmanager
+def _exchanged(module: Any, name: str, part: Any) -> Iterator[None]:
+    """A module with one of its parts exchanged."""
+    before = getattr(module, name)
+    setattr(module, name, part)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
+    """What fit() does, without Lightning, validation or anything written between steps; on one device."""
+    parameters = list(trainable(tuner.backbone).values())
+    optimiser = tuner.configure_optimizers()
+    rows: list[dict[str, Any]] = []
+    loss = tokens = 0.0
+    started = time.perf_counter()
+    for number, batch in enumerate(tuner.loaders("train", 0, 1), start=1):
+        with torch.autocast(tuner.backbone.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            total, count = tuner.losses(batch)
+        (total / max(1, batch.step_tokens)).backward()
+        loss, tokens = loss + float(total.detach()), tokens + count
+        if number % micros:
+            continue
+        if config.training.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, float(config.training.clip))
+        for group in optimiser.param_groups:
+            group["lr"] = tuner.optimisation.at(len(rows))
+        optimiser.step()
+        optimiser.zero_grad()
+        mean, now = loss / max(1.0, tokens), time.perf_counter() - started
+        rows.append({"step": len(rows) + 1, "loss": mean, "ema": mean, "tokens": int(tokens), "seconds": now})
+        loss = tokens = 0.0
+    keeper.progress.step, keeper.progress.ema = len(rows), rows[-1]["loss"]
+    (keeper.folder / TRAINING_LOG).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    keeper.checkpoints.save(keeper.progress, kept_weights(tuner.backbone), optimiser.state_dict())
