@@ -32,6 +32,7 @@ from videopool.paths import shipped
 from videopool.results import load_study, over_seeds
 from videopool.results.comparison import what_differs
 from videopool.shapes.clips import write_mp4
+from videopool.training_data import load_llava
 
 TOY = [
     "job=finetune", "logger=none", "frames.num=2", "pooling=adaptive_Tx3x3", "job.workers=0", "trainer.accelerator=cpu",
@@ -386,6 +387,20 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
         (["training.share=1.5"], "training.share must be a number in 0..1"),
         (["job.sources=[llava]"], "job.sources=['llava']: give a list of names; there are shapes"),
         (["job.sources=[]"], "job.sources=[]: give a list of names"),
+        (["training.betas=[0.9]"], "training.betas=[0.9]: give two numbers in 0..1"),
+        (["training.betas=[0.9,1]"], "training.betas=[0.9, 1]: give two numbers in 0..1"),
+        (["training.betas=null"], "training.betas=None: give two numbers in 0..1"),
+        (["training.clip=0"], "training.clip=0 leaves no gradient"),
+        (["training.warmup=1.5"], "training.warmup must be a number in 0..1"),
+        (["training.layout=null"], "training.layout=None: give a layout"),
+        (["training.lora.rank=0"], "training.lora.rank=0: give a positive whole number"),
+        (["training.lora.targets=q_proj"], "training.lora.targets='q_proj': give a list of some of q_proj"),
+        (["training.lora.targets=null"], "training.lora.targets=None: give a list of some of q_proj"),
+        (["training.lora=3"], "training.lora=3: give rank, alpha, dropout, targets and nothing else"),
+        (["+training.lora.ranks=3"], "give rank, alpha, dropout, targets and nothing else"),
+        (["seed=-1"], "seed must be a whole number of at least 0"),
+        (["model=api", "model.model=x"], "model=api: the weights of a model behind an API cannot be trained"),
+        (["training_data.sources.shapes._target_=builtins.dict"], "training_data.sources.shapes: dict is not a Source"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(tune, words, message):
@@ -472,6 +487,71 @@ def test_too_much_that_cannot_be_used_or_read_fails_the_run(tune, own_data):
     with pytest.raises(USER_ERRORS, match="2 clips could not be read") as caught:
         tune(*own_data, "job.max_failed_fraction=0.09", "training.global_batch=22", "training.micro_batch=22")
     assert "garbage.mp4" in str(caught.value)
+
+
+def test_texts_of_no_use_count_as_clips_that_cannot_be_read_do(tune, own_data, tmp_path, capsys):
+    """A question that leaves no room for its answer; where nothing is left at all, nothing is said to be trained."""
+    words = [*own_data, "job.max_failed_fraction=0.2"]
+    path = tmp_path / "own.json"
+    entries = json.loads(path.read_text())[:10]
+    path.write_text(json.dumps(entries))
+    tune(*words, "study=good", "training.global_batch=10", "training.micro_batch=10")
+    for entry in entries[:2]:
+        entry["conversations"][0]["value"] += " red" * 60
+    path.write_text(json.dumps(entries))
+    capsys.readouterr()
+    run = tune(*words, "study=two", "training.global_batch=10", "training.micro_batch=10")
+    assert metrics_of(run)["n_refused"] == 2
+    assert (
+        "left out: " + str(path) + ", entry 0: max_length=40 leaves nothing of the answers" in capsys.readouterr().err
+    )
+    with pytest.raises(USER_ERRORS, match="2 conversations are of no use") as caught:
+        tune(
+            *own_data, "job.max_failed_fraction=0.1", "study=few", "training.global_batch=10", "training.micro_batch=10"
+        )
+    assert "entry 1: max_length=40 leaves nothing of the answers" in str(caught.value)
+    with pytest.raises(USER_ERRORS, match=r"max_length=6 .* nothing was learned"):
+        tune(*own_data, "job.max_failed_fraction=1", "study=none", "training.max_text=6")
+    assert not list((tmp_path / "results" / "none").glob("*/metrics.json"))
+
+
+def test_nothing_that_can_be_read_is_no_training(tune, own_data, tmp_path):
+    path = tmp_path / "own.json"
+    entries = [one for one in json.loads(path.read_text()) if one.get("id") in ("garbage.mp4", "missing.mp4")]
+    path.write_text(json.dumps(entries))
+    with pytest.raises(USER_ERRORS, match=r"no example could be used, as .*: nothing was learned"):
+        tune(*own_data, "job.max_failed_fraction=1")
+
+
+def test_the_best_step_needs_held_out_examples_that_can_be_used(tune, own_data, tmp_path):
+    path = tmp_path / "own.json"
+    entries = [one for one in json.loads(path.read_text()) if str(one.get("id")).endswith(".mp4")]
+    source = load_llava(path, tmp_path / "media", name="x")
+    (held,) = source.split(0.01, 64, 0)[1]
+    broken = tmp_path / "media" / held.name
+    broken.write_bytes(b"nothing")
+    path.write_text(
+        json.dumps([one for one in entries if one["id"] in (held.name, "0.mp4", "3.mp4", "4.mp4", "5.mp4")])
+    )
+    words = [*own_data, "training.validation.share=0.01", "job.export=best", "job.max_failed_fraction=1"]
+    with pytest.raises(USER_ERRORS, match=r"job\.export=best: no held-out example could be used"):
+        tune(*words)
+
+
+def test_a_step_of_more_than_the_data_is_told(tune, own_data, capsys):
+    tune(*own_data, "job.max_failed_fraction=0.3", "training.steps=1", "training.global_batch=32")
+    assert "training.global_batch=32 is more than the 22 examples of an epoch" in capsys.readouterr().err
+
+
+def test_clips_of_one_frame_under_random_frames(tune, tmp_path):
+    write_mp4(tmp_path / "one.mp4", numbered_frames(1, 96, 96))
+    said = [{"from": "human", "value": "<video> what is it ?"}, {"from": "gpt", "value": "grass"}]
+    (tmp_path / "one.json").write_text(json.dumps([{"video": "one.mp4", "conversations": said}]))
+    where = [
+        f"training_data.sources.llava.{key}={tmp_path}{tail}" for key, tail in (("path", "/one.json"), ("root", ""))
+    ]
+    words = ["training_data=llava", *where, "training.validation.share=0", "frames=random", "frames.num=4"]
+    assert metrics_of(tune(*words))["n_unreadable"] == 0
 
 
 def test_the_rate_warms_up_and_falls():

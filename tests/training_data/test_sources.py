@@ -133,6 +133,20 @@ def test_a_file_that_cannot_be_used(written, tmp_path, content, words):
         load_llava(tmp_path / "none.json", tmp_path, name="mine")
 
 
+@pytest.mark.parametrize("limit", [0, -1, "x", True])
+def test_a_limit_is_a_number_of_entries(written, tmp_path, limit):
+    path = written([{"image": "a.jpg", "conversations": said(*ONE)}] * 3)
+    with pytest.raises(TrainingDataError, match=r"training_data\.sources\.mine\.limit"):
+        load_llava(path, tmp_path, name="mine", limit=limit)
+    assert len(load_llava(path, tmp_path, name="mine", limit=2).examples) == 2
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "x", True])
+def test_a_weight_is_a_number_above_nothing(written, tmp_path, weight):
+    with pytest.raises(TrainingDataError, match="give a number above 0"):
+        load_llava(written([{"image": "a.jpg", "conversations": said(*ONE)}]), tmp_path, name="mine", weight=weight)
+
+
 PLAIN = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "d")
 
 

@@ -42,6 +42,8 @@ class TrainingPoint:
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
+        if "base_url" in config.model:
+            raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         self.settings = plain(config.training)
         self._check_numbers()
         if config.lora.checkpoint is not None:
@@ -77,6 +79,9 @@ class TrainingPoint:
 
     def _check_numbers(self) -> None:
         config = self.config
+        number(config, "seed", 0, whole=True)
+        if not isinstance(self.settings["layout"], dict):
+            raise ConfigError(f"training.layout={self.settings['layout']!r}: give a layout of conversations")
         for key in ("training.global_batch", "training.micro_batch", "training.max_text", "job.checkpoint_every"):
             number(config, key, 1, whole=True)
         number(config, "trainer.devices", 1, whole=True)
@@ -96,6 +101,11 @@ class TrainingPoint:
             raise ConfigError("training.share=0 leaves nothing to train on; give a share above 0, at most 1")
         if number(config, "training.rate", 0) == 0:
             raise ConfigError("training.rate=0 trains nothing; give a learning rate above 0")
+        if self.settings["clip"] == 0:
+            raise ConfigError("training.clip=0 leaves no gradient; give a norm above 0, or null for any")
+        betas = self.settings["betas"]
+        if not isinstance(betas, list) or len(betas) != 2 or not all(_below_one(beta) for beta in betas):
+            raise ConfigError(f"training.betas={betas!r}: give two numbers in 0..1, 1 left out, as in [0.9,0.98]")
         batch, micro = self.settings["global_batch"], self.settings["micro_batch"]
         if batch % (micro * config.trainer.devices):
             raise ConfigError(
@@ -129,9 +139,9 @@ class TrainingPoint:
         if not listed:
             raise TrainingDataError("training_data.sources: there is none; say training_data=shapes, for example")
         found = [build(self.config.training_data.sources, name, name=name) for name in listed]
-        for source in found:
+        for name, source in zip(listed, found, strict=True):
             if not isinstance(source, Source):
-                raise ConfigError(f"training_data.sources.{getattr(source, 'name', source)}: not a Source of examples")
+                raise ConfigError(f"training_data.sources.{name}: {type(source).__name__} is not a Source of examples")
             self._tell_refused(source)
         return found
 
@@ -163,6 +173,7 @@ class TrainingPoint:
     def steps(self) -> int:
         """Of the optimiser, in the whole run."""
         if self.settings["steps"] is not None:
+            self._tell_repeats()
             return int(self.settings["steps"])
         steps = self.split[0].length(int(self.settings["epochs"])) // int(self.settings["global_batch"])
         if steps < 1:
@@ -171,6 +182,15 @@ class TrainingPoint:
                 f"training.global_batch={self.settings['global_batch']}"
             )
         return steps
+
+    def _tell_repeats(self) -> None:
+        epoch, batch = self.split[0].length(1), int(self.settings["global_batch"])
+        if batch > epoch:
+            print(
+                f"videopool: training.global_batch={batch} is more than the {epoch} examples of an epoch: a step shows "
+                "some of them more than once",
+                file=sys.stderr,
+            )
 
     @cached_property
     def shape(self) -> ModelShape:
@@ -258,10 +278,14 @@ class TrainingPoint:
         self.limits()
 
 
+def _below_one(beta: object) -> bool:
+    return isinstance(beta, (int, float)) and not isinstance(beta, bool) and 0 <= beta < 1
+
+
 def finetune(config: DictConfig) -> Outcome:
     """Train, or go on with it, or find it done; then evaluate what was exported, if job.evaluate says so."""
-    torch.manual_seed(int(config.seed))
     point = TrainingPoint(config)
+    torch.manual_seed(point.seed)
     what = point.identity()
     folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
     if (rank := rank_of_process()) > 0:

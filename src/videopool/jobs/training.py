@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from videopool.features import LoadPlan
 from videopool.jobs.build import plain
 from videopool.jobs.errors import Stopped
-from videopool.jobs.finetune import EXPORT, TrainingPoint
+from videopool.jobs.finetune import EXPORT, LISTED, TrainingPoint
 from videopool.jobs.frame_source import frame_source
 from videopool.jobs.interrupts import ask_before_stopping, ignore_interrupts
 from videopool.jobs.pooling_settings import pooling_settings
@@ -44,6 +44,7 @@ from videopool.models.export import Trained, export
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.models.probe import probe
 from videopool.pooling import Adaptive, ImageGrid
+from videopool.results import PointFailed
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.video import UniformSampler
@@ -130,7 +131,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
         tuner.optimiser_state = read_optimiser(kept_folder / OPTIMISER)
         tuner.ema, tuner.failures = progress.ema, dict(progress.failures)
         print(f"        {folder.name}: going on behind step {first} of {schedule.steps}", flush=True)
-    seen = min(mixture.length(1), schedule.steps * schedule.batch)
+    seen = min(mixture.length(1), schedule.steps * schedule.batch) + len(held)
     with ask_before_stopping() as stop:
         every = int(settings["validation"]["every"]) if lessons else 0
         allowed = math.floor(float(config.job.max_failed_fraction) * seen)
@@ -142,6 +143,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
             every,
             stop,
             allowed,
+            encoder.refused,
             int(config.job.export_every),
             lambda step, weights: _export(
                 point, step_folder(folder, step), weights, told, point.recipe(step), facts.upto(step)
@@ -158,7 +160,11 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
         assert last is not None
         if last[0].step < schedule.steps:
             raise Stopped(f"{last[0].step} of {schedule.steps} steps of {folder.name} are done")
+    if not last[0].tokens:
+        raise PointFailed(f"{_nothing(encoder, last[0])}: nothing was learned")
     best = checkpoints.best() if config.job.export == "best" else None
+    if config.job.export == "best" and best is None:
+        raise PointFailed("job.export=best: no held-out example could be used, so there is no best step; say last")
     chosen, behind = (last[1] / WEIGHTS, schedule.steps) if best is None else (best[2], best[0])
     _export(point, folder / EXPORT, read_weights(chosen), told, point.recipe(), facts.upto(behind))
     return _figures(point, folder, last[0], checkpoints, encoder, schedule, first, time.perf_counter() - started)
@@ -230,6 +236,12 @@ def _export(
     part.rename(folder)
 
 
+def _nothing(encoder: Encoder, progress: Progress) -> str:
+    """Why no token was learned."""
+    why = [*progress.failures.values(), *encoder.refused.values()]
+    return f"no example could be used, as {why[0]}" if why else "no example has a token to learn"
+
+
 def _config_of(point: TrainingPoint) -> dict[str, Any]:
     from videopool.models import load_config
 
@@ -255,6 +267,8 @@ def _figures(
         for kind, lines in (("refused", refused), ("unreadable", sorted(progress.failures.values()))):
             file.writelines(json.dumps({"kind": kind, "why": line}, ensure_ascii=False) + "\n" for line in lines)
     best = checkpoints.best()
+    for line in sorted(encoder.refused.values())[:LISTED]:
+        print(f"videopool: left out: {line}", file=sys.stderr)
     if encoder.cut:
         print(f"videopool: {len(encoder.cut)} conversations were cut at their end", file=sys.stderr)
     return {

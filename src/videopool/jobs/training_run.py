@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Keeper(Callback):
         steps: of the whole run.
         checkpoint_every, validate_every: steps; validations are counted back from the last step. 0: never.
         stop: the user's wish to stop.
-        allowed: clips that may be unreadable.
+        allowed: examples whose clip may be unreadable or whose text may be of no use.
+        refused: grows with the examples whose text is of no use: why, by example.
         export_every: steps; not behind the last one. 0: never.
         export: writes the weights behind a step where they can be evaluated.
         curves: get each line of the log.
@@ -56,6 +57,7 @@ class Keeper(Callback):
         validate_every: int,
         stop: StopRequest,
         allowed: int,
+        refused: Mapping[str, str],
         export_every: int,
         export: Callable[[int, dict[str, Tensor]], None],
         curves: TrainingCurves,
@@ -64,7 +66,7 @@ class Keeper(Callback):
         self.export_every, self.export = export_every, export
         self.curves = curves
         self.checkpoint_every, self.validate_every = checkpoint_every, validate_every
-        self.stop, self.allowed = stop, allowed
+        self.stop, self.allowed, self.refused = stop, allowed, refused
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self._before = dict(progress.seconds), dict(progress.frames)
         self._bar: Bar | None = None
@@ -137,12 +139,12 @@ class Keeper(Callback):
         self.on_fit_end(trainer, module)
 
     def _refuse_failures(self, module: Tuner) -> None:
-        if len(module.failures) > self.allowed:
-            listed = "".join(f"\n    {line}" for line in list(module.failures.values())[:LISTED])
-            raise PointFailed(
-                f"{len(module.failures)} clips could not be read (allowed by job.max_failed_fraction: {self.allowed}):"
-                f"{listed}"
-            )
+        lines = [*module.failures.values(), *self.refused.values()]
+        if len(lines) > self.allowed:
+            told = f"{len(module.failures)} clips could not be read"
+            told += f" and {len(self.refused)} conversations are of no use" if self.refused else ""
+            listed = "".join(f"\n    {line}" for line in lines[:LISTED])
+            raise PointFailed(f"{told} (allowed by job.max_failed_fraction: {self.allowed}):{listed}")
 
     def _save(self, trainer: pl.Trainer, module: Tuner, now: bool) -> None:
         step = module.step

@@ -32,9 +32,9 @@ class Trained:
         pooling: that it was trained under; label, stage and settings.
         frames: how frames were sampled.
         recipe: hash of all that determined the training but the seed.
-        facts: clips, images, examples, steps and operations of the training, for tables.
         lora: rank, alpha, dropout and targets; empty if the projector alone was trained.
         reference: what PLLaVA's configuration says beside, as num_frames and pooling_shape.
+        facts: clips, images, examples, steps and operations of the training, for tables.
     """
 
     source: str
@@ -43,9 +43,9 @@ class Trained:
     pooling: Mapping[str, Any]
     frames: Mapping[str, Any]
     recipe: str
-    facts: Mapping[str, Any]
     lora: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def export(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> None:

@@ -14,6 +14,7 @@ from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 
 WRAPPED = "_fsdp_wrapped_module."  # in names, where FSDP has put modules into its own
+SETTINGS = ("rank", "alpha", "dropout", "targets")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -30,6 +31,10 @@ def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
     """
     backbone.model.requires_grad_(False)
     if lora is not None:
+        if not isinstance(lora, Mapping) or set(lora) != set(SETTINGS):
+            raise ModelError(
+                f"training.lora={lora!r}: give {', '.join(SETTINGS)} and nothing else, or null for no LoRA"
+            )
         _add_lora(backbone, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"])
     projector: nn.Module = backbone.parts.multi_modal_projector
     projector.float().requires_grad_(True)  # behind the other, which freezes all that is not its own
@@ -38,9 +43,9 @@ def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
 def _add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    wrong = [name for name in targets if name not in ATTENTION]
-    if wrong or not targets:
-        raise ModelError(f"training.lora.targets={list(targets)}: choose of {', '.join(ATTENTION)}")
+    listed = isinstance(targets, Sequence) and not isinstance(targets, str)
+    if not listed or not targets or any(name not in ATTENTION for name in targets):
+        raise ModelError(f"training.lora.targets={targets!r}: give a list of some of {', '.join(ATTENTION)}")
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ModelError(f"training.lora.rank={rank!r}: give a positive whole number")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
@@ -53,7 +58,10 @@ def _add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targe
         lora_dropout=dropout,
         target_modules=rf".*language_model\.layers\.\d+\.self_attn\.({'|'.join(targets)})",
     )
-    inject_adapter_in_model(config, backbone.model, ADAPTER)
+    try:
+        inject_adapter_in_model(config, backbone.model, ADAPTER)
+    except ValueError as error:  # nothing in the model has such a name
+        raise ModelError(f"training.lora.targets={list(targets)}: {backbone.name} has none of them") from error
     for name, parameter in backbone.model.named_parameters():
         if "lora_" in name:
             if "language_model." not in name or "self_attn." not in name:

@@ -25,8 +25,12 @@ def read_source(path: str | Path, parse: Parse, name: str, weight: float, limit:
         limit: the first so many entries; None for all.
 
     Raises:
-        TrainingDataError: the file is missing or no such list, or nothing in it can be used.
+        TrainingDataError: the file is missing or no such list, or nothing in it can be used, or the limit is none.
     """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise TrainingDataError(
+            f"training_data.sources.{name}.limit={limit!r}: give a whole number of at least 1, or null"
+        )
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

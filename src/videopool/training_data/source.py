@@ -56,7 +56,8 @@ class Source:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weight, (int, float)) or isinstance(self.weight, bool) or not self.weight > 0:
+        number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
+        if not number or not 0 < self.weight < math.inf:
             raise TrainingDataError(f"training_data.sources.{self.name}.weight={self.weight!r}: give a number above 0")
         if not self.examples:
             told = f"; the first of {len(self.refused)} refused: {self.refused[0]}" if self.refused else ""
