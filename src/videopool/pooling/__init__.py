@@ -10,7 +10,9 @@ from videopool.pooling.base import (
     PoolingContext,
     PoolingContractError,
     PoolingShapeError,
+    announced,
     checked,
+    class_name,
     map_signature,
 )
 from videopool.pooling.dual_mean import DualMean
@@ -66,6 +68,8 @@ __all__ = [
     "ThumbnailSampling",
     "TokenMerging",
     "TrimmedMean",
+    "announced",
     "checked",
+    "class_name",
     "map_signature",
 ]
