@@ -10,6 +10,7 @@ from torch import Tensor
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.scoring import LETTERS
 from videopool.features import FeatureStore, FrameSource, LoadedClip, LoadPlan
+from videopool.features.rounding import finite
 from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.sample_records import about, failed_record, read_answer, score_of
 from videopool.models import Backbone
@@ -18,6 +19,7 @@ from videopool.models.stages import TEXT
 from videopool.pooling import Pooling
 from videopool.video import UnreadableClipError
 
+NOT_FINITE = "visual tokens with NaN or infinite values: a precision too narrow (model.dtype), or the pooling"
 READ_AT_ONCE = 8  # questions, where each reads its clip anew
 
 Asked = tuple[LoadedClip, Sequence[Sample]]  # a clip and questions on it
@@ -109,13 +111,20 @@ class Evaluator(ClipReader):
         """
         with self.clock("pool"):
             tokens = self.visual_tokens(features.to(self.backbone.device), text)
+            usable = [place for place, own in enumerate(tokens) if finite(own)]
+        records: dict[str, dict[str, object]] = {
+            sample.id: failed_record(sample, "not_finite", NOT_FINITE)
+            for place, (_, samples) in enumerate(asked)
+            if place not in usable
+            for sample in samples
+        }
+        asked, tokens = [asked[place] for place in usable], tokens[usable]
         likelihood = self.answers.scoring == "likelihood"
         chosen: dict[bool, list[list[Sample]]] = {}
         for by_letter in (True, False):
             chosen[by_letter] = [
                 [s for s in samples if (bool(s.options) and likelihood) is by_letter] for _, samples in asked
             ]
-        records: dict[str, dict[str, object]] = {}
         for by_letter, rows in chosen.items():
             kept = [place for place, row in enumerate(rows) if row]
             if not kept:
