@@ -67,6 +67,7 @@ def test_version_alone(capsys, monkeypatch):
         (["job.max_failed_fraction=2"], ["job.max_failed_fraction must be a number in 0..1"]),
         (["results_dir=/proc/none", "study=x"], ["/proc/none", "results_dir"]),
         (["job=report", "study=never"], ["there is no study"]),
+        (["job=report", "study=7"], ["there is no study"]),
         (["logger.mode=loud"], ["offline, online"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -49,6 +49,35 @@ def test_broken_clips_are_counted_and_never_scored(videopool, tmp_path, own_clip
     assert metrics["score"] == sum(r["score"] for r in records if r["status"] == "ok") / 24
 
 
+SPOILED = """
+import torch
+from videopool.pooling.intervention import Intervention
+
+class Spoiled(Intervention):  # a NaN in every clip in which the first frame is brighter than the second
+    def pool(self, grid, context=None):
+        if grid.shape[-1] <= 3:  # it is only looked at
+            return grid
+        first, second = grid[:, 0].sum((1, 2, 3)), grid[:, 1].sum((1, 2, 3))
+        return torch.where((first > second)[:, None, None, None, None], torch.nan, grid)
+"""
+
+
+def test_tokens_that_are_not_finite_are_counted_and_never_scored(videopool, tmp_path):
+    (tmp_path / "spoiled.py").write_text(SPOILED)
+    words = ["pooling._target_=spoiled.Spoiled", "frames.num=2", "study=spoiled"]
+    videopool(*words, "job.max_failed_fraction=0.9")
+    (folder,) = [path.parent for path in (tmp_path / "results" / "spoiled").glob("*/metrics.json")]
+    metrics, records = json.loads((folder / "metrics.json").read_text()), read(folder / "records.jsonl")
+    failed = [record for record in records if record["status"] == "not_finite"]
+    assert 0 < metrics["n_failed"] <= len(failed) < len(records)  # it counts the headline tasks
+    assert not {record["clip"] for record in failed} & {r["clip"] for r in records if r["status"] == "ok"}
+    assert all(record["score"] is None and "NaN" in record["reason"] for record in failed)
+    videopool("frames.num=2", "study=spoiled", "pooling=none")  # the others are answered as without it
+    (plain,) = (tmp_path / "results" / "spoiled").glob("*none*/records.jsonl")
+    answers = {record["id"]: record["prediction"] for record in read(plain)}
+    assert all(r["prediction"] == answers[r["id"]] for r in records if r["status"] == "ok")
+
+
 def test_too_many_broken_clips_fail_the_point_and_mending_them_resumes(videopool, tmp_path, own_clips):
     words = [*own_clips, "study=bad", "frames.num=2"]
     done = videopool(*words, small=False, check=1)

@@ -82,3 +82,18 @@ def test_attention_against_plain_loops():
     even.add(np.full(9, 0.05), ClipNorms(rng.random(9) + 0.1, np.ones(9, bool), none), np.ones(9))
     curve = even.arrays()["curve.attention"]
     np.testing.assert_allclose(curve[np.isfinite(curve)], 1)
+
+
+def test_attention_that_is_not_finite_is_counted_and_left_out():
+    rng, parts = np.random.default_rng(3), (AttentionNorms(), AttentionNorms())
+    for place in range(3):
+        norms, attention = rng.lognormal(0, 1, 20), rng.random(20) / 40
+        read = ClipNorms(norms, np.ones(20, bool), dict.fromkeys(("times_median", "robust_z"), norms > 2))
+        for part in parts:
+            if part is parts[1] or place != 1:  # a NaN in one token is in the attention of all
+                part.add(attention * (np.nan if place == 1 else 1), read, norms)
+    without, counted = (part.numbers() for part in parts)
+    assert counted.pop("not_finite_clips") == 1 + without.pop("not_finite_clips")
+    assert counted.pop("clips") == 1 + without.pop("clips")
+    assert counted == without
+    np.testing.assert_array_equal(parts[0].arrays()["curve.attention"], parts[1].arrays()["curve.attention"])

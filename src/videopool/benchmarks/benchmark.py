@@ -11,7 +11,7 @@ from string import ascii_uppercase
 
 from videopool.benchmarks.errors import BenchmarkError
 
-SCORINGS = ("likelihood", "generate")
+SCORINGS = ("likelihood", "cloze", "generate")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Benchmark:
         annotation_hash: SHA-256 of the files that the samples were read from.
         groups: names for sets of tasks; a task may be in none.
         headline: the group whose score stands for the benchmark; None for all tasks.
-        scoring: of multiple choice: "likelihood" of the option letters, or "generate" an answer and parse it.
+        scoring: of multiple choice: "likelihood" of the option letters; "cloze", likelihood of the options' texts as
+            answers to the question put without options, a mean over their tokens; or "generate" an answer and parse it.
         max_new_tokens: of generated answers.
         axes: what a judge grades answers on: by the axis, the task of the samples whose answers it grades; empty
             where a judge says whether they are right.

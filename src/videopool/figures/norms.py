@@ -20,6 +20,7 @@ ACROSS = 3  # panels in a row
 BARS = 60  # steps of a histogram, about; bins are put together for them
 REACH = 1.3  # how far beyond the largest norm a marked norm may be to be drawn
 LEVEL = 0.01  # a profile's axis reaches at least so far from its mean, so that noise looks like noise
+FINE = 200  # ratio of the ends of a histogram's axis of shares, below which 2 and 5 are marked too
 FEWEST = 20  # tokens, below which a mean of attention is not drawn
 DASHES = ((0, (1, 1)), (0, (4, 2)), (0, (4, 1, 1, 1)), (0, (8, 2)))
 
@@ -74,7 +75,10 @@ def norm_histograms(
             if own.sum():
                 shares = 100 * np.add.reduceat(own[first:last], np.arange(0, last - first, together)) / own.sum()
                 colour = _style(names[name])["color"]
-                axes.stairs(shares, steps, color=colour, label=name, fill=len(curves) == 1, alpha=0.8, linewidth=1.8)
+                alone = len(curves) == 1  # filled, but light enough for the lines that are drawn over it
+                axes.stairs(
+                    shares, steps, color=colour, label=name, fill=alone, alpha=0.45 if alone else 0.8, linewidth=1.8
+                )
         beyond = []
         for number, (label, place) in enumerate((lines or {}).get(stage, {}).items()):
             colour, dashes = COLOURS[(number + 1) % len(COLOURS)], DASHES[number % len(DASHES)]
@@ -95,7 +99,10 @@ def norm_histograms(
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_ylabel("tokens in a bin, %")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5) if high < FINE * low else (1,), numticks=9))
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
     return _panels(list(stages), draw)
 

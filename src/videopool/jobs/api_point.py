@@ -54,7 +54,7 @@ class ApiPoint(Point):
     def check(self) -> None:
         """Raises ConfigError if the benchmark asks for what an API does not say."""
         choices = any(sample.options for sample in self.benchmark.samples)
-        if choices and self.benchmark.scoring == "likelihood":
+        if choices and self.benchmark.scoring != "generate":
             raise ConfigError("model=api: no likelihoods come from an API; say benchmark.scoring=generate")
 
     @property

@@ -41,6 +41,8 @@ def build(config: DictConfig, group: str, without: tuple[str, ...] = (), **more:
             cause = cause.__cause__
         reason = error.__cause__ or error
         text = " ".join(str(reason).split())
+        if not text or isinstance(reason, KeyError):  # which say nothing by themselves
+            text = f"{type(reason).__name__} {text}".strip()
         raise ConfigError(f"{group}: {arguments['_target_']}: {text}") from error
 
 

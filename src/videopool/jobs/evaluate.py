@@ -24,7 +24,7 @@ from videopool.models import ModelShape, identity, load_adapter, load_config, mo
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
-from videopool.pooling import Pooling, map_signature
+from videopool.pooling import Pooling, announced, map_signature
 from videopool.results import PointFolder, RecordLog, fingerprint
 from videopool.results.captions import write_captions
 from videopool.results.manifest import git_state, hardware, now, versions
@@ -92,7 +92,7 @@ class Point:
     def visual_tokens(self) -> int:
         """Tokens that the language model reads of a clip."""
         size = (self.sampler.num, self.shape.height, self.shape.width)
-        return self.pooling.num_tokens(*size) + self.shape.separators
+        return announced(self.pooling, *size) + self.shape.separators
 
     def check(self) -> None:
         """Raises one of USER_ERRORS if pooling, frames and model do not fit each other."""

@@ -10,14 +10,16 @@ from torch import Tensor
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.scoring import LETTERS
 from videopool.features import FeatureStore, FrameSource, LoadedClip, LoadPlan
+from videopool.features.rounding import finite
 from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.sample_records import about, failed_record, read_answer, score_of
 from videopool.models import Backbone
-from videopool.models.reading import Prefix, greedy_answers, next_token_logits, prefill
+from videopool.models.reading import Prefix, continuation_logprobs, greedy_answers, next_token_logits, prefill
 from videopool.models.stages import TEXT
 from videopool.pooling import Pooling
 from videopool.video import UnreadableClipError
 
+NOT_FINITE = "visual tokens with NaN or infinite values: a precision too narrow (model.dtype), or the pooling"
 READ_AT_ONCE = 8  # questions, where each reads its clip anew
 
 Asked = tuple[LoadedClip, Sequence[Sample]]  # a clip and questions on it
@@ -29,7 +31,7 @@ class AnswerSettings:
 
     Attributes:
         prompt: conversation template.
-        scoring: of multiple choice, "likelihood" or "generate".
+        scoring: of multiple choice, "likelihood", "cloze" or "generate".
         max_new_tokens: of generated answers.
         parsing: of generated answers, "strict" or, as PLLaVA's code reads and scores them, "pllava".
     """
@@ -109,30 +111,36 @@ class Evaluator(ClipReader):
         """
         with self.clock("pool"):
             tokens = self.visual_tokens(features.to(self.backbone.device), text)
-        likelihood = self.answers.scoring == "likelihood"
-        chosen: dict[bool, list[list[Sample]]] = {}
-        for by_letter in (True, False):
-            chosen[by_letter] = [
-                [s for s in samples if (bool(s.options) and likelihood) is by_letter] for _, samples in asked
-            ]
-        records: dict[str, dict[str, object]] = {}
-        for by_letter, rows in chosen.items():
+            usable = [place for place, own in enumerate(tokens) if finite(own)]
+        records: dict[str, dict[str, object]] = {
+            sample.id: failed_record(sample, "not_finite", NOT_FINITE)
+            for place, (_, samples) in enumerate(asked)
+            if place not in usable
+            for sample in samples
+        }
+        asked, tokens = [asked[place] for place in usable], tokens[usable]
+        ways: dict[str, list[list[Sample]]] = {
+            way: [[s for s in samples if self._way(s) == way] for _, samples in asked]
+            for way in ("likelihood", "cloze", "generate")
+        }
+        for way, rows in ways.items():
             kept = [place for place, row in enumerate(rows) if row]
             if not kept:
                 continue
             samples = [rows[place] for place in kept]
-            prompts = [[self._prompt(sample) for sample in row] for row in samples]
-            before = prompts[0][0][0]
+            listed = way != "cloze"
+            prompts = [[self._text(sample, listed) for sample in row] for row in samples]
+            before, _ = self.backbone.split_prompt(prompts[0][0])
             with self.clock("prefill"):
                 prefix = prefill(self.backbone, before, tokens[kept])
-            read = self._by_likelihood if by_letter else self._by_answer
-            with self.clock("questions" if by_letter else "generate"):
-                outcomes = read(prefix, samples, [[after for _, after in row] for row in prompts])
+            read = {"likelihood": self._by_letter, "cloze": self._by_text, "generate": self._by_answer}[way]
+            with self.clock("generate" if way == "generate" else "questions"):
+                outcomes = read(prefix, samples, prompts)
             for place, row, row_outcomes in zip(kept, samples, outcomes, strict=True):
                 for sample, outcome in zip(row, row_outcomes, strict=True):
                     records[sample.id] = {
                         **about(sample),
-                        "prompt": self.answers.prompt.hash(bool(sample.options)),
+                        "prompt": self.answers.prompt.hash(listed and bool(sample.options)),
                         "status": "ok",
                         **outcome,
                         "frame_indices": asked[place][0].indices,
@@ -140,37 +148,50 @@ class Evaluator(ClipReader):
                     }
         return records
 
-    def _prompt(self, sample: Sample) -> tuple[list[int], list[int]]:
-        text = self.answers.prompt.text(
-            sample.question or self.answers.prompt.describe, sample.options, self.backbone.image_token
-        )
-        return self.backbone.split_prompt(text)
+    def _way(self, sample: Sample) -> str:
+        """How the answer to one question is drawn: without options there is nothing to choose from."""
+        return self.answers.scoring if sample.options else "generate"
 
-    def _by_likelihood(
-        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], questions: Sequence[Sequence[Sequence[int]]]
+    def _text(self, sample: Sample, listed: bool) -> str:
+        """The prompt; listed: with the options, if there are any."""
+        question = sample.question or self.answers.prompt.describe
+        return self.answers.prompt.text(question, sample.options if listed else (), self.backbone.image_token)
+
+    def _questions(self, prompts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+        """Token ids of each prompt behind the place of the visual tokens."""
+        return [[self.backbone.split_prompt(text)[1] for text in row] for row in prompts]
+
+    def _by_letter(
+        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
     ) -> list[list[dict[str, object]]]:
         longest = max(len(sample.options) for row in samples for sample in row)
         letters = self.backbone.next_token_ids(self.answers.prompt.answer_start, LETTERS[:longest])
-        outcomes: list[list[dict[str, object]]] = []
-        for row, logits in zip(samples, next_token_logits(self.backbone, prefix, questions), strict=True):
-            row_outcomes: list[dict[str, object]] = []
-            for sample, scores in zip(row, logits.log_softmax(-1)[:, letters].tolist(), strict=True):
-                options = scores[: len(sample.options)]
-                choice = options.index(max(options))
-                row_outcomes.append(
-                    {
-                        "prediction": sample.options[choice],
-                        "score": score_of(sample, sample.options[choice] == sample.answer),
-                        "option_logprobs": [round(value, 4) for value in options],
-                    }
-                )
-            outcomes.append(row_outcomes)
-        return outcomes
+        logits = next_token_logits(self.backbone, prefix, self._questions(prompts))
+        return [
+            [
+                _likeliest(sample, scores[: len(sample.options)])
+                for sample, scores in zip(row, of_row.log_softmax(-1)[:, letters].tolist(), strict=True)
+            ]
+            for row, of_row in zip(samples, logits, strict=True)
+        ]
+
+    def _by_text(
+        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
+    ) -> list[list[dict[str, object]]]:
+        asked = [
+            [self.backbone.continued(text, sample.options) for sample, text in zip(row, texts, strict=True)]
+            for row, texts in zip(samples, prompts, strict=True)
+        ]
+        found = continuation_logprobs(self.backbone, prefix, asked)
+        return [
+            [_likeliest(sample, scores) for sample, scores in zip(row, of_row, strict=True)]
+            for row, of_row in zip(samples, found, strict=True)
+        ]
 
     def _by_answer(
-        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], questions: Sequence[Sequence[Sequence[int]]]
+        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
     ) -> list[list[dict[str, object]]]:
-        answers = greedy_answers(self.backbone, prefix, questions, self.answers.max_new_tokens)
+        answers = greedy_answers(self.backbone, prefix, self._questions(prompts), self.answers.max_new_tokens)
         outcomes: list[list[dict[str, object]]] = []
         for row, row_answers in zip(samples, answers, strict=True):
             row_outcomes: list[dict[str, object]] = []
@@ -179,3 +200,13 @@ class Evaluator(ClipReader):
                 row_outcomes.append(read_answer(sample, text, self.answers.prompt, self.answers.parsing))
             outcomes.append(row_outcomes)
         return outcomes
+
+
+def _likeliest(sample: Sample, logprobs: Sequence[float]) -> dict[str, object]:
+    """The outcome of a choice by likelihood."""
+    choice = max(range(len(logprobs)), key=logprobs.__getitem__)
+    return {
+        "prediction": sample.options[choice],
+        "score": score_of(sample, sample.options[choice] == sample.answer),
+        "option_logprobs": [round(value, 4) for value in logprobs],
+    }

@@ -28,8 +28,8 @@ EXPORT = "export"
 EXPORTED = ("last", "best")
 # Of the group `training`: how fast, not what is computed.
 NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
-# All of the data: what runs were before there were shares.
-WHOLE = ("share", 1)
+# What runs were before these could be said.
+AS_BEFORE = (("share", 1), ("tflops", None))
 LISTED = 5
 
 
@@ -92,6 +92,10 @@ class TrainingPoint:
         for key in ("training.steps", "training.clip"):
             if OmegaConf.select(config, key) is not None:
                 number(config, key, 1 if key == "training.steps" else 0, whole=key == "training.steps")
+        if OmegaConf.select(config, "training.tflops") is not None:
+            number(config, "training.tflops", 0)
+            if config.training.steps is not None:
+                raise ConfigError("training.steps and training.tflops: give one of them, the other follows from it")
         for key in ("training.warmup", "training.floor", "training.validation.share"):
             number(config, key, 0, 1)
         number(config, "training.validation.most", 1, whole=True)
@@ -171,7 +175,7 @@ class TrainingPoint:
 
     @cached_property
     def steps(self) -> int:
-        """Of the optimiser, in the whole run."""
+        """Of the optimiser, in the whole run, unless its computation is what is given."""
         if self.settings["steps"] is not None:
             self._tell_repeats()
             return int(self.settings["steps"])
@@ -241,7 +245,7 @@ class TrainingPoint:
             "frames": plain(self.config.frames),
             "reader": self.config.job.reader,
             "data": {source.name: source.digest for source in self.sources},
-            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY and (k, v) != WHOLE},
+            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY and (k, v) not in AS_BEFORE},
             "export": self.config.job.export,
             "seed": self.seed,
         }
@@ -263,7 +267,7 @@ class TrainingPoint:
             "stage": self.stage,
             "frames": self.sampler.num,
             "visual_tokens": self.visual_tokens("video"),
-            "steps": self.steps,
+            "steps": None if self.settings["tflops"] is not None else self.steps,
             "sources": {
                 source.name: {"examples": len(source.examples), "refused": len(source.refused), "weight": source.weight}
                 for source in self.sources

@@ -62,6 +62,14 @@ def show_rows(
     if not console.is_terminal:
         console.width = WIDE
     console.print(table)
+    for leading, numbers in rows:
+        if numbers["zero"] or numbers["not_finite"]:
+            console.print(
+                f"        {' '.join(leading)}: {numbers['zero']} tokens of norm 0, {numbers['not_finite']} with NaN or "
+                f"infinite values, of {numbers['tokens']}; they are in no other number",
+                soft_wrap=True,
+                highlight=False,
+            )
 
 
 def _cells(numbers: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ from videopool.models.cost import (
 )
 from videopool.models.shape import point_shape
 from videopool.models.stages import STAGES, check_needs
-from videopool.pooling import Pooling
+from videopool.pooling import Pooling, announced
 from videopool.results.power import design_effect, detectable_difference
 from videopool.video import Sampler
 
@@ -109,7 +109,7 @@ def setting(config: DictConfig) -> Setting:
     if pooling.tiles:
         # Frames of one pixel: whether they are as many as the pooling tiles.
         images = len(pooling.tile(np.zeros((images, 1, 1, 3), np.uint8)))  # type: ignore[operator]
-    pooled = pooling.num_tokens(images, shape.height, shape.width)
+    pooled = announced(pooling, images, shape.height, shape.width)
     images += "thumbnail" in pooling.needs
     size = DTYPES[model["dtype"]].itemsize
     return Setting(model, shape, size, stage, pooling, sampler, images, pooled, _label(config, model))

@@ -52,7 +52,7 @@ class Alone(Measured):
         records: dict[str, dict[str, object]] = {}
         for (clip, samples), seen in zip(asked, tokens, strict=True):
             for sample in samples:
-                before, after = self._prompt(sample)
+                before, after = self.backbone.split_prompt(self._text(sample, listed=True))
                 with self.clock("whole prompts"):
                     scores = self._scores(before, seen, after)
                 records[sample.id] = {

@@ -53,6 +53,7 @@ def run_and_tell(config: DictConfig) -> str:
     Returns:
         The status of the outcome. Only a stop by the user raises (KeyboardInterrupt).
     """
+    _name_folders(config)
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     outcome = _given_up() if multirun else None
     if outcome is None:
@@ -79,6 +80,13 @@ def run_and_tell(config: DictConfig) -> str:
     if outcome.status == FAILED or (outcome.status == BUSY and not multirun):
         settle(1)  # a multirun waits at its end for what is busy
     return outcome.status
+
+
+def _name_folders(config: DictConfig) -> None:
+    """Make text of names of folders that look like numbers, as in study=7."""
+    for key in ("results_dir", "study"):
+        if isinstance(config[key], (int, float)):
+            config[key] = str(config[key])
 
 
 def _mark(what: str) -> None:
@@ -210,6 +218,7 @@ def _wait_for_others(outcomes: list[dict[str, Any]]) -> None:
 
 def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
     """The table and files that a multirun's points make together."""
+    _name_folders(config)
     study = Path(config.results_dir) / config.study
     rows = [outcome["row"] for outcome in outcomes if outcome["row"] is not None]
     try:

@@ -34,7 +34,7 @@ from videopool.jobs.training_batches import (
     TrainingRequests,
 )
 from videopool.jobs.training_checkpoint import OPTIMISER, WEIGHTS, Checkpoints, Progress, read_optimiser, read_weights
-from videopool.jobs.training_facts import TrainingFacts
+from videopool.jobs.training_facts import TrainingFacts, steps_within
 from videopool.jobs.training_run import BAD_BATCH, Keeper, fit
 from videopool.jobs.tuner import Optimisation, Tuner
 from videopool.jobs.wandb_training import TrainingCurves
@@ -84,7 +84,8 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
     first = progress.step
     mixture, held = point.split
     encoder = Encoder(backbone.tokenizer, point.layout, _places(backbone), point.limits())
-    schedule = Schedule(mixture, encoder, point.steps, int(settings["global_batch"]), int(settings["micro_batch"]))
+    steps = steps_within(point, encoder)
+    schedule = Schedule(mixture, encoder, steps, int(settings["global_batch"]), int(settings["micro_batch"]))
     facts = TrainingFacts(point, schedule)
     lessons = [Lesson(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example)) is not None]
     tile = point.pooling.tile if isinstance(point.pooling, ImageGrid) else None

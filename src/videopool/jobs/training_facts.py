@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from videopool.jobs.errors import ConfigError
 from videopool.jobs.finetune import TrainingPoint
-from videopool.jobs.training_batches import Schedule
+from videopool.jobs.training_batches import Encoder, Schedule
 from videopool.models.cost import training_flops
 from videopool.results import fingerprint
 
@@ -31,7 +32,7 @@ class TrainingFacts:
             self._step, self._flops = 0, 0.0
         batch, sources = self.schedule.batch, self.schedule.mixture.sources
         for lesson in self.schedule.lessons(self._step * batch, (step - self._step) * batch):
-            self._flops += self._cost(lesson.example.kind, len(lesson.encoded.input_ids))
+            self._flops += _flops(self.point, lesson.example.kind, len(lesson.encoded.input_ids))
         self._step = step
         return {
             "clips": sum(source.media("video") for source in sources),
@@ -42,10 +43,31 @@ class TrainingFacts:
             "data": fingerprint({source.name: source.digest for source in sources})[:12],
         }
 
-    def _cost(self, kind: str, text: int) -> float:
-        """Operations of a conversation; one token of its text stands for the clip."""
-        point, shape = self.point, self.point.shape
-        tokens = point.visual_tokens(kind)
-        patches = (point.sampler.num if kind == "video" else 1) * shape.height * shape.width
-        projected = patches if point.stage == "projector" else tokens
-        return training_flops(shape, tokens + text - 1, projected, bool(point.settings["checkpoint_gradients"]))
+
+def steps_within(point: TrainingPoint, encoder: Encoder) -> int:
+    """Optimiser steps of a run: as its configuration says, or as many as training.tflops is enough for.
+
+    Raises:
+        ConfigError: it is not enough for one.
+    """
+    budget = point.settings["tflops"]
+    if budget is None:
+        return point.steps
+    costs = []
+    for place in range(point.split[0].length(1)):
+        _, example = point.split[0].at(place)
+        if (encoded := encoder(example)) is not None:
+            costs.append(_flops(point, example.kind, len(encoded.input_ids)))
+    step = sum(costs) / max(1, len(costs)) * int(point.settings["global_batch"])
+    steps = round(budget * 1e12 / step) if costs else 0
+    if steps < 1:
+        raise ConfigError(f"training.tflops={budget:g} is not enough for one step, which takes {step / 1e12:.3g}")
+    return steps
+
+
+def _flops(point: TrainingPoint, kind: str, text: int) -> float:
+    """Operations of learning from a conversation; one token of its text stands for the clip."""
+    tokens = point.visual_tokens(kind)
+    patches = (point.sampler.num if kind == "video" else 1) * point.shape.height * point.shape.width
+    projected = patches if point.stage == "projector" else tokens
+    return training_flops(point.shape, tokens + text - 1, projected, bool(point.settings["checkpoint_gradients"]))

@@ -5,6 +5,7 @@ grid [T, H, W, Dv] before and [T, H, W, D] behind the projector; embeddings [B, 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,25 @@ class Backbone(nn.Module):
             self._split[text] = ids[: places[0]], ids[places[0] + 1 :]
         before, after = self._split[text]
         return list(before), list(after)
+
+    def continued(self, text: str, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Token ids behind the place of the visual tokens: of a prompt, and of each text that goes on from it.
+
+        A space stands between them unless the prompt ends with one. Where tokens join the end of the prompt and a
+        continuation, the prompt ends before them.
+
+        Raises:
+            ModelError: as split_prompt(); or a continuation adds no token.
+        """
+        _, question = self.split_prompt(text)
+        joint = "" if text[-1:].isspace() else " "
+        whole = [self.split_prompt(text + joint + one)[1] for one in continuations]
+        together = zip(question, *whole, strict=False)  # the shortest ends it
+        kept = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, together))
+        for one, ids in zip(continuations, whole, strict=True):
+            if len(ids) == kept:
+                raise ModelError(f"{one!r} adds no token to the prompt: use benchmark.scoring=generate")
+        return question[:kept], [ids[kept:] for ids in whole]
 
     def next_token_ids(self, context: str, words: Sequence[str]) -> list[int]:
         """The token that each word adds when it is written right behind a text.

@@ -1,8 +1,8 @@
 """What a language model makes of visual tokens and questions: next-token scores, and greedy answers.
 
 The keys and values of a clip's prefix (text before the image, then the visual tokens) are computed once;
-all questions of the clip are read behind it. For next-token scores they stand in one row, each blind to
-the others, so that the prefix is not copied for each; for answers each question has a row of its own.
+all questions of the clip are read behind it. For next-token scores and given answers they stand in one row, each blind
+to the others, so that the prefix is not copied for each; for answers of its own each question has a row of its own.
 
 Shapes: before [P0] ids; tokens [B, N, D]; questions[b][q] a list of ids; prefix length P = P0 + N.
 """
@@ -21,7 +21,7 @@ from videopool.models.stages import check_context
 
 @dataclass
 class Prefix:
-    """A batch of clips, read. Used up by one call of next_token_logits or greedy_answers."""
+    """A batch of clips, read. Used up by one call of next_token_logits, continuation_logprobs or greedy_answers."""
 
     cache: DynamicCache
     length: int
@@ -41,26 +41,27 @@ def prefill(backbone: Backbone, before: Sequence[int], tokens: Tensor) -> Prefix
     return Prefix(cache, embedded.shape[1], batch)
 
 
-@torch.inference_mode()
-def next_token_logits(backbone: Backbone, prefix: Prefix, questions: Sequence[Sequence[Sequence[int]]]) -> list[Tensor]:
-    """Logits [questions of the clip, vocabulary] (float32, CPU) for the token behind each question, by clip."""
+def _behind(
+    backbone: Backbone, prefix: Prefix, texts: Sequence[Sequence[Sequence[int]]]
+) -> tuple[Tensor, list[list[int]]]:
+    """Hidden states [B, L, D] of texts in one row behind their clip, blind to each other, and where each begins."""
     device = backbone.device
-    length = max(sum(len(q) for q in row) for row in questions)
+    length = max(sum(len(text) for text in row) for row in texts)
     ids = torch.zeros(prefix.batch, length, dtype=torch.long)
     owner = torch.full((prefix.batch, length), -1)
     places = torch.zeros(prefix.batch, length, dtype=torch.long)
-    last: list[list[int]] = []
-    for row, row_questions in enumerate(questions):
-        at, ends = 0, []
-        for number, question in enumerate(row_questions):
-            size = len(question)
+    first: list[list[int]] = []
+    for row, row_texts in enumerate(texts):
+        at, begins = 0, []
+        for number, text in enumerate(row_texts):
+            size = len(text)
             check_context(backbone.name, backbone.shape.context, prefix.length + size)
-            ids[row, at : at + size] = torch.tensor(list(question))
+            ids[row, at : at + size] = torch.tensor(list(text))
             owner[row, at : at + size] = number
             places[row, at : at + size] = torch.arange(size)
+            begins.append(at)
             at += size
-            ends.append(at - 1)
-        last.append(ends)
+        first.append(begins)
     same = owner[:, :, None] == owner[:, None, :]
     allowed = torch.ones(prefix.batch, length, prefix.length + length, dtype=torch.bool)
     allowed[:, :, prefix.length :] = same & torch.ones(length, length, dtype=torch.bool).tril()
@@ -71,7 +72,50 @@ def next_token_logits(backbone: Backbone, prefix: Prefix, questions: Sequence[Se
         past_key_values=prefix.cache,
         use_cache=True,
     ).last_hidden_state
+    return hidden, first
+
+
+@torch.inference_mode()
+def next_token_logits(backbone: Backbone, prefix: Prefix, questions: Sequence[Sequence[Sequence[int]]]) -> list[Tensor]:
+    """Logits [questions of the clip, vocabulary] (float32, CPU) for the token behind each question, by clip."""
+    hidden, first = _behind(backbone, prefix, questions)
+    last = [[at + len(q) - 1 for at, q in zip(*pair, strict=True)] for pair in zip(first, questions, strict=True)]
     return [backbone.logits(hidden[row, ends]).cpu() for row, ends in enumerate(last)]
+
+
+Continued = tuple[Sequence[int], Sequence[Sequence[int]]]  # a question, and its continuations
+
+
+@torch.inference_mode()
+def continuation_logprobs(
+    backbone: Backbone, prefix: Prefix, asked: Sequence[Sequence[Continued]]
+) -> list[list[list[float]]]:
+    """How likely the continuations of each question are: mean log-probability of their tokens, by clip.
+
+    The mean and not the sum, so that long answers are not unlikely for their length (Brown et al. 2020,
+    arXiv 2005.14165, section 2.4).
+
+    Raises:
+        ValueError: a question or a continuation is empty.
+    """
+    if any(not question or not all(rest) for row in asked for question, rest in row):
+        raise ValueError("a question or one of its continuations has no token")
+    texts = [[[*question, *one] for question, rest in row for one in rest] for row in asked]
+    hidden, first = _behind(backbone, prefix, texts)
+    found: list[list[list[float]]] = []
+    for place, row in enumerate(asked):
+        begins = iter(first[place])
+        means: list[list[float]] = []
+        for question, rest in row:
+            of_question = []
+            for one in rest:
+                start = next(begins) + len(question) - 1
+                logits = backbone.logits(hidden[place, start : start + len(one)])
+                wanted = torch.tensor(list(one), device=logits.device)
+                of_question.append(float(logits.log_softmax(-1).gather(1, wanted[:, None]).mean()))
+            means.append(of_question)
+        found.append(means)
+    return found
 
 
 @torch.inference_mode()

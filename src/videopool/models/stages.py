@@ -2,7 +2,7 @@
 
 from videopool.models.errors import ModelError
 from videopool.models.shape import ModelShape
-from videopool.pooling import Pooling
+from videopool.pooling import Pooling, class_name
 
 STAGES = ("projector", "encoder")
 TEXT = "text"  # a field of PoolingContext, as are:
@@ -20,6 +20,8 @@ def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_
     Raises:
         ModelError: it does not.
     """
+    if not isinstance(pooling.needs, (frozenset, set)):
+        raise ModelError(f"pooling {class_name(pooling)}: needs must be a set of names, got {pooling.needs!r}")
     lacking = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {"cls"})
     if lacking:
         raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(lacking))}, which {name} does not give")

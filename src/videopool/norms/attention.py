@@ -28,7 +28,7 @@ class AttentionNorms:
         self.tally = Tally()
 
     def add(self, attention: np.ndarray, read: ClipNorms, entering: np.ndarray) -> None:
-        """Add a clip.
+        """Add a clip. Where attention is not finite, as behind a token with a NaN, the clip is counted and left out.
 
         Args:
             attention: [N] that the visual tokens get, of 1 for all positions.
@@ -38,6 +38,10 @@ class AttentionNorms:
         valid, norms = read.valid.reshape(-1), read.norms.reshape(-1)
         total = float(attention.sum())
         self.tally.add("clips", 1)
+        if not np.isfinite(total):
+            self.tally.add("not_finite_clips", 1)
+            return
+        self.tally.add("used_clips", 1)
         self.tally.add("visual_share", total)
         for name, values in (("spearman", norms), ("spearman_entering", entering)):
             usable = valid & np.isfinite(values)
@@ -64,7 +68,8 @@ class AttentionNorms:
         tally = self.tally
         return {
             "clips": int(tally["clips"]),
-            "visual_share": tally.number("visual_share", "clips"),
+            "not_finite_clips": int(tally["not_finite_clips"]),
+            "visual_share": tally.number("visual_share", "used_clips"),
             "spearman": tally.number("spearman", "spearman.clips"),
             "spearman_entering": tally.number("spearman_entering", "spearman_entering.clips"),
             "outliers": {

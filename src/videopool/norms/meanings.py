@@ -28,6 +28,7 @@ MEANINGS = {
     "outliers.next_frame_by_chance": "the same if each frame's outliers were put at random positions",
     "gap": "widest empty stretch of the histogram above its median: ratio of its ends; share of tokens above it, 0 "
     "where the ratio is below the rule's",
+    "attention.not_finite_clips": "clips whose attention holds a NaN; they are in no other number",
     "attention.visual_share": "share of the attention from the last prompt position that goes to visual tokens",
     "attention.spearman": "rank correlation of a token's attention and its norm as it is read, mean over clips",
     "attention.spearman_entering": "the same with its norm where it enters the layer",

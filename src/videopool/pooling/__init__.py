@@ -10,7 +10,9 @@ from videopool.pooling.base import (
     PoolingContext,
     PoolingContractError,
     PoolingShapeError,
+    announced,
     checked,
+    class_name,
     map_signature,
 )
 from videopool.pooling.blind import Blind
@@ -68,6 +70,8 @@ __all__ = [
     "ThumbnailSampling",
     "TokenMerging",
     "TrimmedMean",
+    "announced",
     "checked",
+    "class_name",
     "map_signature",
 ]

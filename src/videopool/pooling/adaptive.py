@@ -4,7 +4,7 @@ Windows along an axis of n cells pooled to m: cell i covers [floor(i*n/m), ceil(
 They overlap when m does not divide n. PLLaVA (arXiv 2404.16994), section 3.3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,15 +20,27 @@ def axis_windows(size: int, cells: int) -> list[tuple[int, int]]:
 
 
 def pool_axis(grid: Tensor, axis: int, cells: int, mode: str) -> Tensor:
-    """Pool one axis of a grid to a number of cells."""
+    """Pool one axis of a grid to a number of cells. Means of half precision are float32, see `pool_axes`."""
     size = grid.shape[axis]
     if cells == size:
         return grid
+    precision = torch.promote_types(grid.dtype, torch.float32)
+
+    def pooled(values: Tensor, along: int) -> Tensor:
+        return values.mean(along, dtype=precision) if mode == "avg" else values.amax(along)
+
     if size % cells == 0:
-        split = grid.unflatten(axis, (cells, size // cells))
-        return split.mean(axis + 1) if mode == "avg" else split.amax(axis + 1)
+        return pooled(grid.unflatten(axis, (cells, size // cells)), axis + 1)
     parts = (grid.narrow(axis, start, end - start) for start, end in axis_windows(size, cells))
-    return torch.stack([p.mean(axis) if mode == "avg" else p.amax(axis) for p in parts], dim=axis)
+    return torch.stack([pooled(part, axis) for part in parts], dim=axis)
+
+
+def pool_axes(grid: Tensor, cells: Mapping[int, int], mode: str) -> Tensor:
+    """Pool axes of a grid, each to a number of cells, one after another. Half precision is rounded once, at the end."""
+    pooled = grid
+    for axis, count in cells.items():
+        pooled = pool_axis(pooled, axis, count, mode)
+    return pooled.to(grid.dtype)
 
 
 def padded_frames(frames: int, wanted: int | None) -> list[int]:
@@ -94,9 +106,7 @@ class Adaptive(GridPooling):
         out, frames = self.out_shape(*grid.shape[1:4]), grid.shape[1]
         if self.pad_frames is not None and frames < self.pad_frames:
             grid = grid[:, padded_frames(frames, self.pad_frames)]
-        for axis, cells in enumerate(out, start=1):
-            grid = pool_axis(grid, axis, cells, self.mode)
-        return grid
+        return pool_axes(grid, dict(enumerate(out, start=1)), self.mode)
 
     @property
     def label(self) -> str:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError
+from videopool.pooling.base import GridPooling, PoolingContext, one_of
 
 AXES = {"time": (1,), "space": (2, 3), "both": (1, 2, 3)}
 
@@ -19,9 +19,7 @@ class Average(GridPooling):
 
     def __init__(self, axis: str = "time") -> None:
         super().__init__()
-        if axis not in AXES:
-            raise PoolingShapeError(f"pooling.axis={axis!r}: choose one of {', '.join(AXES)}")
-        self.axis = axis
+        self.axis = one_of("axis", axis, tuple(AXES))
 
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         return grid.mean(dim=AXES[self.axis], keepdim=True)

@@ -4,8 +4,12 @@ Shapes: grid [B, T, H, W, D] = [batch, frames, height, width, dim]; tokens [B, N
 """
 
 import math
+import operator
+import sys
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +21,7 @@ class PoolingShapeError(ValueError):
 
 
 class PoolingContractError(TypeError):
-    """A pooling returned something other than it announced."""
+    """A pooling does not do what it announced, or fails in its own code."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +149,14 @@ class Chain(GridPooling):
         steps: at least one grid pooling.
 
     Raises:
-        PoolingShapeError: no steps.
+        PoolingShapeError: steps is no list, or an empty one.
         PoolingContractError: a step is no grid pooling.
     """
 
     def __init__(self, steps: Sequence[GridPooling]) -> None:
         super().__init__()
-        if not steps:
-            raise PoolingShapeError("pooling.steps must name at least one pooling")
+        if isinstance(steps, str) or not isinstance(steps, Sequence) or not steps:
+            raise PoolingShapeError(f"pooling.steps must be a list of at least one pooling, got {steps!r}")
         self.chain: Sequence[GridPooling] = nn.ModuleList(  # type: ignore[assignment]
             grid_to_grid("steps", step) for step in steps
         )
@@ -181,26 +185,80 @@ class Chain(GridPooling):
         return {"steps": parts}
 
 
-def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
-    """Run a pooling and hold it to its contract.
+def class_name(pooling: Pooling) -> str:
+    """As errors name it: the module and the class."""
+    return f"{type(pooling).__module__}.{type(pooling).__qualname__}"
+
+
+@contextmanager
+def blamed(pooling: Pooling, doing: str) -> Iterator[None]:
+    """What a pooling's own code raises as one line that names its class and where in its file that was.
+
+    Errors of settings and of the contract, and a lack of memory, pass as they are.
 
     Raises:
-        PoolingContractError: the result is not [B, num_tokens, D]; names the class.
+        PoolingContractError: anything else was raised.
     """
-    tokens = pooling(grid, context)
+    try:
+        yield
+    except (PoolingShapeError, PoolingContractError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        file = getattr(sys.modules.get(type(pooling).__module__), "__file__", None)
+        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
+        place = f" ({file}, line {lines[-1]})" if lines else ""
+        said = " ".join(str(error).split())
+        raise PoolingContractError(
+            f"{class_name(pooling)} failed in {doing}{place}: {type(error).__name__}: {said}"
+        ) from error
+
+
+def announced(pooling: Pooling, frames: int, height: int, width: int) -> int:
+    """The pooling's num_tokens, held to be a number of tokens.
+
+    Raises:
+        PoolingContractError: it is no positive integer, or computing it fails; names the class.
+    """
+    with blamed(pooling, "num_tokens"):
+        count = pooling.num_tokens(frames, height, width)
+    try:
+        whole_count = operator.index(count)
+    except TypeError:
+        whole_count = 0
+    if whole_count < 1:
+        raise PoolingContractError(
+            f"{class_name(pooling)}: num_tokens({frames}, {height}, {width}) must be a positive integer, got {count!r}"
+        )
+    return whole_count
+
+
+def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+    """Run a pooling and hold it to its contract. Tokens of another floating-point type become the grid's.
+
+    Raises:
+        PoolingContractError: the result is not [B, num_tokens, D] of floating-point numbers on the grid's device, or
+            the pooling's own code fails; names the class.
+    """
     batch, frames, height, width, dim = grid.shape
-    wanted = (batch, pooling.num_tokens(frames, height, width), dim)
+    wanted = (batch, announced(pooling, frames, height, width), dim)
+    with blamed(pooling, "forward"):
+        tokens = pooling(grid, context)
+    what = f"{class_name(pooling)} returned"
     got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
     if got != wanted:
+        raise PoolingContractError(f"{what} {got} for a grid {tuple(grid.shape)}; its num_tokens announces {wanted}")
+    if not tokens.is_floating_point() or tokens.device != grid.device:
         raise PoolingContractError(
-            f"{type(pooling).__module__}.{type(pooling).__name__} returned {got} for a grid {tuple(grid.shape)}; "
-            f"its num_tokens announces {wanted}"
+            f"{what} {tokens.dtype} on {tokens.device} for a grid of {grid.dtype} on {grid.device}; tokens must be "
+            "floating-point numbers on the grid's device"
         )
-    return tokens
+    return tokens.to(grid.dtype)
 
 
-def random_context(needs: frozenset[str], frames: int, height: int, width: int, dim: int) -> PoolingContext:
-    """A fixed random context for one clip of this size, in float64, with the fields that are needed.
+def random_context(
+    needs: frozenset[str], frames: int, height: int, width: int, dim: int, dtype: torch.dtype = torch.float64
+) -> PoolingContext:
+    """A fixed random context for one clip of this size, with the fields that are needed.
 
     Raises:
         PoolingContractError: a need is no field of PoolingContext.
@@ -215,27 +273,32 @@ def random_context(needs: frozenset[str], frames: int, height: int, width: int, 
     unknown = needs - fields.keys()
     if unknown:
         raise PoolingContractError(f"needs names {', '.join(sorted(unknown))}; there are {', '.join(fields)}")
-    return PoolingContext(**{name: fields[name] for name in needs})
+    return PoolingContext(**{name: fields[name].to(dtype) for name in needs})
 
 
 def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> list[float]:
     """Numbers that two poolings share if they are the same map on grids of this size.
 
-    The map of one fixed random float64 grid, weighted by fixed random numbers that depend on each
-    token's place, rounded to nine significant digits. Equal maps agree; different ones practically never do.
-    A pooling that tiles is known by what its tiling does to the grid, and by its number of tokens. `limits`
-    follow, also those of poolings inside of it; of a pooling with a dim of its own, three features count.
+    The map of one fixed random grid, weighted by fixed random numbers that depend on each token's place, rounded to
+    nine significant digits. Equal maps agree; different ones practically never do. Computed in float64, or in the
+    precision of the pooling's parameters. A pooling that tiles is known by what its tiling does to the grid, and by its
+    number of tokens. `limits` follow, also those of poolings inside of it; of a pooling with a dim of its own, three
+    features count.
     """
     generator = torch.Generator().manual_seed(0)
-    dim = pooling.dim or 3
-    grid = torch.rand(1, frames, height, width, dim, generator=generator, dtype=torch.float64) + 0.5
+    with blamed(pooling, "parameters"):
+        kinds = [weights.dtype for weights in pooling.parameters() if weights.is_floating_point()]
+    dtype = next(iter(kinds), torch.float64)  # with parameters: what it computes in
+    size = (frames, height, width, pooling.dim or 3)
+    grid = (torch.rand(1, *size, generator=generator, dtype=torch.float64) + 0.5).to(dtype)
     with torch.no_grad():
         if pooling.tiles:
-            tokens = torch.from_numpy(pooling.tile(grid[0].numpy())).flatten(0, 2)  # type: ignore[operator]
+            with blamed(pooling, "tile"):
+                tokens = torch.from_numpy(pooling.tile(grid[0].numpy())).flatten(0, 2)  # type: ignore[operator]
         else:
-            tokens = pooling(grid, random_context(pooling.needs, *grid.shape[1:]))[0]
+            tokens = checked(pooling, grid, random_context(pooling.needs, *size, dtype=dtype))[0]
     weights = torch.rand(tokens.shape[0], 1, generator=generator, dtype=torch.float64)
-    count = pooling.num_tokens(frames, height, width)
-    sums = (tokens[:, :3] * weights).sum(0).tolist()
+    count = announced(pooling, frames, height, width)
+    sums = (tokens[:, :3].double() * weights).sum(0).tolist()
     limits = [limit for part in pooling.modules() if isinstance(part, Pooling) for limit in part.limits]
     return [float(count), *(float(f"{value:.9g}") for value in sums), *limits]

@@ -8,7 +8,7 @@ videollava/model/multimodal_encoder/languagebind/__init__.py of PKU-YuanGroup/Vi
 import torch
 from torch import Tensor
 
-from videopool.pooling.adaptive import axis_windows, pool_axis
+from videopool.pooling.adaptive import axis_windows, pool_axes
 from videopool.pooling.base import GridPooling, Pooling, PoolingContext, PoolingContractError, grid_to_grid
 
 
@@ -41,7 +41,7 @@ class FrameCls(Pooling):
         if cls.shape != wanted:
             raise PoolingContractError(f"FrameCls got CLS tokens {tuple(cls.shape)}, its grid needs {wanted}")
         cells = self.inner.pool(grid, context).flatten(2, 3)  # [B, T', H' * W', D]
-        return torch.cat([pool_axis(cls, 1, cells.shape[1], "avg").unsqueeze(2), cells], dim=2).flatten(1, 2)
+        return torch.cat([pool_axes(cls, {1: cells.shape[1]}, "avg").unsqueeze(2), cells], dim=2).flatten(1, 2)
 
     def num_tokens(self, frames: int, height: int, width: int) -> int:
         out_frames, out_height, out_width = self.inner.out_shape(frames, height, width)

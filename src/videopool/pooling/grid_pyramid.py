@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from videopool.pooling.adaptive import pool_axis
+from videopool.pooling.adaptive import pool_axes
 from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError, positive
 
 
@@ -32,7 +32,7 @@ def tiled(frames: Tensor) -> Tensor:
     """
     _, count, height, width, _ = frames.shape
     rows, cols = tiling(count)
-    small = pool_axis(pool_axis(frames, 2, -(-height // rows), "avg"), 3, -(-width // cols), "avg")
+    small = pool_axes(frames, {2: -(-height // rows), 3: -(-width // cols)}, "avg")
     tiles = small.unflatten(1, (rows, cols)).transpose(2, 3)  # [B, rows, h, cols, w, D]
     return tiles.flatten(3, 4).flatten(1, 2)[:, :height, :width]
 

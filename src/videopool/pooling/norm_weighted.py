@@ -15,6 +15,14 @@ from videopool.pooling.base import PoolingContext, PoolingShapeError, number, po
 from videopool.pooling.boxes import BoxPooling, pool_boxes, weighted_mean
 
 
+def lp_norms(values: Tensor, p: float) -> Tensor:
+    """Lp norms [..., 1] of tokens [..., D]; above p = 2 divided by their largest value first, which bounds powers."""
+    if p <= 2:
+        return torch.linalg.vector_norm(values, ord=p, dim=-1, keepdim=True)
+    largest = values.detach().abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.linalg.vector_norm(values / largest, ord=p, dim=-1, keepdim=True) * largest
+
+
 class NormWeighted(BoxPooling):
     """The mean of each window, weighted by the softmax of its tokens' norms.
 
@@ -57,8 +65,8 @@ class NormWeighted(BoxPooling):
         out = self.out_shape(*grid.shape[1:4])
         if self.stride is not None:
             grid = grid[:, :, : out[1] * self.stride, : out[2] * self.stride]
-        norms = torch.linalg.vector_norm(precise(grid), ord=self.p, dim=-1, keepdim=True)
-        scores = norms * (0.0 if self.temperature is None else grid.shape[-1] ** (-1 / self.p) / self.temperature)
+        scale = 0.0 if self.temperature is None else grid.shape[-1] ** (-1 / self.p) / self.temperature
+        scores = lp_norms(precise(grid), self.p) * scale
         return pool_boxes([grid, scores], out, weighted_mean)
 
     @property

@@ -45,7 +45,7 @@ class RescaleNorm(Intervention):
     """Give all tokens one norm: only directions are left. Tokens of zeros stay, and so does a NaN.
 
     Args:
-        norm: the norm, above 0; null: the mean norm of the clip's tokens, NaN left out.
+        norm: the norm, above 0; null: the mean norm of the clip's tokens, those that are not finite left out.
 
     Raises:
         PoolingShapeError: norm is not above 0.
@@ -57,7 +57,8 @@ class RescaleNorm(Intervention):
 
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         norms = norms_of(grid)
-        wanted = norms.nanmean(dim=(1, 2, 3), keepdim=True) if self.norm is None else self.norm
+        finite = norms.where(norms.isfinite(), torch.nan)
+        wanted = finite.nanmean(dim=(1, 2, 3), keepdim=True) if self.norm is None else self.norm
         return scaled(grid, wanted / norms.where(norms != 0, torch.ones_like(norms)))
 
     @property

@@ -24,14 +24,16 @@ from rich.progress import track
 from videopool.shapes.images import render_image
 from videopool.shapes.questions import ASK, Question
 from videopool.shapes.render import render_clip
-from videopool.shapes.scene import Clip, random_clip, random_image
-from videopool.shapes.world import CLIP_FPS, COLOURS, IMAGE_TASKS, SHAPES, TASKS
+from videopool.shapes.scene import LONG_MOTION, Clip, random_clip, random_image
+from videopool.shapes.world import CLIP_FPS, COLOURS, SHAPES, TASKS_OF
 
 WORLD_VERSION = 1  # raise when the same settings give other clips or questions
 SPLITS = {"train": 11, "validation": 12, "test": 13}  # first word of every seed: splits share no scene
 EVENTS = ("none", "blink", "change", "order")
 EVENT_SHARES = (0.34, 0.24, 0.2, 0.22)
 SCENE_CHANGE_SHARE = 0.5
+APPEAR_SHARE = 0.4  # of the kind "events"
+STREAMS = {"clips": 0, "images": 100, "events": 200}  # kinds of splits share no scene
 # ITU-R BT.601, limited range.
 YUV_FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
 # Constant quantiser, no look-ahead: x264's look-ahead does not give the same file every time.
@@ -49,7 +51,7 @@ class WorldSettings:
     """What determines a split.
 
     Attributes:
-        kind: "clips" or "images".
+        kind: "clips", "images", or "events": clips of one or two objects with long motions, one thing after another.
         split: "train", "validation" or "test".
         clips: how many clips or images.
         per_task: how many questions of each task.
@@ -71,14 +73,23 @@ class WorldError(ValueError):
 
 
 def _draw(settings: WorldSettings, index: int) -> tuple[Clip, np.random.Generator]:
-    stream = SPLITS[settings.split] + (100 if settings.kind == "images" else 0)
+    stream = SPLITS[settings.split] + STREAMS[settings.kind]
     rng = np.random.default_rng([stream, settings.seed, index])
     if settings.kind == "images":
         return random_image(rng), rng
+    if settings.kind == "events":
+        return _draw_event(rng), rng
     event = str(rng.choice(EVENTS, p=EVENT_SHARES))
     objects = int(rng.integers(1 if event in ("none", "blink") else 2, 5))
     movers = int(rng.integers(0, min(3, objects) + 1))
     return random_clip(rng, event, movers, objects, bool(rng.random() < SCENE_CHANGE_SHARE)), rng
+
+
+def _draw_event(rng: np.random.Generator) -> Clip:
+    scene_change = bool(rng.random() < SCENE_CHANGE_SHARE)
+    if rng.random() < APPEAR_SHARE:
+        return random_clip(rng, "appear", 0, 2, scene_change)
+    return random_clip(rng, "none", 1, int(rng.integers(1, 3)), scene_change, least=LONG_MOTION)
 
 
 def _form(question: Question) -> tuple[str, int]:
@@ -130,7 +141,7 @@ def _place_answers(rows: list[tuple[int, Question]], rng: np.random.Generator) -
 
 def choose_questions(settings: WorldSettings) -> tuple[list[Clip], dict[str, list[tuple[int, Question]]]]:
     """All clips of a split, and for each task its questions with the number of their clip."""
-    tasks = IMAGE_TASKS if settings.kind == "images" else TASKS
+    tasks = TASKS_OF[settings.kind]
     pools: dict[str, list[tuple[int, Question]]] = {task: [] for task in tasks}
     clips = []
     for index in range(settings.clips):
@@ -177,7 +188,7 @@ def build(settings: WorldSettings, root: Path) -> Path:
     Raises:
         WorldError: the settings cannot be met.
     """
-    if settings.kind not in ("clips", "images") or settings.split not in SPLITS:
+    if settings.kind not in STREAMS or settings.split not in SPLITS:
         raise WorldError(f"no {settings.kind!r} split {settings.split!r}: choose one of {', '.join(SPLITS)}")
     name = f"{settings.kind}-{settings.split}-{settings.clips}x{settings.per_task}-seed{settings.seed}-v{WORLD_VERSION}"
     folder = root / name
@@ -185,17 +196,17 @@ def build(settings: WorldSettings, root: Path) -> Path:
         return folder
     root.mkdir(parents=True, exist_ok=True)
     clips, chosen = choose_questions(settings)
-    suffix = ".mp4" if settings.kind == "clips" else ".png"
+    suffix = ".png" if settings.kind == "images" else ".mp4"
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
     try:
         (part / "video").mkdir()
         (part / "json").mkdir()
         for index, clip in enumerate(track(clips, description=f"rendering {name}")):
             path = part / "video" / f"{index:05d}{suffix}"
-            if settings.kind == "clips":
-                write_mp4(path, render_clip(clip))
-            else:
+            if settings.kind == "images":
                 Image.fromarray(render_image(clip)).save(path)
+            else:
+                write_mp4(path, render_clip(clip))
         for task, rows in chosen.items():
             listed = [
                 {

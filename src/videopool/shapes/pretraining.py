@@ -28,7 +28,8 @@ from videopool.shapes.images import IGNORE, PatchLabels, image_questions, label_
 from videopool.shapes.mini import PATCH, mini_config, mini_image_processor
 from videopool.shapes.questions import Question, caption
 from videopool.shapes.scene import Clip, random_image
-from videopool.shapes.tokenizer import build_tokenizer
+from videopool.shapes.tokenizer import SPECIAL, build_tokenizer
+from videopool.shapes.words import spread_words
 from videopool.shapes.world import COLOURS, IMAGE_SIZE, SHAPES
 
 TRAIN_STREAM, HELD_OUT_STREAM = 1, 2  # first word of every seed: the two never share a scene
@@ -40,6 +41,7 @@ CAPTION_WEIGHT = 0.15  # of a caption's token against the deciding token of an a
 MATCH_SCALE = 2.0  # of queries and keys at the start, against transformers' initialisation
 LEARNED_LAST = ("attribute_colour", "attribute_shape", "relation_vertical")  # asked twice in the last stage
 LAST_LETTER_SHARE = 0.8
+VOCABULARY_IMAGES = 400  # from which it is read which words are ever shown
 SHAPE_WEIGHT = 2.0  # the hardest label, and the last to be learned
 
 
@@ -397,6 +399,26 @@ def match_queries_and_keys(task: LanguageTask) -> None:
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
+def words_read(task: LanguageTask) -> set[int]:
+    """Ids of all words that questions, answers and captions about images are made of."""
+    rng = generator(task.recipe.seed, TRAIN_STREAM, 98)
+    found = set(task.tokenizer.encode(task.prompt.text("")))
+    for _ in range(VOCABULARY_IMAGES):
+        image = random_image(rng)
+        blocks = [task.block(question, letter) for question in image_questions(image, rng) for letter in (False, True)]
+        found.update(*(block.ids for block in [*blocks, task.caption_block(image)]))
+    return found
+
+
+def spread_unseen_words(task: LanguageTask) -> None:
+    """Keep the words that the recipe never shows apart, so that fine-tuning can give them meanings."""
+    special = {task.tokenizer.convert_tokens_to_ids(word) for word in SPECIAL}
+    seen = words_read(task) - special
+    unseen = [word for word in range(len(task.tokenizer)) if word not in seen | special]
+    embeddings: Any = task.model.get_input_embeddings().weight
+    spread_words(embeddings, sorted(seen), unseen, torch.Generator().manual_seed(task.recipe.seed))
+
+
 class Log:
     """Lines of JSON, appended; lines past the step that a run resumes from are dropped."""
 
@@ -499,6 +521,7 @@ def pretrain(recipe: Recipe, prompt: Prompt, folder: Path, device: str = "cpu") 
     language.mostly_letters = True
     _run_stage("letters", language, recipe.letters, recipe, folder, language.check)
     language.eval()
+    spread_unseen_words(language)
     Log(folder / "log.jsonl").write(stage="held-out", step=recipe.letters.length, **language.check(recipe.final_images))
     out = folder / "model"
     model.half().save_pretrained(out)

@@ -71,7 +71,7 @@ def existence(clip: Clip, rng: np.random.Generator) -> list[Question]:
 
 def object_count(clip: Clip, rng: np.random.Generator) -> list[Question]:
     """How many objects are there?"""
-    if any(track.blinks for track in clip.tracks):
+    if not all(track.visible.all() for track in clip.tracks):
         return []
     return [_ask(rng, "object_count", "how many objects are there ?", str(len(clip.tracks)), "1234")]
 
@@ -192,6 +192,17 @@ def event_order(clip: Clip, rng: np.random.Generator) -> list[Question]:
     )
 
 
+def appearance_order(clip: Clip, rng: np.random.Generator) -> list[Question]:
+    """In which order do the two objects appear that are there for a while?"""
+    shown = sorted(
+        (t for t in clip.tracks if not t.blinks and not t.visible.all()), key=lambda t: int(t.visible.argmax())
+    )
+    if len(shown) != 2 or shown[0].shape == shown[1].shape:
+        return []
+    orders = [f"{a.shape} then {b.shape}" for a, b in (shown, shown[::-1])]
+    return [_ask(rng, "appearance_order", "which object appears first , which next ?", orders[0], orders)]
+
+
 def event_count(clip: Clip, rng: np.random.Generator) -> list[Question]:
     """How many times does the object of this shape blink?"""
     return [
@@ -247,6 +258,7 @@ ASK: dict[str, Callable[[Clip, np.random.Generator], list[Question]]] = {
     "moving_object": moving_object,
     "event_order": event_order,
     "event_count": event_count,
+    "appearance_order": appearance_order,
     "state_change": state_change,
     "scene_change": scene_change,
 }

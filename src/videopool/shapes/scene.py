@@ -21,6 +21,9 @@ from videopool.shapes.world import (
 BLINK_FRAMES = 3  # a blinking object is hidden for so many frames
 BLINK_SLOTS = (3, 10, 17, 24)  # frames at which a blink may start
 GAP = 3.0  # pixels between the outlines of any two objects, at every frame
+LEAST_MOTION, LONG_MOTION = 44.0, 62.0  # pixels that a moving object covers at least; at most it crosses the image
+# First and last frames, each a range, in which the two objects of an "appear" event are there.
+APPEARANCES = (((0, 4), (11, 15)), ((16, 20), (27, 31)))
 
 
 @dataclass
@@ -43,8 +46,8 @@ class Track:
 
     @property
     def stable(self) -> bool:
-        """Shows the same shape and colour in every frame."""
-        return self.change_frame is None and self.blinks == 0
+        """Is there in every frame, with the same shape and colour."""
+        return self.change_frame is None and bool(self.visible.all())
 
     @property
     def name(self) -> str:
@@ -95,7 +98,9 @@ def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: boo
     return chosen
 
 
-def _place(rng: np.random.Generator, placed: list[Track], radius: float, frames: int, direction: str | None):
+def _place(
+    rng: np.random.Generator, placed: list[Track], radius: float, frames: int, direction: str | None, least: float
+):
     """Centres [F] of a new object that never comes near the placed ones. Raises Crowded."""
     low, high = radius + 3, IMAGE_SIZE - radius - 3
     steps = np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1)
@@ -104,7 +109,7 @@ def _place(rng: np.random.Generator, placed: list[Track], radius: float, frames:
         xs, ys = np.full(frames, x), np.full(frames, y)
         if direction is not None:
             dx, dy = DIRECTIONS[direction]
-            distance = rng.uniform(44.0, high - low)
+            distance = rng.uniform(min(least, high - low), high - low)
             start = rng.uniform(low, high - distance)
             line = start + distance * (steps if dx + dy > 0 else 1 - steps)
             xs, ys = (line, ys) if dx else (xs, line)
@@ -113,12 +118,14 @@ def _place(rng: np.random.Generator, placed: list[Track], radius: float, frames:
     raise Crowded
 
 
-def _tracks(rng: np.random.Generator, pairs: list[tuple[str, str]], movers: int, frames: int) -> list[Track]:
+def _tracks(
+    rng: np.random.Generator, pairs: list[tuple[str, str]], movers: int, frames: int, least: float = LEAST_MOTION
+) -> list[Track]:
     tracks: list[Track] = []
     for index, (colour, shape) in enumerate(pairs):
         direction = str(rng.choice(list(DIRECTIONS))) if index < movers else None
         radius = float(rng.uniform(8.5, 11.5))
-        xs, ys = _place(rng, tracks, radius, frames, direction)
+        xs, ys = _place(rng, tracks, radius, frames, direction, least)
         tracks.append(Track(shape, [colour] * frames, xs, ys, radius, np.ones(frames, bool), direction))
     return [tracks[i] for i in rng.permutation(len(tracks))]
 
@@ -142,21 +149,29 @@ def _recolour(rng: np.random.Generator, clip: Clip, track: Track, frame: int) ->
 
 
 def random_clip(
-    rng: np.random.Generator, event: str, movers: int, objects: int, scene_change: bool, frames: int = CLIP_FRAMES
+    rng: np.random.Generator,
+    event: str,
+    movers: int,
+    objects: int,
+    scene_change: bool,
+    frames: int = CLIP_FRAMES,
+    least: float = LEAST_MOTION,
 ) -> Clip:
     """A clip with one kind of event.
 
     Args:
         event: "none"; "blink": up to two objects hide 1 to 4 times; "change": one object takes a
-            new colour; "order": two objects do, one after the other.
+            new colour; "order": two objects do, one after the other; "appear": two objects are there
+            for a while, one after the other.
         movers: how many objects move, each in one direction through the whole clip.
         objects: how many objects there are.
         scene_change: whether the background changes once.
+        least: pixels that a moving object covers.
     """
     while True:
         try:
             pairs = _pairs(rng, objects, unique_shapes=event != "none", alike=bool(rng.random() < 0.5))
-            tracks = _tracks(rng, pairs, movers, frames)
+            tracks = _tracks(rng, pairs, movers, frames, least)
             break
         except Crowded:
             continue
@@ -177,6 +192,10 @@ def random_clip(
     elif event == "order":
         _recolour(rng, clip, actors[0], int(rng.integers(5, 13)))
         _recolour(rng, clip, actors[1], int(rng.integers(19, 28)))
+    elif event == "appear":
+        for track, (start, end) in zip(actors[:2], APPEARANCES, strict=True):
+            track.visible[: int(rng.integers(*start))] = False
+            track.visible[int(rng.integers(*end)) + 1 :] = False
     elif event != "none":
         raise ValueError(f"unknown event {event!r}")
     return clip

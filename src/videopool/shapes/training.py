@@ -35,7 +35,7 @@ def load_world(
         root: what is rendered lies below it, and is rendered if it is not there.
         name: of the source, as in the configuration.
         prompt: how a question with options is put, and an option is written: as in evaluation.
-        kind: "clips" or "images".
+        kind: "clips", "events" or "images", see WorldSettings.
         split: "train"; "validation" and "test" are for evaluation.
         clips: how many clips or images.
         per_task: questions of each task on all of them.
@@ -70,7 +70,7 @@ def load_world(
         for start in range(0, len(mixed), rounds):
             said = [_round(sample, prompt, bool(rng.random() < letters)) for sample in mixed[start : start + rounds]]
             example_id = f"{clip_id}/{start // rounds}"
-            medium = "video" if kind == "clips" else "image"
+            medium = "image" if kind == "images" else "video"
             told = f"{mixed[0].clip.parents[1]}, {example_id}"
             conversation = Conversation(said, independent=independent)
             examples.append(Example(example_id, mixed[0].clip, clip_id, medium, conversation, told))

@@ -45,3 +45,14 @@ TIME_TASKS = (
     "scene_change",
 )
 TASKS = IMAGE_TASKS + TIME_TASKS
+# Clips of few objects, with long motions and one thing after another: what a small model can learn of time.
+EVENT_IMAGE_TASKS = (
+    "existence",
+    "attribute_colour",
+    "attribute_shape",
+    "scene",
+    "location_horizontal",
+    "location_vertical",
+)
+EVENT_TIME_TASKS = ("moving_direction", "appearance_order", "scene_change")
+TASKS_OF = {"clips": TASKS, "images": IMAGE_TASKS, "events": EVENT_IMAGE_TASKS + EVENT_TIME_TASKS}  # by kind of split
