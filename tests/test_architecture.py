@@ -129,7 +129,7 @@ def test_studies_of_data_train_as_the_study_of_poolings_does(hydra_conf, name, k
     for overrides in swept:
         config = hydra_conf(f"experiment={name}", *overrides)
         assert config.training == {**usual.training, "share": config.training.share}
-        assert config.training_data.sources.shapes == usual.training_data.sources.shapes
+        assert config.training_data.sources.shapes_events == usual.training_data.sources.shapes_events
         assert config.study == name
         assert set(config.job.sources or config.training_data.sources) <= set(config.training_data.sources)
     assert len({str(OmegaConf.select(hydra_conf(f"experiment={name}", *one), key)) for one in swept}) > 2
