@@ -58,6 +58,8 @@ def round_features(features: Mapping[View, Tensor], dtype: str | None) -> dict[V
 
 
 def finite(features: Tensor) -> bool:
-    """Whether there is neither infinity nor NaN."""
+    """Whether there is neither infinity nor NaN; where there is nothing, there is none."""
+    if not features.numel():
+        return True
     low, high = torch.aminmax(features)  # both are NaN if there is one; many times as fast as torch.isfinite
     return math.isfinite(low) and math.isfinite(high)

@@ -168,5 +168,6 @@ def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, pre
         rows.append({"step": len(rows) + 1, "loss": mean, "ema": mean, "tokens": int(tokens), "seconds": now})
         loss = tokens = 0.0
     keeper.progress.step, keeper.progress.ema = len(rows), rows[-1]["loss"]
+    keeper.progress.tokens = sum(row["tokens"] for row in rows)
     (keeper.folder / TRAINING_LOG).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     keeper.checkpoints.save(keeper.progress, kept_weights(tuner.backbone), optimiser.state_dict())

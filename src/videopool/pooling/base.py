@@ -54,6 +54,7 @@ class Pooling(nn.Module, ABC):
     """A map from a patch grid to visual tokens. Knows tensors only: no model, no configuration, no video."""
 
     needs: frozenset[str] = frozenset()  # names of PoolingContext fields
+    blind: bool = False  # True: no token at all is what it means to leave, and not a size that came out as 0
     tiles: bool = False  # True: it has `tile`, which makes one image of the frames before the tower
     dim: int | None = None  # the one D that it takes; None: any
     limits: tuple[float, ...] = ()  # settings that not every grid shows, as a threshold that no token reaches
@@ -217,15 +218,15 @@ def announced(pooling: Pooling, frames: int, height: int, width: int) -> int:
     """The pooling's num_tokens, held to be a number of tokens.
 
     Raises:
-        PoolingContractError: it is no positive integer, or computing it fails; names the class.
+        PoolingContractError: it is no positive integer, nor 0 of a blind one, or computing it fails; names the class.
     """
     with blamed(pooling, "num_tokens"):
         count = pooling.num_tokens(frames, height, width)
     try:
         whole_count = operator.index(count)
     except TypeError:
-        whole_count = 0
-    if whole_count < 1:
+        whole_count = -1
+    if whole_count < (0 if pooling.blind else 1):
         raise PoolingContractError(
             f"{class_name(pooling)}: num_tokens({frames}, {height}, {width}) must be a positive integer, got {count!r}"
         )

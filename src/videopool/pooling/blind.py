@@ -15,6 +15,8 @@ class Blind(Pooling):
     What a family writes behind a clip's visual tokens, as LLaVA-OneVision's newline, still stands there.
     """
 
+    blind = True
+
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         return grid.flatten(1, 3)[:, :0]  # an empty part of the grid: gradients are zero, and not missing
 
