@@ -13,7 +13,7 @@ from videopool.shapes.questions import ASK, caption
 from videopool.shapes.render import render_clip, render_frame
 from videopool.shapes.scene import random_clip, random_image
 from videopool.shapes.tokenizer import build_tokenizer
-from videopool.shapes.world import BACKGROUNDS, COLOURS, IMAGE_TASKS, SHAPES, TASKS
+from videopool.shapes.world import BACKGROUNDS, COLOURS, IMAGE_TASKS, SHAPES, TASKS, TASKS_OF
 from videopool.video import open_clip
 
 
@@ -90,6 +90,43 @@ def test_answers_are_true_by_another_route(test_split):
         assert question.answer == (first if "first" in question.text else last)[1]
     for index, question in chosen["scene_change"]:
         assert question.answer == f"{clips[index].backgrounds[0]} to {clips[index].backgrounds[-1]}"
+
+
+@pytest.fixture(scope="module")
+def events_split():
+    return choose_questions(WorldSettings("events", clips=300, per_task=80))
+
+
+def test_events_are_long_motions_and_one_thing_after_another(events_split):
+    """Answers recomputed from the tracks: where a mover is late and early, which object is there first."""
+    clips, chosen = events_split
+    assert list(chosen) == list(TASKS_OF["events"])
+    assert {len(rows) for rows in chosen.values()} == {80}
+    for index, question in chosen["moving_direction"]:
+        assert len(clips[index].tracks) <= 2
+        (track,) = [t for t in clips[index].tracks if f"the {t.shape} " in question.text]
+        dx, dy = track.x[-1] - track.x[0], track.y[-1] - track.y[0]
+        assert {"left": dx < -60, "right": dx > 60, "up": dy < -60, "down": dy > 60}[question.answer]
+    for index, question in chosen["appearance_order"]:
+        first, second = sorted(clips[index].tracks, key=lambda t: int(np.flatnonzero(t.visible)[0]))
+        assert question.answer == f"{first.shape} then {second.shape}"
+        assert set(question.options) == {question.answer, f"{second.shape} then {first.shape}"}
+        assert not (first.visible & second.visible).any()
+        assert min(first.visible.sum(), second.visible.sum()) >= 7
+
+
+def test_one_frame_and_the_mean_do_not_tell_the_order(events_split):
+    """What a frame shows, and what all show together, is as often there with one order as with the other."""
+    clips, chosen = events_split
+    middle = Counter()
+    for index, question in chosen["appearance_order"]:
+        shown = [t.shape for t in clips[index].tracks if t.visible[clips[index].frames // 2]]
+        middle[len(shown), bool(shown) and question.answer.startswith(shown[0])] += 1
+        alphabetical = question.answer == min(question.options)
+        middle["alphabetical", alphabetical] += 1
+    for shown in (1, "alphabetical"):
+        known, unknown = middle[shown, True], middle[shown, False]
+        assert known + unknown < 10 or binomtest(known, known + unknown).pvalue > 0.001, middle
 
 
 def test_image_tasks_have_one_answer_in_every_frame(test_split):

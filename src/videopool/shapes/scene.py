@@ -22,8 +22,9 @@ BLINK_FRAMES = 3  # a blinking object is hidden for so many frames
 BLINK_SLOTS = (3, 10, 17, 24)  # frames at which a blink may start
 GAP = 3.0  # pixels between the outlines of any two objects, at every frame
 LEAST_MOTION, LONG_MOTION = 44.0, 62.0  # pixels that a moving object covers at least; at most it crosses the image
-# First and last frames, each a range, in which the two objects of an "appear" event are there.
-APPEARANCES = (((0, 4), (11, 15)), ((16, 20), (27, 31)))
+# An "appear" event: the first object leaves the frame before one of these, the second comes the frame after; the first
+# comes and the second leaves within so many frames of the clip's ends.
+TURNS, ENDS = (13, 20), 5
 
 
 @dataclass
@@ -193,9 +194,9 @@ def random_clip(
         _recolour(rng, clip, actors[0], int(rng.integers(5, 13)))
         _recolour(rng, clip, actors[1], int(rng.integers(19, 28)))
     elif event == "appear":
-        for track, (start, end) in zip(actors[:2], APPEARANCES, strict=True):
-            track.visible[: int(rng.integers(*start))] = False
-            track.visible[int(rng.integers(*end)) + 1 :] = False
+        turn, early, late = int(rng.integers(*TURNS)), int(rng.integers(ENDS)), int(rng.integers(ENDS))
+        actors[0].visible[:early] = actors[0].visible[turn:] = False
+        actors[1].visible[: turn + 1] = actors[1].visible[frames - late :] = False
     elif event != "none":
         raise ValueError(f"unknown event {event!r}")
     return clip
