@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -96,6 +97,20 @@ def test_every_choice_composes(hydra_conf, group):
         assert config[group]
         if group in ("prompt", "features"):
             assert build(config, group) is not None
+
+
+@pytest.mark.parametrize("name", configured("view"))
+def test_a_view_is_frames_and_a_pooling(hydra_conf, name):
+    """As its name says: what is left of the frames, and how many there are."""
+    pooling, frames = name.rsplit("_f", 1)
+    config = hydra_conf(f"view={name}")
+    assert config.frames.num == int(frames)
+    grid = (config.frames.num, 12, 12)
+    tokens = build(config, "pooling", without=("stage",)).num_tokens(*grid)
+    sizes = {"none": grid, "average_time": (1, 12, 12)}.get(pooling) or [
+        config.frames.num if part == "T" else int(part) for part in pooling.split("x")
+    ]
+    assert tokens == np.prod(sizes)
 
 
 @pytest.mark.parametrize("group", ["training", "training_data"])

@@ -202,6 +202,7 @@ def test_an_api_s_open_answers_can_be_judged(point):
         (["pooling=average"], ConfigError, "say pooling=none"),
         (["pooling.stage=encoder"], ConfigError, "say pooling=none"),
         (["benchmark.scoring=likelihood"], ConfigError, "say benchmark.scoring=generate"),
+        (["benchmark.scoring=cloze"], ConfigError, "say benchmark.scoring=generate"),
         (["frames.num=4"], ConfigError, "need frames.num=6, got 4"),
         (["model.view=film"], ConfigError, "choose one of grid, frames"),
         (["model.format=gif"], ConfigError, "choose one of jpeg, png"),

@@ -62,7 +62,7 @@ def test_version_alone(capsys, monkeypatch):
         (["frames.num=many"], ["frames.num must be a positive integer"]),
         (["benchmark=mvbench", "benchmark.root=nowhere"], ["nowhere", "there is no folder"]),
         (["benchmark=clips"], ["benchmark.root"]),
-        (["benchmark.scoring=guess"], ["likelihood, generate"]),
+        (["benchmark.scoring=guess"], ["likelihood, cloze, generate"]),
         (["model=local", "model.source=./nowhere"], ["./nowhere", "no folder"]),
         (["job.max_failed_fraction=2"], ["job.max_failed_fraction must be a number in 0..1"]),
         (["results_dir=/proc/none", "study=x"], ["/proc/none", "results_dir"]),

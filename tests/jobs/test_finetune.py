@@ -337,6 +337,16 @@ def test_what_learning_took_is_that_of_the_conversations_that_were_read(tune, mo
     assert about(alone)["training"]["images"] == told["images"]
 
 
+def test_steps_follow_from_the_computation_that_is_given(tune):
+    """Poolings that leave more tokens take fewer steps; what was spent is what was given, to half a step."""
+    given = 0.04
+    words = ["training.steps=null", f"training.tflops={given}", "study=budget"]
+    told = [about(tune(*words, f"pooling={name}"))["training"] for name in ("average", "none")]
+    assert told[0]["steps"] > 1.4 * told[1]["steps"] > 4
+    for one in told:
+        assert one["tflops"] == pytest.approx(given, rel=0.75 / one["steps"] + 0.05)
+
+
 def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool, tmp_path):
     words = [word for word in TOY if not word.startswith(("pooling", "training.steps"))]
     words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "training.steps=1", "study=s"]
@@ -383,6 +393,9 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
         (["training_data.sources.shapes.weight=0"], "training_data.sources.shapes.weight=0"),
         (["frames.num=64", "pooling=none"], "9216 tokens do not fit mini's context"),
         (["training_data=llava", "training_data.sources.llava.path=x"], "llava.root is not given"),
+        (["training.tflops=1"], "training.steps and training.tflops: give one of them"),
+        (["training.steps=null", "training.tflops=-1"], "training.tflops must be a number of at least 0"),
+        (["training.steps=null", "training.tflops=1e-9"], "training.tflops=1e-09 is not enough for one step"),
         (["training.share=0"], "training.share=0 leaves nothing to train on"),
         (["training.share=1.5"], "training.share must be a number in 0..1"),
         (["job.sources=[llava]"], "job.sources=['llava']: give a list of names; there are shapes"),

@@ -48,7 +48,7 @@ def family(request, tmp_path_factory):
     return request.param, save(tmp_path_factory.mktemp(request.param), request.param)
 
 
-@pytest.mark.parametrize("scoring", ["likelihood", "generate"])
+@pytest.mark.parametrize("scoring", ["likelihood", "cloze", "generate"])
 def test_every_family_answers_the_embedded_benchmark(run, family, scoring):
     name, folder = family
     chosen = ["model=local", f"model.source={folder}", f"model.name={name}", "frames.num=3"]

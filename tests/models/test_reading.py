@@ -5,7 +5,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from videopool.models import ModelError, load_backbone
-from videopool.models.reading import greedy_answers, next_token_logits, prefill
+from videopool.models.reading import continuation_logprobs, greedy_answers, next_token_logits, prefill
 from videopool.shapes.mini import mini_config, mini_image_processor
 from videopool.shapes.tokenizer import build_tokenizer
 
@@ -70,6 +70,40 @@ def test_shared_prefix_equals_the_plain_path(backbone, visual):
                 expected = backbone.logits(backbone.llm(embedded, use_cache=False).last_hidden_state[0, -1])
             torch.testing.assert_close(packed[clip][place], expected, rtol=1e-4, atol=1e-4)
             assert answers[clip][place] == plain_answer(backbone, embedded, 6)
+
+
+def test_how_likely_continuations_are_equals_the_plain_path(backbone):
+    """Of one and of several tokens: one sequence at a time, token by token, in float64."""
+    tokens = torch.randn(2, 20, backbone.shape.dim, generator=torch.Generator().manual_seed(0))
+    asked = [
+        [
+            ("where does the star move ?", ["left", "right", "up", "down"]),
+            ("what is there ?", ["star then circle", "star"]),
+        ],
+        [("how does the background change ?", ["grass to sand", "sand to grass", "night to water"])],
+    ]
+    before = split(backbone, "x")[0]
+    pairs = [[backbone.continued(f"USER: <image>\n{q} ASSISTANT:", rest) for q, rest in row] for row in asked]
+    found = continuation_logprobs(backbone, prefill(backbone, before, tokens), pairs)
+    for clip, row in enumerate(asked):
+        for place, (question, rest) in enumerate(row):
+            embedded = plain_sequence(backbone, tokens[clip], question)
+            for option, mean in zip(rest, found[clip][place], strict=True):
+                ids = backbone.tokenizer.encode(option, add_special_tokens=False)
+                whole = torch.cat([embedded, backbone.embed(torch.tensor([ids]))], dim=1)
+                with torch.inference_mode():
+                    hidden = backbone.llm(whole, use_cache=False).last_hidden_state[0, -len(ids) - 1 : -1]
+                    logits = backbone.logits(hidden).double()
+                each = [float(row[i] - torch.logsumexp(row, 0)) for row, i in zip(logits, ids, strict=True)]
+                assert mean == pytest.approx(sum(each) / len(each), abs=1e-4)
+
+
+def test_continuations_begin_where_tokens_part(backbone):
+    question, (one, two) = backbone.continued("USER: <image>\nwhat ? ASSISTANT:", ["red star", "red"])
+    assert backbone.tokenizer.decode(question).endswith(":")
+    assert [len(one), len(two)] == [2, 1]
+    with pytest.raises(ModelError, match="adds no token"):
+        backbone.continued("USER: <image>\nwhat ? ASSISTANT:", ["red", ""])
 
 
 def test_nothing_may_stand_before_the_question(backbone):

@@ -18,7 +18,7 @@ from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.ranks import rank_of_process
 from videopool.models import ModelShape, identity, load_config, model_shape
 from videopool.models.stages import STAGES, check_context, check_needs
-from videopool.pooling import Pooling
+from videopool.pooling import Pooling, announced
 from videopool.results import PointFolder, fingerprint, without_seed
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
@@ -206,7 +206,7 @@ class TrainingPoint:
         pooling, frames = self.pooling, self.sampler.num
         if kind == "image":
             pooling, frames = self.image_pooling or self.pooling, 1
-        return pooling.num_tokens(frames, self.shape.height, self.shape.width) + self.shape.separators
+        return announced(pooling, frames, self.shape.height, self.shape.width) + self.shape.separators
 
     def limits(self) -> dict[str, int]:
         """The most tokens of a conversation, the place of its clip among them, by kind of medium.
