@@ -35,11 +35,14 @@ def losses(model, encoded, tokens):
     return [found[rows == row] for row in range(len(encoded))]
 
 
+@pytest.mark.parametrize("long", [1, 10_000], ids=["what is common read apart", "in one"])
+@pytest.mark.parametrize("dialogue", [60, 2], ids=["long dialogue", "a dialogue that answers within what others share"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["shared turn", "own turn"])
-def test_losses_and_gradients_are_those_of_each_alone(model, layout):
+def test_losses_and_gradients_are_those_of_each_alone(model, layout, dialogue, long, monkeypatch):
     """Beside another clip with fewer rounds and a dialogue, padded."""
+    monkeypatch.setattr("videopool.models.module.LONG", long)
     rng = torch.Generator().manual_seed(0)
-    tokens = [torch.randn(n, 128, generator=rng, requires_grad=True) for n in (18, 9, 27)]
+    tokens = [torch.randn(n, 128, generator=rng, requires_grad=True) for n in (40, 31, dialogue)]
     talks = [
         Conversation(SAID, system="look .", message=" now", independent=True),
         Conversation(SAID[1:], independent=True),

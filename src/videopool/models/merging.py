@@ -29,6 +29,8 @@ class Merged:
         labels: [B, L'] token ids, IGNORED at visual tokens and padding.
         attention: what the language model is told of who sees whom: `mask`, or with independent rounds
             [B, 1, L', L'], 0 where a position (third axis) sees another (fourth), the dtype's least number elsewhere.
+        common: with independent rounds, how many positions all rows begin with that each see all before them, where
+            nothing is padding and from which nothing is predicted; 0 otherwise.
     """
 
     embeddings: Tensor
@@ -36,6 +38,7 @@ class Merged:
     positions: Tensor
     labels: Tensor
     attention: Tensor
+    common: int = 0
 
 
 def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -107,4 +110,7 @@ def merge(
     positions = (allowed.sum(-1) - 1).masked_fill(out[1] == 0, 1)
     # Padding sees itself, since a row of attention must see something.
     allowed |= torch.eye(longest, dtype=torch.bool, device=device)
-    return Merged(out[0], out[1], positions, learned, additive(allowed, embedded.dtype))
+    predicts = torch.nn.functional.pad(learned[:, 1:], (0, 1), value=IGNORED)  # what each position is to say next
+    plain = (owner == 0) & (out[1] == 1) & (predicts == IGNORED)
+    common = int(plain.cummin(dim=-1).values.sum(dim=-1).min())
+    return Merged(out[0], out[1], positions, learned, additive(allowed, embedded.dtype), common)

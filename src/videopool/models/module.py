@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
-from videopool.models.merging import IGNORED, merge
+from videopool.models.merging import IGNORED, Merged, merge
 from videopool.models.stages import STAGES, check_needs
 from videopool.pooling import Pooling, PoolingContext, checked
+
+LONG = 1024  # positions in common from which on reading them apart is faster
 
 
 class VideoLM(pl.LightningModule):
@@ -116,11 +119,34 @@ class VideoLM(pl.LightningModule):
             Losses [labelled tokens] in float32, and the row [labelled tokens] that each is of.
         """
         merged = merge(self.backbone, ids, media, mask, labels, rounds)
-        hidden = self.backbone.llm(
-            merged.embeddings, attention_mask=merged.attention, position_ids=merged.positions, use_cache=False
-        ).last_hidden_state
-        wanted = merged.labels[:, 1:].to(hidden.device)
+        hidden, start = self._hidden(merged)
+        wanted = merged.labels[:, start + 1 :].to(hidden.device)
         chosen = wanted != IGNORED
         logits = self.backbone.logits(hidden[:, :-1][chosen])
         losses = torch.nn.functional.cross_entropy(logits, wanted[chosen], reduction="none")
         return losses, chosen.nonzero()[:, 0]
+
+    def _hidden(self, merged: Merged) -> tuple[Tensor, int]:
+        """Last hidden states [B, L - start, D] of a merged batch, from a position on before which nothing is predicted.
+
+        Independent rounds are read behind what they have in common, as evaluation reads questions: that part is then
+        plainly causal, which takes half the attention of a mask over all, and visual tokens are most of it.
+        """
+        llm, common = self.backbone.llm, merged.common
+        recomputed = getattr(self.backbone.parts.language_model, "gradient_checkpointing", False)
+        if common < LONG or recomputed:  # recomputed layers keep no keys and values
+            hidden = llm(
+                merged.embeddings, attention_mask=merged.attention, position_ids=merged.positions, use_cache=False
+            ).last_hidden_state
+            return hidden, 0
+        cache = DynamicCache(config=self.backbone.model.config.text_config)
+        positions = merged.positions
+        llm(merged.embeddings[:, :common], position_ids=positions[:, :common], past_key_values=cache, use_cache=True)
+        hidden = llm(
+            merged.embeddings[:, common:],
+            attention_mask=merged.attention[:, :, common:],
+            position_ids=positions[:, common:],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden, common
