@@ -7,7 +7,7 @@ import pytest
 
 from made_study import record, write_clips, write_point
 from videopool.figures import training_curves
-from videopool.jobs.report import write_report
+from videopool.jobs.report import recipes, write_report
 
 ROWS = [
     {"step": 1, "loss": 3.0, "ema": 3.0},
@@ -27,6 +27,32 @@ def test_curves_are_those_of_the_log():
     (line,) = norms.lines
     assert line.get_xydata().tolist() == [[2, 1.4]]
     assert len(training_curves({"two": pd.DataFrame(ROWS[:2])}).axes) == 1
+
+
+def test_seeds_of_one_recipe_share_a_colour_and_a_name():
+    runs = {name: pd.DataFrame(ROWS) for name in ("a-s0", "b-s0", "a-s1")}
+    figure = training_curves(runs, {"a-s0": "a", "a-s1": "a", "b-s0": "b"})
+    curves = [line for line in figure.axes[0].lines if len(line.get_xydata()) == 3]
+    assert [line.get_label() for line in curves] == ["a (2 seeds)", "b", "_seed"]
+    assert curves[0].get_color() == curves[2].get_color() != curves[1].get_color()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a (2 seeds)", "b"]
+
+
+def test_runs_are_alike_if_only_their_seed_differs(tmp_path):
+    identities = {
+        "m-tuned-none-f4-s0-00000000": {"training": {"steps": 1}, "seed": 0},
+        "m-tuned-none-f4-s1-11111111": {"training": {"steps": 1}, "seed": 1},
+        "m-tuned-none-f4-s0-22222222": {"training": {"steps": 2}, "seed": 0},
+        "m-tuned-mean-f4-s0-33333333": {"training": {"steps": 1}, "pooling": "mean", "seed": 0},
+    }
+    for name, identity in identities.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"identity": identity}))
+    one, same, longer, other = recipes(tmp_path, identities).values()
+    assert one == same != longer
+    assert one.startswith("m-tuned-none-f4 ")
+    assert other == "m-tuned-mean-f4"
 
 
 @pytest.mark.parametrize("begun", [True, False])

@@ -1,7 +1,9 @@
 """job=report: a study's table, sweep.csv, figures, page, and tables for papers."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -24,9 +26,9 @@ from videopool.reports import (
 )
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
 from videopool.reports.points import SETTINGS, VIEWS, varied
-from videopool.results import ResultsError, add_pooled_shapes, compared_study, over_seeds
+from videopool.results import ResultsError, add_pooled_shapes, compared_study, fingerprint, over_seeds, without_seed
 from videopool.results.comparison import headline_of
-from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG, read_training_log
+from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG, read_json, read_training_log
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
@@ -165,8 +167,19 @@ def _figures(study: Path, table: pd.DataFrame) -> list[str]:
                 figure = score_by_shape(panels, group)
                 files += save_figure(figure, study / FIGURES / _name("score", group, "by_shape", slug))
     if logs := training_logs(study):
-        files += save_figure(training_curves(logs), study / FIGURES / "training")
+        files += save_figure(training_curves(logs, recipes(study, logs)), study / FIGURES / "training")
     return files
+
+
+def recipes(study: Path, runs: Iterable[str]) -> dict[str, str]:
+    """By training run, a name that runs share which differ in their seed alone."""
+    found: dict[str, tuple[str, str]] = {}
+    for run in runs:
+        identity = (read_json(study / run / MANIFEST) or {}).get("identity")
+        common = fingerprint(without_seed(identity)) if isinstance(identity, dict) else run
+        found[run] = re.sub(r"-s\d+-[0-9a-f]{8}$", "", run), common
+    shared = Counter(name for name, _ in set(found.values()))
+    return {run: name if shared[name] == 1 else f"{name} {common[:4]}" for run, (name, common) in found.items()}
 
 
 def training_logs(study: Path) -> dict[str, pd.DataFrame]:
