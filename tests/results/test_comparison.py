@@ -154,6 +154,15 @@ def test_seeds_are_taken_together(tmp_path):
     assert pd.isna(table.loc["none"].difference)
 
 
+def test_an_interval_of_scores_stays_within_what_scores_can_be(tmp_path):
+    """Seeds of 100, 100 and 90 %: Student's interval of the mean goes beyond 100."""
+    for seed, wrong in enumerate((0, 0, 8)):
+        write_point(tmp_path, "none", 4, 64, np.array([0] * wrong + [1] * (80 - wrong)), seed=seed)
+    row = over_seeds(load_study(tmp_path), "none", ALL).iloc[0]
+    assert row.ci_high == 1.0
+    assert 0.5 < row.ci_low < row.score < 1
+
+
 def test_points_that_are_no_replicates_stay_apart(tmp_path, right):
     write_point(tmp_path, "none", 4, 64, right[0], seed=0)
     write_point(tmp_path, "none", 4, 64, right[1], seed=1, prompt="other")

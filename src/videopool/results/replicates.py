@@ -94,8 +94,8 @@ def _summary(rows: list[dict[str, Any]], runs: Runs) -> dict[str, Any]:
         "points": ", ".join(row["point"] for row in rows),
         "n": estimate.n,
         "score": estimate.value,
-        "ci_low": estimate.low,
-        "ci_high": estimate.high,
+        "ci_low": max(0.0, estimate.low),  # scores lie in 0..1; Student's interval need not
+        "ci_high": min(1.0, estimate.high),
     }
 
 
