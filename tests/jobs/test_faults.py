@@ -184,12 +184,13 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, tmp_path, data_dir):
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, tmp_path, data_dir):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, tmp_path, data_dir, number):
     build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
     process = start(tmp_path, data_dir, "study=i", "frames.num=16", "job.max_clips=1")
     folder = tmp_path / "results" / "i"
     wait_for_records(folder, 5, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader processes too
+    os.killpg(process.pid, number)  # as terminals and schedulers do: to the loader processes too
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert "run the same command again" in told

@@ -216,7 +216,8 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tune, tmp_path, 
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_ctrl_c_keeps_the_step_that_was_taken(tmp_path, data_dir):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_keeps_the_step_that_was_taken(tmp_path, data_dir, number):
     words = [*LONG, "study=stopped", "job.checkpoint_every=1000", "training.steps=400"]
     process = subprocess.Popen(
         command(tmp_path, data_dir, *words), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -226,7 +227,7 @@ def test_ctrl_c_keeps_the_step_that_was_taken(tmp_path, data_dir):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "steps of mini-tuned" in told

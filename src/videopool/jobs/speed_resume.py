@@ -12,7 +12,7 @@ from videopool.jobs.errors import ConfigError
 from videopool.jobs.speed_bench import Bench
 from videopool.results.point import TRAINING_LOG, read_json, read_training_log
 
-SIGNALS = {"Ctrl-C": signal.SIGINT, "kill": signal.SIGKILL}
+SIGNALS = {"Ctrl-C": signal.SIGINT, "kill": signal.SIGTERM, "kill -9": signal.SIGKILL}
 PATIENCE = 300.0  # seconds that a step may be waited for
 GLANCE = 0.02  # seconds between two looks at the log
 
@@ -21,7 +21,7 @@ def resumed(made: Bench, way: str) -> dict[str, Any]:
     """Stop a training once half of its steps are taken, and give the same command again.
 
     Args:
-        way: one of SIGNALS; a Ctrl-C keeps the step that was just taken, a kill goes back to the last checkpoint.
+        way: one of SIGNALS; Ctrl-C and kill keep the step just taken, kill -9 goes back to the last checkpoint.
 
     Returns:
         seconds from the start of the second command to the end of its first step, the program's own start included;
@@ -32,7 +32,7 @@ def resumed(made: Bench, way: str) -> dict[str, Any]:
         AssertionError: the log has not each step once.
     """
     steps = int(made.config.job.training.resume_steps)
-    study = made.folder / f"g-{way}"
+    study = made.folder / f"g-{way.replace(' ', '')}"
     command = _command(made, study.name, steps)
     first = _start(command)
     log = _log_with(study, steps // 2, first)

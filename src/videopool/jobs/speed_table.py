@@ -133,7 +133,7 @@ def _g(found: dict[str, Any]) -> Iterator[Row]:
     yield "loop over a bare one", f"{100 * loop['overhead']:+.1f} %", beside, f"< {100 * LOOP_WANTED:g} %", met
     for row in found["resume"]:
         beside = f"{row['taken']} steps taken, {row['kept']} kept, {row['again']} taken again"
-        again = row["again"] == 0 or row["way"] == "kill"  # a kill goes back to the last checkpoint
+        again = row["again"] == 0 or row["way"] == "kill -9"  # which goes back to the last checkpoint
         met = _met(row["seconds"] < RESUME_WANTED and again)
         yield f"going on behind a {row['way']}", f"{row['seconds']:.1f} s", beside, f"< {RESUME_WANTED:g} s", met
 

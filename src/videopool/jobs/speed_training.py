@@ -19,7 +19,7 @@ from videopool.features import FeatureStore
 from videopool.jobs import finetune, training
 from videopool.jobs.evaluate import Point
 from videopool.jobs.speed_bench import Bench
-from videopool.jobs.speed_resume import resumed
+from videopool.jobs.speed_resume import SIGNALS, resumed
 from videopool.jobs.training_run import Keeper
 from videopool.jobs.tuner import Tuner
 from videopool.models.lora import kept_weights, trainable
@@ -54,11 +54,11 @@ def part_g(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
     settings, count = made.config.job.training, int(made.config.job.repeats)
     if made.made is not None:
         return {"skipped": "the weights are in no file that a training could load"}
-    step = line("g: fine-tuning", len(settings.poolings) + count + 2)
+    step = line("g: fine-tuning", len(settings.poolings) + count + len(SIGNALS))
     train(made.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
     found = {"sweep": sweep(made, step), "loop": loop(made, count, step)}
     rows = []
-    for way in ("Ctrl-C", "kill"):
+    for way in SIGNALS:
         rows.append(resumed(made, way))
         step()
     return {**found, "resume": rows}

@@ -76,6 +76,7 @@ class Keeper(Callback):
         return self.validate_every > 0 and (self.steps - step) % self.validate_every == 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.stop.take_back()
         self._started = self._ready = time.perf_counter()
         if trainer.is_global_zero:
             cut_log(self.folder / TRAINING_LOG, self.progress.step)
