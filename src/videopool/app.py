@@ -66,6 +66,10 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"videopool {__version__}")
         return
+    flags = {word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-")}
+    if flags & {"-m", "--multirun"} and flags & {"-c", "--cfg"}:
+        print("videopool: --cfg shows the configuration of one point; say it without --multirun", file=sys.stderr)
+        sys.exit(2)
     # Hydra takes flags before overrides only.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     import hydra

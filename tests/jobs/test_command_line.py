@@ -211,3 +211,9 @@ def test_installed_configuration_is_found_from_anywhere(videopool, tmp_path):
     done = videopool("--cfg", "job", "experiment=quickstart")
     assert "study: quickstart" in done.stdout
     assert not (Path(tmp_path) / "outputs").exists()
+
+
+def test_a_configuration_of_many_points_is_asked_for_point_by_point(videopool):
+    told = videopool("--multirun", "--cfg", "job", "frames.num=1,2", check=2).stderr
+    assert "say it without --multirun" in told
+    assert "Traceback" not in told

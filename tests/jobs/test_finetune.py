@@ -397,6 +397,8 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
         (["training.tflops=1"], "training.steps and training.tflops: give one of them"),
         (["training.steps=null", "training.tflops=-1"], "training.tflops must be a number of at least 0"),
         (["training.steps=null", "training.tflops=1e-9"], "training.tflops=1e-09 is not enough for one step"),
+        (["training.checkpoint_gradients=5"], "training.checkpoint_gradients=5: say true or false"),
+        (["job.evaluate=maybe"], "job.evaluate='maybe': say true or false"),
         (["training.share=0"], "training.share=0 leaves nothing to train on"),
         (["training.share=1.5"], "training.share must be a number in 0..1"),
         (["job.sources=[llava]"], "job.sources=['llava']: give a list of names; there are shapes"),
@@ -492,6 +494,12 @@ def test_images_and_videos_in_one_stream_and_what_is_left_out_is_told(tune, own_
     lengths.clear()
     tune(*words, "job.max_failed_fraction=0.3", "pooling@job.image_pooling=none", "study=own", "training.epochs=1")
     assert lengths == {("video", 2, 18), ("image", 1, 144)}
+
+
+def test_a_wrong_folder_of_media_is_told_once(tune, own_data, tmp_path):
+    words = [*own_data, f"training_data.sources.llava.root={tmp_path}/elsewhere", "job.max_failed_fraction=1"]
+    with pytest.raises(USER_ERRORS, match=r"none of 22 media is there, as .*elsewhere/0\.mp4; check its root"):
+        tune(*words)
 
 
 def test_too_much_that_cannot_be_used_or_read_fails_the_run(tune, own_data):

@@ -84,6 +84,9 @@ class TrainingPoint:
             raise ConfigError(f"training.layout={self.settings['layout']!r}: give a layout of conversations")
         for key in ("training.global_batch", "training.micro_batch", "training.max_text", "job.checkpoint_every"):
             number(config, key, 1, whole=True)
+        for group, key in (("training", "checkpoint_gradients"), ("job", "evaluate")):
+            if not isinstance(config[group][key], bool):
+                raise ConfigError(f"{group}.{key}={config[group][key]!r}: say true or false")
         number(config, "trainer.devices", 1, whole=True)
         number(config, "job.workers", 0, whole=True)
         number(config, "job.export_every", 0, whole=True)
@@ -147,6 +150,11 @@ class TrainingPoint:
             if not isinstance(source, Source):
                 raise ConfigError(f"training_data.sources.{name}: {type(source).__name__} is not a Source of examples")
             self._tell_refused(source)
+            if not any(example.media.exists() for example in source.examples):
+                raise TrainingDataError(
+                    f"training_data.sources.{name}: none of {len(source.examples)} media is there, as "
+                    f"{source.examples[0].media}; check its root"
+                )
         return found
 
     def _tell_refused(self, source: Source) -> None:
