@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+_handlers: list[object] = []  # those in force here
 
 
 class StopRequest:
@@ -73,9 +74,6 @@ def ignore_interrupts(_: int = 0) -> None:
     """For loader processes: the main process decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-_handlers: list[object] = []  # those in force here
 
 
 def _end_when_told() -> None:
