@@ -11,6 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from forked import Forked
 from videopool.app import register_experiments
 from videopool.paths import shipped
 
@@ -44,24 +45,37 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "logger=none")
 
 
+@pytest.fixture(scope="session")
+def forked():
+    server = Forked()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def videopool(tmp_path: Path, data_dir: Path):
-    """The program as a user runs it, in a process of its own, writing to tmp_path, whose modules it can import."""
+def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
+    """The program as a user runs it, in a process of its own, writing to tmp_path, whose modules it can import.
+
+    It is forked, but started from nothing where it has an environment of its own, or starts processes from nothing.
+    """
     # In front of what is there, not instead: that may say which checkout is tested.
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
     def run(*words: str, timeout: float = 300, check: int | None = 0, small: bool = True, env: dict | None = None):
-        command = [sys.executable, "-m", "videopool", f"results_dir={tmp_path}/results", f"data_dir={data_dir}"]
         extra = [w for w in SMALL if small and not any(word.startswith(w.split("=")[0] + "=") for word in words)]
-        done = subprocess.run(
-            [*command, *extra, *words],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path, **(env or {})},
-            check=False,
-        )
+        words = (f"results_dir={tmp_path}/results", f"data_dir={data_dir}", *extra, *words)
+        if env is None and not any("launcher" in word for word in words):
+            done = forked.run(words, tmp_path, path, timeout)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", "videopool", *words],
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": path, **(env or {})},
+                check=False,
+            )
         if check is not None:
             assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -166,7 +166,7 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, tmp_path, data_dir):
     whole = tmp_path / "results" / "whole"
     broken = tmp_path / "results" / "broken"
     rng = random.Random(0)
-    for _ in range(4):
+    for _ in range(2):
         done = sum(len(p.read_bytes().splitlines()) for p in broken.glob("*/records.jsonl"))
         process = start(tmp_path, data_dir, *SWEEP, "study=broken")
         seen = wait_for_records(broken, done + rng.randint(10, 120), process)
@@ -187,7 +187,7 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, tmp_path, data_dir):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, tmp_path, data_dir, number):
     build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
-    process = start(tmp_path, data_dir, "study=i", "frames.num=16", "job.max_clips=1")
+    process = start(tmp_path, data_dir, "study=i", "frames.num=8", "job.max_clips=1")
     folder = tmp_path / "results" / "i"
     wait_for_records(folder, 5, process)
     os.killpg(process.pid, number)  # as terminals and schedulers do: to the loader processes too
@@ -198,5 +198,5 @@ def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, tmp
     lines = next(folder.glob("*/records.jsonl")).read_text().splitlines(keepends=True)
     assert 5 <= len(lines) < 136
     assert all(line.endswith("}\n") for line in lines)
-    videopool("study=i", "frames.num=16", "job.max_clips=1")
+    videopool("study=i", "frames.num=8", "job.max_clips=1")
     assert len(read(next(folder.glob("*/records.jsonl")))) == 136

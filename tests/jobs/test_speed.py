@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from videopool.features import MemoryStore
-from videopool.jobs import speed_training, sweep
+from videopool.jobs import speed_resume, speed_training, sweep
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.speed import speed
 from videopool.jobs.speed_runs import compare
@@ -118,7 +118,10 @@ def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
     assert "share reached" in capsys.readouterr().out
 
 
-def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys):
+def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys, monkeypatch):
+    ways = {way: speed_resume.SIGNALS[way] for way in ("kill", "kill -9")}  # a Ctrl-C is as the former
+    for module in (speed_training, speed_resume):
+        monkeypatch.setattr(module, "SIGNALS", ways)
     poolings = f"job.training.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
     little = ["job.training.frames=2", "job.training.steps=2", "job.training.loop_steps=3", "job.training.rounds=2"]
     little += ["job.sizes.tiny.clips=4", "job.training.job.checkpoint_every=3"]
@@ -130,10 +133,9 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
         assert sweep[f"{way}_seconds"] == pytest.approx(sum(row[way] for row in sweep["rows"]))
     assert sweep["ratio"] == pytest.approx(sweep["alone_seconds"] / sweep["kept_seconds"])
     assert loop["overhead"] == pytest.approx(loop["job_seconds"] / loop["bare_seconds"] - 1)
-    assert [row["way"] for row in resume] == ["Ctrl-C", "kill", "kill -9"]
-    for stopped in resume[:2]:
-        assert (stopped["again"], stopped["kept"]) == (0, stopped["taken"])
-    killed = resume[2]
+    stopped, killed = resume
+    assert [row["way"] for row in resume] == ["kill", "kill -9"]
+    assert (stopped["again"], stopped["kept"]) == (0, stopped["taken"])
     assert 0 <= killed["again"] <= 3
     assert killed["kept"] % 3 == 0
     assert all(row["seconds"] > 0 for row in resume)

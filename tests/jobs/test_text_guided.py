@@ -60,10 +60,13 @@ def test_without_weights_it_is_the_plain_mean(videopool, tmp_path):
         assert guided[sample]["option_logprobs"] == pytest.approx(record["option_logprobs"], abs=2e-3)
 
 
+FEW = [f"training_data.sources.shapes.{key}" for key in ("clips=20", "per_task=4")]
+
+
 def test_what_cannot_be_guided_is_refused_in_one_line(videopool):
     for words, told in (
         (["pooling.stage=encoder"], "say pooling.stage=projector, not encoder"),
-        (["job=finetune"], "cannot be trained under"),
+        (["job=finetune", *FEW], "cannot be trained under"),
     ):
         done = videopool("pooling=text_guided", SHAPE, "frames.num=2", *words, check=1)
         assert told in done.stderr
