@@ -15,6 +15,7 @@ from forked import Forked
 from videopool.app import register_experiments
 from videopool.paths import shipped
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes started here: as many tests run at once as there are cores
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
