@@ -126,6 +126,7 @@ def test_every_choice_of_training_composes(hydra_conf, group):
 @pytest.mark.parametrize("name", sorted(p.stem for p in shipped("experiments").glob("*.yaml") if p.name != PUBLISHED))
 def test_every_study_composes_and_says_what_it_asks(hydra_conf, name):
     assert hydra_conf(f"experiment={name}").study != "default"
+    assert hydra_conf("job=plan", f"experiment={name}").job.name == "plan"
     head = (shipped("experiments") / f"{name}.yaml").read_text()
     for word in ("# Question:", "# Cost:", "# Figure:"):
         assert word in head
