@@ -1,6 +1,7 @@
 """Curves of training runs, and that a report finds them."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -45,14 +46,20 @@ def test_runs_are_alike_if_only_their_seed_differs(tmp_path):
         "m-tuned-none-f4-s1-11111111": {"training": {"steps": 1}, "seed": 1},
         "m-tuned-none-f4-s0-22222222": {"training": {"steps": 2}, "seed": 0},
         "m-tuned-mean-f4-s0-33333333": {"training": {"steps": 1}, "pooling": "mean", "seed": 0},
+        "m-tuned-max-f4-s0-44444444": {"training": {"a": 1, "b": 1}, "c": 1, "seed": 0},
+        "m-tuned-max-f4-s0-55555555": {"training": {"a": 2, "b": 2}, "c": 2, "seed": 0},
+        "m-tuned-mean-f8-s0-66666666": {"training": {"steps": 9}, "seed": 0},
+        "m-tuned-mean-f8-s0-77777777": {"training": {"steps": None, "share": 0.5}, "seed": 0},
     }
     for name, identity in identities.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"identity": identity}))
-    one, same, longer, other = recipes(tmp_path, identities).values()
-    assert one == same != longer
-    assert one.startswith("m-tuned-none-f4 ")
-    assert other == "m-tuned-mean-f4"
+    *named, much, more, longer, half = recipes(tmp_path, identities).values()
+    assert named == ["m-tuned-none-f4, steps 1"] * 2 + ["m-tuned-none-f4, steps 2", "m-tuned-mean-f4"]
+    assert (longer, half) == ("m-tuned-mean-f8, steps 9", "m-tuned-mean-f8, share 0.5")
+    for name in (much, more):  # they differ in too much to be said
+        assert re.fullmatch("m-tuned-max-f4 [0-9a-f]{4}", name)
+    assert much != more
 
 
 @pytest.mark.parametrize("begun", [True, False])
