@@ -40,6 +40,12 @@ def test_seeds_of_one_recipe_share_a_colour_and_a_name():
     assert [text.get_text() for text in legend.get_texts()] == ["a (2 seeds)", "b"]
 
 
+def test_many_recipes_can_be_told_apart():
+    figure = training_curves({f"recipe {n}": pd.DataFrame(ROWS) for n in range(20)})
+    curves = [line for line in figure.axes[0].lines if line.get_label().startswith("recipe")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 20
+
+
 def test_runs_are_alike_if_only_their_seed_differs(tmp_path):
     identities = {
         "m-tuned-none-f4-s0-00000000": {"training": {"steps": 1}, "seed": 0},

@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from videopool.figures.style import COLOURS, MARKERS, STYLE
 
+DASHES = ("-", "--", ":")  # of more recipes than there are colours
 NORMS = "visual_norm_max_over_median"
 
 
@@ -25,24 +26,27 @@ def training_curves(runs: Mapping[str, pd.DataFrame], alike: Mapping[str, str] |
     held = any("validation_loss" in log for log in runs.values())
     norms = any(NORMS in log for log in runs.values())
     count = Counter(alike[name] for name in runs)
-    looks = {label: (COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]) for n, label in enumerate(count)}
+    looks = {
+        label: (COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)], DASHES[n // len(COLOURS) % len(DASHES)])
+        for n, label in enumerate(count)
+    }
     told: set[str] = set()
     with matplotlib.rc_context({**STYLE, "figure.figsize": (6.4 if not norms else 10.4, 4.4 + 0.22 * len(count))}):
         figure = Figure()
         panels = figure.subplots(1, 2 if norms else 1, squeeze=False)[0]
         for name, log in runs.items():
             label = alike[name]
-            colour, marker = looks[label]
-            seeds = f" ({count[label]} seeds)" if count[label] > 1 else ""
+            colour, marker, dashes = looks[label]
+            said = "_seed" if label in told else label + (f" ({count[label]} seeds)" if count[label] > 1 else "")
             steps = log[log.ema.notna()]
-            panels[0].plot(steps.step, steps.ema, color=colour, label="_seed" if label in told else label + seeds)
+            panels[0].plot(steps.step, steps.ema, dashes, color=colour, label=said)
             told.add(label)
             if "validation_loss" in log:
                 seen = log[log.validation_loss.notna()]
                 panels[0].plot(seen.step, seen.validation_loss, marker, color=colour, markersize=4, label="_held out")
             if NORMS in log:
                 seen = log[log[NORMS].notna()]
-                panels[1].plot(seen.step, seen[NORMS], "-" + marker, color=colour, markersize=4)
+                panels[1].plot(seen.step, seen[NORMS], dashes + marker, color=colour, markersize=4)
         panels[0].set_yscale("log")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         panels[0].yaxis.set_minor_locator(NullLocator())
