@@ -93,7 +93,6 @@ def serve() -> None:
 
 def become(request: dict[str, Any]) -> None:
     """Turn this process into the one asked for."""
-
     for number, path in zip((1, 2), request["told"], strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -496,10 +496,13 @@ def test_images_and_videos_in_one_stream_and_what_is_left_out_is_told(tune, own_
     assert lengths == {("video", 2, 18), ("image", 1, 144)}
 
 
-def test_a_wrong_folder_of_media_is_told_once(tune, own_data, tmp_path):
-    words = [*own_data, f"training_data.sources.llava.root={tmp_path}/elsewhere", "job.max_failed_fraction=1"]
+def test_a_wrong_folder_of_media_is_told_once_and_not_of_a_finished_run(tune, own_data, tmp_path):
+    words = [*own_data, "job.max_failed_fraction=1", "study=moved"]
     with pytest.raises(USER_ERRORS, match=r"none of 22 media is there, as .*elsewhere/0\.mp4; check its root"):
-        tune(*words)
+        tune(*words, f"training_data.sources.llava.root={tmp_path}/elsewhere")
+    folder = tune(*words)
+    (tmp_path / "media").rename(tmp_path / "archive")
+    assert tune(*words) == folder  # what is finished needs them no more
 
 
 def test_too_much_that_cannot_be_used_or_read_fails_the_run(tune, own_data):

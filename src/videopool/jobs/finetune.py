@@ -150,11 +150,6 @@ class TrainingPoint:
             if not isinstance(source, Source):
                 raise ConfigError(f"training_data.sources.{name}: {type(source).__name__} is not a Source of examples")
             self._tell_refused(source)
-            if not any(example.media.exists() for example in source.examples):
-                raise TrainingDataError(
-                    f"training_data.sources.{name}: none of {len(source.examples)} media is there, as "
-                    f"{source.examples[0].media}; check its root"
-                )
         return found
 
     def _tell_refused(self, source: Source) -> None:
@@ -284,7 +279,13 @@ class TrainingPoint:
         }
 
     def check(self) -> None:
-        """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other."""
+        """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other, or no medium is there."""
+        for source in self.sources:
+            if not any(example.media.exists() for example in source.examples):
+                raise TrainingDataError(
+                    f"training_data.sources.{source.name}: none of {len(source.examples)} media is there, as "
+                    f"{source.examples[0].media}; check its root"
+                )
         for pooling in filter(None, (self.pooling, self.image_pooling)):
             check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
         self.limits()
