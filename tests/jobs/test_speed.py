@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,7 +29,8 @@ from videopool.speed.timing import interleaved, turn
 
 LITTLE = (
     "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.questions=2",
-    "job.asked=[1,3]", "job.operators.shape=[1,4,12,12,8]", "job.one.frames=2", "job.prefix.frames=2",
+    "job.training.loop_rounds=1", "job.asked=[1,3]", "job.operators.shape=[1,4,12,12,8]", "job.one.frames=2",
+    "job.prefix.frames=2",
 )  # fmt: skip
 POOLING = "{_target_: videopool.pooling.%s}"
 
@@ -132,7 +135,8 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
     for way in ("kept", "alone"):
         assert sweep[f"{way}_seconds"] == pytest.approx(sum(row[way] for row in sweep["rows"]))
     assert sweep["ratio"] == pytest.approx(sweep["alone_seconds"] / sweep["kept_seconds"])
-    assert loop["overhead"] == pytest.approx(loop["job_seconds"] / loop["bare_seconds"] - 1)
+    assert loop["overhead"] == pytest.approx(loop["job_seconds"] / loop["bare_seconds"] - 1)  # of one round
+    assert loop["processor_overhead"] != loop["overhead"]
     stopped, killed = resume
     assert [row["way"] for row in resume] == ["kill", "kill -9"]
     assert (stopped["again"], stopped["kept"]) == (0, stopped["taken"])
@@ -142,6 +146,26 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
     table = capsys.readouterr().out
     for words in ("going on behind a kill -9", "loop over a bare one", "with nothing kept"):
         assert words in table
+
+
+def test_the_overhead_of_the_loop_is_the_median_of_rounds(composed, monkeypatch):
+    job, bare = iter([(2.0, 3.0), (20.0, 33.0), (1.1, 2.0)]), iter([(1.0, 3.0), (19.0, 30.0), (1.0, 1.0)])
+
+    def timed(config, store, fit=None):
+        clock, processor = next(bare if fit else job) if config.run_name != "g-fill" else (1.0, 1.0)
+        return speed_training.Training(9.0, [0.5], [clock, clock, 50.0], [processor, processor, 70.0], Path())
+
+    monkeypatch.setattr(speed_training, "train", timed)
+    made = SimpleNamespace(
+        config=composed("job.training.loop_rounds=3"),
+        size={"clips": 4},
+        store=lambda _: None,
+        training=lambda name, *_: SimpleNamespace(run_name=name, job=SimpleNamespace()),
+    )
+    found = speed_training.loop(made, lambda: None)
+    assert (found["job_seconds"], found["bare_seconds"]) == (2.0, 1.0)
+    assert found["overhead"] == pytest.approx(0.1)  # of 1, 1/19 and 0.1
+    assert found["processor_overhead"] == pytest.approx(0.1)  # of 0, 0.1 and 1
 
 
 @pytest.mark.parametrize("broken", ["sweep", "loop"])
@@ -180,6 +204,7 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
         (["job.parts=[a,z]"], "job.parts=['a', 'z']: choose from a, b, c, d, e, f, g"),
         (["job.parts=[]"], "choose from a, b, c, d, e, f, g"),
         (["job.repeats=0"], "job.repeats must be a whole number of at least 1, got 0"),
+        (["job.training.loop_rounds=0"], "job.training.loop_rounds must be a whole number of at least 1, got 0"),
         (["job.operators.names=[nothing]"], "job.operators.names: there is no pooling nothing"),
         (["job.operators.dtype=int3"], "job.operators.dtype=int3: choose one of"),
         (["job.asked=[0]", "job.parts=[d]"], "must have positive sizes"),

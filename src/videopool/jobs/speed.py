@@ -79,7 +79,8 @@ def check(config: DictConfig) -> list[str]:
     parts = [str(part) for part in job.parts]
     if not parts or not set(parts) <= set(PARTS):
         raise ConfigError(f"job.parts={parts}: choose from {', '.join(PARTS)}")
-    number(config, "job.repeats", 1, whole=True)
+    for key in ("job.repeats", "job.training.loop_rounds"):
+        number(config, key, 1, whole=True)
     known = catalogue()
     for name in job.operators.names or []:
         if name not in known:

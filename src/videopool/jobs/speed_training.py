@@ -40,23 +40,25 @@ class Training:
         seconds: wall clock, from its configuration to its export.
         losses: step by step.
         step_seconds: from the end of each step to the end of the next.
+        step_processor_seconds: of those, what all threads of this process were at work, added up.
         folder: of the run.
     """
 
     seconds: float
     losses: list[float]
     step_seconds: list[float]
+    step_processor_seconds: list[float]
     folder: Path
 
 
 def part_g(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
     """Fine-tuning: a sweep of poolings, the loop, resuming. Raises AssertionError if two ways do not learn alike."""
-    settings, count = made.config.job.training, int(made.config.job.repeats)
+    settings = made.config.job.training
     if made.made is not None:
         return {"skipped": "the weights are in no file that a training could load"}
-    step = line("g: fine-tuning", len(settings.poolings) + count + len(SIGNALS))
+    step = line("g: fine-tuning", len(settings.poolings) + int(settings.loop_rounds) + len(SIGNALS))
     train(made.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
-    found = {"sweep": sweep(made, step), "loop": loop(made, count, step)}
+    found = {"sweep": sweep(made, step), "loop": loop(made, step)}
     rows = []
     for way in SIGNALS:
         rows.append(resumed(made, way))
@@ -91,29 +93,49 @@ def sweep(made: Bench, step: Step) -> dict[str, Any]:
     }
 
 
-def loop(made: Bench, rounds: int, step: Step) -> dict[str, Any]:
+def loop(made: Bench, step: Step) -> dict[str, Any]:
     """Seconds of a step in the job's loop and in a bare one, over the same batches, features kept, in turn.
 
-    The first step of a loop, which warms up, is left out; so are checkpoints that are written between steps.
+    The first step of a loop, which warms up, is left out; so are checkpoints that are written between steps. The
+    overhead is the median over rounds of how much longer the job's step is than the bare one of the same round, by the
+    clock and in processor time: a machine's pace changes more between rounds than the two loops differ.
     """
     settings = made.config.job.training
     pooling, steps, store = settings.poolings[0], int(settings.loop_steps), made.store("loop")
     seconds: dict[str, list[float]] = {JOB: [], BARE: []}
+    processor: dict[str, list[float]] = {JOB: [], BARE: []}
     train(made.training("g-fill", pooling, -(-made.size["clips"] // int(settings.recipe.global_batch))), store)
-    for number in range(rounds):
+    for number in range(int(settings.loop_rounds)):
         runs: dict[str, Training] = {}
         for way in turn([JOB, BARE], number):
             config = made.training(f"g-{way}-{number}", pooling, steps)
             config.job.checkpoint_every = steps
             runs[way] = train(config, store, bare_loop if way == BARE else None)
             # Of its steps the lower quartile: a burst of other work on the machine may last for most of a loop.
-            seconds[way].append(sorted(runs[way].step_seconds)[len(runs[way].step_seconds) // 4])
+            seconds[way].append(_lower_quartile(runs[way].step_seconds))
+            processor[way].append(_lower_quartile(runs[way].step_processor_seconds))
         for one, other in zip(runs[JOB].losses, runs[BARE].losses, strict=True):
             if abs(one - other) > SAME_LOSS * abs(other):
                 raise AssertionError(f"the job's loop has a loss of {one}, a bare one {other}")
         step()
     job, bare = (statistics.median(seconds[way]) for way in (JOB, BARE))
-    return {"steps": steps, "rounds": rounds, "job_seconds": job, "bare_seconds": bare, "overhead": job / bare - 1}
+    return {
+        "steps": steps,
+        "rounds": int(settings.loop_rounds),
+        "job_seconds": job,
+        "bare_seconds": bare,
+        "overhead": _overhead(seconds),
+        "processor_overhead": _overhead(processor),
+    }
+
+
+def _overhead(seconds: dict[str, list[float]]) -> float:
+    """How much longer the job's step is than the bare one, median over the rounds."""
+    return statistics.median(job / bare - 1 for job, bare in zip(seconds[JOB], seconds[BARE], strict=True))
+
+
+def _lower_quartile(seconds: list[float]) -> float:
+    return sorted(seconds)[len(seconds) // 4]
 
 
 def train(config: DictConfig, store: FeatureStore, fit: Callable[..., None] | None = None) -> Training:
@@ -125,13 +147,32 @@ def train(config: DictConfig, store: FeatureStore, fit: Callable[..., None] | No
         fit: in place of the job's own loop.
     """
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with _exchanged(finetune, "shared_store", lambda _: store), _exchanged(training, "fit", fit or training.fit), quiet:
+    with (
+        _exchanged(finetune, "shared_store", lambda _: store),
+        _exchanged(training, "fit", fit or training.fit),
+        _step_ends() as ends,
+        quiet,
+    ):
         seconds, outcome = timed(lambda: finetune.finetune(config))
     folder = Path(outcome.folder)
-    rows = [row for row in read_training_log(folder) if "loss" in row]
-    ends = [row["seconds"] for row in rows]
-    between = [later - one for one, later in pairwise(ends)]
-    return Training(seconds, [row["loss"] for row in rows], between, folder)
+    losses = [row["loss"] for row in read_training_log(folder) if "loss" in row]
+    clock, processor = ([later - one for one, later in pairwise(times)] for times in zip(*ends, strict=True))
+    return Training(seconds, losses, clock, processor, folder)
+
+
+@contextmanager
+def _step_ends() -> Iterator[list[tuple[float, float]]]:
+    """The clock and this process's processor time behind each step of the optimiser, in seconds."""
+    ends: list[tuple[float, float]] = []
+    made = Tuner.configure_optimizers
+
+    def configure(tuner: Tuner) -> torch.optim.Optimizer:
+        optimiser = made(tuner)
+        optimiser.register_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time())))
+        return optimiser
+
+    with _exchanged(Tuner, "configure_optimizers", configure):
+        yield ends
 
 
 @contextmanager
