@@ -132,7 +132,8 @@ def test_equal_weights_make_equal_files(tuned, tmp_path):
     folder, _, weights = tuned
     about = {"label": "none", "stage": "projector", "settings": {}}
     told = json.loads((folder / "videopool.json").read_text())["base"]["probe"]
-    trained = Trained("mini", told, {"model_type": "llava"}, about, {"num": 4}, "r", LORA, {"num_frames": 4})
+    elsewhere = {"model_type": "llava", "_name_or_path": str(tmp_path), "transformers_version": "9"}
+    trained = Trained("mini", told, elsewhere, about, {"num": 4}, "r", LORA, {"num_frames": 4})
     export(tmp_path, weights, trained)
     for file in ("model.safetensors", "config.json", "videopool.json", "peft/adapter_model.safetensors"):
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()

@@ -17,6 +17,7 @@ from torch import Tensor
 from videopool.models.adapter import ABOUT, ADAPTER
 
 PEFT = "peft"  # folder within the other
+NOT_THE_WEIGHTS = ("transformers_version", "_name_or_path")  # which release wrote the base, and where it lay
 _LANGUAGE = re.compile(r"^(?:model\.)?language_model\.")
 _PROJECTOR = re.compile(r"^(?:model\.)?(?=multi_modal_projector\.)")
 
@@ -57,7 +58,7 @@ def export(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file({_pllava_name(name): value for name, value in weights.items()}, folder / "model.safetensors")
-    config = {name: value for name, value in trained.config.items() if name != "transformers_version"}
+    config = {name: value for name, value in trained.config.items() if name not in NOT_THE_WEIGHTS}
     _write(folder / "config.json", {**config, **trained.reference})
     about = {
         "base": {"source": trained.source, "probe": trained.probe},
