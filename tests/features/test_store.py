@@ -238,6 +238,7 @@ def test_pixels_are_the_processors(clip):
     assert (loaded.pixels - expected).abs().mean() < 0.1
 
 
-def test_errors_travel_with_the_clip(tmp_path):
-    loaded = dataset(ClipJob(tmp_path / "none.mp4", "none.mp4", ("sample",)), MemoryStore(0), 3)[0]
+@pytest.mark.parametrize("name", ["none.mp4", "nul\0.mp4", "x" * 300 + ".mp4"])
+def test_errors_travel_with_the_clip(tmp_path, name):
+    loaded = dataset(ClipJob(tmp_path / name, name, ("sample",)), MemoryStore(0), 3)[0]
     assert "no such file" in loaded.error

@@ -25,9 +25,10 @@ from videopool.jobs.errors import USER_ERRORS
 from videopool.jobs.evaluate import evaluate
 from videopool.jobs.finetune import TrainingPoint, finetune
 from videopool.jobs.training_run import cut_log
-from videopool.jobs.tuner import Optimisation
+from videopool.jobs.tuner import Optimisation, Tuner
 from videopool.models import VideoLM, load_backbone, prefill_flops
 from videopool.models.backbone import Backbone
+from videopool.models.lora import trainable
 from videopool.paths import shipped
 from videopool.results import load_study, over_seeds
 from videopool.results.comparison import what_differs
@@ -435,6 +436,29 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tune, tmp_pa
     assert told["step"] == len(losses(path.parent))
     assert "not a finite number" in json.loads((path.parent / "failure.json").read_text())["reason"]
     assert not (path.parent / "metrics.json").exists()
+
+
+def test_a_gradient_that_is_no_number_is_not_stepped_along(tune, tmp_path, monkeypatch):
+    """A finite loss may have one; the next batch's loss would then be no number, and that batch would be blamed."""
+    computed = Tuner.losses
+
+    def odd(self, batch, look=None):
+        total, tokens = computed(self, batch, look)
+        if look is None and self.step == 1:
+            total = total + sum((one.sum() * 0).sqrt() for one in trainable(self.backbone).values())
+        return total, tokens
+
+    words = ["training.steps=2", "training.micro_batch=2", "job.checkpoint_every=1", "study=odd"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Tuner, "losses", odd)
+        with pytest.raises(USER_ERRORS, match=r"the gradient of step 1 is not a finite number; read together were .*"):
+            tune(*words)
+    (path,) = (tmp_path / "results" / "odd").glob("*/bad_batch.json")
+    assert len(json.loads(path.read_text())["entries"]) == 4  # of both micro-batches
+    folder = tune(*words)
+    assert len(losses(folder)) == 2
+    assert not (folder / "bad_batch.json").exists()
+    assert all(torch.isfinite(value).all() for value in weights(folder).values())
 
 
 @pytest.fixture

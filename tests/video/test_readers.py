@@ -96,7 +96,7 @@ def test_index_must_name_a_frame(videos, reader, index):
 
 
 def _broken(folder: Path, kind: str, good: Path) -> Path:
-    path = folder / f"{kind}.mp4"
+    path = folder / (f"{kind}.mp4" if kind != "long name" else "x" * 300 + ".mp4")
     content = good.read_bytes()
     if kind == "empty":
         path.write_bytes(b"")
@@ -115,7 +115,7 @@ def _broken(folder: Path, kind: str, good: Path) -> Path:
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("kind", ["missing", "empty", "garbage", "truncated", "audio_only"])
+@pytest.mark.parametrize("kind", ["missing", "long name", "empty", "garbage", "truncated", "audio_only"])
 def test_one_error_for_a_clip_that_cannot_be_read(tmp_path, videos, reader, kind):
     path = _broken(tmp_path, kind, videos["mp4"])
     with pytest.raises(UnreadableClipError) as caught, open_clip(path, reader) as clip:

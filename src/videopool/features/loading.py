@@ -76,7 +76,7 @@ def file_state(path: Path, opened: str) -> ClipState | None:
     """
     try:
         stats = [(p.name, p.stat()) for p in _files(path)]
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that no file can have
         return None
     times = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     age = time.time_ns() - max((time for _, _, time in times), default=0)

@@ -1,6 +1,7 @@
 """job=finetune: train LoRA and the projector under one pooling, export them, evaluate them."""
 
 import gc
+import os
 import re
 import sys
 from copy import deepcopy
@@ -281,7 +282,7 @@ class TrainingPoint:
     def check(self) -> None:
         """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other, or no medium is there."""
         for source in self.sources:
-            if not any(example.media.exists() for example in source.examples):
+            if not any(os.path.exists(example.media) for example in source.examples):
                 raise TrainingDataError(
                     f"training_data.sources.{source.name}: none of {len(source.examples)} media is there, as "
                     f"{source.examples[0].media}; check its root"

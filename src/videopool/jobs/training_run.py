@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -22,7 +21,7 @@ from videopool.jobs.interrupts import StopRequest
 from videopool.jobs.ranks import own_environment
 from videopool.jobs.strategies import training_strategy
 from videopool.jobs.training_checkpoint import Checkpoints, Progress
-from videopool.jobs.tuner import NotFinite, Tuner
+from videopool.jobs.tuner import NotFinite, Tuner, gathered
 from videopool.jobs.wandb_training import TrainingCurves
 from videopool.models.lora import kept_weights
 from videopool.results import PointFailed
@@ -154,7 +153,7 @@ class Keeper(Callback):
         weights = kept_weights(module.backbone)
         (optimiser,) = trainer.optimizers
         state = optimiser.state_dict()  # whole on each device, as what is trained is
-        counts = _gathered(trainer, {"seconds": module.seconds, "frames": module.frames, "failures": module.failures})
+        counts = gathered(trainer, {"seconds": module.seconds, "frames": module.frames, "failures": module.failures})
         if not trainer.is_global_zero:
             return
         seconds, frames = Counter(self._before[0]), Counter(self._before[1])
@@ -169,15 +168,6 @@ class Keeper(Callback):
         with (self.folder / TRAINING_LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.curves.add(row)
-
-
-def _gathered(trainer: pl.Trainer, told: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each device has to tell."""
-    if trainer.world_size == 1:
-        return [told]
-    found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, told)
-    return found
 
 
 def cut_log(path: Path, step: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
@@ -23,6 +24,7 @@ from videopool.results import PointFailed
 from videopool.video import UnreadableClipError
 
 EMA = 0.98  # share of what was before in the mean of the loss
+LISTED = 4  # entries that a message names
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Tuner(ClipReader):
         self.optimiser_state: dict[str, Any] | None = None  # to go on with
         self._sums = [0.0, 0.0]  # of losses and labelled tokens since the last step, here
         self._planned = 0  # labelled tokens of the step
+        self._read: list[str] = []  # entries since the last step, here
         self._held_out = [0.0, 0.0]
         self._norms = [0.0, 0.0, 0.0]  # sums over held-out clips, and how many they are
         self._backward = 0.0
@@ -159,7 +162,8 @@ class Tuner(ClipReader):
         torch.manual_seed(self.seed * 1_000_003 + batch.number)  # of dropout, whichever device reads the batch
         total, tokens = self.losses(batch)
         if not torch.isfinite(total):
-            raise NotFinite([clip.job.samples[0].example.where for clip in batch.clips], self.step)
+            raise NotFinite("loss", [clip.job.samples[0].example.where for clip in batch.clips], self.step)
+        self._read += [clip.job.samples[0].example.where for clip in batch.clips]
         self._sums[0] += float(total.detach())
         self._sums[1] += tokens
         self._planned = batch.step_tokens
@@ -173,22 +177,28 @@ class Tuner(ClipReader):
         self.seconds["backward"] += time.perf_counter() - self._backward
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Count the tokens that were really read, and set the learning rate."""
+        """Count the tokens that were really read, and set the learning rate.
+
+        Raises:
+            NotFinite: the gradient would make weights that are no numbers, for which the next batch would be blamed.
+        """
         if isinstance(self.trainer.strategy, FSDPStrategy):
             self._average_gradients()
+        gradients = [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            read = [where for part in gathered(self.trainer, self._read) for where in part]
+            raise NotFinite("gradient", read, self.step)
         loss, tokens = self._summed(self._sums)
         if 0 < tokens != self._planned:  # clips could not be read: the mean is over fewer tokens
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        parameter.grad.mul_(self._planned / tokens)
+            for gradient in gradients:
+                gradient.mul_(self._planned / tokens)
         rate = self.optimisation.at(self.step)
         for group in optimizer.param_groups:
             group["lr"] = rate
         mean = loss / max(1.0, tokens)
         self.ema = mean if self.ema is None else EMA * self.ema + (1 - EMA) * mean
         self.report = StepReport(mean, int(tokens), rate)
-        self._sums = [0.0, 0.0]
+        self._sums, self._read = [0.0, 0.0], []
         self.step += 1
 
     def _average_gradients(self) -> None:
@@ -293,17 +303,28 @@ class Tuner(ClipReader):
             yield
 
 
+def gathered(trainer: pl.Trainer, told: Any) -> list[Any]:
+    """What each device has to tell."""
+    if trainer.world_size == 1:
+        return [told]
+    found: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(found, told)
+    return found
+
+
 class NotFinite(PointFailed):
-    """The loss is not a number.
+    """The loss or its gradient is not a number.
 
     Attributes:
-        where: the entries that were read together.
+        what: "loss" or "gradient".
+        where: the entries that were read together; for a gradient, in the whole step on all devices.
         step: that they belong to.
     """
 
-    def __init__(self, where: list[str], step: int) -> None:
-        super().__init__(f"the loss of step {step} is not a finite number; read together were {', '.join(where[:4])}")
-        self.where, self.step = where, step
+    def __init__(self, what: str, where: list[str], step: int) -> None:
+        told = ", ".join(where[:LISTED]) + (f" and {len(where) - LISTED} more" if len(where) > LISTED else "")
+        super().__init__(f"the {what} of step {step} is not a finite number; read together were {told}")
+        self.what, self.where, self.step = what, list(where), step
 
-    def __reduce__(self) -> tuple[type, tuple[list[str], int]]:
-        return type(self), (self.where, self.step)
+    def __reduce__(self) -> tuple[type, tuple[str, list[str], int]]:
+        return type(self), (self.what, self.where, self.step)

@@ -26,7 +26,11 @@ def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
     if reader not in READERS:
         raise ValueError(f"reader={reader!r}: choose one of {', '.join(READERS)}")
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # as of a name that is too long
+        raise UnreadableClipError(path, error.strerror or str(error)) from error
+    if is_folder or path.suffix.lower() in IMAGE_SUFFIXES:
         return FrameFolderClip(path, fps)
     if reader == "pyav" or path.suffix.lower() == ".gif":
         return PyAVClip(path)
