@@ -201,6 +201,25 @@ def test_seeds_are_drawn_each_and_the_line_runs_through_their_mean():
     assert sorted(drawn[0].get_ydata()) == pytest.approx([50, 60, 70, 80])
 
 
+def test_against_tokens_seeds_have_their_mean_in_line_front_and_numbers():
+    """The luckiest seed of each would make a front of its own, and a line that leads from one seed to another."""
+    one = scores(("none", 4, 576, 0.9), ("none", 16, 2304, 0.6), ("mean", 16, 144, 0.5), ("fixed", 8, 144, 0.3))
+    one = pd.concat([one, scores(("fixed", 16, 144, 0.2))]).assign(seed=0)
+    other = one.assign(seed=1, score=[0.5, 0.8, 0.4, 0.3, 0.2]).assign(ci_low=0.0, ci_high=1.0)
+    figure = score_against(pd.concat([one, other]), "visual_tokens")
+    means = {tuple(np.round(curve.get_ydata(), 6)) for curve in line(figure, "_mean")}
+    assert means == {(70.0, 70.0), (45.0,), (30.0, 20.0)}
+    (front,) = line(figure, "Pareto front")
+    assert list(front.get_ydata()) == pytest.approx([45, 70, 70])
+    assert sorted((text.get_text(), round(text.xy[1])) for text in figure.axes[0].texts) == [
+        ("16", 45),
+        ("16", 70),
+        ("4", 70),
+    ]
+    marks = [y for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer) for y in c[0].get_ydata()]
+    assert len(marks) == 10
+
+
 def test_no_visual_tokens_have_a_place_on_the_axis():
     table = scores(("none", 4, 576, 0.8), ("mean", 4, 144, 0.7), ("blind", 4, 0, 0.3))
     figure = score_against(table, "visual_tokens")

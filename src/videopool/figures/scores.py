@@ -84,8 +84,8 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     """One line a pooling, and model, stage, prompt, judge where these vary, with 95 % intervals and chance.
 
     Points that differ in nothing of this, as in their seed, are drawn each, and the line runs through their mean.
-    Against visual tokens there is the Pareto front, of the scores drawn: points whose intervals overlap may change
-    places on it.
+    Against visual tokens there is the Pareto front, of the scores drawn or their means: points whose intervals overlap
+    may change places on it.
 
     Args:
         table: complete points of one benchmark, from results.load_study.
@@ -100,20 +100,25 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         axes = figure.add_subplot()
         table = table.assign(line=line_names(table, axis))
         names = list(dict.fromkeys(table.line))
+        table = table.astype({axis: float})
+        # What differs in nothing that is told, as in the seed, is one spot of its line.
+        place = [axis, "frames"] if axis == "visual_tokens" else [axis]
+        spots = (
+            table.astype({score: float}).groupby(["line", *place], dropna=False)[score].mean().mul(100).reset_index()
+        )
         numbered = axis == "visual_tokens" and table.frames.nunique() > 1
         drawn: list[tuple[float, float, float]] = []  # axis, score, place of the marker
         for number, name in enumerate(names):
-            rows = table[table.line == name].sort_values([axis, "frames"]).astype({axis: float})
+            rows, means = table[table.line == name].sort_values(place), spots[spots.line == name]
             # Points at the same place are set apart a little, so that intervals stay readable.
             shift = 1.0 + min(0.02, 0.12 / len(names)) * (number - (len(names) - 1) / 2)
-            scores = 100 * rows[score].astype(float)
-            drawn += zip(rows[axis], scores, rows[axis] * shift, strict=True)
+            drawn += zip(means[axis], means[score], means[axis] * shift, strict=True)
             path = ":" if axis == "visual_tokens" else "-"
             colour = COLOURS[number % len(COLOURS)]
-            single = rows[axis].is_unique or axis == "visual_tokens"
+            single = len(rows) == len(means)
             axes.errorbar(
                 rows[axis] * shift,
-                scores,
+                100 * rows[score].astype(float),
                 yerr=[100 * (rows[score] - rows[low]).astype(float), 100 * (rows[high] - rows[score]).astype(float)],
                 label=name,
                 color=colour,
@@ -123,19 +128,18 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
                 elinewidth=1.2,
             )
             if not single:
-                means = scores.groupby(rows[axis]).mean()
-                axes.plot(means.index * shift, means, path, color=colour, label="_mean")
-            if numbered and rows[axis].is_unique and rows.frames.notna().all():
-                for _, row in rows.iterrows():
-                    place = (row[axis] * shift, 100 * float(row[score]))
+                axes.plot(means[axis] * shift, means[score], path, color=colour, label="_mean")
+            if numbered and means[axis].is_unique and means.frames.notna().all():
+                for _, spot in means.iterrows():
                     # Just below a point with as many tokens the number stands on the other side, clear of that one's.
-                    above = table[score][table[axis] == row[axis]].max() - row[score]
+                    above = (spots[score][spots[axis] == spot[axis]].max() - spot[score]) / 100
                     side, offset = ("right", (-5, -10)) if 0 < above < CLOSE else ("left", (4, 4))
-                    axes.annotate(f"{int(row.frames)}", place, offset, textcoords="offset points", fontsize=8, ha=side)
+                    at = (spot[axis] * shift, spot[score])
+                    axes.annotate(f"{int(spot.frames)}", at, offset, textcoords="offset points", fontsize=8, ha=side)
         if axis == "visual_tokens":
-            front = [drawn[place] for place in pareto_front([x for x, _, _ in drawn], [y for _, y, _ in drawn])]
+            front = [drawn[at] for at in pareto_front([x for x, _, _ in drawn], [y for _, y, _ in drawn])]
             axes.step(
-                [*(place for _, _, place in front), max(place for _, _, place in drawn)],
+                [*(x for _, _, x in front), max(x for _, _, x in drawn)],
                 [*(y for _, y, _ in front), front[-1][1]],
                 where="post",
                 label=FRONT,

@@ -4,11 +4,12 @@ import contextlib
 import io
 import json
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from videopool.jobs.training_run import Keeper
 from videopool.jobs.tuner import Tuner
 from videopool.models.lora import kept_weights, trainable
 from videopool.results.point import TRAINING_LOG, read_training_log
-from videopool.speed.timing import timed, turn
+from videopool.speed.timing import Turns, median_interval, timed, turn
 
 KEPT, ALONE = "kept", "alone"  # ways of the sweep: from one store; each run encodes its own frames, in every epoch
 JOB, BARE = "job", "bare"  # ways of the loop
@@ -39,16 +40,10 @@ class Training:
     Attributes:
         seconds: wall clock, from its configuration to its export.
         losses: step by step.
-        step_seconds: from the end of each step to the end of the next.
-        step_processor_seconds: of those, what all threads of this process were at work, added up.
-        folder: of the run.
     """
 
     seconds: float
     losses: list[float]
-    step_seconds: list[float]
-    step_processor_seconds: list[float]
-    folder: Path
 
 
 def part_g(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
@@ -94,85 +89,101 @@ def sweep(made: Bench, step: Step) -> dict[str, Any]:
 
 
 def loop(made: Bench, step: Step) -> dict[str, Any]:
-    """Seconds of a step in the job's loop and in a bare one, over the same batches, features kept, in turn.
+    """A step of the job's loop and of a bare one, over the same batches, features kept, step by step in turn.
 
-    The first step of a loop, which warms up, is left out; so are checkpoints that are written between steps. The
-    overhead is the median over rounds of how much longer the job's step is than the bare one of the same round, by the
-    clock and in processor time: a machine's pace changes more between rounds than the two loops differ.
+    The pace of a machine changes more between two loops than they differ, and less between two steps. The first step
+    of a loop, which warms up, is left out; so are checkpoints, which are written between steps.
+
+    Returns:
+        `overhead`, the median of how much longer a step of the job's loop is than the one beside it, with the interval
+        (95 %) `overhead_low`, `overhead_high`, and medians of both steps' seconds.
     """
     settings = made.config.job.training
     pooling, steps, store = settings.poolings[0], int(settings.loop_steps), made.store("loop")
     seconds: dict[str, list[float]] = {JOB: [], BARE: []}
-    processor: dict[str, list[float]] = {JOB: [], BARE: []}
     train(made.training("g-fill", pooling, -(-made.size["clips"] // int(settings.recipe.global_batch))), store)
     for number in range(int(settings.loop_rounds)):
-        runs: dict[str, Training] = {}
+        configs = {}
         for way in turn([JOB, BARE], number):
-            config = made.training(f"g-{way}-{number}", pooling, steps)
-            config.job.checkpoint_every = steps
-            runs[way] = train(config, store, bare_loop if way == BARE else None)
-            # Of its steps the lower quartile: a burst of other work on the machine may last for most of a loop.
-            seconds[way].append(_lower_quartile(runs[way].step_seconds))
-            processor[way].append(_lower_quartile(runs[way].step_processor_seconds))
-        for one, other in zip(runs[JOB].losses, runs[BARE].losses, strict=True):
+            configs[way] = made.training(f"g-{way}-{number}", pooling, steps)
+            configs[way].job.checkpoint_every = steps
+        runs = _side_by_side(configs, store)
+        for one, other in zip(runs[JOB][0].losses, runs[BARE][0].losses, strict=True):
             if abs(one - other) > SAME_LOSS * abs(other):
                 raise AssertionError(f"the job's loop has a loss of {one}, a bare one {other}")
+        for way, (_, spans) in runs.items():
+            seconds[way] += spans[1:]
         step()
-    job, bare = (statistics.median(seconds[way]) for way in (JOB, BARE))
+    ratios = [job / bare - 1 for job, bare in zip(seconds[JOB], seconds[BARE], strict=True)]
+    low, high = median_interval(ratios)
     return {
         "steps": steps,
         "rounds": int(settings.loop_rounds),
-        "job_seconds": job,
-        "bare_seconds": bare,
-        "overhead": _overhead(seconds),
-        "processor_overhead": _overhead(processor),
+        "job_seconds": statistics.median(seconds[JOB]),
+        "bare_seconds": statistics.median(seconds[BARE]),
+        "overhead": statistics.median(ratios),
+        "overhead_low": low,
+        "overhead_high": high,
     }
 
 
-def _overhead(seconds: dict[str, list[float]]) -> float:
-    """How much longer the job's step is than the bare one, median over the rounds."""
-    return statistics.median(job / bare - 1 for job, bare in zip(seconds[JOB], seconds[BARE], strict=True))
+def _side_by_side(configs: dict[str, DictConfig], store: FeatureStore) -> dict[str, tuple[Training, list[float]]]:
+    """Train in the job's loop and in a bare one, a step of the one and a step of the other.
+
+    Args:
+        configs: of the runs, by way; the first one begins.
+
+    Returns:
+        Of each, its losses, and the seconds from the end of each step to the end of the next, without the other's.
+    """
+    turns, configure = Turns(configs), Tuner.configure_optimizers
+    spans: dict[str, list[float]] = {way: [] for way in configs}
+    own = threading.local()
+
+    def configured(tuner: Tuner) -> torch.optim.Optimizer:
+        way, began = own.way, time.perf_counter()
+
+        def stepped(*_: Any) -> None:
+            nonlocal began
+            spans[way].append(time.perf_counter() - began)
+            turns.hand_over(way)
+            began = time.perf_counter()
+
+        optimiser = configure(tuner)
+        optimiser.register_step_post_hook(stepped)
+        return optimiser
+
+    def run(way: str) -> Training:
+        own.way = way
+        with turns.taking(way):
+            return _trained(configs[way])
+
+    ways = {JOB: training.fit, BARE: bare_loop}
+    with (
+        _exchanged(finetune, "shared_store", lambda _: store),
+        _exchanged(training, "fit", lambda *settings: ways[own.way](*settings)),
+        _exchanged(Tuner, "configure_optimizers", configured),
+        contextlib.redirect_stdout(io.StringIO()),
+        ThreadPoolExecutor(len(configs)) as pool,
+    ):
+        found = {way: pool.submit(run, way) for way in configs}
+        return {way: (one.result(), spans[way]) for way, one in found.items()}
 
 
-def _lower_quartile(seconds: list[float]) -> float:
-    return sorted(seconds)[len(seconds) // 4]
-
-
-def train(config: DictConfig, store: FeatureStore, fit: Callable[..., None] | None = None) -> Training:
+def train(config: DictConfig, store: FeatureStore) -> Training:
     """Run job=finetune.
 
     Args:
         config: of the run; its folder must not hold it yet.
         store: of features.
-        fit: in place of the job's own loop.
     """
-    quiet = contextlib.redirect_stdout(io.StringIO())
-    with (
-        _exchanged(finetune, "shared_store", lambda _: store),
-        _exchanged(training, "fit", fit or training.fit),
-        _step_ends() as ends,
-        quiet,
-    ):
-        seconds, outcome = timed(lambda: finetune.finetune(config))
-    folder = Path(outcome.folder)
-    losses = [row["loss"] for row in read_training_log(folder) if "loss" in row]
-    clock, processor = ([later - one for one, later in pairwise(times)] for times in zip(*ends, strict=True))
-    return Training(seconds, losses, clock, processor, folder)
+    with _exchanged(finetune, "shared_store", lambda _: store), contextlib.redirect_stdout(io.StringIO()):
+        return _trained(config)
 
 
-@contextmanager
-def _step_ends() -> Iterator[list[tuple[float, float]]]:
-    """The clock and this process's processor time behind each step of the optimiser, in seconds."""
-    ends: list[tuple[float, float]] = []
-    made = Tuner.configure_optimizers
-
-    def configure(tuner: Tuner) -> torch.optim.Optimizer:
-        optimiser = made(tuner)
-        optimiser.register_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time())))
-        return optimiser
-
-    with _exchanged(Tuner, "configure_optimizers", configure):
-        yield ends
+def _trained(config: DictConfig) -> Training:
+    seconds, outcome = timed(lambda: finetune.finetune(config))
+    return Training(seconds, [row["loss"] for row in read_training_log(Path(outcome.folder)) if "loss" in row])
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """Time things beside each other, so that a machine that other work slows down slows down all of them."""
 
+import math
 import statistics
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,10 +27,10 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def turn(names: list[str], number: int) -> list[str]:
-    """The names in the order of their n-th turn: rotated by n, every other time backwards."""
+    """The names in the order of their n-th turn: rotated by n, and backwards once all rotations were taken."""
     places = len(names)
     rotated = [names[(place + number) % places] for place in range(places)]
-    return rotated[::-1] if number % 2 else rotated
+    return rotated[::-1] if number // places % 2 else rotated
 
 
 def interleaved(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
@@ -51,3 +54,45 @@ def interleaved(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: in
 def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
     """The median of each list."""
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the median, between two of the values: those whose ranks bound it, by the normal approximation
+    of the binomial distribution (Conover 1999, section 3.2)."""
+    ranked, half = sorted(values), 1.96 * math.sqrt(len(values)) / 2
+    low, high = math.floor(len(ranked) / 2 - half), math.ceil(len(ranked) / 2 + half)
+    return ranked[max(0, low)], ranked[min(len(ranked) - 1, high)]
+
+
+class Turns:
+    """Threads that work in turn, one at a time, so that all of them meet the same pace of the machine.
+
+    Args:
+        names: of the threads; the first one begins.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._waiting, self._changed = list(names), threading.Condition()
+
+    @contextmanager
+    def taking(self, name: str) -> Iterator[None]:
+        """Around a thread's work: begins when it is its turn, and leaves the turns to the others, however it ends."""
+        self._wait(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._waiting.remove(name)
+                self._changed.notify_all()
+
+    def hand_over(self, name: str) -> None:
+        """Let each of the others have a turn; comes back when it is this one's again."""
+        with self._changed:
+            self._waiting.remove(name)
+            self._waiting.append(name)
+            self._changed.notify_all()
+        self._wait(name)
+
+    def _wait(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting[0] == name)
