@@ -1,6 +1,5 @@
 """Time things beside each other, so that a machine that other work slows down slows down all of them."""
 
-import math
 import statistics
 import threading
 import time
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from scipy.stats import binom
 
 
 def synchronise() -> None:
@@ -57,11 +57,13 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the median, between two of the values: those whose ranks bound it, by the normal approximation
-    of the binomial distribution (Conover 1999, section 3.2)."""
-    ranked, half = sorted(values), 1.96 * math.sqrt(len(values)) / 2
-    low, high = math.floor(len(ranked) / 2 - half), math.ceil(len(ranked) / 2 + half)
-    return ranked[max(0, low)], ranked[min(len(ranked) - 1, high)]
+    """Two of the values between which the median lies with a probability of at least 95 %; the outermost of up to 5.
+
+    How many values are below the median is binomial (Conover 1999, section 3.2).
+    """
+    ranked, count = sorted(values), len(values)
+    rank = max(1, int(binom.ppf(0.025, count, 0.5)))
+    return ranked[rank - 1], ranked[count - rank]
 
 
 class Turns:
