@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
-
 from videopool.benchmarks.benchmark import Benchmark, Sample
-from videopool.video import Clip, ClipInfo, UnreadableClipError, bounds_to_span, open_clip
-from videopool.video.frame_folder import FrameFolderClip
+from videopool.video import ClipInfo, UnreadableClipError, bounds_to_span, open_clip
 
 OK, MISSING, UNREADABLE, BOUNDS = "ok", "missing", "unreadable", "bad_bounds"
 
@@ -100,7 +97,9 @@ def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
             shape = clip.frames(sorted({0, last // 2, last})).shape
             facts["size"] = f"{shape[2]}x{shape[1]}"
             if full:
-                _read_all(clip, task.path, reader)
+                good = clip.readable()
+                if good < info.num_frames:
+                    raise UnreadableClipError(task.path, f"{good} of {info.num_frames} frames can be decoded")
         status, reason = _bounds(task, info)
     except UnreadableClipError as error:
         status, reason = UNREADABLE, error.reason
@@ -122,53 +121,3 @@ def _bounds(task: ClipTask, info: ClipInfo) -> tuple[str, str]:
         except UnreadableClipError as error:
             return BOUNDS, error.reason
     return OK, ""
-
-
-def _read_all(clip: Clip, path: str, reader: str) -> None:
-    """Decode every frame, a few at a time. Raises UnreadableClipError where frames are missing."""
-    if isinstance(clip, FrameFolderClip):
-        for index in range(clip.info.num_frames):
-            clip.frames([index])
-        return
-    good = _decord_count(path) if reader == "decord" and not path.lower().endswith(".gif") else _pyav_count(path)
-    if good < clip.info.num_frames:
-        raise UnreadableClipError(path, f"{good} of {clip.info.num_frames} frames can be decoded")
-
-
-def _pyav_count(path: str) -> int:
-    """Frames that decode, leaving out what damage may have reached: all from a bad packet to the next key frame."""
-    good: set[int] = set()
-    suspect: set[int] = set()
-    damaged = False
-    try:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # with more, an error is reported for a later packet
-            for packet in container.demux(stream):
-                damaged = damaged and not packet.is_keyframe
-                try:
-                    good |= {f.pts for f in packet.decode() if f.pts is not None and not f.is_corrupt}
-                except av.error.FFmpegError:
-                    damaged = True
-                if damaged and packet.pts is not None:
-                    suspect.add(packet.pts)
-    except av.error.FFmpegError:
-        pass  # the rest of the file is lost
-    return len(good - suspect)
-
-
-def _decord_count(path: str) -> int:
-    """Frames that decord gives, one after another."""
-    import decord
-
-    count = 0
-    try:
-        video = decord.VideoReader(path, num_threads=1)
-        while True:
-            video.next()
-            count += 1
-    except StopIteration:
-        pass
-    except (decord.DECORDError, RuntimeError, OSError):
-        pass  # the rest of the file is lost
-    return count

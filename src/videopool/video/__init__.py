@@ -1,7 +1,9 @@
 """Reading clips and choosing their frames."""
 
 from videopool.video.clip import Clip, ClipInfo
-from videopool.video.errors import ClipBoundsError, FrameSamplingError, UnreadableClipError
+from videopool.video.errors import ClipBoundsError, FrameSamplingError, UnreadableClipError, printable
+from videopool.video.frame_folder import frame_files, is_hidden
+from videopool.video.images import is_animated
 from videopool.video.opening import READERS, VIDEO_SUFFIXES, open_clip
 from videopool.video.pixels import from_pixels, to_pixels
 from videopool.video.samplers import (
@@ -33,7 +35,11 @@ __all__ = [
     "UniformSampler",
     "UnreadableClipError",
     "bounds_to_span",
+    "frame_files",
     "from_pixels",
+    "is_animated",
+    "is_hidden",
     "open_clip",
+    "printable",
     "to_pixels",
 ]

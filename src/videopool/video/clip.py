@@ -16,7 +16,7 @@ class ClipInfo:
 
     Attributes:
         num_frames: frames that a reader can be asked for, 0 .. num_frames - 1.
-        fps: frames per second (mean rate where the rate varies).
+        fps: frames per second (mean rate where frames are unevenly spaced).
         timestamps: [num_frames] seconds from the first frame; None where frames are evenly spaced.
         first_index: number of the first frame where files number frames; bounds in seconds are turned
             into frame numbers, which then start here.
@@ -39,6 +39,14 @@ class Clip(Protocol):
         Raises:
             UnreadableClipError: a frame cannot be decoded.
             IndexError: an index is no integer in 0 .. num_frames - 1.
+        """
+        ...
+
+    def readable(self) -> int:
+        """How many of the frames can be decoded, all of them tried.
+
+        Raises:
+            UnreadableClipError: an image of a folder cannot be read.
         """
         ...
 

@@ -3,6 +3,11 @@
 from pathlib import Path
 
 
+def printable(name: str) -> str:
+    """A file's name as text that can be printed and written: what is no UTF-8 in it as \\udc and two digits."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 class UnreadableClipError(Exception):
     """A clip that cannot be read as asked: missing, empty, damaged, without a video stream.
 
@@ -12,8 +17,8 @@ class UnreadableClipError(Exception):
     """
 
     def __init__(self, path: str | Path, reason: str) -> None:
-        self.path = str(path)
-        self.reason = " ".join(str(reason).split())
+        self.path = printable(str(path))
+        self.reason = " ".join(printable(str(reason)).split())
         super().__init__(f"{self.path}: {self.reason}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:

@@ -1,22 +1,28 @@
 """Open a clip with the reader that fits it."""
 
+import sys
+from functools import cache
 from pathlib import Path
 
 from videopool.video.clip import Clip
-from videopool.video.errors import UnreadableClipError
-from videopool.video.frame_folder import IMAGE_SUFFIXES, FrameFolderClip
+from videopool.video.errors import UnreadableClipError, printable
+from videopool.video.frame_folder import FrameFolderClip
+from videopool.video.images import IMAGE_SUFFIXES, AnimatedImageClip, is_animated
 from videopool.video.pyav_reader import PyAVClip
 
 READERS = ("pyav", "decord")
-VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".gif"})
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .3gp .webm .mkv .avi .wmv .flv .ogv .mpg .mpeg .vob .ts .mts .m2ts .gif".split()
+)
 
 
 def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
-    """Open a video file, a GIF, a folder of numbered frames, or an image.
+    """Open a video file, an animated or a still image, or a folder of numbered frames.
 
     Args:
         path: the file or folder.
-        reader: "pyav" or "decord", for video files.
+        reader: "pyav" or "decord", for video files. Where decord and the container disagree, PyAV reads the clip,
+            and a line on stderr says so.
         fps: rate of a folder of frames.
 
     Raises:
@@ -30,12 +36,23 @@ def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
         is_folder = path.is_dir()
     except OSError as error:  # as of a name that is too long
         raise UnreadableClipError(path, error.strerror or str(error)) from error
-    if is_folder or path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_folder:
         return FrameFolderClip(path, fps)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return AnimatedImageClip(path) if is_animated(path) else FrameFolderClip(path, fps)
     if reader == "pyav" or path.suffix.lower() == ".gif":
         return PyAVClip(path)
     try:
-        from videopool.video.decord_reader import DecordClip
+        from videopool.video.decord_reader import trusted
     except ImportError as error:
         raise UnreadableClipError(path, f"reader=decord is not usable here ({error}); use reader=pyav") from error
-    return DecordClip(path)
+    clip, doubt = trusted(path)
+    if doubt:
+        _say(f"videopool: {printable(str(path))} is read by PyAV, not decord: {doubt}")
+    return clip
+
+
+@cache
+def _say(line: str) -> None:
+    """Print a line to stderr, once in a process."""
+    print(line, file=sys.stderr)

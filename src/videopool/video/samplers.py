@@ -9,6 +9,8 @@ import numpy as np
 from videopool.video.clip import ClipInfo
 from videopool.video.errors import ClipBoundsError, FrameSamplingError
 
+TICK = 0.002  # seconds; files that count in milliseconds round the times of frames
+
 
 def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path: str = "clip") -> tuple[int, int]:
     """First and last frame (0-based, inclusive) of a stretch given in seconds, cut to the clip.
@@ -30,7 +32,7 @@ def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path:
         inside = np.flatnonzero((info.timestamps >= begin - 1e-6) & (info.timestamps <= finish + 1e-6))
         if len(inside):
             return int(inside[0]), int(inside[-1])
-        if begin <= info.timestamps[-1] and finish >= 0:
+        if begin <= info.timestamps[-1] + 1 / info.fps and finish >= 0:
             # Between two frames: what is on the screen is the frame before.
             index = int(np.searchsorted(info.timestamps, begin, side="right")) - 1
             return index, index
@@ -73,7 +75,11 @@ class Sampler(ABC):
             key: names the clip, in errors and as part of a random sampler's seed.
         """
         first, last = bounds_to_span(info, start, end, key)
-        return [min(max(int(i), first), last) for i in self.choose(first, last, info.fps, key)]
+        return [min(max(int(i), first), last) for i in self.choose_in(info, first, last, key)]
+
+    def choose_in(self, info: ClipInfo, first: int, last: int, key: str) -> list[int]:
+        """Indices in first..last (both included), for samplers that go by the times of frames."""
+        return self.choose(first, last, info.fps, key)
 
     @abstractmethod
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
@@ -137,7 +143,9 @@ class InteriorSampler(Sampler):
 
 
 class FpsSampler(Sampler):
-    """One frame every 1 / rate seconds; thinned evenly to num if there are more.
+    """One frame every 1 / rate seconds, by the frames' times where they are unevenly spaced; thinned evenly to num.
+
+    A frame that stays on the screen for several periods is taken once.
 
     Args:
         num: the most frames.
@@ -153,6 +161,19 @@ class FpsSampler(Sampler):
         self.rate = rate
         self.centred = centred
 
+    def choose_in(self, info: ClipInfo, first: int, last: int, key: str) -> list[int]:
+        if info.timestamps is None:
+            return self.choose(first, last, info.fps, key)
+        times = info.timestamps[first : last + 1]
+        start = times[0] + (0.5 / self.rate if self.centred else 0.0)
+        # Periods that begin before a frame comes on; it is taken if one begins while it is on the screen.
+        begun = np.maximum(np.ceil((times - start - TICK) * self.rate), 0)
+        all_begun = np.floor((times[-1] - start + TICK) * self.rate) + 1
+        chosen = first + np.flatnonzero(begun < np.append(begun[1:], all_begun))
+        if not len(chosen):
+            chosen = first + np.searchsorted(times, [(times[0] + times[-1]) / 2 + TICK], side="right") - 1
+        return self._thinned([int(i) for i in chosen])
+
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
         if self.centred and fps > self.rate:
             # In seconds: in frames, halves would be rounded otherwise than in the reference.
@@ -162,9 +183,12 @@ class FpsSampler(Sampler):
             chosen = [i for i in frames if i <= last] or [(first + last) // 2]
         else:
             chosen = [int(i) for i in np.arange(first, last + 1, max(1.0, fps / self.rate))]
-        if len(chosen) > self.num:
-            chosen = [chosen[round(float(i))] for i in np.linspace(0, len(chosen) - 1, self.num)]
-        return chosen
+        return self._thinned(chosen)
+
+    def _thinned(self, chosen: list[int]) -> list[int]:
+        if len(chosen) <= self.num:
+            return chosen
+        return [chosen[round(float(i))] for i in np.linspace(0, len(chosen) - 1, self.num)]
 
 
 class RandomSampler(Sampler):
