@@ -10,6 +10,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from videopool.benchmarks.errors import BenchmarkError
+from videopool.video import printable
 
 SCORINGS = ("likelihood", "cloze", "generate")
 
@@ -44,6 +45,10 @@ class Sample:
     fps: float = 3.0
     pair: str = ""
     judged: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("id", "clip_id"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
     def answer_index(self) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, Sample
-from videopool.video import ClipInfo, UnreadableClipError, bounds_to_span, open_clip
+from videopool.video import ClipInfo, UnreadableClipError, bounds_to_span, open_clip, printable
 
 OK, MISSING, UNREADABLE, BOUNDS = "ok", "missing", "unreadable", "bad_bounds"
 
@@ -110,7 +110,7 @@ def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
 
 def report(task: ClipTask, status: str, reason: str, **facts: Any) -> ClipReport:
     """A report with what is known from the task."""
-    return ClipReport(task.clip, status, reason, samples=task.samples, path=task.path, **facts)
+    return ClipReport(task.clip, status, reason, samples=task.samples, path=printable(task.path), **facts)
 
 
 def _bounds(task: ClipTask, info: ClipInfo) -> tuple[str, str]:

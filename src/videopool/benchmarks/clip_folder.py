@@ -7,7 +7,9 @@ from pathlib import Path
 
 from videopool.benchmarks.benchmark import inside
 from videopool.benchmarks.errors import BenchmarkError
-from videopool.video import VIDEO_SUFFIXES
+from videopool.video import VIDEO_SUFFIXES, is_animated, is_hidden
+
+ANIMATIONS = (".webp", ".apng", ".png")
 
 
 class ClipFolder:
@@ -52,6 +54,10 @@ class ClipFolder:
         for prefix in self.prefixes:
             if found := self._listed(path.parent).get(prefix + path.name):
                 return found
+            for suffix in ANIMATIONS:  # a still of that name may be a video's thumbnail
+                found = self._listed(path.parent).get(prefix + path.name + suffix)
+                if found and is_animated(found):
+                    return found
         if self.recursive and path.parent == self.root:
             several = {p for prefix in self.prefixes for p in self._everywhere().get(prefix + path.name, ())}
             if len(several) > 1:
@@ -71,6 +77,7 @@ class ClipFolder:
                     below.clear()
                     continue
                 seen.add(real)
+                below[:] = [name for name in below if not is_hidden(name)]
                 for name, path in self._listed(Path(folder)).items():
                     self._below.setdefault(name, []).append(path)
         return self._below
@@ -79,7 +86,7 @@ class ClipFolder:
 def _listing(folder: Path) -> dict[str, Path]:
     """What is in a folder, by name; videos by their name without suffix too, where nothing else is called so."""
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(name for name in os.listdir(folder) if not is_hidden(name))
     except OSError:
         return {}
     found = {name: folder / name for name in names}

@@ -1,12 +1,16 @@
 """A folder of a user's own clips, with or without a sheet of questions."""
 
 import hashlib
+import sys
+from functools import cache
 from pathlib import Path
 
 from videopool.benchmarks.benchmark import Benchmark, Sample
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.qa_sheet import load_qa_sheet
-from videopool.video import VIDEO_SUFFIXES
+from videopool.video import VIDEO_SUFFIXES, is_animated, is_hidden, printable
+
+LISTED = 5
 
 
 def load_clips(
@@ -22,7 +26,8 @@ def load_clips(
     """Read a folder of videos.
 
     Args:
-        root: the folder; videos in it are found by their suffix.
+        root: the folder; videos in it are found by their suffix, and animated WebP and PNG images. Other files are
+            told in one line on stderr.
         questions: a sheet, as load_qa_sheet reads it. Without it, each clip is to be described.
         limit: at most so many samples, the first ones.
         recursive: look into folders below root too.
@@ -44,11 +49,16 @@ def load_clips(
     folder = Path(root)
     if not folder.is_dir():
         raise BenchmarkError(f"benchmark.root={root}: no such folder")
-    found = folder.rglob("*") if recursive else folder.glob("*")
-    videos = sorted(p for p in found if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    found = sorted(p for p in (folder.rglob("*") if recursive else folder.glob("*")) if p.is_file())
+    found = [p for p in found if not any(map(is_hidden, p.relative_to(folder).parts))]
+    videos = [p for p in found if p.suffix.lower() in VIDEO_SUFFIXES or is_animated(p)]
     if not videos:
         raise BenchmarkError(f"benchmark.root={root}: no video found; suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}")
-    names = [p.relative_to(folder).as_posix() for p in videos]
+    names = [printable(p.relative_to(folder).as_posix()) for p in videos]
+    if others := [printable(p.relative_to(folder).as_posix()) for p in found if p not in set(videos)]:
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        listed = ", ".join(others[:LISTED])
+        _say(f"videopool: benchmark.root={root}: {len(others)} of {len(found)} files are no videos: {listed}{more}")
     samples = [Sample(id=n, clip=p, clip_id=n, question="") for n, p in zip(names, videos, strict=True)]
     return Benchmark(
         id=f"{id}/{split}",
@@ -58,3 +68,9 @@ def load_clips(
         scoring=scoring,
         max_new_tokens=max_new_tokens,
     )
+
+
+@cache
+def _say(line: str) -> None:
+    """Print a line to stderr, once in a process."""
+    print(line, file=sys.stderr)

@@ -16,7 +16,16 @@ from torch.utils.data import Dataset
 
 from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
 from videopool.features.store import ClipState, FeatureStore
-from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, open_clip, to_pixels
+from videopool.video import (
+    Clip,
+    ClipInfo,
+    Sampler,
+    UnreadableClipError,
+    is_hidden,
+    open_clip,
+    printable,
+    to_pixels,
+)
 
 CLOCK_GRAIN = 20_000_000  # nanoseconds within which two changes of a file may get one time
 
@@ -84,7 +93,7 @@ def file_state(path: Path, opened: str) -> ClipState | None:
         time.sleep((CLOCK_GRAIN - age) / 1e9)
         return file_state(path, opened)
     modified = times[0][2] if not path.is_dir() else int(hashlib.sha256(repr(times).encode()).hexdigest()[:15], 16)
-    return ClipState(os.path.abspath(path), sum(size for _, size, _ in times), modified, opened)
+    return ClipState(printable(os.path.abspath(path)), sum(size for _, size, _ in times), modified, opened)
 
 
 def content_hash(path: Path) -> str:
@@ -92,7 +101,7 @@ def content_hash(path: Path) -> str:
     digest = hashlib.sha256()
     for file in _files(path):
         if path.is_dir():
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+            digest.update(f"{printable(file.name)}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as opened:
             while block := opened.read(1 << 20):
                 digest.update(block)
@@ -100,7 +109,9 @@ def content_hash(path: Path) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.is_file() and not is_hidden(p.name))
 
 
 def in_order(views: Iterable[Any]) -> list[Any]:

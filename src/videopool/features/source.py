@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from videopool import __version__
+from videopool.video import READING
 
 OWN = "own"  # where a store keeps features in, if it rounds nothing
 
@@ -105,7 +106,7 @@ def frames_of(view: View) -> set[int]:
 def software(reader: str) -> str:
     """Versions of what turns a clip into features, as "name version, name version, ..."."""
     packages = ["av", *(["decord"] if reader == "decord" else []), "numpy", "pillow", "torch", "transformers"]
-    found = [f"videopool {__version__}"]
+    found = [f"videopool {__version__}", f"frames {READING}"]
     for name in packages:
         try:
             found.append(f"{name} {metadata.version(name)}")

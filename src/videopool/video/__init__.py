@@ -4,7 +4,7 @@ from videopool.video.clip import Clip, ClipInfo
 from videopool.video.errors import ClipBoundsError, FrameSamplingError, UnreadableClipError, printable
 from videopool.video.frame_folder import frame_files, is_hidden
 from videopool.video.images import is_animated
-from videopool.video.opening import READERS, VIDEO_SUFFIXES, open_clip
+from videopool.video.opening import READERS, READING, VIDEO_SUFFIXES, open_clip
 from videopool.video.pixels import from_pixels, to_pixels
 from videopool.video.samplers import (
     CyclingSampler,
@@ -20,6 +20,7 @@ from videopool.video.samplers import (
 
 __all__ = [
     "READERS",
+    "READING",
     "VIDEO_SUFFIXES",
     "Clip",
     "ClipBoundsError",

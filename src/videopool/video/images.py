@@ -46,7 +46,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 def is_animated(path: Path) -> bool:
     """Whether a file is an animated WebP or PNG. False for what is no image."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in (".webp", ".png", ".apng"):
         return False
     try:
         with opened(path) as image:

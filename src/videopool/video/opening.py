@@ -11,9 +11,13 @@ from videopool.video.images import IMAGE_SUFFIXES, AnimatedImageClip, is_animate
 from videopool.video.pyav_reader import PyAVClip
 
 READERS = ("pyav", "decord")
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .3gp .webm .mkv .avi .wmv .flv .ogv .mpg .mpeg .vob .ts .mts .m2ts .gif".split()
-)
+READING = 2  # to be raised when a file's frames or their times come out otherwise than before
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg", ".vob", ".ts",
+    ".mts", ".m2ts", ".gif",
+})
+# fmt: on
 
 
 def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:

@@ -64,8 +64,6 @@ class PyAVClip:
         try:
             # Of a bare path, FFmpeg takes what stands before a colon for a protocol.
             container = av.open(f"file:{self.path}")
-        except UnicodeEncodeError as error:
-            raise UnreadableClipError(self.path, "its name is no UTF-8, rename it") from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise UnreadableClipError(self.path, f"FFmpeg cannot open it: {_reason(error)}") from error
         with container:
@@ -143,7 +141,7 @@ class PyAVClip:
     def _decode(self) -> "Iterator[tuple[av.VideoFrame, bool]]":
         """Frames in the decoder's order, each with whether it is whole: no damage may have reached it."""
         suspect: set[int] = set()
-        begun = damaged = False  # what stands before the first key frame is damaged for nobody: FFmpeg shows what it can
+        begun = damaged = False  # before the first key frame, what FFmpeg can show counts as whole
         with self._open() as (container, stream):
             packets = container.demux(stream)
             while True:
@@ -166,9 +164,7 @@ class PyAVClip:
                     yield frame, not (begun and (stamped or frame.is_corrupt))
 
 
-def _in_one_order(
-    known: list[int], stamps: list[int | None], first: tuple[int | None, int | None, bool, bool]
-) -> bool:
+def _in_one_order(known: list[int], stamps: list[int | None], first: tuple[int | None, int | None, bool, bool]) -> bool:
     """Whether time stamps tell frames apart and say their order, with nothing shown before the first key frame."""
     pts, _, key, _ = first
     return len(set(known)) == len(stamps) and key and pts is not None and pts <= known[0]
