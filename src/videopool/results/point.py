@@ -27,7 +27,8 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a JSON file whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may hold bytes that are no UTF-8
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
