@@ -87,7 +87,10 @@ def test_mvbench_rows(tmp_path):
         ([{**ROW, "video": "/etc/passwd"}], "leads out of"),
         ([], "no usable sample"),
         ([{**ROW, "question_id": 1}, {**ROW, "question_id": 1}], "'1' stands twice"),
-        ([{**ROW, "candidates": [str(n) for n in range(27)], "answer": "3"}], "27 options; there are letters for 26"),
+        (
+            [{**ROW, "candidates": [str(n) for n in range(27)], "answer": "3"}],
+            "27 options; there are letters for 26 .*cloze",
+        ),
         ({"rows": []}, "a list of questions is expected"),
         ([3], "an object is expected"),
     ],
@@ -96,6 +99,16 @@ def test_bad_mvbench_files(tmp_path, rows, words):
     mvbench(tmp_path, rows)
     with pytest.raises(BenchmarkError, match=words):
         load_mvbench(tmp_path, "mvbench")
+
+
+def test_more_options_than_letters_are_for_cloze(tmp_path):
+    mvbench(tmp_path, [{**ROW, "candidates": [str(n) for n in range(40)], "answer": "39"}])
+    (sample,) = load_mvbench(tmp_path, "mvbench", scoring="cloze").samples
+    assert (sample.answer_index, sample.chance) == (39, 1 / 40)
+    assert PLAIN.text("who?") in PLAIN.text(sample.question.replace("q", "who?"))
+    with pytest.raises(BenchmarkError, match="a question with 40 options cannot be put with letters") as error:
+        PLAIN.text(sample.question, sample.options)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_annotations(tmp_path):
@@ -122,6 +135,20 @@ def test_clips_with_a_sheet(tmp_path):
     assert second.answer == "y"  # a number stands for the option at that place
     assert not second.clip.exists()
     assert (third.options, third.answer) == ((), "")
+
+
+def test_errors_of_clips_name_their_own_key(tmp_path):
+    with pytest.raises(BenchmarkError, match=r"gone\.csv does not exist \(benchmark\.questions\)"):
+        load_clips(tmp_path, tmp_path / "gone.csv")
+    sheet = tmp_path / "q.csv"
+    sheet.write_text("\n\nclip,question,gt,x,y\na,who?,1,me,you\n")
+    with pytest.raises(
+        BenchmarkError, match=r"line 3: the column 'video_name' is missing; .* benchmark\.columns\.video_name="
+    ):
+        load_clips(tmp_path, sheet)
+    names = {"video_name": "clip", "answer": "gt", "options": ["x", "y"], "question": None}
+    (sample,) = load_clips(tmp_path, sheet, columns=names).samples
+    assert (sample.clip_id, sample.options, sample.answer) == ("a", ("me", "you"), "you")
 
 
 @pytest.mark.parametrize(

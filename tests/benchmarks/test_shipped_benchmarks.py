@@ -102,9 +102,29 @@ def test_columns_can_be_named_on_the_command_line(load, tmp_path):
     samples = load(*words, names).samples
     assert [(s.id, s.answer, s.task) for s in samples] == [("40_6", "yes", "CW"), ("41_6", "no", "CH")]
     with pytest.raises(
-        BenchmarkError, match=r"val\.csv, line 2: the column 'video_name' is missing; there are 'video'"
+        BenchmarkError, match=r"val\.csv, line 1: the column 'video_name' is missing; .*benchmark\.columns\.video_name="
     ):
         load(*words)
+
+
+@pytest.mark.parametrize("name", ["next_qa", "intent_qa", "star", "msrvtt_qa_val"])
+def test_a_file_of_another_split_keeps_no_id(load, tmp_path, name):
+    def words(file, rows=2):
+        (tmp_path / file).write_text("video_name,question,answer,a0,a1\n" + "v,why?,0,yes,no\n" * rows)
+        return [f"benchmark={name}", f"benchmark.root={tmp_path}", f"benchmark.annotations={tmp_path}/{file}"]
+
+    for file in ("val.csv", "own.csv", "latest.csv"):
+        assert load(*words(file)).id.endswith("/val")
+    for file in ("test.csv", "NExT_QA-test.csv", "IntentQA_Test.tsv.csv", "testset.csv", "nextTest.csv"):
+        with pytest.raises(BenchmarkError, match=rf"{file} is by its name of the split 'test', not 'val'"):
+            load(*words(file))
+        assert load(*words(file), "benchmark.split=test").id.endswith("/test")
+    with pytest.raises(BenchmarkError, match="of the split 'train'"):
+        load(*words("train.csv"))
+    # Any name: more questions than the split has.
+    with pytest.raises(BenchmarkError, match=r"own\.csv has 12279 questions, the split 'val' has"):
+        load(*words("own.csv", 12_279))
+    assert load(*words("own.csv", 12_279), "benchmark.split=test").split == "test"
 
 
 @pytest.mark.parametrize("name", ["msvd_qa", "msrvtt_qa", "activitynet_qa", "tgif_qa"])

@@ -4,7 +4,7 @@ from videopool.benchmarks.benchmark import Benchmark, Sample
 from videopool.benchmarks.clips import load_clips
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.mvbench import load_mvbench
-from videopool.benchmarks.presence import missing_clips, require_clips
+from videopool.benchmarks.presence import missing_clips, repeated_answers, require_clips
 from videopool.benchmarks.prompts import Prompt
 from videopool.benchmarks.qa_pairs import load_qa_pairs
 from videopool.benchmarks.qa_sheet import load_qa_sheet
@@ -23,5 +23,6 @@ __all__ = [
     "load_vcgbench",
     "load_video_mme",
     "missing_clips",
+    "repeated_answers",
     "require_clips",
 ]

@@ -58,7 +58,7 @@ class Sample:
     @property
     def chance(self) -> float | None:
         """Score of a guess, 0..1; None for an open question."""
-        return 1 / len(self.options) if self.options else None
+        return max(1, self.options.count(self.answer)) / len(self.options) if self.options else None
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Benchmark:
             if sample.id in seen:
                 raise BenchmarkError(f"benchmark {self.id}: sample id {sample.id!r} stands twice")
             seen.add(sample.id)
-            if len(sample.options) > len(ascii_uppercase):
+            if len(sample.options) > len(ascii_uppercase) and self.scoring != "cloze":
                 raise BenchmarkError(
-                    f"benchmark {self.id}: sample {sample.id!r} has {len(sample.options)} options; "
-                    f"there are letters for {len(ascii_uppercase)}"
+                    f"benchmark {self.id}: sample {sample.id!r} has {len(sample.options)} options; there are letters "
+                    f"for {len(ascii_uppercase)} (benchmark.scoring=cloze needs none)"
                 )
 
     def in_headline(self, task: str) -> bool:

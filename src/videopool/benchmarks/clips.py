@@ -5,9 +5,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from videopool.benchmarks.benchmark import Benchmark, Sample
+from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files
+from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError
-from videopool.benchmarks.qa_sheet import load_qa_sheet
+from videopool.benchmarks.qa_sheet import read_sheet
+from videopool.benchmarks.rows import samples_of
+from videopool.benchmarks.splits import check_split
+from videopool.benchmarks.tables import Columns
 from videopool.video import VIDEO_SUFFIXES, is_animated, is_hidden, printable
 
 LISTED = 5
@@ -22,6 +26,8 @@ def load_clips(
     recursive: bool = False,
     id: str = "clips",
     split: str = "own",
+    columns: Columns | None = None,
+    answers: str = "auto",
 ) -> Benchmark:
     """Read a folder of videos.
 
@@ -29,6 +35,7 @@ def load_clips(
         root: the folder; videos in it are found by their suffix, and animated WebP and PNG images. Other files are
             told in one line on stderr.
         questions: a sheet, as load_qa_sheet reads it. Without it, each clip is to be described.
+        columns, answers: of the sheet, see load_qa_sheet.
         limit: at most so many samples, the first ones.
         recursive: look into folders below root too.
 
@@ -36,15 +43,17 @@ def load_clips(
         BenchmarkError: no such folder or file, a malformed row (named by its line), no clip.
     """
     if questions is not None:
-        return load_qa_sheet(
-            root,
-            questions,
-            id=id,
+        sheet = Path(questions)
+        clips = ClipFolder(root, recursive=recursive)
+        rows = read_sheet(sheet, "benchmark.questions", columns)
+        check_split(split, sheet, len(rows), {})
+        return Benchmark(
+            id=f"{id}/{split}",
             split=split,
-            recursive=recursive,
+            samples=samples_of(rows, clips, answers)[:limit],
+            annotation_hash=hash_files([sheet]),
             scoring=scoring,
             max_new_tokens=max_new_tokens,
-            limit=limit,
         )
     folder = Path(root)
     if not folder.is_dir():

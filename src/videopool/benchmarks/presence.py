@@ -1,4 +1,4 @@
-"""Are a benchmark's clips on disk? Asked before anything is loaded."""
+"""What is to be told of a benchmark before anything is loaded: clips that are not on disk, answers that stand twice."""
 
 import os
 
@@ -33,3 +33,13 @@ def require_clips(benchmark: Benchmark) -> str:
     share = f"{len(missing)} of {clips} clips ({100 * len(missing) / clips:.1f} %)"
     told = f"{share} are not there, with {asked} of {len(benchmark.samples)} samples"
     return f"benchmark {benchmark.id}: {told}: {', '.join(missing[:LISTED])}{more}"
+
+
+def repeated_answers(benchmark: Benchmark) -> str:
+    """One line on questions whose right answer stands among the options more than once; "" if there are none."""
+    ids = [sample.id for sample in benchmark.samples if sample.options.count(sample.answer) > 1]
+    if not ids:
+        return ""
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    told = f"in {len(ids)} of {len(benchmark.samples)} samples the right answer stands among the options more than once"
+    return f"benchmark {benchmark.id}: {told}, and each of them counts as right: {', '.join(ids[:LISTED])}{more}"

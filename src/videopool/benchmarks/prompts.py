@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
+from videopool.benchmarks.errors import BenchmarkError
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -62,8 +64,13 @@ class Prompt:
         """What is asked, without the conversation around it.
 
         Raises:
-            ValueError: more options than letters; benchmarks refuse such samples when they are read.
+            BenchmarkError: more options than letters, which benchmarks accept for cloze alone.
         """
+        if len(options) > len(ascii_uppercase):
+            raise BenchmarkError(
+                f"a question with {len(options)} options cannot be put with letters, of which there are "
+                f"{len(ascii_uppercase)}: {question[:80]!r}"
+            )
         if options:
             listed = self.separator.join(
                 self.option.replace("{letter}", letter).replace("{text}", option)

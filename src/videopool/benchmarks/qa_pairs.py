@@ -7,6 +7,7 @@ from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.rows import ids_of, samples_of
+from videopool.benchmarks.splits import check_split
 from videopool.benchmarks.tables import Columns, Row, read_table, renamed
 
 LISTED = 5  # ids in an error message
@@ -50,7 +51,8 @@ def load_qa_pairs(
     files = [folder / questions, folder / answers]
     asked, told = (read_table(file, "benchmark.annotations") for file in files)
     asked = renamed(asked, columns or {}, ("video_name", "question", "question_id"))
-    told = renamed(told, {}, ("answer", "question_id"))
+    told = renamed(told, {}, ("answer", "question_id"), mapped=False)
+    check_split(split, files[0], len(asked), {})
     samples = samples_of(_joined(asked, told, files, repeated_ids), clips, task_names=task_names)
     return Benchmark(
         id=f"{id}/{split}",

@@ -3,12 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import count, takewhile
 
 from videopool.benchmarks.answers import Choice, answers_of
 from videopool.benchmarks.benchmark import Sample
 from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError
+from videopool.benchmarks.options import FILL_UPS, options_of
 from videopool.benchmarks.tables import Row
 
 REPEATED = ("refuse", "number")
@@ -29,8 +29,8 @@ def samples_of(
     """One sample a row.
 
     Args:
-        rows: with video_name, question, and optionally answer; options (a list), candidates (a list) or a0, a1 ...;
-            question_id, question_type, start, end (seconds), fps, pair.
+        rows: with video_name, question, and optionally answer; options (see options.py); question_id,
+            question_type, start, end (seconds), fps, pair.
         clips: where the clips are.
         answers: what the answers to multiple-choice questions mean; see answers_of.
         repeated_ids: "refuse" a question_id that stands twice, or "number" the later ones.
@@ -42,12 +42,14 @@ def samples_of(
         BenchmarkError: a row that cannot be used, naming file, place and field.
     """
     ids = ids_of(rows, repeated_ids)
-    options = [_options(row) for row in rows]
-    asked = [Choice(row, own, row.text("answer")) for row, own in zip(rows, options, strict=True) if own]
+    # A word that is an answer somewhere is an option, not a filled-up place.
+    fill_ups = FILL_UPS - {row.text("answer") for row in rows}
+    found = [options_of(row, fill_ups) for row in rows]
+    asked = [Choice(row, o.texts, row.text("answer"), o.first) for row, o in zip(rows, found, strict=True) if o.texts]
     chosen = iter(answers_of(asked, answers))
     names = {str(kind): str(name) for kind, name in (task_names or {}).items()}
     samples: list[Sample] = []
-    for row, sample_id, own in zip(rows, ids, options, strict=True):
+    for row, sample_id, own in zip(rows, ids, (o.texts for o in found), strict=True):
         name = row.text("video_name", required=True)
         question = row.text("question")
         answer = next(chosen) if own else row.text("answer")
@@ -107,23 +109,3 @@ def frame_rate(row: Row, otherwise: float) -> float:
     if rate == 0:
         raise row.error("the field 'fps' must be above 0")
     return float(otherwise) if rate is None else rate
-
-
-def _options(row: Row) -> tuple[str, ...]:
-    """The options of a row, () for an open question; empty ones at the end are none."""
-    names = list(takewhile(row.cells.__contains__, (f"a{number}" for number in count())))
-    own = [row.text(name) for name in names]
-    for field in ("options", "candidates"):
-        listed = row.cells.get(field)
-        if not own and listed not in (None, ""):
-            if not isinstance(listed, list):
-                raise row.error(f"the field {field!r} must be a list, got {type(listed).__name__}")
-            own = [row.as_text(option, field) for option in listed]
-            names = [field] * len(own)
-    while own and not own[-1]:
-        own.pop()
-    if "" in own:
-        raise row.error(f"malformed row: the option {names[own.index('')]!r} is empty")
-    if len(own) == 1:
-        raise row.error(f"malformed row: one option alone, {own[0]!r}")
-    return tuple(own)

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +13,16 @@ from pathlib import Path
 from videopool.benchmarks.errors import BenchmarkError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+OTHERS = ",;\t|"  # that tables of either suffix have
+SAID = re.compile(r"\ufeff?sep=([,;|\t])", re.IGNORECASE)  # spreadsheets' first line
 JSON_LINES = (".jsonl", ".ndjson")
 KINDS = (*SEPARATORS, ".json", *JSON_LINES)
 LISTED = 12  # names in an error message
 
+# What readers look for in a sheet.
+FIELDS = (
+    "video_name", "question", "answer", "options", "question_id", "question_type", "start", "end", "fps",
+)  # fmt: skip
 # What a file calls the values that readers look for.
 Columns = Mapping[str, str | Sequence[str] | None]
 
@@ -26,14 +34,20 @@ class Row:
     Attributes:
         where: file and line, or file and entry, for error messages.
         cells: values by column; text if the file is a table.
+        heading: file and line of the column names, where they stand apart.
     """
 
     where: str
     cells: Mapping[str, object]
+    heading: str = ""
 
     def error(self, message: str) -> BenchmarkError:
         """An error about this row."""
         return BenchmarkError(f"{self.where}: {message}")
+
+    def heading_error(self, message: str) -> BenchmarkError:
+        """An error about the columns that this row has."""
+        return BenchmarkError(f"{self.heading or self.where}: {message}")
 
     def text(self, field: str, required: bool = False) -> str:
         """A value as text without white space around it; "" where there is none.
@@ -78,7 +92,8 @@ class Row:
 def read_table(path: Path, key: str) -> list[Row]:
     """All rows of an annotation file; its suffix says what it is.
 
-    A table has its column names in the first line, and fields that may be quoted and hold line breaks. JSON is a
+    A table has its column names in the first line, and fields that may be quoted and hold line breaks; they are
+    parted by what parts the column names: commas, tabs, semicolons or bars. JSON is a
     list of objects, JSON lines one object a line. All are UTF-8, with or without a byte order mark.
 
     Args:
@@ -106,30 +121,69 @@ def read_table(path: Path, key: str) -> list[Row]:
     return rows
 
 
-def renamed(rows: Sequence[Row], columns: Columns, needed: Sequence[str]) -> list[Row]:
+def renamed(rows: Sequence[Row], columns: Columns, needed: Sequence[str], mapped: bool = True) -> list[Row]:
     """Rows under the names that readers look for.
+
+    Case, blanks and hyphens of headings do not matter: "Video Name" is video_name.
 
     Args:
         columns: for a name that readers look for, the file's own; None if it is the same. Several make one value: a
             list for `options`, else their texts joined by "_"; an empty list leaves the value out.
         needed: names that every row must have.
+        mapped: whether the user can say `benchmark.columns`.
 
     Raises:
-        BenchmarkError: a column is missing; says which there are.
+        BenchmarkError: a column is missing, or could be one of two; says which there are, and how to name it.
     """
+    if unknown := [name for name in columns if name not in (*FIELDS, *needed)]:
+        raise BenchmarkError(f"benchmark.columns: {unknown[0]!r} is none of {', '.join(FIELDS)}")
     own = {name: [n] if isinstance(n, str) else list(n) for name, n in columns.items() if n is not None}
-    return [_renamed(row, own, needed) for row in rows]
+    plans: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    found = []
+    for row in rows:
+        names = tuple(row.cells)
+        if names not in plans:
+            plans[names] = _plan(row, own, needed, mapped)
+        found.append(_renamed(row, plans[names], own))
+    return found
 
 
-def _renamed(row: Row, own: Mapping[str, Sequence[str]], needed: Sequence[str]) -> Row:
-    for name in [*(n for names in own.values() for n in names), *(n for n in needed if n not in own)]:
-        if name not in row.cells:
-            there = [repr(cell) for cell in row.cells if cell]
-            more = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
-            said = f"the column {name!r} is missing; there are {', '.join(there[:LISTED]) or 'none'}{more}"
-            raise row.error(said)
-    cells = dict(row.cells)
-    for name, names in own.items():
+def plain_name(name: str) -> str:
+    """A heading in lower case, with "_" for blanks, hyphens, dots and brackets, and none at its ends."""
+    return re.sub(r"[\W_]+", "_", unicodedata.normalize("NFKC", name).casefold()).strip("_")
+
+
+def _plan(row: Row, own: Mapping[str, Sequence[str]], needed: Sequence[str], mapped: bool) -> dict[str, list[str]]:
+    """The file's columns for each name that is there."""
+    plan = {name: [_column(row, n, name, mapped) for n in names] for name, names in own.items()}
+    for name in dict.fromkeys((*needed, *FIELDS)):
+        if name not in plan and (name in needed or any(plain_name(c) == name for c in row.cells)):
+            plan[name] = [_column(row, name, name, mapped)]
+    return plan
+
+
+def _column(row: Row, name: str, field: str, mapped: bool) -> str:
+    """The one column of a name."""
+    if name != field and name in row.cells:  # as the user has it
+        return name
+    alike = [cell for cell in row.cells if cell == name or (plain_name(cell) == plain_name(name) != "")]
+    if len(alike) == 1:
+        return alike[0]
+    if alike:
+        raise row.heading_error(f"{', '.join(map(repr, alike))} could all be the column {name!r}; keep one of them")
+    there = [repr(cell) for cell in row.cells if cell]
+    more = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
+    advice = f"; name its own with benchmark.columns.{field}=..." if mapped and field in FIELDS else ""
+    raise row.heading_error(
+        f"the column {name!r} is missing; there are {', '.join(there[:LISTED]) or 'none'}{more}{advice}"
+    )
+
+
+def _renamed(row: Row, plan: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]]) -> Row:
+    used = {n for names in plan.values() for n in names}
+    # Where the user says which the options are, no other column is one.
+    cells = {name: value for name, value in row.cells.items() if name not in used and "options" not in own}
+    for name, names in plan.items():
         if name == "options":
             several = [row.cells[n] for n in names]
             cells[name] = several[0] if len(names) == 1 else several
@@ -150,10 +204,26 @@ def _decoded(path: Path) -> str:
         raise BenchmarkError(f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8") from error
 
 
-def _table(path: Path, text: str, separator: str) -> list[Row]:
+def _separator(text: str, usual: str) -> str:
+    """What stands between fields: the separator that parts the heading most, the usual one among equals."""
+    if match := SAID.match(text):
+        return match[1]
+
+    def parts(separator: str) -> int:
+        try:
+            return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), ()))
+        except csv.Error:
+            return 0
+
+    return max(usual, *OTHERS, key=parts)
+
+
+def _table(path: Path, text: str, usual: str) -> list[Row]:
+    separator = _separator(text.lstrip("\r\n"), usual)
     # The csv module takes line breaks apart itself; strict: a quote that is never closed must not eat the rest.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
+    heading = ""
     rows: list[Row] = []
     while True:
         where = f"{path}, line {reader.line_num + 1}"
@@ -166,13 +236,15 @@ def _table(path: Path, text: str, separator: str) -> list[Row]:
         if not fields:
             continue
         if not header:
-            header = [name.strip() for name in fields]
+            if SAID.match(separator.join(fields)):
+                continue
+            header, heading = [name.strip(" \t\r\n\ufeff\xa0") for name in fields], where
             if twice := sorted({name for name in header if name and header.count(name) > 1}):
                 raise BenchmarkError(f"{where}: the column {twice[0]!r} stands twice")
         elif len(fields) != len(header):
             raise BenchmarkError(f"{where}: malformed row: {len(fields)} fields, the header has {len(header)}")
         else:
-            rows.append(Row(where, dict(zip(header, fields, strict=True))))
+            rows.append(Row(where, dict(zip(header, fields, strict=True)), heading))
 
 
 def _json(path: Path, text: str) -> list[Row]:

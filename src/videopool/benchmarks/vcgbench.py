@@ -92,13 +92,14 @@ def _of_json(entries: Sequence[Row], part: str, limit: int | None) -> list[Row]:
     asked = ("Q1", "Q2") if part == "consistency" else ("Q",)
     return [
         row
-        for number, entry in enumerate(renamed(entries, {}, (*asked, "A", "video_name"))[:limit])
+        for number, entry in enumerate(renamed(entries, {}, (*asked, "A", "video_name"), mapped=False)[:limit])
         for row in _entry(part, number, [(entry, entry.text(name, required=True)) for name in asked], entry.text("A"))
     ]
 
 
 def _of_sheets(entries: Sequence[Sequence[Row]], part: str, limit: int | None) -> list[Row]:
-    first, *others = [renamed(rows, {}, ("video_name", "question", "answer", "question_id")) for rows in entries]
+    needed = ("video_name", "question", "answer", "question_id")
+    first, *others = [renamed(rows, {}, needed, mapped=False) for rows in entries]
     halves = [[(row, row.text("question", required=True))] for row in first]
     for rows in others:
         # The halves of a pair stand in two sheets and belong together by their id.

@@ -9,6 +9,7 @@ from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.rows import samples_of
+from videopool.benchmarks.splits import check_split
 from videopool.benchmarks.tables import Row, read_table
 
 TASKS = ("duration", "domain", "sub_category", "task_type")
@@ -47,6 +48,7 @@ def load_video_mme(
     if tasks not in TASKS:
         raise BenchmarkError(f"benchmark.tasks={tasks!r}: choose one of {', '.join(TASKS)}")
     clips, file = ClipFolder(root, recursive=recursive), Path(annotations)
+    check_split(split, file, 0, {})
     rows = [_row(question, tasks) for row in read_table(file, "benchmark.annotations") for question in _questions(row)]
     return Benchmark(
         id=f"{id}/{split}",

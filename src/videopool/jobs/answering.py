@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from videopool.benchmarks import Sample, require_clips
+from videopool.benchmarks import Sample, repeated_answers, require_clips
 from videopool.features import ClipDataset
 from videopool.jobs.clip_jobs import clips_at_once, group_by_clip
 from videopool.jobs.errors import Stopped
@@ -106,7 +106,7 @@ def _complete_answers(point: "Point", folder: PointFolder) -> tuple[Work, int]:
             return Work(), 0
         if point.judge is not None:
             point.judge.check()
-        if line := require_clips(point.benchmark):
+        for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
             print(f"videopool: {line}", file=sys.stderr)
         with ask_before_stopping() as stop:
             work = point.answer(missing, log, stop)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from videopool.benchmarks import Benchmark, require_clips
+from videopool.benchmarks import Benchmark, repeated_answers, require_clips
 from videopool.benchmarks.clip_check import (
     BOUNDS,
     MISSING,
@@ -60,7 +60,7 @@ def check_videos(config: DictConfig) -> Outcome:
         raise ConfigError(f"job.full={config.job.full!r}: say true or false")
     workers = number(config, "job.workers", 1, whole=True)
     benchmark: Benchmark = build(config, "benchmark")
-    if line := require_clips(benchmark):
+    for line in filter(None, (require_clips(benchmark), repeated_answers(benchmark))):
         print(f"videopool: {line}", file=sys.stderr)
     path = Path(config.results_dir) / config.study / "check_videos.csv"
     tasks = clip_tasks(benchmark)

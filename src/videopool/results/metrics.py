@@ -45,9 +45,10 @@ def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = N
             estimate = mean_interval(grades, [r["clip"] for r in graded])
             summary |= {"judge_grade": estimate.value, "judge_grade_low": bound(estimate.low)}
             summary |= {"judge_grade_high": bound(estimate.high)}
-        options = [len(r["options"]) for r in scored if isinstance(r["options"], Sequence) and r["options"]]
-        if len(options) == len(scored):
-            summary["chance"] = sum(1 / count for count in options) / len(options)
+        choices = [r for r in scored if isinstance(r["options"], Sequence) and r["options"]]
+        if len(choices) == len(scored):  # a right answer may stand among the options twice
+            right = [max(1, r["options"].count(r.get("answer"))) / len(r["options"]) for r in choices]
+            summary["chance"] = sum(right) / len(right)
     return summary
 
 
