@@ -4,99 +4,203 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import simulation
 from videopool.results import mean_interval, paired_difference
 from videopool.results.flips import flips
-from videopool.results.power import design_effect, detectable_difference
+from videopool.results.power import detectable_difference
 from videopool.results.seeds import mean_over_seeds
-from videopool.results.statistics import clustered_standard_error, holm
+from videopool.results.statistics import DIFFERENCE, LEAST_CLIPS, holm
+
+# Layouts of samples on clips and their number, mean score, correlation of samples of a clip.
+CORNERS = [
+    (10, "five", 0.03, 0.0),
+    (10, "five", 0.5, 0.0),
+    (10, "unequal", 0.5, 0.6),
+    (10, "twenty", 0.9, 0.6),
+    (20, "unequal", 0.97, 0.0),
+    (20, "five", 0.1, 0.6),
+    (20, "one", 0.97, 0.0),
+    (60, "unequal", 0.03, 0.6),
+    (60, "twenty", 0.03, 0.3),
+    (400, "unequal", 0.97, 0.6),
+    (400, "five", 0.5, 0.3),
+]
 
 
-def simulate(rng, clips=60, per_clip=6, mean=0.6, spread=0.25):
-    """Right or wrong answers whose chance of being right differs from clip to clip."""
-    chances = np.clip(rng.normal(mean, spread, size=clips), 0.02, 0.98)
-    return (rng.random((clips, per_clip)) < chances[:, None]).astype(float).ravel(), np.repeat(
-        np.arange(clips), per_clip
+@pytest.mark.parametrize(("clips", "layout", "mean", "correlation"), CORNERS)
+def test_intervals_of_scores_hold_the_truth(clips, layout, mean, correlation):
+    """At least 93 %, allowing for 3000 runs, and nowhere much more than 98 %, however few right answers there are."""
+    rng = np.random.default_rng(1)
+    sizes = simulation.sizes_of(layout, clips)
+    assert 0.92 < simulation.coverage_of_scores(rng, 3000, sizes, mean, correlation) < 0.988
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3])
+@pytest.mark.parametrize("clips", [10, 20, 60, 400])
+def test_intervals_of_differences_hold_the_truth_and_claims_are_as_rare_as_promised(clips, correlation):
+    rng = np.random.default_rng(2)
+    sizes = simulation.sizes_of("five", clips)
+    runs = 1000 if clips == 400 else 3000
+    for mean in (0.0, 0.15, 0.27):
+        assert 0.93 < simulation.coverage_of_differences(rng, runs, sizes, mean, 0.3, correlation) < 0.985
+    assert 0.015 < simulation.claims(rng, runs, sizes, 0.0, 0.3, correlation, 0.05) < 0.065
+
+
+def test_intervals_that_take_samples_as_independent_fail():
+    """The layout of the tests above can tell: the textbook interval holds the truth too rarely."""
+    sizes = simulation.sizes_of("five", 60)
+    right = simulation.scores(np.random.default_rng(3), 2000, sizes, 0.5, 0.3) / 5
+    half = 1.96 * np.sqrt(right.mean(1) * (1 - right.mean(1)) / sizes.sum())
+    assert np.mean(np.abs(right.mean(1) - 0.5) <= half) < 0.85
+
+
+@pytest.mark.parametrize("clips", [20, 60, 400])
+def test_a_hundred_comparisons(clips):
+    """Holm's correction keeps the chance of any false claim; a difference that job=plan promises is found."""
+    rng, sizes = np.random.default_rng(4), simulation.sizes_of("five", clips)
+    assert simulation.any_false_claim(rng, 8000 // clips, 100, sizes, 0.2, 0.1) < 0.1
+    for comparisons in (1, 100):
+        planned = detectable_difference(sizes.tolist(), 0.1, 0.4, comparisons)
+        assert planned is not None
+        power = simulation.claims(rng, 1000, sizes, planned, 0.4, 0.1, 0.05 / comparisons)
+        assert 0.76 < power < 0.93
+
+
+def test_power_grows_with_clips_and_there_is_none_with_few():
+    found = [detectable_difference([5] * clips, 0.1, 0.2, 20) for clips in (20, 60, 400, 4000)]
+    assert found[0] is None
+    assert found[1] > found[2] > found[3] > 0
+    assert detectable_difference([50] * (LEAST_CLIPS - 1), 0.0, 0.9) is None
+    assert detectable_difference([1] * 400, 0.9, 0.2) == detectable_difference([1] * 400, 0.0, 0.2)
+    # Of many clips of one sample, Connor's formula with the normal's quantiles.
+    z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    spread = z**2 / 100_000
+    assert detectable_difference([1] * 100_000, 0.0, 0.2) == pytest.approx(
+        np.sqrt(spread * 0.2 / (1 + spread)), rel=0.03
     )
 
 
-def test_interval_agrees_with_the_cluster_robust_error():
-    values, clips = simulate(np.random.default_rng(0), clips=200)
-    estimate = mean_interval(values, clips)
-    assert estimate.value == values.mean()
-    half = 1.96 * clustered_standard_error(values, clips)
-    assert estimate.high - estimate.value == pytest.approx(half, rel=0.1)
-    assert estimate.value - estimate.low == pytest.approx(half, rel=0.1)
-    assert (estimate.n, estimate.clusters) == (1200, 200)
+def wilson(right, n, level=0.95):
+    found = stats.binomtest(right, n).proportion_ci(level, method="wilson")
+    return [found.low, found.high]
 
 
-def test_unclustered_error_is_the_textbook_one():
-    values = np.random.default_rng(1).random(500)
-    expected = values.std(ddof=1) / np.sqrt(500)
-    assert clustered_standard_error(values, range(500)) == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize("right", [0, 1, 17, 30])
+def test_one_sample_a_clip_is_never_wider_than_wilson(right):
+    values = [1.0] * right + [0.0] * (30 - right)
+    found, wanted = mean_interval(values, range(30)), wilson(right, 30)
+    assert wanted[0] - 1e-12 <= found.low <= found.value <= found.high <= wanted[1] + 1e-12
+    assert [found.low, found.high] == pytest.approx(wanted, abs=1e-9)
 
 
-@pytest.mark.parametrize(("clips", "per_clip"), [(12, 6), (60, 6)])
-def test_coverage_and_that_naive_intervals_fail(clips, per_clip):
-    rng = np.random.default_rng(clips)
-    truth = np.clip(rng.normal(0.6, 0.25, size=400_000), 0.02, 0.98).mean()
-    inside = naive_inside = 0
-    runs = 1000 if clips < 20 else 600
-    for run in range(runs):
-        values, names = simulate(rng, clips, per_clip)
-        estimate = mean_interval(values, names, seed=run)
-        inside += estimate.low <= truth <= estimate.high
-        half = 1.96 * values.std(ddof=1) / np.sqrt(values.size)
-        naive_inside += abs(values.mean() - truth) <= half
-    assert 0.93 <= inside / runs <= 0.97
-    assert naive_inside / runs < 0.9
+def test_the_tail_of_p_is_that_of_students_t_and_has_no_floor():
+    """Small differences on many clips: a t test of the clips' means, to the leading digits of a tiny p."""
+    rng = np.random.default_rng(5)
+    for shift in (0.002, 0.01, 0.02):
+        values = rng.normal(shift, 0.02, size=200)
+        found = paired_difference(values.repeat(3) + 0.3, np.full(600, 0.3), np.arange(200).repeat(3))
+        assert np.log(found.p) == pytest.approx(np.log(stats.ttest_1samp(values, 0).pvalue), rel=0.15)
+    assert found.p < 1e-25
+    assert holm([found.p] * 1000)[0] < 1e-20
 
 
-def two_points(rng, clips=40, effect=0.05):
-    """Scores of two points whose difference varies from clip to clip, and the clips; unequally many samples on each."""
-    sizes = rng.integers(1, 12, size=clips)
-    names = np.repeat(np.arange(clips), sizes)
-    chance = np.clip(rng.normal(0.55, 0.2, size=clips), 0.1, 0.8)[names]
-    shift = (effect + rng.choice([-0.1, 0.1], size=clips))[names]
-    draw = rng.random(names.size)  # shared, so that the two mostly agree
-    return (draw < chance + shift).astype(float), (draw < chance).astype(float), names
+def test_p_and_interval_never_contradict_each_other():
+    """Made-up differences of all kinds: p < 0.05 exactly where the interval leaves zero out."""
+    rng = np.random.default_rng(6)
+    seen = set()
+    for _ in range(200):
+        clips = rng.integers(LEAST_CLIPS, 40)
+        names = rng.integers(0, clips, size=clips * 4)
+        kind, shift = rng.choice(["flips", "grades", "constant", "one way"]), rng.choice([0.0, 0.05, 0.2, 0.9])
+        if kind == "flips":
+            difference = rng.choice([-1.0, 0.0, 1.0], size=names.size, p=[0.05, 0.9 - 0.8 * shift, 0.05 + 0.8 * shift])
+        elif kind == "grades":
+            difference = np.clip(rng.normal(shift, 0.4, size=names.size), -1, 1)
+        else:
+            difference = np.full(names.size, shift) if kind == "constant" else 1.0 * (rng.random(names.size) < shift)
+        found = paired_difference(np.maximum(difference, 0), np.maximum(-difference, 0), names)
+        if found.p is None:
+            continue
+        assert -1 <= found.low <= found.value <= found.high <= 1
+        assert 0 <= found.p <= 1
+        assert (found.p < 0.05) == (not found.low <= 0 <= found.high), (kind, shift, found)
+        mirrored = paired_difference(np.maximum(-difference, 0), np.maximum(difference, 0), names)
+        assert [mirrored.low, mirrored.high, mirrored.p] == pytest.approx([-found.high, -found.low, found.p])
+        seen.add((kind, found.p < 0.05))
+    assert len(seen) == 8
 
 
-def test_paired_intervals_cover_and_one_test_in_twenty_finds_what_is_not_there():
-    rng = np.random.default_rng(11)
-    runs, inside, claimed = 600, 0, 0
-    for run in range(runs):
-        first, second, names = two_points(rng, effect=0.05)
-        estimate = paired_difference(first, second, names, seed=run)
-        inside += estimate.low <= 0.05 <= estimate.high
-        first, second, names = two_points(rng, effect=0.0)
-        estimate = paired_difference(first, second, names, seed=run)
-        claimed += estimate.p < 0.05
-        assert (estimate.p < 0.05) == (not estimate.low <= 0 <= estimate.high) or abs(estimate.p - 0.05) < 0.01
-    assert 0.93 <= inside / runs <= 0.97
-    assert 0.03 <= claimed / runs <= 0.07
+def test_where_all_clips_are_alike():
+    """No spread is no certainty: what so many clips can have missed is within the interval."""
+    clips = range(60)
+    right = mean_interval([1.0] * 60, clips)
+    assert [right.low, right.high] == pytest.approx(wilson(60, 60))
+    same = paired_difference([1.0] * 60, [1.0] * 60, clips)
+    assert (same.value, same.p) == (0.0, 1.0)
+    assert same.low == pytest.approx(-same.high)
+    assert 0.04 < same.high < 0.08
+    never = paired_difference([0.0] * 60, [1.0] * 60, clips)
+    assert never.low == -1
+    assert never.high == pytest.approx(2 * (1 - right.low) - 1)
+    assert never.p < 1e-9
+    third = paired_difference([1.0] * 60, [2 / 3] * 60, clips)
+    assert 0 < third.low < third.value < third.high < 1
+    assert third.p < 0.001
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3, LEAST_CLIPS - 1])
+def test_of_few_clips_there_is_no_interval_and_no_p(clips):
+    names = np.arange(50) % clips
+    for estimate in (
+        mean_interval([1.0] * 50, names),
+        paired_difference([1.0] * 50, [0.0] * 50, names),
+        mean_over_seeds({0: [1.0] * 50, 1: [0.0] * 50}, names, bounds=DIFFERENCE),
+    ):
+        assert np.isnan([estimate.low, estimate.high]).all()
+        assert estimate.p is None
+        assert estimate.clusters == clips
+
+
+def test_grades_and_lengths_have_intervals_of_their_own_bounds():
+    rng, clips = np.random.default_rng(7), np.arange(50).repeat(3)
+    of_clip = rng.random(50).repeat(3)
+    values = np.clip(of_clip + rng.normal(0, 0.2, size=150), 0, 1)
+    score, grade = mean_interval(values, clips), mean_interval(5 * values, clips, bounds=(0, 5))
+    assert [grade.value, grade.low, grade.high] == pytest.approx([5 * score.value, 5 * score.low, 5 * score.high])
+    words = mean_interval(40 * values, clips, bounds=None)
+    half = stats.t.ppf(0.975, 49) * (40 * values).reshape(50, 3).mean(1).std(ddof=1) / np.sqrt(50)
+    assert words.high - words.value == pytest.approx(half, rel=0.02)
+    assert words.value - words.low == pytest.approx(half, rel=0.02)
+    with pytest.raises(ValueError, match="means must lie"):
+        mean_interval(5 * values, clips)
+
+
+def test_weighted_means_have_honest_intervals():
+    """A task of few samples with half of the weight: the interval is that of its few clips, near the bounds too."""
+    rng = np.random.default_rng(8)
+    tasks, weights = ["rare"] * 20 + ["often"] * 180, {"rare": 1.0, "often": 1.0}
+    clips, inside = np.concatenate([np.arange(20), np.arange(180) // 3 + 20]), 0
+    for _ in range(300):
+        values = (rng.random(200) < np.where(np.arange(200) < 20, 0.9, 0.96)).astype(float)
+        found = mean_interval(values.tolist(), clips, tasks, weights)
+        inside += found.low <= 0.93 <= found.high
+    assert 0.92 <= inside / 300 <= 0.99
+    certain = mean_interval([1.0] * 200, clips, tasks, weights)
+    assert certain.low < mean_interval([1.0] * 200, clips).low
 
 
 def test_paired_difference_uses_the_pairing():
     rng = np.random.default_rng(3)
-    base, clips = simulate(rng, clips=150)
+    clips = np.arange(150).repeat(6)
+    base = (rng.random(900) < rng.random(150).repeat(6)).astype(float)
     better = np.where(rng.random(base.size) < 0.1, 1.0, base)
     estimate = paired_difference(better, base, clips)
     assert estimate.value == pytest.approx((better - base).mean())
+    assert (estimate.n, estimate.clusters) == (900, 150)
     assert estimate.low > 0
-    assert estimate.p is not None
     assert estimate.p < 0.01
     unpaired = mean_interval(base, clips)
     assert estimate.high - estimate.low < (unpaired.high - unpaired.low) / 2
-    none = paired_difference(base, base, clips)
-    assert (none.value, none.low, none.high, none.p) == (0.0, 0.0, 0.0, 1.0)
-
-
-def test_one_clip_says_nothing_of_others():
-    estimate = mean_interval([1.0, 0.0, 1.0], ["a"] * 3)
-    assert estimate.value == pytest.approx(2 / 3)
-    assert np.isnan(estimate.low)
-    assert np.isnan(estimate.high)
-    assert paired_difference([1.0, 1.0], [0.0, 0.0], ["a", "a"]).p == 1.0
 
 
 def test_holm_by_hand():
@@ -128,31 +232,12 @@ def test_flips_and_mcnemar():
     assert flips(first, first).p == 1.0
 
 
-def test_the_detectable_difference_is_found_four_times_in_five():
-    rng = np.random.default_rng(6)
-    sizes, flipped = np.tile([2, 6, 10], 25), 0.3
-    names = np.repeat(np.arange(sizes.size), sizes)
-    # Half of the samples of a clip have the clip's own difference: two samples share it a quarter of the time.
-    correlation = 0.25
-    wanted = detectable_difference(int(sizes.sum()), design_effect(sizes.tolist(), correlation), flipped)
-    odds = [(flipped + wanted) / 2, (flipped - wanted) / 2, 1 - flipped]
-    found = 0
-    for run in range(200):
-        own, shared = (rng.choice([1, -1, 0], size=n, p=odds) for n in (names.size, sizes.size))
-        difference = np.where(rng.random(names.size) < 0.5, shared[names], own).astype(float)
-        found += paired_difference(difference, np.zeros(names.size), names, seed=run).p < 0.05
-    assert 0.71 < found / 200 < 0.89
-    assert design_effect([5] * 40, 0.3) == pytest.approx(1 + 4 * 0.3)
-    assert design_effect([1] * 40, 0.3) == pytest.approx(1.0)
-    assert detectable_difference(1000, 1.0, 0.2, comparisons=20) > detectable_difference(1000, 1.0, 0.2)
-
-
 def test_seeds_are_a_source_of_chance_of_their_own():
     rng = np.random.default_rng(7)
     clips, per_clip, seeds, runs = 40, 5, 4, 500
     names = np.repeat(np.arange(clips), per_clip)
     inside = clips_only = 0
-    for run in range(runs):
+    for _ in range(runs):
         of_clip = rng.normal(0, 0.2, size=clips)[names]
         scores = {
             seed: (0.6 + rng.normal(0, 0.05) + of_clip + rng.normal(0, 0.3, size=names.size)).tolist()
@@ -160,12 +245,26 @@ def test_seeds_are_a_source_of_chance_of_their_own():
         }
         estimate = mean_over_seeds(scores, names)
         inside += estimate.low <= 0.6 <= estimate.high
-        one = mean_interval(scores[0], names, seed=run)
+        one = mean_interval(scores[0], names)
         clips_only += one.low <= 0.6 <= one.high
     assert 0.93 <= inside / runs <= 0.98
     assert clips_only / runs < 0.9  # a single seed's interval does not know of other seeds
     with pytest.raises(ValueError, match="two seeds"):
         mean_over_seeds({0: [1.0, 0.0]}, ["a", "b"])
+
+
+def test_seeds_near_the_bounds():
+    """All right under each seed, and 100, 100, 90 %: intervals stay within 0..1, and are no point."""
+    clips = np.arange(80) // 4
+    same = mean_over_seeds({seed: [1.0] * 80 for seed in range(3)}, clips)
+    assert [same.low, same.high] == pytest.approx(wilson(20, 20))
+    differ = mean_over_seeds(
+        {seed: [float(i >= wrong) for i in range(80)] for seed, wrong in enumerate((0, 0, 8))}, clips
+    )
+    assert 0.5 < differ.low < differ.value < differ.high <= 1
+    gap = mean_over_seeds({seed: [1.0] * 80 for seed in range(3)}, clips, bounds=DIFFERENCE)
+    assert gap.p < 1e-4
+    assert gap.low > 0
 
 
 def test_wrong_input_is_refused():

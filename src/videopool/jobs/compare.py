@@ -86,12 +86,13 @@ def differing(folders: tuple[Path, Path]) -> list[str]:
 
 def points_of(estimate: Estimate) -> str:
     """A difference in points of a per cent, with its interval and p-value."""
-    return f"{_interval(estimate)}, p {estimate.p:.3g}"
+    told = "" if estimate.p is None else f", p {estimate.p:.3g}"
+    return f"{_interval(estimate)}{told}"
 
 
 def _interval(estimate: Estimate) -> str:
-    if isnan(estimate.low):  # of a single clip
-        return f"{100 * estimate.value:+.1f}"
+    if isnan(estimate.low):
+        return f"{100 * estimate.value:+.1f}, no interval"
     return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
@@ -108,7 +109,7 @@ def _table(found: dict[str, Comparison], first: str, second: str, differs: list[
             str(d.n),
             str(d.clusters),
             escape(_interval(d)),
-            f"{d.p:.3g}",
+            "-" if d.p is None else f"{d.p:.3g}",
             "" if both is None else f"{both:.3g}",
         ]
         cells += [str(len(flipped.first)), str(len(flipped.second))] if flipped else ["-", "-"]

@@ -16,6 +16,7 @@ from videopool.jobs.build import build, number, plain
 from videopool.jobs.clip_jobs import clips_at_once
 from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.plan_power import design
 from videopool.jobs.plan_table import with_unit
 from videopool.models import ModelError, ModelShape
 from videopool.models.configuration import DTYPES
@@ -31,7 +32,6 @@ from videopool.models.cost import (
 from videopool.models.shape import point_shape
 from videopool.models.stages import STAGES, check_needs
 from videopool.pooling import Pooling, announced
-from videopool.results.power import design_effect, detectable_difference
 from videopool.video import Sampler
 
 MB, GB = 1e6, 1e9
@@ -166,7 +166,7 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "benchmark": _benchmark(),
         "clips": clips,
         "samples": sum(asked.samples) or None,
-        "detectable_difference": _detectable(config, asked.samples),
+        "design": design(config, asked.samples),
         "features_gb": None if clips is None else clips * per_clip / GB,
         "clips_at_once": at_once,
         "peak_memory_gb": peak_bytes(
@@ -202,19 +202,10 @@ def _row_of_api(config: DictConfig) -> dict[str, Any]:
         "benchmark": _benchmark(),
         "clips": asked.clips,
         "samples": sum(asked.samples) or None,
-        "detectable_difference": _detectable(config, asked.samples),
+        "design": design(config, asked.samples),
         "warnings": list(asked.warnings),
         **dict.fromkeys(UNKNOWN),
     }
-
-
-def _detectable(config: DictConfig, samples: tuple[int, ...]) -> float | None:
-    """Smallest difference of two points' scores that so many samples find, 0..1; None if they are unknown."""
-    flipped, correlation = number(config, "job.flipped", 0, 1), number(config, "job.correlation", 0, 1)
-    if not samples or not flipped:
-        return None
-    comparisons = number(config, "job.comparisons", 1, whole=True)
-    return detectable_difference(sum(samples), design_effect(samples, correlation), flipped, comparisons)
 
 
 def _store_size(config: DictConfig, model_size: int) -> int:

@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from videopool.jobs.plan_power import with_power
 from videopool.jobs.report import WIDE
 from videopool.results import ResultsError
 
@@ -38,7 +39,7 @@ def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
     """
     path = study / "plan.csv"
     part = path.with_suffix(".part")
-    table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in rows])
+    table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(rows)])
     try:
         study.mkdir(parents=True, exist_ok=True)
         table.to_csv(part, index=False)
@@ -61,6 +62,7 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Points and their costs for the terminal; what all points share stands in the caption."""
+    rows = with_power(rows)
     fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
     table = Table(title="plan")
     columns = []
@@ -94,13 +96,19 @@ def _caption(rows: Sequence[dict[str, Any]], fixed: set[str]) -> str:
     elif counts == {None}:
         parts.append("number of clips unknown: job.clips=...")
     parts.append("peak: an estimate, with (clips) read at once")
-    found = {(row["samples"], row["detectable_difference"]) for row in rows if row["detectable_difference"] is not None}
+    found = {(row["samples"], row["comparisons"], row["detectable_difference"]) for row in rows if row["comparisons"]}
     if len(found) == 1:
-        ((samples, difference),) = found
-        parts.append(
-            f"{samples} samples find differences of {100 * difference:.1f} percentage points (80 % power; job.flipped)"
-        )
+        parts.append(_power(*found.pop()))
     return "; ".join(parts)
+
+
+def _power(samples: int, comparisons: int, difference: float | None) -> str:
+    """What a paired comparison finds."""
+    among = f" among {comparisons} comparisons" if comparisons > 1 else ""
+    if difference is None:
+        return f"{samples} samples find no difference{among} with 80 % power (job.flipped)"
+    found = f"{100 * difference:.1f} percentage points"
+    return f"{samples} samples find differences of {found}{among} (80 % power; job.flipped)"
 
 
 def _cell(row: dict[str, Any], key: str, factor: float) -> str:

@@ -27,7 +27,6 @@ from videopool.reports import (
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
 from videopool.reports.points import SETTINGS, VIEWS, varied
 from videopool.results import ResultsError, add_pooled_shapes, compared_study, fingerprint, over_seeds, without_seed
-from videopool.results.comparison import headline_of
 from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG, read_json, read_training_log
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
@@ -85,7 +84,7 @@ def write_report(
         ResultsError: there is no such study, or it has no points, or none that the pair names, or no room on disk.
     """
     table = compared_study(study, baseline)
-    seeds = over_seeds(table, baseline, headline_of(table))
+    seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
     question = study_question(experiments, table)
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))

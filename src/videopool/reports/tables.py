@@ -21,7 +21,7 @@ def caption(frame: pd.DataFrame, name: str) -> str:
         told += f" n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} scored samples."
     chance = shared_chance(frame)
     told += f" {chance[0].upper()}{chance[1:]}." if chance else ""
-    return told + (" Best score in bold; intervals: 95 %, bootstrap over clips." if any(counts) else "")
+    return told + (" Best score in bold; intervals: 95 %, clustered by clip." if any(counts) else "")
 
 
 def published_table(published: pd.DataFrame) -> TextTable:

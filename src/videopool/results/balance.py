@@ -7,12 +7,13 @@ and its clustered spread is that of the weighted mean to first order. So interva
 they are for plain means.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 
-def balanced(values: Sequence[float], tasks: Sequence[str], weights: Mapping[str, float]) -> list[float]:
+def balanced(values: Sequence[float] | np.ndarray, tasks: Sequence[str], weights: Mapping[str, float]) -> list[float]:
     """Values whose mean is sum(w_t * mean of task t) / sum(w_t), over the tasks that are there.
 
     v_i = M + n * w_t / (W * n_t) * (x_i - m_t), where M is that weighted mean, m_t the mean and n_t the number of
@@ -23,7 +24,7 @@ def balanced(values: Sequence[float], tasks: Sequence[str], weights: Mapping[str
         tasks: of each.
         weights: of tasks; empty leaves the values as they are.
     """
-    if not weights or not values:
+    if not weights or not len(values):
         return list(values)
     array, names = np.asarray(values, dtype=float), np.asarray(tasks, dtype=object)
     means = {task: float(array[names == task].mean()) for task in dict.fromkeys(tasks)}
@@ -34,3 +35,12 @@ def balanced(values: Sequence[float], tasks: Sequence[str], weights: Mapping[str
         chosen = names == task
         out[chosen] = whole + len(array) * weights[task] / (total * chosen.sum()) * (array[chosen] - mean)
     return [float(value) for value in out]
+
+
+def shares(n: int, tasks: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
+    """Share of each of n samples in that weighted mean, w_t / (W * n_t), or 1 / n; they add up to 1."""
+    if not weights:
+        return np.full(n, 1 / n)
+    counts = Counter(tasks)
+    total = sum(weights[task] for task in counts)
+    return np.array([weights[task] / (total * counts[task]) for task in tasks])

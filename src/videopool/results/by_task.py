@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from videopool.results.comparison import Comparison, compare, identity_of
+from videopool.results.comparison import Comparison, compare, headline_of
 from videopool.results.statistics import bound, holm
 from videopool.results.study import scores_by_sample
 
@@ -24,8 +24,7 @@ def compare_by_task(first: str | Path, second: str | Path, intersect: bool = Fal
     Raises:
         ResultsError: as compare.
     """
-    headline = set(identity_of(first).get("headline") or ())
-    found = {ALL_TASKS: compare(first, second, lambda task: not headline or task in headline, intersect)}
+    found = {ALL_TASKS: compare(first, second, headline_of(first), intersect)}
     scored = [{value[2] for value in scores_by_sample(folder).values()} for folder in (first, second)]
     tasks = sorted(scored[0] & scored[1])
     if len(tasks) > 1:

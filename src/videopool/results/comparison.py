@@ -1,14 +1,13 @@
 """Points against each other, on the same samples."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from videopool.results.balance import balanced
 from videopool.results.errors import ResultsError
 from videopool.results.fingerprint import without_seed
 from videopool.results.flips import Flips, flips
@@ -19,7 +18,7 @@ from videopool.results.study import load_study, scores_by_sample, task_weights
 Counts = Callable[[str], bool]
 
 # Of two points' identities: what makes their scores mean different things, by its name in tables.
-INCOMPARABLE = {"benchmark": "split", "judge": "judge"}
+INCOMPARABLE = {"benchmark": "split", "judge": "judge", "headline": "headline"}
 # What may differ, and then is said: it would explain a difference as well as pooling does.
 TOLD = {
     "prompt": "prompt",
@@ -64,7 +63,7 @@ def compare(
         intersect: compare on the samples that both were scored on, and say how many fell out.
 
     Raises:
-        ResultsError: the two were not scored on the same samples, or by the same benchmark, split and judge.
+        ResultsError: the two were not scored on the same samples, or by the same benchmark, split, headline and judge.
     """
     refuse_unlike(first, second)
     a, b = _scores(first, counts), _scores(second, counts)
@@ -79,9 +78,8 @@ def compare(
     if not ids:
         raise ResultsError(f"{Path(first).name} and {Path(second).name} have no scored samples to compare")
     one, other = ({i: values[i][0] for i in ids} for values in (a, b))
-    tasks, weights = [a[i][2] for i in ids], task_weights(first)
-    ours, theirs = (balanced(list(scores.values()), tasks, weights) for scores in (one, other))
-    difference = paired_difference(ours, theirs, [a[i][1] for i in ids])
+    clips, tasks = ([a[i][part] for i in ids] for part in (1, 2))
+    difference = paired_difference(list(one.values()), list(other.values()), clips, tasks, task_weights(first))
     return Comparison(difference, flips(one, other), dropped)
 
 
@@ -119,7 +117,7 @@ def _told(folder: str | Path, name: str) -> Any:
 
 
 def refuse_unlike(first: str | Path, second: str | Path) -> None:
-    """Raises ResultsError for points whose scores are of different benchmarks, splits or judges."""
+    """Raises ResultsError for points whose scores are of different benchmarks, splits, headlines or judges."""
     one, other = identity_of(first), identity_of(second)
     for key, name in INCOMPARABLE.items():
         if one.get(key) != other.get(key):
@@ -152,19 +150,20 @@ def same_budget(tokens: float, other: float) -> bool:
     return abs(tokens - other) <= BUDGET * max(tokens, other)
 
 
-def add_differences(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.DataFrame:
+def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = None) -> pd.DataFrame:
     """Add comparisons with a baseline to the complete points of a study.
 
     Two views, each with `baseline`, `difference`, `difference_low`, `difference_high`, `p`, `p_holm` and `differs`:
     at the same frames, and, their names beginning with `iso_token_`, at the same number of visual tokens (within 5 %).
-    p_holm is corrected for all comparisons of the study, both views together, each pair of points counted once.
+    p_holm is corrected for all comparisons of the study on one benchmark, both views together, each pair of points
+    counted once.
     `differs` says in what the two are unequal beside pooling.
 
     Args:
         table: from load_study.
         baseline: a pooling's name: each point is compared with that pooling; or a point's name: each is compared with
             that one, in the first view alone.
-        counts: which tasks are compared.
+        counts: which tasks are compared; None: those of each benchmark's headline.
     """
     table = table.copy()
     complete = [row for row in table.to_dict("records") if row["status"] == "complete"]
@@ -174,7 +173,7 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.Da
         key = (str(row["folder"]), str(other["folder"]))
         if key not in known:
             try:
-                known[key] = compare(*key, counts)
+                known[key] = compare(*key, counts or headline_of(key[0]))
             except ResultsError:
                 known[key] = None
         return known[key]
@@ -189,22 +188,34 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.Da
         columns = _columns([None if pair is None else (*pair, against(*pair)) for pair in listed])
         for name, values in columns.items():
             table[f"{view}{name}"] = pd.Series(values, index=table.index, dtype=object)
-    keys = [key for key, comparison in known.items() if comparison is not None]
-    corrected = dict(zip(keys, holm([known[key].difference.p for key in keys]), strict=True))  # type: ignore[union-attr]
+    benchmarks = {str(row["folder"]): row["benchmark"] for row in complete}
+    families = [benchmarks[first] for first, _ in known]
+    p_values = [None if comparison is None else comparison.difference.p for comparison in known.values()]
+    corrected = dict(zip(known, holm_by_benchmark(families, p_values), strict=True))
     for view, listed in pairs.items():
         values = [pair and corrected.get((str(pair[0]["folder"]), str(pair[1]["folder"]))) for pair in listed]
         table[f"{view}p_holm"] = pd.Series(values, index=table.index, dtype=object)
     return table
 
 
-def headline_of(table: pd.DataFrame) -> Counts:
-    """Which tasks count towards the score, as the first point of a study has it."""
-    tasks = set(identity_of(table.folder.iloc[0]).get("headline") or ())
+def headline_of(folder: str | Path) -> Counts:
+    """Which tasks count towards a point's score."""
+    tasks = set(identity_of(folder).get("headline") or ())
     return lambda task: not tasks or task in tasks
 
 
+def holm_by_benchmark(benchmarks: Sequence[object], p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values corrected for how many there are on the same benchmark."""
+    found: list[float | None] = [None] * len(p_values)
+    for benchmark in dict.fromkeys(benchmarks):
+        places = [place for place, own in enumerate(benchmarks) if own == benchmark]
+        for place, p in zip(places, holm([p_values[place] for place in places]), strict=True):
+            found[place] = p
+    return found
+
+
 def compared_study(study: str | Path, baseline: str) -> pd.DataFrame:
-    """All points of a study as load_study has them, with add_differences over the tasks of the headline.
+    """All points of a study as load_study has them, with add_differences over the tasks of each benchmark's headline.
 
     Args:
         study: its folder.
@@ -218,7 +229,7 @@ def compared_study(study: str | Path, baseline: str) -> pd.DataFrame:
     table = load_study(study)
     if table.empty:
         raise ResultsError(f"{study} holds no points")
-    return add_differences(table, baseline, headline_of(table))
+    return add_differences(table, baseline)
 
 
 def _at_frames(row: dict[str, Any], others: list[dict[str, Any]], baseline: str) -> dict[str, Any] | None:

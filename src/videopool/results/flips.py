@@ -24,7 +24,7 @@ class Flips:
         """Exact McNemar test: the flips in either direction are as likely as heads and tails.
 
         It takes samples as independent (McNemar, Psychometrika 12, 1947). Questions of one clip are not: beside it
-        stands the p-value of the clustered bootstrap, which is the one to quote.
+        stands the p-value clustered by clip, which is the one to quote.
         """
         n, fewer = len(self.first) + len(self.second), min(len(self.first), len(self.second))
         return min(1.0, 2 * sum(comb(n, k) for k in range(fewer + 1)) / 2**n)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from videopool.results.balance import balanced
 from videopool.results.records import OK
 from videopool.results.statistics import bound, mean_interval
 
@@ -12,6 +11,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 Record = Mapping[str, object]
 HIGHEST_GRADE = 5  # of a judge
+GRADE = (0.0, float(HIGHEST_GRADE))
 
 
 def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = None) -> dict[str, object]:
@@ -36,13 +36,12 @@ def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = N
     }
     if scored:
         tasks, clips = [str(r["task"]) for r in scored], [r["clip"] for r in scored]
-        scores = balanced([float(str(r["score"])) for r in scored], tasks, weights or {})
-        estimate = mean_interval(scores, clips)
+        estimate = mean_interval([float(str(r["score"])) for r in scored], clips, tasks, weights)
         summary |= {"score": estimate.value, "ci_low": bound(estimate.low), "ci_high": bound(estimate.high)}
         if graded := [r for r in scored if "judge_grade" in r]:
             grades = [float(str(r["judge_grade"])) for r in graded]
-            grades = balanced(grades, [str(r["task"]) for r in graded], weights or {})
-            estimate = mean_interval(grades, [r["clip"] for r in graded])
+            tasks, clips = [str(r["task"]) for r in graded], [r["clip"] for r in graded]
+            estimate = mean_interval(grades, clips, tasks, weights, GRADE)
             summary |= {"judge_grade": estimate.value, "judge_grade_low": bound(estimate.low)}
             summary |= {"judge_grade_high": bound(estimate.high)}
         choices = [r for r in scored if isinstance(r["options"], Sequence) and r["options"]]
@@ -60,7 +59,7 @@ def answer_lengths(records: Sequence[Record]) -> dict[str, object] | None:
     if not said:
         return None
     words = [len(str(r["prediction"]).split()) for r in said]
-    estimate = mean_interval(words, [r["clip"] for r in said])
+    estimate = mean_interval(words, [r["clip"] for r in said], bounds=None)
     quantiles = np.quantile(words, QUANTILES).tolist()
     return {
         "n": len(words),

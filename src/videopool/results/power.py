@@ -1,41 +1,54 @@
 """What a study can find: the smallest difference that its samples show reliably."""
 
 from collections.abc import Sequence
-from math import sqrt
-from statistics import NormalDist
+
+import numpy as np
+
+from videopool.results.statistics import LEAST_CLIPS
 
 LEVEL = 0.05  # two-sided
 POWER = 0.8
+STEPS = 1000  # differences that are tried
 
 
-def design_effect(sizes: Sequence[int], correlation: float) -> float:
-    """By how much clips of several samples widen the variance of a mean: 1 + (m (1 + v^2) - 1) r.
-
-    m is the mean number of samples on a clip, v their coefficient of variation, r the correlation of two samples of a
-    clip (Eldridge, Ashby and Kerry, International Journal of Epidemiology 35, 2006).
-    """
-    mean = sum(sizes) / len(sizes)
-    variation = sum((size - mean) ** 2 for size in sizes) / len(sizes) / mean**2
-    return 1 + (mean * (1 + variation) - 1) * correlation
-
-
-def detectable_difference(samples: int, effect: float, flipped: float, comparisons: int = 1) -> float:
+def detectable_difference(
+    sizes: Sequence[int], correlation: float, flipped: float, comparisons: int = 1
+) -> float | None:
     """Smallest difference of two paired accuracies found with 80 % power at a two-sided level of 5 %.
 
     The difference of a sample is -1, 0 or 1, and 0 unless exactly one point is right, so its variance is the share of
-    such samples less the squared difference: d^2 = (z_level + z_power)^2 (flipped - d^2) e / n, solved for d
-    (Connor, Biometrics 43, 1987; e: design_effect).
+    such samples less the squared difference (Connor, Biometrics 43, 1987). Samples of one clip widen the variance of
+    a clip of m to m (1 + (m - 1) r). The test is that of paired_difference: Student's, with as many degrees of freedom
+    as it will find on average; its power is that of the noncentral t.
 
     Args:
-        samples: how many are compared.
-        effect: of their lying on clips together (design_effect, with the correlation of the differences).
+        sizes: samples on each clip.
+        correlation: of the differences of two samples of a clip, r.
         flipped: expected share of samples that exactly one of the two points answers rightly.
         comparisons: as many as Holm corrects for; the smallest p-value has to pass level / comparisons.
 
     Returns:
-        The difference, 0..1; never more than `flipped`, and equal to it if no difference could be found.
+        The difference, 0..1; None if so few clips find none, were all that flips on one side.
     """
-    normal = NormalDist()
-    z = normal.inv_cdf(1 - LEVEL / 2 / comparisons) + normal.inv_cdf(POWER)
-    spread = z**2 * effect / samples
-    return min(flipped, sqrt(spread * flipped / (1 + spread)))
+    from scipy.special import nctdtr, stdtrit
+
+    m = np.asarray(sizes, dtype=float)
+    if len(m) < LEAST_CLIPS:
+        return None
+    tried = flipped * np.arange(1, STEPS + 1) / STEPS
+    variance = flipped - tried**2
+    widened = m * (1 + (m - 1) * correlation)
+    error = np.sqrt(variance * widened.sum()) / m.sum()
+    freedom = _freedom(m, widened, flipped)
+    critical = stdtrit(freedom, 1 - LEVEL / 2 / comparisons)
+    with np.errstate(divide="ignore"):
+        power = 1 - nctdtr(freedom, tried * np.sqrt(1 - tried**2) / error, critical)
+    found = np.flatnonzero(power >= POWER)
+    return float(tried[found[0]]) if len(found) else None
+
+
+def _freedom(m: np.ndarray, widened: np.ndarray, flipped: float) -> float:
+    """Degrees of freedom that statistics.spread finds on average: few where few samples flip."""
+    tails = 3 + np.maximum(0.0, 1 / flipped - 3) * widened / m**2  # kurtosis of a clip's sum
+    few = 2 * widened.sum() ** 2 / np.sum(tails * widened**2) - 1
+    return float(np.clip(few, 1.0, max(1.0, m.sum() ** 2 / np.sum(m**2) - 1)))

@@ -5,11 +5,17 @@ from typing import Any
 
 import pandas as pd
 
-from videopool.results.balance import balanced
-from videopool.results.comparison import Counts, identity_of, trained_recipe, what_differs
+from videopool.results.comparison import (
+    Counts,
+    headline_of,
+    holm_by_benchmark,
+    identity_of,
+    trained_recipe,
+    what_differs,
+)
 from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.seeds import mean_over_seeds
-from videopool.results.statistics import Estimate, holm
+from videopool.results.statistics import DIFFERENCE, SCORE, Estimate, bound
 from videopool.results.study import scores_by_sample, task_weights
 
 SAME = (
@@ -24,17 +30,18 @@ COLUMNS = (
 Runs = dict[int, dict[str, tuple[float, str, str]]]  # by seed: score, clip and task of each sample
 
 
-def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.DataFrame:
+def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts | None = None) -> pd.DataFrame:
     """Configurations that a study ran under several seeds, one row each; columns COLUMNS.
 
     Score and difference are means over seeds, with intervals for other seeds and other clips (mean_over_seeds). The
     difference is that from the baseline pooling at the same frames under the same seeds, seed by seed. Seeds whose
     points were not scored on the same samples as the others are no replicates, so such a configuration is left out.
+    p_holm is corrected for all differences of a benchmark.
 
     Args:
         table: from load_study.
         baseline: a pooling's name.
-        counts: which tasks count.
+        counts: which tasks count; None: those of each benchmark's headline.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_dict("records"):
@@ -43,11 +50,12 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts) -> pd.DataFra
     kept = {key: runs for key, rows in groups.items() if (runs := _runs(rows, counts)) is not None}
     found = [_summary(groups[key], runs) for key, runs in kept.items()]
     compared = [_against(groups, kept, key, baseline) for key in kept]
-    corrected = holm([None if one is None else one.p for one in compared])
+    benchmarks = [row["benchmark"] for row in found]
+    corrected = holm_by_benchmark(benchmarks, [None if one is None else one.p for one in compared])
     for row, one, p in zip(found, compared, corrected, strict=True):
         if one is not None:
-            row |= {"difference": one.value, "difference_low": one.low, "difference_high": one.high, "p": one.p}
-            row["p_holm"] = p
+            row |= {"difference": one.value, "difference_low": bound(one.low), "difference_high": bound(one.high)}
+            row |= {"p": one.p, "p_holm": p}
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
@@ -64,38 +72,41 @@ def _recipe(row: Mapping[str, Any]) -> str:
     return fingerprint({"identity": identity, "told": told})
 
 
-def _runs(rows: list[dict[str, Any]], counts: Counts) -> Runs | None:
-    """Scores by seed; None unless there are several seeds, each once, on the same samples of several clips."""
+def _runs(rows: list[dict[str, Any]], counts: Counts | None) -> Runs | None:
+    """Scores by seed; None unless there are several seeds, each once, on the same samples."""
     seeds = [row["seed"] for row in rows]
     if len(rows) < 2 or len(set(seeds)) < len(seeds) or any(pd.isna(seed) for seed in seeds):
         return None
+    counts = counts or headline_of(rows[0]["folder"])
     runs = {
         int(row["seed"]): {i: one for i, one in scores_by_sample(row["folder"]).items() if counts(one[2])}
         for row in rows
     }
     first = next(iter(runs.values()))
-    same = all(run.keys() == first.keys() for run in runs.values())
-    return runs if same and len({clip for _, clip, _ in first.values()}) > 1 else None
+    return runs if first and all(run.keys() == first.keys() for run in runs.values()) else None
 
 
-def _estimate(rows: list[dict[str, Any]], runs: Mapping[int, Mapping[str, float]], told: Runs) -> Estimate:
+def _estimate(
+    rows: list[dict[str, Any]], runs: Mapping[int, Mapping[str, float]], told: Runs, bounds: tuple[float, float]
+) -> Estimate:
     about = next(iter(told.values()))
     ids, weights = sorted(about), task_weights(rows[0]["folder"])
     tasks, clips = [about[i][2] for i in ids], [about[i][1] for i in ids]
-    return mean_over_seeds({s: balanced([run[i] for i in ids], tasks, weights) for s, run in runs.items()}, clips)
+    values = {seed: [run[i] for i in ids] for seed, run in runs.items()}
+    return mean_over_seeds(values, clips, tasks, weights, bounds)
 
 
 def _summary(rows: list[dict[str, Any]], runs: Runs) -> dict[str, Any]:
     scores = {seed: {i: one[0] for i, one in run.items()} for seed, run in runs.items()}
-    estimate = _estimate(rows, scores, runs)
+    estimate = _estimate(rows, scores, runs, SCORE)
     return {
         **{name: rows[0].get(name) for name in SAME},
         "seeds": ", ".join(map(str, sorted(runs))),
         "points": ", ".join(row["point"] for row in rows),
         "n": estimate.n,
         "score": estimate.value,
-        "ci_low": max(0.0, estimate.low),  # scores lie in 0..1; Student's interval need not
-        "ci_high": min(1.0, estimate.high),
+        "ci_low": bound(estimate.low),
+        "ci_high": bound(estimate.high),
     }
 
 
@@ -122,4 +133,4 @@ def _against(
         return None
     _, theirs = min(found, key=lambda one: one[0])
     difference = {s: {i: one[0] - theirs[s][i][0] for i, one in run.items()} for s, run in runs.items()}
-    return _estimate(groups[key], difference, runs)
+    return _estimate(groups[key], difference, runs, DIFFERENCE)
