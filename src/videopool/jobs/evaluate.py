@@ -55,6 +55,8 @@ class Point:
         number(config, "job.max_failed_fraction", 0, 1)
         if config.compat.scoring not in PARSING:
             raise ConfigError(f"compat.scoring={config.compat.scoring!r}: choose one of {', '.join(PARSING)}")
+        if config.compat.longest is not None:
+            number(config, "compat.longest", 1, whole=True)
         number(config, "trainer.devices", 1, whole=True)
         if str(config.trainer.get("precision")).endswith("16-true"):
             raise ConfigError(
@@ -163,6 +165,7 @@ class Point:
             "stage": self.stage,
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "frames": plain(self.config.frames),
+            "longest": self.config.compat.longest,
             **self.question_identity(),
         }
 

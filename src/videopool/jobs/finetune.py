@@ -91,6 +91,8 @@ class TrainingPoint:
         number(config, "job.export_every", 0, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
         number(config, "training.epochs", 1, whole=True)
+        if config.compat.longest is not None:
+            number(config, "compat.longest", 1, whole=True)
         for key in ("training.steps", "training.clip"):
             if OmegaConf.select(config, key) is not None:
                 number(config, key, 1 if key == "training.steps" else 0, whole=key == "training.steps")
@@ -248,6 +250,7 @@ class TrainingPoint:
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "image_pooling": None if images is None else plain(images),
             "frames": plain(self.config.frames),
+            "longest": self.config.compat.longest,
             "reader": self.config.job.reader,
             "data": {source.name: source.digest for source in self.sources},
             "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY and (k, v) not in AS_BEFORE},

@@ -3,9 +3,18 @@
 from functools import partial
 from typing import Any
 
+from omegaconf import DictConfig
+
 from videopool.features import Composed, LoadPlan
+from videopool.models import Backbone
 from videopool.pooling import Pooling, image_keys, thumbnail_by, thumbnail_of, tiled_by
-from videopool.video import Sampler
+from videopool.video import Sampler, ShrunkFirst
+
+
+def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
+    """What makes pixels of a point's views: the model's, or as PLLaVA's evaluation uses it."""
+    longest = config.compat.longest
+    return backbone.image_processor if longest is None else ShrunkFirst(backbone.image_processor, int(longest))
 
 
 def load_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> LoadPlan:

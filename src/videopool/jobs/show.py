@@ -51,6 +51,7 @@ def show(config: DictConfig) -> Outcome:
         "clip": str(clip.job.clip.absolute()),
         "bounds": [clip.job.start, clip.job.end],
         "frames": plain(config.frames),
+        "longest": config.compat.longest,
         "poolings": [plain(one.pooling) for one in configs],
         "job": job,
     }

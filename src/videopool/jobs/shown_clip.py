@@ -16,7 +16,7 @@ from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.jobs.evaluate import Point
 from videopool.jobs.frame_source import frame_source, trainer_device
-from videopool.jobs.load_plan import load_plan
+from videopool.jobs.load_plan import image_processor_of, load_plan
 from videopool.jobs.norm_stages import ENCODER
 from videopool.jobs.weights import point_backbone
 from videopool.models import Backbone
@@ -120,7 +120,8 @@ class ShownClip:
         """The clip as the tower sees it under a pooling."""
         point, backbone = self.point, self.backbone
         check_needs(shown.pooling, backbone.shape, point.model_name, shown.stage)
-        plan = load_plan(point.sampler, str(point.config.job.reader), backbone.image_processor, shown.pooling)
+        processor = image_processor_of(point.config, backbone)
+        plan = load_plan(point.sampler, str(point.config.job.reader), processor, shown.pooling)
         reader = ClipReader(backbone, shown.pooling, shown.stage, point.store, plan, self.source)
         loaded = load_clip(request_clip(self.job, plan, point.store, self.source), plan)
         if loaded.error:
@@ -128,7 +129,7 @@ class ShownClip:
         features = reader.features(loaded).to(backbone.device)
         pictured = loaded.views[:-1] if THUMBNAIL in shown.pooling.needs else loaded.views
         unique = sorted(set(pictured))
-        pixels = from_pixels(backbone.image_processor, read_again(plan, loaded, unique, reader.seconds))
+        pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds))
         height, width = (size * backbone.shape.patch for size in (backbone.shape.height, backbone.shape.width))
         pictures = pixels[[unique.index(view) for view in pictured], :height, :width]
         return View(reader, features[None], pictures, reader.frame_times(loaded), loaded.indices)

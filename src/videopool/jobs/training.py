@@ -19,7 +19,7 @@ from videopool.jobs.errors import Stopped
 from videopool.jobs.finetune import EXPORT, LISTED, TrainingPoint
 from videopool.jobs.frame_source import frame_source
 from videopool.jobs.interrupts import ask_before_stopping, ignore_interrupts
-from videopool.jobs.load_plan import load_plan
+from videopool.jobs.load_plan import image_processor_of, load_plan
 from videopool.jobs.pooling_settings import pooling_settings
 from videopool.jobs.predicting import START_METHOD
 from videopool.jobs.training_batches import (
@@ -88,7 +88,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
     schedule = Schedule(mixture, encoder, steps, int(settings["global_batch"]), int(settings["micro_batch"]))
     facts = TrainingFacts(point, schedule)
     lessons = [Lesson(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example)) is not None]
-    processor, still = backbone.image_processor, point.image_pooling or point.pooling
+    processor, still = image_processor_of(config, backbone), point.image_pooling or point.pooling
     plans = {
         "video": load_plan(point.sampler, config.job.reader, processor, point.pooling),
         "image": load_plan(UniformSampler(1), config.job.reader, processor, still, still=True),

@@ -3,7 +3,7 @@
 from videopool.video.clip import Clip, ClipInfo
 from videopool.video.errors import ClipBoundsError, FrameSamplingError, UnreadableClipError
 from videopool.video.opening import READERS, VIDEO_SUFFIXES, open_clip
-from videopool.video.pixels import from_pixels, to_pixels
+from videopool.video.pixels import ShrunkFirst, from_pixels, to_pixels
 from videopool.video.samplers import (
     CyclingSampler,
     FpsSampler,
@@ -30,6 +30,7 @@ __all__ = [
     "MiddleSampler",
     "RandomSampler",
     "Sampler",
+    "ShrunkFirst",
     "UniformSampler",
     "UnreadableClipError",
     "bounds_to_span",
