@@ -1,9 +1,12 @@
 """The model around the pooling is PLLaVA's: every recorded number is met, on every set of recorded models."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from reference import (
     CLIP_MEAN,
@@ -22,6 +25,7 @@ from videopool.models.loading import load_image_processor
 from videopool.models.merging import merge
 from videopool.models.reading import generate, greedy_answers, prefill
 from videopool.pooling import Adaptive
+from videopool.video import ShrunkFirst
 
 WITHIN = 1e-4  # absolute; the recorded float32 numbers differ from float64 by up to 1e-5
 
@@ -352,6 +356,26 @@ def test_preprocessing_is_within_one_grey_level(tmp_path, root, key):
         np.testing.assert_allclose(ours.mean((2, 3)), case["mean_per_frame_channel"], atol=1 / 255 / 0.26)
         compared += 1
     assert compared or len(videos) > 1
+
+
+@pytest.mark.parametrize(("root", "key"), PREPROCESS, ids=ids(PREPROCESS))
+def test_frames_are_first_resized_as_the_reference_resizes_them(root, key):
+    """compat=pllava, byte for byte before the image processor, and to a grey level behind it."""
+    case = next(c for c in read(root / "preprocess" / "cases.json")["cases"] if c["key"] == key)
+    if "intermediate_sha256" not in case:
+        pytest.skip("several clips of different shape, of which ours are read one by one")
+    side = case["clip_size"]
+    processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    shrunk = ShrunkFirst(processor, 640)
+    frames = draw_frames(case["seed"], case["n_frames"], case["height"], case["width"])
+    first = np.stack([shrunk.shrunk(frame) for frame in frames])
+    assert list(first.shape[1:3]) == case["intermediate_hw"]
+    assert hashlib.sha256(np.ascontiguousarray(first).tobytes()).hexdigest() == case["intermediate_sha256"]
+    golden = np.load(root / "preprocess" / "pixel_values.npz")
+    if f"{key}_uint8_frame0" in golden:
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+        grey = (shrunk(images=list(frames[:1]), return_tensors="pt")["pixel_values"][0].numpy() * std + mean) * 255
+        assert np.abs(np.rint(grey) - golden[f"{key}_uint8_frame0"]).max() <= 1
 
 
 E2E = [(root, number) for root in ROOTS for number in range(len(read(root / "e2e" / "cases.json")))]

@@ -107,7 +107,7 @@ def test_strided_loses_the_remainder_or_rounds_up():
 
 @pytest.mark.parametrize("mode", ["max", "avg"])
 @pytest.mark.parametrize("size", [(1, 1, 2), (1, 5, 4), (3, 4, 6), (2, 24, 24)], ids=str)
-def test_horizontal_equals_its_definition(size, mode):
+def test_horizontal_equals_the_references_on_even_rows(size, mode):
     grid = random_grid(size)
     frames, height, width = size
     expected = []
@@ -120,11 +120,23 @@ def test_horizontal_equals_its_definition(size, mode):
     assert Horizontal(mode).windows(*size) == {"width": [(x, x + 2) for x in range(0, width, 2)]}
 
 
-def test_horizontal_refuses_an_odd_width():
-    with pytest.raises(PoolingShapeError, match=r"pooling.mode.*must be even, got 6 x 5"):
-        Horizontal().num_tokens(1, 6, 5)
-    with pytest.raises(PoolingShapeError, match="must be even"):
-        Horizontal()(random_grid((1, 2, 3)))
+@pytest.mark.parametrize("mode", ["max", "avg"])
+@pytest.mark.parametrize("size", [*GRIDS, (2, 3, 1), (1, 4, 3)], ids=str)
+def test_the_last_patch_of_an_odd_row_stays(size, mode):
+    """By loops over pairs; OneVision's grid is 27 x 27."""
+    grid, reduce = random_grid(size).numpy(), {"max": np.max, "avg": np.mean}[mode]
+    pairs = [reduce(grid[:, :, :, x : x + 2], axis=3) for x in range(0, size[2], 2)]
+    expected = np.stack(pairs, axis=3).reshape(2, -1, 3)
+    tokens = checked(Horizontal(mode), torch.from_numpy(grid))
+    np.testing.assert_allclose(tokens.numpy(), expected, rtol=1e-12)
+    windows = Horizontal(mode).windows(*size)["width"]
+    assert [place for window in windows for place in range(*window)] == list(range(size[2]))
+
+
+def test_slowfast_on_the_grid_of_onevision():
+    pooling = published_slowfast()
+    assert pooling.num_tokens(50, 27, 27) == 10 * 27 * 14 + 50 * 16
+    assert checked(pooling, random_grid((12, 27, 27), batch=1)).shape[1] == 10 * 27 * 14 + 12 * 16
 
 
 @pytest.mark.parametrize("size", [(1, 1, 2), (4, 5, 6), (10, 4, 4), (23, 3, 8), (50, 6, 8)], ids=str)

@@ -76,6 +76,14 @@ class LoadedClip:
     error: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def times(self) -> list[float]:
+        """Seconds of the chosen frames, counted from the clip's first one."""
+        if self.info is None:
+            return []
+        stamps, fps = self.info.timestamps, self.info.fps
+        return [index / fps if stamps is None else float(stamps[index]) for index in self.indices]
+
 
 def file_state(path: Path, opened: str) -> ClipState | None:
     """State of a file, or of a folder by the files in it; None if there is nothing.
@@ -120,6 +128,26 @@ def in_order(views: Iterable[Any]) -> list[Any]:
 
 
 @dataclass(frozen=True)
+class Composed:
+    """An image that is made of some frames of a clip.
+
+    Attributes:
+        layout: names what make does, as part of the view's key.
+        make: uint8 frames [T, h, w, 3] to [1, h', w', 3].
+        shown: which of so many frames, by their places; None: all.
+    """
+
+    layout: str
+    make: Callable[[np.ndarray], np.ndarray]
+    shown: Callable[[int], list[int]] | None = None
+
+    def view(self, indices: Sequence[int]) -> View:
+        """The image of a clip's chosen frames."""
+        places = range(len(indices)) if self.shown is None else self.shown(len(indices))
+        return (self.layout, *(indices[place] for place in places))
+
+
+@dataclass(frozen=True)
 class LoadPlan:
     """How clips are read; the same for all clips of a point.
 
@@ -127,18 +155,15 @@ class LoadPlan:
         sampler: chooses frames.
         reader: name of the reader of videos.
         image_processor: makes pixels of views.
-        tile: makes one image of a clip's frames, uint8 [T, h, w, 3] to [1, h', w', 3]; None: each frame is a view.
-        layout: names what tile does, as part of the view's key.
-        shown: which of so many frames are tiled, by their places; None: all of them, and there are no other views.
-            Else the image is one more view, behind the frames.
+        tile: an image in place of the frames; None: each frame is a view.
+        thumbnail: an image that is one more view, behind them.
     """
 
     sampler: Sampler
     reader: str
     image_processor: Any
-    tile: Callable[[np.ndarray], np.ndarray] | None = None
-    layout: str = ""
-    shown: Callable[[int], list[int]] | None = None
+    tile: Composed | None = None
+    thumbnail: Composed | None = None
 
     def state(self, job: ClipJob) -> ClipState | None:
         """State of a clip on disk, None if there is none."""
@@ -150,11 +175,8 @@ class LoadPlan:
 
     def views(self, indices: Sequence[int]) -> list[View]:
         """What the tower will see of these frames, equal where what is seen is equal."""
-        if self.tile is None:
-            return list(indices)
-        if self.shown is None:
-            return [(self.layout, *indices)]
-        return [*indices, (self.layout, *(indices[place] for place in self.shown(len(indices))))]
+        views: list[View] = list(indices) if self.tile is None else [self.tile.view(indices)]
+        return views if self.thumbnail is None else [*views, self.thumbnail.view(indices)]
 
     def pixels(self, clip: Clip, views: Sequence[Any], seconds: dict[str, float]) -> Tensor:
         """Views of an open clip, each once and in_order, to pixels [M, 3, S, S]. Adds the time spent to seconds."""
@@ -165,9 +187,10 @@ class LoadPlan:
         # Frames first, then an image of some of them, which is of another size: as in_order has views.
         single = [place[view] for view in views if not isinstance(view, tuple)]
         groups = [read if single == list(range(len(read))) else read[single]] if single else []
+        makers = {image.layout: image.make for image in (self.tile, self.thumbnail) if image is not None}
         for view in views:
-            if isinstance(view, tuple) and self.tile is not None:
-                groups.append(self.tile(read[[place[index] for index in view[1:]]]))
+            if isinstance(view, tuple):
+                groups.append(makers[view[0]](read[[place[index] for index in view[1:]]]))
         decoded = time.perf_counter()
         made = [to_pixels(self.image_processor, group) for group in groups]
         pixels = torch.cat(made) if len(made) > 1 else made[0]

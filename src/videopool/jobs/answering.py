@@ -15,7 +15,7 @@ from videopool.jobs.evaluator import AnswerSettings, Evaluator
 from videopool.jobs.frame_source import frame_source
 from videopool.jobs.interrupts import StopRequest, ask_before_stopping
 from videopool.jobs.judging import grade, store_path, ungraded
-from videopool.jobs.load_plan import load_plan
+from videopool.jobs.load_plan import image_processor_of, load_plan
 from videopool.jobs.predicting import predict, progress_bar
 from videopool.jobs.taken_over import answered_elsewhere
 from videopool.jobs.weights import point_backbone
@@ -123,7 +123,7 @@ def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLo
     config, benchmark, pooling = point.config, point.benchmark, point.pooling
     backbone = point_backbone(point)
     settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
-    plan = load_plan(point.sampler, config.job.reader, backbone.image_processor, pooling)
+    plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     source = frame_source(config, backbone)
     evaluator = Evaluator(backbone, pooling, point.stage, settings, point.store, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from videopool.jobs.errors import USER_ERRORS, ConfigError
+from videopool.pooling import Pooling
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -44,6 +45,14 @@ def build(config: DictConfig, group: str, without: tuple[str, ...] = (), **more:
         if not text or isinstance(reason, KeyError):  # which say nothing by themselves
             text = f"{type(reason).__name__} {text}".strip()
         raise ConfigError(f"{group}: {arguments['_target_']}: {text}") from error
+
+
+def build_pooling(config: DictConfig, group: str = "pooling") -> Pooling:
+    """The pooling of a group, without where it acts. Raises ConfigError as build() does, or if it is none."""
+    pooling = build(config, group, without=("stage",))
+    if not isinstance(pooling, Pooling):
+        raise ConfigError(f"{group}: {type(pooling).__name__} is not a videopool.pooling.Pooling")
+    return pooling
 
 
 def number(config: DictConfig, key: str, low: float, high: float = float("inf"), whole: bool = False) -> Any:

@@ -21,6 +21,7 @@ from videopool.features import (
     read_again,
 )
 from videopool.models import Backbone, VideoLM
+from videopool.models.stages import FRAME_TIMES, THUMBNAIL
 from videopool.pooling import Pooling
 
 
@@ -99,6 +100,34 @@ class ClipReader(VideoLM):
             found |= self._encode(key, gone, read_again(plan or self.plan, clip, gone, self.seconds))
         return torch.stack([found[view].to(self.backbone.dtype) for view in clip.views])
 
+    def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
+        """What the language model reads of clips [B, N, D]; the pooling gets all of the context that it needs.
+
+        Args:
+            clips: of the rows.
+            features: [B, V, C + H*W, Dv] of their views, as features() gives them.
+            text: [B, D] a prompt a row, where the pooling needs it.
+        """
+        for clip in clips:
+            frames = grid_frames_of(clip)
+            assert features.shape[1] == frames + (THUMBNAIL in self.pooling.needs), f"{features.shape[1]} views"
+        features = features.to(self.backbone.device)
+        if FRAME_TIMES not in self.pooling.needs:
+            return self.visual_tokens(features, text)
+        # Clips differ in their times, and a pooling is given those of one.
+        return torch.cat(
+            [
+                self.visual_tokens(features[[row]], None if text is None else text[[row]], self.frame_times(clip))
+                for row, clip in enumerate(clips)
+            ]
+        )
+
+    def frame_times(self, clip: LoadedClip) -> Tensor:
+        """Seconds [T] of a clip's frames from its first one; of one image that is tiled of them, their mean."""
+        times = torch.tensor(clip.times, dtype=torch.float64)
+        times = times if grid_frames_of(clip) == len(times) else times.mean(0, keepdim=True)
+        return times.float().to(self.backbone.device)
+
     def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:
         """Features of views by their pixels [M, 3, S, S], kept, and rounded as the store rounds."""
         with self.clock("vision"):
@@ -112,6 +141,11 @@ class ClipReader(VideoLM):
             lines = self.store.finish()
         for line in lines:
             print(f"videopool: {line}", file=sys.stderr)
+
+
+def grid_frames_of(clip: LoadedClip) -> int:
+    """How many frames a clip's grid has: one, where its frames are tiled into an image."""
+    return len(clip.indices) if isinstance(clip.views[0], int) else 1
 
 
 def _frames(views: Iterable[View]) -> int:

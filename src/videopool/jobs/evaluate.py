@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt, Sample
 from videopool.features import FeatureStore, rounds
-from videopool.jobs.build import build, jsonable, number, plain, shared_store
+from videopool.jobs.build import build, build_pooling, jsonable, number, plain, shared_store
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.interrupts import StopRequest
 from videopool.jobs.judging import build_judge, check_gradable
@@ -24,7 +24,7 @@ from videopool.models import ModelShape, identity, load_adapter, load_config, mo
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
-from videopool.pooling import Pooling, announced, map_signature
+from videopool.pooling import Pooling, announced, grid_frames, map_signature
 from videopool.results import PointFolder, RecordLog, fingerprint
 from videopool.results.captions import write_captions
 from videopool.results.manifest import git_state, hardware, now, versions
@@ -55,14 +55,14 @@ class Point:
         number(config, "job.max_failed_fraction", 0, 1)
         if config.compat.scoring not in PARSING:
             raise ConfigError(f"compat.scoring={config.compat.scoring!r}: choose one of {', '.join(PARSING)}")
+        if config.compat.longest is not None:
+            number(config, "compat.longest", 1, whole=True)
         number(config, "trainer.devices", 1, whole=True)
         if str(config.trainer.get("precision")).endswith("16-true"):
             raise ConfigError(
                 f"trainer.precision={config.trainer.precision}: say model.dtype=bfloat16 or float16 instead"
             )
-        self.pooling: Pooling = build(config, "pooling", without=("stage",))
-        if not isinstance(self.pooling, Pooling):
-            raise ConfigError(f"pooling: {type(self.pooling).__name__} is not a videopool.pooling.Pooling")
+        self.pooling: Pooling = build_pooling(config)
         self.sampler: Sampler = build(config, "frames")
         self.prompt: Prompt = build(config, "prompt")
         self.model = plain(config.model)
@@ -91,8 +91,12 @@ class Point:
     @cached_property
     def visual_tokens(self) -> int:
         """Tokens that the language model reads of a clip."""
-        size = (self.sampler.num, self.shape.height, self.shape.width)
-        return announced(self.pooling, *size) + self.shape.separators
+        return announced(self.pooling, *self.grid) + self.shape.separators
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Size (T, H, W) of the patch grid of a clip."""
+        return grid_frames(self.pooling, self.sampler.num), self.shape.height, self.shape.width
 
     def check(self) -> None:
         """Raises one of USER_ERRORS if pooling, frames and model do not fit each other."""
@@ -161,6 +165,7 @@ class Point:
             "stage": self.stage,
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "frames": plain(self.config.frames),
+            "longest": self.config.compat.longest,
             **self.question_identity(),
         }
 
@@ -197,7 +202,7 @@ class Point:
             "split": self.benchmark.split,
             "prefill_gflops": prefill_flops(self.shape, self.visual_tokens) / 1e9,
             "map_signature": map_signature(self.pooling, *size),
-            "windows": self.pooling.windows(*size),
+            "windows": self.pooling.windows(*self.grid),
             "prompt": _chosen("prompt") or self.prompt.hash(True),
             **self.scored_by(),
         }

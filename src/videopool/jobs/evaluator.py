@@ -110,7 +110,7 @@ class Evaluator(ClipReader):
             text: [B, D] a prompt a row, where the pooling needs it.
         """
         with self.clock("pool"):
-            tokens = self.visual_tokens(features.to(self.backbone.device), text)
+            tokens = self.tokens_of([clip for clip, _ in asked], features, text)
             usable = [place for place, own in enumerate(tokens) if finite(own)]
         records: dict[str, dict[str, object]] = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)

@@ -12,14 +12,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from videopool.features import FeatureStore, rounds
-from videopool.jobs.build import build, jsonable, number, plain, shared_store
+from videopool.jobs.build import build, build_pooling, jsonable, number, plain, shared_store
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.evaluate import evaluate
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.ranks import rank_of_process
 from videopool.models import ModelShape, identity, load_config, model_shape
 from videopool.models.stages import STAGES, check_context, check_needs
-from videopool.pooling import Pooling, announced
+from videopool.pooling import Pooling, announced, grid_frames
 from videopool.results import PointFolder, fingerprint, without_seed
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
@@ -63,11 +63,9 @@ class TrainingPoint:
         self.stage = str(config.pooling.get("stage", "projector"))
         if self.stage not in STAGES:
             raise ConfigError(f"pooling.stage={self.stage!r}: choose one of {', '.join(STAGES)}")
-        self.pooling: Pooling = build(config, "pooling", without=("stage",))
+        self.pooling: Pooling = build_pooling(config)
         images = config.job.get("image_pooling")
-        self.image_pooling: Pooling | None = (
-            None if images is None else build(config.job, "image_pooling", without=("stage",))
-        )
+        self.image_pooling: Pooling | None = None if images is None else build_pooling(config.job, "image_pooling")
         for pooling in filter(None, (self.pooling, self.image_pooling)):
             if next(pooling.parameters(), None) is not None:
                 raise ConfigError(f"pooling: {pooling.label} has weights of its own, which job=finetune does not train")
@@ -93,6 +91,8 @@ class TrainingPoint:
         number(config, "job.export_every", 0, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
         number(config, "training.epochs", 1, whole=True)
+        if config.compat.longest is not None:
+            number(config, "compat.longest", 1, whole=True)
         for key in ("training.steps", "training.clip"):
             if OmegaConf.select(config, key) is not None:
                 number(config, key, 1 if key == "training.steps" else 0, whole=key == "training.steps")
@@ -205,12 +205,15 @@ class TrainingPoint:
         """The model's sizes, from its own configuration."""
         return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
 
+    def grid_frames(self, kind: str) -> int:
+        """Frames of the patch grid of a clip, or of an image, which is never tiled."""
+        return grid_frames(self.pooling, self.sampler.num) if kind == "video" else 1
+
     def visual_tokens(self, kind: str) -> int:
         """Tokens that the language model reads of a clip, or of an image."""
-        pooling, frames = self.pooling, self.sampler.num
-        if kind == "image":
-            pooling, frames = self.image_pooling or self.pooling, 1
-        return announced(pooling, frames, self.shape.height, self.shape.width) + self.shape.separators
+        pooling = (self.image_pooling if kind == "image" else None) or self.pooling
+        size = (self.grid_frames(kind), self.shape.height, self.shape.width)
+        return announced(pooling, *size) + self.shape.separators
 
     def limits(self) -> dict[str, int]:
         """The most tokens of a conversation, the place of its clip among them, by kind of medium.
@@ -247,6 +250,7 @@ class TrainingPoint:
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "image_pooling": None if images is None else plain(images),
             "frames": plain(self.config.frames),
+            "longest": self.config.compat.longest,
             "reader": self.config.job.reader,
             "data": {source.name: source.digest for source in self.sources},
             "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY and (k, v) not in AS_BEFORE},

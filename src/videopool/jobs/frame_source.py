@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from videopool.features import FrameSource, software
 from videopool.jobs.build import build
+from videopool.jobs.load_plan import image_processor_of
 from videopool.models import Backbone
 
 MEDIA = "video"
@@ -40,7 +41,7 @@ def frame_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> 
     arithmetic = (device, config.model.attention, config.trainer.get("precision") or "32-true")
     return FrameSource(
         reader=str(config.job.reader),
-        processor=processor_hash(backbone.image_processor),
+        processor=processor_hash(image_processor_of(config, backbone)),
         tower=tower_hash(backbone, media),
         media=media,
         layer=backbone.feature_layer,

@@ -78,7 +78,7 @@ def _pooling(point: Setting) -> tuple[str, list[int], str]:
 def _pooled(point: Setting) -> list[int]:
     """[T', H', W'] of a grid pooling, [N] of another."""
     if isinstance(point.pooling, GridPooling):
-        return list(point.pooling.out_shape(point.images, point.shape.height, point.shape.width))
+        return list(point.pooling.out_shape(point.grid_frames, point.shape.height, point.shape.width))
     return [point.pooled]
 
 

@@ -1,20 +1,38 @@
-"""What the tower sees of a clip under a pooling."""
+"""What the tower sees of a clip under a pooling; one plan for every job."""
 
+from functools import partial
 from typing import Any
 
-from videopool.features import LoadPlan
-from videopool.pooling import ImageGrid, Pooling, ThumbnailSampling
-from videopool.video import Sampler
+from omegaconf import DictConfig
+
+from videopool.features import Composed, LoadPlan
+from videopool.models import Backbone
+from videopool.pooling import Pooling, image_keys, thumbnail_by, thumbnail_of, tiled_by
+from videopool.video import Sampler, ShrunkFirst
 
 
-def load_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling) -> LoadPlan:
-    """How clips are read for a pooling: frame by frame, tiled into one image, or with a thumbnail behind the frames."""
-    layout = f"{type(pooling).__module__}.{type(pooling).__qualname__} {pooling.label}"
-    if isinstance(pooling, ImageGrid):
-        return LoadPlan(sampler, reader, image_processor, pooling.tile, layout)
-    if isinstance(pooling, ThumbnailSampling):
-        # The image depends on which frames it shows and how they are laid out, not on the tokens beside it.
-        rows, cols = pooling.image.rows, pooling.image.cols
-        layout = f"thumbnail {rows}x{cols}"
-        return LoadPlan(sampler, reader, image_processor, pooling.thumbnail, layout, pooling.shown)
-    return LoadPlan(sampler, reader, image_processor)
+def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
+    """What makes pixels of a point's views: the model's, or as PLLaVA's evaluation uses it."""
+    longest = config.compat.longest
+    return backbone.image_processor if longest is None else ShrunkFirst(backbone.image_processor, int(longest))
+
+
+def load_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> LoadPlan:
+    """How clips are read for a pooling: frame by frame or tiled into one image, and perhaps with a thumbnail behind.
+
+    Images are named by what is made of fixed frames, so that poolings that make the same ones share their features.
+
+    Args:
+        still: the clips are still images, which are one image already and are not tiled.
+
+    Raises:
+        PoolingShapeError, PoolingContractError: the pooling cannot make an image of so many frames.
+    """
+    tiled, shown = image_keys(pooling, sampler.num, still)
+    tile = thumbnail = None
+    if tiled is not None:
+        tile = Composed(f"tiled {tiled}", partial(tiled_by, pooling))
+    if shown is not None:
+        part = thumbnail_of(pooling)
+        thumbnail = Composed(f"thumbnail {shown}", partial(thumbnail_by, part), part.shown)
+    return LoadPlan(sampler, reader, image_processor, tile, thumbnail)

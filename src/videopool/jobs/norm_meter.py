@@ -15,7 +15,7 @@ from videopool.jobs.norm_settings import NormSettings, clip_name
 from videopool.jobs.norm_stages import ENCODER, LLM, POOLED, PROJECTOR
 from videopool.models import Backbone
 from videopool.models.llm_states import llm_states
-from videopool.models.stages import TEXT
+from videopool.models.stages import TEXT, THUMBNAIL
 from videopool.norms import Measurement, StageNorms, token_norms
 from videopool.norms.places import as_feature, patch_texture
 from videopool.norms.saved import Progress, save_partial
@@ -147,9 +147,9 @@ class NormMeter(ClipReader):
         if not settings.attention_layers and not wanted & {POOLED, LLM}:
             return
         with self.clock("pool"):
-            tokens = self.visual_tokens(read[None], self._question(clip))
+            tokens = self.tokens_of([clip], read[None], self._question(clip))
         count = tokens.shape[1] - backbone.shape.separators
-        cells = self._cells(len(read), count)
+        cells = self._cells(len(read) - (THUMBNAIL in self.pooling.needs), count)
         pooled = measured.stages.get(POOLED) or StageNorms(settings.p, settings.rules)
         with self.clock("norms"):
             seen = pooled.add(tokens[0, :count].unflatten(0, cells), texture)

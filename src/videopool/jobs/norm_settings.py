@@ -19,8 +19,8 @@ from videopool.norms.token_norms import power
 
 # Of what identifies an evaluation: what norms depend on.
 SHARED = (
-    "model", "adapter", "dtype", "rope_factor", "precision", "features", "stage", "pooling", "frames", "reader",
-    "benchmark", "annotations", "seed",
+    "model", "adapter", "dtype", "rope_factor", "precision", "features", "stage", "pooling", "frames", "longest",
+    "reader", "benchmark", "annotations", "seed",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from videopool.features import ClipDataset, ClipJob
 from videopool.jobs.build import jsonable
 from videopool.jobs.errors import Stopped
 from videopool.jobs.evaluate import Point
-from videopool.jobs.load_plan import load_plan
+from videopool.jobs.load_plan import image_processor_of, load_plan
 from videopool.jobs.norm_settings import NormSettings, check, choose_clips, clip_name, identify, read_settings
 from videopool.jobs.norm_stages import describe_stage
 from videopool.jobs.outcome import COMPLETE, Outcome
@@ -107,7 +107,7 @@ def _measure(
     if samples and (line := require_clips(replace(point.benchmark, samples=samples))):
         print(f"videopool: {line}", file=sys.stderr)
     backbone = point_backbone(point)
-    plan = load_plan(point.sampler, config.job.reader, backbone.image_processor, pooling)
+    plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     parts = Parts(point.store, frame_source(config, backbone), backbone, settings)
     meter = NormMeter(backbone, pooling, point.stage, plan, parts, point.prompt, settings, measured)
     log = NormLog(folder.path, measured, progress, int(config.job.save_every))

@@ -7,12 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.benchmarks import Benchmark
-from videopool.jobs.build import build, number, plain
+from videopool.jobs.build import build, build_pooling, number, plain
 from videopool.jobs.clip_jobs import clips_at_once
 from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
@@ -30,8 +29,8 @@ from videopool.models.cost import (
     weight_bytes,
 )
 from videopool.models.shape import point_shape
-from videopool.models.stages import STAGES, check_needs
-from videopool.pooling import Pooling, announced
+from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
+from videopool.pooling import Pooling, announced, grid_frames, image_keys
 from videopool.video import Sampler
 
 MB, GB = 1e6, 1e9
@@ -48,7 +47,7 @@ class Setting:
         bytes_per_value: of the model's dtype.
         stage: where pooling acts.
         pooling, sampler: as configured.
-        images: how many the tower reads of a clip: frames, or one that shows them all.
+        images: how many the tower reads of a clip: frames, or one that shows them all, and a thumbnail.
         pooled: tokens that the pooling makes of a clip.
         label: the model as tables call it, with what is changed about it.
     """
@@ -76,7 +75,12 @@ class Setting:
     def projected(self) -> int:
         """Tokens that the projector reads of a clip."""
         patches = self.images * self.shape.height * self.shape.width
-        return self.pooled if self.stage == "encoder" else patches + self.images * ("cls" in self.pooling.needs)
+        return self.pooled if self.stage == "encoder" else patches + self.grid_frames * (CLS in self.pooling.needs)
+
+    @property
+    def grid_frames(self) -> int:
+        """Frames of the patch grid that is pooled: the images without a thumbnail."""
+        return self.images - (THUMBNAIL in self.pooling.needs)
 
     @property
     def name(self) -> str:
@@ -94,9 +98,7 @@ def setting(config: DictConfig) -> Setting:
     stage = str(config.pooling.get("stage", "projector"))
     if stage not in STAGES:
         raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
-    pooling = build(config, "pooling", without=("stage",))
-    if not isinstance(pooling, Pooling):
-        raise ConfigError(f"pooling: {type(pooling).__name__} is not a videopool.pooling.Pooling")
+    pooling = build_pooling(config)
     sampler: Sampler = build(config, "frames")
     model = plain(config.model)
     if "base_url" in model:
@@ -105,12 +107,10 @@ def setting(config: DictConfig) -> Setting:
         raise ModelError(f"model.dtype={model['dtype']}: choose one of {', '.join(DTYPES)}")
     shape = point_shape(model)
     check_needs(pooling, shape, str(model["name"]), stage)
-    images = int(sampler.num)
-    if pooling.tiles:
-        # Frames of one pixel: whether they are as many as the pooling tiles.
-        images = len(pooling.tile(np.zeros((images, 1, 1, 3), np.uint8)))  # type: ignore[operator]
+    image_keys(pooling, sampler.num)  # whether the frames are as many as it makes images of
+    images = grid_frames(pooling, sampler.num)
     pooled = announced(pooling, images, shape.height, shape.width)
-    images += "thumbnail" in pooling.needs
+    images += THUMBNAIL in pooling.needs
     size = DTYPES[model["dtype"]].itemsize
     return Setting(model, shape, size, stage, pooling, sampler, images, pooled, _label(config, model))
 
@@ -191,7 +191,7 @@ def _row_of_api(config: DictConfig) -> dict[str, Any]:
     """The row of a point whose model is behind an API: only what this side knows."""
     model = str(config.model.name or plain(config.model)["model"])
     frames = int(build(config, "frames").num)
-    pooling = build(config, "pooling", without=("stage",)).label
+    pooling = build_pooling(config).label
     asked = benchmark_size(config)
     return {
         "point": re.sub(r"[^A-Za-z0-9.]+", "-", f"{model}-{pooling}-f{frames}").strip("-"),

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from videopool.figures import save_figure
 from videopool.figures.film import film_pictures, film_strip, on_one_scale, save_gif
-from videopool.jobs.build import build, number, plain
+from videopool.jobs.build import build_pooling, number, plain
 from videopool.jobs.catalogue import with_pooling
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.norm_stages import ENCODER, PROJECTOR
@@ -16,7 +16,6 @@ from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.shown_clip import ClipPoint, Shown, ShownClip
 from videopool.models.stages import STAGES
 from videopool.norms.token_norms import power
-from videopool.pooling import Pooling
 from videopool.results import ResultsError, fingerprint
 
 FOLDER = "show"  # in the study's folder
@@ -52,6 +51,7 @@ def show(config: DictConfig) -> Outcome:
         "clip": str(clip.job.clip.absolute()),
         "bounds": [clip.job.start, clip.job.end],
         "frames": plain(config.frames),
+        "longest": config.compat.longest,
         "poolings": [plain(one.pooling) for one in configs],
         "job": job,
     }
@@ -85,9 +85,7 @@ def check(config: DictConfig) -> dict[str, Any]:
 
 def _shown(config: DictConfig) -> Shown:
     """A configuration's pooling. Raises ConfigError if it is none, or acts at no stage."""
-    pooling, stage = build(config, "pooling", without=("stage",)), str(config.pooling.get("stage", PROJECTOR))
-    if not isinstance(pooling, Pooling):
-        raise ConfigError(f"pooling: {type(pooling).__name__} is not a videopool.pooling.Pooling")
+    pooling, stage = build_pooling(config), str(config.pooling.get("stage", PROJECTOR))
     if stage not in STAGES:
         raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
     return Shown(pooling, stage)

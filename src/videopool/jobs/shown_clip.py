@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from videopool.benchmarks import Benchmark, Sample
-from videopool.features import ClipJob, LoadedClip, load_clip, read_again, request_clip
+from videopool.features import ClipJob, load_clip, read_again, request_clip
 from videopool.figures.film import FilmRow
 from videopool.jobs.clip_jobs import group_by_clip
 from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.errors import USER_ERRORS, ConfigError
 from videopool.jobs.evaluate import Point
 from videopool.jobs.frame_source import frame_source, trainer_device
-from videopool.jobs.load_plan import load_plan
+from videopool.jobs.load_plan import image_processor_of, load_plan
 from videopool.jobs.norm_stages import ENCODER
 from videopool.jobs.weights import point_backbone
 from videopool.models import Backbone
-from videopool.models.stages import TEXT, check_needs
+from videopool.models.stages import TEXT, THUMBNAIL, check_needs
 from videopool.norms import token_norms
 from videopool.pooling import GridPooling, NoPooling, Pooling
 from videopool.pooling.tracing import PatchTrace
-from videopool.video import ClipInfo, from_pixels
+from videopool.video import from_pixels
 
 NOISE = 0.2  # of the time between frames, which a mean time that is that of its frame may be off by
 ROUNDING = 5e-3  # seconds
@@ -81,15 +81,20 @@ class View:
         reader: backbone and pooling.
         features: [1, T, C + H*W, Dv], on the backbone's device; of a thumbnail too, behind the frames.
         pictures: [T, S, S, 3] in 0..1, cut to what patches cover; without a thumbnail.
-        times: [T] seconds; of an image tiled of frames their mean.
+        frame_times: [T] seconds; of an image tiled of frames their mean.
         indices: frames that the sampler chose.
     """
 
     reader: ClipReader
     features: Tensor
     pictures: np.ndarray
-    times: list[float]
+    frame_times: Tensor
     indices: list[int]
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds of the pictures."""
+        return [float(time) for time in self.frame_times]
 
 
 class ShownClip:
@@ -115,18 +120,19 @@ class ShownClip:
         """The clip as the tower sees it under a pooling."""
         point, backbone = self.point, self.backbone
         check_needs(shown.pooling, backbone.shape, point.model_name, shown.stage)
-        plan = load_plan(point.sampler, str(point.config.job.reader), backbone.image_processor, shown.pooling)
+        processor = image_processor_of(point.config, backbone)
+        plan = load_plan(point.sampler, str(point.config.job.reader), processor, shown.pooling)
         reader = ClipReader(backbone, shown.pooling, shown.stage, point.store, plan, self.source)
         loaded = load_clip(request_clip(self.job, plan, point.store, self.source), plan)
         if loaded.error:
             raise ConfigError(f"clip: {loaded.error}")
         features = reader.features(loaded).to(backbone.device)
-        pictured = [view for view in loaded.views if isinstance(view, int)] or loaded.views
+        pictured = loaded.views[:-1] if THUMBNAIL in shown.pooling.needs else loaded.views
         unique = sorted(set(pictured))
-        pixels = from_pixels(backbone.image_processor, read_again(plan, loaded, unique, reader.seconds))
+        pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds))
         height, width = (size * backbone.shape.patch for size in (backbone.shape.height, backbone.shape.width))
         pictures = pixels[[unique.index(view) for view in pictured], :height, :width]
-        return View(reader, features[None], pictures, _times(loaded, len(pictured)), loaded.indices)
+        return View(reader, features[None], pictures, reader.frame_times(loaded), loaded.indices)
 
     @property
     def question(self) -> str:
@@ -153,7 +159,8 @@ class ShownClip:
         """
         view = self.view(shown)
         with torch.no_grad():
-            grid, context = view.reader.pooling_input(view.features, self._question_vector(shown.pooling))
+            question = self._question_vector(shown.pooling)
+            grid, context = view.reader.pooling_input(view.features, question, view.frame_times)
         trace = PatchTrace(shown.pooling, grid, context)
         sizes = grid.shape[1:4]
         if p is None:
@@ -181,15 +188,6 @@ class ShownClip:
         captions = [] if same else [f"{time:.2f} s" for time in times.tolist()]
         unit = "" if p is None else f"L{p:g} norm"
         return FilmRow(label, _arrays(cells), captions, unit)
-
-
-def _times(loaded: LoadedClip, count: int) -> list[float]:
-    """Seconds of the views that are shown: of each frame, or the mean of all frames in one image."""
-    info = loaded.info
-    assert isinstance(info, ClipInfo)
-    stamps = info.timestamps
-    seconds = [index / info.fps if stamps is None else float(stamps[index]) for index in loaded.indices]
-    return seconds if len(seconds) == count else [float(np.mean(seconds))]
 
 
 def _patch_colours(pictures: np.ndarray, height: int, width: int) -> Tensor:

@@ -48,7 +48,7 @@ class Alone(Measured):
         self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None
     ) -> dict[str, dict[str, object]]:
         with self.clock("pool"):
-            tokens = self.visual_tokens(features.to(self.backbone.device, self.backbone.dtype), text)
+            tokens = self.tokens_of([clip for clip, _ in asked], features.to(self.backbone.dtype), text)
         records: dict[str, dict[str, object]] = {}
         for (clip, samples), seen in zip(asked, tokens, strict=True):
             for sample in samples:

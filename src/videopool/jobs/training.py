@@ -14,12 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from videopool.features import LoadPlan
 from videopool.jobs.build import plain
 from videopool.jobs.errors import Stopped
 from videopool.jobs.finetune import EXPORT, LISTED, TrainingPoint
 from videopool.jobs.frame_source import frame_source
 from videopool.jobs.interrupts import ask_before_stopping, ignore_interrupts
+from videopool.jobs.load_plan import image_processor_of, load_plan
 from videopool.jobs.pooling_settings import pooling_settings
 from videopool.jobs.predicting import START_METHOD
 from videopool.jobs.training_batches import (
@@ -43,7 +43,7 @@ from videopool.models import Backbone
 from videopool.models.export import Trained, export
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.models.probe import probe
-from videopool.pooling import Adaptive, ImageGrid
+from videopool.pooling import Adaptive
 from videopool.results import PointFailed
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import TRAINING_LOG, read_training_log
@@ -88,11 +88,10 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
     schedule = Schedule(mixture, encoder, steps, int(settings["global_batch"]), int(settings["micro_batch"]))
     facts = TrainingFacts(point, schedule)
     lessons = [Lesson(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example)) is not None]
-    tile = point.pooling.tile if isinstance(point.pooling, ImageGrid) else None
-    layout = f"{type(point.pooling).__module__}.{type(point.pooling).__qualname__} {point.pooling.label}"
+    processor, still = image_processor_of(config, backbone), point.image_pooling or point.pooling
     plans = {
-        "video": LoadPlan(point.sampler, config.job.reader, backbone.image_processor, tile, layout),
-        "image": LoadPlan(UniformSampler(1), config.job.reader, backbone.image_processor),
+        "video": load_plan(point.sampler, config.job.reader, processor, point.pooling),
+        "image": load_plan(UniformSampler(1), config.job.reader, processor, still, still=True),
     }
     alike = _as_evaluated(config)
     sources = {kind: frame_source(alike, backbone, kind) for kind in ("video", "image")}

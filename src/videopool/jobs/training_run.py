@@ -90,9 +90,9 @@ class Keeper(Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, Tuner)
-        self._refuse_failures(module)
         if module.step == self.progress.step:
             return  # within a step
+        self._refuse_failures(trainer, module)
         self.progress.step = module.step
         self.progress.ema = module.ema
         report = module.report
@@ -118,6 +118,7 @@ class Keeper(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Tuner)
+        self._refuse_failures(trainer, module)
         loss = module.validation_loss
         if loss is not None:
             weights = kept_weights(module.backbone)
@@ -138,12 +139,22 @@ class Keeper(Callback):
             write_json(self.folder / BAD_BATCH, {"step": exception.step, "entries": exception.where})
         self.on_fit_end(trainer, module)
 
-    def _refuse_failures(self, module: Tuner) -> None:
-        lines = [*module.failures.values(), *self.refused.values()]
-        if len(lines) > self.allowed:
-            told = f"{len(module.failures)} clips could not be read"
-            told += f" and {len(self.refused)} conversations are of no use" if self.refused else ""
-            listed = "".join(f"\n    {line}" for line in lines[:LISTED])
+    def _refuse_failures(self, trainer: pl.Trainer, module: Tuner) -> None:
+        """Raises PointFailed on all devices if the entries that they cannot use are together more than are allowed.
+
+        An entry may be known to several of them; only where their sum is too much is it asked which these are.
+        """
+        if sum(module.summed([len(module.failures), len(self.refused)])) <= self.allowed:
+            return
+        unread: dict[str, str] = {}
+        useless: dict[str, str] = {}
+        for failures, refused in gathered(trainer, (module.failures, dict(self.refused))):
+            unread |= failures
+            useless |= refused
+        if len(unread) + len(useless) > self.allowed:
+            told = f"{len(unread)} clips could not be read"
+            told += f" and {len(useless)} conversations are of no use" if useless else ""
+            listed = "".join(f"\n    {line}" for line in [*unread.values(), *useless.values()][:LISTED])
             raise PointFailed(f"{told} (allowed by job.max_failed_fraction: {self.allowed}):{listed}")
 
     def _save(self, trainer: pl.Trainer, module: Tuner, now: bool) -> None:

@@ -188,7 +188,7 @@ class Tuner(ClipReader):
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             read = [where for part in gathered(self.trainer, self._read) for where in part]
             raise NotFinite("gradient", read, self.step)
-        loss, tokens = self._summed(self._sums)
+        loss, tokens = self.summed(self._sums)
         if 0 < tokens != self._planned:  # clips could not be read: the mean is over fewer tokens
             for gradient in gradients:
                 gradient.mul_(self._planned / tokens)
@@ -215,7 +215,7 @@ class Tuner(ClipReader):
 
     def on_validation_epoch_end(self) -> None:
         """The mean loss of the held-out tokens, and how large visual tokens are by now."""
-        loss, tokens, median, ratio, clips = self._summed([*self._held_out, *self._norms])
+        loss, tokens, median, ratio, clips = self.summed([*self._held_out, *self._norms])
         self.validation_loss = loss / tokens if tokens else None
         self.visual_norms = {"median": median / clips, "max_over_median": ratio / clips} if clips else None
         self._held_out, self._norms = [0.0, 0.0], [0.0, 0.0, 0.0]
@@ -229,7 +229,7 @@ class Tuner(ClipReader):
                 parts = (median, float(norms.max()) / median, 1.0)
                 self._norms = [a + b for a, b in zip(self._norms, parts, strict=True)]
 
-    def _summed(self, values: list[float]) -> list[float]:
+    def summed(self, values: list[float]) -> list[float]:
         """Over all devices."""
         local = torch.tensor(values, dtype=torch.float64, device=self.device)
         return [float(value) for value in self.trainer.strategy.reduce(local, reduce_op="sum")]
@@ -281,9 +281,9 @@ class Tuner(ClipReader):
             groups.setdefault((clip.job.samples[0].example.kind, len(seen)), []).append(place)
         found: dict[int, Tensor] = {}
         for (kind, _), places in groups.items():
-            features = torch.stack([read[place][1] for place in places]).to(self.backbone.device)
+            clips, features = [read[place][0] for place in places], torch.stack([read[place][1] for place in places])
             with self._pooling_of(kind):
-                found.update(zip(places, self.visual_tokens(features), strict=True))
+                found.update(zip(places, self.tokens_of(clips, features), strict=True))
         return [found[place] for place in range(len(read))]
 
     @contextmanager

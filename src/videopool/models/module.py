@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 from videopool.models.merging import IGNORED, Merged, merge
-from videopool.models.stages import STAGES, check_needs
+from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, PoolingContext, checked
 
 LONG = 1024  # positions in common from which on reading them apart is faster
@@ -38,31 +38,37 @@ class VideoLM(pl.LightningModule):
         self.pooling = pooling
         self.stage = stage
 
-    def visual_tokens(self, features: Tensor, text: Tensor | None = None) -> Tensor:
+    def visual_tokens(self, features: Tensor, text: Tensor | None = None, frame_times: Tensor | None = None) -> Tensor:
         """Tower features [B, T, C + H*W, Dv] to what the language model reads for a clip [B, N, D].
 
         Where the pooling needs a thumbnail, its features come behind those of the frames: [B, T + 1, C + H*W, Dv].
 
         Args:
             text: [B, D] prompts as Backbone.text_vector() gives them, for a pooling that needs them.
+            frame_times: [T] seconds of the frames of all clips, for a pooling that needs them.
         """
-        tokens = checked(self.pooling, *self.pooling_input(features, text))
+        tokens = checked(self.pooling, *self.pooling_input(features, text, frame_times))
         return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
 
-    def pooling_input(self, features: Tensor, text: Tensor | None = None) -> tuple[Tensor, PoolingContext]:
+    def pooling_input(
+        self, features: Tensor, text: Tensor | None = None, frame_times: Tensor | None = None
+    ) -> tuple[Tensor, PoolingContext]:
         """What visual_tokens() pools of the same: the patch grid [B, T, H, W, D] at the stage, and its context."""
         backbone, needs = self.backbone, self.pooling.needs
-        frames, image = (features[:, :-1], features[:, -1]) if "thumbnail" in needs else (features, None)
-        grid, cls = backbone.grid(frames), backbone.cls(frames) if "cls" in needs else None
+        frames, image = (features[:, :-1], features[:, -1]) if THUMBNAIL in needs else (features, None)
+        grid, cls = backbone.grid(frames), backbone.cls(frames) if CLS in needs else None
         thumbnail = None if image is None else backbone.grid(image)
-        if self.stage == "encoder":
-            return grid, PoolingContext(cls=cls, thumbnail=thumbnail)
+        if self.stage == "projector":
+            grid = backbone.project(grid)
+            cls = None if cls is None else backbone.project(cls)
+            thumbnail = None if thumbnail is None else backbone.project(thumbnail)
         context = PoolingContext(
-            cls=None if cls is None else backbone.project(cls),
-            thumbnail=None if thumbnail is None else backbone.project(thumbnail),
-            text=text,
+            frame_times=frame_times if FRAME_TIMES in needs else None,
+            cls=cls,
+            text=text if TEXT in needs else None,
+            thumbnail=thumbnail,
         )
-        return backbone.project(grid), context
+        return grid, context
 
     def image_tokens(self, features: Tensor) -> Tensor:
         """Tower features [B, C + H*W, Dv] of still images to visual tokens [B, H*W, D]: no pooling."""

@@ -5,8 +5,8 @@ from videopool.models.shape import ModelShape
 from videopool.pooling import Pooling, class_name
 
 STAGES = ("projector", "encoder")
-TEXT = "text"  # a field of PoolingContext, as are:
-PROVIDED = frozenset({"cls", "thumbnail", TEXT})
+FRAME_TIMES, CLS, TEXT, THUMBNAIL = "frame_times", "cls", "text", "thumbnail"  # fields of PoolingContext
+PROVIDED = frozenset({FRAME_TIMES, CLS, TEXT, THUMBNAIL})
 
 
 def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_question: bool = True) -> None:
@@ -22,7 +22,7 @@ def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_
     """
     if not isinstance(pooling.needs, (frozenset, set)):
         raise ModelError(f"pooling {class_name(pooling)}: needs must be a set of names, got {pooling.needs!r}")
-    lacking = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {"cls"})
+    lacking = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {CLS})
     if lacking:
         raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(lacking))}, which {name} does not give")
     if TEXT in pooling.needs and stage != "projector":

@@ -13,7 +13,12 @@ from videopool.pooling.base import (
     announced,
     checked,
     class_name,
+    grid_frames,
+    image_keys,
     map_signature,
+    thumbnail_by,
+    thumbnail_of,
+    tiled_by,
 )
 from videopool.pooling.blind import Blind
 from videopool.pooling.dual_mean import DualMean
@@ -73,5 +78,10 @@ __all__ = [
     "announced",
     "checked",
     "class_name",
+    "grid_frames",
+    "image_keys",
     "map_signature",
+    "thumbnail_by",
+    "thumbnail_of",
+    "tiled_by",
 ]

@@ -11,9 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from videopool.pooling.tiling import equidistant, filled, image_key
+
+THUMBNAIL = (3, 2)  # rows and columns of frames
+MANY = 50  # frames, by which ways of showing some of them are told apart
 
 
 class PoolingShapeError(ValueError):
@@ -29,7 +37,8 @@ class PoolingContext:
     """What some poolings need beside the grid. Only what a pooling names in `needs` is filled in.
 
     Attributes:
-        frame_times: [T] seconds of the frames.
+        frame_times: [T] seconds of the frames, counted from the clip's first one. Clips of other times are not in one
+            batch. Of an image that is tiled of frames, their mean.
         cls: [B, T, D] the tower's CLS token of each frame, at the stage of the grid.
         text: [B, D] the prompt in the space of the grid, as one vector.
         thumbnail: [B, H, W, D] the grid of one image that shows some of the frames.
@@ -55,7 +64,7 @@ class Pooling(nn.Module, ABC):
 
     needs: frozenset[str] = frozenset()  # names of PoolingContext fields
     blind: bool = False  # True: no token at all is what it means to leave, and not a size that came out as 0
-    tiles: bool = False  # True: it has `tile`, which makes one image of the frames before the tower
+    tiles: bool = False  # True: it has `tile`, uint8 frames [T, h, w, 3] to one image [1, h', w', 3] before the tower
     dim: int | None = None  # the one D that it takes; None: any
     limits: tuple[float, ...] = ()  # settings that not every grid shows, as a threshold that no token reaches
 
@@ -66,6 +75,14 @@ class Pooling(nn.Module, ABC):
     @abstractmethod
     def num_tokens(self, frames: int, height: int, width: int) -> int:
         """N for a grid of this size, without running."""
+
+    def shown(self, frames: int) -> list[int]:
+        """Which of so many frames are in the thumbnail of one that needs it, by index: six, as TS-LLaVA has them."""
+        return equidistant(THUMBNAIL[0] * THUMBNAIL[1], frames)
+
+    def thumbnail(self, frames: np.ndarray) -> np.ndarray:
+        """The frames that are shown, uint8 [n, h, w, 3], as one image [1, h', w', 3]."""
+        return filled(frames, *THUMBNAIL)
 
     @property
     def label(self) -> str:
@@ -138,6 +155,12 @@ def grid_to_grid(key: str, value: object) -> GridPooling:
     return value
 
 
+def untiled(key: str, pooling: Pooling, why: str) -> None:
+    """Raises PoolingContractError naming the key where a pooling tiles and may not."""
+    if pooling.tiles:
+        raise PoolingContractError(f"pooling.{key}: {type(pooling).__name__} tiles frames into one image, {why}")
+
+
 def precise(values: Tensor) -> Tensor:
     """Half precision as float32, all else as it is: what norms and weights are computed in."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
@@ -147,11 +170,11 @@ class Chain(GridPooling):
     """Grid poolings one after another.
 
     Args:
-        steps: at least one grid pooling.
+        steps: at least one grid pooling. Only the first may tile: that is done before the tower.
 
     Raises:
         PoolingShapeError: steps is no list, or an empty one.
-        PoolingContractError: a step is no grid pooling.
+        PoolingContractError: a step is no grid pooling, or a later one tiles.
     """
 
     def __init__(self, steps: Sequence[GridPooling]) -> None:
@@ -162,6 +185,13 @@ class Chain(GridPooling):
             grid_to_grid("steps", step) for step in steps
         )
         self.needs = frozenset().union(*(step.needs for step in steps))
+        self.tiles = steps[0].tiles
+        for step in steps[1:]:
+            untiled("steps", step, "which is done before the tower, so it must be the first step")
+
+    def tile(self, frames: np.ndarray) -> np.ndarray:
+        """What the first step makes of a clip's frames, where it tiles."""
+        return tiled_by(self.chain[0], frames)
 
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         for step in self.chain:
@@ -212,6 +242,75 @@ def blamed(pooling: Pooling, doing: str) -> Iterator[None]:
         raise PoolingContractError(
             f"{class_name(pooling)} failed in {doing}{place}: {type(error).__name__}: {said}"
         ) from error
+
+
+def tiled_by(pooling: Pooling, frames: np.ndarray) -> np.ndarray:
+    """A clip's frames, uint8 [T, h, w, 3], as the one image [1, h', w', 3] that a pooling tiles of them.
+
+    Raises:
+        PoolingContractError: it has no `tile`, or that makes something else, or fails; names the class.
+    """
+    with blamed(pooling, "tile"):
+        image = pooling.tile(frames)  # type: ignore[operator]
+    return _one_image(pooling, "tile", image)
+
+
+def thumbnail_by(pooling: Pooling, frames: np.ndarray) -> np.ndarray:
+    """As tiled_by(), of the frames that the thumbnail shows."""
+    with blamed(pooling, "thumbnail"):
+        image = pooling.thumbnail(frames)
+    return _one_image(pooling, "thumbnail", image)
+
+
+def _one_image(pooling: Pooling, method: str, image: Any) -> np.ndarray:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != (1, *image.shape[1:3], 3):
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise PoolingContractError(
+            f"{class_name(pooling)}: {method} must make one image, uint8 [1, height, width, 3], got {got}"
+        )
+    return image
+
+
+def thumbnail_of(pooling: Pooling) -> Pooling:
+    """The pooling that says how a clip's thumbnail is made: the one inside it with a way of its own, else itself.
+
+    Raises:
+        PoolingContractError: there are two ways, and they make different thumbnails.
+    """
+    own = [part for part in pooling.modules() if isinstance(part, Pooling) and _has_thumbnail(part)]
+    if len({_thumbnail_key(part, MANY) for part in own}) > 1:
+        raise PoolingContractError(
+            f"pooling {pooling.label}: parts of it need different thumbnails, and a clip has one"
+        )
+    return own[0] if own else pooling
+
+
+def _has_thumbnail(pooling: Pooling) -> bool:
+    kind = type(pooling)
+    own = kind.thumbnail is not Pooling.thumbnail or kind.shown is not Pooling.shown
+    return "thumbnail" in pooling.needs and own
+
+
+def _thumbnail_key(pooling: Pooling, frames: int) -> str:
+    with blamed(pooling, "shown"):
+        shown = [operator.index(place) for place in pooling.shown(frames)]
+    if not shown or not all(0 <= place < frames for place in shown):
+        raise PoolingContractError(f"{class_name(pooling)}: shown({frames}) must name some of the frames, got {shown}")
+    return image_key(partial(thumbnail_by, pooling), len(shown))
+
+
+def image_keys(pooling: Pooling, frames: int, still: bool = False) -> tuple[str | None, str | None]:
+    """What poolings share that make the same of so many frames before the tower: of the tiled image, and the thumbnail.
+
+    None where there is no such image. Where clips are still images, nothing is tiled.
+    """
+    tile = image_key(partial(tiled_by, pooling), frames) if pooling.tiles and not still else None
+    return tile, _thumbnail_key(thumbnail_of(pooling), frames) if "thumbnail" in pooling.needs else None
+
+
+def grid_frames(pooling: Pooling, frames: int) -> int:
+    """How many frames the grid of a clip has: one where they are tiled into an image."""
+    return 1 if pooling.tiles else frames
 
 
 def announced(pooling: Pooling, frames: int, height: int, width: int) -> int:
@@ -282,24 +381,21 @@ def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> lis
 
     The map of one fixed random grid, weighted by fixed random numbers that depend on each token's place, rounded to
     nine significant digits. Equal maps agree; different ones practically never do. Computed in float64, or in the
-    precision of the pooling's parameters. A pooling that tiles is known by what its tiling does to the grid, and by its
-    number of tokens. `limits` follow, also those of poolings inside of it; of a pooling with a dim of its own, three
-    features count.
+    precision of the pooling's parameters. `limits` follow, also those of poolings inside of it, and what is made of
+    frames before the tower; of a pooling with a dim of its own, three features count.
     """
     generator = torch.Generator().manual_seed(0)
     with blamed(pooling, "parameters"):
         kinds = [weights.dtype for weights in pooling.parameters() if weights.is_floating_point()]
     dtype = next(iter(kinds), torch.float64)  # with parameters: what it computes in
+    images = [float(int(key[:12], 16)) for key in image_keys(pooling, frames) if key is not None]
+    frames = grid_frames(pooling, frames)
     size = (frames, height, width, pooling.dim or 3)
     grid = (torch.rand(1, *size, generator=generator, dtype=torch.float64) + 0.5).to(dtype)
     with torch.no_grad():
-        if pooling.tiles:
-            with blamed(pooling, "tile"):
-                tokens = torch.from_numpy(pooling.tile(grid[0].numpy())).flatten(0, 2)  # type: ignore[operator]
-        else:
-            tokens = checked(pooling, grid, random_context(pooling.needs, *size, dtype=dtype))[0]
+        tokens = checked(pooling, grid, random_context(pooling.needs, *size, dtype=dtype))[0]
     weights = torch.rand(tokens.shape[0], 1, generator=generator, dtype=torch.float64)
     count = announced(pooling, frames, height, width)
     sums = (tokens[:, :3].double() * weights).sum(0).tolist()
     limits = [limit for part in pooling.modules() if isinstance(part, Pooling) for limit in part.limits]
-    return [float(count), *(float(f"{value:.9g}") for value in sums), *limits]
+    return [float(count), *(float(f"{value:.9g}") for value in sums), *limits, *images]

@@ -5,11 +5,19 @@ videollava/model/multimodal_encoder/languagebind/__init__.py of PKU-YuanGroup/Vi
 8 frames of 16 x 16 give 8 * 257 = 2056 tokens.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from videopool.pooling.adaptive import axis_windows, pool_axes
-from videopool.pooling.base import GridPooling, Pooling, PoolingContext, PoolingContractError, grid_to_grid
+from videopool.pooling.base import (
+    GridPooling,
+    Pooling,
+    PoolingContext,
+    PoolingContractError,
+    grid_to_grid,
+    tiled_by,
+)
 
 
 class FrameCls(Pooling):
@@ -29,6 +37,11 @@ class FrameCls(Pooling):
         super().__init__()
         self.inner = grid_to_grid("inner", inner)
         self.needs = inner.needs | {"cls"}
+        self.tiles = inner.tiles
+
+    def tile(self, frames: np.ndarray) -> np.ndarray:
+        """What the inner pooling makes of a clip's frames, where it tiles."""
+        return tiled_by(self.inner, frames)
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         cls = context.cls if context else None

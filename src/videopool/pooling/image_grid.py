@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, PoolingShapeError, positive
+from videopool.pooling.tiling import tiled
 
 GREY = (122, 116, 104)  # CLIP's mean colour
 
@@ -25,13 +26,6 @@ def squared(images: np.ndarray) -> np.ndarray:
     square[:] = np.array(GREY[:channels], images.dtype)
     square[:, top : top + height, left : left + width] = images
     return square
-
-
-def tiled(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
-    """rows * cols frames [T, h, w, 3] as one image [1, rows * h, cols * w, 3], row after row."""
-    _, height, width, channels = frames.shape
-    tiles = frames.reshape(rows, cols, height, width, channels)
-    return tiles.swapaxes(1, 2).reshape(1, rows * height, cols * width, channels)
 
 
 class ImageGrid(Pooling):

@@ -8,7 +8,7 @@ slow with pairs merged by their maximum, the fast ones averaged to 4 x 4: 10 * 2
 import torch
 from torch import Tensor
 
-from videopool.pooling.base import GridPooling, Pooling, PoolingContext, grid_to_grid, positive
+from videopool.pooling.base import GridPooling, Pooling, PoolingContext, grid_to_grid, positive, untiled
 
 
 class SlowFast(Pooling):
@@ -24,7 +24,7 @@ class SlowFast(Pooling):
 
     Raises:
         PoolingShapeError: slow_frames is no positive integer.
-        PoolingContractError: slow or fast is no grid pooling.
+        PoolingContractError: slow or fast is no grid pooling, or tiles.
     """
 
     def __init__(self, slow_frames: int, slow: GridPooling, fast: GridPooling) -> None:
@@ -33,6 +33,8 @@ class SlowFast(Pooling):
         self.slow = grid_to_grid("slow", slow)
         self.fast = grid_to_grid("fast", fast)
         self.needs = slow.needs | fast.needs
+        for key, path in (("slow", slow), ("fast", fast)):
+            untiled(key, path, "and the two paths need frames")
 
     def slow_indices(self, frames: int) -> list[int]:
         """Which of the frames the slow path reads."""

@@ -2,15 +2,18 @@
 
 The thumbnail is one image on which equidistant frames are tiled; its tokens come first, then those that `Subsample`
 takes uniformly of all frames' tokens. Published: six frames in the thumbnail, 576 tokens, and 2880 of 50 frames'.
+
+The frames fill the image, each stretched to its cell: `create_image_grid` in llava/model/llava_arch.py of
+tingyu215/TS-LLaVA. There they have gone through the image processor before, here the whole image does.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError
-from videopool.pooling.image_grid import ImageGrid
+from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, positive
 from videopool.pooling.subsample import Subsample
+from videopool.pooling.tiling import equidistant, filled
 
 
 class ThumbnailSampling(Pooling):
@@ -32,17 +35,15 @@ class ThumbnailSampling(Pooling):
 
     def __init__(self, rows: int = 3, cols: int = 2, tokens: int = 2880) -> None:
         super().__init__()
-        self.image = ImageGrid(rows, cols)
+        self.rows = positive("rows", rows)
+        self.cols = positive("cols", cols)
         self.sample = Subsample(tokens)
 
     def shown(self, frames: int) -> list[int]:
-        """Which of so many frames are in the thumbnail: equidistant, the first and the last among them."""
-        count = self.image.rows * self.image.cols
-        return [round(place * (frames - 1) / max(1, count - 1)) for place in range(count)]
+        return equidistant(self.rows * self.cols, frames)
 
     def thumbnail(self, frames: np.ndarray) -> np.ndarray:
-        """The frames that are shown, uint8 [rows * cols, h, w, 3], as one square image [1, s, s, 3]."""
-        return self.image.tile(frames)
+        return filled(frames, self.rows, self.cols)
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         image = context.thumbnail if context else None
@@ -57,7 +58,7 @@ class ThumbnailSampling(Pooling):
 
     @property
     def label(self) -> str:
-        return f"thumbnail {self.image.rows}x{self.image.cols} + {self.sample.tokens}"
+        return f"thumbnail {self.rows}x{self.cols} + {self.sample.tokens}"
 
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         return {"thumbnail": self.shown(frames), "sample": self.sample.windows(frames, height, width)}

@@ -115,9 +115,8 @@ def conversation_pieces(conversation: Conversation, layout: ConversationLayout) 
     else:
         pieces.append((f"{layout.clip}{message}\n{rounds[0].question}{layout.user_closing}", False))
     for number, said in enumerate(rounds):
-        # A caption leaves the turn after the clip empty, and then there is none.
-        asked = bool(said.question) if layout.own_turn else number > 0
-        if asked:
+        # The first question may stand in the clip's turn; a round without a question has no turn that asks.
+        if said.question.strip() and (layout.own_turn or number > 0):
             pieces += [(layout.user, False), (said.question + layout.user_closing, False)]
         pieces += [(layout.assistant + said.given, False), (said.answer + layout.assistant_closing, True)]
     return pieces

@@ -5,7 +5,7 @@ from videopool.video.errors import ClipBoundsError, FrameSamplingError, Unreadab
 from videopool.video.frame_folder import frame_files, is_hidden
 from videopool.video.images import is_animated
 from videopool.video.opening import READERS, READING, VIDEO_SUFFIXES, open_clip
-from videopool.video.pixels import from_pixels, to_pixels
+from videopool.video.pixels import ShrunkFirst, from_pixels, to_pixels
 from videopool.video.samplers import (
     CyclingSampler,
     FpsSampler,
@@ -33,6 +33,7 @@ __all__ = [
     "MiddleSampler",
     "RandomSampler",
     "Sampler",
+    "ShrunkFirst",
     "UniformSampler",
     "UnreadableClipError",
     "bounds_to_span",

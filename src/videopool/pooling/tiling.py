@@ -1,0 +1,48 @@
+"""Images that are put together of a clip's frames before the tower. Frames are uint8 [T, h, w, 3]."""
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+def tiled(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """rows * cols frames [T, h, w, 3] as one image [1, rows * h, cols * w, 3], row after row."""
+    _, height, width, channels = frames.shape
+    tiles = frames.reshape(rows, cols, height, width, channels)
+    return tiles.swapaxes(1, 2).reshape(1, rows * height, cols * width, channels)
+
+
+def filled(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """rows * cols frames as one square image [1, s, s, 3] with nothing beside them: each is stretched to its cell.
+
+    No cell is smaller than a frame: the image processor, which shrinks the whole, is the one that loses detail.
+    """
+    _, height, width, _ = frames.shape
+    step = math.lcm(rows, cols)
+    side = -(-max(rows * height, cols * width) // step) * step
+    size = (side // rows, side // cols)
+    if size != (height, width):
+        images = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1).float()
+        images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        frames = images.round().to(torch.uint8).movedim(1, -1).numpy()
+    return tiled(frames, rows, cols)
+
+
+def equidistant(count: int, frames: int) -> list[int]:
+    """So many of the frames, by index: evenly spread, the first and the last among them."""
+    return [round(place * (frames - 1) / max(1, count - 1)) for place in range(count)]
+
+
+def noise(count: int) -> np.ndarray:
+    """Fixed frames uint8 [count, 24, 32, 3], by which what makes images of frames is known."""
+    return np.random.default_rng(0).integers(0, 256, (count, 24, 32, 3), dtype=np.uint8)
+
+
+def image_key(make: Callable[[np.ndarray], np.ndarray], count: int) -> str:
+    """What two ways of making an image share if they make the same of so many frames: 16 hexadecimal digits."""
+    image = make(noise(count))
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
