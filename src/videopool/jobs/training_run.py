@@ -16,7 +16,9 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
+from videopool.files import whole
 from videopool.jobs.build import build
+from videopool.jobs.device_failure import device_failure
 from videopool.jobs.interrupts import StopRequest
 from videopool.jobs.ranks import own_environment
 from videopool.jobs.strategies import training_strategy
@@ -174,7 +176,8 @@ def cut_log(path: Path, step: int) -> None:
     """Drop the lines of steps behind one, and a line that was cut off."""
     if path.exists():
         kept = [row for row in read_training_log(path.parent) if row["step"] <= step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        with whole(path) as part:
+            part.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
 def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
@@ -217,5 +220,4 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
         with own_environment():
             trainer.fit(tuner)
     except ProcessException as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise PointFailed(f"a process of trainer.devices={devices} ended: {lines[-1]}") from error
+        raise device_failure(error, devices) from error
