@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.multiprocessing.spawn import ProcessException
 from torch.utils.data import DataLoader, Dataset
@@ -113,6 +114,7 @@ def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], wri
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **surroundings(config),
         **more,
     )
     try:
@@ -132,6 +134,12 @@ def strategy_of(config: DictConfig) -> str:
         return chosen
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     return "ddp_fork" if on_cpu and START_METHOD == "fork" else "ddp_spawn"
+
+
+def surroundings(config: DictConfig) -> dict[str, Any]:
+    """What Trainer needs to take this machine alone, whatever a cluster's variables say; not where a strategy is named."""
+    chosen = str(config.trainer.get("strategy", "auto"))
+    return {"plugins": [LightningEnvironment()]} if chosen == "auto" else {}
 
 
 def _only(items: Sequence[list[LoadedClip]]) -> list[LoadedClip]:

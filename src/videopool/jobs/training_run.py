@@ -20,6 +20,7 @@ from videopool.files import whole
 from videopool.jobs.build import build
 from videopool.jobs.device_failure import device_failure
 from videopool.jobs.interrupts import StopRequest
+from videopool.jobs.predicting import surroundings
 from videopool.jobs.ranks import own_environment
 from videopool.jobs.strategies import training_strategy
 from videopool.jobs.training_checkpoint import Checkpoints, Progress
@@ -212,6 +213,7 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
         precision=precision,
         default_root_dir=str(keeper.folder),
         strategy=training_strategy(config, tuner),
+        **surroundings(config),
     )
     if every:
         # Lightning counts micro-batches; a run that goes on validates behind the steps at which it would have.
