@@ -1,6 +1,23 @@
 """Fixtures: small real files made on the spot, and the folder of shared material where there is one."""
 
 import os
+
+# What its user's machine tells libraries is not what is tested; they read some of it when they are imported.
+THEIRS = (
+    "HF_", "HUGGING", "TRANSFORMERS_", "TOKENIZERS_", "DIFFUSERS_", "WANDB_", "SLURM_", "SBATCH_", "SRUN_", "SALLOC_",
+    "SUBMITIT_", "HYDRA_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "PL_",
+    "LT_", "TORCH_", "TORCHELASTIC_", "PYTORCH_", "OPENAI_", "ANTHROPIC_", "CLICOLOR", "JOBLIB_", "LOKY_", "MPL",
+    "DECORD_", "PYTHONWARNINGS",
+)  # fmt: skip
+THEIR_NAMES = (
+    "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "VIDEOPOOL_OUTCOMES",
+    "VIDEOPOOL_STARTS",
+)  # fmt: skip
+for name in list(os.environ):
+    if name.startswith(THEIRS) or name in THEIR_NAMES or name.lower().endswith("_proxy"):
+        del os.environ[name]
+
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +32,10 @@ from forked import Forked
 from videopool.app import register_experiments
 from videopool.paths import shipped
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes started here: as many tests run at once as there are cores
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: as many tests run at once as there are cores
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["GOMP_SPINCOUNT"] = "0"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[1]

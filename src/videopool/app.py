@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from videopool import __version__
 from videopool.paths import PUBLISHED, shipped
+from videopool.top_level import check_choices, check_top_level, quoted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,6 +22,16 @@ INTERRUPTED = 130
 KILLS = ("TerminatedWorkerError", "UncompletedJobError")
 # Waiting threads sleep instead of spinning: a core that another process uses too is no disaster then.
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+
+
+def open_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream, as `>&-` does: else the next file would be it."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def register_experiments(folder: Path) -> None:
@@ -63,6 +74,7 @@ def run(config: "DictConfig") -> str:
 
 def main() -> None:
     """The console script."""
+    open_streams()
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"videopool {__version__}")
         return
@@ -71,7 +83,7 @@ def main() -> None:
         print("videopool: --cfg shows the configuration of one point; say it without --multirun", file=sys.stderr)
         sys.exit(2)
     # Hydra takes flags before overrides only.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
+    sys.argv[1:] = sorted(map(quoted, sys.argv[1:]), key=lambda word: "=" in word and not word.startswith("-"))
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -80,6 +92,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, to be told in one line
     register_experiments(shipped("experiments"))
     compose_once()
+    check_configurations()
     application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(run)
     try:
         outlive_kills(application)
@@ -92,7 +105,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"videopool: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        print(f"videopool: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         traceback.print_exc()
@@ -135,6 +148,33 @@ def compose_once() -> None:
 
     ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
     ConfigRepository.load_config = load_file  # type: ignore[method-assign]
+
+
+def check_configurations() -> None:
+    """Let Hydra refuse, before it makes folders, what no job can use."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.errors import ConfigCompositionException
+
+    whole, point = ConfigLoaderImpl.load_configuration, ConfigLoaderImpl.load_sweep_config
+
+    def load(self: Any, config_name: Any, overrides: list[str], *words: Any, **more: Any) -> Any:
+        try:
+            check_choices(overrides, self.repository.get_group_options)
+            config = whole(self, config_name, overrides, *words, **more)
+            check_top_level(config)
+        except ValueError as error:
+            raise ConfigCompositionException(str(error)) from None
+        return config
+
+    def load_point(self: Any, master_config: Any, sweep_overrides: list[str]) -> Any:
+        try:
+            check_choices(sweep_overrides, self.repository.get_group_options)
+        except ValueError as error:
+            raise ConfigCompositionException(str(error)) from None
+        return point(self, master_config, sweep_overrides)
+
+    ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
+    ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
 
 
 def outlive_kills(application: Callable[[], None]) -> None:

@@ -10,8 +10,8 @@ import torch
 from made_features import SOURCE, key, made, same
 from videopool.features import ClipDataset, ClipJob, DiskStore, FrameSource, LoadPlan
 from videopool.features.disk import SOURCE as WORDS
-from videopool.features.segment import claim
 from videopool.features.upkeep import holdings, prune, verify
+from videopool.locks import claim
 from videopool.video import UniformSampler
 
 LIMIT = 1 << 30
@@ -138,7 +138,7 @@ def test_pruning_removes_what_is_of_no_use(tmp_path, clip):
         os.utime(path, (1, 1))
     (clip[0] / "1.png").unlink()
     with held.open("rb") as writer:
-        assert claim(writer.fileno(), wait=False)
+        assert claim(writer.fileno())
         freed = prune(root, LIMIT)
     assert (freed.duplicates, freed.damaged, freed.unfinished, freed.old, freed.records) == (2, 1, 1, 0, 1)
     assert freed.bytes > 100

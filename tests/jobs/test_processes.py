@@ -52,6 +52,63 @@ def test_devices_change_no_record(videopool, tmp_path):
     assert not list(two.glob(".device*"))
 
 
+@pytest.mark.parametrize("scoring", ["likelihood", "generate"])
+def test_a_point_needs_no_more_devices_than_batches(videopool, tmp_path, scoring):
+    """Fewer batches than devices, from the beginning or as a kill near the end leaves them: the same records."""
+    words = ["frames.num=1", "logger=none", "trainer.accelerator=cpu", "benchmark.limit=1", "job.max_clips=4"]
+    words += [f"benchmark.scoring={scoring}", "benchmark.max_new_tokens=2"]
+    videopool(*words, "study=one")
+    wanted = records(only(tmp_path / "results" / "one"))
+    many = [*words, "study=many", "trainer.devices=3"]
+    videopool(*many)
+    point = only(tmp_path / "results" / "many")
+    assert records(point) == wanted
+    for left in (1, len({record["clip"] for record in wanted.values()}) // 2, 0):
+        kept = (point / "records.jsonl").read_text().splitlines(keepends=True)
+        (point / "records.jsonl").write_text("".join(kept[: len(kept) - left]))
+        (point / ".device-2.json").write_text('{"seconds": {"prefill": 1e6}, "frames": {}}')  # of one that was killed
+        (point / "metrics.json").unlink()
+        videopool(*many)
+        assert records(point) == wanted
+        assert json.loads((point / "metrics.json").read_text())["seconds"].get("prefill", 0) < 1e5
+    assert "kept" in videopool(*many).stdout
+
+
+RAISES = """
+import torch
+from videopool.pooling import Average
+from videopool.video import UnreadableClipError
+from videopool.results import ResultsError
+
+class Raises(Average):
+    def pool(self, grid, context=None):
+        if grid.shape[-1] > 3:  # not when it is only looked at
+            raise {error}
+        return super().pool(grid, context)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "trace"),
+    [
+        ('ValueError("wrong here\\n  and there")', "ended: ValueError: wrong here and there", True),
+        ('ResultsError("the shelf cannot be written")', "the shelf cannot be written", False),
+        ('torch.OutOfMemoryError("CUDA out of memory")', "out of memory: lower job.max_visual_tokens", False),
+    ],
+)
+def test_what_a_device_raises_is_told_as_what_it_is(videopool, tmp_path, error, told, trace):
+    (tmp_path / "raises.py").write_text(RAISES.format(error=error))
+    words = ["pooling._target_=raises.Raises", "frames.num=1", "logger=none", "trainer.accelerator=cpu", "study=r"]
+    done = videopool(*words, "trainer.devices=2", "benchmark.limit=2", "job.max_clips=1", check=1)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    traces = list((tmp_path / "results" / "r" / "errors").glob("*.txt"))
+    assert len(traces) == trace
+    if trace:
+        assert str(traces[0]) in done.stderr
+        assert "raises.py" in traces[0].read_text()
+
+
 def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):
     words = [
         "frames.num=8",

@@ -192,6 +192,8 @@ class DiskStore(FeatureStore):
         except DamagedSegmentError:
             self._set_aside(clip, segment.path.name)
             return None
+        except FileNotFoundError:  # another process made room
+            return None
         dtype = features.dtype if self.dtype is None else DTYPES[self.dtype]
         if (tuple(features.shape), features.dtype) != (clip.source.shape, dtype):
             self._set_aside(clip, segment.path.name)

@@ -7,7 +7,7 @@ never changed; its name says what it holds, so that nothing is opened to find th
 """
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import secrets
@@ -22,6 +22,7 @@ from torch import Tensor, uint8
 
 from videopool.features.errors import DamagedSegmentError
 from videopool.features.source import View, view_code
+from videopool.locks import claim
 
 FORMAT = "1"
 SUFFIX, DAMAGED, UNFINISHED = ".safetensors", ".damaged", ".tmp"
@@ -116,6 +117,7 @@ class Segment:
 
         Raises:
             DamagedSegmentError: the checksum or the view differs, or there is no such view.
+            FileNotFoundError: it is gone.
         """
         with _reading(self.path):
             features = self._file.get_tensor(code)
@@ -134,6 +136,8 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if not path.exists():  # it was there a moment ago: what reads it opens it more than once
+            raise FileNotFoundError(errno.ENOENT, "made room for others", str(path)) from error
         raise DamagedSegmentError(f"{path}: {error or type(error).__name__}") from error
 
 
@@ -165,7 +169,7 @@ def write_whole(path: Path, content: bytes, sync: bool = True) -> None:
                 raise
     try:
         with file:
-            claim(file.fileno(), wait=False)  # what is claimed has a living writer
+            claim(file.fileno())  # what is claimed has a living writer
             file.write(content)
             file.flush()
             if sync:
@@ -174,17 +178,3 @@ def write_whole(path: Path, content: bytes, sync: bool = True) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def claim(descriptor: int, wait: bool) -> bool:
-    """Lock an open file for this process until it is closed. False if another has it.
-
-    File systems without locks grant every claim: see docs/feature_store.md.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True

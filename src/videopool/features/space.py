@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from videopool.features.segment import DAMAGED, SUFFIX, claim
+from videopool.features.segment import DAMAGED, SUFFIX
+from videopool.locks import claim
 
 LOCK = "lock"
 RESCAN = 16  # the folder is measured anew after writing this fraction of the limit: other processes write too

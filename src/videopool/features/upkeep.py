@@ -1,6 +1,7 @@
 """What a store on disk holds; checking all of it; clearing it up. Other processes may go on using it meanwhile."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -12,9 +13,10 @@ from videopool.features.clips import FOLDER, read_record
 from videopool.features.disk import SOURCE, VERSION
 from videopool.features.errors import DamagedSegmentError
 from videopool.features.loading import content_hash, file_state
-from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, Segment, claim, codes_of, set_aside
+from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, Segment, codes_of, set_aside
 from videopool.features.source import fits, read_words
 from videopool.features.space import evict, locked, remove_empty, stored_files
+from videopool.locks import is_claimed
 
 ABANDONED = 60  # seconds after which an unfinished file that nobody claims is taken for a dead process's
 Watch = Callable[[list[Any], str], Iterable[Any]]  # items and what is done with them, to the items one by one
@@ -163,6 +165,10 @@ def prune(root: Path, limit: int) -> Freed:
                 freed.bytes += _remove(file.path, top)
                 freed.duplicates += 1
             kept |= codes
+        for folder in _damaged_folders(top):
+            freed.bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(folder)
+            freed.damaged += 1
     for file in evict(top, limit):
         freed.bytes += file.size
         freed.old += 1
@@ -186,8 +192,13 @@ def _unfinished(top: Path) -> Iterator[Path]:
                 path = Path(folder) / name
                 with suppress(OSError), path.open("rb") as file:
                     old = time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED
-                    if old and claim(file.fileno(), wait=False):
+                    if old and not is_claimed(file.fileno()):
                         yield path
+
+
+def _damaged_folders(top: Path) -> list[Path]:
+    """Folders with the name of a segment that were set aside."""
+    return [Path(at) / name for at, names, _ in os.walk(top) for name in names if name.endswith(DAMAGED)]
 
 
 def _remove(path: Path, top: Path) -> int:

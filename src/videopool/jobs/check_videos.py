@@ -31,6 +31,7 @@ from videopool.benchmarks.clip_check import (
     clip_tasks,
     report,
 )
+from videopool.files import whole
 from videopool.jobs.build import build, number
 from videopool.jobs.errors import ConfigError, Stopped
 from videopool.jobs.interrupts import ask_before_stopping, ignore_interrupts
@@ -228,12 +229,10 @@ def _serve(work: Callable[..., Any], line: Connection, parent: int) -> None:
 
 
 def _write(path: Path, reports: Sequence[ClipReport]) -> None:
-    part = path.with_suffix(".tmp")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(ClipReport)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(_rounded(asdict(one)) for one in reports)
-    part.replace(path)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

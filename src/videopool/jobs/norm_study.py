@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from videopool.figures.norms import ALL, by_distance, frame_profiles, norm_histograms
+from videopool.files import whole
 from videopool.jobs.norm_figures import FOLDER, known, rule_words, save_figures, short
 from videopool.jobs.norm_table import show_rows
 from videopool.jobs.report import name_files
@@ -37,10 +38,9 @@ def sum_up_norms(study: Path) -> None:
     ]
     show_rows(f"norms in {study.name}", ["stage", "point"], rows, points[0].numbers["about"]["rules"])
     path = study / "norms.csv"
-    part = path.with_suffix(".part")
     try:
-        norms_frame(points).to_csv(part, index=False)
-        part.replace(path)
+        with whole(path) as part:
+            norms_frame(points).to_csv(part, index=False)
         files = [str(path), *save_figures(study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:
         raise NormsError(f"{study} cannot be written: {error.strerror or error}") from error

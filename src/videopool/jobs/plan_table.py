@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from videopool.files import whole
 from videopool.jobs.plan_power import with_power
 from videopool.jobs.report import WIDE
 from videopool.results import ResultsError
@@ -38,12 +39,11 @@ def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
         ResultsError: the folder cannot be written.
     """
     path = study / "plan.csv"
-    part = path.with_suffix(".part")
     table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(rows)])
     try:
         study.mkdir(parents=True, exist_ok=True)
-        table.to_csv(part, index=False)
-        part.replace(path)
+        with whole(path) as part:
+            table.to_csv(part, index=False)
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
     return str(path)

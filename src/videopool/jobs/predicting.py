@@ -3,7 +3,6 @@
 Which clips stand in a batch together does not depend on the number of devices, so neither do the records.
 """
 
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.multiprocessing.spawn import ProcessException
 from torch.utils.data import DataLoader, Dataset
@@ -22,8 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 from videopool.features import ClipDataset, LoadedClip
 from videopool.jobs.build import build, number
 from videopool.jobs.clip_reader import ClipReader
+from videopool.jobs.device_failure import device_failure
 from videopool.jobs.interrupts import StopRequest, ignore_interrupts
-from videopool.results import PointFailed
+from videopool.jobs.ranks import own_environment
+from videopool.results.point import read_json, write_json
 
 # Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
@@ -66,15 +68,20 @@ def predict(
 
     Args:
         config: of the point; `job` and `trainer` are used.
-        batch: clips read at once.
+        batch: clips read at once. With fewer batches than devices, as behind a point that was stopped near its end,
+            some devices are left out.
 
     Raises:
-        PointFailed: a process of several devices ended before its time.
+        PointFailed, DeviceFailed: a process of several devices ended before its time.
     """
-    devices = number(config, "trainer.devices", 1, whole=True)
+    batches = Batches(clips, batch, stop)
+    if not len(batches):
+        return
+    asked = number(config, "trainer.devices", 1, whole=True)
+    devices = min(asked, len(batches))  # each has at least one to read
     workers = int(config.job.workers) if clips.must_read else 0
     loader: DataLoader[Any] = DataLoader(
-        Batches(clips, batch, stop),
+        batches,
         batch_size=1,
         collate_fn=_only,
         num_workers=workers,
@@ -84,11 +91,18 @@ def predict(
     total = sum(len(clip.samples) for clip in clips.jobs)
     with progress_bar(log.path.parent.name, total) as advance:
         if devices == 1:
-            _run(config, evaluator, loader, _Writer(log, advance))
+            alone = {} if asked == 1 else {"devices": 1, "strategy": "auto"}
+            _run(config, evaluator, loader, _Writer(log, advance), **alone)
             return
+        _told_by_devices(log.path.parent)  # by those of an attempt that failed
         with _watched(log.path, advance):
-            _run(config, evaluator, loader, _Writer(log, _ignore), strategy=strategy_of(config))
-    _collect(log.path.parent, evaluator)
+            more = {"devices": devices, "strategy": strategy_of(config)}
+            _run(config, evaluator, loader, _Writer(log, _ignore), **more)
+    for told in _told_by_devices(log.path.parent):
+        for kind, spent in told["seconds"].items():
+            evaluator.seconds[kind] += spent
+        for kind, count in told["frames"].items():
+            evaluator.frames[kind] += count
 
 
 def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], writer: "_Writer", **more: Any) -> None:
@@ -100,13 +114,14 @@ def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], wri
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **surroundings(config),
         **more,
     )
     try:
-        trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
+        with own_environment():
+            trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
     except ProcessException as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise PointFailed(f"a process of trainer.devices={config.trainer.devices} ended: {lines[-1]}") from error
+        raise device_failure(error, trainer.num_devices) from error
 
 
 def strategy_of(config: DictConfig) -> str:
@@ -119,6 +134,12 @@ def strategy_of(config: DictConfig) -> str:
         return chosen
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     return "ddp_fork" if on_cpu and START_METHOD == "fork" else "ddp_spawn"
+
+
+def surroundings(config: DictConfig) -> dict[str, Any]:
+    """What Trainer needs to take this machine alone, whatever a cluster's variables say; not where a strategy is named."""
+    chosen = str(config.trainer.get("strategy", "auto"))
+    return {"plugins": [LightningEnvironment()]} if chosen == "auto" else {}
 
 
 def _only(items: Sequence[list[LoadedClip]]) -> list[LoadedClip]:
@@ -147,18 +168,16 @@ class _Writer(Callback):
         if trainer.world_size > 1:
             assert isinstance(module, ClipReader)
             path = self.records.path.parent / f"{TOLD}{trainer.global_rank}.json"
-            path.write_text(json.dumps({"seconds": module.seconds, "frames": module.frames}))
+            write_json(path, {"seconds": module.seconds, "frames": module.frames})
 
 
-def _collect(folder: Path, evaluator: ClipReader) -> None:
-    """Add up what each device's process spent and read, by kind."""
+def _told_by_devices(folder: Path) -> list[dict[str, Any]]:
+    """What each device's process spent and read, by kind; the files are removed."""
+    found = []
     for path in folder.glob(f"{TOLD}*.json"):
-        told = json.loads(path.read_text())
-        for kind, spent in told["seconds"].items():
-            evaluator.seconds[kind] += spent
-        for kind, count in told["frames"].items():
-            evaluator.frames[kind] += count
+        found.append(read_json(path) or {"seconds": {}, "frames": {}})
         path.unlink()
+    return found
 
 
 @contextmanager

@@ -12,12 +12,22 @@ def rank_of_process() -> int:
     return next((int(os.environ[name]) for name in RANKS if os.environ.get(name, "").isdigit()), 0)
 
 
+# What Lightning sets here, for the processes that it starts.
+SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
+
+
 @contextmanager
 def own_environment() -> Iterator[None]:
-    """Forget afterwards what Lightning tells the processes that it starts: the next run starts its own."""
-    before = dict(os.environ)
+    """Forget afterwards what Lightning tells the processes that it starts: the next run starts its own.
+
+    Nothing else is touched, as other threads may read the environment meanwhile.
+    """
+    before = {name: os.environ.get(name) for name in SET_BY_LIGHTNING}
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,5 +1,6 @@
 """Run jobs one after another or side by side, tell how each ended, and sum up a multirun."""
 
+import errno
 import json
 import os
 import sys
@@ -7,6 +8,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from videopool.jobs.device_failure import DeviceFailed
 from videopool.jobs.errors import USER_ERRORS, ConfigError, Stopped
 from videopool.jobs.outcome import BUSY, COMPLETE, FAILED, Outcome
 from videopool.jobs.status import settle
 from videopool.norms import NormsError
 from videopool.results import PointBusy, ResultsError, is_claimed, is_complete
 from videopool.results.manifest import now, peak_memory_bytes
+from videopool.top_level import check_top_level
 
 # Where each job's function is; imported when it is asked for, so that none waits for another's libraries.
 JOBS = {
@@ -45,6 +49,7 @@ STARTS = "VIDEOPOOL_STARTS"  # names the file to which they add that they began 
 MOST_KILLS = 2  # of one point
 MOST_KILLS_JOBLIB = 3  # which ends the points beside a killed one too
 WAIT_SECONDS = 1.0
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # what no program can mend
 
 
 def run_and_tell(config: DictConfig) -> str:
@@ -53,7 +58,6 @@ def run_and_tell(config: DictConfig) -> str:
     Returns:
         The status of the outcome. Only a stop by the user raises (KeyboardInterrupt).
     """
-    _name_folders(config)
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     outcome = _given_up() if multirun else None
     if outcome is None:
@@ -82,13 +86,6 @@ def run_and_tell(config: DictConfig) -> str:
     return outcome.status
 
 
-def _name_folders(config: DictConfig) -> None:
-    """Make text of names of folders that look like numbers, as in study=7."""
-    for key in ("results_dir", "study"):
-        if isinstance(config[key], (int, float)):
-            config[key] = str(config[key])
-
-
 def _mark(what: str) -> None:
     """Add to the command's list that this point began or ended."""
     if STARTS in os.environ:
@@ -108,6 +105,10 @@ def _given_up() -> Outcome | None:
 
 
 def _run(config: DictConfig) -> Outcome:
+    try:
+        check_top_level(config)
+    except ValueError as error:
+        return Outcome(FAILED, _overrides(), str(error))
     name = str(config.job.name)
     try:
         if name not in JOBS:
@@ -125,10 +126,13 @@ def _run(config: DictConfig) -> Outcome:
     except (MemoryError, torch.OutOfMemoryError):
         return Outcome(FAILED, _overrides() or name, "out of memory: lower job.max_visual_tokens or frames.num")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return Outcome(FAILED, _overrides() or name, f"{error.filename or config.results_dir}: {error.strerror}")
         # An error of the program, not of the user: its trace is kept, and the other points of the sweep go on.
         trace = _keep_trace(config)
         line = " ".join(str(error).split())[:300]
-        return Outcome(FAILED, _overrides() or name, f"internal error: {type(error).__name__}: {line} ({trace})")
+        told = line if isinstance(error, DeviceFailed) else f"{type(error).__name__}: {line}"
+        return Outcome(FAILED, _overrides() or name, f"internal error: {told} ({trace})")
 
 
 def _keep_trace(config: DictConfig) -> str:
@@ -174,7 +178,8 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self._started = time.perf_counter()
         folder = Path(config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # Hydra makes it too, and tells
+            folder.mkdir(parents=True, exist_ok=True)
         name = uuid.uuid4().hex[:12]
         os.environ[OUTCOMES] = str((folder / f"outcomes-{name}.jsonl").resolve())
         if STARTS not in os.environ:  # a command that goes on after a kill keeps counting
@@ -218,7 +223,6 @@ def _wait_for_others(outcomes: list[dict[str, Any]]) -> None:
 
 def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
     """The table and files that a multirun's points make together."""
-    _name_folders(config)
     study = Path(config.results_dir) / config.study
     rows = [outcome["row"] for outcome in outcomes if outcome["row"] is not None]
     try:

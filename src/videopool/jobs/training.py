@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from videopool.files import whole, whole_folder
 from videopool.jobs.build import plain
 from videopool.jobs.errors import Stopped
 from videopool.jobs.finetune import EXPORT, LISTED, TrainingPoint
@@ -44,7 +46,7 @@ from videopool.models.export import Trained, export
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.models.probe import probe
 from videopool.pooling import Adaptive
-from videopool.results import PointFailed
+from videopool.results import PointFailed, ResultsError
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.video import UniformSampler
@@ -228,12 +230,11 @@ def _export(
         lora=lora or {},
         reference=reference,
     )
-    part = folder.with_name(f".{folder.name}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    export(part, weights, trained)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    try:
+        with whole_folder(folder) as part:
+            export(part, weights, trained)
+    except (OSError, SafetensorError) as error:
+        raise ResultsError(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _nothing(encoder: Encoder, progress: Progress) -> str:
@@ -263,7 +264,7 @@ def _figures(
     held_out = [row for row in rows if "validation_loss" in row]
     steps = [row for row in rows if "loss" in row]
     refused = [line for source in point.sources for line in source.refused] + sorted(encoder.refused.values())
-    with (folder / LEFT_OUT).open("w", encoding="utf-8") as file:
+    with whole(folder / LEFT_OUT) as part, part.open("w", encoding="utf-8") as file:
         for kind, lines in (("refused", refused), ("unreadable", sorted(progress.failures.values()))):
             file.writelines(json.dumps({"kind": kind, "why": line}, ensure_ascii=False) + "\n" for line in lines)
     best = checkpoints.best()

@@ -195,11 +195,14 @@ class TrainingRequests(Sampler[Request]):
 
 
 class HeldOutRequests(Sampler[Request]):
-    """Requests of one device for the held-out examples, the same each time."""
+    """Requests of one device for the held-out examples, the same each time; one for nothing where there are none left.
+
+    Lightning wants each device to have a batch.
+    """
 
     def __init__(self, lessons: Sequence[Lesson], asking: Asking, micro: int, rank: int, world: int) -> None:
         self.lessons, self.asking = list(lessons), asking
-        self.micro, self.numbers = micro, range(rank, -(-len(lessons) // micro), world)
+        self.micro, self.numbers = micro, range(rank, max(world, -(-len(lessons) // micro)), world)
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -7,7 +7,6 @@ checkpoints/step-<n>/state.json          the step, which says where in the data 
 checkpoints/best-<n>.safetensors         trained parameters at the least validation loss, which best.json tells
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,9 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from videopool.files import whole, whole_folder
 from videopool.results import ResultsError
 from videopool.results.point import read_json, write_json
 
+# What a full disk is to those who write: Python, safetensors, PyTorch.
+WRITING = (OSError, SafetensorError, RuntimeError)
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.pt", "state.json"
 
 
@@ -59,20 +61,16 @@ class Checkpoints:
             ResultsError: it cannot be written.
         """
         name = f"step-{progress.step:08d}"
-        part = self.folder / f".part-{name}"
         try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            save_file(dict(weights), part / WEIGHTS)
-            torch.save(dict(optimiser), part / OPTIMISER)
-            write_json(part / STATE, progress.__dict__)
-            for file in part.iterdir():
-                _settle(file)
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-            os.replace(part, self.folder / name)
+            with whole_folder(self.folder / name) as part:
+                save_file(dict(weights), part / WEIGHTS)
+                torch.save(dict(optimiser), part / OPTIMISER)
+                write_json(part / STATE, progress.__dict__)
             write_json(self.folder / "last.json", {"step": progress.step, "folder": name})
-        except OSError as error:
-            raise ResultsError(f"{part} cannot be written: {error.strerror or error}") from error
+        except ResultsError:
+            raise
+        except WRITING as error:
+            raise _unwritten(self.folder / name, error) from error
         for old in self.folder.glob("step-*"):
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -98,11 +96,10 @@ class Checkpoints:
         path = self.folder / f"best-{step:08d}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(dict(weights), part := path.with_suffix(".part"))
-            _settle(part)
-            os.replace(part, path)
-        except OSError as error:
-            raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
+            with whole(path) as part:
+                save_file(dict(weights), part)
+        except WRITING as error:
+            raise _unwritten(path, error) from error
         write_json(self.folder / "best.json", {"step": step, "loss": loss, "file": path.name})
         for old in self.folder.glob("best-*.safetensors"):
             if old != path:
@@ -132,6 +129,5 @@ def read_optimiser(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path} cannot be read ({error}); say force=true to train anew".splitlines()[0]) from error
 
 
-def _settle(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _unwritten(path: Path, error: Exception) -> ResultsError:
+    return ResultsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}")

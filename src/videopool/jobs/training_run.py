@@ -16,8 +16,11 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
+from videopool.files import whole
 from videopool.jobs.build import build
+from videopool.jobs.device_failure import device_failure
 from videopool.jobs.interrupts import StopRequest
+from videopool.jobs.predicting import surroundings
 from videopool.jobs.ranks import own_environment
 from videopool.jobs.strategies import training_strategy
 from videopool.jobs.training_checkpoint import Checkpoints, Progress
@@ -185,7 +188,8 @@ def cut_log(path: Path, step: int) -> None:
     """Drop the lines of steps behind one, and a line that was cut off."""
     if path.exists():
         kept = [row for row in read_training_log(path.parent) if row["step"] <= step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        with whole(path) as part:
+            part.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
 def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
@@ -220,6 +224,7 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
         precision=precision,
         default_root_dir=str(keeper.folder),
         strategy=training_strategy(config, tuner),
+        **surroundings(config),
     )
     if every:
         # Lightning counts micro-batches; a run that goes on validates behind the steps at which it would have.
@@ -228,5 +233,4 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
         with own_environment():
             trainer.fit(tuner)
     except ProcessException as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise PointFailed(f"a process of trainer.devices={devices} ended: {lines[-1]}") from error
+        raise device_failure(error, devices) from error

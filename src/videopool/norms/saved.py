@@ -6,7 +6,6 @@ norms.safetensors        histograms, maps, profiles, by "<stage>/<array>"
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from videopool.files import whole
 from videopool.norms.errors import NormsError
 from videopool.norms.measurement import Measurement
 
@@ -37,14 +37,10 @@ class Progress:
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file whole or not at all. Raises NormsError if it cannot be written."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file({k: np.array(v, order="C") for k, v in arrays.items()}, part, dict(words or {}))
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with whole(path) as part:
+            save_file({k: np.array(v, order="C") for k, v in arrays.items()}, part, dict(words or {}))
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         raise NormsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 

@@ -1,10 +1,10 @@
 """Descriptions of clips as a file of their own."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from videopool.files import whole
 from videopool.results.errors import ResultsError
 from videopool.results.records import OK
 
@@ -32,10 +32,9 @@ def write_captions(folder: Path, records: Sequence[Mapping[str, object]]) -> int
         for r in sorted(described, key=lambda r: str(r["clip"]))
     ]  # fmt: skip
     path = folder / CAPTIONS
-    part = path.with_suffix(".part")
     try:
-        part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-        os.replace(part, path)
+        with whole(path) as part:
+            part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
     return len(lines)

@@ -7,15 +7,17 @@ metrics.json   written last, in one step: it means that the point is complete
 failure.json   why the last attempt did not complete
 """
 
-import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from videopool import locks
+from videopool.files import PART, whole
 from videopool.results.errors import PointBusy, ResultsError
 
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
@@ -25,13 +27,10 @@ CLIPS = "clips.json"
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a JSON file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False)
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may hold bytes that are no UTF-8
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with whole(path) as part:
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may hold bytes that are no UTF-8
     except OSError as error:
         raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -59,13 +58,10 @@ def is_complete(folder: Path) -> bool:
 def is_claimed(folder: Path) -> bool:
     """Whether a living process works on a point."""
     try:
-        with (folder / LOCK).open("a+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        with (folder / LOCK).open("rb") as lock:
+            return locks.is_claimed(lock.fileno())
+    except OSError:  # it is not there, or not ours to read
         return False
-    except OSError:
-        return True
-    return False
 
 
 class PointFolder:
@@ -96,16 +92,15 @@ class PointFolder:
                 f"results folder {self.path} cannot be written ({error.strerror or error}); "
                 "choose another with results_dir=..."
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not locks.claim(self._lock.fileno()):
             self._lock.seek(0)
             holder = self._lock.read().strip()
             self._lock.close()
-            raise PointBusy(self.path, holder or "another process") from error
+            raise PointBusy(self.path, holder or "another process")
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
+        self._forget_parts()
         kept = read_json(self.path / MANIFEST)
         if kept is not None and kept.get("fingerprint") != self.fingerprint:
             self._lock.close()
@@ -114,6 +109,14 @@ class PointFolder:
                 f"not {self.fingerprint[:16]}); choose another study=... or remove that folder"
             )
         return self
+
+    def _forget_parts(self) -> None:
+        """Remove what processes that died, and releases before this one, left unfinished."""
+        for part in (*self.path.glob(f"*{PART}"), *self.path.glob(".*.json.[0-9]*")):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self._lock.close()

@@ -1,11 +1,12 @@
 """Records of one point: a line of JSON a sample, appended and flushed, so that a crash loses little."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from videopool import locks
+from videopool.files import whole
 from videopool.results.errors import ResultsError
 
 OK = "ok"
@@ -41,7 +42,7 @@ def append_whole(file: int, path: Path, text: str) -> None:
     Raises:
         ResultsError: the disk is full or gone; what was written before stays.
     """
-    fcntl.flock(file, fcntl.LOCK_EX)
+    locks.claim(file, wait=True)
     size = os.fstat(file).st_size
     try:
         whole = not text or size == 0 or os.pread(file, 1, size - 1) == b"\n"
@@ -52,7 +53,7 @@ def append_whole(file: int, path: Path, text: str) -> None:
         os.ftruncate(file, size)  # no half line for another process to write behind
         raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
+        locks.release(file)
 
 
 def write_records(path: Path, records: Iterable[dict[str, object]]) -> None:
@@ -61,13 +62,9 @@ def write_records(path: Path, records: Iterable[dict[str, object]]) -> None:
     Raises:
         ResultsError: it cannot be written.
     """
-    part = path.with_suffix(".part")
     try:
-        with part.open("w", encoding="utf-8") as file:
+        with whole(path) as part, part.open("w", encoding="utf-8") as file:
             file.writelines(_line(record) for record in records)
-            file.flush()
-            os.fsync(file.fileno())  # the answers in it may have taken hours
-        os.replace(part, path)
     except OSError as error:
         raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -89,9 +86,8 @@ class RecordLog:
         text = "".join(_line(record) for record in kept)
         try:
             if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-                part = path.with_suffix(".part")
-                part.write_text(text, encoding="utf-8")
-                os.replace(part, path)
+                with whole(path) as part:  # the answers in it may have taken hours
+                    part.write_text(text, encoding="utf-8")
             self._open()
         except OSError as error:
             raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -7,7 +7,6 @@ continued is the run that never stopped.
 
 import json
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videopool.benchmarks.prompts import Prompt
+from videopool.files import whole
 from videopool.shapes.images import IGNORE, PatchLabels, image_questions, label_sizes, patch_labels, render_image
 from videopool.shapes.mini import PATCH, mini_config, mini_image_processor
 from videopool.shapes.questions import Question, caption
@@ -437,8 +437,8 @@ class Log:
 
 
 def _save(path: Path, state: dict[str, object]) -> None:
-    torch.save(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+    with whole(path) as part:
+        torch.save(state, part)
 
 
 def _run_stage(
