@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging as transformers_logging
@@ -143,7 +144,7 @@ def load_backbone(
             use_safetensors=True,
             **placement,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"model.source={source}: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
