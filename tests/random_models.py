@@ -65,6 +65,7 @@ def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
     tokenizer = tokenizer_with("<video>")
     marks = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in ("image", "video")}
     crop = {"do_center_crop": True, "size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    tied = {"tie_word_embeddings": more.get("tied", False)}
     square = {"do_center_crop": False, "size": {"height": SIDE, "width": SIDE}}
     if family == "llava":
         model = LlavaForConditionalGeneration(
@@ -85,7 +86,7 @@ def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
     elif family == "llava_onevision":
         model = LlavaOnevisionForConditionalGeneration(
             LlavaOnevisionConfig(
-                vision_config=siglip(), text_config=text(Qwen2Config, tokenizer),
+                vision_config=siglip(), text_config=text(Qwen2Config, tokenizer, **tied),
                 image_token_index=marks["image"], video_token_index=marks["video"],
             )
         )  # fmt: skip

@@ -16,6 +16,7 @@ from videopool.jobs.build import plain
 from videopool.jobs.errors import ConfigError
 from videopool.judges import BadVerdict, EndpointJudge, Item, Judge, LocalJudge, Verdict, gradings
 from videopool.models.source import identity, locate
+from videopool.models.weight_files import check_weights
 from videopool.results import ReplyStore
 from videopool.results.manifest import now
 from videopool.results.records import JUDGE_FAILED, OK
@@ -43,6 +44,7 @@ def build_judge(config: DictConfig) -> Judge | None:
         return EndpointJudge(**settings)
     source, revision = str(settings.pop("source")), settings.pop("revision")
     folder = locate(source, revision, "judge.source")
+    check_weights(folder, f"judge.source={source}")
     return LocalJudge(folder, identity(source, revision, "judge.source"), Path(source).name, **settings)
 
 

@@ -35,6 +35,7 @@ class Backbone(nn.Module):
 
     Attributes:
         base_projector, tuned_projector: weights on the CPU, once a checkpoint with a projector was put on; else None.
+        alpha_parts: by name of a layer with LoRA, what its alpha is of that of the checkpoint; 1 where there is none.
 
     Raises:
         ModelError: the vocabulary has no token for visual tokens.
@@ -60,6 +61,7 @@ class Backbone(nn.Module):
         self.placed = placed
         self.base_projector: dict[str, Tensor] | None = None
         self.tuned_projector: dict[str, Tensor] | None = None
+        self.alpha_parts: dict[str, float] = {}
         self.media_ids = self._media_ids()
         self.image_token = tokenizer.convert_ids_to_tokens(self.media_ids["video"])
         ends = model.generation_config.eos_token_id

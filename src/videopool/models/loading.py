@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import DTYPES, first_line, load_config, name_keys
+from videopool.models.configuration import DTYPES, first_line, load_config, name_keys, refuse_adapter
 from videopool.models.errors import ModelError
 from videopool.models.families import FAMILIES
 from videopool.models.shape import model_shape
 from videopool.models.source import identity, locate
+from videopool.models.weight_files import check_weights
 
 # Others take no mask in which the questions of a clip are blind to each other.
 ATTENTIONS = ("sdpa", "eager")
@@ -120,6 +122,9 @@ def load_backbone(
     check_attention(dtype, attention, "cpu" if device_map else device)
     config = load_config(source, revision, rope_factor)
     shape = model_shape(config)
+    folder = locate(source, revision)
+    refuse_adapter(folder, source)
+    check_weights(folder, f"model.source={source}")
     tokenizer = load_tokenizer(source, revision)
     image_processor = load_image_processor(source, revision, shape.image_size)
     family = FAMILIES[config.model_type]
@@ -131,7 +136,7 @@ def load_backbone(
     transformers_logging.disable_progress_bar()
     try:
         model, report = family.architecture.from_pretrained(  # type: ignore[attr-defined]
-            str(locate(source, revision)),
+            str(folder),
             config=config,
             dtype=DTYPES[dtype],
             attn_implementation=attention,
@@ -139,7 +144,7 @@ def load_backbone(
             use_safetensors=True,
             **placement,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"model.source={source}: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
