@@ -120,11 +120,11 @@ class Point:
         name = str(self.model["name"])
         if self.adapter is not None:
             alpha = self.adapter["alpha"]
-            name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {alpha:g}"
+            name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {_digits(alpha)}"
             if self.adapter["projector"] is not None:
-                name += f" projector {self.adapter['projector']:g}"
+                name += f" projector {_digits(self.adapter['projector'])}"
         if self.model["rope_factor"] is not None:
-            name += f" rope {self.model['rope_factor']:g}"
+            name += f" rope {_digits(self.model['rope_factor'])}"
         return name
 
     @property
@@ -222,6 +222,11 @@ class Point:
 def _chosen(group: str) -> str | None:
     """The option that was chosen of a group; None if the configuration was not composed by the program."""
     return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+
+
+def _digits(value: float) -> str:
+    """A number in as many digits as tell it from all others."""
+    return repr(float(value)).removesuffix(".0").replace("+", "")
 
 
 def point_of(config: DictConfig) -> Point:
