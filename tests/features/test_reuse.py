@@ -15,7 +15,7 @@ from videopool.app import register_experiments
 from videopool.features import FeatureStoreError
 from videopool.jobs import answering
 from videopool.jobs import build as build_module
-from videopool.jobs.evaluate import evaluate
+from videopool.jobs.evaluate import Point, evaluate
 from videopool.jobs.frame_source import frame_source, processor_hash
 from videopool.models import Backbone, load_backbone
 from videopool.models.loading import load_image_processor
@@ -291,3 +291,42 @@ def test_a_sweep_in_a_second_process_opens_no_video(tmp_path, data_dir):
     for name, ran in second.items():
         assert ran.frames == (0, ran.needed)
         assert ran.records == first[name].records
+
+
+def adapter_in_tower(folder, targets):
+    """A peft adapter of the mini model with LoRA on what a pattern names, all of it strong enough to see."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlavaForConditionalGeneration
+
+    model = LlavaForConditionalGeneration.from_pretrained(shipped("conf").parent / "src/videopool/shapes/mini_llava")
+    torch.manual_seed(0)
+    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=32, target_modules=targets, init_lora_weights=False))
+    adapted.save_pretrained(folder)
+    return folder
+
+
+TARGETS = {"tower": r".*vision_tower.*\.(q_proj|v_proj)", "projector": r".*multi_modal_projector\.linear_1"}
+
+
+@pytest.mark.parametrize("where", [*TARGETS, "field"])
+def test_lora_scales_never_share_features_that_lora_changes(run, tmp_path, shared, where):
+    """In a sweep over alpha each point has the numbers of a point that shares nothing, whatever LoRA reaches."""
+    own = shared("field/lora_in_tower") if where == "field" else adapter_in_tower(tmp_path / where, TARGETS[where])
+    words = ["pooling=average", "frames.num=1", "benchmark.limit=1"]
+    lora = ["lora=tuned", f"lora.checkpoint={own}"]
+    alone = {alpha: run(*words, *lora, f"lora.alpha={alpha}", "features=none").records for alpha in (0, 32)}
+    assert alone[0] != alone[32]
+    for kind in ("memory", "disk", "disk"):
+        swept = {
+            a: run(*words, *lora, f"lora.alpha={a}", f"features={kind}", "features.dtype=null", fresh=a == 0).records
+            for a in alone
+        }
+        assert swept == alone
+
+
+def test_names_tell_every_two_alphas_apart(compose_, tmp_path):
+    own = adapter_in_tower(tmp_path / "tower", TARGETS["tower"])
+    alphas = [0, 1e-7, 1e16, 1e-16, 0.1, 1 / 3, 0.333333, 0.3333333, 32, 32.000001, 1000000, 1000001]
+    points = [Point(compose_("lora=tuned", f"lora.checkpoint={own}", f"lora.alpha={alpha}")) for alpha in alphas]
+    assert len({point.name for point in points}) == len(alphas)
+    assert "alpha-32-" in points[8].name

@@ -135,7 +135,7 @@ def test_identity_is_host_model_and_view(point, tmp_path):
     assert same == first
     assert len({first, *others}) == 4
     identity = json.loads((first / "run.json").read_text())["identity"]
-    assert identity["model"]["host"] == server.base_url.split("/")[2]
+    assert identity["model"]["base_url"] == server.base_url
     files, table = write_report(tmp_path / "results" / "s", "none")
     assert (table.status == "complete").all()
     assert table.visual_tokens.isna().all()

@@ -19,6 +19,7 @@ from videopool.chat import ChatError
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.evaluate import evaluate
 from videopool.jobs.report import write_report
+from videopool.judges.protocol import PROTOCOL
 from videopool.paths import shipped
 from videopool.results import PointFailed
 from videopool.shapes.clips import write_mp4
@@ -70,6 +71,10 @@ def asked_of(server, **more):
     return ["judge=openai", *(f"judge.{key}={value}" for key, value in settings.items())]
 
 
+def name_of(server):
+    return f"openai:tiny@{server.base_url}:64:v{PROTOCOL}"
+
+
 def records(folder):
     return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
 
@@ -109,14 +114,14 @@ def test_short_answers_are_graded_and_asked_about_once(point, tmp_path):
     for record in found:
         even = int(record["question"].split()[-1][:-1]) % 2 == 0
         assert (record["score"], record["judge_grade"]) == ((1.0, 4.0) if even else (0.0, 1.0))
-        assert record["judge"] == "openai:tiny:v1"
+        assert record["judge"] == name_of(server)
         assert record["verdict"]["pred"] == ("yes" if even else "no")
         assert record["status"] == "ok"
     assert (metrics["score"], metrics["judge_grade"], metrics["n"], metrics["n_failed"]) == (0.5, 2.5, 12, 0)
     assert metrics["judge_grade_low"] <= 2.5 <= metrics["judge_grade_high"]
-    assert (metrics["judge"], metrics["judge_requests"], metrics["judge_reused"]) == ("openai:tiny:v1", 0, 12)
+    assert (metrics["judge"], metrics["judge_requests"], metrics["judge_reused"]) == (name_of(server), 0, 12)
     assert "judge" in metrics["seconds"]
-    assert manifest["identity"]["judge"] == manifest["point"]["judge"] == "openai:tiny:v1"
+    assert manifest["identity"]["judge"] == manifest["point"]["judge"] == name_of(server)
     assert {line["model"] for line in replies(tmp_path)} == {"tiny-2026"}
     assert all(line["reply"] in (RIGHT, WRONG) for line in replies(tmp_path))
 
@@ -303,7 +308,7 @@ def test_killed_while_grading_and_the_key_in_no_file(world, tmp_path, videopool)
     assert "50.0 %, judge's grade 2.50 of 5, n=12" in told.stdout
     assert len({line["key"] for line in replies(tmp_path)}) == 12
     write_report(tmp_path / "results" / "s", "none")
-    assert "openai:tiny:v1" in (tmp_path / "results" / "s" / "sweep.csv").read_text()
+    assert name_of(server) in (tmp_path / "results" / "s" / "sweep.csv").read_text()
     assert KEY not in told.stdout + told.stderr
     assert all(header["authorization"] == f"Bearer {KEY}" for header in server.headers)
     for path in tmp_path.rglob("*"):

@@ -53,7 +53,7 @@ def test_a_model_that_says_a_verdict(tmp_path):
     assert ITEM.verdict(reply.text).right
     assert reply.completion_tokens == 2  # the verdict, and the end
     assert reply.prompt_tokens > 20
-    assert made.id == "local:tiny@0123456789ab:float32:v1"
+    assert made.id == "local:tiny@0123456789ab:float32:8:v1"
     made.close()
     assert made.reply(ITEM.messages()).text == reply.text  # loaded again
 

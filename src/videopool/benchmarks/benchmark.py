@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -118,9 +118,9 @@ class Benchmark:
 
     @property
     def samples_hash(self) -> str:
-        """SHA-256 over the sample ids, sorted, with the bounds of samples that have any."""
-        lines = sorted(s.id if s.start is s.end is None else f"{s.id}\1{s.start}\1{s.end}" for s in self.samples)
-        return hashlib.sha256("\0".join(lines).encode()).hexdigest()
+        """SHA-256 over all that samples say, whatever their order; not where their clips lie, nor what is in them."""
+        lines = sorted(json.dumps({**asdict(sample), "clip": None}, sort_keys=True) for sample in self.samples)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def inside(root: Path, name: str, where: str) -> Path:

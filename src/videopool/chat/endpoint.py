@@ -76,7 +76,8 @@ class ChatEndpoint:
     ) -> None:
         self.group = group
         self.host = _host(group, base_url)
-        self.url = f"{base_url.rstrip('/')}/chat/completions"
+        self.base_url = base_url.strip().rstrip("/")
+        self.url = f"{self.base_url}/chat/completions"
         if not isinstance(model, str) or not model.strip():
             raise ChatError(f"{group}.model={model!r}: name the model as the server calls it")
         if key_env is not None and not (isinstance(key_env, str) and VARIABLE.fullmatch(key_env)):

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,8 @@ def load_clip(request: ClipRequest, plan: LoadPlan) -> LoadedClip:
             _read(loaded, plan, request.missing)
     except UnreadableClipError as error:
         loaded.error = str(error)
+        with suppress(OSError):  # of what cannot be read, but is there
+            loaded.digest = loaded.digest or content_hash(request.job.clip)
     return loaded
 
 

@@ -94,11 +94,13 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
 def _complete_answers(point: "Point", folder: PointFolder) -> tuple[Work, int]:
     """Answer what has no answer yet, here or in another point; what that took, and how many were answered."""
     samples = point.benchmark.samples
-    log = RecordLog(folder.path / RECORDS)
+    log = RecordLog(folder.path / RECORDS, folder.attempt)
     try:
         lacking = [sample for sample in samples if sample.id not in log.done]
         if lacking and not point.config.force:
-            log.append(answered_elsewhere(folder.path, point.answers, (sample.id for sample in lacking)))
+            found, attempts = answered_elsewhere(folder.path, point.answers, lacking)
+            folder.add_attempts(attempts)
+            log.append(found)
         missing = [sample for sample in lacking if sample.id not in log.done]
         if len(missing) < len(lacking):
             print(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")

@@ -12,6 +12,7 @@ from videopool.chat import RequestFailed, ask_all, image_part
 from videopool.features import ClipJob
 from videopool.jobs.answering import Work
 from videopool.jobs.clip_jobs import group_by_clip
+from videopool.jobs.contents import content_of
 from videopool.jobs.interrupts import StopRequest
 from videopool.jobs.predicting import progress_bar
 from videopool.jobs.sample_records import about, failed_record, read_answer
@@ -36,6 +37,7 @@ class Shown:
     def __init__(self, point: "ApiPoint", job: ClipJob) -> None:
         self.point, self.job = point, job
         self.seconds, self.decoded = 0.0, 0
+        self.content = ""  # hash of the clip's, once it is read
         self._left = len(job.samples)
         self._made: tuple[list[dict[str, object]], list[int]] | UnreadableClipError | None = None
         self._lock = threading.Lock()
@@ -56,10 +58,13 @@ class Shown:
 
     def _make(self) -> tuple[list[dict[str, object]], list[int]]:
         point, job = self.point, self.job
+        self.content = content_of(job.clip)
         with open_clip(job.clip, point.config.job.reader, job.fps) as clip:
             indices = point.sampler.indices(clip.info, job.start, job.end, job.name)
             unique = sorted(set(indices))
             frames = clip.frames(unique)[[unique.index(index) for index in indices]]
+        if content_of(job.clip) != self.content:
+            raise UnreadableClipError(job.clip, "it was changed while it was read")
         self.decoded = len(unique)
         model = point.model
         shown = _grid(frames, model["rows"], model["cols"]) if model["view"] == "grid" else frames
@@ -92,7 +97,7 @@ def answer_by_api(point: "ApiPoint", missing: Sequence[Sample], log: RecordLog, 
 
     def write(shown: Shown, record: dict[str, Any]) -> None:
         with lock:
-            log.append([record])
+            log.append([{**record, "content": shown.content}])
         shown.leave()
 
     def attempt(task: tuple[Shown, Sample]) -> None:

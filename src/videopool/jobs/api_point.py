@@ -74,7 +74,7 @@ class ApiPoint(Point):
     def answer_identity(self) -> dict[str, object]:
         """All that determines the answers, as far as it is known here."""
         return {
-            "model": {"host": self.endpoint.host, "model": self.endpoint.model, **self.view},
+            "model": {"base_url": self.endpoint.base_url, "model": self.endpoint.model, **self.view},
             "frames": plain(self.config.frames),
             **self.question_identity(),
         }

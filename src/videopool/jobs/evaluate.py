@@ -15,10 +15,12 @@ from omegaconf import DictConfig
 from videopool.benchmarks import Benchmark, Prompt, Sample
 from videopool.features import FeatureStore, rounds
 from videopool.jobs.build import build, build_pooling, jsonable, number, plain, shared_store
+from videopool.jobs.contents import keep_states, outdated, redo_outdated, states_of
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.interrupts import StopRequest
 from videopool.jobs.judging import build_judge, check_gradable
 from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.own_code import own_code
 from videopool.jobs.pooling_settings import pooling_settings
 from videopool.models import ModelShape, identity, load_adapter, load_config, model_shape, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from videopool.jobs.answering import Work
 
 PARSING = ("strict", "pllava")  # of generated answers
+CODE = ("pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
 
 
 class Point:
@@ -124,11 +127,11 @@ class Point:
         name = str(self.model["name"])
         if self.adapter is not None:
             alpha = self.adapter["alpha"]
-            name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {alpha:g}"
+            name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {_digits(alpha)}"
             if self.adapter["projector"] is not None:
-                name += f" projector {self.adapter['projector']:g}"
+                name += f" projector {_digits(self.adapter['projector'])}"
         if self.model["rope_factor"] is not None:
-            name += f" rope {self.model['rope_factor']:g}"
+            name += f" rope {_digits(self.model['rope_factor'])}"
         return name
 
     @property
@@ -145,8 +148,13 @@ class Point:
 
     def identity(self) -> dict[str, object]:
         """All that determines the numbers."""
-        answers = self.answer_identity()
-        return answers if self.judge is None else {**answers, "judge": self.judge.id}
+        answers, benchmark = self.answer_identity(), self.benchmark
+        scored = {
+            "groups": {name: sorted(tasks) for name, tasks in benchmark.groups.items()},
+            "headline": list(benchmark.groups.get(benchmark.headline or "", ())),
+            "axes": dict(benchmark.axes),
+        }
+        return {**answers, **scored, **({} if self.judge is None else {"judge": self.judge.id})}
 
     @property
     def answers(self) -> str:
@@ -177,7 +185,7 @@ class Point:
             "benchmark": benchmark.id,
             "annotations": benchmark.annotation_hash,
             "samples": benchmark.samples_hash,
-            "headline": list(benchmark.groups.get(benchmark.headline or "", ())),
+            "code": own_code(self.config, CODE),
             "scoring": benchmark.scoring,
             "max_new_tokens": benchmark.max_new_tokens,
             "parsing": self.config.compat.scoring,
@@ -227,6 +235,11 @@ class Point:
 def _chosen(group: str) -> str | None:
     """The option that was chosen of a group; None if the configuration was not composed by the program."""
     return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+
+
+def _digits(value: float) -> str:
+    """A number in as many digits as tell it from all others."""
+    return repr(float(value)).removesuffix(".0").replace("+", "")
 
 
 def point_of(config: DictConfig) -> Point:
@@ -282,12 +295,17 @@ def evaluate(config: DictConfig) -> Outcome:
     what = point.identity()
     folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
     finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
-    if folder.finished and not config.force:  # needs neither a claim nor the model's configuration
+    clips = {sample.clip_id: sample.clip for sample in point.benchmark.samples}
+    states = states_of(clips)
+    # What is finished needs neither a claim nor the model's configuration.
+    if folder.finished and not config.force and not outdated(folder, clips, states):
         return finished
     point.check()
     with folder:
         if config.force:
             folder.clear()
+        if line := redo_outdated(folder, clips, states):
+            print(f"videopool: {line}", file=sys.stderr)
         if folder.finished:  # meanwhile, by another process
             return finished
         manifest = {
@@ -298,12 +316,15 @@ def evaluate(config: DictConfig) -> Outcome:
             "experiment": _chosen("experiment"),
             "config": jsonable(config),
             "versions": versions(),
+            "reader": config.job.reader,
+            "attention": config.model.get("attention"),
             "git": git_state(),
             "hardware": hardware(),
             "started": now(),
         }
         folder.write_manifest(manifest)
-        folder.write_clips({sample.clip_id: sample.clip for sample in point.benchmark.samples})
+        folder.write_clips(clips)
+        keep_states(folder, states)
         # What needs weights, Lightning or W&B is imported here: a finished point needs none of them.
         from videopool.jobs.answering import answer
         from videopool.jobs.wandb_point import point_run
@@ -313,6 +334,7 @@ def evaluate(config: DictConfig) -> Outcome:
                 metrics, records = answer(point, folder)
                 run.finish_point(metrics, records)
                 write_captions(folder.path, records)
+                folder.tell_mixed(records)
                 folder.write_metrics(metrics)
         except Exception as error:
             folder.write_failure(str(error) or type(error).__name__, {"time": now()})

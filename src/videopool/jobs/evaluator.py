@@ -85,7 +85,7 @@ class Evaluator(ClipReader):
                 records.update(self._answer_each(rows, features))
             else:
                 records.update(self._answer(rows, features))
-        return [records[sample.id] for clip in batch for sample in clip.job.samples]
+        return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]
 
     def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> dict[str, dict[str, object]]:
         """As _answer, where visual tokens depend on the question: each question reads its clip anew."""

@@ -13,6 +13,7 @@ from videopool.features import FrameSource, software
 from videopool.jobs.build import build
 from videopool.jobs.load_plan import image_processor_of
 from videopool.models import Backbone
+from videopool.models.adapter import lora_scales
 
 MEDIA = "video"
 # Of a tower's configuration: what does not change its numbers, or is said elsewhere.
@@ -20,7 +21,7 @@ NOT_COMPARED = ("transformers_version", "architectures", "dtype")
 
 QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
 
-_hashes: WeakKeyDictionary[Backbone, dict[tuple[str, str, torch.dtype], str]] = WeakKeyDictionary()
+_hashes: WeakKeyDictionary[Backbone, dict[tuple[Any, ...], str]] = WeakKeyDictionary()
 
 
 def frame_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FrameSource:
@@ -73,12 +74,12 @@ def processor_hash(image_processor: Any) -> str:
 
 
 def tower_hash(backbone: Backbone, media: str = MEDIA) -> str:
-    """SHA-256 of the tower's configuration and weights as they are loaded, taken once a model.
+    """SHA-256 of the tower's configuration, weights and LoRA scales as they are now; taken once for each state.
 
-    Models that have one tower in common share it. Where weights are not in memory, it is the identity of
-    the model's files.
+    Models that have one tower in common share it. Where weights are not in memory, the identity of the files
+    that they are from stands for them.
     """
-    state = (media, backbone.identity, backbone.dtype)
+    state = (media, backbone.identity, backbone.dtype, tuple(lora_scales(backbone.tower(media)).items()))
     kept = _hashes.setdefault(backbone, {})
     if state not in kept:
         kept[state] = _hash(backbone, media)
@@ -90,9 +91,11 @@ def _hash(backbone: Backbone, media: str) -> str:
     settings = tower.config.to_dict().items()
     settings = {name: value for name, value in settings if name[0] != "_" and name not in NOT_COMPARED}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    if scales := lora_scales(tower):
+        digest.update(json.dumps(scales, sort_keys=True).encode())
     for name, weight in sorted(tower.state_dict().items()):
         if weight.is_meta:
-            return f"tower of {backbone.identity}"
+            return f"tower of {backbone.identity}" + (f", LoRA {digest.hexdigest()}" if scales else "")
         digest.update(f"{name} {weight.dtype} {list(weight.shape)}\0".encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Have the open answers of a point graded, and keep every reply."""
 
+import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from videopool.results import ReplyStore
 from videopool.results.manifest import now
 from videopool.results.records import JUDGE_FAILED, OK
 
+LONGEST = 120  # characters of a judge's id in the name of a file
 JUDGES = ("none", "openai", "local")
 # What grading adds to a record; `unjudged_score` is the score that it had before.
 ADDED = ("judge", "judge_grade", "axes", "verdict", "unjudged_score")
@@ -60,7 +62,10 @@ def store_path(config: DictConfig, judge: Judge) -> Path:
     """Where a judge's replies are kept."""
     if config.judge.store is not None:
         return Path(str(config.judge.store)).expanduser()
-    return Path(config.results_dir) / "judgements" / f"{re.sub(r'[^A-Za-z0-9._@-]+', '-', judge.id)}.jsonl"
+    name = re.sub(r"[^A-Za-z0-9._@-]+", "-", judge.id)
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{hashlib.sha256(judge.id.encode()).hexdigest()[:8]}"
+    return Path(config.results_dir) / "judgements" / f"{name}.jsonl"
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What job=norms is asked to measure, and on which clips."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from videopool.jobs.clip_jobs import group_by_clip
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.evaluate import Point
 from videopool.jobs.norm_stages import ENCODER, LLM, Stage, parse_layers, parse_stages
+from videopool.models.stages import TEXT
 from videopool.norms import Measurement
 from videopool.norms.outliers import OutlierRules
 from videopool.norms.token_norms import power
@@ -20,7 +22,7 @@ from videopool.norms.token_norms import power
 # Of what identifies an evaluation: what norms depend on.
 SHARED = (
     "model", "adapter", "dtype", "rope_factor", "precision", "features", "stage", "pooling", "frames", "longest",
-    "reader", "benchmark", "annotations", "seed",
+    "reader", "benchmark", "annotations", "code", "seed",
 )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def clip_name(job: ClipJob) -> str:
     """A clip's name, with its bounds where it has any."""
     if job.start is None and job.end is None:
         return job.name
-    return f"{job.name} {job.start or 0:g}-{'' if job.end is None else f'{job.end:g}'} s"
+    return f"{job.name} {job.start or 0:.12g}-{'' if job.end is None else f'{job.end:.12g}'} s"
 
 
 def check(config: DictConfig) -> dict[str, Any]:
@@ -109,14 +111,14 @@ def choose_clips(point: Point, limit: int | None) -> list[ClipJob]:
 def identify(job: dict[str, Any], point: Point, clips: Sequence[ClipJob]) -> dict[str, object]:
     """All that determines the numbers. Needs nothing of the model."""
     everything = point.identity()
-    names = [clip_name(clip) for clip in clips]
-    if job["attention_layers"]:  # it depends on what is asked
-        names += [clip.samples[0].id for clip in clips]
+    seen: list[list[object]] = [[clip.name, clip.start, clip.end, clip.fps] for clip in clips]
+    if job["attention_layers"] or TEXT in point.pooling.needs:  # it depends on what is asked
+        seen += [[clip.samples[0].question, *clip.samples[0].options] for clip in clips]
     reads = job["attention_layers"] or any(str(stage).startswith(f"{LLM}.") for stage in job["stages"])
     return {
         **{name: everything[name] for name in SHARED},
-        "prompt": asdict(point.prompt) if reads else None,
-        "clips": hashlib.sha256("\0".join(names).encode()).hexdigest(),
+        "prompt": asdict(point.prompt) if reads or TEXT in point.pooling.needs else None,
+        "clips": hashlib.sha256(json.dumps(seen).encode()).hexdigest(),
         "norms": {
             "stages": job["stages"],
             "attention_layers": job["attention_layers"],

@@ -290,11 +290,13 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
             star = "*" if not missing(row[f"{view}p_holm"]) and float(row[f"{view}p_holm"]) < LEVEL else ""
             value, low, high = (row[f"{view}difference{tail}"] for tail in ("", "_low", "_high"))
             cells.append(_with_interval(value, low, high, signed=True) + star)
-        cells.append("ok" if row["status"] == "complete" else f"[red]{row['status']}[/red]")
+        done = "ok" if missing(row["mixed"]) else "ok, mixed"
+        cells.append(done if row["status"] == "complete" else f"[red]{row['status']}[/red]")
         out.add_row(*cells)
     out.caption = (
         "score: tasks of the headline; intervals clustered by clip; (=): same map as an earlier point; "
         "*: p < 0.05 after Holm's correction"
+        + ("; mixed: attempts at the point differ (run.json)" if table.mixed.notna().any() else "")
     )
     return out
 

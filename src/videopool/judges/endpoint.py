@@ -24,7 +24,7 @@ class EndpointJudge:
             raise ChatError(f"judge.max_tokens must be a whole number of at least 1, got {max_tokens!r}")
         self.endpoint = ChatEndpoint("judge", model=model, **endpoint)
         self.max_tokens = max_tokens
-        self.id = f"openai:{model}:v{PROTOCOL}"
+        self.id = f"openai:{model}@{self.endpoint.base_url}:{max_tokens}:v{PROTOCOL}"
         self.label = f"openai {model}"
         self.concurrency = self.endpoint.concurrency
         self.retries = self.endpoint.retries

@@ -35,7 +35,7 @@ class LocalJudge:
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise ChatError(f"judge.max_tokens must be a whole number of at least 1, got {max_tokens!r}")
         self.folder, self.name, self.dtype, self.device, self.max_tokens = folder, name, dtype, device, max_tokens
-        self.id = f"local:{name}@{identity.rpartition('@')[2][:12]}:{dtype}:v{PROTOCOL}"
+        self.id = f"local:{name}@{identity.rpartition('@')[2][:12]}:{dtype}:{max_tokens}:v{PROTOCOL}"
         self.label = f"local {name}"
         self._model: Any = None
         self._tokenizer: Any = None

@@ -200,7 +200,7 @@ def attach(backbone: "Backbone", checkpoint: AdapterCheckpoint, alpha: float | N
             weights[own[name]].copy_(checkpoint.tensor(name))
     if backbone.base_projector is not None:
         backbone.tuned_projector = {name: one.cpu().clone() for name, one in _projector(backbone).items()}
-    if any("_tower." in name for name in checkpoint.plain):
+    if any("_tower." in name for name in checkpoint.shapes):
         backbone.identity = f"{backbone.identity}+{checkpoint.identity}"  # its features are others now
     ranks = {own[f"{module}.weight"].removesuffix(".weight"): rank for module, rank in checkpoint.ranks.items()}
     if not ranks:
@@ -394,6 +394,12 @@ def _missing(checkpoint: AdapterCheckpoint, shapes: dict[str, tuple[int, ...]]) 
         wanted = {name for name in shapes if name.split(".")[0] == part and not _BUFFERS.search(name)}
         missing += sorted(wanted - plain - tied)
     return missing
+
+
+def lora_scales(module: nn.Module) -> dict[str, float]:
+    """What each LoRA product below a module is multiplied with, by the layer's name; no weight says it."""
+    found = ((name, getattr(layer, "scaling", None)) for name, layer in module.named_modules())
+    return {name: float(scaling[ADAPTER]) for name, scaling in found if isinstance(scaling, dict)}
 
 
 def set_alpha(backbone: "Backbone", alpha: float) -> None:

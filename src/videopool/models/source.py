@@ -6,6 +6,7 @@ A model is named by a folder, a Hugging Face id, or "videopool:<folder>" for one
 import hashlib
 import json
 import os
+import re
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ SIDECAR = ".videopool-identity.json"
 SUFFIXES = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja")
 DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 CONFIGURATION = ("config.json",)
+SNAPSHOT = re.compile(r"/models--([^/]+)/snapshots/([0-9a-f]{40})$")  # in the hub's cache
 PROBE_SECONDS = 5.0  # to find out whether the hub can be reached
 
 
@@ -107,9 +109,10 @@ def identity(source: str, revision: str | None = None, key: str = "model.source"
         ModelError: as locate().
     """
     folder = locate(source, revision, key)
-    if folder.parent.name == "snapshots":
-        return f"{folder.parents[1].name.removeprefix('models--').replace('--', '/')}@{folder.name}"
     listed = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.name != SIDECAR)
+    # What the hub's client has fetched links to files that are named by their content.
+    if (match := SNAPSHOT.search(folder.absolute().as_posix())) and all(path.is_symlink() for path in listed):
+        return f"{match.group(1).replace('--', '/')}@{match.group(2)}"
     state: list[list[str | int]] = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in listed]
     before = _hashed.get(folder)
     if before is not None and before[0] == state:

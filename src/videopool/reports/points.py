@@ -152,6 +152,7 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
             corrected = told(f"{view}p_holm")
             columns.append(_number(f"{view}{'p_holm' if corrected else 'p'}", f"p{' (Holm)' * corrected}{said}", 4))
         columns += [_text(f"{view}differs", f"unequal in{said}")] if told(f"{view}differs") else []
+    columns += [_text("mixed", "attempts differ in")] if told("mixed") else []
     if told("same_map_as"):
         heading = Heading("same map as", numeric=False)
         columns.append((heading, lambda row: plain_cell(labels.get(str(row["same_map_as"]), ""))))

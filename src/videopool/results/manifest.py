@@ -11,21 +11,29 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("videopool", "torch", "transformers", "pytorch-lightning", "hydra-core", "av", "decord", "numpy", "peft")
+PACKAGES = (
+    "videopool", "torch", "transformers", "pytorch-lightning", "hydra-core", "av", "decord", "numpy",
+    "pillow", "peft",
+)  # fmt: skip
 
 
 @cache
 def git_state() -> dict[str, object]:
     """Commit and dirty flag of the checkout that the code runs from; empty outside one.
 
-    Looked up once a process, as the code that runs is what was imported.
+    A repository that does not hold this very file, as one with the environment in it that the package is installed
+    in, is somebody else's. Looked up once a process, as the code that runs is what was imported.
     """
-    folder = Path(__file__).parent
+    own = Path(__file__)
+    # A hook or a shell may have set these for another repository.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
+        command = ["git", "-C", str(own.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout
 
     try:
+        git("ls-files", "--error-unmatch", own.name)
         return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())}
     except (OSError, subprocess.CalledProcessError):
         return {}

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,8 @@ from videopool.results.errors import PointBusy, ResultsError
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
 TRAINING_LOG = "log.jsonl"  # of a training run, which is no point but lies beside them
 CLIPS = "clips.json"
+MIXABLE = ("videopool", "torch", "transformers", "av", "decord", "pillow")  # packages
+ATTEMPT = ("versions", "reader", "attention", "git", "hardware", "started")  # of a manifest: how an attempt ran
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -48,6 +51,25 @@ def clip_files(folder: Path) -> dict[str, Path]:
     """Where the clips of a point were when it ran, by the name that records have for them."""
     found, real = read_json(folder / CLIPS) or {}, os.path.realpath(folder)
     return {name: Path(os.path.normpath(os.path.join(real, str(place)))) for name, place in found.items()}
+
+
+def attempts_of(folder: Path) -> dict[str, Any]:
+    """How each attempt at a point ran, by the name that its records tell."""
+    found = (read_json(folder / MANIFEST) or {}).get("attempts")
+    return found if isinstance(found, dict) else {}
+
+
+def mixed_attempts(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What attempts do not have in common of what changes numbers a little: the versions and ways there were."""
+    found: dict[str, set[str]] = {}
+    for attempt in attempts:
+        told = {name: attempt.get("versions", {}).get(name) for name in MIXABLE}
+        told["attention"] = attempt.get("attention")
+        if attempt.get("reader") != "decord":
+            del told["decord"]  # not used
+        for name, value in told.items():
+            found.setdefault(name, set()).add(str(value))
+    return {name: sorted(values) for name, values in found.items() if len(values) > 1}
 
 
 def is_complete(folder: Path) -> bool:
@@ -82,6 +104,7 @@ class PointFolder:
     def __init__(self, study: Path, name: str, fingerprint: str) -> None:
         self.path = study / f"{name}-{fingerprint[:8]}"
         self.fingerprint = fingerprint
+        self.attempt: str | None = None  # the one that goes on
 
     def __enter__(self) -> "PointFolder":
         try:
@@ -132,9 +155,28 @@ class PointFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, object]) -> None:
-        """Begin an attempt: say what the point is, and forget why the last attempt failed."""
+        """Begin an attempt: say what the point is, and forget why the last attempt failed.
+
+        What the manifests of earlier attempts said of how they ran stays, by attempt.
+        """
         (self.path / FAILURE).unlink(missing_ok=True)
-        write_json(self.path / MANIFEST, {"fingerprint": self.fingerprint, **manifest})
+        self.attempt = uuid.uuid4().hex[:8]
+        before = attempts_of(self.path)
+        own = {name: manifest[name] for name in ATTEMPT if name in manifest}
+        content = {"fingerprint": self.fingerprint, **manifest, "attempts": {**before, self.attempt: own}}
+        write_json(self.path / MANIFEST, content)
+
+    def add_attempts(self, attempts: Mapping[str, object]) -> None:
+        """Say how records that were taken over from another point came about."""
+        if attempts:
+            manifest = read_json(self.path / MANIFEST) or {}
+            write_json(self.path / MANIFEST, {**manifest, "attempts": {**attempts, **attempts_of(self.path)}})
+
+    def tell_mixed(self, records: Iterable[Mapping[str, object]]) -> None:
+        """Say in the manifest in what the attempts that made some records differ, if in anything that may matter."""
+        attempts = attempts_of(self.path)
+        if mixed := mixed_attempts([attempts[name] for name in {r.get("attempt") for r in records} & attempts.keys()]):
+            write_json(self.path / MANIFEST, {**(read_json(self.path / MANIFEST) or {}), "mixed": mixed})
 
     def write_clips(self, clips: Mapping[str, Path]) -> None:
         """Keep where clips lie, by name: relative to this folder, so that results and data may be moved together."""

@@ -78,10 +78,11 @@ class RecordLog:
 
     Args:
         path: the file; made if it is not there.
+        attempt: at the point; told by each record that does not tell one.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, attempt: str | None = None) -> None:
+        self.path, self.attempt = path, attempt
         kept = [record for record in read_records(path) if record.get("status") in ANSWERED]
         text = "".join(_line(record) for record in kept)
         try:
@@ -105,14 +106,17 @@ class RecordLog:
         fresh = [record for record in records if record["id"] not in self.done]
         if self._process != os.getpid():  # a fork shares the lock with its parent unless it opens the file anew
             self._open()
-        append_whole(self._file, self.path, "".join(_line(record) for record in fresh))
+        append_whole(self._file, self.path, "".join(_line(self._told(record)) for record in fresh))
         self.done |= {str(record["id"]) for record in fresh}
+
+    def _told(self, record: dict[str, object]) -> dict[str, object]:
+        return record if self.attempt is None or "attempt" in record else {**record, "attempt": self.attempt}
 
     def close(self) -> None:
         os.close(self._file)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "done": self.done}
+        return {"path": self.path, "attempt": self.attempt, "done": self.done}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """In another process: go on appending, as the file is."""

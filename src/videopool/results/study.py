@@ -44,6 +44,7 @@ COLUMNS = (
     "training_examples",
     "training_steps",
     "training_tflops",
+    "mixed",
 )
 TRAINING = ("clips", "images", "examples", "steps", "tflops")  # of what an export says of its training
 
@@ -61,6 +62,7 @@ def load_study(study: str | Path) -> pd.DataFrame:
     for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
     same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
     open answers, None where nobody did. answer_words is the mean length of generated answers,
+    mixed tells in what the attempts that made a point's records differ;
     weights the beginning of the hash of a checkpoint; what begins with training_ is what that says of its training.
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
@@ -96,6 +98,8 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     pooling, training = point.get("trained_pooling"), point.get("training")
     row["trained_pooling"] = pooling.get("label") if isinstance(pooling, dict) else None
     row |= {f"training_{name}": training.get(name) if isinstance(training, dict) else None for name in TRAINING}
+    mixed = manifest.get("mixed")
+    row["mixed"] = ", ".join(f"{k} {' and '.join(v)}" for k, v in mixed.items()) if isinstance(mixed, dict) else None
     row["signature"] = str(point.get("map_signature"))
     metrics = read_json(folder / METRICS)
     if metrics is None:
