@@ -1,10 +1,13 @@
 """Clips by their names, and which of a benchmark's clips are there."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from videopool.benchmarks import Benchmark, BenchmarkError, Sample, missing_clips, require_clips
+from videopool.benchmarks import Benchmark, BenchmarkError, Sample, load_clips, missing_clips, require_clips
 from videopool.benchmarks.clip_folder import ClipFolder
 
 
@@ -73,3 +76,61 @@ def test_no_clip_at_all(root):
     with pytest.raises(BenchmarkError, match=r"none of its 2 clips is there, not even .*away") as error:
         require_clips(benchmark(root, "away", "gone"))
     assert "\n" not in str(error.value)
+
+
+HIDDEN = ("._a.avi", ".hidden.mp4", "Thumbs.db", "desktop.ini", ".cache/far.mp4", "__MACOSX/0042/._far.mp4",
+          "__MACOSX/far.mp4", "0042/._far.mp4")  # fmt: skip
+
+
+def test_hidden_files_are_no_clips(root, capfd):
+    before = [sample.clip_id for sample in load_clips(root, recursive=True).samples]
+    told = capfd.readouterr().err
+    for name in HIDDEN:
+        path = root / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    assert [sample.clip_id for sample in load_clips(root, recursive=True).samples] == before
+    assert [sample.clip_id for sample in load_clips(root).samples] == [name for name in before if "/" not in name]
+    assert all(name not in told + capfd.readouterr().err for name in HIDDEN)
+    assert ClipFolder(root, recursive=True).find("far", "here") == root / "0042" / "far.mp4"
+    assert ClipFolder(root, recursive=True).find("._far", "here") == root / "._far", "not there"
+
+
+def test_files_that_are_no_videos_are_told(tmp_path, capfd):
+    for name in ("a.mp4", "b.xyz", "c.mp4.part", "noending", "d.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.d").mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "e.png")
+    for _ in range(2):
+        assert [sample.clip_id for sample in load_clips(tmp_path).samples] == ["a.mp4"]
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == (
+        f"videopool: benchmark.root={tmp_path}: 5 of 6 files are no videos: b.xyz, c.mp4.part, d.jpg, e.png, noending"
+    )
+    for number in range(20):
+        (tmp_path / f"{number}.xyz").touch()
+    load_clips(tmp_path)
+    assert capfd.readouterr().err.endswith(" and 20 more\n")
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "apng"])
+def test_animations_are_clips(tmp_path, suffix):
+    pictures = [Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)) for number in range(4)]
+    kind = "WEBP" if suffix == "webp" else "PNG"
+    pictures[0].save(tmp_path / f"a.{suffix}", kind, save_all=True, append_images=pictures[1:], duration=100)
+    pictures[0].save(tmp_path / f"still.{suffix}", kind)
+    assert [sample.clip_id for sample in load_clips(tmp_path).samples] == [f"a.{suffix}"]
+    assert ClipFolder(tmp_path).find("a", "here") == tmp_path / f"a.{suffix}"
+    assert ClipFolder(tmp_path).find("still", "here") == tmp_path / "still", "perhaps a video's thumbnail"
+
+
+@pytest.mark.parametrize("name", [b"bad\xff.mp4", "lone \ud800.mp4"])
+def test_names_that_are_no_text(tmp_path, name):
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+        (tmp_path / name).touch()
+        (sample,) = load_clips(tmp_path).samples
+    else:
+        sample = Sample(name, ClipFolder(tmp_path).find(name, "here"), name, "q")
+        assert missing_clips(Benchmark("made/test", "test", [sample], "")) == [sample.clip_id]
+    assert sample.id == sample.clip_id == sample.clip_id.encode().decode()

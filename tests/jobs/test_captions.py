@@ -1,6 +1,8 @@
 """Describing a folder of clips: lines of JSON, lengths, and clips that cannot be read."""
 
 import json
+import os
+import shutil
 
 from conftest import numbered_frames
 from videopool.shapes.clips import write_mp4
@@ -33,3 +35,23 @@ def test_clips_are_described_and_broken_ones_counted(videopool, tmp_path):
     lines = [json.loads(line) for line in point.read_text(encoding="utf-8").splitlines()]
     assert [line["clip"] for line in lines] == ["a.mp4", "b.mp4", "broken.mp4", "ünï.mp4"]
     assert all(line["caption"] == before[line["clip"]] for line in lines if line["clip"] != "broken.mp4")
+
+
+def test_one_odd_name_spoils_nothing(videopool, tmp_path):
+    """A name that is no UTF-8, one that looks like a protocol, files that a Mac leaves behind, the disk store."""
+    for name in ("a.mp4", "12:30:05.mp4"):
+        write_mp4(tmp_path / name, numbered_frames(8, 96, 96))
+    shutil.copy(tmp_path / "a.mp4", os.fsdecode(bytes(tmp_path) + b"/bad\xff.mp4"))
+    (tmp_path / "._a.mp4").write_bytes(b"\0")
+    shared = ("benchmark.root=.", "features=disk", "logger=none")
+    done = videopool(*WORDS, *shared, small=False)
+    (point,) = (tmp_path / "results" / "s").glob("*/records.jsonl")
+    records = [json.loads(line) for line in point.read_text(encoding="utf-8").splitlines()]
+    assert {record["clip"]: record["status"] for record in records} == {
+        "12:30:05.mp4": "ok", "a.mp4": "ok", "bad\\udcff.mp4": "ok",
+    }  # fmt: skip
+    assert len({record["prediction"] for record in records}) == 1
+    assert "3 answers of" in done.stdout
+    checked = videopool("job=check_videos", "benchmark=clips", "study=s", *shared[::2], small=False)
+    assert "3 of 3 clips can be read" in checked.stdout
+    videopool("job=report", "study=s", "logger=none", small=False)

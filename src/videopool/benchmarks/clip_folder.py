@@ -7,7 +7,7 @@ from pathlib import Path
 
 from videopool.benchmarks.benchmark import inside
 from videopool.benchmarks.errors import BenchmarkError
-from videopool.video import VIDEO_SUFFIXES, is_animated, is_hidden
+from videopool.video import VIDEO_SUFFIXES, animation, is_hidden
 
 ANIMATIONS = (".webp", ".apng", ".png")
 
@@ -56,7 +56,7 @@ class ClipFolder:
                 return found
             for suffix in ANIMATIONS:  # a still of that name may be a video's thumbnail
                 found = self._listed(path.parent).get(prefix + path.name + suffix)
-                if found and is_animated(found):
+                if found and animation(found):
                     return found
         if self.recursive and path.parent == self.root:
             several = {p for prefix in self.prefixes for p in self._everywhere().get(prefix + path.name, ())}

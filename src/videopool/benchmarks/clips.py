@@ -12,7 +12,7 @@ from videopool.benchmarks.qa_sheet import read_sheet
 from videopool.benchmarks.rows import samples_of
 from videopool.benchmarks.splits import check_split
 from videopool.benchmarks.tables import Columns
-from videopool.video import VIDEO_SUFFIXES, is_animated, is_hidden, printable
+from videopool.video import VIDEO_SUFFIXES, animation, is_hidden, printable
 
 LISTED = 5
 
@@ -60,7 +60,7 @@ def load_clips(
         raise BenchmarkError(f"benchmark.root={root}: no such folder")
     found = sorted(p for p in (folder.rglob("*") if recursive else folder.glob("*")) if p.is_file())
     found = [p for p in found if not any(map(is_hidden, p.relative_to(folder).parts))]
-    videos = [p for p in found if p.suffix.lower() in VIDEO_SUFFIXES or is_animated(p)]
+    videos = [p for p in found if p.suffix.lower() in VIDEO_SUFFIXES or animation(p)]
     if not videos:
         raise BenchmarkError(f"benchmark.root={root}: no video found; suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}")
     names = [printable(p.relative_to(folder).as_posix()) for p in videos]

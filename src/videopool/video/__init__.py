@@ -3,7 +3,7 @@
 from videopool.video.clip import Clip, ClipInfo
 from videopool.video.errors import ClipBoundsError, FrameSamplingError, UnreadableClipError, printable
 from videopool.video.frame_folder import frame_files, is_hidden
-from videopool.video.images import is_animated
+from videopool.video.images import animation
 from videopool.video.opening import READERS, READING, VIDEO_SUFFIXES, open_clip
 from videopool.video.pixels import ShrunkFirst, from_pixels, to_pixels
 from videopool.video.samplers import (
@@ -36,10 +36,10 @@ __all__ = [
     "ShrunkFirst",
     "UniformSampler",
     "UnreadableClipError",
+    "animation",
     "bounds_to_span",
     "frame_files",
     "from_pixels",
-    "is_animated",
     "is_hidden",
     "open_clip",
     "printable",

@@ -16,7 +16,7 @@ from videopool.video.errors import UnreadableClipError
 from videopool.video.pyav_reader import PyAVClip
 from videopool.video.timeline import rate_of
 
-DECORD_ERRORS = (decord.DECORDError, RuntimeError, OSError)
+DECORD_ERRORS = (decord.DECORDError, RuntimeError, OSError, UnicodeError)  # the last for names that are no UTF-8
 OTHER_PICTURE = 8.0  # grey levels; the readers' conversions of one picture to RGB are nearer on average
 
 

@@ -14,7 +14,6 @@ from videopool.video.errors import UnreadableClipError
 from videopool.video.timeline import rate_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".apng", ".webp", ".bmp"})
-ANIMATED = ("PNG", "WEBP")  # formats; FFmpeg reads GIF, and others' further pictures are no frames
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 SHORTEST = 0.1  # seconds that a frame is shown if its file says 0, as FFmpeg has it for GIF
 
@@ -44,24 +43,20 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(upright.convert("RGB"))
 
 
-def is_animated(path: Path) -> bool:
-    """Whether a file is an animated WebP or PNG. False for what is no image."""
+def animation(path: Path) -> str:
+    """Which kind of animation a file is, "WEBP" or "PNG"; "" for a still, and for what is no image of these kinds."""
     if path.suffix.lower() not in (".webp", ".png", ".apng"):
-        return False
+        return ""
     try:
         with opened(path) as image:
-            return image.format in ANIMATED and len(_shown(image)) > 1
+            kind = image.format if getattr(image, "is_animated", False) else ""
     except UnreadableClipError:
-        return False
+        return ""
+    return kind if kind in ("WEBP", "PNG") else ""
 
 
-def _shown(image: Image.Image) -> range:
-    """Places of an animation's frames; a PNG may carry one more picture, for those who cannot show it."""
-    return range(bool(getattr(image, "default_image", False)), getattr(image, "n_frames", 1))
-
-
-class AnimatedImageClip:
-    """An animated WebP or PNG; Pillow lays each frame over the ones before.
+class AnimatedWebPClip:
+    """An animated WebP, which Pillow reads and FFmpeg does not.
 
     Raises:
         UnreadableClipError: it cannot be read.
@@ -71,15 +66,15 @@ class AnimatedImageClip:
         self.path = Path(path)
         durations = []
         with opened(self.path) as image:
-            for place in _shown(image):
+            for place in range(image.n_frames):  # type: ignore[attr-defined]
                 image.seek(place)
-                image.load()  # WebP says how long a frame is shown once it is decoded
-                durations.append(float(image.info.get("duration") or 0) / 1000 or SHORTEST)
+                image.load()  # it says how long a frame is shown once it is decoded
+                durations.append(float(image.info["duration"]) / 1000 or SHORTEST)
         seconds = np.cumsum([0.0, *durations])
         fps, even = rate_of(seconds[:-1], len(durations) / float(seconds[-1]))
         self.info = ClipInfo(len(durations), fps, None if even else seconds[:-1])
 
-    def __enter__(self) -> "AnimatedImageClip":
+    def __enter__(self) -> "AnimatedWebPClip":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,9 +84,8 @@ class AnimatedImageClip:
         wanted = check_indices(indices, self.info.num_frames)
         found = {}
         with opened(self.path) as image:
-            first = _shown(image).start
             for index in sorted(set(wanted)):
-                image.seek(first + index)
+                image.seek(index)
                 found[index] = to_rgb(image)
         return stack(self.path, found, wanted)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from videopool.video.clip import Clip
 from videopool.video.errors import UnreadableClipError, printable
 from videopool.video.frame_folder import FrameFolderClip
-from videopool.video.images import IMAGE_SUFFIXES, AnimatedImageClip, is_animated
+from videopool.video.images import IMAGE_SUFFIXES, AnimatedWebPClip, animation
 from videopool.video.pyav_reader import PyAVClip
 
 READERS = ("pyav", "decord")
@@ -42,9 +42,12 @@ def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
         raise UnreadableClipError(path, error.strerror or str(error)) from error
     if is_folder:
         return FrameFolderClip(path, fps)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return AnimatedImageClip(path) if is_animated(path) else FrameFolderClip(path, fps)
-    if reader == "pyav" or path.suffix.lower() == ".gif":
+    moving = animation(path)
+    if moving == "WEBP":
+        return AnimatedWebPClip(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES and not moving:
+        return FrameFolderClip(path, fps)
+    if reader == "pyav" or moving or path.suffix.lower() == ".gif":
         return PyAVClip(path)
     try:
         from videopool.video.decord_reader import trusted

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 
 from videopool.video.clip import ClipInfo, check_indices, stack
 from videopool.video.errors import UnreadableClipError
@@ -173,11 +174,11 @@ def _in_one_order(known: list[int], stamps: list[int | None], first: tuple[int |
 def _upright(frame: "av.VideoFrame") -> np.ndarray:
     """A frame's RGB, uint8 [height, width, 3], turned and mirrored by its display matrix to the nearest right angle."""
     image = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]  # the stubs ask for a name
     if matrix is None:
         return image
     # A point (x, y) is shown at (a x + c y, b x + d y).
-    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32)
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32)
     if abs(int(b)) > abs(int(a)):
         image, a, d = image.swapaxes(0, 1), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
