@@ -701,3 +701,17 @@ def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, strategy):
     np.testing.assert_allclose(told, also, rtol=1e-4)
     assert metrics_of(one)["labelled_tokens"] == metrics_of(two)["labelled_tokens"]
     assert metrics_of(two)["seconds"]["backward"] > 0
+
+
+def test_two_devices_allow_no_more_failures_than_one(own_data, tmp_path, data_dir):
+    """Eight of sixteen clips are missing and six are allowed: each device alone reads past no more than these."""
+    path = tmp_path / "own.json"
+    good = json.loads(path.read_text())[:8]
+    path.write_text(json.dumps(good + [{**one, "video": f"missing-{one['video']}"} for one in good]))
+    words = [*own_data, "job.max_failed_fraction=0.4", "training.global_batch=16", "training.micro_batch=1"]
+    words += ["training.steps=1", "job.evaluate=false", "trainer=ddp", "study=two"]
+    asked = [word for word in command(tmp_path, data_dir, *words) if word not in WORLD]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1, done.stderr
+    assert "missing-" in done.stderr
+    assert not list((tmp_path / "results" / "two").glob("*/metrics.json"))

@@ -82,7 +82,7 @@ def test_views_and_pixels(tmp_path, backbone):
     with open_clip(job.clip, "pyav") as clip:
         indices = plan.sampler.indices(clip.info)
         views = plan.views(indices)
-        assert views == [*indices, ("thumbnail 2x1", indices[0], indices[2])]
+        assert views == [*indices, (plan.thumbnail.layout, indices[0], indices[2])]
         pixels = plan.pixels(clip, in_order(views), {})
         frames = clip.frames(indices)
     tiled = pooling.thumbnail(frames[[0, 2]])
@@ -91,6 +91,40 @@ def test_views_and_pixels(tmp_path, backbone):
     torch.testing.assert_close(pixels, expected, rtol=0, atol=0)
     alone = plan.pixels(open_clip(job.clip, "pyav").__enter__(), views[-1:], {})
     torch.testing.assert_close(alone, expected[-1:], rtol=0, atol=0)
+
+
+SHAPES = [((3, 2), (72, 128)), ((3, 2), (128, 72)), ((2, 2), (50, 50)), ((2, 3), (33, 47)), ((4, 2), (40, 64))]
+
+
+@pytest.mark.parametrize(("cells", "size"), SHAPES)
+def test_the_frames_fill_the_image(cells, size):
+    """Each frame of one colour gives a cell of that colour, of one size, and there is nothing beside them."""
+    (rows, cols), (height, width) = cells, size
+    colours = np.random.default_rng(0).integers(0, 256, (rows * cols, 3), dtype=np.uint8)
+    frames = np.broadcast_to(colours[:, None, None], (rows * cols, height, width, 3))
+    (image,) = ThumbnailSampling(rows, cols).thumbnail(frames)
+    side = image.shape[0]
+    assert image.shape == (side, side, 3)
+    assert (side % rows, side % cols) == (0, 0)
+    assert side // rows >= height
+    assert side // cols >= width
+    wanted = colours.reshape(rows, cols, 3).repeat(side // rows, axis=0).repeat(side // cols, axis=1)
+    np.testing.assert_array_equal(image, wanted)
+
+
+def test_the_tower_sees_what_the_references_grid_shows(backbone):
+    """`create_image_grid`, as published: preprocessed square frames shrunk to their cells by area, and tiled."""
+    side = backbone.shape.image_size
+    y, x = np.mgrid[:side, :side] / side
+    waves = [np.stack([np.sin(6.28 * (f * x + (c + 1) * y)) for c in range(3)], -1) for f in range(1, 7)]
+    frames = np.rint(127.5 + 100 * np.stack(waves)).astype(np.uint8)
+    pixels = to_pixels(backbone.image_processor, frames)
+    cells = torch.nn.functional.interpolate(pixels, size=(side // 3, side // 2), mode="area")
+    rows = [torch.cat(list(cells[row : row + 2]), dim=2) for row in (0, 2, 4)]
+    wanted = torch.cat(rows, dim=1)
+    got = to_pixels(backbone.image_processor, ThumbnailSampling(3, 2).thumbnail(frames))[0]
+    assert got.shape == wanted.shape
+    assert (got - wanted).abs().mean() < 0.1  # of a deviation of about 1; another order of cells or axes has 1
 
 
 def test_a_sweep_reads_frames_and_image_once(videopool, tmp_path):

@@ -100,6 +100,24 @@ def test_message_is_kept_in_a_shared_turn():
     assert [text for text, learned in pieces if learned] == ["A dog</s>", "On the street</s>"]
 
 
+@pytest.mark.parametrize("own_turn", [True, False])
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_a_round_without_a_question_has_no_turn_that_asks(own_turn, empty, tokenizer):
+    """Wherever it stands: only the clip's turn may be without a question."""
+    layout = ConversationLayout(own_turn=own_turn)
+    for place in range(3):
+        questions = ["Who is it?", "Where?", "When?"]
+        questions[place] = empty
+        talk = Conversation([Round(question, f"answer {n}") for n, question in enumerate(questions)])
+        text = "".join(piece for piece, _ in conversation_pieces(talk, layout))
+        turns = [turn.split("ASSISTANT:")[0] for turn in text.split("USER:")[1:]]
+        assert all(turn.removesuffix("</s>").strip() for turn in turns)
+        asked = sum(bool(question.strip()) for question in questions)
+        assert len(turns) == asked + (own_turn or place == 0)
+        assert text.count("ASSISTANT:") == 3
+        assert encode_conversation(talk, tokenizer, 200, layout).learned > 3
+
+
 def test_a_cut_keeps_what_is_left(tokenizer):
     whole = encode_conversation(TALK, tokenizer, 100)
     cut = encode_conversation(TALK, tokenizer, len(whole.input_ids) - 3)

@@ -30,7 +30,7 @@ def picture(height, width, seed=0):
     return np.clip(np.asarray(coarse, int) + rng.integers(-60, 61, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
-# Height, width, the tower's side, and the short side by hand: of a long side of 640 at most, and no less than the tower's.
+# Height, width, the tower's side, and the short side by hand: 640 for the long one, or the tower's at least.
 SIZES = [
     (720, 1280, 336, 360), (1280, 720, 336, 360), (1080, 1920, 224, 360), (480, 854, 336, 359), (480, 640, 336, 480),
     (240, 320, 336, 336), (500, 500, 56, 500), (900, 900, 336, 640), (300, 1200, 336, 336),

@@ -278,7 +278,7 @@ def thumbnail_of(pooling: Pooling) -> Pooling:
         PoolingContractError: there are two ways, and they make different thumbnails.
     """
     own = [part for part in pooling.modules() if isinstance(part, Pooling) and _has_thumbnail(part)]
-    if len({_thumbnail_key(part, MANY) for part in own}) > 1:
+    if len(own) > 1 and len({_thumbnail_key(part, MANY) for part in own}) > 1:
         raise PoolingContractError(
             f"pooling {pooling.label}: parts of it need different thumbnails, and a clip has one"
         )
