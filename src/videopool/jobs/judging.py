@@ -1,6 +1,7 @@
 """Have the open answers of a point graded, and keep every reply."""
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark
-from videopool.chat import RequestFailed, ask_all
+from videopool.chat import NoText, Reply, RequestFailed, ask_all
 from videopool.jobs.build import plain
 from videopool.jobs.errors import ConfigError
 from videopool.judges import BadVerdict, EndpointJudge, Item, Judge, LocalJudge, Verdict, gradings
@@ -40,7 +41,10 @@ def build_judge(config: DictConfig) -> Judge | None:
         return None
     settings = {key: value for key, value in plain(config.judge).items() if key not in ("name", "store")}
     if name == "openai":
-        return EndpointJudge(**settings)
+        judge = EndpointJudge(**settings)
+        if warning := judge.endpoint.warning:
+            print(f"videopool: {warning}", file=sys.stderr)
+        return judge
     source, revision = str(settings.pop("source")), settings.pop("revision")
     folder = locate(source, revision, "judge.source")
     return LocalJudge(folder, identity(source, revision, "judge.source"), Path(source).name, **settings)
@@ -161,11 +165,18 @@ def _asked(
 ) -> Iterator[tuple[str, Verdict | RequestFailed]]:
     """Verdicts by key, as they come; every reply is kept, verdict or not. Adds to usage."""
     lock = threading.Lock()
+    wrong: dict[str, str] = {}  # with the last reply: at temperature 0 the same request has the same reply
 
     def attempt(key: str) -> Verdict:
         with lock:
             usage.judge_requests += 1
-        reply = judge.reply(items[key].messages())
+        try:
+            return answered(key, judge.reply(items[key].messages(wrong.get(key, ""))))
+        except (BadVerdict, NoText) as error:
+            wrong[key] = str(error)
+            raise
+
+    def answered(key: str, reply: Reply) -> Verdict:
         with lock:
             usage.judge_prompt_tokens += reply.prompt_tokens
             usage.judge_completion_tokens += reply.completion_tokens
