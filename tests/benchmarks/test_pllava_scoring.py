@@ -78,6 +78,7 @@ DIFFERENCES = {
     ("C: The box", "(C) The box."): (False, "a colon behind the letter"),
     ("(H) eighth", "(H) eighth"): (False, "a letter beyond G"),
     ("(h", "(H) eighth"): (False, "a letter beyond G"),
+    ("A\u3002", "(A) Ate the medicine."): (False, "a full stop as Chinese has it"),
     ("(A)\n(B) no", "(A) Ate the medicine."): (True, "two letters"),
     ("(A)(B)", "(B) no"): (True, "two letters"),
     ("...a...", "(A) Ate the medicine."): (True, "dots around the letter"),

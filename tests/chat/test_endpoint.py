@@ -223,3 +223,22 @@ def test_frames_become_data_urls_of_a_bounded_size(format):
         io.BytesIO(base64.b64decode(image_part(frame, format, 90, 500)["image_url"]["url"].split(",")[1]))
     )
     assert small.size == (120, 60)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "key_env", "warned"),
+    [
+        ("http://models.example/v1", "KEY", True), ("http://10.0.0.7:8000/v1", "KEY", True),
+        ("HTTP://h/v1", "KEY", True),
+        ("http://localhost.example/v1", "KEY", True), ("http://[fe80::1]/v1", "KEY", True),
+        ("https://models.example/v1", "KEY", False), ("http://models.example/v1", None, False),
+        ("http://localhost:8000/v1", "KEY", False), ("http://127.0.0.1/v1", "KEY", False),
+        ("http://127.8.0.1/v1", "KEY", False),
+        ("http://[::1]:80/v1", "KEY", False), ("http://a.localhost/v1", "KEY", False),
+    ],
+)  # fmt: skip
+def test_a_key_over_plain_http_is_warned_about(base_url, key_env, warned):
+    warning = ChatEndpoint("judge", base_url=base_url, model="m", key_env=key_env).warning
+    assert bool(warning) is warned
+    assert "\n" not in warning
+    assert not warned or "judge.base_url is plain http" in warning

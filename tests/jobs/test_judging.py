@@ -208,7 +208,8 @@ PASSING = [
     "I would say yes.",
     '{"pred": "yes", "score": 9}',
     '{"pred": "yes"}',
-    f"Sure! {RIGHT}",
+    f"{RIGHT} or {WRONG}",
+    Answer(completion(None)),
 ]
 
 
@@ -222,6 +223,14 @@ def test_what_passes_is_tried_again(point, tmp_path):
     assert server.times[1] - server.times[0] >= 1.0  # as the server asked
     kept = [line["reply"] for line in replies(tmp_path)]
     assert len(kept) == 12 + 4
+    # A reply that is no verdict is asked for again with what was wrong with it; nothing else changes the request.
+    again = {number: text.partition("could not be used: ")[2] for number, text in enumerate(server.said)}
+    assert {number for number, text in again.items() if text} == {5, 6, 7, 8, 9}
+    assert again[5].startswith("no verdict")
+    assert again[6].startswith("score must be")
+    assert again[7].startswith("the key score is missing")
+    assert again[8].startswith("2 verdicts that differ")
+    assert again[9].startswith("a reply without text")
     assert "I would say yes." in kept
 
 
@@ -236,7 +245,7 @@ def test_lasting_failures_fail_the_point_and_only_they_are_asked_again(point, tm
         failed = [record for record in records(folder) if record["status"] == "judge_failed"]
         assert [record["question"] for record in failed] == ["what is 1?", "what is 5?", "what is 7?"]
         assert all(record["score"] is None and record["prediction"] is not None for record in failed)
-        assert all("no verdict: 'hm'" in record["reason"] for record in failed)
+        assert all("no verdict" in record["reason"] and "'hm'" in record["reason"] for record in failed)
         assert len(server.asked) == 9 + 3 * 2
         monkeypatch.setattr("videopool.jobs.answering.point_backbone", None)
         point(*QA, *asked_of(server, retries=0), "job.max_failed_fraction=0.5")

@@ -62,7 +62,8 @@ def _meant(choice: Choice, kind: str) -> str | None:
     if kind == "text":
         return said if said in options else None
     if kind in FIRST:
-        first = FIRST[kind] if FIRST[kind] is not None else choice.first
+        first = FIRST[kind]
+        first = choice.first if first is None else first
         place = int(said) - first if said.isascii() and said.isdigit() and len(said) < 10 else -1
     else:
         place = ascii_uppercase.find(said.upper()) if len(said) == 1 else -1

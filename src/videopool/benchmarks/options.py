@@ -102,7 +102,7 @@ def layout_of(names: tuple[str, ...]) -> Layout:
             odd.append(name)
     left: dict[str, int] = {}  # single columns that might go on where a series ends
     for case in ("upper", "lower"):
-        if case in series and len(series[case].keys() & {0, 1, 2, 3}) < 2:  # a column called A or x
+        if case in series and len(series[case].keys() & {0, 1, 2, 3, 4}) < 2:  # a column called A or x
             left |= {name: place for place, several in series.pop(case).items() for name in several}
     for word, numbers in series.items():
         _check(numbers, numbered=word.endswith("#"))

@@ -4,6 +4,7 @@ The key is read from the environment when a request is made, sent in one header,
 server says, since that is stored.
 """
 
+import ipaddress
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from videopool.chat.errors import ChatError, RequestFailed
+from videopool.chat.errors import ChatError, NoText, RequestFailed
 
 if TYPE_CHECKING:
     import httpx
@@ -61,6 +62,9 @@ class ChatEndpoint:
 
     Raises:
         ChatError: one of these is wrong.
+
+    Attributes:
+        exposes_key: whether the key goes to another machine unencrypted.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class ChatEndpoint:
         self.host = _host(group, base_url)
         self.base_url = base_url.strip().rstrip("/")
         self.url = f"{self.base_url}/chat/completions"
+        self.exposes_key = key_env is not None and _in_the_open(self.url)
         if not isinstance(model, str) or not model.strip():
             raise ChatError(f"{group}.model={model!r}: name the model as the server calls it")
         if key_env is not None and not (isinstance(key_env, str) and VARIABLE.fullmatch(key_env)):
@@ -92,6 +97,16 @@ class ChatEndpoint:
         self.requests = 0
         self._lock = threading.Lock()
         self._made: httpx.Client | None = None
+
+    @property
+    def warning(self) -> str:
+        """One line if whoever listens on the way can read the key; else ""."""
+        if not self.exposes_key:
+            return ""
+        return (
+            f"{self.group}.base_url is plain http: the key in {self.key_env} and all that is asked go to {self.host} "
+            f"unencrypted; use https, or {self.group}.key_env=null"
+        )
 
     def require_key(self) -> None:
         """Raises ChatError if the environment lacks the key."""
@@ -197,6 +212,18 @@ def _host(group: str, base_url: object) -> str:
     return parts.hostname + (f":{port}" if port else "")
 
 
+def _in_the_open(url: str) -> bool:
+    """Whether requests leave this machine as plain http."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
 def _number(key: str, value: object, low: float, whole: bool = False) -> float:
     right = isinstance(value, int) or (isinstance(value, float) and not whole and math.isfinite(value))
     if not right or isinstance(value, bool) or float(str(value)) < low:
@@ -227,7 +254,7 @@ def _reply(content: bytes, key: str) -> Reply:
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise RequestFailed("a reply that is no chat completion") from error
     if not isinstance(text, str):
-        raise RequestFailed("a reply without text")
+        raise NoText("a reply without text")
     text = text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be written to a file
     usage = told.get("usage")
     counts = usage if isinstance(usage, dict) else {}

@@ -18,3 +18,7 @@ class RequestFailed(Exception):
         super().__init__(reason)
         self.again = again
         self.wait = wait
+
+
+class NoText(RequestFailed):
+    """A reply that holds no text: the same request would have the same."""

@@ -1,5 +1,6 @@
 """A point whose model is behind an API: frames go out as images, words come back."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class ApiPoint(Point):
             if price is not None:
                 number(self.config, f"model.prices.{kind}", 0)
         self.endpoint = ChatEndpoint("model", **{key: model[key] for key in ENDPOINT})
+        if warning := self.endpoint.warning:
+            print(f"videopool: {warning}", file=sys.stderr)
         self.adapter = None
 
     def check(self) -> None:

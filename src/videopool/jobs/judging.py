@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark
-from videopool.chat import RequestFailed, ask_all
+from videopool.chat import NoText, Reply, RequestFailed, ask_all
 from videopool.jobs.build import plain
 from videopool.jobs.errors import ConfigError
 from videopool.judges import BadVerdict, EndpointJudge, Item, Judge, LocalJudge, Verdict, gradings
@@ -43,7 +44,10 @@ def build_judge(config: DictConfig) -> Judge | None:
         return None
     settings = {key: value for key, value in plain(config.judge).items() if key not in ("name", "store")}
     if name == "openai":
-        return EndpointJudge(**settings)
+        judge = EndpointJudge(**settings)
+        if warning := judge.endpoint.warning:
+            print(f"videopool: {warning}", file=sys.stderr)
+        return judge
     source, revision = str(settings.pop("source")), settings.pop("revision")
     folder = locate(source, revision, "judge.source")
     check_weights(folder, f"judge.source={source}")
@@ -168,11 +172,18 @@ def _asked(
 ) -> Iterator[tuple[str, Verdict | RequestFailed]]:
     """Verdicts by key, as they come; every reply is kept, verdict or not. Adds to usage."""
     lock = threading.Lock()
+    wrong: dict[str, str] = {}  # with the last reply: at temperature 0 the same request has the same reply
 
     def attempt(key: str) -> Verdict:
         with lock:
             usage.judge_requests += 1
-        reply = judge.reply(items[key].messages())
+        try:
+            return answered(key, judge.reply(items[key].messages(wrong.get(key, ""))))
+        except (BadVerdict, NoText) as error:
+            wrong[key] = str(error)
+            raise
+
+    def answered(key: str, reply: Reply) -> Verdict:
         with lock:
             usage.judge_prompt_tokens += reply.prompt_tokens
             usage.judge_completion_tokens += reply.completion_tokens

@@ -26,7 +26,7 @@ class LocalJudge:
     """
 
     concurrency = 1
-    retries = 0  # the same request has the same reply
+    retries = 1  # which says what was wrong: the same request has the same reply
     backoff = 0.0
 
     def __init__(self, folder: Path, identity: str, name: str, dtype: str, device: str, max_tokens: int) -> None:

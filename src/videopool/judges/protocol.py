@@ -2,21 +2,27 @@
 
 Two protocols, as Video-ChatGPT has them (arXiv 2306.05424): an answer to a short question is right or wrong, with
 a grade beside it; an answer of VCGBench has a grade on each axis of its part. Grades are 0 .. 5. The words are our own.
-A verdict is one JSON object with exactly the keys asked for; anything else is a failed reply.
+A verdict is one JSON object with the keys asked for. What stands around it does not matter as long as there is no
+doubt: thoughts, a code fence, words, further keys, numbers as text. Anything else is a failed reply, which is asked for
+again with what was wrong.
 """
 
 import hashlib
 import json
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from videopool.chat import Reply, RequestFailed
+from videopool.judges.objects import Pairs, answer_of, objects_in
 
 PROTOCOL = "1"  # counted up whenever a text below changes: earlier verdicts are then not used
 HIGHEST = 5  # grade
 ANSWER = "answer"  # the one axis of questions with short answers
+
+GRADE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(?:/|out of)\s*5(?:\.0)?)?\s*", re.ASCII)
+WORDS = {"yes": True, "no": False, "true": True, "false": False}
 
 SAME_MEANING = "Compare meanings, not wording: synonyms and paraphrases match."
 ASPECTS = {
@@ -103,35 +109,64 @@ class Item:
         content = [PROTOCOL, judge, self.axis, self.questions, self.reference, self.predictions]
         return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
-    def messages(self) -> list[dict[str, str]]:
-        """The request. Texts are put in as JSON strings, so that none can pass for a part of the request."""
+    def messages(self, failed: str = "") -> list[dict[str, str]]:
+        """The request. Texts are put in as JSON strings, so that none can pass for a part of the request.
+
+        Args:
+            failed: what was wrong with an earlier reply.
+        """
         numbers = [""] if len(self.questions) == 1 else [f" {n}" for n in range(1, len(self.questions) + 1)]
         lines = [f"Question{n}: {_quoted(text)}" for n, text in zip(numbers, self.questions, strict=True)]
         lines.append(f"Reference: {_quoted(self.reference)}")
         lines += [f"Prediction{n}: {_quoted(text)}" for n, text in zip(numbers, self.predictions, strict=True)]
         lines.append(ANSWER_VERDICT if self.axis == ANSWER else VERDICT)
+        if failed:
+            lines.append(f"An earlier reply could not be used: {failed}. Reply with the JSON object alone.")
         return [
             {"role": "system", "content": SYSTEM.format(aspect=ASPECTS[self.axis])},
             {"role": "user", "content": "\n".join(lines)},
         ]
 
     def verdict(self, text: str) -> Verdict:
-        """The verdict in a reply. Raises BadVerdict if it holds none, or anything beside it."""
-        try:
-            told = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise BadVerdict(f"no verdict: {_short(text)}") from error
-        names = {"pred", "score"} if self.axis == ANSWER else {"score"}
-        if not isinstance(told, dict) or told.keys() != names:
-            raise BadVerdict(f"no verdict with {' and '.join(sorted(names))} alone: {_short(text)}")
-        score = told["score"]
-        if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= HIGHEST:
-            raise BadVerdict(f"a score that is no number in 0..{HIGHEST}: {_short(text)}")
-        if self.axis != ANSWER:
-            return Verdict(float(score), None)
-        if told["pred"] not in ("yes", "no"):
-            raise BadVerdict(f"pred is neither yes nor no: {_short(text)}")
-        return Verdict(float(score), told["pred"] == "yes")
+        """The verdict in a reply. Raises BadVerdict if it holds none, or two that differ, saying what is wrong."""
+        told = answer_of(text)
+        # What a text under judgement says must not pass for the verdict on it.
+        quoted = any("{" in given for given in (*self.questions, self.reference, *self.predictions))
+        names = ("pred", "score") if self.axis == ANSWER else ("score",)
+        found = objects_in(told, names, alone=quoted)
+        if not found:
+            alone = " and nothing beside it" if quoted else ""
+            raise BadVerdict(f"no verdict, a JSON object with {' and '.join(names)}{alone}: {_short(text)}")
+        verdicts = {self._of(one, names, text) for one in found}
+        if len(verdicts) > 1:
+            raise BadVerdict(f"{len(verdicts)} verdicts that differ: {_short(text)}")
+        return verdicts.pop()
+
+    def _of(self, pairs: Pairs, names: Sequence[str], text: str) -> Verdict:
+        for name in names:
+            if not any(key == name for key, _ in pairs):
+                raise BadVerdict(f"the key {name} is missing: {_short(text)}")
+        scores = {_score(value, text) for key, value in pairs if key == "score"}
+        rights = {_right(value, text) for key, value in pairs if key == "pred"} if "pred" in names else {None}
+        if len(scores) > 1 or len(rights) > 1:
+            raise BadVerdict(f"a key that stands twice with different values: {_short(text)}")
+        return Verdict(scores.pop(), rights.pop())
+
+
+def _score(value: object, text: str) -> float:
+    """A grade: a number, as a number or as text, also as in "4/5"."""
+    if isinstance(value, str) and (match := GRADE.fullmatch(value)):
+        value = float(match[1])
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= HIGHEST:
+        raise BadVerdict(f"score must be a number from 0 to {HIGHEST}: {_short(text)}")
+    return float(value)
+
+
+def _right(value: object, text: str) -> bool:
+    word = str(value).strip(" .!").casefold() if isinstance(value, (str, bool)) else ""
+    if word not in WORDS:
+        raise BadVerdict(f'pred must be "yes" or "no": {_short(text)}')
+    return WORDS[word]
 
 
 def _word(right: bool) -> str:
@@ -145,13 +180,3 @@ def _quoted(text: str) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return repr(line if len(line) <= 80 else f"{line[:77]}...")
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
-
-
-def _no_constant(name: str) -> float:
-    return math.nan  # NaN and Infinity are not JSON; out of every range
