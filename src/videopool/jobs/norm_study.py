@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from videopool.figures.norms import ALL, by_distance, frame_profiles, norm_histograms
 from videopool.jobs.norm_figures import FOLDER, known, rule_words, save_figures, short
 from videopool.jobs.norm_table import show_rows
-from videopool.jobs.report import name_files
+from videopool.jobs.report import name_files, write_whole
 from videopool.norms import NormsError, SavedNorms, load_norms
 from videopool.norms.outliers import TIMES_MEDIAN
+from videopool.reports.spreadsheet import spreadsheet
 from videopool.results import is_complete
 
 # What may tell points apart, in the order of a label.
@@ -36,12 +37,9 @@ def sum_up_norms(study: Path) -> None:
         if stage in point.numbers["stages"]
     ]
     show_rows(f"norms in {study.name}", ["stage", "point"], rows, points[0].numbers["about"]["rules"])
-    path = study / "norms.csv"
-    part = path.with_suffix(".part")
     try:
-        norms_frame(points).to_csv(part, index=False)
-        part.replace(path)
-        files = [str(path), *save_figures(study_figures(points), study / FOLDER, "norms_")]
+        path = write_whole(study / "norms.csv", spreadsheet(norms_frame(points)))
+        files = [path, *save_figures(study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:
         raise NormsError(f"{study} cannot be written: {error.strerror or error}") from error
     print(name_files(files))

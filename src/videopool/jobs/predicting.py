@@ -24,6 +24,7 @@ from videopool.jobs.build import build, number
 from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.interrupts import StopRequest, ignore_interrupts
 from videopool.results import PointFailed
+from videopool.results.times import Times
 
 # Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
@@ -60,13 +61,20 @@ class Log(Protocol):
 
 
 def predict(
-    config: DictConfig, evaluator: ClipReader, clips: ClipDataset, log: Log, stop: StopRequest, batch: int
+    config: DictConfig,
+    evaluator: ClipReader,
+    clips: ClipDataset,
+    log: Log,
+    stop: StopRequest,
+    batch: int,
+    times: Times | None = None,
 ) -> None:
     """Run a model over some clips and append what it makes of them.
 
     Args:
         config: of the point; `job` and `trainer` are used.
         batch: clips read at once.
+        times: where each batch's are written, if anywhere.
 
     Raises:
         PointFailed: a process of several devices ended before its time.
@@ -84,10 +92,10 @@ def predict(
     total = sum(len(clip.samples) for clip in clips.jobs)
     with progress_bar(log.path.parent.name, total) as advance:
         if devices == 1:
-            _run(config, evaluator, loader, _Writer(log, advance))
+            _run(config, evaluator, loader, _Writer(log, advance, times))
             return
         with _watched(log.path, advance):
-            _run(config, evaluator, loader, _Writer(log, _ignore), strategy=strategy_of(config))
+            _run(config, evaluator, loader, _Writer(log, _ignore, times), strategy=strategy_of(config))
     _collect(log.path.parent, evaluator)
 
 
@@ -133,14 +141,17 @@ def _ignore(_: int) -> None:
 class _Writer(Callback):
     """Writes the records of each batch as soon as it is done."""
 
-    def __init__(self, log: Log, advance: Callable[[int], None]) -> None:
-        self.records, self.advance = log, advance
+    def __init__(self, log: Log, advance: Callable[[int], None], times: Times | None) -> None:
+        self.records, self.advance, self.times = log, advance, times
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         self.records.append(outputs)
+        if self.times is not None and outputs:
+            assert isinstance(module, ClipReader)
+            self.times.add(len(outputs), module.seconds)
         self.advance(len(outputs))
 
     def on_predict_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

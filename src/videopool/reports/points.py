@@ -38,7 +38,7 @@ SETTINGS = {
 }
 # Comparisons with the baseline, by how their columns begin, and what their headings say.
 VIEWS = {"": "", "iso_token_": ", iso-token"}
-TIME = "ms/sample"  # heading of the column that depends on the machine
+TIME, SHARED_TIME = "model ms/sample", "shared s"  # headings of the columns that depend on the machine
 
 Fields = dict[str, Any]
 Column = tuple[Heading, Callable[[Fields], Cell]]
@@ -145,6 +145,7 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
     columns.append(_number("prefill_gflops", "GFLOPs", 2))
     columns += [_number("training_tflops", "training TFLOPs", 1)] if told("training_tflops") else []
     columns += [_number("seconds_per_sample", TIME, 1, scale=1000)] if told("seconds_per_sample") else []
+    columns += [_number("shared_seconds", SHARED_TIME, 1)] if told("shared_seconds") else []
     for view, said in VIEWS.items():
         if told(f"{view}difference"):
             names = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")

@@ -5,7 +5,7 @@ import pandas as pd
 from videopool.reports.cells import Heading, Row, TextTable, number_cell, plain_cell, share_cell
 from videopool.reports.latex import latex_table
 from videopool.reports.markdown import escape, markdown_table
-from videopool.reports.points import COMPLETE, TIME, points_table, shared_chance, shared_settings, varied
+from videopool.reports.points import COMPLETE, SHARED_TIME, TIME, points_table, shared_chance, shared_settings, varied
 
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"
@@ -88,6 +88,6 @@ def latex_tables(
 
 def _without_time(table: TextTable) -> TextTable:
     """What does not depend on the machine."""
-    kept = [place for place, heading in enumerate(table.headings) if heading.text != TIME]
+    kept = [place for place, heading in enumerate(table.headings) if heading.text not in (TIME, SHARED_TIME)]
     rows = (Row(tuple(row.cells[place] for place in kept), row.point, row.status) for row in table.rows)
     return TextTable(tuple(table.headings[place] for place in kept), tuple(rows))

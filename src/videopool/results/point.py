@@ -3,6 +3,7 @@
 run.json       what the point is and how it was run (manifest)
 records.jsonl  one line a sample
 clips.json     where each clip lay
+times.jsonl    what answering took, a line a batch
 metrics.json   written last, in one step: it means that the point is complete
 failure.json   why the last attempt did not complete
 """
@@ -20,7 +21,7 @@ from videopool.results.errors import PointBusy, ResultsError
 
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
 TRAINING_LOG = "log.jsonl"  # of a training run, which is no point but lies beside them
-CLIPS = "clips.json"
+CLIPS, TIMES = "clips.json", "times.jsonl"
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -124,7 +125,7 @@ class PointFolder:
 
     def clear(self) -> None:
         """Forget everything but the claim."""
-        for name in (METRICS, FAILURE, RECORDS, MANIFEST, CLIPS):
+        for name in (METRICS, FAILURE, RECORDS, MANIFEST, CLIPS, TIMES):
             (self.path / name).unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, object]) -> None:
