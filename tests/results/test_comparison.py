@@ -299,7 +299,7 @@ def test_points_of_one_checkpoint_are_ordered_by_their_alpha(tmp_path):
 
 @pytest.mark.parametrize("order", [("a/test", "b/test", "c/test"), ("c/test", "b/test", "a/test")])
 def test_each_benchmark_has_its_own_headline_and_its_own_family(tmp_path, order):
-    """Three benchmarks of one study, with other headlines: differences are those of the scores, whatever sorts first."""
+    """Three benchmarks of one study, of other headlines: differences are those of scores, whatever sorts first."""
     rng = np.random.default_rng(3)
     headlines = dict(zip(order, (["image"], ["time"], []), strict=True))
     right = {(b, p, s): (rng.random(80) < 0.6).astype(int) for b in order for p in ("none", "space") for s in (0, 1)}

@@ -15,5 +15,5 @@ def console() -> Console:
 
 
 def plain(text: object, style: str = "") -> Text:
-    """Words of a table that are no markup on any console; style "table.title" or "table.caption" where they are that."""
+    """Words of a table that no console takes for markup; a title's style is "table.title"."""
     return Text(str(text), style=style)

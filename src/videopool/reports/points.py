@@ -14,6 +14,7 @@ from videopool.reports.cells import (
     as_number,
     missing,
     number_cell,
+    p_cell,
     percent_text,
     plain_cell,
     share_cell,
@@ -150,8 +151,10 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
         if told(f"{view}difference"):
             names = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
             columns.append(_share(f"minus baseline{said}", *names, signed=True))
-            corrected = told(f"{view}p_holm")
-            columns.append(_number(f"{view}{'p_holm' if corrected else 'p'}", f"p{' (Holm)' * corrected}{said}", 4))
+            for name, heading in (("p_holm", "p (Holm)"), ("p", "p")):
+                if told(f"{view}{name}"):
+                    columns.append(_p(f"{view}{name}", f"{heading}{said}"))
+                    break
         columns += [_text(f"{view}differs", f"unequal in{said}")] if told(f"{view}differs") else []
     if told("same_map_as"):
         heading = Heading("same map as", numeric=False)
@@ -165,6 +168,10 @@ def _text(name: str, heading: str = "") -> Column:
 
 def _number(name: str, heading: str, digits: int = 0, scale: float = 1.0) -> Column:
     return Heading(heading), lambda row: number_cell(row[name], digits, scale)
+
+
+def _p(name: str, heading: str) -> Column:
+    return Heading(heading), lambda row: p_cell(row[name])
 
 
 def _share(heading: str, value: str, low: str = "", high: str = "", signed: bool = False) -> Column:
