@@ -151,9 +151,9 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
         if told(f"{view}difference"):
             names = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
             columns.append(_share(f"minus baseline{said}", *names, signed=True))
-            for name, heading in (("p_holm", "p (Holm)"), ("p", "p")):
+            for name, words in (("p_holm", "p (Holm)"), ("p", "p")):
                 if told(f"{view}{name}"):
-                    columns.append(_p(f"{view}{name}", f"{heading}{said}"))
+                    columns.append(_p(f"{view}{name}", f"{words}{said}"))
                     break
         columns += [_text(f"{view}differs", f"unequal in{said}")] if told(f"{view}differs") else []
     if told("same_map_as"):
