@@ -36,7 +36,7 @@ run("-m", f"experiment={experiment}", f"study={study}", *paths, *overrides)
 
 # %% [markdown]
 # ## The first less the second
-# Intervals and `p` come from a bootstrap over clips; `p_holm` is corrected for the number of tasks. `all` are the tasks
+# Intervals and `p` are clustered by clip; `p_holm` is corrected for the number of tasks. `all` are the tasks
 # that count towards the score. `only_first` and `only_second` count the samples that flip.
 
 # %%

@@ -32,6 +32,13 @@ def whole(path: Path) -> Iterator[Path]:
     _forget_abandoned(path)
 
 
+def write_text(path: Path, text: str) -> str:
+    """Write a text file whole. Returns its name. Raises OSError as whole()."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return str(path)
+
+
 def _forget_abandoned(path: Path) -> None:
     with contextlib.suppress(OSError):
         for old in path.parent.glob(f".{path.name}.*{PART}"):

@@ -15,11 +15,13 @@ from videopool.app import register_experiments
 from videopool.jobs import sweep
 from videopool.jobs.inspect_model import stage_table
 from videopool.jobs.plan import cost_of, plan, setting
+from videopool.jobs.plan_power import with_power
 from videopool.jobs.plan_table import plan_table
 from videopool.models import ModelError
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
 from videopool.pooling import PoolingShapeError
+from videopool.results.power import detectable_difference
 
 MODELS = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if p.stem not in ("local", "api"))
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
@@ -288,3 +290,19 @@ def test_a_multirun_over_models(videopool, tmp_path):
 def test_a_shape_that_is_not_square_to_its_patches_is_an_error(composed):
     with pytest.raises(ModelError, match="grid of 24 x 24"):
         cost_of(composed(*SEVEN_B, "model.shape.height=23"))
+
+
+def test_power_is_that_of_the_study(composed):
+    """Holm corrects for the comparisons of the run's points; what nothing can find is said to be found by nothing."""
+    small = ("job=plan", "model=mini", "job.clips=60", "job.samples=300", "job.flipped=0.4")
+    names = [("none", 4), ("none", 8), ("average", 4), ("average", 8), ("adaptive_1x6x6", 4)]
+    rows = [cost_of(composed(*small, f"pooling={name}", f"frames.num={frames}")) for name, frames in names]
+    for several, comparisons in ((rows[:1], 1), (rows, 3)):
+        told = with_power(several)
+        assert {row["comparisons"] for row in told} == {comparisons}
+        wanted = detectable_difference([5] * 60, 0.1, 0.4, comparisons)
+        assert {row["detectable_difference"] for row in told} == {wanted}
+    assert f"{100 * wanted:.1f} percentage points among 3 comparisons" in shown(plan_table(rows))
+    stated = [cost_of(composed(*small, "job.clips=20", "job.samples=100", "job.flipped=0.2", "job.comparisons=100"))]
+    assert with_power(stated)[0]["detectable_difference"] is None
+    assert "find no difference among 100 comparisons" in shown(plan_table(stated))

@@ -1,16 +1,23 @@
 """job=report, and the report at the end of a multirun, as a user gets them."""
 
+import csv
+import errno
+import io
 import json
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
-from made_study import write_study
+from made_study import record, write_clips, write_point, write_study
 from videopool.jobs.errors import ConfigError
-from videopool.jobs.report import report, write_report, written_report
-from videopool.results import PointFolder, fingerprint
+from videopool.jobs.report import report, rich_table, write_report, written_report
+from videopool.results import PointFolder, ResultsError, fingerprint
 
 
 def test_a_study_and_its_report(videopool, tmp_path):
@@ -90,3 +97,66 @@ def test_wrong_settings_are_told(tmp_path, wrong):
     config = OmegaConf.create({"job": job, "study": "none", "results_dir": str(tmp_path), "baseline": "none"})
     with pytest.raises(ConfigError, match=rf"^job\.{next(iter(wrong))}"):
         report(config)
+
+
+SPOILT = ("=1+1", "+cmd", "-2", "@x", "[/b]", "[red]x", ":smile:", "a\\", "[bold")
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    """A study whose poolings are called as no pooling should be."""
+    clips = write_clips(tmp_path / "data")
+    for place, name in enumerate(SPOILT):
+        answers = [record(n, n != place, -0.1, [1]) for n in range(6)]
+        write_point(tmp_path / "results" / "odd", answers, clips, pooling=name, visual_tokens=place + 1)
+    return tmp_path / "results" / "odd"
+
+
+def test_names_are_neither_markup_nor_formulas(spoilt):
+    _, table = write_report(spoilt, "-2")
+    said = Console(width=300, record=True, file=io.StringIO())
+    said.print(rich_table(table, "[/odd]"))
+    text = said.export_text()
+    assert all(name in text for name in (*SPOILT, "[/odd]"))
+    with (spoilt / "sweep.csv").open(newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    for cell in cells:
+        if cell.startswith(("=", "+", "-", "@")):
+            float(cell)  # a number
+    assert {f"'{name}" for name in SPOILT[:4]} <= set(cells)
+    kept = written_report(spoilt, "-2", [])
+    assert kept is not None
+    assert list(kept[1].pooling) == list(table.pooling)
+
+
+def test_a_report_is_made_anew_whatever_the_clock_says(spoilt):
+    """Its files are from the future, as after a clock was set back; a point is run again."""
+    write_report(spoilt, "none")
+    for path in spoilt.glob("*.*"):
+        os.utime(path, (2e9, 2e9))
+    assert written_report(spoilt, "none", []) is not None
+    metrics = next(spoilt.glob("*/metrics.json"))
+    os.utime(metrics, (1e9, 1e9))
+    assert written_report(spoilt, "none", []) is None
+
+
+def test_two_processes_write_one_report(spoilt):
+    """At once, over and over: nobody fails, every file is whole, nothing is left over."""
+    code = "import sys; from pathlib import Path; from videopool.jobs.report import write_whole\n"
+    code += "for _ in range(300): write_whole(Path(sys.argv[1]), sys.argv[2] * 5000)"
+    path = spoilt / "sweep.csv"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "ab"]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert path.read_text() in ("a" * 5000, "b" * 5000)
+    assert not list(spoilt.glob(".*.part"))
+
+
+def test_a_full_disk_leaves_nothing_behind(spoilt, monkeypatch):
+    def full(path, text, **more):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ResultsError, match="odd cannot be written: No space left on device"):
+        write_report(spoilt, "none")
+    assert not [path for path in spoilt.rglob("*") if path.name.endswith(".part")]

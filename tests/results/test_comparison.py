@@ -19,7 +19,7 @@ from videopool.results import (
     paired_difference,
 )
 from videopool.results.seeds import mean_over_seeds
-from videopool.results.statistics import holm
+from videopool.results.statistics import DIFFERENCE, holm
 
 ALL = lambda task: True  # noqa: E731
 
@@ -146,7 +146,8 @@ def test_seeds_are_taken_together(tmp_path):
     row = table.loc["space"]
     assert (row.seeds, row.n) == ("0, 1, 2", 80)
     assert [row.score, row.ci_low, row.ci_high] == pytest.approx([wanted.value, wanted.low, wanted.high])
-    difference = mean_over_seeds({s: by_seed["space"][s] - by_seed["none"][s] for s in range(3)}, names)
+    by_hand = {s: by_seed["space"][s] - by_seed["none"][s] for s in range(3)}
+    difference = mean_over_seeds(by_hand, names, bounds=DIFFERENCE)
     assert [row.difference, row.difference_low, row.p] == pytest.approx(
         [difference.value, difference.low, difference.p]
     )
@@ -155,12 +156,11 @@ def test_seeds_are_taken_together(tmp_path):
 
 
 def test_an_interval_of_scores_stays_within_what_scores_can_be(tmp_path):
-    """Seeds of 100, 100 and 90 %: Student's interval of the mean goes beyond 100."""
+    """Seeds of 100, 100 and 90 %."""
     for seed, wrong in enumerate((0, 0, 8)):
         write_point(tmp_path, "none", 4, 64, np.array([0] * wrong + [1] * (80 - wrong)), seed=seed)
     row = over_seeds(load_study(tmp_path), "none", ALL).iloc[0]
-    assert row.ci_high == 1.0
-    assert 0.5 < row.ci_low < row.score < 1
+    assert 0.5 < row.ci_low < row.score < row.ci_high < 1
 
 
 def test_points_that_are_no_replicates_stay_apart(tmp_path, right):
@@ -295,3 +295,47 @@ def test_points_of_one_checkpoint_are_ordered_by_their_alpha(tmp_path):
     table = load_study(tmp_path / "s")
     assert list(table.model) == ["mini alpha 8", "mini alpha 16", "mini alpha 64", "mini"]
     assert "base" not in table
+
+
+@pytest.mark.parametrize("order", [("a/test", "b/test", "c/test"), ("c/test", "b/test", "a/test")])
+def test_each_benchmark_has_its_own_headline_and_its_own_family(tmp_path, order):
+    """Three benchmarks of one study, of other headlines: differences are those of scores, whatever sorts first."""
+    rng = np.random.default_rng(3)
+    headlines = dict(zip(order, (["image"], ["time"], []), strict=True))
+    right = {(b, p, s): (rng.random(80) < 0.6).astype(int) for b in order for p in ("none", "space") for s in (0, 1)}
+    for (benchmark, pooling, seed), scores in right.items():
+        told = {"benchmark": benchmark, "headline": headlines[benchmark], "seed": seed}
+        write_point(tmp_path, pooling, 4, 16, scores, tasks=("image", "time"), **told)
+    table, seeds = compared_study(tmp_path, "none"), over_seeds(load_study(tmp_path), "none")
+    counted = dict(zip(order, (slice(0, None, 2), slice(1, None, 2), slice(None)), strict=True))
+    for benchmark in order:
+        rows = table[(table.benchmark == benchmark) & (table.pooling == "space")].sort_values("seed")
+        gaps = [(right[benchmark, "space", s] - right[benchmark, "none", s])[counted[benchmark]].mean() for s in (0, 1)]
+        assert list(rows.difference) == pytest.approx(gaps)
+        family = table[table.benchmark == benchmark]
+        # Both views compare a point with the same one, as they do the baseline's under another seed.
+        pairs = family[["point", "baseline", "p"]].dropna().drop_duplicates()
+        assert list(family.p_holm.dropna().astype(float)) == pytest.approx(holm(list(pairs.p)))
+        row = seeds[(seeds.benchmark == benchmark) & (seeds.pooling == "space")].iloc[0]
+        assert row.difference == pytest.approx(np.mean(gaps))
+        assert row.p_holm == row.p
+
+
+def test_points_of_other_headlines_are_not_compared(tmp_path, right):
+    first = write_point(tmp_path, "none", 4, 16, right[0], tasks=("image", "time"), headline=["image"])
+    second = write_point(tmp_path, "space", 4, 16, right[1], tasks=("image", "time"), headline=["time"])
+    with pytest.raises(ResultsError, match="headline"):
+        compare(first, second)
+    row = compared_study(tmp_path, "none").set_index("pooling").loc["space"]
+    assert row.difference is None
+    assert row.differs == "headline"
+
+
+def test_of_few_clips_there_is_no_interval_and_no_p_anywhere(tmp_path, right):
+    for pooling, scores in (("none", right[0]), ("space", right[2])):
+        for seed in (0, 1):
+            write_point(tmp_path, pooling, 4, 16, scores[:36], seed=seed)  # on nine clips
+    table, seeds = compared_study(tmp_path, "none"), over_seeds(load_study(tmp_path), "none")
+    for row in (table[table.pooling == "space"].iloc[0], seeds[seeds.pooling == "space"].iloc[0]):
+        assert row.difference == pytest.approx((right[2] - right[0])[:36].mean())
+        assert row[["difference_low", "difference_high", "p", "p_holm"]].isna().all()

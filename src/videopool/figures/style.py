@@ -1,5 +1,6 @@
 """One look for every figure, and how they are saved."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ def save_figure(figure: Figure, path: Path) -> list[str]:
     names = []
     for suffix in (".png", ".svg"):
         name = path.parent / (path.name + suffix)
-        figure.savefig(name, metadata={"Date": None} if suffix == ".svg" else None)
+        part = name.with_name(f".{name.name}.{os.getpid()}.part")  # whole or not at all, whoever else writes it
+        try:
+            figure.savefig(part, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
+            part.replace(name)
+        finally:
+            part.unlink(missing_ok=True)
         names.append(str(name))
     return names

@@ -30,8 +30,9 @@ from videopool.results import (
     write_records,
 )
 from videopool.results.manifest import now, peak_memory_bytes
-from videopool.results.point import RECORDS
+from videopool.results.point import RECORDS, TIMES
 from videopool.results.records import JUDGE_FAILED, OK
+from videopool.results.times import MODEL, SHARED, Times, read_times
 
 if TYPE_CHECKING:
     from videopool.jobs.evaluate import Point
@@ -64,8 +65,7 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
     """
     benchmark, judge = point.benchmark, point.judge
     started = time.perf_counter()
-    work, answered = _complete_answers(point, folder)
-    elapsed = time.perf_counter() - started
+    work = _complete_answers(point, folder)
     records = [ungraded(record) for record in read_records(folder.path / RECORDS)]
     seconds = dict(work.seconds)
     graded: dict[str, object] = {}
@@ -79,8 +79,7 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
     )
     seconds["other"] = max(0.0, time.perf_counter() - started - sum(seconds.values()) + work.ahead)
     metrics |= {
-        "seconds_per_sample": elapsed / answered if answered else None,
-        "seconds": {kind: round(spent, 3) for kind, spent in seconds.items()},
+        **_times(folder, seconds),
         **work.counts,
         **graded,
         **point.more_metrics(records),
@@ -91,8 +90,8 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
     return metrics, records
 
 
-def _complete_answers(point: "Point", folder: PointFolder) -> tuple[Work, int]:
-    """Answer what has no answer yet, here or in another point; what that took, and how many were answered."""
+def _complete_answers(point: "Point", folder: PointFolder) -> Work:
+    """Answer what has no answer yet, here or in another point; what that took."""
     samples = point.benchmark.samples
     log = RecordLog(folder.path / RECORDS, folder.attempt)
     try:
@@ -105,7 +104,7 @@ def _complete_answers(point: "Point", folder: PointFolder) -> tuple[Work, int]:
         if len(missing) < len(lacking):
             print(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")
         if not missing:
-            return Work(), 0
+            return Work()
         if point.judge is not None:
             point.judge.check()
         for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
@@ -115,9 +114,24 @@ def _complete_answers(point: "Point", folder: PointFolder) -> tuple[Work, int]:
         if stop.asked:
             done = len(read_records(log.path))
             raise Stopped(f"{done} of {len(samples)} samples of {folder.path.name} are done")
-        return work, len(missing)
+        return work
     finally:
         log.close()
+
+
+def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, object]:
+    """Seconds by kind over all attempts, as far as they were answering; of the model, a sample; of what is shared.
+
+    Args:
+        seconds: of this attempt.
+    """
+    answered, spent = read_times(folder.path / TIMES)
+    whole = {**seconds, **spent}
+    return {
+        "seconds_per_sample": sum(spent.get(kind, 0.0) for kind in MODEL) / answered if answered else None,
+        "shared_seconds": sum(spent.get(kind, 0.0) for kind in SHARED) if answered else None,
+        "seconds": {kind: round(one, 3) for kind, one in whole.items()},
+    }
 
 
 def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
@@ -129,7 +143,8 @@ def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLo
     source = frame_source(config, backbone)
     evaluator = Evaluator(backbone, pooling, point.stage, settings, point.store, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
-    predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens))
+    times = Times(log.path.with_name(TIMES))
+    predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens), times)
     seconds = dict(evaluator.seconds)
     # Loaders decode and preprocess beside the model, so their seconds are not part of the elapsed time.
     ahead = sum(seconds.get(kind, 0.0) for kind in ("decode", "preprocess"))

@@ -18,6 +18,8 @@ from videopool.jobs.predicting import progress_bar
 from videopool.jobs.sample_records import about, failed_record, read_answer
 from videopool.pooling.image_grid import tiled
 from videopool.results import RecordLog
+from videopool.results.point import TIMES
+from videopool.results.times import Times
 from videopool.video import UnreadableClipError, open_clip
 
 if TYPE_CHECKING:
@@ -138,4 +140,7 @@ def answer_by_api(point: "ApiPoint", missing: Sequence[Sample], log: RecordLog, 
     decode = sum(shown.seconds for shown in clips)
     decoded = sum(shown.decoded for shown in clips)
     counts = {"frames_decoded": decoded, "frames_from_store": 0, "api_requests": endpoint.requests}
-    return Work({"decode": decode, "api": time.perf_counter() - started}, decode, counts)
+    seconds = {"decode": decode, "api": time.perf_counter() - started}
+    left = sum(sample.id not in log.done for sample in missing)
+    Times(log.path.with_name(TIMES)).add(len(missing) - left, seconds)
+    return Work(seconds, decode, counts)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -36,6 +35,7 @@ from videopool.jobs.build import build, number
 from videopool.jobs.errors import ConfigError, Stopped
 from videopool.jobs.interrupts import ask_before_stopping, ignore_interrupts
 from videopool.jobs.outcome import COMPLETE, FAILED, Outcome
+from videopool.jobs.terminal import console
 from videopool.results import ResultsError
 from videopool.video import READERS
 
@@ -43,7 +43,6 @@ from videopool.video import READERS
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 PATIENCE = 1.0  # seconds between two looks at whether there is still someone to work for
 LISTED = 10
-WIDE = 150  # columns, where there is no terminal to fit
 
 
 def check_videos(config: DictConfig) -> Outcome:
@@ -241,9 +240,7 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def show(reports: Sequence[ClipReport], title: str) -> None:
     """Print how many clips there are of each status, and the first that are not ok."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
+    screen = console()
     table = Table(title=title)
     for name in ("status", "clips", "share", "samples", "frames", "hours"):
         table.add_column(name, justify="left" if name == "status" else "right")
@@ -253,7 +250,7 @@ def show(reports: Sequence[ClipReport], title: str) -> None:
             samples, share = sum(one.samples for one in own), f"{100 * len(own) / len(reports):.1f} %"
             cells = (status, str(len(own)), share, str(samples), str(frames), f"{seconds / 3600:.2f}")
             table.add_row(*cells, style=None if status == OK else "red")
-    console.print(table)
+    screen.print(table)
     bad = [one for one in reports if one.status != OK]
     for one in bad[:LISTED]:
         print(f"    {one.clip}: {one.status}: {one.reason}", file=sys.stderr)

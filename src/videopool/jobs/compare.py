@@ -7,13 +7,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from videopool.jobs.build import number
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
-from videopool.jobs.report import WIDE
+from videopool.jobs.terminal import console, plain
 from videopool.results import Comparison, Estimate, Flips, ResultsError, compare_by_task, is_complete, point_records
 from videopool.results.by_task import ALL_TASKS, corrected
 from videopool.results.comparison import what_differs
@@ -40,12 +39,10 @@ def compare_points(config: DictConfig) -> Outcome:
     found = compare_by_task(*folders, config.intersect)
     headline = found[ALL_TASKS].difference
     first, second = (folder.name for folder in folders)
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(_table(found, first, second, differing(folders)))
+    screen = console()
+    screen.print(_table(found, first, second, differing(folders)))
     if (flipped := found[ALL_TASKS].flips) is not None:
-        _tell_flips(console, folders, flipped, shown)
+        _tell_flips(screen, folders, flipped, shown)
     path = study / f"compare-{first}-{second}.json"
     study.mkdir(parents=True, exist_ok=True)
     write_json(path, _content(found, folders))
@@ -97,7 +94,7 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _table(found: dict[str, Comparison], first: str, second: str, differs: list[str]) -> Table:
-    table = Table(title=f"{first} minus {second}")
+    table = Table(title=plain(f"{first} minus {second}", "table.title"))
     for name in ("task", "n", "clips", "difference % [95 %]", "p", "p, Holm", "only first", "only second"):
         table.add_column(name, justify="left" if name == "task" else "right")
     p_holm = corrected(found)
@@ -105,15 +102,15 @@ def _table(found: dict[str, Comparison], first: str, second: str, differs: list[
         d, flipped = one.difference, one.flips
         both = p_holm.get(task)
         cells = [
-            escape(task),
+            task,
             str(d.n),
             str(d.clusters),
-            escape(_interval(d)),
+            _interval(d),
             "-" if d.p is None else f"{d.p:.3g}",
             "" if both is None else f"{both:.3g}",
         ]
         cells += [str(len(flipped.first)), str(len(flipped.second))] if flipped else ["-", "-"]
-        table.add_row(*cells, end_section=task == ALL_TASKS)
+        table.add_row(*map(plain, cells), end_section=task == ALL_TASKS)
     dropped = (
         f"; {found[ALL_TASKS].dropped} samples were scored in one of them only and fell out"
         if found[ALL_TASKS].dropped
@@ -126,10 +123,10 @@ def _table(found: dict[str, Comparison], first: str, second: str, differs: list[
     return table
 
 
-def _tell_flips(console: Console, folders: tuple[Path, Path], flipped: Flips, shown: int) -> None:
+def _tell_flips(screen: Console, folders: tuple[Path, Path], flipped: Flips, shown: int) -> None:
     """Print some samples that flip, with both answers."""
     said = [{str(record["id"]): record for record in point_records(folder)} for folder in folders]
-    console.print(
+    screen.print(
         f"both right {flipped.both}, neither {flipped.neither}, only first {len(flipped.first)}, "
         f"only second {len(flipped.second)}; McNemar's exact p, as if all samples were independent: {flipped.p:.3g}"
     )
@@ -137,7 +134,7 @@ def _tell_flips(console: Console, folders: tuple[Path, Path], flipped: Flips, sh
         for name in ids[:shown]:
             one, other = said[0][name], said[1][name]
             line = f"  {title}: {name}: {one['question']} first {one['prediction']!r}, second {other['prediction']!r}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            screen.print(line, highlight=False, soft_wrap=True)
 
 
 def _content(found: dict[str, Comparison], folders: tuple[Path, Path]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -18,7 +17,7 @@ from videopool.features.upkeep import Holding, holdings, prune, verify
 from videopool.jobs.build import build
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, FAILED, Outcome
-from videopool.jobs.report import WIDE
+from videopool.jobs.terminal import console
 
 PATIENCE = 2.0  # seconds before a progress bar appears
 LISTED = 10
@@ -47,10 +46,8 @@ def features(config: DictConfig) -> Outcome:
 
 def _list(store: DiskStore) -> Outcome:
     found = holdings(store.root)
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(holdings_table(found, str(store.root)))
+    screen = console()
+    screen.print(holdings_table(found, str(store.root)))
     total = sum(holding.bytes for holding in found)
     told = f"{_size(total)} of at most {_size(store.limit_bytes)}, {len(found)} sources"
     return Outcome(COMPLETE, "features list", told, str(store.root))

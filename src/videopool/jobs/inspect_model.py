@@ -1,12 +1,11 @@
 """job=inspect: a model's stages and their shapes, from configuration alone."""
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.jobs.plan import GB, MB, Setting, setting
-from videopool.jobs.report import WIDE
+from videopool.jobs.terminal import console
 from videopool.models.cost import parameter_count, weight_bytes
 from videopool.pooling import GridPooling
 
@@ -14,10 +13,8 @@ from videopool.pooling import GridPooling
 def inspect_model(config: DictConfig) -> Outcome:
     """Print what becomes of a clip on its way to the language model."""
     point = setting(config)
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(stage_table(point))
+    screen = console()
+    screen.print(stage_table(point))
     return Outcome(COMPLETE, point.name, f"{point.tokens} visual tokens")
 
 

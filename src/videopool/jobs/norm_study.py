@@ -10,12 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from videopool.figures.norms import ALL, by_distance, frame_profiles, norm_histograms
-from videopool.files import whole
+from videopool.files import write_text
 from videopool.jobs.norm_figures import FOLDER, known, rule_words, save_figures, short
 from videopool.jobs.norm_table import show_rows
 from videopool.jobs.report import name_files
 from videopool.norms import NormsError, SavedNorms, load_norms
 from videopool.norms.outliers import TIMES_MEDIAN
+from videopool.reports.spreadsheet import spreadsheet
 from videopool.results import is_complete
 
 # What may tell points apart, in the order of a label.
@@ -37,11 +38,9 @@ def sum_up_norms(study: Path) -> None:
         if stage in point.numbers["stages"]
     ]
     show_rows(f"norms in {study.name}", ["stage", "point"], rows, points[0].numbers["about"]["rules"])
-    path = study / "norms.csv"
     try:
-        with whole(path) as part:
-            norms_frame(points).to_csv(part, index=False)
-        files = [str(path), *save_figures(study_figures(points), study / FOLDER, "norms_")]
+        path = write_text(study / "norms.csv", spreadsheet(norms_frame(points)))
+        files = [path, *save_figures(study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:
         raise NormsError(f"{study} cannot be written: {error.strerror or error}") from error
     print(name_files(files))

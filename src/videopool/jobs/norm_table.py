@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from videopool.jobs.report import WIDE
+from videopool.jobs.terminal import console, plain
 from videopool.norms import load_norms
 from videopool.norms.outliers import GAP, ROBUST_Z, TIMES_MEDIAN
 
@@ -41,7 +40,7 @@ def show_rows(
         rows: cells of the leading columns, and the numbers of a stage.
         rules: by name, for the caption.
     """
-    table = Table(title=title)
+    table = Table(title=plain(title, "table.title"))
     for name in first:
         table.add_column(name)
     for name in HEADINGS:
@@ -52,19 +51,17 @@ def show_rows(
             table.add_section()
         shown = ["" if len(leading) > 1 and leading[0] == before else leading[0], *leading[1:]]
         before = leading[0]
-        table.add_row(*shown, *_cells(numbers))
+        table.add_row(*map(plain, [*shown, *_cells(numbers)]))
     table.caption = (
         f"outliers: above k={rules[TIMES_MEDIAN]:g} medians of the clip; robust z above {rules[ROBUST_Z]:g}; above a "
         f"gap of the histogram at least {rules[GAP]:g} times wide\nagain: outliers above k medians that are so in the "
         "next frame too; cosine: of neighbouring frames, at equal positions"
     )
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(table)
+    screen = console()
+    screen.print(table)
     for leading, numbers in rows:
         if numbers["zero"] or numbers["not_finite"]:
-            console.print(
+            screen.print(
                 f"        {' '.join(leading)}: {numbers['zero']} tokens of norm 0, {numbers['not_finite']} with NaN or "
                 f"infinite values, of {numbers['tokens']}; they are in no other number",
                 soft_wrap=True,

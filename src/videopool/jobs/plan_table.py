@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
-from videopool.files import whole
+from videopool.files import write_text
 from videopool.jobs.plan_power import with_power
-from videopool.jobs.report import WIDE
+from videopool.jobs.terminal import console, plain
+from videopool.reports.spreadsheet import spreadsheet
 from videopool.results import ResultsError
 
 # Columns of the terminal's table: key of the row, heading, unit.
@@ -38,26 +38,21 @@ def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
     Raises:
         ResultsError: the folder cannot be written.
     """
-    path = study / "plan.csv"
     table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(rows)])
     try:
         study.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            table.to_csv(part, index=False)
+        return write_text(study / "plan.csv", spreadsheet(table))
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
-    return str(path)
 
 
 def show_plan(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table of a run's points, then their warnings."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(plan_table(rows))
+    screen = console()
+    screen.print(plan_table(rows))
     for row in rows:
         for text in row["warnings"]:
-            console.print(f"warning: {row['point']}: {text}", markup=False, highlight=False, soft_wrap=True)
+            screen.print(f"warning: {row['point']}: {text}", highlight=False, soft_wrap=True)
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -74,9 +69,9 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(heading.format(unit), justify=justify, no_wrap=key == "model")
         columns.append((key, factor))
     for row in rows:
-        cells = [_cell(row, key, factor) for key, factor in columns]
+        cells = [plain(_cell(row, key, factor)) for key, factor in columns]
         table.add_row(*cells, style="yellow" if row["warnings"] else None)
-    table.caption = _caption(rows, fixed)
+    table.caption = plain(_caption(rows, fixed), "table.caption")
     return table
 
 

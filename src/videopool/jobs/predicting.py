@@ -26,6 +26,7 @@ from videopool.jobs.device_failure import device_failure
 from videopool.jobs.interrupts import StopRequest, ignore_interrupts
 from videopool.jobs.ranks import own_environment
 from videopool.results.point import read_json, write_json
+from videopool.results.times import Times
 
 # Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
@@ -62,7 +63,13 @@ class Log(Protocol):
 
 
 def predict(
-    config: DictConfig, evaluator: ClipReader, clips: ClipDataset, log: Log, stop: StopRequest, batch: int
+    config: DictConfig,
+    evaluator: ClipReader,
+    clips: ClipDataset,
+    log: Log,
+    stop: StopRequest,
+    batch: int,
+    times: Times | None = None,
 ) -> None:
     """Run a model over some clips and append what it makes of them.
 
@@ -70,6 +77,7 @@ def predict(
         config: of the point; `job` and `trainer` are used.
         batch: clips read at once. With fewer batches than devices, as behind a point that was stopped near its end,
             some devices are left out.
+        times: where each batch's are written, if anywhere.
 
     Raises:
         PointFailed, DeviceFailed: a process of several devices ended before its time.
@@ -92,12 +100,12 @@ def predict(
     with progress_bar(log.path.parent.name, total) as advance:
         if devices == 1:
             alone = {} if asked == 1 else {"devices": 1, "strategy": "auto"}
-            _run(config, evaluator, loader, _Writer(log, advance), **alone)
+            _run(config, evaluator, loader, _Writer(log, advance, times), **alone)
             return
         _told_by_devices(log.path.parent)  # by those of an attempt that failed
         with _watched(log.path, advance):
             more = {"devices": devices, "strategy": strategy_of(config)}
-            _run(config, evaluator, loader, _Writer(log, _ignore), **more)
+            _run(config, evaluator, loader, _Writer(log, _ignore, times), **more)
     for told in _told_by_devices(log.path.parent):
         for kind, spent in told["seconds"].items():
             evaluator.seconds[kind] += spent
@@ -154,14 +162,17 @@ def _ignore(_: int) -> None:
 class _Writer(Callback):
     """Writes the records of each batch as soon as it is done."""
 
-    def __init__(self, log: Log, advance: Callable[[int], None]) -> None:
-        self.records, self.advance = log, advance
+    def __init__(self, log: Log, advance: Callable[[int], None], times: Times | None) -> None:
+        self.records, self.advance, self.times = log, advance, times
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         self.records.append(outputs)
+        if self.times is not None and outputs:
+            assert isinstance(module, ClipReader)
+            self.times.add(len(outputs), module.seconds)
         self.advance(len(outputs))
 
     def on_predict_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

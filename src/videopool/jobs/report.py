@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
+from videopool.files import write_text
 from videopool.jobs.build import jsonable, number
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, FAILED, Outcome
+from videopool.jobs.terminal import console, plain
 from videopool.paths import PUBLISHED, shipped
 from videopool.reports import (
     SAMPLES,
@@ -25,7 +26,8 @@ from videopool.reports import (
     study_question,
 )
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
-from videopool.reports.points import SETTINGS, VIEWS, varied
+from videopool.reports.points import SETTINGS, SHARED_TIME, TIME, VIEWS, varied
+from videopool.reports.spreadsheet import read_spreadsheet, spreadsheet
 from videopool.results import ResultsError, add_pooled_shapes, compared_study, fingerprint, over_seeds, without_seed
 from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG, read_json, read_training_log
 from videopool.results.published import published_figures
@@ -35,7 +37,6 @@ REPORTED = ".report.json"  # what the files of a report are, and what they were 
 FIGURES = "figures"  # folder of a study
 LEVEL = 0.05  # of a difference that is marked
 MOST_LINES = 10  # in a plot; more are ranked instead
-WIDE = 190  # columns, where there is no terminal to fit
 FEW = 2  # settings that may tell recipes of one pooling apart
 
 
@@ -77,12 +78,15 @@ def write_report(
         pair: names of two points whose answers the page compares; None leaves the choice to it.
         samples: how many samples the page shows of the two.
 
+    Two processes may write one report: each file is that of one of them, whole.
+
     Returns:
         The files written, and the table.
 
     Raises:
         ResultsError: there is no such study, or it has no points, or none that the pair names, or no room on disk.
     """
+    attempts = _attempts(study)  # before anything is read: what changes meanwhile makes the report stale
     table = compared_study(study, baseline)
     seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
@@ -94,18 +98,19 @@ def write_report(
         figures = _figures(study, table)
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
         texts = {
-            "sweep.csv": table.drop(columns="folder").to_csv(index=False),
+            "sweep.csv": spreadsheet(table.drop(columns="folder")),
             "report.html": study_page(table, study.name, question, drawings, pair, samples, published, seeds),
             "table.md": markdown_tables(table, study.name, published, seeds),
             "table.tex": latex_tables(table, study.name, published, seeds),
         }
         if len(seeds):
-            texts["seeds.csv"] = seeds.to_csv(index=False)
-        files = [_write(study / name, text) for name, text in texts.items()] + figures
+            texts["seeds.csv"] = spreadsheet(seeds)
+        files = [write_text(study / name, text) for name, text in texts.items()] + figures
         names = [str(Path(file).relative_to(study)) for file in files]
         for path in before - {study / name for name in names}:
             path.unlink(missing_ok=True)
-        (study / REPORTED).write_text(json.dumps({"baseline": baseline, "files": names}))
+        told = {"baseline": baseline, "files": names, "attempts": attempts}
+        write_text(study / REPORTED, json.dumps(told))
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
     return files, table
@@ -120,12 +125,12 @@ def _earlier_figures(study: Path) -> set[Path]:
     return {study / FIGURES / Path(name).name for name in names if Path(name).parent == Path(FIGURES)}
 
 
-def _write(path: Path, text: str) -> str:
-    """Write a text file whole or not at all. Returns its name."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-    return str(path)
+def _attempts(study: Path) -> dict[str, list[int]]:
+    """Time of change and size of each file that an attempt at a point leaves, by its name in the study."""
+    kinds = (MANIFEST, METRICS, FAILURE)
+    files = [folder / kind for folder in scored_points(study) for kind in kinds]
+    states = {file: file.stat() for file in files if file.exists()}
+    return {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
 
 
 def _figures(study: Path, table: pd.DataFrame) -> list[str]:
@@ -229,34 +234,29 @@ def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[
     path, name = study / "sweep.csv", study / REPORTED
     try:
         told = json.loads(name.read_text())
-        table = pd.read_csv(path)
-        kinds = (MANIFEST, METRICS, FAILURE)  # of which each attempt at a point writes one
-        points = list(scored_points(study))
-        attempts = [folder / kind for folder in points for kind in kinds]
-        newest = max(file.stat().st_mtime_ns for file in attempts if file.exists())
+        table = read_spreadsheet(path)
         files = [str(study / file) for file in told["files"]]
-        held = {folder.name for folder in points} == set(table.point) >= {Path(folder).name for folder in folders}
+        points = {folder.name for folder in scored_points(study)}
+        held = points == set(table.point) >= {Path(folder).name for folder in folders}
         whole = held and all(Path(file).is_file() for file in files)
-    except (OSError, ValueError, KeyError, AttributeError):
+        # Not which is newer: clocks are set back. Equal states are the same files.
+        fresh = told["baseline"] == baseline and told["attempts"] == _attempts(study)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     # One that another version wrote may lack columns.
     whole = whole and {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)} <= set(table.columns)
-    fresh = told["baseline"] == baseline and newest < path.stat().st_mtime_ns
     return (files, table) if whole and fresh else None
 
 
 def show(table: pd.DataFrame, title: str) -> None:
     """Print a study's table."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(rich_table(table, title))
+    console().print(rich_table(table, title))
 
 
 def rich_table(table: pd.DataFrame, title: str) -> Table:
     """A study's table for the terminal."""
     groups = other_groups(table)
-    out = Table(title=title)
+    out = Table(title=plain(title, "table.title"))
     for name in (
         "pooling",
         "frames",
@@ -265,11 +265,11 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         "chance %",
         *(f"{g} tasks % (chance)" for g in groups),
     ):
-        out.add_column(name, justify="left" if name == "pooling" else "right")
+        out.add_column(plain(name), justify="left" if name == "pooling" else "right")
     views = [view for view in VIEWS if table[f"{view}difference"].notna().any()]
     said = bool(table.answer_words.notna().any())
     compared = [f"minus baseline{VIEWS[view]}" for view in views]
-    for name in ("n", "failed", *["words"] * said, "GFLOPs", "ms/sample", *compared, "status"):
+    for name in ("n", "failed", *["words"] * said, "GFLOPs", TIME, SHARED_TIME, *compared, "status"):
         out.add_column(name, justify="right")
     # The model's name says its alpha.
     told = [name for name in varied(table) if name not in ("judge", *(["lora_alpha"] * (table.model.nunique() > 1)))]
@@ -285,17 +285,17 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         cells += [f"{percent_text(row[f'score_{g}'])} ({percent_text(row[f'chance_{g}'])})" for g in groups]
         cells += [number_text(row["n"], 0), number_text(row["n_failed"], 0)]
         cells += [number_text(row["answer_words"], 1)] * said + [number_text(row["prefill_gflops"], 2)]
-        cells.append(number_cell(row["seconds_per_sample"], 1, scale=1000).text)
+        cells += [number_cell(row["seconds_per_sample"], 1, scale=1000).text, number_text(row["shared_seconds"], 1)]
         for view in views:
             star = "*" if not missing(row[f"{view}p_holm"]) and float(row[f"{view}p_holm"]) < LEVEL else ""
             value, low, high = (row[f"{view}difference{tail}"] for tail in ("", "_low", "_high"))
             cells.append(_with_interval(value, low, high, signed=True) + star)
         done = "ok" if missing(row["mixed"]) else "ok, mixed"
-        cells.append(done if row["status"] == "complete" else f"[red]{row['status']}[/red]")
-        out.add_row(*cells)
+        status = plain(done) if row["status"] == "complete" else plain(row["status"], "red")
+        out.add_row(*map(plain, cells), status)
     out.caption = (
-        "score: tasks of the headline; intervals clustered by clip; (=): same map as an earlier point; "
-        "*: p < 0.05 after Holm's correction"
+        "score: tasks of the headline; intervals clustered by clip, none of fewer than 10; (=): same map as an earlier "
+        "point; *: p < 0.05 after Holm's correction; shared: reading clips and the vision tower, for later points too"
         + ("; mixed: attempts at the point differ (run.json)" if table.mixed.notna().any() else "")
     )
     return out

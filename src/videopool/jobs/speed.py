@@ -19,12 +19,12 @@ from videopool.jobs.build import number
 from videopool.jobs.catalogue import catalogue
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.outcome import COMPLETE, Outcome
-from videopool.jobs.report import WIDE
 from videopool.jobs.speed_bench import Bench, bench
 from videopool.jobs.speed_parts import Step, device_rates, part_a, part_d, part_e, part_f
 from videopool.jobs.speed_sweep import NEEDED, Sweep
 from videopool.jobs.speed_table import speed_table
 from videopool.jobs.speed_training import part_g
+from videopool.jobs.terminal import console
 from videopool.models.cost import parameter_count
 from videopool.models.loading import DTYPES
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
@@ -64,10 +64,8 @@ def speed(config: DictConfig) -> Outcome:
     files = [str(study / "speed.json")]
     if "sweep" in content:
         files += save_figure(sweep_seconds(content["sweep"]["seconds_by_kind"]), study / "figures" / "speed")
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(speed_table(content))
+    screen = console()
+    screen.print(speed_table(content))
     return Outcome(COMPLETE, f"speed of {config.job.size}", f"wrote {', '.join(files)}", str(study))
 
 

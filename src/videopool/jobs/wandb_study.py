@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import pandas as pd
 from omegaconf import DictConfig
 
 from videopool.jobs.wandb_run import telling, wandb_run
+from videopool.reports.spreadsheet import read_spreadsheet
 
 JOB = "report"
 
@@ -17,7 +17,7 @@ def log_study(config: DictConfig, study: Path) -> None:
         config: of the multirun; `logger` is used.
         study: its folder.
     """
-    table = pd.read_csv(study / "sweep.csv")
+    table = read_spreadsheet(study / "sweep.csv")
     figures = sorted((study / "figures").glob("*.png"))
     content = {"study": str(config.study), "baseline": str(config.baseline), "points": list(table.point)}
     with wandb_run(config, study, JOB, f"report of {config.study}", content) as run:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+LEAST_P = 0.0001  # that is written
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -85,6 +87,12 @@ def number_cell(value: object, digits: int, scale: float = 1.0) -> Cell:
     """A number, written with so many decimals."""
     number = as_number(value)
     return Cell("-") if number is None else Cell(number_text(scale * number, digits), order=scale * number)
+
+
+def p_cell(value: object) -> Cell:
+    """A p-value with four decimals, or that it is below what these can say."""
+    number = as_number(value)
+    return Cell("-") if number is None else Cell(f"{number:.4f}" if number >= LEAST_P else f"<{LEAST_P}", order=number)
 
 
 def share_cell(

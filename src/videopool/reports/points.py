@@ -14,6 +14,7 @@ from videopool.reports.cells import (
     as_number,
     missing,
     number_cell,
+    p_cell,
     percent_text,
     plain_cell,
     share_cell,
@@ -38,7 +39,7 @@ SETTINGS = {
 }
 # Comparisons with the baseline, by how their columns begin, and what their headings say.
 VIEWS = {"": "", "iso_token_": ", iso-token"}
-TIME = "ms/sample"  # heading of the column that depends on the machine
+TIME, SHARED_TIME = "model ms/sample", "shared s"  # headings of the columns that depend on the machine
 
 Fields = dict[str, Any]
 Column = tuple[Heading, Callable[[Fields], Cell]]
@@ -145,12 +146,15 @@ def _columns(frame: pd.DataFrame) -> list[Column]:
     columns.append(_number("prefill_gflops", "GFLOPs", 2))
     columns += [_number("training_tflops", "training TFLOPs", 1)] if told("training_tflops") else []
     columns += [_number("seconds_per_sample", TIME, 1, scale=1000)] if told("seconds_per_sample") else []
+    columns += [_number("shared_seconds", SHARED_TIME, 1)] if told("shared_seconds") else []
     for view, said in VIEWS.items():
         if told(f"{view}difference"):
             names = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
             columns.append(_share(f"minus baseline{said}", *names, signed=True))
-            corrected = told(f"{view}p_holm")
-            columns.append(_number(f"{view}{'p_holm' if corrected else 'p'}", f"p{' (Holm)' * corrected}{said}", 4))
+            for name, words in (("p_holm", "p (Holm)"), ("p", "p")):
+                if told(f"{view}{name}"):
+                    columns.append(_p(f"{view}{name}", f"{words}{said}"))
+                    break
         columns += [_text(f"{view}differs", f"unequal in{said}")] if told(f"{view}differs") else []
     columns += [_text("mixed", "attempts differ in")] if told("mixed") else []
     if told("same_map_as"):
@@ -165,6 +169,10 @@ def _text(name: str, heading: str = "") -> Column:
 
 def _number(name: str, heading: str, digits: int = 0, scale: float = 1.0) -> Column:
     return Heading(heading), lambda row: number_cell(row[name], digits, scale)
+
+
+def _p(name: str, heading: str) -> Column:
+    return Heading(heading), lambda row: p_cell(row[name])
 
 
 def _share(heading: str, value: str, low: str = "", high: str = "", signed: bool = False) -> Column:

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from videopool.reports.cells import Heading, Row, TextTable, number_cell, plain_cell, share_cell
+from videopool.reports.cells import Heading, Row, TextTable, number_cell, p_cell, plain_cell, share_cell
 from videopool.reports.latex import latex_table
 from videopool.reports.markdown import escape, markdown_table
-from videopool.reports.points import COMPLETE, TIME, points_table, shared_chance, shared_settings, varied
+from videopool.reports.points import COMPLETE, SHARED_TIME, TIME, points_table, shared_chance, shared_settings, varied
 
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"
@@ -21,7 +21,8 @@ def caption(frame: pd.DataFrame, name: str) -> str:
         told += f" n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} scored samples."
     chance = shared_chance(frame)
     told += f" {chance[0].upper()}{chance[1:]}." if chance else ""
-    return told + (" Best score in bold; intervals: 95 %, clustered by clip." if any(counts) else "")
+    known = " Best score in bold; intervals: 95 %, clustered by clip, none of fewer than 10 clips."
+    return told + (known if any(counts) else "")
 
 
 def published_table(published: pd.DataFrame) -> TextTable:
@@ -49,7 +50,7 @@ def seeds_table(seeds: pd.DataFrame) -> TextTable:
         cells += [number_cell(row["frames"], 0), plain_cell(row["seeds"])]
         cells.append(share_cell(row["score"], row["ci_low"], row["ci_high"]))
         cells.append(share_cell(row["difference"], row["difference_low"], row["difference_high"], signed=True))
-        rows.append(Row((*cells, number_cell(row["p_holm"], 4))))
+        rows.append(Row((*cells, p_cell(row["p_holm"]))))
     return TextTable((*headings, Heading("p (Holm)")), tuple(rows))
 
 
@@ -88,6 +89,6 @@ def latex_tables(
 
 def _without_time(table: TextTable) -> TextTable:
     """What does not depend on the machine."""
-    kept = [place for place, heading in enumerate(table.headings) if heading.text != TIME]
+    kept = [place for place, heading in enumerate(table.headings) if heading.text not in (TIME, SHARED_TIME)]
     rows = (Row(tuple(row.cells[place] for place in kept), row.point, row.status) for row in table.rows)
     return TextTable(tuple(table.headings[place] for place in kept), tuple(rows))

@@ -3,6 +3,7 @@
 run.json       what the point is and how it was run (manifest)
 records.jsonl  one line a sample
 clips.json     where each clip lay
+times.jsonl    what answering took, a line a batch
 metrics.json   written last, in one step: it means that the point is complete
 failure.json   why the last attempt did not complete
 """
@@ -23,7 +24,7 @@ from videopool.results.errors import PointBusy, ResultsError
 
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
 TRAINING_LOG = "log.jsonl"  # of a training run, which is no point but lies beside them
-CLIPS = "clips.json"
+CLIPS, TIMES = "clips.json", "times.jsonl"
 MIXABLE = ("videopool", "torch", "transformers", "av", "decord", "pillow")  # packages
 ATTEMPT = ("versions", "reader", "attention", "git", "hardware", "started")  # of a manifest: how an attempt ran
 
@@ -33,7 +34,9 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False)
         with whole(path) as part:
-            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may hold bytes that are no UTF-8
+            part.write_text(
+                text, encoding="utf-8", errors="backslashreplace"
+            )  # a path may hold bytes that are no UTF-8
     except OSError as error:
         raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -151,7 +154,7 @@ class PointFolder:
 
     def clear(self) -> None:
         """Forget everything but the claim."""
-        for name in (METRICS, FAILURE, RECORDS, MANIFEST, CLIPS):
+        for name in (METRICS, FAILURE, RECORDS, MANIFEST, CLIPS, TIMES):
             (self.path / name).unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Mapping[str, object]) -> None:

@@ -27,6 +27,7 @@ COLUMNS = (
     "ci_high",
     "prefill_gflops",
     "seconds_per_sample",
+    "shared_seconds",
     "lora_alpha",
     "chance",
     "n_unparsed",
@@ -61,9 +62,10 @@ def load_study(study: str | Path) -> pd.DataFrame:
     Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>`
     for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
     same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
-    open answers, None where nobody did. answer_words is the mean length of generated answers,
-    mixed tells in what the attempts that made a point's records differ;
-    weights the beginning of the hash of a checkpoint; what begins with training_ is what that says of its training.
+    open answers, None where nobody did. seconds_per_sample is the model's own time over all attempts, shared_seconds
+    that of reading clips and of the vision tower, which a point spares those after it. answer_words is the mean length
+    of generated answers, mixed tells in what the attempts that made a point's records differ; weights is the beginning
+    of the hash of a checkpoint; what begins with training_ is what that says of its training.
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)
@@ -110,7 +112,7 @@ def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
     row["status"] = "complete"
     for name in ("n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade"):
         row[name] = metrics.get(name)
-    row["seconds_per_sample"] = metrics.get("seconds_per_sample")
+    row |= {name: metrics.get(name) for name in ("seconds_per_sample", "shared_seconds")}
     words = metrics.get("answer_words")
     row["answer_words"] = words["mean"] if isinstance(words, dict) else None
     groups = metrics.get("groups")
