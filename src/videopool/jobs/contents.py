@@ -45,18 +45,28 @@ def keep_states(folder: PointFolder, states: States) -> None:
     write_json(folder.path / STATES, {"states": states})
 
 
+def touched(folder: PointFolder, states: States) -> set[str]:
+    """Clips whose size or time of change is not what it was when the last attempt began."""
+    kept = (read_json(folder.path / STATES) or {}).get("states")
+    before = kept if isinstance(kept, dict) else {}
+    return {name for name, state in states.items() if state is not None and before.get(name) != state}
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
 def outdated(folder: PointFolder, clips: Clips, states: States) -> dict[str, list[str]]:
     """Records of a point whose clips are others by now: ids of samples by clip.
 
     A clip that is as it was when the last attempt began is not hashed, one that is not there cannot be compared.
     """
-    kept = (read_json(folder.path / STATES) or {}).get("states")
-    before = kept if isinstance(kept, dict) else {}
-    touched = {name for name, state in states.items() if state is not None and before.get(name) != state}
+    old = touched(folder, states)
     found: dict[str, list[str]] = {}
-    for record in read_records(folder.path / RECORDS) if touched else ():
+    for record in read_records(folder.path / RECORDS) if old else ():
         name = str(record["clip"])
-        if name in touched and record.get("content") != content_of(clips[name]):
+        if name in old and record.get("content") != content_of(clips[name]):
             found.setdefault(name, []).append(str(record["id"]))
     return found
 
@@ -77,8 +87,7 @@ def redo_outdated(folder: PointFolder, clips: Clips, states: States) -> str:
     (folder.path / METRICS).unlink(missing_ok=True)
     write_records(folder.path / RECORDS, kept)
     names = sorted(old)
-    told = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
     return (
-        f"{folder.path.name}: clips with other contents than when they were evaluated: {len(names)} ({told}); "
+        f"{folder.path.name}: clips with other contents than when they were evaluated: {len(names)} ({listed(names)}); "
         f"samples done again: {len(lost)}"
     )

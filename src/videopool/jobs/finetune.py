@@ -16,6 +16,7 @@ from videopool.jobs.build import build, jsonable, number, plain, shared_store
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.evaluate import evaluate
 from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.own_code import own_code
 from videopool.jobs.ranks import rank_of_process
 from videopool.models import ModelShape, identity, load_config, model_shape
 from videopool.models.stages import STAGES, check_context, check_needs
@@ -29,8 +30,7 @@ EXPORT = "export"
 EXPORTED = ("last", "best")
 # Of the group `training`: how fast, not what is computed.
 NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
-# What runs were before these could be said.
-AS_BEFORE = (("share", 1), ("tflops", None))
+CODE = ("pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
 LISTED = 5
 
 
@@ -249,7 +249,8 @@ class TrainingPoint:
             "frames": plain(self.config.frames),
             "reader": self.config.job.reader,
             "data": {source.name: source.digest for source in self.sources},
-            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY and (k, v) not in AS_BEFORE},
+            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY},
+            "code": own_code(self.config, CODE),
             "export": self.config.job.export,
             "seed": self.seed,
         }
@@ -343,6 +344,8 @@ def _train(point: TrainingPoint, folder: PointFolder, what: dict[str, object]) -
             "identity": what,
             "config": jsonable(point.config),
             "versions": versions(),
+            "reader": point.config.job.reader,
+            "attention": point.config.model.get("attention"),
             "git": git_state(),
             "hardware": hardware(),
             "started": now(),
