@@ -10,8 +10,8 @@ import sys
 import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from conftest import numbered_frames
 from adapters import TARGETS, adapter_in_tower
+from conftest import numbered_frames
 from videopool.jobs.errors import USER_ERRORS
 from videopool.jobs.evaluate import point_of
 from videopool.jobs.finetune import TrainingPoint
@@ -38,7 +38,8 @@ EVERYWHERE = {
 }  # fmt: skip
 BENCHMARK = {
     "benchmark.root": RESOLVED, "benchmark.annotations": RESOLVED, "benchmark.prefixes": RESOLVED,
-    "benchmark.recursive": RESOLVED, "benchmark.repeated_ids": RESOLVED, "benchmark.bounds_in_name": RESOLVED, "benchmark._target_": RESOLVED, "benchmark.folders.*": RESOLVED,
+    "benchmark.recursive": RESOLVED, "benchmark.repeated_ids": RESOLVED, "benchmark.bounds_in_name": RESOLVED,
+    "benchmark._target_": RESOLVED, "benchmark.folders.*": RESOLVED,
 }  # fmt: skip
 EVALUATE = {
     **EVERYWHERE, **BENCHMARK, "job.max_visual_tokens": FAST, "job.max_clips": FAST,
@@ -66,9 +67,11 @@ NORMS = {
 }  # fmt: skip
 OWN = "of the evaluation behind it, which has a fingerprint of its own"
 FINETUNE = {
-    **EVERYWHERE, "benchmark.*": OWN, "judge.*": OWN, "compat.*": "what interpolates it counts", "job.evaluation.*": OWN, "job.evaluate": OWN,
+    **EVERYWHERE, "benchmark.*": OWN, "judge.*": OWN, "compat.*": "what interpolates it counts",
+    "job.evaluation.*": OWN, "job.evaluate": OWN,
     "lora.*": "none may be given", "training.micro_batch": FAST, "training.checkpoint_gradients": FAST,
-    "job.checkpoint_every": FAST, "job.export_every": "what is kept on the way", "training_data.sources.*._target_": UNUSED,
+    "job.checkpoint_every": FAST, "job.export_every": "what is kept on the way",
+    "training_data.sources.*._target_": UNUSED,
     "training_data.sources.*.root": RESOLVED, "training_data.sources.*.path": RESOLVED,
     "prompt.*": "the conversations count that are written with it",
     "training_data.sources.*.prompt.*": "the conversations count that are written with it",
@@ -183,9 +186,9 @@ def wrong(config, identity, known, may=()):
             except USER_ERRORS:
                 continue
             break
-        if outcome != ("counts" if not listed(key, known) else outcome if listed(key, may) else "still"):
-            if not (outcome == "refused" and listed(key, known)):
-                found[key] = outcome
+        allowed = {"still", "refused", *(["counts"] if listed(key, may) else [])} if listed(key, known) else {"counts"}
+        if outcome not in allowed:
+            found[key] = outcome
     return found
 
 
@@ -199,7 +202,8 @@ def sheet(tmp_path):
     open_row = {**row, "question_id": "z", "number": "w", "options": None, "choices": None, "question_type": "b"}
     path = tmp_path / "sheet.json"
     path.write_text(json.dumps([open_row, row]))
-    return ["benchmark=qa_sheet", f"benchmark.root={tmp_path}", f"benchmark.annotations={path}", "benchmark.answers=text",
+    return ["benchmark=qa_sheet", f"benchmark.root={tmp_path}", f"benchmark.annotations={path}",
+            "benchmark.answers=text",
             "benchmark.groups={all: [a, b]}", "benchmark.headline=all", f"results_dir={tmp_path}/r"]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from videopool.features import FeatureStore, rounds
 from videopool.jobs.build import build, jsonable, number, plain, shared_store
+from videopool.jobs.contents import Clips, States, ends_of, keep_states, kept_ends, listed, states_of, touched
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.evaluate import evaluate
 from videopool.jobs.outcome import COMPLETE, Outcome
@@ -306,17 +307,36 @@ def finetune(config: DictConfig) -> Outcome:
     if (rank := rank_of_process()) > 0:
         return _take_part(point, folder, rank)
     fresh = True
+    media = {f"{source.name}/{one.name}": one.media for source in point.sources for one in source.examples}
+    states = states_of(media)
+    if not config.force:
+        _refuse_other_media(folder, media, states)
     if folder.finished and not config.force:
         fresh, message = False, "finished before"
     else:
         point.check()
         with folder:
+            if config.force or not kept_ends(folder):
+                keep_states(folder, states, {name: ends_of(path) for name, path in media.items()})
             message = "finished meanwhile" if folder.finished and not config.force else _train(point, folder, what)
     if config.job.evaluate:
         gc.collect()  # the trained model, which Lightning's trainer refers to in a circle
         print(f"        {folder.path.name}: {message}; evaluating", flush=True)
         return evaluate(evaluation(config, folder.path / EXPORT))
     return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)
+
+
+def _refuse_other_media(folder: PointFolder, media: Clips, states: States) -> None:
+    """Raises TrainingDataError if media are others than when a run began: steps cannot be taken back."""
+    ends = kept_ends(folder)
+    names = sorted(
+        name for name in touched(folder, states) & ends.keys() if ends[name] not in ("", ends_of(media[name]))
+    )
+    if names:
+        raise TrainingDataError(
+            f"{folder.path.name}: media with other contents than when the training began: {len(names)} "
+            f"({listed(names)}); say force=true to train anew, or study=... to keep this run"
+        )
 
 
 def _take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
