@@ -94,7 +94,7 @@ VALUES = {
     "model.base_url": ["http://localhost:8000/v2", "https://localhost:8000/v1"],
     "judge.base_url": ["http://localhost:8000/v2"], "judge.key_env": [None], "model.key_env": [None],
     "judge.name": ["none"], "judge.dtype": ["float32"], "judge.device": ["cpu"], "job.stages": [["encoder"]],
-    "job.p": ["inf"], "job.attention_layers": [[2]], "frames._target_": ["other_classes.Sampler", "other_classes.Even"],
+    "job.p": [3], "job.attention_layers": [[2]], "frames._target_": ["other_classes.Sampler", "other_classes.Even"],
     "pooling._target_": ["other_classes.Pooling"], "job.export": ["best"],
     "job.image_pooling._target_": ["other_classes.Mean"], "job.image_pooling.axis": ["space"],
     "training.layout._target_": ["other_classes.Layout"], "benchmark.repeated_ids": ["number"],
@@ -103,8 +103,8 @@ VALUES = {
     "prompt._target_": ["other_classes.Template"], "model.rope_factor": [2.0], "lora.projector": [0.5],
     **{
         f"training_data.sources.{name}.{key}": [value]
-        for name, kind in (("shapes", "events"), ("shapes_images", "clips"))
-        for key, value in (("kind", kind), ("split", "validation"), ("tasks", ["existence"]))
+        for name in ("shapes", "shapes_images")
+        for key, value in (("kind", "clips"), ("split", "validation"), ("tasks", ["existence"]), ("rounds", 1))
     },
 }  # fmt: skip
 
@@ -195,11 +195,21 @@ def wrong(config, identity, known, may=()):
 @pytest.fixture
 def sheet(tmp_path):
     """A sheet of questions whose every column has another beside it; its clips."""
-    write_mp4(tmp_path / "v.mp4", numbered_frames(4, 96, 96))
+    for name in ("v", "w"):
+        write_mp4(tmp_path / f"{name}.mp4", numbered_frames(4, 96, 96))
     row = {"video_name": "v", "clip": "v.mp4", "question": "?", "asked": "what?", "answer": "1", "other": "2",
            "options": ["1", "2", "0"], "choices": ["2", "1", "0"], "question_id": "x", "number": "y",
            "question_type": "a", "sort": "b", "start": 0, "begin": 0.2, "end": 2, "finish": 1, "rate": 2}  # fmt: skip
-    open_row = {**row, "question_id": "z", "number": "w", "options": None, "choices": None, "question_type": "b"}
+    open_row = {
+        **row,
+        "video_name": "w",
+        "clip": "w.mp4",
+        "question_id": "z",
+        "number": "w",
+        "options": None,
+        "choices": None,
+        "question_type": "b",
+    }
     path = tmp_path / "sheet.json"
     path.write_text(json.dumps([open_row, row]))
     return ["benchmark=qa_sheet", f"benchmark.root={tmp_path}", f"benchmark.annotations={path}",
@@ -239,6 +249,7 @@ def test_norms(hydra_conf, sheet, tmp_path):
 def test_finetune(hydra_conf, data_dir, tmp_path):
     sources = ("shapes", "shapes_images")
     small = [f"training_data.sources.{name}.{key}" for name in sources for key in ("clips=30", "per_task=2")]
+    small.append("training_data.sources.shapes.kind=images")  # which are rendered in no time
     words = [
         "job=finetune",
         "training_data=[shapes,shapes_images]",
