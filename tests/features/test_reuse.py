@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from adapters import TARGETS, adapter_in_tower
 from random_models import save
 from videopool.app import register_experiments
 from videopool.features import FeatureStoreError
@@ -291,21 +292,6 @@ def test_a_sweep_in_a_second_process_opens_no_video(tmp_path, data_dir):
     for name, ran in second.items():
         assert ran.frames == (0, ran.needed)
         assert ran.records == first[name].records
-
-
-def adapter_in_tower(folder, targets):
-    """A peft adapter of the mini model with LoRA on what a pattern names, all of it strong enough to see."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import LlavaForConditionalGeneration
-
-    model = LlavaForConditionalGeneration.from_pretrained(shipped("conf").parent / "src/videopool/shapes/mini_llava")
-    torch.manual_seed(0)
-    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=32, target_modules=targets, init_lora_weights=False))
-    adapted.save_pretrained(folder)
-    return folder
-
-
-TARGETS = {"tower": r".*vision_tower.*\.(q_proj|v_proj)", "projector": r".*multi_modal_projector\.linear_1"}
 
 
 @pytest.mark.parametrize("where", [*TARGETS, "field"])

@@ -520,6 +520,19 @@ def test_images_and_videos_in_one_stream_and_what_is_left_out_is_told(tune, own_
     assert lengths == {("video", 2, 18), ("image", 1, 144)}
 
 
+def test_media_that_are_others_by_now_are_refused_and_a_copy_is_none(tune, own_data, tmp_path):
+    folder = tune(*own_data, "job.max_failed_fraction=0.6")
+    image = next((tmp_path / "media").glob("*.png"))
+    content = image.read_bytes()
+    os.utime(image, (1, 1))
+    assert tune(*own_data, "job.max_failed_fraction=0.6") == folder
+    Image.fromarray(255 - np.array(Image.open(image))).save(image)
+    with pytest.raises(USER_ERRORS, match=rf"training began: 1 \(llava/{image.name}\); say force=true"):
+        tune(*own_data, "job.max_failed_fraction=0.6")
+    image.write_bytes(content)
+    assert tune(*own_data, "job.max_failed_fraction=0.6") == folder
+
+
 def test_a_wrong_folder_of_media_is_told_once_and_not_of_a_finished_run(tune, own_data, tmp_path):
     words = [*own_data, "job.max_failed_fraction=1", "study=moved"]
     with pytest.raises(USER_ERRORS, match=r"none of 22 media is there, as .*elsewhere/0\.mp4; check its root"):

@@ -74,6 +74,10 @@ class ApiPoint(Point):
         shown = f"grid {self.model['rows']}x{self.model['cols']}" if self.model["view"] == "grid" else "frames"
         return f"{self.model['name'] or self.model['model']} {shown}"
 
+    def identity(self) -> dict[str, object]:
+        """All that determines the numbers; prices are no part of the answers."""
+        return {**super().identity(), "prices": self.model["prices"]}
+
     def answer_identity(self) -> dict[str, object]:
         """All that determines the answers, as far as it is known here."""
         return {

@@ -1,5 +1,7 @@
 """Are clips those that were evaluated? Their contents are compared, and hashed only where size or time has changed."""
 
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from videopool.results.records import read_records, write_records
 
 STATES = "clip_states.json"  # size and time of change of each clip when the last attempt began
 LISTED = 5
+END = 1 << 16  # bytes
 
 Clips = Mapping[str, Path]  # by the name that records have for them
 States = dict[str, list[int] | None]
@@ -40,9 +43,43 @@ def content_of(path: Path) -> str:
     return _hashed[key]
 
 
-def keep_states(folder: PointFolder, states: States) -> None:
+def ends_of(path: Path) -> str:
+    """SHA-256 of sizes and both ends of a clip's files: of many more than can be read whole; "" if it is not there."""
+    digest = hashlib.sha256()
+    try:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            with file.open("rb") as opened:
+                size = opened.seek(0, os.SEEK_END)
+                digest.update(f"{size}\0".encode())
+                for place in (0, max(END, size - END)):
+                    opened.seek(place)
+                    digest.update(opened.read(END))
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def keep_states(folder: PointFolder, states: States, ends: Mapping[str, str] | None = None) -> None:
     """Keep the states of clips before any is read. Raises ResultsError if that cannot be written."""
-    write_json(folder.path / STATES, {"states": states})
+    write_json(folder.path / STATES, {"states": states, **({} if ends is None else {"ends": ends})})
+
+
+def kept_ends(folder: PointFolder) -> dict[str, str]:
+    """What keep_states kept of clips' ends."""
+    ends = (read_json(folder.path / STATES) or {}).get("ends")
+    return ends if isinstance(ends, dict) else {}
+
+
+def touched(folder: PointFolder, states: States) -> set[str]:
+    """Clips whose size or time of change is not what it was when the last attempt began."""
+    kept = (read_json(folder.path / STATES) or {}).get("states")
+    before = kept if isinstance(kept, dict) else {}
+    return {name for name, state in states.items() if state is not None and before.get(name) != state}
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def outdated(folder: PointFolder, clips: Clips, states: States) -> dict[str, list[str]]:
@@ -50,13 +87,11 @@ def outdated(folder: PointFolder, clips: Clips, states: States) -> dict[str, lis
 
     A clip that is as it was when the last attempt began is not hashed, one that is not there cannot be compared.
     """
-    kept = (read_json(folder.path / STATES) or {}).get("states")
-    before = kept if isinstance(kept, dict) else {}
-    touched = {name for name, state in states.items() if state is not None and before.get(name) != state}
+    old = touched(folder, states)
     found: dict[str, list[str]] = {}
-    for record in read_records(folder.path / RECORDS) if touched else ():
+    for record in read_records(folder.path / RECORDS) if old else ():
         name = str(record["clip"])
-        if name in touched and record.get("content") != content_of(clips[name]):
+        if name in old and record.get("content") != content_of(clips[name]):
             found.setdefault(name, []).append(str(record["id"]))
     return found
 
@@ -77,8 +112,7 @@ def redo_outdated(folder: PointFolder, clips: Clips, states: States) -> str:
     (folder.path / METRICS).unlink(missing_ok=True)
     write_records(folder.path / RECORDS, kept)
     names = sorted(old)
-    told = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
     return (
-        f"{folder.path.name}: clips with other contents than when they were evaluated: {len(names)} ({told}); "
+        f"{folder.path.name}: clips with other contents than when they were evaluated: {len(names)} ({listed(names)}); "
         f"samples done again: {len(lost)}"
     )

@@ -13,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from videopool.features import FeatureStore, rounds
 from videopool.jobs.build import build, build_pooling, jsonable, number, plain, shared_store
+from videopool.jobs.contents import Clips, States, ends_of, keep_states, kept_ends, listed, states_of, touched
 from videopool.jobs.errors import ConfigError
 from videopool.jobs.evaluate import evaluate
 from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.jobs.own_code import own_code
 from videopool.jobs.ranks import rank_of_process
 from videopool.models import ModelShape, identity, load_config, model_shape
 from videopool.models.stages import STAGES, check_context, check_needs
@@ -29,8 +31,7 @@ EXPORT = "export"
 EXPORTED = ("last", "best")
 # Of the group `training`: how fast, not what is computed.
 NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
-# What runs were before these could be said.
-AS_BEFORE = (("share", 1), ("tflops", None))
+CODE = ("pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
 LISTED = 5
 
 
@@ -253,7 +254,8 @@ class TrainingPoint:
             "longest": self.config.compat.longest,
             "reader": self.config.job.reader,
             "data": {source.name: source.digest for source in self.sources},
-            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY and (k, v) not in AS_BEFORE},
+            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY},
+            "code": own_code(self.config, CODE),
             "export": self.config.job.export,
             "seed": self.seed,
         }
@@ -309,17 +311,36 @@ def finetune(config: DictConfig) -> Outcome:
     if (rank := rank_of_process()) > 0:
         return _take_part(point, folder, rank)
     fresh = True
+    media = {f"{source.name}/{one.name}": one.media for source in point.sources for one in source.examples}
+    states = states_of(media)
+    if not config.force:
+        _refuse_other_media(folder, media, states)
     if folder.finished and not config.force:
         fresh, message = False, "finished before"
     else:
         point.check()
         with folder:
+            if config.force or not kept_ends(folder):
+                keep_states(folder, states, {name: ends_of(path) for name, path in media.items()})
             message = "finished meanwhile" if folder.finished and not config.force else _train(point, folder, what)
     if config.job.evaluate:
         gc.collect()  # the trained model, which Lightning's trainer refers to in a circle
         print(f"        {folder.path.name}: {message}; evaluating", flush=True)
         return evaluate(evaluation(config, folder.path / EXPORT))
     return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)
+
+
+def _refuse_other_media(folder: PointFolder, media: Clips, states: States) -> None:
+    """Raises TrainingDataError if media are others than when a run began: steps cannot be taken back."""
+    ends = kept_ends(folder)
+    names = sorted(
+        name for name in touched(folder, states) & ends.keys() if ends[name] not in ("", ends_of(media[name]))
+    )
+    if names:
+        raise TrainingDataError(
+            f"{folder.path.name}: media with other contents than when the training began: {len(names)} "
+            f"({listed(names)}); say force=true to train anew, or study=... to keep this run"
+        )
 
 
 def _take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
@@ -347,6 +368,8 @@ def _train(point: TrainingPoint, folder: PointFolder, what: dict[str, object]) -
             "identity": what,
             "config": jsonable(point.config),
             "versions": versions(),
+            "reader": point.config.job.reader,
+            "attention": point.config.model.get("attention"),
             "git": git_state(),
             "hardware": hardware(),
             "started": now(),

@@ -107,8 +107,8 @@ class NormMeter(ClipReader):
         return {view: torch.cat([found[view], kept[view]], dim=-1) for view in views}
 
     @torch.inference_mode()
-    def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[tuple[str, str]]:
-        """Add clips; name of each and why it could not be used, "" where it could."""
+    def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[tuple[str, str, str]]:
+        """Add clips; name and content of each, and why it could not be used, "" where it could."""
         outcomes = []
         for clip in batch:
             for kind, spent in clip.seconds.items():
@@ -122,7 +122,7 @@ class NormMeter(ClipReader):
                 reason = clip.error or str(error)
             else:
                 self._measure(clip, features)
-            outcomes.append((clip_name(clip.job), reason))
+            outcomes.append((clip_name(clip.job), clip.digest, reason))
         return outcomes
 
     def _measure(self, clip: LoadedClip, features: Tensor) -> None:
@@ -212,13 +212,13 @@ class NormLog:
         self.measured, self.progress, self.every = measured, progress, every
         self._fresh = 0
 
-    def append(self, outcomes: Sequence[tuple[str, str]]) -> None:
+    def append(self, outcomes: Sequence[tuple[str, str, str]]) -> None:
         """Note clips that the meter is through with."""
-        for name, reason in outcomes:
+        for name, content, reason in outcomes:
             if reason:
                 self.progress.failed[name] = reason
             else:
-                self.progress.done.add(name)
+                self.progress.done[name] = content
         self._fresh += len(outcomes)
         if self._fresh >= self.every:
             self.save()

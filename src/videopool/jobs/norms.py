@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from videopool.benchmarks import require_clips
 from videopool.features import ClipDataset, ClipJob
 from videopool.jobs.build import jsonable
+from videopool.jobs.contents import States, content_of, keep_states, listed, states_of, touched
 from videopool.jobs.errors import Stopped
 from videopool.jobs.evaluate import Point
 from videopool.jobs.load_plan import image_processor_of, load_plan
@@ -20,7 +21,7 @@ from videopool.jobs.norm_settings import NormSettings, check, choose_clips, clip
 from videopool.jobs.norm_stages import describe_stage
 from videopool.jobs.outcome import COMPLETE, Outcome
 from videopool.norms.meanings import MEANINGS
-from videopool.norms.saved import NUMBERS, PARTIAL, Progress, forget, load_partial, save_arrays
+from videopool.norms.saved import NUMBERS, PARTIAL, Progress, forget, load_partial, measured_contents, save_arrays
 from videopool.results import PointFailed, PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
 from videopool.results.point import write_json
@@ -39,12 +40,19 @@ def norms(config: DictConfig) -> Outcome:
     what = identify(job, point, clips)
     folder = PointFolder(Path(config.results_dir) / config.study, f"norms-{point.name}", fingerprint(what))
     finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
-    if folder.finished and not config.force:
+    states = states_of({clip_name(clip): clip.clip for clip in clips})
+    if folder.finished and not config.force and not _changed(folder, clips, states):
         return finished
     settings = read_settings(job, point)
     point.check()
     with folder:
         if config.force:
+            folder.clear()
+            forget(folder.path)
+        elif changed := _changed(folder, clips, states):
+            told = f"{len(changed)} ({listed(changed)})"
+            line = f"{folder.path.name}: clips with other contents than when they were measured: {told}"
+            print(f"videopool: {line}; all are measured again", file=sys.stderr)
             folder.clear()
             forget(folder.path)
         if folder.finished:  # meanwhile, by another process
@@ -56,11 +64,14 @@ def norms(config: DictConfig) -> Outcome:
             "identity": what,
             "config": jsonable(config),
             "versions": versions(),
+            "reader": config.job.reader,
+            "attention": config.model.attention,
             "git": git_state(),
             "hardware": hardware(),
             "started": now(),
         }
         folder.write_manifest(manifest)
+        keep_states(folder, states)
         from videopool.jobs.norm_figures import draw_point
         from videopool.jobs.norm_wandb import log_norms
         from videopool.jobs.wandb_run import wandb_run
@@ -78,6 +89,15 @@ def norms(config: DictConfig) -> Outcome:
             folder.write_failure(str(error) or type(error).__name__, {"time": now()})
             raise
         return Outcome(COMPLETE, folder.path.name, _result(numbers), str(folder.path))
+
+
+def _changed(folder: PointFolder, clips: Sequence[ClipJob], states: States) -> list[str]:
+    """Names of the clips whose contents are others than when they were measured."""
+    if not (old := touched(folder, states)):
+        return []
+    before = measured_contents(folder.path)
+    paths = {clip_name(clip): clip.clip for clip in clips}
+    return sorted(name for name in old & before.keys() if content_of(paths[name]) != before[name])
 
 
 def _measure(
@@ -129,6 +149,7 @@ def _measure(
         "about": about,
         "clips": len(progress.done),
         "failed": progress.failed,
+        "contents": progress.done,
         **measured.numbers(),
         "meaning": MEANINGS,
     }

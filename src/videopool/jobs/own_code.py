@@ -46,7 +46,7 @@ def own_code(config: DictConfig, groups: Iterable[str]) -> dict[str, str]:
 def _targets(node: object) -> Iterator[str]:
     """All names of classes and functions in a node, however deep."""
     if OmegaConf.is_config(node):
-        node = OmegaConf.to_container(node, resolve=True)  # type: ignore[arg-type]
+        node = OmegaConf.to_container(node, resolve=True)
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if isinstance(target, str):

@@ -145,7 +145,7 @@ def strategy_of(config: DictConfig) -> str:
 
 
 def surroundings(config: DictConfig) -> dict[str, Any]:
-    """What Trainer needs to take this machine alone, whatever a cluster's variables say; not where a strategy is named."""
+    """What Trainer needs to take this machine alone, whatever a cluster's variables say; not under a named strategy."""
     chosen = str(config.trainer.get("strategy", "auto"))
     return {"plugins": [LightningEnvironment()]} if chosen == "auto" else {}
 

@@ -27,11 +27,11 @@ class Progress:
     """Which clips a measurement holds.
 
     Attributes:
-        done: names of clips.
+        done: content hashes of clips, by name.
         failed: why other clips could not be used, by name.
     """
 
-    done: set[str] = field(default_factory=set)
+    done: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -46,7 +46,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str
 
 def save_partial(folder: Path, measured: Measurement, progress: Progress) -> None:
     """Keep an unfinished measurement. Raises NormsError if it cannot be written."""
-    words = {"done": json.dumps(sorted(progress.done)), "failed": json.dumps(progress.failed)}
+    words = {"done": json.dumps(progress.done), "failed": json.dumps(progress.failed)}
     _write(folder / PARTIAL, measured.state(), words)
 
 
@@ -65,9 +65,20 @@ def load_partial(folder: Path, measured: Measurement) -> Progress:
         with safe_open(path, "np") as file:
             words = file.metadata()
         measured.load(load_file(path))
-        return Progress(set(json.loads(words["done"])))
+        return Progress(dict(json.loads(words["done"])))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise NormsError(f"{path} cannot be read ({error}): say force=true to begin anew") from error
+
+
+def measured_contents(folder: Path) -> dict[str, str]:
+    """Content hashes of the clips that a measurement holds, finished or not, by name."""
+    try:
+        if (folder / PARTIAL).exists():
+            with safe_open(folder / PARTIAL, "np") as file:
+                return dict(json.loads(file.metadata()["done"]))
+        return dict(json.loads((folder / NUMBERS).read_text(encoding="utf-8"))["contents"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return {}
 
 
 def forget(folder: Path) -> None:

@@ -178,7 +178,8 @@ class PointFolder:
     def tell_mixed(self, records: Iterable[Mapping[str, object]]) -> None:
         """Say in the manifest in what the attempts that made some records differ, if in anything that may matter."""
         attempts = attempts_of(self.path)
-        if mixed := mixed_attempts([attempts[name] for name in {r.get("attempt") for r in records} & attempts.keys()]):
+        used = {str(record.get("attempt")) for record in records}
+        if mixed := mixed_attempts([attempt for name, attempt in attempts.items() if name in used]):
             write_json(self.path / MANIFEST, {**(read_json(self.path / MANIFEST) or {}), "mixed": mixed})
 
     def write_clips(self, clips: Mapping[str, Path]) -> None:

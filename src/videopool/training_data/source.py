@@ -68,7 +68,7 @@ class Source:
     @property
     def digest(self) -> str:
         """SHA-256 of what is learned from the source: texts, names of media and bounds; not where they lie."""
-        digest = hashlib.sha256(f"{self.weight:g}".encode())
+        digest = hashlib.sha256(repr(float(self.weight)).encode())
         for example in self.examples:
             said = [example.id, example.name, example.kind, asdict(example.conversation), example.start, example.end]
             digest.update(json.dumps(said, sort_keys=True).encode())

@@ -1,0 +1,263 @@
+"""Which leaves of a configuration change the fingerprint: each of them, or it is listed here with a reason.
+
+A leaf is changed to another value that is allowed where it stands. A key that is new, and neither changes the
+fingerprint nor is listed, fails; so does a listed one that does change it.
+"""
+
+import json
+import sys
+
+import pytest
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from adapters import TARGETS, adapter_in_tower
+from conftest import numbered_frames
+from videopool.jobs.errors import USER_ERRORS
+from videopool.jobs.evaluate import point_of
+from videopool.jobs.finetune import TrainingPoint
+from videopool.jobs.norm_settings import check, choose_clips, identify
+from videopool.results import fingerprint
+from videopool.shapes.clips import write_mp4
+
+WHERE = "where results and what can be made again lie"
+FAST = "how fast, and in how much memory"
+TOLD = "what is told, and to whom"
+OUTSIDE = "rounding alone; each attempt says it, and a point whose attempts differ says so"
+EFFORT = "how hard is tried; what fails is told as failed"
+UNUSED = "not read by this job, or only to compose what is"
+RESOLVED = "the samples that come of it count, and the contents of their clips"
+
+EVERYWHERE = {
+    "study": WHERE, "results_dir": WHERE, "data_dir": WHERE, "force": "done again, the same way", "baseline": TOLD,
+    "logger.*": TOLD, "features._target_": FAST, "features.limit_bytes": FAST, "features.root": WHERE,
+    "job.name": UNUSED, "job.workers": FAST, "job.max_failed_fraction": EFFORT,
+    "model.name": TOLD, "model.attention": OUTSIDE, "model.device_map": FAST, "model.max_memory": FAST,
+    "model.shape": "of job=plan; read from the model itself", "model.revision": "the content of the folder counts",
+    "model.source": "the content of the folder counts",
+    "trainer._target_": UNUSED, "trainer.accelerator": OUTSIDE, "trainer.devices": FAST, "trainer.strategy": FAST,
+}  # fmt: skip
+BENCHMARK = {
+    "benchmark.root": RESOLVED, "benchmark.annotations": RESOLVED, "benchmark.prefixes": RESOLVED,
+    "benchmark.recursive": RESOLVED, "benchmark.repeated_ids": RESOLVED, "benchmark.bounds_in_name": RESOLVED,
+    "benchmark._target_": RESOLVED, "benchmark.folders.*": RESOLVED,
+}  # fmt: skip
+EVALUATE = {
+    **EVERYWHERE, **BENCHMARK, "job.max_visual_tokens": FAST, "job.max_clips": FAST,
+    "lora.checkpoint": "the content of the folder counts",
+    "judge.store": WHERE, "judge.key_env": "a key says who asks", "judge.timeout": EFFORT,
+    "judge.concurrency": FAST, "judge.retries": EFFORT, "judge.backoff": EFFORT, "judge.device": FAST,
+}  # fmt: skip
+API = {
+    **{key: why for key, why in EVALUATE.items() if not key.startswith("judge.")},
+    "model.key_env": "a key says who asks", "model.timeout": EFFORT, "model.concurrency": FAST,
+    "model.retries": EFFORT, "model.backoff": EFFORT,
+    "pooling._target_": "nothing is pooled", "trainer.precision": UNUSED, "features.dtype": UNUSED,
+    "pooling.stage": "nothing is pooled", "compat.expand": UNUSED, "compat.pad_frames": UNUSED, "judge.name": UNUSED,
+    "lora.*": "none may be given", "model.rows": "tied to each other: another is refused",
+    "model.cols": "tied to each other: another is refused", "frames.num": "tied to each other: another is refused",
+}  # fmt: skip
+NORMS = {
+    **EVALUATE,
+    **{f"judge.{key}": "nothing is graded" for key in ("name", "base_url", "model", "max_tokens")},
+    **{f"benchmark.{key}": "nothing is scored" for key in ("scoring", "max_new_tokens", "groups.*", "answers")},
+    "benchmark.headline": "nothing is scored", "benchmark.columns.answer": "nothing is scored",
+    "benchmark.columns.question_type": "nothing is scored", "benchmark.columns.question_id": "nothing is scored",
+    "benchmark.task_names": "nothing is scored", "compat.scoring": "nothing is scored", "job.save_every": FAST,
+    "prompt.open_answer_prefix": "options are put", "prompt.open_ended": "options are put",
+}  # fmt: skip
+OWN = "of the evaluation behind it, which has a fingerprint of its own"
+FINETUNE = {
+    **EVERYWHERE, "benchmark.*": OWN, "judge.*": OWN, "compat.*": "what interpolates it counts",
+    "job.evaluation.*": OWN, "job.evaluate": OWN,
+    "lora.*": "none may be given", "training.micro_batch": FAST, "training.checkpoint_gradients": FAST,
+    "job.checkpoint_every": FAST, "job.export_every": "what is kept on the way",
+    "training_data.sources.*._target_": UNUSED,
+    "training_data.sources.*.root": RESOLVED, "training_data.sources.*.path": RESOLVED,
+    "prompt.*": "the conversations count that are written with it",
+    "training_data.sources.*.prompt.*": "the conversations count that are written with it",
+}  # fmt: skip
+MAY = ("prompt.*", "compat.*")  # of FINETUNE: counts where something is made with it
+
+# Other values than the general rules give; the first that is allowed is taken.
+VALUES = {
+    "model.dtype": ["bfloat16"], "features.dtype": ["bfloat16", "float16"], "trainer.precision": ["bf16-mixed"],
+    "trainer.strategy": ["ddp"], "trainer.accelerator": ["cpu"], "model.attention": ["eager", "sdpa"],
+    "model.device_map": ["auto"], "pooling.stage": ["encoder"], "compat.scoring": ["pllava"],
+    "job.reader": ["decord"], "pooling.mode": ["max"], "pooling.shape": [[2, 3, 3]],
+    "benchmark.scoring": ["generate", "cloze"], "benchmark.columns.question": ["asked"], "benchmark.limit": [1],
+    "benchmark.columns.answer": ["other"], "benchmark.columns.question_type": ["sort"],
+    "benchmark.columns.question_id": ["number"], "benchmark.columns.video_name": ["clip"],
+    "benchmark.columns.start": ["begin"], "benchmark.columns.end": ["finish"], "benchmark.columns.fps": ["rate"],
+    "benchmark.columns.options": ["choices"], "benchmark.answers": ["index"], "benchmark.task_names": [{"a": "b"}],
+    "benchmark.groups.all": [["a"]], "benchmark.headline": [None], "benchmark.kind": ["events"],
+    "benchmark.split": ["train", "other"], "model.view": ["frames"], "model.format": ["png"],
+    "model.base_url": ["http://localhost:8000/v2", "https://localhost:8000/v1"],
+    "judge.base_url": ["http://localhost:8000/v2"], "judge.key_env": [None], "model.key_env": [None],
+    "judge.name": ["none"], "judge.dtype": ["float32"], "judge.device": ["cpu"], "job.stages": [["encoder"]],
+    "job.p": [3], "job.attention_layers": [[2]], "frames._target_": ["other_classes.Sampler", "other_classes.Even"],
+    "pooling._target_": ["other_classes.Pooling"], "job.export": ["best"],
+    "job.image_pooling._target_": ["other_classes.Mean"], "job.image_pooling.axis": ["space"],
+    "training.layout._target_": ["other_classes.Layout"], "benchmark.repeated_ids": ["number"],
+    "job.sources": [["shapes"]], "training.lora.targets": [["q_proj"]], "training.betas": [[0.8, 0.9]],
+    "training.tflops": [1.0], "training.steps": [7], "benchmark.id": ["other"], "model.shape": [None],
+    "prompt._target_": ["other_classes.Template"], "model.rope_factor": [2.0], "lora.projector": [0.5],
+    **{
+        f"training_data.sources.{name}.{key}": [value]
+        for name in ("shapes", "shapes_images")
+        for key, value in (("kind", "clips"), ("split", "validation"), ("tasks", ["existence"]), ("rounds", 1))
+    },
+}  # fmt: skip
+
+
+OTHERS = """
+from videopool.benchmarks import Prompt
+from videopool.pooling import Adaptive, Average
+from videopool.training_data import ConversationLayout
+from videopool.video import RandomSampler, UniformSampler
+
+class Pooling(Adaptive): pass
+class Mean(Average): pass
+class Sampler(RandomSampler): pass
+class Even(UniformSampler): pass
+class Template(Prompt): pass
+class Layout(ConversationLayout): pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def other_classes(tmp_path, monkeypatch):
+    """Classes that are as ours, but the user's own."""
+    (tmp_path / "other_classes.py").write_text(OTHERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("other_classes", None)
+
+
+def leaves(node, before=""):
+    """Dotted keys of all values that are no mappings."""
+    for key in node:
+        name = f"{before}{key}"
+        value = OmegaConf.select(node, str(key), throw_on_missing=False)
+        if isinstance(value, DictConfig) and len(value):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name
+
+
+def others(key, value):
+    """Values that are not this one."""
+    if key in VALUES:
+        return [one for one in VALUES[key] if one != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value * 2, value - 1, 0.5]
+    if isinstance(value, float):
+        return [one for one in (value / 2, value + 0.1, value * 2) if one != value]
+    if isinstance(value, str):
+        return [f"{value}x", f"{value} x"]
+    if value is None:
+        return [1, 0.5, "x", ["x"]]
+    return [list(value)[:-1] or ["x"], [*value, "x"]]
+
+
+def listed(key, known):
+    parts = key.split(".")
+    tries = [key, *(".".join([*parts[:n], "*"]) for n in range(1, len(parts)))]
+    starred = ["*" if n == 2 else part for n, part in enumerate(parts)]
+    tries += [".".join(starred), ".".join([*starred[:4], "*"])]
+    return any(one in known for one in tries)
+
+
+def wrong(config, identity, known, may=()):
+    """Leaves against the rule: "still" if unlisted and without effect, "counts" if listed and with one."""
+    found = {}
+    before = fingerprint(identity(config))
+    for key in leaves(config):
+        if key.split(".")[0] == "hydra":
+            continue
+        outcome = "refused"
+        for value in others(key, OmegaConf.select(config, key)):
+            changed = config.copy()
+            with open_dict(changed):
+                OmegaConf.update(changed, key, value, merge=False)
+            try:
+                outcome = "still" if fingerprint(identity(changed)) == before else "counts"
+            except USER_ERRORS:
+                continue
+            break
+        allowed = {"still", "refused", *(["counts"] if listed(key, may) else [])} if listed(key, known) else {"counts"}
+        if outcome not in allowed:
+            found[key] = outcome
+    return found
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """A sheet of questions whose every column has another beside it; its clips."""
+    for name in ("v", "w"):
+        write_mp4(tmp_path / f"{name}.mp4", numbered_frames(4, 96, 96))
+    row = {"video_name": "v", "clip": "v.mp4", "question": "?", "asked": "what?", "answer": "1", "other": "2",
+           "options": ["1", "2", "0"], "choices": ["2", "1", "0"], "question_id": "x", "number": "y",
+           "question_type": "a", "sort": "b", "start": 0, "begin": 0.2, "end": 2, "finish": 1, "rate": 2}  # fmt: skip
+    open_row = {
+        **row,
+        "video_name": "w",
+        "clip": "w.mp4",
+        "question_id": "z",
+        "number": "w",
+        "options": None,
+        "choices": None,
+        "question_type": "b",
+    }
+    path = tmp_path / "sheet.json"
+    path.write_text(json.dumps([open_row, row]))
+    return ["benchmark=qa_sheet", f"benchmark.root={tmp_path}", f"benchmark.annotations={path}",
+            "benchmark.answers=text",
+            "benchmark.groups={all: [a, b]}", "benchmark.headline=all", f"results_dir={tmp_path}/r"]  # fmt: skip
+
+
+JUDGE = ["judge=openai", "judge.base_url=http://localhost:8000/v1", "judge.model=m", "judge.key_env=KEY"]
+MODEL = ["lora=tuned", "lora.alpha=32", "frames=random", "frames.num=4", "features.dtype=float16", "pooling=adaptive",
+         "pooling.shape=[2,4,4]"]  # fmt: skip
+
+
+def test_evaluate(hydra_conf, sheet, tmp_path):
+    own = adapter_in_tower(tmp_path / "own", TARGETS["projector"])
+    config = hydra_conf(*sheet, *JUDGE, *MODEL, f"lora.checkpoint={own}", f"data_dir={tmp_path}")
+    assert wrong(config, lambda one: point_of(one).identity(), EVALUATE) == {}
+
+
+def test_evaluate_an_api(hydra_conf, sheet, tmp_path):
+    words = ["model=api", "model.base_url=http://localhost:8000/v1", "model.model=m", "model.rows=2", "frames.num=4"]
+    config = hydra_conf(*sheet, *words, "benchmark.scoring=generate", f"data_dir={tmp_path}")
+    assert wrong(config, lambda one: point_of(one).identity(), API) == {}
+
+
+def test_norms(hydra_conf, sheet, tmp_path):
+    own = adapter_in_tower(tmp_path / "own", TARGETS["projector"])
+    words = [*sheet, *JUDGE, *MODEL, "job=norms", f"lora.checkpoint={own}", f"data_dir={tmp_path}"]
+    config = hydra_conf(*words, "job.attention_layers=[1]", "model.attention=eager")
+
+    def identity(one):
+        job, point = check(one), point_of(one)
+        return identify(job, point, choose_clips(point, job["clips"]))
+
+    assert wrong(config, identity, NORMS) == {}
+
+
+def test_finetune(hydra_conf, data_dir, tmp_path):
+    sources = ("shapes", "shapes_images")
+    small = [f"training_data.sources.{name}.{key}" for name in sources for key in ("clips=30", "per_task=2")]
+    small.append("training_data.sources.shapes.kind=images")  # which are rendered in no time
+    words = [
+        "job=finetune",
+        "training_data=[shapes,shapes_images]",
+        *small,
+        "frames=random",
+        "pooling=adaptive",
+        "pooling.shape=[2,4,4]",
+        "frames.num=4",
+    ]
+    config = hydra_conf(*words, "pooling@job.image_pooling=average", f"data_dir={data_dir}")
+    assert wrong(config, lambda one: TrainingPoint(one).identity(), FINETUNE, MAY) == {}
