@@ -98,10 +98,10 @@ def _number_of(group: str) -> str | None:
     from omegaconf import OmegaConf
 
     conf = shipped("conf")
-    for entry in OmegaConf.to_container(OmegaConf.load(conf / "config.yaml").defaults):
-        if isinstance(entry, dict) and entry.get(group):
-            settings = OmegaConf.to_container(OmegaConf.load(conf / group / f"{entry[group]}.yaml"))
-            return next((key for key, value in settings.items() if type(value) is int), None)
+    for entry in OmegaConf.load(conf / "config.yaml").defaults:
+        if not isinstance(entry, str) and entry.get(group):
+            settings = OmegaConf.load(conf / group / f"{entry[group]}.yaml")
+            return next((str(key) for key, value in settings.items() if type(value) is int), None)
     return None
 
 

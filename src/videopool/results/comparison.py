@@ -78,7 +78,7 @@ def compare(
     if not ids:
         raise ResultsError(f"{Path(first).name} and {Path(second).name} have no scored samples to compare")
     one, other = ({i: values[i][0] for i in ids} for values in (a, b))
-    clips, tasks = ([a[i][part] for i in ids] for part in (1, 2))
+    clips, tasks = [a[i][1] for i in ids], [a[i][2] for i in ids]
     difference = paired_difference(list(one.values()), list(other.values()), clips, tasks, task_weights(first))
     return Comparison(difference, flips(one, other), dropped)
 

@@ -44,9 +44,10 @@ def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = N
             estimate = mean_interval(grades, clips, tasks, weights, GRADE)
             summary |= {"judge_grade": estimate.value, "judge_grade_low": bound(estimate.low)}
             summary |= {"judge_grade_high": bound(estimate.high)}
-        choices = [r for r in scored if isinstance(r["options"], Sequence) and r["options"]]
-        if len(choices) == len(scored):  # a right answer may stand among the options twice
-            right = [max(1, r["options"].count(r.get("answer"))) / len(r["options"]) for r in choices]
+        choices = [(r.get("answer"), r["options"]) for r in scored if isinstance(r["options"], Sequence)]
+        if len(choices) == len(scored) and all(options for _, options in choices):
+            # A right answer may stand among the options twice.
+            right = [max(1, options.count(answer)) / len(options) for answer, options in choices]
             summary["chance"] = sum(right) / len(right)
     return summary
 

@@ -108,8 +108,8 @@ def estimate(
     value, count = float(rows.mean()), int(place.max()) + 1
     if count < LEAST_CLIPS:
         return Estimate(value, float("nan"), float("nan"), n, count)
-    residuals = np.bincount(place, weights=rows.mean(axis=0) - value) / n
-    share = np.bincount(place, weights=shares(n, tasks, weights))
+    residuals: np.ndarray = np.bincount(place, weights=rows.mean(axis=0) - value) / n
+    share: np.ndarray = np.bincount(place, weights=shares(n, tasks, weights))
     variance, freedom = spread(residuals, share)
     if weights and bounds is not None:
         variance = variance + _unseen(raw, place, tasks, weights, bounds)
@@ -119,7 +119,7 @@ def estimate(
 
 
 def _unseen(
-    values: Array, place: Array, tasks: Sequence[str], weights: Mapping[str, float], bounds: tuple[float, float]
+    values: Array, place: np.ndarray, tasks: Sequence[str], weights: Mapping[str, float], bounds: tuple[float, float]
 ) -> float:
     """Variance that tasks add to a weighted mean whose values are all alike, and which therefore show none.
 
