@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videopool.paths import shipped
 
@@ -98,9 +98,10 @@ def _number_of(group: str) -> str | None:
     from omegaconf import OmegaConf
 
     conf = shipped("conf")
-    for entry in OmegaConf.load(conf / "config.yaml").defaults:
-        if not isinstance(entry, str) and entry.get(group):
-            settings = OmegaConf.load(conf / group / f"{entry[group]}.yaml")
+    entries: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml").defaults)
+    for entry in entries:
+        if isinstance(entry, dict) and entry.get(group):
+            settings: Any = OmegaConf.to_container(OmegaConf.load(conf / group / f"{entry[group]}.yaml"))
             return next((str(key) for key, value in settings.items() if type(value) is int), None)
     return None
 

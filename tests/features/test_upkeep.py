@@ -3,12 +3,13 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from made_features import SOURCE, key, made, same
-from videopool.features import ClipDataset, ClipJob, DiskStore, FrameSource, LoadPlan
+from videopool.features import ClipDataset, ClipJob, DiskStore, FrameSource, LoadPlan, segment
 from videopool.features.disk import SOURCE as WORDS
 from videopool.features.upkeep import holdings, prune, verify
 from videopool.locks import claim
@@ -182,3 +183,45 @@ def test_two_processes_that_make_room_at_once(tmp_path):
         worker.join()
         assert worker.exitcode == 0
     assert len(segments(tmp_path)) == 10
+
+
+@pytest.mark.parametrize("opened", [0, 1])
+def test_what_another_process_removes_meanwhile_is_not_damaged(tmp_path, monkeypatch, opened):
+    """What opens a segment does so more than once: it may be gone at the second time."""
+    filled(tmp_path, clips=1)
+    own = segment.safe_open
+
+    def open_and_lose(name, framework):
+        file = own(name, framework) if opened else None
+        Path(name).unlink()
+        if file is None:
+            raise RuntimeError(f"unable to open file <{name}>: No such file or directory (2)")
+        return Lost(file)
+
+    class Lost:
+        def __init__(self, file):
+            self.metadata = file.metadata
+
+        def get_tensor(self, code):
+            raise RuntimeError("unable to open file")
+
+    monkeypatch.setattr(segment, "safe_open", open_and_lose)
+    store = DiskStore(tmp_path, LIMIT, "float32")
+    assert store.get(key(0), [4, 14]) == {}
+    assert store.finish() == []
+    filled(tmp_path, clips=1)
+    assert verify(tmp_path, silent).damaged == []
+
+
+def test_a_folder_with_the_name_of_a_segment_is_pruned(tmp_path):
+    filled(tmp_path, clips=1)
+    (path,) = segments(tmp_path)
+    path.unlink()
+    path.mkdir()
+    (path / "other").write_bytes(b"x" * 100)
+    store = DiskStore(tmp_path, LIMIT, "float32")
+    assert store.get(key(0), [4, 14]) == {}
+    assert "damaged" in store.finish()[0]
+    freed = prune(tmp_path, LIMIT)
+    assert (freed.damaged, freed.bytes >= 100) == (1, True)
+    assert not list(tmp_path.rglob("*.safetensors*"))

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any, TypeAlias
 
@@ -74,6 +75,19 @@ def ignore_interrupts(_: int = 0) -> None:
     """For loader processes: the main process decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def end_loaders_at_exit() -> None:
+    """In a process of several devices: end its loader processes with it, also where it ends by an error.
+
+    They ignore SIGTERM, so multiprocessing, which sends them that at the end, would wait for them for ever.
+    """
+    Finalize(None, _kill_children, exitpriority=10)
+
+
+def _kill_children() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def _end_when_told() -> None:

@@ -23,7 +23,7 @@ from videopool.features import ClipDataset, LoadedClip
 from videopool.jobs.build import build, number
 from videopool.jobs.clip_reader import ClipReader
 from videopool.jobs.device_failure import device_failure
-from videopool.jobs.interrupts import StopRequest, ignore_interrupts
+from videopool.jobs.interrupts import StopRequest, end_loaders_at_exit, ignore_interrupts
 from videopool.jobs.ranks import own_environment
 from videopool.results.point import read_json, write_json
 from videopool.results.times import Times
@@ -145,7 +145,7 @@ def strategy_of(config: DictConfig) -> str:
 
 
 def surroundings(config: DictConfig) -> dict[str, Any]:
-    """What Trainer needs to take this machine alone, whatever a cluster's variables say; not under a named strategy."""
+    """What Trainer needs to keep to this machine, whatever a cluster says in variables; none for a named strategy."""
     chosen = str(config.trainer.get("strategy", "auto"))
     return {"plugins": [LightningEnvironment()]} if chosen == "auto" else {}
 
@@ -164,6 +164,10 @@ class _Writer(Callback):
 
     def __init__(self, log: Log, advance: Callable[[int], None], times: Times | None) -> None:
         self.records, self.advance, self.times = log, advance, times
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        if trainer.world_size > 1:
+            end_loaders_at_exit()
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,

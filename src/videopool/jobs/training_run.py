@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import ProcessException
 from videopool.files import whole
 from videopool.jobs.build import build
 from videopool.jobs.device_failure import device_failure
-from videopool.jobs.interrupts import StopRequest
+from videopool.jobs.interrupts import StopRequest, end_loaders_at_exit
 from videopool.jobs.predicting import surroundings
 from videopool.jobs.ranks import own_environment
 from videopool.jobs.strategies import training_strategy
@@ -76,6 +76,10 @@ class Keeper(Callback):
     def validates(self, step: int) -> bool:
         """Whether the held-out examples are looked at behind a step."""
         return self.validate_every > 0 and (self.steps - step) % self.validate_every == 0
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        if trainer.world_size > 1:
+            end_loaders_at_exit()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.stop.take_back()
