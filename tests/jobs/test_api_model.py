@@ -124,10 +124,10 @@ def test_a_clip_with_fewer_frames_leaves_black_places(point):
     assert grid[-HEIGHT:, -WIDTH:].max() == 0
 
 
-def test_identity_is_host_model_and_view(point, tmp_path):
+def test_identity_is_address_model_and_view(point, tmp_path):
     with chat_server(milk) as server:
         first = point(*served_by(server))
-        same = point(*served_by(server, timeout=9, concurrency=1, retries=0), "model.prices.input=3")
+        same = point(*served_by(server, timeout=9, concurrency=1, retries=0))
         others = [
             point(*served_by(server, **more))
             for more in ({"model": "other"}, {"format": "png"}, {"rows": 2, "cols": 3})

@@ -40,6 +40,7 @@ BENCHMARK = {
     "benchmark.root": RESOLVED, "benchmark.annotations": RESOLVED, "benchmark.prefixes": RESOLVED,
     "benchmark.recursive": RESOLVED, "benchmark.repeated_ids": RESOLVED, "benchmark.bounds_in_name": RESOLVED,
     "benchmark._target_": RESOLVED, "benchmark.folders.*": RESOLVED,
+    "benchmark.split_sizes": "which files are refused",
 }  # fmt: skip
 EVALUATE = {
     **EVERYWHERE, **BENCHMARK, "job.max_visual_tokens": FAST, "job.max_clips": FAST,
@@ -53,6 +54,7 @@ API = {
     "model.retries": EFFORT, "model.backoff": EFFORT,
     "pooling._target_": "nothing is pooled", "trainer.precision": UNUSED, "features.dtype": UNUSED,
     "pooling.stage": "nothing is pooled", "compat.expand": UNUSED, "compat.pad_frames": UNUSED, "judge.name": UNUSED,
+    "compat.longest": "frames go as they are",
     "lora.*": "none may be given", "model.rows": "tied to each other: another is refused",
     "model.cols": "tied to each other: another is refused", "frames.num": "tied to each other: another is refused",
 }  # fmt: skip
@@ -88,7 +90,7 @@ VALUES = {
     "benchmark.columns.answer": ["other"], "benchmark.columns.question_type": ["sort"],
     "benchmark.columns.question_id": ["number"], "benchmark.columns.video_name": ["clip"],
     "benchmark.columns.start": ["begin"], "benchmark.columns.end": ["finish"], "benchmark.columns.fps": ["rate"],
-    "benchmark.columns.options": ["choices"], "benchmark.answers": ["index"], "benchmark.task_names": [{"a": "b"}],
+    "benchmark.columns.options": [["choices"]], "benchmark.answers": ["index"], "benchmark.task_names": [{"a": "b"}],
     "benchmark.groups.all": [["a"]], "benchmark.headline": [None], "benchmark.kind": ["events"],
     "benchmark.split": ["train", "other"], "model.view": ["frames"], "model.format": ["png"],
     "model.base_url": ["http://localhost:8000/v2", "https://localhost:8000/v1"],
@@ -213,7 +215,7 @@ def sheet(tmp_path):
     path = tmp_path / "sheet.json"
     path.write_text(json.dumps([open_row, row]))
     return ["benchmark=qa_sheet", f"benchmark.root={tmp_path}", f"benchmark.annotations={path}",
-            "benchmark.answers=text",
+            "benchmark.answers=text", "benchmark.columns.options=[options]",
             "benchmark.groups={all: [a, b]}", "benchmark.headline=all", f"results_dir={tmp_path}/r"]  # fmt: skip
 
 

@@ -92,7 +92,6 @@ def test_what_a_device_raises_ends_the_point_and_is_told(videopool, tmp_path):
     words += ["trainer.devices=2", "benchmark.limit=2", "job.max_clips=1", "job.workers=1"]
     done = videopool(*words, check=1, timeout=200)
     assert "raises.py, line 7): ValueError: wrong here" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):

@@ -244,7 +244,7 @@ def load_clip(request: ClipRequest, plan: LoadPlan) -> LoadedClip:
             _read(loaded, plan, request.missing)
     except UnreadableClipError as error:
         loaded.error = str(error)
-        with suppress(OSError):  # of what cannot be read, but is there
+        with suppress(OSError, ValueError):  # of what cannot be read, but is there
             loaded.digest = loaded.digest or content_hash(request.job.clip)
     return loaded
 

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import socket
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +20,13 @@ from typing import Any
 from videopool import locks
 from videopool.files import PART, whole
 from videopool.results.errors import PointBusy, ResultsError
+from videopool.results.fingerprint import fingerprint
 
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
 TRAINING_LOG = "log.jsonl"  # of a training run, which is no point but lies beside them
 CLIPS, TIMES = "clips.json", "times.jsonl"
 MIXABLE = ("videopool", "torch", "transformers", "av", "decord", "pillow")  # packages
-ATTEMPT = ("versions", "reader", "attention", "git", "hardware", "started")  # of a manifest: how an attempt ran
+ATTEMPT = ("versions", "reader", "attention", "git", "hardware")  # of a manifest: how an attempt ran
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -34,9 +34,7 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False)
         with whole(path) as part:
-            part.write_text(
-                text, encoding="utf-8", errors="backslashreplace"
-            )  # a path may hold bytes that are no UTF-8
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of a path that is no UTF-8
     except OSError as error:
         raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -160,12 +158,15 @@ class PointFolder:
     def write_manifest(self, manifest: Mapping[str, object]) -> None:
         """Begin an attempt: say what the point is, and forget why the last attempt failed.
 
-        What the manifests of earlier attempts said of how they ran stays, by attempt.
+        What the manifests of earlier attempts said of how they ran stays. Attempts that ran alike have one name, so
+        that a point that was stopped and goes on has the records of one that was not.
         """
         (self.path / FAILURE).unlink(missing_ok=True)
-        self.attempt = uuid.uuid4().hex[:8]
         before = attempts_of(self.path)
-        own = {name: manifest[name] for name in ATTEMPT if name in manifest}
+        own: dict[str, Any] = {name: manifest[name] for name in ATTEMPT if name in manifest}
+        own["hardware"] = {name: value for name, value in own.get("hardware", {}).items() if name != "threads"}
+        self.attempt = fingerprint(own)[:8]
+        own["started"] = [*before.get(self.attempt, {}).get("started", []), manifest.get("started")]
         content = {"fingerprint": self.fingerprint, **manifest, "attempts": {**before, self.attempt: own}}
         write_json(self.path / MANIFEST, content)
 
