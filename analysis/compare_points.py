@@ -21,8 +21,8 @@ from IPython.display import HTML
 
 from videopool.command import run
 from videopool.figures import differences
-from videopool.jobs.compare import find_point
 from videopool.reports import samples_html
+from videopool.reports.comparison import find_point
 from videopool.results import by_task_table, compare_by_task
 
 # %matplotlib inline

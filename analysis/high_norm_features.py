@@ -17,8 +17,8 @@ overrides = []  # more words for the command: ["model=llava_1.5_7b", "job.clips=
 from pathlib import Path
 
 from videopool.command import run
-from videopool.jobs.norm_figures import point_figures
-from videopool.jobs.norm_study import load_study_norms, norms_frame, study_figures
+from videopool.measuring.figures import point_figures
+from videopool.measuring.study import load_study_norms, norms_frame, study_figures
 
 # %matplotlib inline
 

@@ -22,7 +22,7 @@ from videopool.app import quiet
 
 LIBRARIES = (
     "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "matplotlib.figure", "rich.table",
-    "videopool.jobs.sweep", "videopool.jobs.evaluate", "videopool.jobs.report", "videopool.figures",
+    "videopool.jobs.run", "videopool.jobs.evaluate", "videopool.jobs.report", "videopool.figures",
 )  # fmt: skip
 
 

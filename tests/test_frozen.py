@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from adapters import TARGETS, adapter_in_tower
 from conftest import ROOT, numbered_frames
-from videopool.jobs.evaluate import point_of
-from videopool.jobs.finetune import TrainingPoint
-from videopool.jobs.norm_settings import check, choose_clips, identify
+from videopool.evaluation.run import point_of
+from videopool.measuring.settings import check, choose_clips, identify
 from videopool.results import fingerprint
 from videopool.shapes.clips import write_mp4
+from videopool.training.point import TrainingPoint
 
 FROZEN = Path(__file__).parent / "data" / "frozen.json"
 POOLINGS = sorted(path.stem for path in (ROOT / "conf" / "pooling").glob("*.yaml"))

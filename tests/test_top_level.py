@@ -7,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from videopool.jobs.ranks import SET_BY_LIGHTNING, own_environment
+from videopool.runtime.ranks import SET_BY_LIGHTNING, own_environment
 from videopool.top_level import GROUPS, check_choices, check_top_level, quoted
 
 

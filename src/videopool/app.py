@@ -67,9 +67,9 @@ def quiet() -> None:
 def run(config: "DictConfig") -> str:
     """One point or one job, under Hydra. Returns its status; never raises but for an interruption."""
     quiet()
-    from videopool.jobs import sweep
+    from videopool.jobs import run as jobs_run
 
-    return sweep.run_and_tell(config)
+    return jobs_run.run_and_tell(config)
 
 
 def main() -> None:
@@ -111,7 +111,7 @@ def main() -> None:
         traceback.print_exc()
         print(f"videopool: internal error: {error}", file=sys.stderr)
         sys.exit(3)
-    from videopool.jobs.status import exit_code
+    from videopool.runtime.exit_code import exit_code
 
     sys.exit(exit_code())
 

@@ -9,7 +9,7 @@ from reference_tables import DATA, EACH_SOURCE, read_table
 from videopool.app import register_experiments
 from videopool.benchmarks import Prompt
 from videopool.benchmarks.pllava_scoring import answer_text, generated_text, turns_of
-from videopool.jobs.build import build
+from videopool.config.build import build
 from videopool.paths import shipped
 
 LAYOUT = {

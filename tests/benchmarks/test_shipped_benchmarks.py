@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from videopool.app import register_experiments
 from videopool.benchmarks import BenchmarkError, load_mvbench
 from videopool.benchmarks.rows import STRETCH
-from videopool.jobs.build import build
+from videopool.config.build import build
 from videopool.paths import shipped
 
 # fmt: off

@@ -13,14 +13,15 @@ from hydra.core.global_hydra import GlobalHydra
 from adapters import TARGETS, adapter_in_tower
 from random_models import save
 from videopool.app import register_experiments
+from videopool.evaluation import local as evaluation_local
+from videopool.evaluation.run import evaluate
 from videopool.features import FeatureStoreError
-from videopool.jobs import answering
-from videopool.jobs import build as build_module
-from videopool.jobs.evaluate import Point, evaluate
-from videopool.jobs.frame_source import frame_source, processor_hash
+from videopool.inference import store as inference_store
+from videopool.inference.frame_source import frame_source, processor_hash
 from videopool.models import Backbone, load_backbone
 from videopool.models.loading import load_image_processor
 from videopool.paths import shipped
+from videopool.points.point import Point
 
 SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=3"]
 PLAIN = ["pooling=adaptive_4x6x6", "frames.num=4"]
@@ -66,7 +67,7 @@ def run(compose_):
 
     def call(*words, fresh=True):
         if fresh:
-            build_module._stores.clear()
+            inference_store._stores.clear()
         return Ran(evaluate(compose_(*words, f"study=s{next(count)}")).folder)
 
     return call
@@ -255,7 +256,7 @@ def test_a_value_out_of_range_ends_the_point_in_one_line(run, monkeypatch):
 def test_a_clip_that_goes_in_between_fails_alone(run, tmp_path, data_dir, monkeypatch):
     """Its features are gone from the store after the clips were looked up, and it cannot be read again."""
     run("features=disk", *PLAIN)
-    looked_up = answering.ClipDataset
+    looked_up = evaluation_local.ClipDataset
 
     def then_lose(jobs, plan, store, source):
         dataset = looked_up(jobs, plan, store, source)
@@ -266,7 +267,7 @@ def test_a_clip_that_goes_in_between_fails_alone(run, tmp_path, data_dir, monkey
         monkeypatch.setattr(type(plan), "state", lambda self, job: None if job.clip == lost else state(self, job))
         return dataset
 
-    monkeypatch.setattr(answering, "ClipDataset", then_lose)
+    monkeypatch.setattr(evaluation_local, "ClipDataset", then_lose)
     ran = run("features=disk", "job.max_failed_fraction=0.5", *PLAIN)
     failed = [record for record in ran.records if record["status"] != "ok"]
     assert {record["status"] for record in failed} == {"unreadable_video"}

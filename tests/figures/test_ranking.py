@@ -8,7 +8,7 @@ from matplotlib.container import ErrorbarContainer
 
 from made_study import record, write_clips, write_point
 from videopool.figures import ranked
-from videopool.jobs.report import write_report
+from videopool.reports.files import write_report
 
 
 def scores(*rows):

@@ -16,11 +16,13 @@ from PIL import Image
 
 from conftest import numbered_frames
 from videopool.app import register_experiments
+from videopool.benchmarks.check_journal import Journal
 from videopool.benchmarks.clip_check import ClipReport, ClipTask, check_clip
-from videopool.jobs import status, sweep
-from videopool.jobs.check_videos import Journal, in_processes
-from videopool.jobs.sweep import run_and_tell
+from videopool.jobs import run as jobs_run
+from videopool.jobs.run import run_and_tell
 from videopool.paths import shipped
+from videopool.runtime import exit_code
+from videopool.runtime.workers import in_processes
 from videopool.shapes.clips import write_mp4
 
 
@@ -29,14 +31,14 @@ def run(tmp_path, monkeypatch):
     """The job in this process, by the words that a user gives: the exit code."""
     GlobalHydra.instance().clear()
     register_experiments(shipped("experiments"))
-    monkeypatch.setitem(sweep.JOBS, "check_videos", "videopool.jobs.check_videos:check_videos")
+    monkeypatch.setitem(jobs_run.JOBS, "check_videos", "videopool.jobs.check_videos:check_videos")
 
     def call(*words):
-        monkeypatch.setattr(status, "_exit_code", 0)
+        monkeypatch.setattr(exit_code, "_exit_code", 0)
         paths = [f"results_dir={tmp_path}/results", "study=s", "job=check_videos", "benchmark=clips"]
         with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
             run_and_tell(compose("config", overrides=[*paths, f"benchmark.root={tmp_path}/clips", *words]))
-        return status.exit_code()
+        return exit_code.exit_code()
 
     yield call
     GlobalHydra.instance().clear()
@@ -199,7 +201,7 @@ import sys
 from hydra import compose, initialize_config_dir
 from videopool.app import register_experiments
 from videopool.jobs import check_videos as module
-from videopool.jobs.errors import Stopped
+from videopool.config.errors import Stopped
 from videopool.paths import shipped
 import time
 slow = module.check_clip

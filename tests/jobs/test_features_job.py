@@ -8,13 +8,13 @@ from hydra.core.global_hydra import GlobalHydra
 
 from made_features import ROWS, SOURCE, WIDTH, key, made
 from videopool.app import register_experiments
+from videopool.config.errors import USER_ERRORS
 from videopool.features import DiskStore, FrameSource
 from videopool.jobs import features as features_module
-from videopool.jobs import status
-from videopool.jobs.errors import USER_ERRORS
-from videopool.jobs.features import watched
-from videopool.jobs.sweep import run_and_tell
+from videopool.jobs.run import run_and_tell
 from videopool.paths import shipped
+from videopool.runtime import exit_code, terminal
+from videopool.runtime.terminal import watched
 
 LIMIT = 1 << 30
 
@@ -26,11 +26,11 @@ def run(tmp_path, monkeypatch):
     register_experiments(shipped("experiments"))
 
     def call(*words):
-        monkeypatch.setattr(status, "_exit_code", 0)
+        monkeypatch.setattr(exit_code, "_exit_code", 0)
         paths = [f"results_dir={tmp_path}/results", f"data_dir={tmp_path}", "logger=none"]
         with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
             run_and_tell(compose("config", overrides=[*paths, "job=features", *words]))
-        return status.exit_code()
+        return exit_code.exit_code()
 
     yield call
     GlobalHydra.instance().clear()
@@ -144,9 +144,9 @@ def test_a_store_that_cannot_be_changed(run, root, monkeypatch, capsys):
 def test_the_bar_appears_for_the_patient_alone(monkeypatch):
     started = []
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(features_module.Progress, "start", lambda self: started.append(1))
+    monkeypatch.setattr(terminal.Progress, "start", lambda self: started.append(1))
     assert list(watched([1, 2, 3], "segments")) == [1, 2, 3]
     assert not started
-    monkeypatch.setattr(features_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(terminal, "PATIENCE", 0.0)
     assert list(watched([1, 2, 3], "segments")) == [1, 2, 3]
     assert started

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adapters import TARGETS, adapter_in_tower
 from conftest import numbered_frames
-from videopool.jobs.errors import USER_ERRORS
-from videopool.jobs.evaluate import point_of
-from videopool.jobs.finetune import TrainingPoint
-from videopool.jobs.norm_settings import check, choose_clips, identify
+from videopool.config.errors import USER_ERRORS
+from videopool.evaluation.run import point_of
+from videopool.measuring.settings import check, choose_clips, identify
 from videopool.results import fingerprint
 from videopool.shapes.clips import write_mp4
+from videopool.training.point import TrainingPoint
 
 WHERE = "where results and what can be made again lie"
 FAST = "how fast, and in how much memory"

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from videopool.jobs.evaluate import evaluate
+from videopool.evaluation.run import evaluate
 from videopool.paths import shipped
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from conftest import numbered_frames
-from videopool.jobs import evaluate as evaluate_module
-from videopool.jobs.evaluate import evaluate, point_of
-from videopool.jobs.report import write_report
+from videopool.evaluation import run as evaluation_run
+from videopool.evaluation.run import evaluate, point_of
 from videopool.models import identity
+from videopool.points import point as points_point
+from videopool.reports.files import write_report
 from videopool.results import fingerprint
 from videopool.results.manifest import git_state
 from videopool.shapes.clips import write_mp4
@@ -140,8 +141,8 @@ def test_attempts_with_other_versions_are_told(point, tmp_path, monkeypatch):
     path = Path(done.folder) / "records.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
     (Path(done.folder) / "metrics.json").unlink()
-    real = evaluate_module.versions()
-    monkeypatch.setattr(evaluate_module, "versions", lambda: {**real, "torch": "9.9"})
+    real = evaluation_run.versions()
+    monkeypatch.setattr(evaluation_run, "versions", lambda: {**real, "torch": "9.9"})
     again = point("model.attention=eager")
     assert read(again)["mixed"] == {"torch": sorted([real["torch"], "9.9"]), "attention": ["eager", "sdpa"]}
     assert len({record["attempt"] for record in records(again).values()}) == 2
@@ -156,7 +157,7 @@ def test_provenance_names_no_repository_that_does_not_hold_the_code(tmp_path):
     (tmp_path / ".gitignore").write_text("lib\n")
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "theirs"]):
         subprocess.run([*git, *words], check=True)
-    package = Path(evaluate_module.__file__).parents[1]
+    package = Path(points_point.__file__).parents[1]
     (tmp_path / "lib").mkdir()
     copy = tmp_path / "lib" / "manifest.py"
     copy.write_text((package / "results" / "manifest.py").read_text())

@@ -11,19 +11,21 @@ from omegaconf import OmegaConf, open_dict
 
 from conftest import numbered_frames
 from own_poolings import First, Strip, Told
+from videopool.config.errors import USER_ERRORS
+from videopool.evaluation.run import evaluate
 from videopool.features import ClipJob, FeatureStore, load_clip, request_clip
-from videopool.jobs import build as building
-from videopool.jobs.clip_reader import ClipReader
-from videopool.jobs.errors import USER_ERRORS
-from videopool.jobs.evaluate import Point, evaluate
-from videopool.jobs.finetune import TrainingPoint, finetune
-from videopool.jobs.inspect_model import inspect_model
-from videopool.jobs.load_plan import load_plan
+from videopool.inference import store
+from videopool.inference.load_plan import load_plan
+from videopool.inference.reader import ClipReader
+from videopool.jobs.finetune import finetune
+from videopool.jobs.inspect import inspect_model
 from videopool.jobs.norms import norms
-from videopool.jobs.plan import cost_of, setting
 from videopool.jobs.show import show
 from videopool.models import load_backbone, module
 from videopool.paths import shipped
+from videopool.planning.cost import cost_of
+from videopool.points.point import Point
+from videopool.points.setting import setting
 from videopool.pooling import (
     Adaptive,
     Chain,
@@ -37,6 +39,7 @@ from videopool.pooling import (
     map_signature,
 )
 from videopool.shapes.clips import write_mp4
+from videopool.training.point import TrainingPoint
 from videopool.video import UniformSampler
 
 FRAMES = 6
@@ -87,7 +90,7 @@ def configs(hydra_conf, media, data_dir):
     """Of training and of evaluation, alike, with a pooling by its file or in words."""
 
     def call(pooling, *words, of=("evaluate", "finetune")):
-        building._stores.clear()
+        store._stores.clear()
         words = (
             f"results_dir={media}/results", f"data_dir={data_dir}", "logger=none", "job.workers=0", "features=none",
             "trainer.accelerator=cpu", f"frames.num={FRAMES}", "benchmark=clips", f"benchmark.root={media}/media",

@@ -15,8 +15,10 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from made_study import record, write_clips, write_point, write_study
-from videopool.jobs.errors import ConfigError
-from videopool.jobs.report import report, rich_table, write_report, written_report
+from videopool.config.errors import ConfigError
+from videopool.jobs.report import report
+from videopool.reports.files import write_report, written_report
+from videopool.reports.terminal import rich_table
 from videopool.results import PointFolder, ResultsError, fingerprint
 
 

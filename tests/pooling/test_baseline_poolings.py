@@ -9,7 +9,7 @@ import torch
 from transformers.models.llava_next_video.modeling_llava_next_video import LlavaNextVideoPooler
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
 
-from videopool.jobs.build import build
+from videopool.config.build import build
 from videopool.pooling import (
     Adaptive,
     Chain,

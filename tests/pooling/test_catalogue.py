@@ -12,7 +12,7 @@ import torch
 from hydra.utils import instantiate
 from scipy import special, stats
 
-from videopool.jobs.build import build
+from videopool.config.build import build
 from videopool.models.errors import ModelError
 from videopool.models.stages import check_needs
 from videopool.paths import shipped

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from videopool.jobs.build import build
+from videopool.config.build import build
 from videopool.pooling import (
     Adaptive,
     Average,

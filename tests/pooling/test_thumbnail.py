@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from videopool.features import ClipJob, LoadPlan, in_order
-from videopool.jobs.load_plan import load_plan
+from videopool.inference.load_plan import load_plan
 from videopool.models import VideoLM, load_backbone
 from videopool.pooling import PoolingContext, PoolingContractError, PoolingShapeError, Subsample, ThumbnailSampling
 from videopool.shapes.clips import write_mp4

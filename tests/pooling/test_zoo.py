@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from videopool.jobs.build import build
+from videopool.config.build import build
 from videopool.paths import shipped
 
 ZOO = sorted(path.stem for path in shipped("conf").joinpath("pooling", "zoo").glob("*.yaml"))

@@ -4,7 +4,7 @@ import pytest
 
 from browser import Browser, find_browser
 from made_study import write_study
-from videopool.jobs.report import write_report
+from videopool.reports.files import write_report
 
 ORDER = "[...document.querySelectorAll('#points tbody tr')].map(row => row.dataset.point)"
 HEADING = "[...document.querySelectorAll('#points thead th')].find(th => th.textContent.trim() === '{}')"

@@ -13,9 +13,9 @@ from PIL import Image
 
 from conftest import read_number
 from made_study import NASTY, write_study
-from videopool.jobs.report import write_report
 from videopool.reports import samples_html, study_question
 from videopool.reports.differing import choose_pair, differing_samples
+from videopool.reports.files import write_report
 from videopool.reports.latex import escape as latex_escape
 from videopool.reports.points import points_table
 from videopool.reports.tables import latex_tables, markdown_tables

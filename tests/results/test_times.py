@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from videopool.jobs.answering import _times
+from videopool.evaluation.answer import _times
 from videopool.results import PointFolder
 from videopool.results.point import TIMES
 from videopool.results.times import Times, read_times

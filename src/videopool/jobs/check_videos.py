@@ -1,16 +1,10 @@
 """job=check_videos: whether the clips of a benchmark can be read, found out before a sweep needs them."""
 
 import csv
-import json
-import multiprocessing
-import os
 import sys
-import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from videopool.benchmarks import Benchmark, repeated_answers, require_clips
+from videopool.benchmarks.check_journal import Journal
 from videopool.benchmarks.clip_check import (
     BOUNDS,
     MISSING,
@@ -30,18 +25,16 @@ from videopool.benchmarks.clip_check import (
     clip_tasks,
     report,
 )
+from videopool.config.build import build, number
+from videopool.config.errors import ConfigError, Stopped
 from videopool.files import whole
-from videopool.jobs.build import build, number
-from videopool.jobs.errors import ConfigError, Stopped
-from videopool.jobs.interrupts import ask_before_stopping, ignore_interrupts
-from videopool.jobs.outcome import COMPLETE, FAILED, Outcome
-from videopool.jobs.terminal import console
+from videopool.inference.terminal import console
 from videopool.results import ResultsError
+from videopool.runtime.interrupts import ask_before_stopping
+from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
+from videopool.runtime.workers import in_processes
 from videopool.video import READERS
 
-# Named, because inside a joblib worker the default is loky's, which cannot start processes.
-START_METHOD = "fork" if sys.platform == "linux" else "spawn"
-PATIENCE = 1.0  # seconds between two looks at whether there is still someone to work for
 LISTED = 10
 
 
@@ -79,48 +72,6 @@ def check_videos(config: DictConfig) -> Outcome:
     return Outcome(FAILED if bad else COMPLETE, f"check_videos {benchmark.id}", told, str(path.parent))
 
 
-class Journal:
-    """Reports so far, on disk, so that a stopped check goes on.
-
-    A report counts for as long as the file's size and time of change, and how it was read, stay the same.
-
-    Args:
-        path: of the file.
-        how: clips are read.
-    """
-
-    def __init__(self, path: Path, how: dict[str, object]) -> None:
-        self.path, self.how = path, how
-        self._kept: dict[str, ClipReport] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            try:
-                entry = json.loads(line)
-                self._kept[entry["key"]] = ClipReport(**entry["report"])
-            except (ValueError, KeyError, TypeError):
-                continue  # a line that was cut off
-
-    def get(self, task: ClipTask) -> ClipReport | None:
-        """An earlier report of the clip as it is now."""
-        return self._kept.get(self._key(task))
-
-    def add(self, task: ClipTask, found: ClipReport) -> None:
-        """Keep a report."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": self._key(task), "report": asdict(found)}) + "\n")
-
-    def remove(self) -> None:
-        """The check is complete."""
-        self.path.unlink(missing_ok=True)
-
-    def _key(self, task: ClipTask) -> str:
-        try:
-            stat = os.stat(task.path)
-            state: list[int] = [stat.st_size, stat.st_mtime_ns]
-        except OSError:
-            state = []
-        return json.dumps([asdict(task), self.how, state])
-
-
 def _check_all(tasks: Sequence[ClipTask], journal: Journal, workers: int, title: str) -> list[ClipReport]:
     """Reports of all clips, in their order. Raises Stopped if the user asked to stop."""
     known = {task: earlier for task in tasks if (earlier := journal.get(task))}
@@ -140,91 +91,6 @@ def _check_all(tasks: Sequence[ClipTask], journal: Journal, workers: int, title:
     if len(known) < len(tasks):
         raise Stopped(f"{len(known)} of {len(tasks)} clips are checked")
     return [known[task] for task in tasks]
-
-
-@dataclass
-class _Worker:
-    """A process, the line to it, and the place of the job that it has; None if it has none."""
-
-    process: BaseProcess
-    line: Connection
-    place: int | None = None
-
-
-def in_processes(
-    work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], count: int, stopped: Callable[[], bool]
-) -> Generator[tuple[int, Any], None, None]:
-    """Results of work(*job), as they come, each with its job's place; None where the process that had it died.
-
-    Args:
-        work: a function at the top of a module.
-        jobs: its arguments.
-        count: how many processes.
-        stopped: asked before each job; once true, no further one is begun.
-
-    Raises:
-        RuntimeError: work raised an error.
-    """
-    left = iter(range(len(jobs)))
-    workers: list[_Worker] = []
-    try:
-        while True:
-            while not stopped() and len(busy := [w for w in workers if w.place is not None]) < count:
-                if (place := next(left, None)) is None:
-                    break
-                worker = next((w for w in workers if w.place is None), None)
-                if worker is None:
-                    worker = _started(work)
-                    workers.append(worker)
-                worker.place = place
-                worker.line.send(jobs[place])
-            busy = [w for w in workers if w.place is not None]
-            if not busy:
-                return
-            ready = wait([w.line for w in busy], timeout=PATIENCE)
-            for worker in [w for w in busy if w.line in ready]:
-                done, worker.place = worker.place, None
-                try:
-                    result, error = worker.line.recv()
-                except (EOFError, ConnectionError):
-                    workers.remove(worker)
-                    worker.process.join()
-                    result, error = None, ""
-                if error:
-                    raise RuntimeError(error)
-                assert done is not None
-                yield done, result
-    finally:
-        for worker in workers:
-            worker.process.kill()
-            worker.process.join()
-            worker.line.close()
-
-
-def _started(work: Callable[..., Any]) -> _Worker:
-    context: Any = multiprocessing.get_context(START_METHOD)
-    line, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
-    process.start()
-    theirs.close()  # so that its end is seen here when the process dies
-    return _Worker(process, line)
-
-
-def _serve(work: Callable[..., Any], line: Connection, parent: int) -> None:
-    """What a process does: one job after another, until there is nobody left to work for."""
-    ignore_interrupts()
-    while True:
-        while not line.poll(PATIENCE):
-            if os.getppid() != parent:
-                return
-        try:
-            job = line.recv()
-        except EOFError:
-            return
-        try:
-            line.send((work(*job), ""))
-        except Exception:  # any: the parent raises it, and a silent death would pass for a clip that kills its reader
-            line.send((None, traceback.format_exc()))
 
 
 def _write(path: Path, reports: Sequence[ClipReport]) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig
 
+from videopool.config.build import build
+from videopool.config.errors import ConfigError
 from videopool.figures import learning_curve, save_figure
-from videopool.jobs.build import build
-from videopool.jobs.errors import ConfigError
-from videopool.jobs.outcome import COMPLETE, Outcome
+from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.shapes.pretraining import pretrain as run_recipe
 
 

@@ -6,17 +6,18 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from videopool.config.build import build_pooling, number, plain
+from videopool.config.catalogue import with_pooling
+from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.film import film_pictures, film_strip, on_one_scale, save_gif
-from videopool.jobs.build import build_pooling, number, plain
-from videopool.jobs.catalogue import with_pooling
-from videopool.jobs.errors import ConfigError
-from videopool.jobs.norm_stages import ENCODER, PROJECTOR
-from videopool.jobs.outcome import COMPLETE, Outcome
-from videopool.jobs.shown_clip import ClipPoint, Shown, ShownClip
+from videopool.film.clip import Shown, ShownClip
+from videopool.film.point import ClipPoint
+from videopool.measuring.stages import ENCODER, PROJECTOR
 from videopool.models.stages import STAGES
 from videopool.norms.token_norms import power
 from videopool.results import ResultsError, fingerprint
+from videopool.runtime.outcome import COMPLETE, Outcome
 
 FOLDER = "show"  # in the study's folder
 COLOUR, NORM = "colour", "norm"

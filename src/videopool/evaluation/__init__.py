@@ -1,0 +1,1 @@
+"""Evaluation: the questions of a benchmark answered, and graded."""

@@ -1,0 +1,38 @@
+"""Answer samples with a model of this machine."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from videopool.benchmarks import Sample
+from videopool.evaluation.evaluator import AnswerSettings, Evaluator
+from videopool.evaluation.work import Work
+from videopool.features import ClipDataset
+from videopool.inference.batches import clips_at_once, group_by_clip
+from videopool.inference.frame_source import frame_source
+from videopool.inference.load_plan import image_processor_of, load_plan
+from videopool.inference.predict import predict
+from videopool.inference.weights import point_backbone
+from videopool.results import RecordLog
+from videopool.results.point import TIMES
+from videopool.results.times import Times
+from videopool.runtime.interrupts import StopRequest
+
+if TYPE_CHECKING:
+    from videopool.points.point import Point
+
+
+def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
+    """Answer samples with a model of this machine."""
+    config, benchmark, pooling = point.config, point.benchmark, point.pooling
+    backbone = point_backbone(point)
+    settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
+    plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
+    source = frame_source(config, backbone)
+    evaluator = Evaluator(backbone, pooling, point.stage, settings, point.store, plan, source)
+    dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
+    times = Times(log.path.with_name(TIMES))
+    predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens), times)
+    seconds = dict(evaluator.seconds)
+    # Loaders decode and preprocess beside the model, so their seconds are not part of the elapsed time.
+    ahead = sum(seconds.get(kind, 0.0) for kind in ("decode", "preprocess"))
+    return Work(seconds, ahead, evaluator.frames)

@@ -1,0 +1,1 @@
+"""One clip shown: its frames, and what a pooling keeps of them."""

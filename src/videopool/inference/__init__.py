@@ -1,0 +1,1 @@
+"""Clips through a backbone: weights, batches, the feature store, the predict loop."""

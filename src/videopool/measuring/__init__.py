@@ -1,0 +1,1 @@
+"""Token norms of a model, measured stage by stage."""

@@ -1,0 +1,129 @@
+"""What job=norms is asked to measure, and on which clips."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from videopool.config.build import number, plain
+from videopool.config.errors import ConfigError
+from videopool.features import ClipJob
+from videopool.inference.batches import group_by_clip
+from videopool.measuring.stages import ENCODER, LLM, Stage, parse_layers, parse_stages
+from videopool.models.stages import TEXT
+from videopool.norms import Measurement
+from videopool.norms.outliers import OutlierRules
+from videopool.norms.token_norms import power
+from videopool.points.point import Point
+
+# Of what identifies an evaluation: what norms depend on.
+SHARED = (
+    "model", "adapter", "dtype", "rope_factor", "precision", "features", "stage", "pooling", "frames", "longest",
+    "reader", "benchmark", "annotations", "code", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NormSettings:
+    """What is measured.
+
+    Attributes:
+        stages: where.
+        attention_layers: of the language model, counted from 1.
+        p: of the norm.
+        rules: for outliers.
+        texture: whether norms are held against what patches show.
+    """
+
+    stages: Sequence[Stage]
+    attention_layers: Sequence[int]
+    p: float
+    rules: OutlierRules
+    texture: bool
+
+    @property
+    def tower_layers(self) -> list[int]:
+        """Layers of the tower beside its feature layers, each once."""
+        return list(dict.fromkeys(s.layer for s in self.stages if s.kind == ENCODER and s.layer is not None))
+
+    @property
+    def llm_layers(self) -> list[int]:
+        """Layers of the language model whose hidden states are needed: also those that enter attention layers."""
+        own = [s.layer for s in self.stages if s.kind == LLM and s.layer is not None]
+        return sorted({*own, *(layer - 1 for layer in self.attention_layers)})
+
+    def measurement(self) -> Measurement:
+        """An empty one."""
+        return Measurement([s.name for s in self.stages], self.attention_layers, self.p, self.rules)
+
+
+def clip_name(job: ClipJob) -> str:
+    """A clip's name, with its bounds where it has any."""
+    if job.start is None and job.end is None:
+        return job.name
+    return f"{job.name} {job.start or 0:.12g}-{'' if job.end is None else f'{job.end:.12g}'} s"
+
+
+def check(config: DictConfig) -> dict[str, Any]:
+    """The node `job`, as far as it can be checked without the model. Raises ConfigError or NormsError."""
+    if "base_url" in config.model:
+        raise ConfigError("model=api: nothing is known of the inside of a model behind an API; choose another model")
+    job = plain(config.job)
+    for key in ("job.save_every", *(["job.clips"] if job["clips"] is not None else [])):
+        number(config, key, 1, whole=True)
+    if not isinstance(job["texture"], bool):
+        raise ConfigError(f"job.texture={job['texture']!r}: say true or false")
+    if config.trainer.devices != 1:
+        raise ConfigError("trainer.devices: job=norms adds clips up in one process; say trainer.devices=1")
+    if job["attention_layers"] and config.model.attention != "eager":
+        raise ConfigError(
+            f"job.attention_layers={job['attention_layers']}: attention weights are kept by model.attention=eager only"
+        )
+    if not isinstance(job["rules"], dict) or set(job["rules"]) - set(OutlierRules.__dataclass_fields__):
+        raise ConfigError(f"job.rules={job['rules']}: there are {', '.join(OutlierRules.__dataclass_fields__)}")
+    OutlierRules(**job["rules"])
+    power(job["p"])
+    return job
+
+
+def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
+    """What a checked node `job` asks of a point's model. Raises ConfigError for what the model lacks."""
+    name = str(point.model["name"])
+    return NormSettings(
+        stages=parse_stages(job["stages"], point.shape, name),
+        attention_layers=parse_layers(job["attention_layers"], point.shape, name),
+        p=power(job["p"]),
+        rules=OutlierRules(**job["rules"]),
+        texture=job["texture"],
+    )
+
+
+def choose_clips(point: Point, limit: int | None) -> list[ClipJob]:
+    """The benchmark's clips, each once; at most so many of them, evenly spread."""
+    every = group_by_clip(point.benchmark.samples)
+    wanted = min(len(every), limit or len(every))
+    return [every[place * len(every) // wanted] for place in range(wanted)]
+
+
+def identify(job: dict[str, Any], point: Point, clips: Sequence[ClipJob]) -> dict[str, object]:
+    """All that determines the numbers. Needs nothing of the model."""
+    everything = point.identity()
+    seen: list[list[object]] = [[clip.name, clip.start, clip.end, clip.fps] for clip in clips]
+    if job["attention_layers"] or TEXT in point.pooling.needs:  # it depends on what is asked
+        seen += [[clip.samples[0].question, *clip.samples[0].options] for clip in clips]
+    reads = job["attention_layers"] or any(str(stage).startswith(f"{LLM}.") for stage in job["stages"])
+    return {
+        **{name: everything[name] for name in SHARED},
+        "prompt": asdict(point.prompt) if reads or TEXT in point.pooling.needs else None,
+        "clips": hashlib.sha256(json.dumps(seen).encode()).hexdigest(),
+        "norms": {
+            "stages": job["stages"],
+            "attention_layers": job["attention_layers"],
+            "p": str(power(job["p"])),
+            "rules": {name: float(value) for name, value in job["rules"].items()},
+            "texture": job["texture"],
+        },
+    }

@@ -1,0 +1,1 @@
+"""What points would cost, from configuration alone."""

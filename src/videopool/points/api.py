@@ -1,0 +1,121 @@
+"""A point whose model is behind an API: frames go out as images, words come back."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from videopool.benchmarks import Sample
+from videopool.chat import FORMATS, ChatEndpoint
+from videopool.config.build import number, plain
+from videopool.config.errors import ConfigError
+from videopool.points.point import Point
+from videopool.pooling import NoPooling
+from videopool.results import RecordLog
+from videopool.runtime.interrupts import StopRequest
+
+if TYPE_CHECKING:
+    from videopool.evaluation.work import Work
+
+VIEWS = ("grid", "frames")
+ENDPOINT = ("base_url", "model", "key_env", "timeout", "concurrency", "retries", "backoff")
+MILLION = 1e6
+MOST_SIDE = 16_384  # pixels
+
+
+class ApiPoint(Point):
+    """One configuration with a model behind an API; nothing is pooled, and nothing is known of its inside.
+
+    Raises:
+        any of USER_ERRORS: the configuration or the files it names are wrong.
+    """
+
+    def take_model(self) -> None:
+        """Check what is particular to an API, and make its client."""
+        model = self.model
+        if type(self.pooling) is not NoPooling or self.stage != "projector":
+            raise ConfigError("model=api: tokens of a model behind an API cannot be pooled; say pooling=none")
+        if self.config.lora.checkpoint is not None:
+            raise ConfigError("model=api: a model behind an API takes no lora.checkpoint; say lora=none")
+        for key, choices in (("view", VIEWS), ("format", tuple(FORMATS))):
+            if model[key] not in choices:
+                raise ConfigError(f"model.{key}={model[key]!r}: choose one of {', '.join(choices)}")
+        rows, cols = (number(self.config, f"model.{key}", 1, whole=True) for key in ("rows", "cols"))
+        if model["view"] == "grid" and rows * cols != self.sampler.num:
+            raise ConfigError(
+                f"model.rows={rows} and model.cols={cols} need frames.num={rows * cols}, got {self.sampler.num}"
+            )
+        number(self.config, "model.quality", 1, 100, whole=True)
+        number(self.config, "model.max_side", 1, MOST_SIDE, whole=True)
+        for kind, price in model["prices"].items():
+            if price is not None:
+                number(self.config, f"model.prices.{kind}", 0)
+        self.endpoint = ChatEndpoint("model", **{key: model[key] for key in ENDPOINT})
+        if warning := self.endpoint.warning:
+            print(f"videopool: {warning}", file=sys.stderr)
+        self.adapter = None
+
+    def check(self) -> None:
+        """Raises ConfigError if the benchmark asks for what an API does not say."""
+        choices = any(sample.options for sample in self.benchmark.samples)
+        if choices and self.benchmark.scoring != "generate":
+            raise ConfigError("model=api: no likelihoods come from an API; say benchmark.scoring=generate")
+
+    @property
+    def view(self) -> dict[str, object]:
+        """How frames are shown; what does not matter for the view is left out."""
+        names = ["view", "format", "max_side"]
+        names += ["rows", "cols"] if self.model["view"] == "grid" else []
+        names += ["quality"] if self.model["format"] == "jpeg" else []
+        return {name: self.model[name] for name in names}
+
+    @property
+    def model_name(self) -> str:
+        """The model as tables call it, with the view."""
+        shown = f"grid {self.model['rows']}x{self.model['cols']}" if self.model["view"] == "grid" else "frames"
+        return f"{self.model['name'] or self.model['model']} {shown}"
+
+    def identity(self) -> dict[str, object]:
+        """All that determines the numbers; prices are no part of the answers."""
+        return {**super().identity(), "prices": self.model["prices"]}
+
+    def answer_identity(self) -> dict[str, object]:
+        """All that determines the answers, as far as it is known here."""
+        return {
+            "model": {"base_url": self.endpoint.base_url, "model": self.endpoint.model, **self.view},
+            "frames": plain(self.config.frames),
+            **self.question_identity(),
+        }
+
+    def describe(self) -> dict[str, object]:
+        """What tables say about the point; None for what only the server knows."""
+        return {
+            "model": self.model_name,
+            "lora_alpha": None,
+            "pooling": self.pooling.label,
+            "stage": self.stage,
+            "frames": self.sampler.num,
+            "visual_tokens": None,
+            "benchmark": self.benchmark.id,
+            "split": self.benchmark.split,
+            "prefill_gflops": None,
+            "map_signature": None,
+            "windows": None,
+            **self.scored_by(),
+        }
+
+    def answer(self, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> "Work":
+        """Append records of samples to the log."""
+        from videopool.evaluation.api import answer_by_api
+
+        return answer_by_api(self, missing, log, stop)
+
+    def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+        """Tokens of all answers and, where both prices are known, what they cost."""
+        kinds = {"input": "prompt_tokens", "output": "completion_tokens"}
+        used = {kind: sum(int(record.get(name) or 0) for record in records) for kind, name in kinds.items()}
+        prices = self.model["prices"]
+        known = all(prices[kind] is not None for kind in kinds)
+        return {
+            **{f"api_{name}": used[kind] for kind, name in kinds.items()},
+            "api_cost": sum(prices[kind] * used[kind] for kind in kinds) / MILLION if known else None,
+        }

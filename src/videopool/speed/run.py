@@ -1,0 +1,150 @@
+"""job=speed: how fast the program is, and how much faster sharing makes it. A benchmark, not a test."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from videopool.config.build import number
+from videopool.config.catalogue import catalogue
+from videopool.config.errors import ConfigError
+from videopool.figures import save_figure
+from videopool.figures.speed import sweep_seconds
+from videopool.inference.terminal import console
+from videopool.models.cost import parameter_count
+from videopool.models.loading import DTYPES
+from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
+from videopool.results.point import write_json
+from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.speed.bench import Bench, bench
+from videopool.speed.parts import Step, device_rates, part_a, part_d, part_e, part_f
+from videopool.speed.sweep import NEEDED, Sweep
+from videopool.speed.table import speed_table
+from videopool.speed.training import part_g
+
+PARTS = ("a", "b", "c", "d", "e", "f", "g")
+ALONE = {"a": part_a, "d": part_d, "e": part_e, "f": part_f, "g": part_g}
+Line = Callable[[str, int], Step]
+
+
+def speed(config: DictConfig) -> Outcome:
+    """Measure the parts asked for; print one table, write speed.json and a figure.
+
+    Raises:
+        ConfigError: no such part or size, or a size that needs a GPU where there is none.
+        AssertionError: sharing changed a prediction.
+    """
+    parts = check(config)
+    study, started = Path(config.results_dir) / config.study, time.perf_counter()
+    # Looked up before anything is measured: what else the machine does.
+    content: dict[str, Any] = {
+        "size": config.job.size,
+        "started": now(),
+        "machine": {**hardware(), "load_average": os.getloadavg()},
+        "versions": versions(),
+        "git": git_state(),
+    }
+    with bench(config) as made, _progress() as line:
+        for found in measure(made, parts, line):
+            # After each part, so that one that fails does not take the others along.
+            content |= {
+                "wall_seconds": time.perf_counter() - started,
+                "peak_memory_bytes": peak_memory_bytes(),
+                **found,
+            }
+            write_json(study / "speed.json", content)
+    files = [str(study / "speed.json")]
+    if "sweep" in content:
+        files += save_figure(sweep_seconds(content["sweep"]["seconds_by_kind"]), study / "figures" / "speed")
+    screen = console()
+    screen.print(speed_table(content))
+    return Outcome(COMPLETE, f"speed of {config.job.size}", f"wrote {', '.join(files)}", str(study))
+
+
+def check(config: DictConfig) -> list[str]:
+    """The parts asked for. Raises ConfigError for what would only come to light after minutes of measuring."""
+    if "base_url" in config.model:
+        raise ConfigError("model=api: job=speed measures what is done on this machine; choose another model")
+    job = config.job
+    parts = [str(part) for part in job.parts]
+    if not parts or not set(parts) <= set(PARTS):
+        raise ConfigError(f"job.parts={parts}: choose from {', '.join(PARTS)}")
+    for key in ("job.repeats", "job.training.loop_rounds"):
+        number(config, key, 1, whole=True)
+    known = catalogue()
+    for name in job.operators.names or []:
+        if name not in known:
+            raise ConfigError(f"job.operators.names: there is no pooling {name}; choose from {', '.join(known)}")
+    if job.operators.dtype not in DTYPES:
+        raise ConfigError(f"job.operators.dtype={job.operators.dtype}: choose one of {', '.join(DTYPES)}")
+    return parts
+
+
+@contextmanager
+def _progress() -> Iterator[Line]:
+    """A progress bar; gives a function that begins a line of it."""
+    # It draws when a step is done and not in a thread of its own, which would take time from what is measured.
+    console = Console(file=sys.stdout)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, auto_refresh=False, transient=True, disable=not sys.stdout.isatty()
+    ) as bar:
+
+        def begin(title: str, total: int) -> Step:
+            task = bar.add_task(title, total=total)
+            bar.refresh()
+
+            def step() -> None:
+                bar.advance(task)
+                bar.refresh()
+
+            return step
+
+        yield begin
+
+
+def measure(made: Bench, parts: list[str], line: Line) -> Iterator[dict[str, Any]]:
+    """Measure; after each part all that was found so far: the model, the clips, and an entry a part."""
+    size, shape = made.size, made.backbone.shape
+    entries: dict[str, Any] = {}
+    found: dict[str, Any] = {
+        "model": {
+            "name": size["name"],
+            "dtype": size["dtype"],
+            "device": str(made.backbone.device),
+            "parameters": parameter_count(shape),
+            "grid": [shape.height, shape.width],
+            "tower": [shape.vision_layers_run, shape.tower_dim],
+            "language_model": [shape.layers, shape.dim],
+        },
+        "clips": {name: size[name] for name in ("clips", "questions", "pixels", "hold")},
+        "parts": entries,
+    }
+    if made.made is not None:
+        found["rates"] = _wall(partial(device_rates, made))
+        yield found
+    for part in [part for part in PARTS if part in parts]:
+        if part in ALONE:
+            entries[part] = _wall(partial(ALONE[part], made, line))
+        elif part not in entries:
+            swept = [other for other in parts if other in NEEDED]
+            sweep = Sweep(made, swept, line)
+            sweep.run()
+            found["sweep"] = sweep.about()
+            entries |= {"b": sweep.part_b()} if "b" in swept else {}
+            entries |= {"c": sweep.part_c()} if "c" in swept else {}
+        yield found
+
+
+def _wall(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    started = time.perf_counter()
+    found = work()
+    return {**found, "wall_seconds": time.perf_counter() - started}

@@ -1,0 +1,1 @@
+"""Fine-tuning: one run from its configuration to its export."""

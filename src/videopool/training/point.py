@@ -1,0 +1,303 @@
+"""One training run, from configuration."""
+
+import os
+import re
+import sys
+from functools import cached_property
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from videopool.config.build import build, build_pooling, jsonable, number, plain
+from videopool.config.errors import ConfigError
+from videopool.config.own_code import own_code
+from videopool.features import FeatureStore, rounds
+from videopool.inference.store import shared_store
+from videopool.models import ModelShape, identity, load_config, model_shape
+from videopool.models.stages import STAGES, check_context, check_needs
+from videopool.pooling import Pooling, announced, grid_frames
+from videopool.results import fingerprint, without_seed
+from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
+from videopool.video import READERS, Sampler
+
+EXPORT = "export"
+
+
+EXPORTED = ("last", "best")
+
+
+# Of the group `training`: how fast, not what is computed.
+NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
+
+
+CODE = ("pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
+
+
+LISTED = 5
+
+
+class TrainingPoint:
+    """One training run's configuration, made into objects; weights are not loaded.
+
+    Raises:
+        any of USER_ERRORS: the configuration or the files it names are wrong.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        if "base_url" in config.model:
+            raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
+        self.settings = plain(config.training)
+        self._check_numbers()
+        if config.lora.checkpoint is not None:
+            raise ConfigError(
+                f"lora.checkpoint={config.lora.checkpoint}: job=finetune starts from the model as released; "
+                "say lora=none"
+            )
+        if config.job.reader not in READERS:
+            raise ConfigError(f"job.reader={config.job.reader!r}: choose one of {', '.join(READERS)}")
+        if config.job.export not in EXPORTED:
+            raise ConfigError(f"job.export={config.job.export!r}: choose one of {', '.join(EXPORTED)}")
+        if config.job.export == "best" and not self.settings["validation"]["share"]:
+            raise ConfigError(
+                "job.export=best: there is no validation to say which is best (training.validation.share=0)"
+            )
+        self.stage = str(config.pooling.get("stage", "projector"))
+        if self.stage not in STAGES:
+            raise ConfigError(f"pooling.stage={self.stage!r}: choose one of {', '.join(STAGES)}")
+        self.pooling: Pooling = build_pooling(config)
+        images = config.job.get("image_pooling")
+        self.image_pooling: Pooling | None = None if images is None else build_pooling(config.job, "image_pooling")
+        for pooling in filter(None, (self.pooling, self.image_pooling)):
+            if next(pooling.parameters(), None) is not None:
+                raise ConfigError(f"pooling: {pooling.label} has weights of its own, which job=finetune does not train")
+        self.sampler: Sampler = build(config, "frames")
+        self.layout: ConversationLayout = build(config.training, "layout")
+        self.model = plain(config.model)
+        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.store: FeatureStore = shared_store(config)
+        self.seed = int(config.seed)
+
+    def _check_numbers(self) -> None:
+        config = self.config
+        number(config, "seed", 0, whole=True)
+        if not isinstance(self.settings["layout"], dict):
+            raise ConfigError(f"training.layout={self.settings['layout']!r}: give a layout of conversations")
+        for key in ("training.global_batch", "training.micro_batch", "training.max_text", "job.checkpoint_every"):
+            number(config, key, 1, whole=True)
+        for group, key in (("training", "checkpoint_gradients"), ("job", "evaluate")):
+            if not isinstance(config[group][key], bool):
+                raise ConfigError(f"{group}.{key}={config[group][key]!r}: say true or false")
+        number(config, "trainer.devices", 1, whole=True)
+        number(config, "job.workers", 0, whole=True)
+        number(config, "job.export_every", 0, whole=True)
+        number(config, "job.max_failed_fraction", 0, 1)
+        number(config, "training.epochs", 1, whole=True)
+        if config.compat.longest is not None:
+            number(config, "compat.longest", 1, whole=True)
+        for key in ("training.steps", "training.clip"):
+            if OmegaConf.select(config, key) is not None:
+                number(config, key, 1 if key == "training.steps" else 0, whole=key == "training.steps")
+        if OmegaConf.select(config, "training.tflops") is not None:
+            number(config, "training.tflops", 0)
+            if config.training.steps is not None:
+                raise ConfigError("training.steps and training.tflops: give one of them, the other follows from it")
+        for key in ("training.warmup", "training.floor", "training.validation.share"):
+            number(config, key, 0, 1)
+        number(config, "training.validation.most", 1, whole=True)
+        number(config, "training.validation.every", 1, whole=True)
+        number(config, "training.weight_decay", 0)
+        if number(config, "training.share", 0, 1) == 0:
+            raise ConfigError("training.share=0 leaves nothing to train on; give a share above 0, at most 1")
+        if number(config, "training.rate", 0) == 0:
+            raise ConfigError("training.rate=0 trains nothing; give a learning rate above 0")
+        if self.settings["clip"] == 0:
+            raise ConfigError("training.clip=0 leaves no gradient; give a norm above 0, or null for any")
+        betas = self.settings["betas"]
+        if not isinstance(betas, list) or len(betas) != 2 or not all(_below_one(beta) for beta in betas):
+            raise ConfigError(f"training.betas={betas!r}: give two numbers in 0..1, 1 left out, as in [0.9,0.98]")
+        batch, micro = self.settings["global_batch"], self.settings["micro_batch"]
+        if batch % (micro * config.trainer.devices):
+            raise ConfigError(
+                f"training.global_batch={batch} is no multiple of training.micro_batch={micro} times "
+                f"trainer.devices={config.trainer.devices}"
+            )
+        if config.trainer.get("precision") not in (None, "32-true", "bf16-mixed"):
+            raise ConfigError(
+                f"trainer.precision={config.trainer.precision}: training takes null, 32-true or bf16-mixed; "
+                "frozen weights in bfloat16 are model.dtype=bfloat16"
+            )
+
+    @cached_property
+    def precision(self) -> str:
+        """Of matrix products: as the trainer says, else bfloat16 where the device or the model computes in it."""
+        chosen = self.config.trainer.get("precision")
+        if chosen is not None:
+            return str(chosen)
+        on_cpu = self.config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+        half = self.model["dtype"] != "float32" or (not on_cpu and torch.cuda.is_bf16_supported())
+        return "bf16-mixed" if half else "32-true"
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """Of examples, held-out ones included. Says which entries cannot be used."""
+        listed = plain(self.config.training_data).get("sources") or {}
+        if (wanted := jsonable(self.config.job.sources)) is not None:
+            if not isinstance(wanted, list) or not wanted or set(wanted) - listed.keys():
+                raise ConfigError(f"job.sources={wanted}: give a list of names; there are {', '.join(listed)}")
+            listed = {name: one for name, one in listed.items() if name in wanted}
+        if not listed:
+            raise TrainingDataError("training_data.sources: there is none; say training_data=shapes, for example")
+        found = [build(self.config.training_data.sources, name, name=name) for name in listed]
+        for name, source in zip(listed, found, strict=True):
+            if not isinstance(source, Source):
+                raise ConfigError(f"training_data.sources.{name}: {type(source).__name__} is not a Source of examples")
+            self._tell_refused(source)
+        return found
+
+    def _tell_refused(self, source: Source) -> None:
+        allowed = float(self.config.job.max_failed_fraction)
+        total = len(source.examples) + len(source.refused)
+        for line in source.refused[:LISTED]:
+            print(f"videopool: left out: {line}", file=sys.stderr)
+        if len(source.refused) > LISTED:
+            print(f"videopool: left out: {len(source.refused) - LISTED} more of {source.name}", file=sys.stderr)
+        if len(source.refused) > allowed * total:
+            raise TrainingDataError(
+                f"training_data.sources.{source.name}: {len(source.refused)} of {total} entries cannot be used "
+                f"(allowed: job.max_failed_fraction={allowed:g}); the first: {source.refused[0]}"
+            )
+
+    @cached_property
+    def split(self) -> tuple[Mixture, list[Example]]:
+        """The stream of training examples, and the held-out ones."""
+        share, most = self.settings["validation"]["share"], self.settings["validation"]["most"]
+        kept, held = [], []
+        for source in self.sources:
+            left, out = source.split(share, -(-most // len(self.sources)), seed=0)
+            kept.append(left.part(self.settings["share"], seed=0))
+            held += out
+        return Mixture(kept, self.seed), held[:most]
+
+    @cached_property
+    def steps(self) -> int:
+        """Of the optimiser, in the whole run, unless its computation is what is given."""
+        if self.settings["steps"] is not None:
+            self._tell_repeats()
+            return int(self.settings["steps"])
+        steps = self.split[0].length(int(self.settings["epochs"])) // int(self.settings["global_batch"])
+        if steps < 1:
+            raise TrainingDataError(
+                f"training.epochs={self.settings['epochs']} of the data are fewer examples than one step of "
+                f"training.global_batch={self.settings['global_batch']}"
+            )
+        return steps
+
+    def _tell_repeats(self) -> None:
+        epoch, batch = self.split[0].length(1), int(self.settings["global_batch"])
+        if batch > epoch:
+            print(
+                f"videopool: training.global_batch={batch} is more than the {epoch} examples of an epoch: a step shows "
+                "some of them more than once",
+                file=sys.stderr,
+            )
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The model's sizes, from its own configuration."""
+        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
+
+    def grid_frames(self, kind: str) -> int:
+        """Frames of the patch grid of a clip, or of an image, which is never tiled."""
+        return grid_frames(self.pooling, self.sampler.num) if kind == "video" else 1
+
+    def visual_tokens(self, kind: str) -> int:
+        """Tokens that the language model reads of a clip, or of an image."""
+        pooling = (self.image_pooling if kind == "image" else None) or self.pooling
+        size = (self.grid_frames(kind), self.shape.height, self.shape.width)
+        return announced(pooling, *size) + self.shape.separators
+
+    def limits(self) -> dict[str, int]:
+        """The most tokens of a conversation, the place of its clip among them, by kind of medium.
+
+        Raises:
+            ModelError: visual tokens alone do not fit the model's context.
+        """
+        found = {}
+        for kind in {example.kind for source in self.sources for example in source.examples}:
+            tokens = self.visual_tokens(kind)
+            check_context(str(self.model["name"]), self.shape.context, tokens)
+            found[kind] = min(int(self.settings["max_text"]), self.shape.context - tokens + 1)
+        return found
+
+    @property
+    def name(self) -> str:
+        """Readable, for folders."""
+        parts = [f"{self.model['name']} tuned", self.pooling.label, f"f{self.sampler.num}", f"s{self.seed}"]
+        if self.stage != "projector":
+            parts.append(self.stage)
+        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+    def identity(self) -> dict[str, object]:
+        """All that determines the trained weights."""
+        images = self.config.job.get("image_pooling")
+        return {
+            "job": "finetune",
+            "model": self.model_identity,
+            "dtype": self.model["dtype"],
+            "rope_factor": self.model["rope_factor"],
+            "precision": self.precision,
+            "features": rounds(self.model["dtype"], self.store.dtype, None),
+            "stage": self.stage,
+            "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
+            "image_pooling": None if images is None else plain(images),
+            "frames": plain(self.config.frames),
+            "longest": self.config.compat.longest,
+            "reader": self.config.job.reader,
+            "data": {source.name: source.digest for source in self.sources},
+            "training": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY},
+            "code": own_code(self.config, CODE),
+            "export": self.config.job.export,
+            "seed": self.seed,
+        }
+
+    def recipe(self, step: int | None = None) -> str:
+        """Fingerprint of what exported weights have in common that differ in their seed alone.
+
+        Args:
+            step: behind which they were exported on the way; None for what the run ends with.
+        """
+        common = without_seed(self.identity())
+        return fingerprint(common if step is None else {**common, "export": step})
+
+    def describe(self) -> dict[str, object]:
+        """What is told about the run."""
+        return {
+            "model": self.model["name"],
+            "pooling": self.pooling.label,
+            "stage": self.stage,
+            "frames": self.sampler.num,
+            "visual_tokens": self.visual_tokens("video"),
+            "steps": None if self.settings["tflops"] is not None else self.steps,
+            "sources": {
+                source.name: {"examples": len(source.examples), "refused": len(source.refused), "weight": source.weight}
+                for source in self.sources
+            },
+            "held_out": len(self.split[1]),
+        }
+
+    def check(self) -> None:
+        """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other, or no medium is there."""
+        for source in self.sources:
+            if not any(os.path.exists(example.media) for example in source.examples):
+                raise TrainingDataError(
+                    f"training_data.sources.{source.name}: none of {len(source.examples)} media is there, as "
+                    f"{source.examples[0].media}; check its root"
+                )
+        for pooling in filter(None, (self.pooling, self.image_pooling)):
+            check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
+        self.limits()
+
+
+def _below_one(beta: object) -> bool:
+    return isinstance(beta, (int, float)) and not isinstance(beta, bool) and 0 <= beta < 1

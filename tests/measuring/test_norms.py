@@ -1,0 +1,269 @@
+"""job=norms from the command line to its files; kills; what it says of impossible settings."""
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from conftest import numbered_frames
+from videopool.config.errors import ConfigError
+from videopool.measuring.settings import check
+from videopool.measuring.stages import describe_stage, parse_layers, parse_stages
+from videopool.measuring.study import labels, load_study_norms
+from videopool.models import load_backbone, load_config, model_shape
+from videopool.norms import NormsError, load_norms
+from videopool.norms.saved import PARTIAL
+from videopool.paths import shipped
+from videopool.shapes.clips import write_mp4
+from videopool.tracking.norms import MOST_BINS, narrowed
+from videopool.video import UniformSampler, open_clip
+
+MINI = "videopool:shapes/mini_llava"
+CLIPS, FRAMES = 7, 4
+# Changes nothing; but without KILL_FLAG on disk, the fourth clip is the last of this process.
+KILLER = """
+import os, signal
+from videopool.pooling.intervention import Intervention
+
+class Killer(Intervention):
+    seen = 0
+
+    def pool(self, grid, context=None):
+        flag = os.environ["KILL_FLAG"]
+        Killer.seen += grid.shape[-1] > 3  # not when it is only looked at
+        if Killer.seen == 4 and not os.path.exists(flag):
+            open(flag, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return grid
+"""
+OUTLIERS = "{_target_: videopool.pooling.InjectOutliers, fraction: 0.02, factor: 10}"
+
+
+@pytest.fixture
+def run(videopool, tmp_path):
+    """Runs job=norms on seven clips of different sizes of frames and one that cannot be read."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(CLIPS):
+        frames = numbered_frames(10 + number, 96, 96)
+        frames[:, 30:60, 10 * number : 10 * number + 20] = (200, 30 * number, 90)
+        write_mp4(folder / f"c{number}.mp4", frames)
+    (folder / "broken.mp4").write_bytes(b"nothing that a reader knows")
+    (tmp_path / "killer.py").write_text(KILLER)
+    fixed = ["job=norms", "benchmark=clips", f"benchmark.root={folder}", f"frames.num={FRAMES}", "job.workers=0"]
+
+    def start(*words, check=0):
+        env = {"KILL_FLAG": str(tmp_path / "flag")}
+        return videopool(*[w for w in words if w == "-m"], *fixed, "job.max_failed_fraction=0.2",
+                         *[w for w in words if w != "-m"], small=False, check=check, env=env)  # fmt: skip
+
+    return start
+
+
+def point(study, word):
+    (folder,) = [path.parent for path in study.glob(f"norms-*{word}*/run.json")]
+    return folder
+
+
+EVEN_STEPS = "[{_target_: videopool.pooling.RescaleNorm, norm: 5},{_target_: killer.Killer}]"
+OUTLIER_STEPS = f"[{{_target_: videopool.pooling.RescaleNorm, norm: 5}},{OUTLIERS}]"
+MEASURED = (
+    "model.attention=eager", "job.attention_layers=[2]", "job.stages=[encoder,encoder.1,pooled,llm.0]",
+    "job.save_every=2", "pooling=chain",
+)  # fmt: skip
+
+
+def test_a_study_of_norms_and_a_killed_one(run, tmp_path):
+    (tmp_path / "flag").touch()
+    done = run("-m", "study=s", "logger=wandb", *MEASURED, f"pooling.steps={EVEN_STEPS},{OUTLIER_STEPS}")
+    study = tmp_path / "results" / "s"
+    even, put_in = load_norms(point(study, "killer")), load_norms(point(study, "inject"))
+    _same_as_the_tower(even, tmp_path / "clips")
+    _as_predicted(even, put_in)
+    for saved in (even, put_in):
+        assert (saved.numbers["clips"], list(saved.numbers["failed"])) == (CLIPS, ["broken.mp4"])
+        assert saved.numbers["attention"]["2"]["clips"] == CLIPS
+        assert 0 < saved.numbers["attention"]["2"]["visual_share"] < 1
+        for name in ("histogram", "map", "profile", "redundancy", "attention"):
+            assert (saved.folder / "figures" / f"{name}.png").stat().st_size > 5000
+            assert (saved.folder / "figures" / f"{name}.svg").is_file()
+        assert not (saved.folder / PARTIAL).exists()
+    first, second = (json.loads((saved.folder / "metrics.json").read_text()) for saved in (even, put_in))
+    assert first["n_failed"] == second["n_failed"] == 1
+    assert first["frames_decoded"] == CLIPS * FRAMES
+    assert second["frames_decoded"] == 0, "every frame is read and encoded once"
+    assert "vision" not in second["seconds"]
+    table = pd.read_csv(study / "norms.csv")
+    assert len(table) == 8
+    assert set(table.stage) == {"encoder", "encoder.1", "pooled", "llm.0"}
+    assert table["outliers.times_median.share"].max() == pytest.approx(12 / 576)
+    assert (study / "figures" / "norms_histogram.png").is_file()
+    assert "norms in s" in done.stdout
+    logged = b"".join(path.read_bytes() for path in study.glob("wandb/*/run-*.wandb"))
+    assert b"pooled/norms" in logged
+    assert b'"histogram"' in logged
+
+    run_of = "results/s/run"
+    for name, frames, checkpoint in (
+        ("a", 10, None),
+        ("b", 2, None),
+        ("c", 4, None),
+        ("d", 2, f"{run_of}/export"),
+        ("e", 2, f"{run_of}/exports/step-9"),
+    ):
+        copy = shutil.copytree(even.folder, tmp_path / "ordered" / f"norms-{name}") / "norms.json"
+        told = json.loads(copy.read_text())
+        told["about"]["frames"], told["about"]["checkpoint"] = frames, checkpoint
+        copy.write_text(json.dumps(told))
+    ordered = load_study_norms(tmp_path / "ordered")
+    assert [saved.numbers["about"]["frames"] for saved in ordered] == [2, 4, 10, 2, 2]
+    assert ordered[-1].numbers["about"]["checkpoint"].endswith("/export")  # what a run ends with, behind what it made
+
+    (tmp_path / "flag").unlink()
+    words = ["study=k", "logger=none", *MEASURED, f"pooling.steps={EVEN_STEPS}"]
+    run(*words, check=-signal.SIGKILL)
+    killed = point(tmp_path / "results" / "k", "killer")
+    assert (killed / PARTIAL).is_file()
+    assert not (killed / "metrics.json").exists()
+    told = run(*words).stdout
+    assert "not measured: broken.mp4" in told
+    again = load_norms(killed)
+    assert again.folder.name == even.folder.name
+    assert again.numbers == even.numbers
+    for stage, arrays in even.arrays.items():
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(again.arrays[stage][name], values)
+    decoded = json.loads((killed / "metrics.json").read_text())["frames_decoded"]
+    assert 0 < decoded < CLIPS * FRAMES, "what was done before the kill is not done again"
+
+
+def _same_as_the_tower(saved, folder):
+    """Norms at the tower's stages, against transformers' own hidden states without their first position, the CLS."""
+    backbone = load_backbone(MINI)
+    norms = {"encoder": [], "encoder.1": []}
+    for path in sorted(folder.glob("c*.mp4")):
+        with open_clip(path, "pyav") as clip, torch.inference_mode():
+            pixels = backbone.preprocess(clip.frames(UniformSampler(FRAMES).indices(clip.info, None, None, path.name)))
+            states = backbone.parts.vision_tower(pixels, output_hidden_states=True).hidden_states
+        for name, layer in (("encoder", -1), ("encoder.1", 1)):
+            norms[name].append(np.linalg.norm(states[layer][:, 1:].double().numpy(), axis=-1))
+    for name, values in norms.items():
+        every, numbers = np.stack(values), saved.numbers["stages"][name]
+        assert numbers["tokens"] == every.size
+        assert numbers["mean"] == pytest.approx(every.mean(), rel=1e-5)
+        assert numbers["std"] == pytest.approx(every.std(), rel=1e-3)
+        assert numbers["max"] == pytest.approx(every.max(), rel=1e-5)
+        assert numbers["quantiles"]["0.5"] == pytest.approx(np.median(every), rel=0.006)
+        np.testing.assert_allclose(saved.arrays[name]["frame.norm"], every.mean(axis=(0, 2)), rtol=1e-5)
+        np.testing.assert_allclose(saved.arrays[name]["map.norm"].ravel(), every.mean(axis=(0, 1)), rtol=1e-5)
+
+
+def _as_predicted(even, put_in):
+    """Equal norms, and a share s of them ten times as large: all that is measured follows from s."""
+    s = 12 / 576  # 2 % of 4 x 12 x 12 tokens, rounded
+    for stage in ("pooled", "llm.0"):
+        plain, outliers = (saved.numbers["stages"][stage] for saved in (even, put_in))
+        assert plain["max_over_median"] == pytest.approx(1, abs=1e-3)
+        assert plain["mean"] == pytest.approx(5, rel=1e-4)
+        assert plain["outliers"]["times_median"]["share"] == 0
+        assert outliers["max_over_median"] == pytest.approx(10, rel=0.006)
+        assert outliers["outliers"]["times_median"]["share"] == outliers["gap"]["share"] == pytest.approx(s)
+        assert outliers["outliers"]["times_median"]["clips_with"] == 1
+        assert outliers["gap"]["ratio"] == pytest.approx(10, rel=0.03)
+        assert outliers["excess_kurtosis"] == pytest.approx((1 - 6 * s * (1 - s)) / (s * (1 - s)), rel=1e-3)
+        assert outliers["gini"] == pytest.approx(10 * s / (1 + 9 * s) - s, abs=0.003)
+        np.testing.assert_allclose(  # the directions stay
+            put_in.arrays["pooled"]["distance.cosine"], even.arrays["pooled"]["distance.cosine"], atol=1e-5
+        )
+    assert even.numbers["stages"]["encoder"] == put_in.numbers["stages"]["encoder"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        yield lambda *words: compose("config", overrides=["job=norms", "logger=none", *words])
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["job.p=0"], r"job\.p=0"),
+        (["job.p=.nan"], r"job\.p"),
+        (["job.clips=0"], r"job\.clips must be a whole number"),
+        (["job.save_every=none"], r"job\.save_every"),
+        (["job.texture=maybe"], r"job\.texture='maybe'"),
+        (["job.rules.times_median=0.5"], r"job\.rules\.times_median=0\.5"),
+        (["+job.rules.taste=2"], r"job\.rules=.*there are times_median, robust_z, gap"),
+        (["trainer.devices=2"], r"trainer\.devices"),
+        (["model=api"], "model=api: nothing is known of the inside"),
+        (["job.attention_layers=[1]"], r"model\.attention=eager"),
+    ],
+)
+def test_impossible_settings_are_told(config, words, told):
+    with pytest.raises((ConfigError, NormsError), match=told):
+        check(config(*words))
+
+
+SHAPE = model_shape(load_config(MINI))
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        ([], "names no stage"),
+        ("encoder", "give a list"),
+        (["encoder", "encoder"], "encoder stands twice"),
+        (["decoder"], r"no stage decoder; there are encoder, encoder\.<layer>"),
+        (["llm"], "no stage llm"),
+        (["projector.1"], "no stage"),
+        (["encoder.5"], r"mini has layers 0\.\.4 there"),
+        (["llm.-7"], r"mini has layers 0\.\.5 there"),
+        (["llm.two"], "got two"),
+    ],
+)
+def test_stages_that_a_model_lacks_are_told(stages, told):
+    with pytest.raises(ConfigError, match=told):
+        parse_stages(stages, SHAPE, "mini")
+
+
+def test_layers_count_from_both_ends():
+    assert [stage.layer for stage in parse_stages(["encoder.-1", "llm.-6", "encoder"], SHAPE, "mini")] == [4, 0, None]
+    assert parse_layers([1, -1], SHAPE, "mini") == [1, 5]
+    with pytest.raises(ConfigError, match=r"layers 1\.\.5"):
+        parse_layers([0], SHAPE, "mini")
+    (stage,) = parse_stages(["encoder"], SHAPE, "mini")
+    told = describe_stage(stage, SHAPE, [4], "projector")
+    assert "before the tower's post layer norm" in told
+    assert "CLS left out" in told
+
+
+def test_labels_say_what_differs():
+    point = {"model": "mini", "checkpoint": None, "lora_alpha": None, "pooling": "none", "stage": "projector",
+             "frames": 8, "benchmark": "b", "split": "s", "p": "2.0", "rules": {}}  # fmt: skip
+    assert labels([point]) == ["none"]
+    assert labels([point, {**point, "frames": 4}]) == ["8 frames", "4 frames"]
+    tuned = [
+        {**point, "model": f"mini {alpha}", "checkpoint": f"runs/a/{step}/adapter", "lora_alpha": alpha}
+        for step, alpha in (("step100", 4.0), ("step200", 4.0))
+    ]
+    assert labels(tuned) == ["step100", "step200"]
+    assert labels([point, *tuned])[0].startswith("base")
+    assert labels([point, point]) == ["none (1)", "none (2)"]
+
+
+def test_histograms_fit_into_what_wandb_takes():
+    counts = np.zeros(8192, int)
+    counts[100:2000] = np.arange(1900)
+    few, edges = narrowed(counts, np.arange(8193.0))
+    assert len(few) + 1 == len(edges) <= MOST_BINS + 1
+    assert few.sum() == counts.sum()
+    assert (edges[0], edges[-1] >= 2000) == (101, True)
+    assert narrowed(np.zeros(5, int), np.arange(6.0))[0].size == 0

@@ -1,0 +1,399 @@
+"""job=speed: that it measures what it says, and that sharing changes no prediction. No test depends on time."""
+
+import json
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from videopool.config.errors import ConfigError
+from videopool.jobs import multirun
+from videopool.jobs import run as jobs_run
+from videopool.models import ModelError, load_backbone, prefill_flops
+from videopool.models.shape import shape_from
+from videopool.paths import shipped
+from videopool.pooling import Adaptive, FrameCls, NoPooling
+from videopool.shapes.tokenizer import build_tokenizer
+from videopool.speed import resume as speed_resume
+from videopool.speed import training as speed_training
+from videopool.speed.arithmetic import shared_share, token_ratio
+from videopool.speed.bench import bench
+from videopool.speed.device import rates
+from videopool.speed.operators import bandwidths
+from videopool.speed.points import compare
+from videopool.speed.random_model import random_backbone, save_random_model
+from videopool.speed.run import speed
+from videopool.speed.timing import Turns, interleaved, median_interval, turn
+from videopool.training import run as training_run
+
+LITTLE = (
+    "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.questions=2",
+    "job.training.loop_rounds=1", "job.asked=[1,3]", "job.operators.shape=[1,4,12,12,8]", "job.one.frames=2",
+    "job.prefix.frames=2",
+)  # fmt: skip
+POOLING = "{_target_: videopool.pooling.%s}"
+
+
+@pytest.fixture
+def composed(tmp_path, monkeypatch):
+    """Configurations as the command line makes them; results go below tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        yield lambda *words: compose("config", overrides=[*LITTLE, *words])
+    GlobalHydra.instance().clear()
+
+
+def measured(config, tmp_path):
+    outcome = speed(config)
+    assert outcome.status == "complete"
+    study = tmp_path / "results" / "default"
+    assert sorted(p.name for p in study.iterdir() if p.name != "figures") == ["speed.json"], "the rest is thrown away"
+    return json.loads((study / "speed.json").read_text())
+
+
+def test_a_point_prefixes_and_operators(composed, tmp_path, capsys):
+    found = measured(composed("job.parts=[a,d,f]"), tmp_path)
+    assert {"size", "started", "machine", "versions", "git", "wall_seconds", "model", "clips", "parts"} <= found.keys()
+    assert len(found["machine"]["load_average"]) == 3
+    assert list(found["parts"]) == ["a", "d", "f"]
+    assert all(part["wall_seconds"] > 0 for part in found["parts"].values())
+
+    for scoring, last in (("likelihood", "questions"), ("generate", "generate")):
+        one = found["parts"]["a"][scoring]
+        assert one["samples"] == 2
+        assert {"decode", "preprocess", "vision", "pool", "prefill", last, "other"} <= one["by_kind"].keys()
+        assert sum(one["by_kind"].values()) == pytest.approx(one["seconds_per_sample"])
+
+    rows = found["parts"]["d"]["rows"]
+    assert [row["questions"] for row in rows] == [1, 3]
+    for row in rows:
+        assert row["visual_tokens"] == 72
+        assert row["agreement"]["compared"] == row["questions"]
+        assert row["agreement"]["max_difference"] <= 1e-3
+        assert row["ratio"] == pytest.approx(row["alone_seconds"] / row["shared_seconds"])
+        assert row["share_reached"] == pytest.approx(row["ratio"] / row["allowed_ratio"])
+    assert rows[0]["allowed_ratio"] == pytest.approx(1)
+    assert 2 < rows[1]["allowed_ratio"] < 3
+
+    rows = {row["name"]: row for row in found["parts"]["f"]["rows"]}
+    assert rows.keys() == {"copy", *(p.stem for p in (shipped("conf") / "pooling").glob("*.yaml"))}
+    assert rows["copy"]["gb_per_second"] * rows["copy"]["seconds"] * 1e9 == pytest.approx(2 * 4 * 4 * 144 * 8)
+    assert "error" in rows["none"]
+    assert "tiled before the tower" in rows["image_grid"]["error"]
+
+    table = capsys.readouterr().out
+    for words in ("speed, tiny", "questions at 72 visual tokens", "copy", "load average"):
+        assert words in table
+
+
+def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
+    poolings = f"job.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
+    found = measured(composed("job.parts=[b,c]", poolings, "job.frames=[1,2]"), tmp_path)
+    jobs_run, b, c = found["sweep"], found["parts"]["b"], found["parts"]["c"]
+    assert [(row["pooling"], row["frames"]) for row in jobs_run["points"]] == [
+        ("average time", 1), ("average time", 2), ("strided 2 avg", 1), ("strided 2 avg", 2),
+    ]  # fmt: skip
+    assert (jobs_run["frames_distinct"], jobs_run["frames_of_all_points"]) == (3, 6)
+    for way, seconds in jobs_run["seconds"].items():
+        assert seconds == pytest.approx(sum(row[way] for row in jobs_run["points"]))
+        if way != "floor":  # whose kinds include reading, which is counted apart
+            assert seconds == pytest.approx(sum(jobs_run["seconds_by_kind"][way].values()))
+    kinds = jobs_run["seconds_by_kind"]
+    assert kinds["off"]["load"] > kinds["cold"]["load"]
+    assert kinds["warm"].get("vision", 0.0) == 0.0
+    assert "prefill" not in kinds["off"]
+    assert "whole prompts" not in kinds["cold"]
+
+    assert b["ratio"] == pytest.approx(b["off_seconds"] / b["shared_seconds"])
+    assert b["allowed_ratio"] == pytest.approx(b["off_seconds"] / sum(b["remaining_seconds"].values()))
+    assert b["share_reached"] == pytest.approx(b["ratio"] / b["allowed_ratio"])
+    assert b["remaining_seconds"]["load"] == pytest.approx(kinds["off"]["load"] / 4)
+    assert b["remaining_seconds"]["language model"] < kinds["off"]["whole prompts"]
+    assert b["agreement"]["compared"] == c["agreement"]["compared"] == 8
+    assert b["agreement"]["max_difference"] <= 1e-3
+    assert c["agreement"]["max_difference"] == 0
+    floor = c["floor_reading_seconds"] + c["floor_model_seconds"]
+    assert c["cold_over_floor"] == pytest.approx(c["cold_seconds"] / floor)
+    assert c["warm_over_floor"] == pytest.approx(c["warm_seconds"] / c["floor_model_seconds"])
+    assert (tmp_path / "results" / "default" / "figures" / "speed.svg").is_file()
+    assert "share reached" in capsys.readouterr().out
+
+
+def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys, monkeypatch):
+    ways = {way: speed_resume.SIGNALS[way] for way in ("kill", "kill -9")}  # a Ctrl-C is as the former
+    for module in (speed_training, speed_resume):
+        monkeypatch.setattr(module, "SIGNALS", ways)
+    poolings = f"job.training.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
+    little = ["job.training.frames=2", "job.training.steps=2", "job.training.loop_steps=3", "job.training.rounds=2"]
+    little += ["job.sizes.tiny.clips=4", "job.training.job.checkpoint_every=3"]
+    part = measured(composed("job.parts=[g]", poolings, *little), tmp_path)["parts"]["g"]
+    jobs_run, loop, resume = part["sweep"], part["loop"], part["resume"]
+    assert [row["pooling"] for row in jobs_run["rows"]] == ["average time", "strided 2 avg"]
+    assert jobs_run["epochs"] == 2
+    for way in ("kept", "alone"):
+        assert jobs_run[f"{way}_seconds"] == pytest.approx(sum(row[way] for row in jobs_run["rows"]))
+    assert jobs_run["ratio"] == pytest.approx(jobs_run["alone_seconds"] / jobs_run["kept_seconds"])
+    assert loop["overhead_low"] <= loop["overhead"] <= loop["overhead_high"]
+    assert min(loop["job_seconds"], loop["bare_seconds"]) > 0
+    stopped, killed = resume
+    assert [row["way"] for row in resume] == ["kill", "kill -9"]
+    assert (stopped["again"], stopped["kept"]) == (0, stopped["taken"])
+    assert 0 <= killed["again"] <= 3
+    assert killed["kept"] % 3 == 0
+    assert all(row["seconds"] > 0 for row in resume)
+    table = capsys.readouterr().out
+    for words in ("going on behind a kill -9", "loop over a bare one", "with nothing kept"):
+        assert words in table
+
+
+def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkeypatch):
+    """Steps of both loops in turn; a wait in the job's alone is its overhead, one in both is none."""
+    begun, fit = [], training_run.fit
+
+    def waiting(config, tuner, keeper, *others):
+        computed, seconds = tuner.losses, 0.2 if config.study.startswith("g-job") else 0.0
+
+        def slow(batch):
+            begun.append(config.study.split("-")[1])
+            time.sleep(seconds)
+            return computed(batch)
+
+        tuner.losses = slow
+        fit(config, tuner, keeper, *others)
+
+    monkeypatch.setattr(training_run, "fit", waiting)
+    monkeypatch.setattr(speed_training, "bare_loop", waiting)
+    words = [
+        "job.training.loop_steps=4",
+        "job.training.loop_rounds=2",
+        "job.training.frames=1",
+        "job.sizes.tiny.clips=4",
+    ]
+    words += ["job.training.recipe.global_batch=1", "job.training.recipe.micro_batch=1"]
+    with bench(composed(*words)) as made:
+        found = speed_training.loop(made, lambda: None)
+    assert begun[4:] == ["job", "bare"] * 4 + ["bare", "job"] * 4  # behind those that fill the store
+    assert found["job_seconds"] - found["bare_seconds"] > 0.1
+    assert 0 < found["overhead_low"] <= found["overhead"] <= found["overhead_high"]
+
+
+def test_a_thread_that_fails_leaves_the_turns_to_the_other():
+    turns, seen = Turns(["a", "b"]), []
+
+    def work(name, count):
+        with turns.taking(name):
+            for number in range(3):
+                seen.append(f"{name}{number}")
+                if number == count:
+                    raise ValueError(name)
+                turns.hand_over(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        second, first = pool.submit(work, "b", 9), pool.submit(work, "a", 1)
+    assert seen == ["a0", "b0", "a1", "b1", "b2"]
+    with pytest.raises(ValueError, match="a"):
+        first.result()
+    second.result()
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 119])
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says(count):
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        values = rng.exponential(size=count)
+        low, high = median_interval(values)
+        assert {low, high} <= set(values)
+        held += low <= math.log(2) <= high
+    assert count < 3 or held >= 0.93 * 400  # of fewer there is no such interval
+    below = sum(math.comb(count, k) for k in range(sorted(values).index(low))) / 2**count
+    assert below < 0.025
+    assert sorted(values).index(low) == sorted(values, reverse=True).index(high)
+
+
+@pytest.mark.parametrize("broken", ["sweep", "loop"])
+def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, monkeypatch, broken):
+    run = speed_training._trained
+    told = []
+
+    def spoilt(config):
+        found = run(config)
+        told.append(found)
+        wrong = config.study.startswith("g-kept" if broken == "sweep" else "g-bare")
+        return replace(found, losses=[loss + 1 for loss in found.losses]) if wrong else found
+
+    monkeypatch.setattr(speed_training, "_trained", spoilt)
+    words = ["job.training.frames=1", "job.training.steps=1", "job.training.loop_steps=2", "job.parts=[g]"]
+    words += ["job.training.recipe.global_batch=1", "job.training.recipe.micro_batch=1"]
+    with pytest.raises(AssertionError, match="losses of" if broken == "sweep" else "the job's loop has a loss of"):
+        speed(composed(*words, f"job.training.poolings=[{POOLING % 'Average'}]"))
+    assert told
+
+
+def test_the_program_in_processes_of_its_own(composed, tmp_path):
+    config = composed("job.parts=[e]", "job.processes=[1]")
+    config.job.multirun = "pooling=average frames.num=1"
+    (row,) = measured(config, tmp_path)["parts"]["e"]["rows"]
+    assert row["points"] == 1
+    assert row["points_per_minute"] == pytest.approx(60 / row["seconds"])
+    assert row["points_per_minute_at_work"] > row["points_per_minute"]
+    assert row["speed_up"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["job.size=huge"], "job.size=huge: choose one of tiny, small, llava7b"),
+        (["job.parts=[a,z]"], "job.parts=['a', 'z']: choose from a, b, c, d, e, f, g"),
+        (["job.parts=[]"], "choose from a, b, c, d, e, f, g"),
+        (["job.repeats=0"], "job.repeats must be a whole number of at least 1, got 0"),
+        (["job.training.loop_rounds=0"], "job.training.loop_rounds must be a whole number of at least 1, got 0"),
+        (["job.operators.names=[nothing]"], "job.operators.names: there is no pooling nothing"),
+        (["job.operators.dtype=int3"], "job.operators.dtype=int3: choose one of"),
+        (["job.asked=[0]", "job.parts=[d]"], "must have positive sizes"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_wrong_words_end_in_a_clear_line(composed, monkeypatch, capsys, words, told):
+    monkeypatch.setitem(jobs_run.JOBS, "speed", "videopool.jobs.speed:speed")
+    ended = []
+    monkeypatch.setattr(jobs_run, "settle", ended.append)
+    monkeypatch.setattr(multirun, "settle", ended.append)
+    assert jobs_run.run_and_tell(composed(*words)) == "failed"
+    said = capsys.readouterr().err
+    assert told in said
+    assert "internal error" not in said
+    assert len(said.strip().splitlines()) == 1
+    assert ended == [1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_seven_billion_weights_need_a_gpu(composed):
+    with pytest.raises(ConfigError, match=r"job\.size=llava7b needs a GPU, and there is none here"):
+        speed(composed("job.size=llava7b"))
+
+
+def little(**more):
+    sizes = {
+        "family": "llava_next", "text": "llama", "height": 3, "width": 3, "vision_dim": 32, "dim": 48, "context": 512,
+        "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 12, "intermediate": 64, "vocabulary": 192,
+        "vision_layers": 3, "vision_layers_run": 2, "vision_heads": 4, "vision_intermediate": 48, "patch": 16,
+        "image_size": 48,
+    }  # fmt: skip
+    return shape_from({**sizes, **more})
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_a_random_model_is_loaded_like_any_other(tmp_path, family):
+    shape = little(family=family, tied=family == "llava")
+    save_random_model(shape, build_tokenizer(), tmp_path)
+    backbone = load_backbone(str(tmp_path))
+    assert backbone.shape == shape
+    assert backbone.model.lm_head.weight.std() == pytest.approx(48**-0.5, rel=0.1)
+
+
+def test_a_model_whose_weights_are_in_no_file(tmp_path):
+    backbone = random_backbone(little(), build_tokenizer(), tmp_path, "made", "cpu", torch.bfloat16)
+    assert (backbone.shape, backbone.dtype, backbone.name) == (little(), torch.bfloat16, "made")
+    assert not list(tmp_path.glob("*.safetensors"))
+    found = rates(backbone, visual_tokens=20, frames=3, clips=2, rounds=1, side=64)
+    assert found["prefill_positions"] == 52
+    operations = 2 * prefill_flops(little(), 52)
+    seconds = 2 * 52 / found["prefill_tokens_per_second"]
+    assert found["prefill_tflops"] == pytest.approx(operations / seconds / 1e12)
+    assert found["prefill_share_of_matmul"] == pytest.approx(found["prefill_tflops"] / found["matmul_tflops"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"family": "llava_onevision"}, "no random llava_onevision"),
+        ({"vocabulary": 100}, "a vocabulary of 100 does not hold the tokenizer's"),
+    ],
+)
+def test_sizes_that_no_random_model_has(tmp_path, changes, told):
+    with pytest.raises(ModelError, match=told):
+        save_random_model(little(**changes), build_tokenizer(), tmp_path)
+
+
+def test_the_whole_way_of_a_model_in_no_file(composed, tmp_path):
+    """What job.size=llava7b does, on a CPU and in small."""
+    sizes = {
+        **OmegaConf.to_container(composed().job.sizes.llava7b),
+        "device": "cpu",
+        "clips": 1,
+        "pixels": 96,
+        "hold": 1,
+    }
+    sizes |= {"rates": {"visual_tokens": 9, "frames": 1, "clips": 1, "side": 32}, "questions": 1, "dtype": "float32"}
+    config = composed(
+        "job.size=llava7b", "job.parts=[b,e,g]", "job.frames=[1]", f"job.poolings=[{POOLING % 'Average'}]"
+    )
+    config.job.sizes.llava7b = {**sizes, "shape": {**vars(little(rope_theta=1e4))}}
+    found = measured(config, tmp_path)
+    assert found["rates"]["prefill_tokens_per_second"] > 0
+    assert found["parts"]["b"]["remaining_seconds"]["load"] < 0.1
+    assert "skipped" in found["parts"]["e"]
+    assert "skipped" in found["parts"]["g"]
+
+
+def test_arithmetic_of_sharing():
+    assert token_ratio(100, [10]) == 1
+    assert token_ratio(90, [10] * 9) == pytest.approx(9 * 100 / (90 + 90))
+    shape = little()
+    assert shared_share(shape, 64, [8]) == pytest.approx(1)
+    many = shared_share(shape, 64, [8] * 25)
+    alone, once = prefill_flops(shape, 72), prefill_flops(shape, 64)
+    assert many == pytest.approx((once + 25 * (alone - once)) / (25 * alone))
+
+
+def test_turns_are_fair():
+    names = ["x", "y", "z"]
+    turns = [turn(names, number) for number in range(6)]
+    assert all(sorted(one) == names for one in turns)
+    assert {one[0] for one in turns} == set(names)
+    assert [turn(["a", "b"], number)[0] for number in range(8)] == list("abbaabba")
+    calls = []
+    seconds = interleaved({name: lambda name=name: calls.append(name) for name in names}, rounds=4, warm_up=2)
+    assert {name: len(values) for name, values in seconds.items()} == dict.fromkeys(names, 4)
+    assert [calls.count(name) for name in names] == [6, 6, 6]
+
+
+def test_bandwidth_counts_what_must_move():
+    grid = torch.rand(1, 4, 6, 6, 8)
+    poolings = {"quarter": Adaptive((4, 3, 3)), "cls": FrameCls(NoPooling()), "odd": Adaptive((4, 5, 5))}
+    rows = {row["name"]: row for row in bandwidths(poolings, grid, rounds=1)}
+    moved = {name: row["gb_per_second"] * row["seconds"] * 1e9 / grid.nbytes for name, row in rows.items()}
+    assert moved["copy"] == pytest.approx(2)
+    assert moved["quarter"] == pytest.approx(1.25)
+    assert moved["cls"] == pytest.approx(1 + 37 / 36)
+    assert rows["odd"]["visual_tokens"] == 100
+    assert rows["odd"]["slower_than_copy"] == pytest.approx(
+        rows["copy"]["gb_per_second"] / rows["odd"]["gb_per_second"]
+    )
+
+
+def record(prediction, scores):
+    return {"options": ["yes", "no"], "prediction": prediction, "option_logprobs": scores}
+
+
+def test_records_are_held_to_each_other():
+    one = {"q": record("yes", [-0.5, -1.0])}
+    assert compare(one, {"q": record("yes", [-0.5002, -1.0])}, 1e-3)["max_difference"] == pytest.approx(2e-4)
+    close = {"q": record("yes", [-0.6931, -0.6932])}
+    assert compare(close, {"q": record("no", [-0.6932, -0.6931])}, 1e-3)["ties"] == 1
+    for other, told in (
+        ({"q": record("no", [-0.5, -1.0])}, "predicted 'yes' one way and 'no' the other"),
+        ({"q": record("yes", [-0.6, -1.0])}, "differ by 0.1"),
+        ({"p": record("yes", [-0.5, -1.0])}, "same samples"),
+    ):
+        with pytest.raises(AssertionError, match=told):
+            compare(one, other, 1e-3)
