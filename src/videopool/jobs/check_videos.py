@@ -28,10 +28,10 @@ from videopool.benchmarks.clip_check import (
 from videopool.config.build import build, number
 from videopool.config.errors import ConfigError, Stopped
 from videopool.files import whole
-from videopool.inference.terminal import console
 from videopool.results import ResultsError
 from videopool.runtime.interrupts import ask_before_stopping
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
+from videopool.runtime.terminal import console
 from videopool.runtime.workers import in_processes
 from videopool.video import READERS
 

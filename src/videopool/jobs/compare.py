@@ -7,7 +7,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.build import number
 from videopool.config.errors import ConfigError
-from videopool.inference.terminal import console
 from videopool.reports.comparison import (
     comparison_content,
     comparison_table,
@@ -20,6 +19,7 @@ from videopool.results import compare_by_task
 from videopool.results.by_task import ALL_TASKS
 from videopool.results.point import write_json
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.terminal import console
 
 
 def compare_points(config: DictConfig) -> Outcome:

@@ -10,9 +10,8 @@ from videopool.config.errors import ConfigError
 from videopool.features import DiskStore, FeatureStoreError
 from videopool.features.table import holdings_table, size_text
 from videopool.features.upkeep import holdings, prune, verify
-from videopool.inference.terminal import console
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
-from videopool.runtime.terminal import watched
+from videopool.runtime.terminal import console, watched
 
 LISTED = 10
 

@@ -3,12 +3,12 @@
 from omegaconf import DictConfig
 from rich.table import Table
 
-from videopool.inference.terminal import console
 from videopool.models.cost import parameter_count, weight_bytes
 from videopool.planning.cost import GB, MB
 from videopool.points.setting import Setting, setting
 from videopool.pooling import GridPooling
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.terminal import console
 
 
 def inspect_model(config: DictConfig) -> Outcome:

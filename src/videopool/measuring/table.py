@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from videopool.inference.terminal import console, plain
 from videopool.norms import load_norms
 from videopool.norms.outliers import GAP, ROBUST_Z, TIMES_MEDIAN
+from videopool.runtime.terminal import console, plain
 
 HEADINGS = ("tokens", "median", "max/med.", "kurtosis", "Gini", ">k med. %", "robust z %", "gap %", "again % (chance)",
             "cosine")  # fmt: skip

@@ -8,10 +8,10 @@ import pandas as pd
 from rich.table import Table
 
 from videopool.files import write_text
-from videopool.inference.terminal import console, plain
 from videopool.planning.power import with_power
 from videopool.reports.spreadsheet import spreadsheet
 from videopool.results import ResultsError
+from videopool.runtime.terminal import console, plain
 
 # Columns of the terminal's table: key of the row, heading, unit.
 COLUMNS = (

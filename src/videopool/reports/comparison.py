@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from videopool.config.errors import ConfigError
-from videopool.inference.terminal import plain
 from videopool.results import Comparison, Estimate, Flips, ResultsError, is_complete, point_records
 from videopool.results.by_task import ALL_TASKS, corrected
 from videopool.results.comparison import what_differs
 from videopool.results.point import MANIFEST
 from videopool.results.statistics import bound
 from videopool.results.study import load_study
+from videopool.runtime.terminal import plain
 
 
 def find_point(study: Path, name: str) -> Path:

@@ -3,10 +3,10 @@
 import pandas as pd
 from rich.table import Table
 
-from videopool.inference.terminal import console, plain
 from videopool.reports import other_groups
 from videopool.reports.cells import interval_text, missing, number_cell, number_text, percent_text
 from videopool.reports.points import SETTINGS, SHARED_TIME, TIME, VIEWS, varied
+from videopool.runtime.terminal import console, plain
 
 LEVEL = 0.05  # of a difference that is marked
 

@@ -1,4 +1,4 @@
-"""The terminal: its width, progress bars."""
+"""The terminal: tables, progress bars."""
 
 import sys
 import time
@@ -6,9 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 PATIENCE = 2.0  # seconds before a progress bar appears
+WIDE = 190  # columns, where there is no terminal to fit
+
+
+def console() -> Console:
+    """The terminal. Names are printed as they are, whatever brackets and colons they hold."""
+    found = Console(markup=False, emoji=False)
+    if not found.is_terminal:
+        found.width = WIDE
+    return found
+
+
+def plain(text: object, style: str = "") -> Text:
+    """Words of a table that no console takes for markup; a title's style is "table.title"."""
+    return Text(str(text), style=style)
 
 
 def watched(items: list[Any], what: str) -> Iterator[Any]:

@@ -18,12 +18,12 @@ from videopool.config.catalogue import catalogue
 from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.speed import sweep_seconds
-from videopool.inference.terminal import console
 from videopool.models.cost import parameter_count
 from videopool.models.loading import DTYPES
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
 from videopool.results.point import write_json
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.terminal import console
 from videopool.speed.bench import Bench, bench
 from videopool.speed.parts import Step, device_rates, part_a, part_d, part_e, part_f
 from videopool.speed.sweep import NEEDED, Sweep
