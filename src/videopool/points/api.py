@@ -26,7 +26,7 @@ class ApiPoint(Point):
     """One configuration with a model behind an API; nothing is pooled, and nothing is known of its inside.
 
     Raises:
-        any of USER_ERRORS: the configuration or the files it names are wrong.
+        UserError: the configuration or the files it names are wrong.
     """
 
     def take_model(self) -> None:

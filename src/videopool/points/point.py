@@ -40,7 +40,7 @@ class Point:
     """One configuration, made into objects; weights are not loaded, and the model's sizes not before they are used.
 
     Raises:
-        any of USER_ERRORS: the configuration or the files it names are wrong.
+        UserError: the configuration or the files it names are wrong.
     """
 
     def __init__(self, config: DictConfig) -> None:
@@ -99,7 +99,7 @@ class Point:
         return grid_frames(self.pooling, self.sampler.num), self.shape.height, self.shape.width
 
     def check(self) -> None:
-        """Raises one of USER_ERRORS if pooling, frames and model do not fit each other."""
+        """Raises UserError if pooling, frames and model do not fit each other."""
         name, source = self.model["name"], self.model["source"]
         check_needs(self.pooling, self.shape, name, self.stage)
         if self.model["shape"] is not None:

@@ -72,7 +72,7 @@ def setting(config: DictConfig) -> Setting:
     """Make pooling and sampler and look up the model's sizes.
 
     Raises:
-        any of USER_ERRORS: something that could not be evaluated either.
+        UserError: something that could not be evaluated either.
     """
     stage = str(config.pooling.get("stage", "projector"))
     if stage not in STAGES:

@@ -40,7 +40,7 @@ class TrainingPoint:
     """One training run's configuration, made into objects; weights are not loaded.
 
     Raises:
-        any of USER_ERRORS: the configuration or the files it names are wrong.
+        UserError: the configuration or the files it names are wrong.
     """
 
     def __init__(self, config: DictConfig) -> None:
@@ -287,7 +287,7 @@ class TrainingPoint:
         }
 
     def check(self) -> None:
-        """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other, or no medium is there."""
+        """Raises UserError if pooling, frames, data and model do not fit each other, or no medium is there."""
         for source in self.sources:
             if not any(os.path.exists(example.media) for example in source.examples):
                 raise TrainingDataError(
