@@ -1,4 +1,4 @@
-"""job=evaluate: one point, from configuration to metrics."""
+"""One point: a configuration made into objects, with what identifies it."""
 
 import re
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.benchmarks import Benchmark, Prompt, Sample
+from videopool.benchmarks import Benchmark, Prompt
 from videopool.config.build import build, build_pooling, number, plain
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
@@ -25,12 +25,8 @@ from videopool.points.adapter import adapter_identity, read_adapter
 from videopool.points.judge import build_judge, check_gradable
 from videopool.points.pooling_settings import pooling_settings
 from videopool.pooling import Pooling, announced, grid_frames, map_signature
-from videopool.results import RecordLog, fingerprint
-from videopool.runtime.interrupts import StopRequest
+from videopool.results import fingerprint
 from videopool.video import READERS, Sampler
-
-if TYPE_CHECKING:
-    from videopool.evaluation.work import Work
 
 PARSING = ("strict", "pllava")  # of generated answers
 CODE = ("pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
@@ -217,12 +213,6 @@ class Point:
         if self.judge is None:
             return {"judge": None}
         return {"judge": self.judge.id, "task_weights": self.benchmark.task_weights}
-
-    def answer(self, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> "Work":
-        """Append records of samples to the log."""
-        from videopool.evaluation.local import answer_with_weights
-
-        return answer_with_weights(self, missing, log, stop)
 
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         """Metrics that only this kind of point has."""
