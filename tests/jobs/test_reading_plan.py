@@ -25,7 +25,7 @@ from videopool.models import load_backbone, module
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
 from videopool.points.point import Point
-from videopool.points.setting import setting
+from videopool.points.setting import StatedSetting
 from videopool.pooling import (
     Adaptive,
     Chain,
@@ -268,7 +268,7 @@ class Beyond(First):
         return [99]
 
 
-JOBS = [("evaluate", evaluate), ("finetune", finetune), ("norms", norms), ("plan", cost_of), ("plan", setting),
+JOBS = [("evaluate", evaluate), ("finetune", finetune), ("norms", norms), ("plan", cost_of), ("plan", StatedSetting),
         ("inspect", inspect_model), ("show", show)]  # fmt: skip
 
 
