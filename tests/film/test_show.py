@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from conftest import numbered_frames, read_number
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 from videopool.film.clip import Shown, ShownClip
 from videopool.film.point import ClipPoint
 from videopool.jobs.show import show
@@ -188,7 +188,7 @@ def test_a_benchmarks_clip_by_its_name(config, clips):
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_what_cannot_be_shown_is_told(config, words, told):
-    with pytest.raises(USER_ERRORS, match=told):
+    with pytest.raises(UserError, match=told):
         show(config(*words))
 
 

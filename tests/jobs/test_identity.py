@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adapters import TARGETS, adapter_in_tower
 from conftest import numbered_frames
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 from videopool.evaluation.run import point_of
 from videopool.measuring.settings import check, choose_clips, identify
 from videopool.results import fingerprint
@@ -185,7 +185,7 @@ def wrong(config, identity, known, may=()):
                 OmegaConf.update(changed, key, value, merge=False)
             try:
                 outcome = "still" if fingerprint(identity(changed)) == before else "counts"
-            except USER_ERRORS:
+            except UserError:
                 continue
             break
         allowed = {"still", "refused", *(["counts"] if listed(key, may) else [])} if listed(key, known) else {"counts"}

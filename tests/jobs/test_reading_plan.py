@@ -11,7 +11,7 @@ from omegaconf import OmegaConf, open_dict
 
 from conftest import numbered_frames
 from own_poolings import First, Strip, Told
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.features import ClipJob, FeatureStore, load_clip, request_clip
 from videopool.inference import store
@@ -25,7 +25,7 @@ from videopool.models import load_backbone, module
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
 from videopool.points.point import Point
-from videopool.points.setting import setting
+from videopool.points.setting import StatedSetting
 from videopool.pooling import (
     Adaptive,
     Chain,
@@ -139,7 +139,7 @@ def test_training_and_evaluation_pool_the_same(configs, pooled, pooling):
     pooled.clear()
     own = Point(evaluation).pooling
     if next(own.parameters(), None) is not None or "text" in own.needs:
-        with pytest.raises(USER_ERRORS, match=r"does not train|cannot be trained under"):
+        with pytest.raises(UserError, match=r"does not train|cannot be trained under"):
             finetune(training)
         return
     finetune(training)
@@ -268,14 +268,14 @@ class Beyond(First):
         return [99]
 
 
-JOBS = [("evaluate", evaluate), ("finetune", finetune), ("norms", norms), ("plan", cost_of), ("plan", setting),
+JOBS = [("evaluate", evaluate), ("finetune", finetune), ("norms", norms), ("plan", cost_of), ("plan", StatedSetting),
         ("inspect", inspect_model), ("show", show)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("job", "run"), JOBS, ids=[f"{job} {run.__name__}" for job, run in JOBS])
 def test_what_is_no_pooling_is_one_line_in_every_job(configs, job, run):
     (config,) = configs({"_target_": "builtins.dict"}, of=(job,))
-    with pytest.raises(USER_ERRORS) as caught:
+    with pytest.raises(UserError) as caught:
         run(config)
     assert str(caught.value) == "pooling: dict is not a videopool.pooling.Pooling"
 
@@ -284,5 +284,5 @@ def test_what_is_no_pooling_of_images_is_one_line(configs):
     (config,) = configs("none", of=("finetune",))
     with open_dict(config):
         config.job.image_pooling = OmegaConf.create({"_target_": "builtins.dict"})
-    with pytest.raises(USER_ERRORS, match=r"^image_pooling: dict is not a videopool.pooling.Pooling$"):
+    with pytest.raises(UserError, match=r"^image_pooling: dict is not a videopool.pooling.Pooling$"):
         TrainingPoint(config)

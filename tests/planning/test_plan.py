@@ -22,7 +22,7 @@ from videopool.paths import shipped
 from videopool.planning.cost import cost_of
 from videopool.planning.power import with_power
 from videopool.planning.table import plan_table
-from videopool.points.setting import setting
+from videopool.points.setting import StatedSetting
 from videopool.pooling import PoolingShapeError
 from videopool.results.power import detectable_difference
 
@@ -115,7 +115,7 @@ def test_small_models_are_told_in_small_units(composed):
 def test_the_words_of_an_evaluation_are_taken(composed):
     words = ("job.max_visual_tokens=2304", "job.workers=0", "job.reader=decord", "pooling=adaptive")
     assert cost_of(composed(*SEVEN_B, *words))["clips_at_once"] == 1
-    assert setting(composed("job=inspect", *words)).tokens == 2304
+    assert StatedSetting(composed("job=inspect", *words)).visual_tokens == 2304
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_every_model_is_planned_and_shown(composed, name):
     parts = ("weights_gb", "kv_cache_gb")
     assert row["peak_memory_gb"] > sum(row[key] for key in parts)
     assert name in shown(plan_table([row]))
-    text = shown(stage_table(setting(config)))
+    text = shown(stage_table(StatedSetting(config)))
     assert f"[16, {shape.height}, {shape.width}, {shape.dim}]" in text
     assert f"{shape.layers} layers" in text
 
@@ -238,14 +238,15 @@ def test_inspect_tells_the_way_of_a_clip(videopool):
 
 
 def test_inspect_follows_stage_and_family(composed):
-    encoder = shown(stage_table(setting(composed("model=mini", "pooling=adaptive", "pooling.stage=encoder"))))
+    encoder = shown(stage_table(StatedSetting(composed("model=mini", "pooling=adaptive", "pooling.stage=encoder"))))
     assert encoder.index("pooling") < encoder.index("projector")
     assert "[16, 12, 12, 128]" in encoder
-    video = shown(stage_table(setting(composed("model=video_llava_7b", "pooling=frame_cls", "frames.num=8"))))
+    video = shown(stage_table(StatedSetting(composed("model=video_llava_7b", "pooling=frame_cls", "frames.num=8"))))
     assert "CLS kept for the pooling" in video
     assert "of 2 towers" in video
     assert "[2056, 4096]" in video
-    onevision = shown(stage_table(setting(composed("model=llava_onevision_0.5b", "pooling=none", "frames.num=2"))))
+    words = ("model=llava_onevision_0.5b", "pooling=none", "frames.num=2")
+    onevision = shown(stage_table(StatedSetting(composed(*words))))
     assert "no CLS" in onevision
     assert "14 heads (2 for keys and values)" in onevision
     assert "[1459, 896]" in onevision

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from conftest import numbered_frames
 from videopool.app import register_experiments
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.inference import store
 from videopool.jobs.finetune import finetune
@@ -422,14 +422,14 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(tune, words, message):
-    with pytest.raises(USER_ERRORS) as caught:
+    with pytest.raises(UserError) as caught:
         tune(*words)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tune, tmp_path):
-    with pytest.raises(USER_ERRORS, match=r"the loss of step \d+ is not a finite number"):
+    with pytest.raises(UserError, match=r"the loss of step \d+ is not a finite number"):
         tune("training.rate=1e30", "training.clip=null", "training.steps=20", "training.warmup=0", "study=odd")
     (path,) = (tmp_path / "results" / "odd").glob("*/bad_batch.json")
     told = json.loads(path.read_text())
@@ -452,7 +452,7 @@ def test_a_gradient_that_is_no_number_is_not_stepped_along(tune, tmp_path, monke
     words = ["training.steps=2", "training.micro_batch=2", "job.checkpoint_every=1", "study=odd"]
     with monkeypatch.context() as patched:
         patched.setattr(Tuner, "losses", odd)
-        with pytest.raises(USER_ERRORS, match=r"the gradient of step 1 is not a finite number; read together were .*"):
+        with pytest.raises(UserError, match=r"the gradient of step 1 is not a finite number; read together were .*"):
             tune(*words)
     (path,) = (tmp_path / "results" / "odd").glob("*/bad_batch.json")
     assert len(json.loads(path.read_text())["entries"]) == 4  # of both micro-batches
@@ -528,7 +528,7 @@ def test_media_that_are_others_by_now_are_refused_and_a_copy_is_none(tune, own_d
     os.utime(image, (1, 1))
     assert tune(*own_data, "job.max_failed_fraction=0.6") == folder
     Image.fromarray(255 - np.array(Image.open(image))).save(image)
-    with pytest.raises(USER_ERRORS, match=rf"training began: 1 \(llava/{image.name}\); say force=true"):
+    with pytest.raises(UserError, match=rf"training began: 1 \(llava/{image.name}\); say force=true"):
         tune(*own_data, "job.max_failed_fraction=0.6")
     image.write_bytes(content)
     assert tune(*own_data, "job.max_failed_fraction=0.6") == folder
@@ -536,7 +536,7 @@ def test_media_that_are_others_by_now_are_refused_and_a_copy_is_none(tune, own_d
 
 def test_a_wrong_folder_of_media_is_told_once_and_not_of_a_finished_run(tune, own_data, tmp_path):
     words = [*own_data, "job.max_failed_fraction=1", "study=moved"]
-    with pytest.raises(USER_ERRORS, match=r"none of 22 media is there, as .*elsewhere/0\.mp4; check its root"):
+    with pytest.raises(UserError, match=r"none of 22 media is there, as .*elsewhere/0\.mp4; check its root"):
         tune(*words, f"training_data.sources.llava.root={tmp_path}/elsewhere")
     folder = tune(*words)
     (tmp_path / "media").rename(tmp_path / "archive")
@@ -544,10 +544,10 @@ def test_a_wrong_folder_of_media_is_told_once_and_not_of_a_finished_run(tune, ow
 
 
 def test_too_much_that_cannot_be_used_or_read_fails_the_run(tune, own_data):
-    with pytest.raises(USER_ERRORS, match="2 of 24 entries cannot be used") as caught:
+    with pytest.raises(UserError, match="2 of 24 entries cannot be used") as caught:
         tune(*own_data, "job.max_failed_fraction=0.05")
     assert "entry 21: there is no medium" in str(caught.value)
-    with pytest.raises(USER_ERRORS, match="2 clips could not be read") as caught:
+    with pytest.raises(UserError, match="2 clips could not be read") as caught:
         tune(*own_data, "job.max_failed_fraction=0.09", "training.global_batch=22", "training.micro_batch=22")
     assert "garbage.mp4" in str(caught.value)
 
@@ -568,12 +568,12 @@ def test_texts_of_no_use_count_as_clips_that_cannot_be_read_do(tune, own_data, t
     assert (
         "left out: " + str(path) + ", entry 0: max_length=40 leaves nothing of the answers" in capsys.readouterr().err
     )
-    with pytest.raises(USER_ERRORS, match="2 conversations are of no use") as caught:
+    with pytest.raises(UserError, match="2 conversations are of no use") as caught:
         tune(
             *own_data, "job.max_failed_fraction=0.1", "study=few", "training.global_batch=10", "training.micro_batch=10"
         )
     assert "entry 1: max_length=40 leaves nothing of the answers" in str(caught.value)
-    with pytest.raises(USER_ERRORS, match=r"max_length=6 .* nothing was learned"):
+    with pytest.raises(UserError, match=r"max_length=6 .* nothing was learned"):
         tune(*own_data, "job.max_failed_fraction=1", "study=none", "training.max_text=6")
     assert not list((tmp_path / "results" / "none").glob("*/metrics.json"))
 
@@ -582,7 +582,7 @@ def test_nothing_that_can_be_read_is_no_training(tune, own_data, tmp_path):
     path = tmp_path / "own.json"
     entries = [one for one in json.loads(path.read_text()) if one.get("id") in ("garbage.mp4", "missing.mp4")]
     path.write_text(json.dumps(entries))
-    with pytest.raises(USER_ERRORS, match=r"no example could be used, as .*: nothing was learned"):
+    with pytest.raises(UserError, match=r"no example could be used, as .*: nothing was learned"):
         tune(*own_data, "job.max_failed_fraction=1")
 
 
@@ -597,7 +597,7 @@ def test_the_best_step_needs_held_out_examples_that_can_be_used(tune, own_data, 
         json.dumps([one for one in entries if one["id"] in (held.name, "0.mp4", "3.mp4", "4.mp4", "5.mp4")])
     )
     words = [*own_data, "training.validation.share=0.01", "job.export=best", "job.max_failed_fraction=1"]
-    with pytest.raises(USER_ERRORS, match=r"job\.export=best: no held-out example could be used"):
+    with pytest.raises(UserError, match=r"job\.export=best: no held-out example could be used"):
         tune(*words)
 
 

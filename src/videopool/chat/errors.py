@@ -1,7 +1,9 @@
 """Errors about servers and their replies."""
 
+from videopool.errors import UserError
 
-class ChatError(ValueError):
+
+class ChatError(UserError, ValueError):
     """A server that cannot be used as it is configured: one line, with what to do."""
 
 

@@ -7,7 +7,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from videopool.config.errors import USER_ERRORS, ConfigError
+from videopool.config.errors import ConfigError
+from videopool.errors import UserError
 from videopool.pooling import Pooling
 
 
@@ -37,7 +38,7 @@ def build(config: DictConfig, group: str, without: tuple[str, ...] = (), **more:
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, USER_ERRORS):
+            if isinstance(cause, UserError):
                 raise cause from None
             cause = cause.__cause__
         reason = error.__cause__ or error

@@ -4,14 +4,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from videopool.benchmarks import repeated_answers, require_clips
+from videopool.benchmarks import Sample, repeated_answers, require_clips
 from videopool.config.errors import Stopped
+from videopool.evaluation.api import answer_by_api
 from videopool.evaluation.judging import grade, store_path, ungraded
 from videopool.evaluation.reuse import answered_elsewhere
 from videopool.evaluation.work import Work
 from videopool.judges import Judge
+from videopool.points.api import ApiPoint
+from videopool.points.point import Point
 from videopool.results import (
     PointFailed,
     PointFolder,
@@ -25,16 +28,13 @@ from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import RECORDS, TIMES
 from videopool.results.records import JUDGE_FAILED, OK
 from videopool.results.times import MODEL, SHARED, read_times
-from videopool.runtime.interrupts import ask_before_stopping
+from videopool.runtime.interrupts import StopRequest, ask_before_stopping
 from videopool.runtime.terminal import progress_bar
-
-if TYPE_CHECKING:
-    from videopool.points.point import Point
 
 LISTED_FAILURES = 10
 
 
-def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[dict[str, object]]]:
+def answer(point: Point, folder: PointFolder) -> tuple[dict[str, Any], list[dict[str, object]]]:
     """Answer what a point lacks, have answers graded if it has a judge; then metrics and records of all.
 
     Raises:
@@ -69,7 +69,7 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
     return metrics, records
 
 
-def _complete_answers(point: "Point", folder: PointFolder) -> Work:
+def _complete_answers(point: Point, folder: PointFolder) -> Work:
     """Answer what has no answer yet, here or in another point; what that took."""
     samples = point.benchmark.samples
     log = RecordLog(folder.path / RECORDS, folder.attempt)
@@ -89,13 +89,22 @@ def _complete_answers(point: "Point", folder: PointFolder) -> Work:
         for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
             print(f"videopool: {line}", file=sys.stderr)
         with ask_before_stopping() as stop:
-            work = point.answer(missing, log, stop)
+            work = _answer_missing(point, missing, log, stop)
         if stop.asked:
             done = len(read_records(log.path))
             raise Stopped(f"{done} of {len(samples)} samples of {folder.path.name} are done")
         return work
     finally:
         log.close()
+
+
+def _answer_missing(point: Point, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
+    """Append records of samples to the log, by a model of this machine or behind an API."""
+    if isinstance(point, ApiPoint):
+        return answer_by_api(point, missing, log, stop)
+    from videopool.evaluation.local import answer_with_weights  # which needs Lightning
+
+    return answer_with_weights(point, missing, log, stop)
 
 
 def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, object]:
@@ -114,7 +123,7 @@ def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, objec
 
 
 def _graded(
-    point: "Point", folder: PointFolder, judge: Judge, records: Sequence[dict[str, object]]
+    point: Point, folder: PointFolder, judge: Judge, records: Sequence[dict[str, object]]
 ) -> tuple[list[dict[str, object]], dict[str, object]]:
     """Records with the judge's verdicts, in place of those without; and what that took.
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from videopool.evaluation.records import about, failed_record, read_answer
 from videopool.evaluation.work import Work
 from videopool.features import ClipJob
 from videopool.inference.batches import group_by_clip
+from videopool.points.api import ApiPoint
 from videopool.pooling.image_grid import tiled
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
@@ -21,9 +22,6 @@ from videopool.results.times import Times
 from videopool.runtime.interrupts import StopRequest
 from videopool.runtime.terminal import progress_bar
 from videopool.video import UnreadableClipError, open_clip
-
-if TYPE_CHECKING:
-    from videopool.points.api import ApiPoint
 
 API_FAILED = "api_failed"
 
@@ -36,7 +34,7 @@ class Shown:
         job: the clip and its questions.
     """
 
-    def __init__(self, point: "ApiPoint", job: ClipJob) -> None:
+    def __init__(self, point: ApiPoint, job: ClipJob) -> None:
         self.point, self.job = point, job
         self.seconds, self.decoded = 0.0, 0
         self.content = ""  # hash of the clip's, once it is read
@@ -86,7 +84,7 @@ def _grid(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
     return tiled(np.concatenate([frames, np.zeros((lacking, *frames.shape[1:]), frames.dtype)]), rows, cols)
 
 
-def answer_by_api(point: "ApiPoint", missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
+def answer_by_api(point: ApiPoint, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
     """Append a record for each sample, as its answer comes.
 
     Raises:

@@ -1,7 +1,6 @@
 """Answer samples with a model of this machine."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from videopool.benchmarks import Sample
 from videopool.evaluation.evaluator import AnswerSettings, Evaluator
@@ -12,19 +11,17 @@ from videopool.inference.frame_source import frame_source
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.inference.predict import predict
 from videopool.inference.weights import point_backbone
+from videopool.points.point import Point
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.times import Times
 from videopool.runtime.interrupts import StopRequest
 
-if TYPE_CHECKING:
-    from videopool.points.point import Point
 
-
-def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
+def answer_with_weights(point: Point, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
     """Answer samples with a model of this machine."""
     config, benchmark, pooling = point.config, point.benchmark, point.pooling
-    backbone = point_backbone(point)
+    backbone = point_backbone(point.model, point.model_identity, point.adapter)
     settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
     plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     source = frame_source(config, backbone)

@@ -1,83 +1,67 @@
 """Evaluate one point, from configuration to metrics."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from videopool.config.build import jsonable
 from videopool.config.choices import chosen
 from videopool.evaluation.contents import keep_states, outdated, redo_outdated, states_of
+from videopool.points.api import ApiPoint
+from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
-from videopool.results import PointFolder, fingerprint
 from videopool.results.captions import write_captions
-from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 
 def point_of(config: DictConfig) -> Point:
     """The point of a configuration, of the kind that its model asks for."""
-    if "base_url" in config.model:
-        from videopool.points.api import ApiPoint
-
-        return ApiPoint(config)
-    return Point(config)
+    return ApiPoint(config) if "base_url" in config.model else Point(config)
 
 
 def evaluate(config: DictConfig) -> Outcome:
     """Run one point, or go on with it, or find it finished."""
     torch.manual_seed(int(config.seed))
     point = point_of(config)
-    what = point.identity()
-    folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
-    finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
+    identity = point.identity()
+    folder = folder_of(config, point.name, identity)
     clips = {sample.clip_id: sample.clip for sample in point.benchmark.samples}
     states = states_of(clips)
     # What is finished needs neither a claim nor the model's configuration.
     if folder.finished and not config.force and not outdated(folder, clips, states):
-        return finished
+        return finished_before(folder)
     point.check()
-    with folder:
+
+    def begin() -> None:
         if config.force:
             folder.clear()
         if line := redo_outdated(folder, clips, states):
             print(f"videopool: {line}", file=sys.stderr)
-        if folder.finished:  # meanwhile, by another process
-            return finished
-        manifest = {
-            "point": point.describe(),
-            "identity": what,
-            "answers": point.answers,
-            "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
-            "experiment": chosen("experiment"),
-            "config": jsonable(config),
-            "versions": versions(),
-            "reader": config.job.reader,
-            "attention": config.model.get("attention"),
-            "git": git_state(),
-            "hardware": hardware(),
-            "started": now(),
-        }
-        folder.write_manifest(manifest)
+
+    manifest = {
+        "point": point.describe(),
+        "identity": identity,
+        "answers": point.answers,
+        "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
+        "experiment": chosen("experiment"),
+    }
+    with attempt(folder, config, manifest, begin) as to_do:
+        if not to_do:
+            return finished_before(folder)
         folder.write_clips(clips)
         keep_states(folder, states)
         # What needs weights, Lightning or W&B is imported here: a finished point needs none of them.
         from videopool.evaluation.answer import answer
         from videopool.tracking.point import point_run
 
-        try:
-            with point_run(config, folder.path, point.describe()) as run:
-                metrics, records = answer(point, folder)
-                run.finish_point(metrics, records)
-                write_captions(folder.path, records)
-                folder.tell_mixed(records)
-                folder.write_metrics(metrics)
-        except Exception as error:
-            folder.write_failure(str(error) or type(error).__name__, {"time": now()})
-            raise
-        return Outcome(COMPLETE, folder.path.name, _result(metrics), str(folder.path))
+        with point_run(config, folder.path, manifest["point"]) as run:
+            metrics, records = answer(point, folder)
+            run.finish_point(metrics, records)
+            write_captions(folder.path, records)
+            folder.tell_mixed(records)
+            folder.write_metrics(metrics)
+    return Outcome(COMPLETE, folder.path.name, _result(metrics), str(folder.path))
 
 
 def _result(metrics: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Errors about kept features."""
 
+from videopool.errors import UserError
 
-class FeatureStoreError(ValueError):
+
+class FeatureStoreError(UserError, ValueError):
     """A store that cannot be used as asked, or features that it cannot hold: one line, with what to do."""
 
 

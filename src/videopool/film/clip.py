@@ -71,7 +71,7 @@ class ShownClip:
 
     def __init__(self, point: ClipPoint) -> None:
         self.point, self.job = point, point.clip
-        self.backbone: Backbone = point_backbone(point)
+        self.backbone: Backbone = point_backbone(point.model, point.model_identity, point.adapter)
         self.source = frame_source(point.config, self.backbone)
         if not self.backbone.placed:
             self.backbone.to(trainer_device(point.config))

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from videopool.benchmarks import Benchmark, Sample
-from videopool.config.errors import USER_ERRORS, ConfigError
+from videopool.config.errors import ConfigError
+from videopool.errors import UserError
 from videopool.features import ClipJob
 from videopool.inference.batches import group_by_clip
 from videopool.points.point import Point
@@ -21,7 +22,7 @@ class ClipPoint(Point):
             return Benchmark(path.name, "", [Sample(path.name, path, path.name, "")], "")
         try:
             return super().take_benchmark()
-        except USER_ERRORS as error:
+        except UserError as error:
             if named is None:
                 raise
             raise ConfigError(f"clip={named}: no such file, and no benchmark to look in: {error}") from error

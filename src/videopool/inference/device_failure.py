@@ -6,7 +6,7 @@ from importlib import import_module
 import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
 
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 from videopool.results import PointFailed
 
 _KIND = re.compile(r"^([A-Za-z_][\w.]*)(?:: |:?$)")  # begins what Python prints of an exception
@@ -29,7 +29,7 @@ def device_failure(error: ProcessException, devices: int) -> Exception:
     if not isinstance(error, ProcessRaisedException):
         return PointFailed(f"{told}: {error}")
     kind, message = _raised(str(error))
-    if issubclass(kind_of := _class(kind), USER_ERRORS):
+    if issubclass(kind_of := _class(kind), UserError):
         return PointFailed(message)
     if issubclass(kind_of, (MemoryError, torch.OutOfMemoryError)):
         return MemoryError(message)

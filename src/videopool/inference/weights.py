@@ -3,13 +3,10 @@
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from videopool.models import Backbone, attach, load_adapter, load_backbone, set_alpha
 from videopool.models.adapter import set_projector
-
-if TYPE_CHECKING:
-    from videopool.points.point import Point
 
 # Of the group `model`, what loading takes.
 SETTINGS = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor")
@@ -39,45 +36,23 @@ def own_backbone(model: Mapping[str, Any]) -> Backbone:
     return load_backbone(**settings)
 
 
-def shared_backbone(
-    model: Mapping[str, Any],
-    identity: str,
-    checkpoint: str | None,
-    checkpoint_identity: str,
-    alpha: float | None,
-    projector: float | None = None,
-) -> Backbone:
+def point_backbone(model: Mapping[str, Any], identity: str, adapter: Mapping[str, Any] | None) -> Backbone:
     """The model, loaded once in a process for all points that use it; only alpha and projector are set for each.
 
     Args:
         model: the group `model`.
         identity: of its files, so that changed files are loaded anew.
-        checkpoint: put onto it, or None.
-        checkpoint_identity: of the checkpoint's files.
-        alpha: of LoRA; None without a checkpoint.
-        projector: between the base's (0) and the checkpoint's (1); None for the checkpoint's, if it has one.
+        adapter: what is put onto it: checkpoint, identity of its files, alpha of LoRA, and projector between the
+            base's (0) and the checkpoint's (1), None for the checkpoint's.
     """
     settings = json.dumps({name: model.get(name) for name in SETTINGS}, sort_keys=True)
-    if checkpoint is None:
+    if adapter is None:
         _load_with_checkpoint.cache_clear()  # never two models in memory
         return _load(settings, identity)
     _load.cache_clear()
-    backbone = _load_with_checkpoint(settings, identity, checkpoint, checkpoint_identity)
-    if alpha is not None:
-        set_alpha(backbone, alpha)
-    if projector is not None or backbone.tuned_projector is not None:
-        set_projector(backbone, 1.0 if projector is None else projector)
+    backbone = _load_with_checkpoint(settings, identity, adapter["checkpoint"], adapter["identity"])
+    if adapter["alpha"] is not None:
+        set_alpha(backbone, adapter["alpha"])
+    if adapter["projector"] is not None or backbone.tuned_projector is not None:
+        set_projector(backbone, 1.0 if adapter["projector"] is None else adapter["projector"])
     return backbone
-
-
-def point_backbone(point: "Point") -> Backbone:
-    """The model of a point with its checkpoint, loaded once in a process."""
-    adapter = point.adapter or {"checkpoint": None, "identity": "", "alpha": None, "projector": None}
-    return shared_backbone(
-        point.model,
-        point.model_identity,
-        adapter["checkpoint"],
-        adapter["identity"],
-        adapter["alpha"],
-        adapter["projector"],
-    )

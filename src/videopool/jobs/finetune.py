@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, listed, states_of, touched
 from videopool.evaluation.run import evaluate
-from videopool.results import PointFolder, fingerprint
+from videopool.points.lifecycle import folder_of
+from videopool.results import PointFolder
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.ranks import rank_of_process
 from videopool.training.point import EXPORT, TrainingPoint
@@ -21,23 +22,23 @@ def finetune(config: DictConfig) -> Outcome:
     """Train, or go on with it, or find it done; then evaluate what was exported, if job.evaluate says so."""
     point = TrainingPoint(config)
     torch.manual_seed(point.seed)
-    what = point.identity()
-    folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
+    identity = point.identity()
+    folder = folder_of(config, point.name, identity)
     if (rank := rank_of_process()) > 0:
         return take_part(point, folder, rank)
-    fresh = True
     media = {f"{source.name}/{one.name}": one.media for source in point.sources for one in source.examples}
     states = states_of(media)
+
+    def keep_media() -> None:
+        if config.force or not kept_ends(folder):
+            keep_states(folder, states, {name: ends_of(path) for name, path in media.items()})
+
     if not config.force:
         _refuse_other_media(folder, media, states)
-    if folder.finished and not config.force:
-        fresh, message = False, "finished before"
-    else:
+    fresh, message = config.force or not folder.finished, "finished before"
+    if fresh:
         point.check()
-        with folder:
-            if config.force or not kept_ends(folder):
-                keep_states(folder, states, {name: ends_of(path) for name, path in media.items()})
-            message = "finished meanwhile" if folder.finished and not config.force else train_point(point, folder, what)
+        message = train_point(point, folder, identity, keep_media)
     if config.job.evaluate:
         gc.collect()  # the trained model, which Lightning's trainer refers to in a circle
         print(f"        {folder.path.name}: {message}; evaluating", flush=True)

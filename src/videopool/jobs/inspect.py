@@ -5,7 +5,7 @@ from rich.table import Table
 
 from videopool.models.cost import parameter_count, weight_bytes
 from videopool.planning.cost import GB, MB
-from videopool.points.setting import Setting, setting
+from videopool.points.setting import StatedSetting
 from videopool.pooling import GridPooling
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.terminal import console
@@ -13,22 +13,22 @@ from videopool.runtime.terminal import console
 
 def inspect_model(config: DictConfig) -> Outcome:
     """Print what becomes of a clip on its way to the language model."""
-    point = setting(config)
+    point = StatedSetting(config)
     screen = console()
     screen.print(stage_table(point))
-    return Outcome(COMPLETE, point.name, f"{point.tokens} visual tokens")
+    return Outcome(COMPLETE, point.name, f"{point.visual_tokens} visual tokens")
 
 
-def stage_table(point: Setting) -> Table:
+def stage_table(point: StatedSetting) -> Table:
     """One line a stage: shape of what it puts out, size of it, and what is done."""
     model, shape = point.model, point.shape
-    table = Table(title=f"{point.label} ({shape.family}): {model['source']}")
+    table = Table(title=f"{point.model_name} ({shape.family}): {model['source']}")
     for name in ("stage", "shape", "MB", "what"):
         table.add_column(name, justify="right" if name == "MB" else "left")
     rows = [("pixels", [point.images, 3, shape.image_size, shape.image_size], _pixels(point)), _tower(point)]
     projector, pooling = _projector(point), _pooling(point)
     rows += [pooling, projector] if point.stage == "encoder" else [projector, pooling]
-    rows.append(("language model", [point.tokens, shape.dim], _language_model(point)))
+    rows.append(("language model", [point.visual_tokens, shape.dim], _language_model(point)))
     for name, sizes, what in rows:
         values = point.bytes_per_value
         for size in sizes:
@@ -39,7 +39,7 @@ def stage_table(point: Setting) -> Table:
     return table
 
 
-def _pixels(point: Setting) -> str:
+def _pixels(point: StatedSetting) -> str:
     if point.pooling.tiles:
         return f"one image that shows {point.frames} frames"
     if "thumbnail" in point.pooling.needs:
@@ -47,7 +47,7 @@ def _pixels(point: Setting) -> str:
     return f"one view of each frame, patches of {point.shape.patch} x {point.shape.patch}"
 
 
-def _tower(point: Setting) -> tuple[str, list[int], str]:
+def _tower(point: StatedSetting) -> tuple[str, list[int], str]:
     shape = point.shape
     what = f"{shape.vision_layers_run} of {shape.vision_layers} layers, {shape.vision_heads} heads"
     what += f", MLP {shape.vision_intermediate}; "
@@ -60,7 +60,7 @@ def _tower(point: Setting) -> tuple[str, list[int], str]:
     return "vision tower", [point.images, shape.height, shape.width, shape.vision_dim], what
 
 
-def _projector(point: Setting) -> tuple[str, list[int], str]:
+def _projector(point: StatedSetting) -> tuple[str, list[int], str]:
     shape = point.shape
     what = f"{shape.vision_dim} -> {shape.dim} -> {shape.dim}, GELU between"
     if point.stage == "encoder":
@@ -68,19 +68,19 @@ def _projector(point: Setting) -> tuple[str, list[int], str]:
     return "projector", [point.images, shape.height, shape.width, shape.dim], what
 
 
-def _pooling(point: Setting) -> tuple[str, list[int], str]:
+def _pooling(point: StatedSetting) -> tuple[str, list[int], str]:
     dim = point.shape.vision_dim if point.stage == "encoder" else point.shape.dim
     return "pooling", [*_pooled(point), dim], f"{point.pooling.label}: {point.pooled} tokens"
 
 
-def _pooled(point: Setting) -> list[int]:
+def _pooled(point: StatedSetting) -> list[int]:
     """[T', H', W'] of a grid pooling, [N] of another."""
     if isinstance(point.pooling, GridPooling):
-        return list(point.pooling.out_shape(point.grid_frames, point.shape.height, point.shape.width))
+        return list(point.pooling.out_shape(*point.grid))
     return [point.pooled]
 
 
-def _language_model(point: Setting) -> str:
+def _language_model(point: StatedSetting) -> str:
     shape = point.shape
     groups = f"{shape.heads} heads" + (
         f" ({shape.kv_heads} for keys and values)" if shape.kv_heads != shape.heads else ""

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -13,9 +12,9 @@ from videopool.features import ClipJob
 from videopool.measuring.run import TOLD, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
 from videopool.norms.saved import PARTIAL, forget, measured_contents
+from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
-from videopool.results import PointFolder, fingerprint
-from videopool.results.manifest import git_state, hardware, now, versions
+from videopool.results import PointFolder
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 
@@ -25,58 +24,44 @@ def norms(config: DictConfig) -> Outcome:
     job = check(config)
     point = Point(config)
     clips = choose_clips(point, job["clips"])
-    what = identify(job, point, clips)
-    folder = PointFolder(Path(config.results_dir) / config.study, f"norms-{point.name}", fingerprint(what))
-    finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
+    identity = identify(job, point, clips)
+    folder = folder_of(config, f"norms-{point.name}", identity)
     states = states_of({clip_name(clip): clip.clip for clip in clips})
     if folder.finished and not config.force and not _changed(folder, clips, states):
-        return finished
+        return finished_before(folder)
     settings = read_settings(job, point)
     point.check()
-    with folder:
-        if config.force:
-            folder.clear()
-            forget(folder.path)
-        elif changed := _changed(folder, clips, states):
+
+    def begin() -> None:
+        changed = [] if config.force else _changed(folder, clips, states)
+        if changed:
             told = f"{len(changed)} ({listed(changed)})"
             line = f"{folder.path.name}: clips with other contents than when they were measured: {told}"
             print(f"videopool: {line}; all are measured again", file=sys.stderr)
+        if changed or config.force:
             folder.clear()
             forget(folder.path)
-        if folder.finished:  # meanwhile, by another process
-            return finished
-        about = {name: value for name, value in point.describe().items() if name in TOLD}
-        about["checkpoint"] = point.adapter and point.adapter["checkpoint"]
-        manifest = {
-            "measured": about,  # not "point": tables of scores leave it out
-            "identity": what,
-            "config": jsonable(config),
-            "versions": versions(),
-            "reader": config.job.reader,
-            "attention": config.model.attention,
-            "git": git_state(),
-            "hardware": hardware(),
-            "started": now(),
-        }
-        folder.write_manifest(manifest)
+
+    about = {name: value for name, value in point.describe().items() if name in TOLD}
+    about["checkpoint"] = point.adapter and point.adapter["checkpoint"]
+    # Not under "point": tables of scores leave it out.
+    with attempt(folder, config, {"measured": about, "identity": identity}, begin) as to_do:
+        if not to_do:
+            return finished_before(folder)
         keep_states(folder, states)
         from videopool.measuring.figures import draw_point
         from videopool.tracking.norms import log_norms
         from videopool.tracking.run import wandb_run
 
-        try:
-            content = {**jsonable(config), "point": {"name": folder.path.name, **about}}
-            with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
-                metrics, numbers = measure(point, settings, clips, folder, about)
-                draw_point(folder.path)
-                if run is not None:
-                    log_norms(run, folder.path)
-                folder.write_metrics(metrics)
-                (folder.path / PARTIAL).unlink(missing_ok=True)
-        except Exception as error:
-            folder.write_failure(str(error) or type(error).__name__, {"time": now()})
-            raise
-        return Outcome(COMPLETE, folder.path.name, result_line(numbers), str(folder.path))
+        content = {**jsonable(config), "point": {"name": folder.path.name, **about}}
+        with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
+            metrics, numbers = measure(point, settings, clips, folder, about)
+            draw_point(folder.path)
+            if run is not None:
+                log_norms(run, folder.path)
+            folder.write_metrics(metrics)
+            (folder.path / PARTIAL).unlink(missing_ok=True)
+    return Outcome(COMPLETE, folder.path.name, result_line(numbers), str(folder.path))
 
 
 def _changed(folder: PointFolder, clips: Sequence[ClipJob], states: States) -> list[str]:

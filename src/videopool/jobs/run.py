@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from videopool.config.errors import USER_ERRORS, ConfigError, Stopped
+from videopool.config.errors import ConfigError, Stopped
+from videopool.errors import UserError
 from videopool.inference.device_failure import DeviceFailed
 from videopool.results import PointBusy
 from videopool.results.manifest import now
@@ -115,7 +116,7 @@ def _run(config: DictConfig) -> Outcome:
         raise KeyboardInterrupt from None
     except PointBusy as error:
         return Outcome(BUSY, error.folder.name, str(error), str(error.folder))
-    except USER_ERRORS as error:
+    except UserError as error:
         return Outcome(FAILED, _overrides() or name, str(error))
     except (MemoryError, torch.OutOfMemoryError):
         return Outcome(FAILED, _overrides() or name, "out of memory: lower job.max_visual_tokens or frames.num")

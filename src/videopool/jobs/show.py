@@ -1,12 +1,11 @@
 """job=show: one clip as the model sees it, its norms, and what is left of it under poolings: a film strip and a GIF."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.config.build import build_pooling, number, plain
+from videopool.config.build import number, plain
 from videopool.config.catalogue import with_pooling
 from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
@@ -14,8 +13,8 @@ from videopool.figures.film import film_pictures, film_strip, on_one_scale, save
 from videopool.film.clip import Shown, ShownClip
 from videopool.film.point import ClipPoint
 from videopool.measuring.stages import ENCODER, PROJECTOR
-from videopool.models.stages import STAGES
 from videopool.norms.token_norms import power
+from videopool.points.setting import pooling_of, readable, refuse_api
 from videopool.results import ResultsError, fingerprint
 from videopool.runtime.outcome import COMPLETE, Outcome
 
@@ -40,7 +39,8 @@ def show(config: DictConfig) -> Outcome:
     p, columns = power(job["p"]), number(config, "job.columns", 1, whole=True)
     configs = [config, *(with_pooling(config, name) for name in job["poolings"])]
     point = ClipPoint(config)
-    poolings = {(one.pooling.label, one.stage): one for one in map(_shown, configs)}
+    shown = [Shown(*pooling_of(one)) for one in configs]
+    poolings = {(one.pooling.label, one.stage): one for one in shown}
     clip = ShownClip(point)
     pooled = [clip.pooled_row(one, p if job["cells"] == NORM else None) for one in poolings.values()]
     rows = [clip.norm_row(stage, p) for stage in job["stages"]]
@@ -56,7 +56,7 @@ def show(config: DictConfig) -> Outcome:
         "poolings": [plain(one.pooling) for one in configs],
         "job": job,
     }
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{clip.job.name}-{point.model_name}-f{len(times)}").strip("-")
+    name = readable(clip.job.name, point.model_name, f"f{len(times)}")
     path = Path(config.results_dir) / config.study / FOLDER / f"{name}-{fingerprint(what)[:8]}"
     rows += on_one_scale(pooled) if job["cells"] == NORM else pooled
     note = f"{NOTES[job['cells']]} {NOTE}"
@@ -70,8 +70,7 @@ def show(config: DictConfig) -> Outcome:
 
 def check(config: DictConfig) -> dict[str, Any]:
     """The node `job`, as far as it can be checked without the model. Raises ConfigError."""
-    if "base_url" in config.model:
-        raise ConfigError("model=api: nothing is known of the inside of a model behind an API; choose another model")
+    refuse_api(config)
     job = plain(config.job)
     for key in ("poolings", "stages"):
         if not isinstance(job[key], list):
@@ -82,11 +81,3 @@ def check(config: DictConfig) -> dict[str, Any]:
     if job["cells"] not in NOTES:
         raise ConfigError(f"job.cells={job['cells']!r}: choose one of {', '.join(NOTES)}")
     return job
-
-
-def _shown(config: DictConfig) -> Shown:
-    """A configuration's pooling. Raises ConfigError if it is none, or acts at no stage."""
-    pooling, stage = build_pooling(config), str(config.pooling.get("stage", PROJECTOR))
-    if stage not in STAGES:
-        raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
-    return Shown(pooling, stage)

@@ -52,7 +52,7 @@ def measure(
     samples = [clip.samples[0] for clip in missing]
     if samples and (line := require_clips(replace(point.benchmark, samples=samples))):
         print(f"videopool: {line}", file=sys.stderr)
-    backbone = point_backbone(point)
+    backbone = point_backbone(point.model, point.model_identity, point.adapter)
     plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     parts = Parts(point.store, frame_source(config, backbone), backbone, settings)
     meter = NormMeter(backbone, pooling, point.stage, plan, parts, point.prompt, settings, measured)

@@ -18,6 +18,7 @@ from videopool.norms import Measurement
 from videopool.norms.outliers import OutlierRules
 from videopool.norms.token_norms import power
 from videopool.points.point import Point
+from videopool.points.setting import refuse_api
 
 # Of what identifies an evaluation: what norms depend on.
 SHARED = (
@@ -69,8 +70,7 @@ def clip_name(job: ClipJob) -> str:
 
 def check(config: DictConfig) -> dict[str, Any]:
     """The node `job`, as far as it can be checked without the model. Raises ConfigError or NormsError."""
-    if "base_url" in config.model:
-        raise ConfigError("model=api: nothing is known of the inside of a model behind an API; choose another model")
+    refuse_api(config)
     job = plain(config.job)
     for key in ("job.save_every", *(["job.clips"] if job["clips"] is not None else [])):
         number(config, key, 1, whole=True)

@@ -1,5 +1,7 @@
 """Errors about models."""
 
+from videopool.errors import UserError
 
-class ModelError(ValueError):
+
+class ModelError(UserError, ValueError):
     """A model that cannot be loaded or used as asked: one line, with what to do."""

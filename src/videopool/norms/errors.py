@@ -1,5 +1,7 @@
 """Errors about norms."""
 
+from videopool.errors import UserError
 
-class NormsError(ValueError):
+
+class NormsError(UserError, ValueError):
     """Norms that cannot be measured or read as asked: one line, with what to do."""

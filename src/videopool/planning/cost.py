@@ -1,12 +1,11 @@
 """What one point would cost."""
 
-import re
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from videopool.config.build import build, build_pooling, number, plain
+from videopool.config.build import number
 from videopool.inference.batches import clips_at_once
 from videopool.models import ModelShape
 from videopool.models.configuration import DTYPES
@@ -21,7 +20,7 @@ from videopool.models.cost import (
 )
 from videopool.planning.power import design
 from videopool.planning.size import benchmark_size
-from videopool.points.setting import setting
+from videopool.points.setting import Setting, StatedSetting, readable
 
 MB, GB = 1e6, 1e9
 
@@ -37,29 +36,29 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     """
     if "base_url" in config.model:
         return _row_of_api(config)
-    point = setting(config)
+    point = StatedSetting(config)
     shape, size = point.shape, point.bytes_per_value
     text = number(config, "job.text_tokens", 0, whole=True)
     for key in ("job.max_visual_tokens", "job.max_clips"):
         number(config, key, 1, whole=True)
-    at_once = clips_at_once(config.job, point.tokens)
+    at_once = clips_at_once(config.job, point.visual_tokens)
     asked = benchmark_size(config)
     clips = asked.clips
     per_clip = point.images * feature_bytes(shape, _store_size(config, size))
-    warnings = [*context_warnings(shape, point.tokens, text), *asked.warnings]
+    warnings = [*context_warnings(shape, point.visual_tokens, text), *asked.warnings]
     return {
         "point": point.name,
-        "model": point.label,
+        "model": point.model_name,
         "dtype": point.model["dtype"],
         "pooling": point.pooling.label,
         "stage": point.stage,
         "frames": point.frames,
-        "visual_tokens": point.tokens,
+        "visual_tokens": point.visual_tokens,
         "context": shape.context,
-        "prefill_tflops": prefill_flops(shape, point.tokens) / 1e12,
+        "prefill_tflops": prefill_flops(shape, point.visual_tokens) / 1e12,
         "tower_tflops": tower_flops(shape, point.images) / 1e12,
         "projector_tflops": projector_flops(shape, point.projected) / 1e12,
-        "kv_cache_gb": kv_cache_bytes(shape, point.tokens + text, size) / GB,
+        "kv_cache_gb": kv_cache_bytes(shape, point.visual_tokens + text, size) / GB,
         "weights_gb": weight_bytes(shape, size) / GB,
         "features_mb_per_clip": per_clip / MB,
         "benchmark": _benchmark(),
@@ -69,7 +68,7 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "features_gb": None if clips is None else clips * per_clip / GB,
         "clips_at_once": at_once,
         "peak_memory_gb": peak_bytes(
-            shape, point.images, point.tokens, size, text, at_once, str(point.model.get("attention", "sdpa"))
+            shape, point.images, point.visual_tokens, size, text, at_once, str(point.model.get("attention", "sdpa"))
         )
         / GB,
         "warnings": warnings,
@@ -88,16 +87,15 @@ UNKNOWN = (
 
 def _row_of_api(config: DictConfig) -> dict[str, Any]:
     """The row of a point whose model is behind an API: only what this side knows."""
-    model = str(config.model.name or plain(config.model)["model"])
-    frames = int(build(config, "frames").num)
-    pooling = build_pooling(config).label
+    point = Setting(config)
+    model = str(config.model.name or point.model["model"])
     asked = benchmark_size(config)
     return {
-        "point": re.sub(r"[^A-Za-z0-9.]+", "-", f"{model}-{pooling}-f{frames}").strip("-"),
+        "point": readable(model, point.pooling.label, f"f{point.frames}"),
         "model": model,
-        "pooling": pooling,
-        "stage": str(config.pooling.get("stage", "projector")),
-        "frames": frames,
+        "pooling": point.pooling.label,
+        "stage": point.stage,
+        "frames": point.frames,
         "benchmark": _benchmark(),
         "clips": asked.clips,
         "samples": sum(asked.samples) or None,

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from videopool.benchmarks import Benchmark
 from videopool.config.build import build, number
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _read(benchmark: str) -> Size:
     """The size of a benchmark that is there, read once for all points of a run."""
     try:
         built: Benchmark = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
-    except USER_ERRORS as error:
+    except UserError as error:
         return Size(warnings=(str(error).splitlines()[0],))
     clips = len({(sample.clip, sample.start, sample.end) for sample in built.samples})
     counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))

@@ -2,19 +2,13 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from videopool.benchmarks import Sample
 from videopool.chat import FORMATS, ChatEndpoint
 from videopool.config.build import number, plain
 from videopool.config.errors import ConfigError
 from videopool.points.point import Point
 from videopool.pooling import NoPooling
-from videopool.results import RecordLog
-from videopool.runtime.interrupts import StopRequest
-
-if TYPE_CHECKING:
-    from videopool.evaluation.work import Work
 
 VIEWS = ("grid", "frames")
 ENDPOINT = ("base_url", "model", "key_env", "timeout", "concurrency", "retries", "backoff")
@@ -26,7 +20,7 @@ class ApiPoint(Point):
     """One configuration with a model behind an API; nothing is pooled, and nothing is known of its inside.
 
     Raises:
-        any of USER_ERRORS: the configuration or the files it names are wrong.
+        UserError: the configuration or the files it names are wrong.
     """
 
     def take_model(self) -> None:
@@ -102,12 +96,6 @@ class ApiPoint(Point):
             "windows": None,
             **self.scored_by(),
         }
-
-    def answer(self, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> "Work":
-        """Append records of samples to the log."""
-        from videopool.evaluation.api import answer_by_api
-
-        return answer_by_api(self, missing, log, stop)
 
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         """Tokens of all answers and, where both prices are known, what they cost."""

@@ -1,55 +1,44 @@
-"""job=evaluate: one point, from configuration to metrics."""
+"""One point: a configuration made into objects, with what identifies it."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.benchmarks import Benchmark, Prompt, Sample
-from videopool.config.build import build, build_pooling, number, plain
+from videopool.benchmarks import Benchmark, Prompt
+from videopool.config.build import build, number, plain
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.store import shared_store
-from videopool.models import ModelShape, identity, load_config, model_shape, prefill_flops
+from videopool.models import identity, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
-from videopool.models.stages import STAGES, check_context, check_needs
+from videopool.models.stages import check_context, check_needs
 from videopool.points.adapter import adapter_identity, read_adapter
 from videopool.points.judge import build_judge, check_gradable
 from videopool.points.pooling_settings import pooling_settings
-from videopool.pooling import Pooling, announced, grid_frames, map_signature
-from videopool.results import RecordLog, fingerprint
-from videopool.runtime.interrupts import StopRequest
-from videopool.video import READERS, Sampler
-
-if TYPE_CHECKING:
-    from videopool.evaluation.work import Work
+from videopool.points.setting import Setting, readable
+from videopool.pooling import map_signature
+from videopool.results import fingerprint
 
 PARSING = ("strict", "pllava")  # of generated answers
 CODE = ("pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
 
 
-class Point:
+class Point(Setting):
     """One configuration, made into objects; weights are not loaded, and the model's sizes not before they are used.
 
     Raises:
-        any of USER_ERRORS: the configuration or the files it names are wrong.
+        UserError: the configuration or the files it names are wrong.
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.config = config
-        self.stage = str(config.pooling.get("stage", "projector"))
-        if self.stage not in STAGES:
-            raise ConfigError(f"pooling.stage={self.stage!r}: choose one of {', '.join(STAGES)}")
-        if config.job.reader not in READERS:
-            raise ConfigError(f"job.reader={config.job.reader!r}: choose one of {', '.join(READERS)}")
+        super().__init__(config)
         for key in ("job.workers", "job.max_visual_tokens", "job.max_clips"):
             number(config, key, 0 if key == "job.workers" else 1, whole=True)
         number(config, "job.max_failed_fraction", 0, 1)
@@ -62,10 +51,7 @@ class Point:
             raise ConfigError(
                 f"trainer.precision={config.trainer.precision}: say model.dtype=bfloat16 or float16 instead"
             )
-        self.pooling: Pooling = build_pooling(config)
-        self.sampler: Sampler = build(config, "frames")
         self.prompt: Prompt = build(config, "prompt")
-        self.model = plain(config.model)
         self.take_model()
         self.judge = build_judge(config)
         self.benchmark = self.take_benchmark()
@@ -83,23 +69,8 @@ class Point:
         self.adapter = read_adapter(plain(self.config.lora))
         self.store: FeatureStore = shared_store(self.config)
 
-    @cached_property
-    def shape(self) -> ModelShape:
-        """The model's sizes, from its own configuration."""
-        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
-
-    @cached_property
-    def visual_tokens(self) -> int:
-        """Tokens that the language model reads of a clip."""
-        return announced(self.pooling, *self.grid) + self.shape.separators
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Size (T, H, W) of the patch grid of a clip."""
-        return grid_frames(self.pooling, self.sampler.num), self.shape.height, self.shape.width
-
     def check(self) -> None:
-        """Raises one of USER_ERRORS if pooling, frames and model do not fit each other."""
+        """Raises UserError if pooling, frames and model do not fit each other."""
         name, source = self.model["name"], self.model["source"]
         check_needs(self.pooling, self.shape, name, self.stage)
         if self.model["shape"] is not None:
@@ -134,14 +105,12 @@ class Point:
     @property
     def name(self) -> str:
         """Readable, for folders and tables."""
-        parts = [self.model_name, self.pooling.label, f"f{self.sampler.num}"]
-        if self.stage != "projector":
-            parts.append(self.stage)
+        parts = [self.model_name, *self.parts]
         if self.benchmark.scoring != "likelihood":
             parts.append(self.benchmark.scoring)
         if self.judge is not None:
             parts.append(f"judge {self.judge.label}")
-        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+        return readable(*parts)
 
     def identity(self) -> dict[str, object]:
         """All that determines the numbers."""
@@ -217,12 +186,6 @@ class Point:
         if self.judge is None:
             return {"judge": None}
         return {"judge": self.judge.id, "task_weights": self.benchmark.task_weights}
-
-    def answer(self, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> "Work":
-        """Append records of samples to the log."""
-        from videopool.evaluation.local import answer_with_weights
-
-        return answer_with_weights(self, missing, log, stop)
 
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         """Metrics that only this kind of point has."""

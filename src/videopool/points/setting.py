@@ -1,99 +1,131 @@
-"""Model, pooling and frames of a point, from configuration alone."""
+"""Model, pooling and frames of a configuration, read and checked in one visit."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.build import build, build_pooling, plain
 from videopool.config.errors import ConfigError
-from videopool.models import ModelError, ModelShape
+from videopool.models import ModelError, ModelShape, load_config, model_shape
 from videopool.models.configuration import DTYPES
 from videopool.models.shape import point_shape
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, announced, grid_frames, image_keys
-from videopool.video import Sampler
+from videopool.video import READERS, Sampler
 
 
-@dataclass(frozen=True)
 class Setting:
-    """Model, pooling and frames of a point, without its weights and its benchmark.
+    """Model, pooling and frames of a configuration, without weights and benchmark.
+
+    The model's sizes are not looked up before they are used.
 
     Attributes:
         model: the resolved group `model`.
-        shape: the model's sizes.
-        bytes_per_value: of the model's dtype.
-        stage: where pooling acts.
+        stage: where the pooling acts.
         pooling, sampler: as configured.
-        images: how many the tower reads of a clip: frames, or one that shows them all, and a thumbnail.
-        pooled: tokens that the pooling makes of a clip.
-        label: the model as tables call it, with what is changed about it.
+
+    Raises:
+        UserError: the configuration is wrong.
     """
 
-    model: dict[str, Any]
-    shape: ModelShape
-    bytes_per_value: int
-    stage: str
-    pooling: Pooling
-    sampler: Sampler
-    images: int
-    pooled: int
-    label: str
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.pooling, self.stage = pooling_of(config)
+        if config.job.reader not in READERS:
+            raise ConfigError(f"job.reader={config.job.reader!r}: choose one of {', '.join(READERS)}")
+        self.sampler: Sampler = build(config, "frames")
+        self.model = plain(config.model)
 
-    @property
-    def tokens(self) -> int:
-        """Visual tokens that the language model reads of a clip: pooled ones and the family's separators."""
-        return self.pooled + self.shape.separators
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The model's sizes, from its own configuration."""
+        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
 
     @property
     def frames(self) -> int:
+        """How many are chosen of a clip."""
         return int(self.sampler.num)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Size (T, H, W) of the patch grid of a clip."""
+        return grid_frames(self.pooling, self.frames), self.shape.height, self.shape.width
+
+    @cached_property
+    def pooled(self) -> int:
+        """Tokens that the pooling makes of a clip."""
+        return announced(self.pooling, *self.grid)
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens that the language model reads of a clip: pooled ones and the family's separators."""
+        return self.pooled + self.shape.separators
+
+    @property
+    def model_name(self) -> str:
+        """The model as tables call it, with what is changed about it."""
+        changed = (("alpha", OmegaConf.select(self.config, "lora.alpha")), ("rope", self.model.get("rope_factor")))
+        return str(self.model["name"]) + "".join(f" {word} {value:g}" for word, value in changed if value is not None)
+
+    @property
+    def name(self) -> str:
+        """Readable, for folders and tables."""
+        return readable(self.model_name, *self.parts)
+
+    @property
+    def parts(self) -> list[str]:
+        """What names say beside the model."""
+        return [self.pooling.label, f"f{self.frames}", *([self.stage] if self.stage != "projector" else [])]
+
+
+class StatedSetting(Setting):
+    """A setting that needs no file of a released model: its sizes are those of its `shape:` block."""
+
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(config)
+        refuse_api(config)
+        if self.model["dtype"] not in DTYPES:
+            raise ModelError(f"model.dtype={self.model['dtype']}: choose one of {', '.join(DTYPES)}")
+        check_needs(self.pooling, self.shape, str(self.model["name"]), self.stage)
+        image_keys(self.pooling, self.frames)  # whether the frames are as many as it makes images of
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The model's sizes, as stated or from its own configuration."""
+        return point_shape(self.model)
+
+    @property
+    def bytes_per_value(self) -> int:
+        """Of the model's dtype."""
+        return DTYPES[self.model["dtype"]].itemsize
+
+    @property
+    def images(self) -> int:
+        """How many the tower reads of a clip: frames, or one that shows them all, and a thumbnail."""
+        return self.grid[0] + (THUMBNAIL in self.pooling.needs)
 
     @property
     def projected(self) -> int:
         """Tokens that the projector reads of a clip."""
         patches = self.images * self.shape.height * self.shape.width
-        return self.pooled if self.stage == "encoder" else patches + self.grid_frames * (CLS in self.pooling.needs)
-
-    @property
-    def grid_frames(self) -> int:
-        """Frames of the patch grid that is pooled: the images without a thumbnail."""
-        return self.images - (THUMBNAIL in self.pooling.needs)
-
-    @property
-    def name(self) -> str:
-        parts = [self.label, self.pooling.label, f"f{self.frames}"]
-        parts += [self.stage] if self.stage != "projector" else []
-        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+        return self.pooled if self.stage == "encoder" else patches + self.grid[0] * (CLS in self.pooling.needs)
 
 
-def setting(config: DictConfig) -> Setting:
-    """Make pooling and sampler and look up the model's sizes.
-
-    Raises:
-        any of USER_ERRORS: something that could not be evaluated either.
-    """
+def pooling_of(config: DictConfig) -> tuple[Pooling, str]:
+    """A configuration's pooling and the stage where it acts. Raises ConfigError if it is none, or acts at no stage."""
     stage = str(config.pooling.get("stage", "projector"))
     if stage not in STAGES:
         raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
-    pooling = build_pooling(config)
-    sampler: Sampler = build(config, "frames")
-    model = plain(config.model)
-    if "base_url" in model:
+    return build_pooling(config), stage
+
+
+def refuse_api(config: DictConfig) -> None:
+    """Raises ConfigError if the model is behind an API, where nothing can be looked at."""
+    if "base_url" in config.model:
         raise ConfigError("model=api: nothing is known of the inside of a model behind an API; choose another model")
-    if model["dtype"] not in DTYPES:
-        raise ModelError(f"model.dtype={model['dtype']}: choose one of {', '.join(DTYPES)}")
-    shape = point_shape(model)
-    check_needs(pooling, shape, str(model["name"]), stage)
-    image_keys(pooling, sampler.num)  # whether the frames are as many as it makes images of
-    images = grid_frames(pooling, sampler.num)
-    pooled = announced(pooling, images, shape.height, shape.width)
-    images += THUMBNAIL in pooling.needs
-    size = DTYPES[model["dtype"]].itemsize
-    return Setting(model, shape, size, stage, pooling, sampler, images, pooled, _label(config, model))
 
 
-def _label(config: DictConfig, model: dict[str, Any]) -> str:
-    changed = (("alpha", OmegaConf.select(config, "lora.alpha")), ("rope", model.get("rope_factor")))
-    return " ".join([str(model["name"]), *(f"{word} {value:g}" for word, value in changed if value is not None)])
+def readable(*parts: str) -> str:
+    """A name for folders, of letters, digits, dots and dashes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")

@@ -18,17 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from videopool.errors import UserError
 from videopool.pooling.tiling import equidistant, filled, image_key
 
 THUMBNAIL = (3, 2)  # rows and columns of frames
 MANY = 50  # frames, by which ways of showing some of them are told apart
 
 
-class PoolingShapeError(ValueError):
+class PoolingShapeError(UserError, ValueError):
     """A pooling's settings do not describe a shape."""
 
 
-class PoolingContractError(TypeError):
+class PoolingContractError(UserError, TypeError):
     """A pooling does not do what it announced, or fails in its own code."""
 
 

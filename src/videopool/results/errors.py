@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from videopool.errors import UserError
 
-class ResultsError(RuntimeError):
+
+class ResultsError(UserError, RuntimeError):
     """Results that cannot be written, read or compared: one line, with what to do."""
 
 

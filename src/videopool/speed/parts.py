@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from videopool.config.catalogue import catalogue, catalogued
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 from videopool.features import FeatureStore
 from videopool.models.loading import DTYPES
 from videopool.points.point import Point
@@ -125,7 +125,7 @@ def part_f(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
     for name in settings.names or catalogue():
         try:
             poolings[name] = catalogued(name)
-        except USER_ERRORS as error:
+        except UserError as error:
             wrong.append({"name": name, "error": str(error).splitlines()[0]})
     rows = bandwidths(poolings, grid, count)
     step()

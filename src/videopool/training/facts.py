@@ -67,7 +67,7 @@ def steps_within(point: TrainingPoint, encoder: Encoder) -> int:
 
 def _flops(point: TrainingPoint, kind: str, text: int) -> float:
     """Operations of learning from a conversation; one token of its text stands for the clip."""
-    tokens = point.visual_tokens(kind)
-    patches = point.grid_frames(kind) * point.shape.height * point.shape.width
+    tokens = point.tokens_of(kind)
+    patches = point.frames_of(kind) * point.shape.height * point.shape.width
     projected = patches if point.stage == "projector" else tokens
     return training_flops(point.shape, tokens + text - 1, projected, bool(point.settings["checkpoint_gradients"]))

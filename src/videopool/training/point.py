@@ -1,7 +1,6 @@
 """One training run, from configuration."""
 
 import os
-import re
 import sys
 from functools import cached_property
 
@@ -13,12 +12,12 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.store import shared_store
-from videopool.models import ModelShape, identity, load_config, model_shape
-from videopool.models.stages import STAGES, check_context, check_needs
-from videopool.pooling import Pooling, announced, grid_frames
+from videopool.models import identity
+from videopool.models.stages import check_context, check_needs
+from videopool.points.setting import Setting, readable
+from videopool.pooling import Pooling, announced
 from videopool.results import fingerprint, without_seed
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
-from videopool.video import READERS, Sampler
 
 EXPORT = "export"
 
@@ -36,17 +35,17 @@ CODE = ("pooling", "job.image_pooling", "frames", "training", "training_data", "
 LISTED = 5
 
 
-class TrainingPoint:
+class TrainingPoint(Setting):
     """One training run's configuration, made into objects; weights are not loaded.
 
     Raises:
-        any of USER_ERRORS: the configuration or the files it names are wrong.
+        UserError: the configuration or the files it names are wrong.
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.config = config
         if "base_url" in config.model:
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
+        super().__init__(config)
         self.settings = plain(config.training)
         self._check_numbers()
         if config.lora.checkpoint is not None:
@@ -54,26 +53,18 @@ class TrainingPoint:
                 f"lora.checkpoint={config.lora.checkpoint}: job=finetune starts from the model as released; "
                 "say lora=none"
             )
-        if config.job.reader not in READERS:
-            raise ConfigError(f"job.reader={config.job.reader!r}: choose one of {', '.join(READERS)}")
         if config.job.export not in EXPORTED:
             raise ConfigError(f"job.export={config.job.export!r}: choose one of {', '.join(EXPORTED)}")
         if config.job.export == "best" and not self.settings["validation"]["share"]:
             raise ConfigError(
                 "job.export=best: there is no validation to say which is best (training.validation.share=0)"
             )
-        self.stage = str(config.pooling.get("stage", "projector"))
-        if self.stage not in STAGES:
-            raise ConfigError(f"pooling.stage={self.stage!r}: choose one of {', '.join(STAGES)}")
-        self.pooling: Pooling = build_pooling(config)
         images = config.job.get("image_pooling")
         self.image_pooling: Pooling | None = None if images is None else build_pooling(config.job, "image_pooling")
         for pooling in filter(None, (self.pooling, self.image_pooling)):
             if next(pooling.parameters(), None) is not None:
                 raise ConfigError(f"pooling: {pooling.label} has weights of its own, which job=finetune does not train")
-        self.sampler: Sampler = build(config, "frames")
         self.layout: ConversationLayout = build(config.training, "layout")
-        self.model = plain(config.model)
         self.model_identity = identity(self.model["source"], self.model["revision"])
         self.store: FeatureStore = shared_store(config)
         self.seed = int(config.seed)
@@ -202,20 +193,16 @@ class TrainingPoint:
                 file=sys.stderr,
             )
 
-    @cached_property
-    def shape(self) -> ModelShape:
-        """The model's sizes, from its own configuration."""
-        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
-
-    def grid_frames(self, kind: str) -> int:
+    def frames_of(self, kind: str) -> int:
         """Frames of the patch grid of a clip, or of an image, which is never tiled."""
-        return grid_frames(self.pooling, self.sampler.num) if kind == "video" else 1
+        return self.grid[0] if kind == "video" else 1
 
-    def visual_tokens(self, kind: str) -> int:
+    def tokens_of(self, kind: str) -> int:
         """Tokens that the language model reads of a clip, or of an image."""
-        pooling = (self.image_pooling if kind == "image" else None) or self.pooling
-        size = (self.grid_frames(kind), self.shape.height, self.shape.width)
-        return announced(pooling, *size) + self.shape.separators
+        if kind == "video":
+            return self.visual_tokens
+        pooling = self.image_pooling or self.pooling
+        return announced(pooling, 1, self.shape.height, self.shape.width) + self.shape.separators
 
     def limits(self) -> dict[str, int]:
         """The most tokens of a conversation, the place of its clip among them, by kind of medium.
@@ -225,7 +212,7 @@ class TrainingPoint:
         """
         found = {}
         for kind in {example.kind for source in self.sources for example in source.examples}:
-            tokens = self.visual_tokens(kind)
+            tokens = self.tokens_of(kind)
             check_context(str(self.model["name"]), self.shape.context, tokens)
             found[kind] = min(int(self.settings["max_text"]), self.shape.context - tokens + 1)
         return found
@@ -233,10 +220,8 @@ class TrainingPoint:
     @property
     def name(self) -> str:
         """Readable, for folders."""
-        parts = [f"{self.model['name']} tuned", self.pooling.label, f"f{self.sampler.num}", f"s{self.seed}"]
-        if self.stage != "projector":
-            parts.append(self.stage)
-        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+        label, frames, *stage = self.parts
+        return readable(f"{self.model['name']} tuned", label, frames, f"s{self.seed}", *stage)
 
     def identity(self) -> dict[str, object]:
         """All that determines the trained weights."""
@@ -277,7 +262,7 @@ class TrainingPoint:
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
-            "visual_tokens": self.visual_tokens("video"),
+            "visual_tokens": self.visual_tokens,
             "steps": None if self.settings["tflops"] is not None else self.steps,
             "sources": {
                 source.name: {"examples": len(source.examples), "refused": len(source.refused), "weight": source.weight}
@@ -287,7 +272,7 @@ class TrainingPoint:
         }
 
     def check(self) -> None:
-        """Raises one of USER_ERRORS if pooling, frames, data and model do not fit each other, or no medium is there."""
+        """Raises UserError if pooling, frames, data and model do not fit each other, or no medium is there."""
         for source in self.sources:
             if not any(os.path.exists(example.media) for example in source.examples):
                 raise TrainingDataError(

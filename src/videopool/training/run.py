@@ -54,7 +54,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
         The figures of the run, for metrics.json; none from other processes than the first.
 
     Raises:
-        any of USER_ERRORS: the data cannot be used, or the run failed.
+        UserError: the data cannot be used, or the run failed.
         Stopped: the user asked to stop.
     """
     config, settings, started = point.config, point.settings, time.perf_counter()

@@ -1,8 +1,9 @@
-"""Train one run: claim, manifest, metrics or failure."""
+"""Train one run: an attempt at its folder, with the curves of its steps."""
 
-from videopool.config.build import jsonable
+from collections.abc import Callable
+
+from videopool.points.lifecycle import attempt
 from videopool.results import PointFolder
-from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.training.point import TrainingPoint
 
@@ -16,39 +17,35 @@ def take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
     return Outcome(COMPLETE, folder.path.name, f"took part as process {rank}", fresh=False)
 
 
-def train_point(point: TrainingPoint, folder: PointFolder, what: dict[str, object]) -> str:
-    """Train, with the manifest before and metrics or the failure behind it; one line on how it went."""
+def train_point(
+    point: TrainingPoint, folder: PointFolder, identity: dict[str, object], keep_media: Callable[[], None]
+) -> str:
+    """Train in a folder; one line on how it went.
+
+    Args:
+        keep_media: called with the claim, notes which media the run begins with.
+    """
     # What needs weights or Lightning is imported here: a finished run needs none of them.
     from videopool.tracking.training import training_curves
     from videopool.training.export import start_over
     from videopool.training.loop import BAD_BATCH
     from videopool.training.run import train
 
-    if point.config.force:
-        folder.clear()
-        start_over(folder.path)
-    (folder.path / BAD_BATCH).unlink(missing_ok=True)
-    folder.write_manifest(
-        {
-            "training": point.describe(),
-            "identity": what,
-            "config": jsonable(point.config),
-            "versions": versions(),
-            "reader": point.config.job.reader,
-            "attention": point.config.model.get("attention"),
-            "git": git_state(),
-            "hardware": hardware(),
-            "started": now(),
-        }
-    )
-    try:
-        with training_curves(point.config, folder.path, point.describe()) as curves:
+    def begin() -> None:
+        keep_media()
+        if point.config.force:
+            folder.clear()
+            start_over(folder.path)
+
+    described = point.describe()
+    with attempt(folder, point.config, {"training": described, "identity": identity}, begin) as to_do:
+        if not to_do:
+            return "finished meanwhile"
+        (folder.path / BAD_BATCH).unlink(missing_ok=True)
+        with training_curves(point.config, folder.path, described) as curves:
             metrics = train(point, folder.path, curves=curves)
             curves.finish(metrics)
         folder.write_metrics(metrics)
-    except Exception as error:
-        folder.write_failure(str(error) or type(error).__name__, {"time": now()})
-        raise
     held_out = metrics["validation_loss"]
     told = "" if held_out is None else f", {held_out:.3f} on held-out ones"
     return f"{metrics['steps']} steps, loss {metrics['loss']:.3f}{told}"

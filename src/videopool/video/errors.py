@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from videopool.errors import UserError
+
 
 def printable(name: str) -> str:
     """A file's name as text that can be printed and written: what is no UTF-8 in it as \\udc and two digits."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-class UnreadableClipError(Exception):
+class UnreadableClipError(UserError):
     """A clip that cannot be read as asked: missing, empty, damaged, without a video stream.
 
     Attributes:
@@ -29,5 +31,5 @@ class ClipBoundsError(UnreadableClipError):
     """Start and end of a sample lie outside its clip, or in the wrong order."""
 
 
-class FrameSamplingError(ValueError):
+class FrameSamplingError(UserError, ValueError):
     """A sampler's settings make no sense."""
