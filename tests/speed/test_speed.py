@@ -31,7 +31,6 @@ from videopool.speed.points import compare
 from videopool.speed.random_model import random_backbone, save_random_model
 from videopool.speed.run import speed
 from videopool.speed.timing import Turns, interleaved, median_interval, turn
-from videopool.training import run as training_run
 
 LITTLE = (
     "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.questions=2",
@@ -156,7 +155,7 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
 
 def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkeypatch):
     """Steps of both loops in turn; a wait in the job's alone is its overhead, one in both is none."""
-    begun, fit = [], training_run.fit
+    begun, fit = [], speed_training.fit
 
     def waiting(config, tuner, keeper, *others):
         computed, seconds = tuner.losses, 0.2 if config.study.startswith("g-job") else 0.0
@@ -169,7 +168,7 @@ def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkey
         tuner.losses = slow
         fit(config, tuner, keeper, *others)
 
-    monkeypatch.setattr(training_run, "fit", waiting)
+    monkeypatch.setattr(speed_training, "fit", waiting)
     monkeypatch.setattr(speed_training, "bare_loop", waiting)
     words = [
         "job.training.loop_steps=4",
@@ -224,8 +223,8 @@ def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, m
     run = speed_training._trained
     told = []
 
-    def spoilt(config):
-        found = run(config)
+    def spoilt(config, *parts):
+        found = run(config, *parts)
         told.append(found)
         wrong = config.study.startswith("g-kept" if broken == "sweep" else "g-bare")
         return replace(found, losses=[loss + 1 for loss in found.losses]) if wrong else found
@@ -263,7 +262,6 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_wrong_words_end_in_a_clear_line(composed, monkeypatch, capsys, words, told):
-    monkeypatch.setitem(jobs_run.JOBS, "speed", "videopool.jobs.speed:speed")
     ended = []
     monkeypatch.setattr(jobs_run, "settle", ended.append)
     monkeypatch.setattr(multirun, "settle", ended.append)

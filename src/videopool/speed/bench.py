@@ -92,7 +92,7 @@ class Bench:
         config.frames = {"_target_": SAMPLER, "num": frames}
         config.model = {**config.model, **self.model}
         config.logger = {"name": "none"}
-        config.features = self.config.job.store
+        config.features = {"_target_": "videopool.features.FeatureStore"}
         config.results_dir, config.study = str(self.folder), study
         return config
 
