@@ -21,7 +21,7 @@ from videopool.models.shape import shape_from
 from videopool.paths import shipped
 from videopool.pooling import Adaptive, FrameCls, NoPooling
 from videopool.shapes.tokenizer import build_tokenizer
-from videopool.speed import resume as speed_resume
+from videopool.speed import commands as speed_commands
 from videopool.speed import training as speed_training
 from videopool.speed.arithmetic import shared_share, token_ratio
 from videopool.speed.bench import bench
@@ -95,7 +95,7 @@ def test_a_point_prefixes_and_operators(composed, tmp_path, capsys):
 
 def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
     poolings = f"job.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
-    found = measured(composed("job.parts=[b,c]", poolings, "job.frames=[1,2]"), tmp_path)
+    found = measured(composed("job.parts=[sweep,floor]", poolings, "job.frames=[1,2]"), tmp_path)
     jobs_run, b, c = found["sweep"], found["parts"]["b"], found["parts"]["c"]
     assert [(row["pooling"], row["frames"]) for row in jobs_run["points"]] == [
         ("average time", 1), ("average time", 2), ("strided 2 avg", 1), ("strided 2 avg", 2),
@@ -127,8 +127,8 @@ def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
 
 
 def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys, monkeypatch):
-    ways = {way: speed_resume.SIGNALS[way] for way in ("kill", "kill -9")}  # a Ctrl-C is as the former
-    for module in (speed_training, speed_resume):
+    ways = {way: speed_commands.SIGNALS[way] for way in ("kill", "kill -9")}  # a Ctrl-C is as the former
+    for module in (speed_training, speed_commands):
         monkeypatch.setattr(module, "SIGNALS", ways)
     poolings = f"job.training.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
     little = ["job.training.frames=2", "job.training.steps=2", "job.training.loop_steps=3", "job.training.rounds=2"]
@@ -251,8 +251,11 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
     ("words", "told"),
     [
         (["job.size=huge"], "job.size=huge: choose one of tiny, small, llava7b"),
-        (["job.parts=[a,z]"], "job.parts=['a', 'z']: choose from a, b, c, d, e, f, g"),
-        (["job.parts=[]"], "choose from a, b, c, d, e, f, g"),
+        (
+            ["job.parts=[a,z]"],
+            "job.parts=['a', 'z']: choose from point, sweep, floor, prefix, processes, operators, training",
+        ),
+        (["job.parts=[]"], "choose from point, sweep, floor, prefix, processes, operators, training"),
         (["job.repeats=0"], "job.repeats must be a whole number of at least 1, got 0"),
         (["job.training.loop_rounds=0"], "job.training.loop_rounds must be a whole number of at least 1, got 0"),
         (["job.operators.names=[nothing]"], "job.operators.names: there is no pooling nothing"),

@@ -15,10 +15,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.evaluator import Asked, Evaluator
+from videopool.evaluation.evaluator import Asked, Evaluator, likeliest
 from videopool.evaluation.local import answer_with_weights
+from videopool.evaluation.records import about
 from videopool.evaluation.run import evaluate_point
 from videopool.features import FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
@@ -58,8 +58,12 @@ class Alone(Measured):
                 before, after = self.backbone.split_prompt(self._text(sample, listed=True))
                 with self.clock("whole prompts"):
                     scores = self._scores(before, seen, after)
+                letters = LETTERS[: len(sample.options)]
+                ids = self.backbone.next_token_ids(self.answers.prompt.answer_start, letters)
                 records[sample.id] = {
-                    **self._outcome(sample, scores),
+                    **about(sample),
+                    "status": "ok",
+                    **likeliest(sample, scores[ids].tolist()),
                     "frame_indices": clip.indices,
                     "visual_tokens": len(seen),
                 }
@@ -72,22 +76,6 @@ class Alone(Measured):
         whole = torch.cat([head, seen[None].to(self.backbone.dtype), tail], dim=1)
         hidden = self.backbone.llm(whole, use_cache=False).last_hidden_state
         return self.backbone.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)
-
-    def _outcome(self, sample: Sample, scores: Tensor) -> dict[str, object]:
-        letters = self.backbone.next_token_ids(self.answers.prompt.answer_start, LETTERS[: len(sample.options)])
-        options = scores[letters]
-        prediction = sample.options[int(options.argmax())]
-        return {
-            "id": sample.id,
-            "clip": sample.clip_id,
-            "task": sample.task,
-            "question": sample.question,
-            "options": list(sample.options),
-            "status": "ok",
-            "prediction": prediction,
-            "score": float(prediction == sample.answer),
-            "option_logprobs": [round(value, 4) for value in options.tolist()],
-        }
 
 
 @dataclass

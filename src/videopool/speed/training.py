@@ -1,4 +1,4 @@
-"""Part g of job=speed: fine-tuning from the feature store, the loop around its steps, and resuming."""
+"""The part training of job=speed: fine-tuning from the feature store, the loop around its steps, and resuming."""
 
 import contextlib
 import io
@@ -6,7 +6,6 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from videopool.models.lora import kept_weights, trainable
 from videopool.points.point import Point
 from videopool.results import PointFolder, fingerprint
 from videopool.results.point import TRAINING_LOG, read_training_log
-from videopool.speed.bench import Bench
-from videopool.speed.resume import SIGNALS, resumed
+from videopool.speed.bench import Bench, Line, Step
+from videopool.speed.commands import SIGNALS, resumed
 from videopool.speed.timing import Turns, median_interval, timed, turn
 from videopool.training.loop import Keeper, TakeSteps, fit
 from videopool.training.module import Tuner
@@ -32,7 +31,6 @@ from videopool.training.train import train_point
 KEPT, ALONE = "kept", "alone"  # ways of the sweep: from one store; each run encodes its own frames, in every epoch
 JOB, BARE = "job", "bare"  # ways of the loop
 SAME_LOSS = 1e-4  # of the two loops, relative: they round the factor of a micro-batch at different places
-Step = Callable[[], None]
 
 
 @dataclass
@@ -48,12 +46,12 @@ class Training:
     losses: list[float]
 
 
-def part_g(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
+def training(made: Bench, line: Line) -> dict[str, Any]:
     """Fine-tuning: a sweep of poolings, the loop, resuming. Raises AssertionError if two ways do not learn alike."""
     settings = made.config.job.training
     if made.made is not None:
         return {"skipped": "the weights are in no file that a training could load"}
-    step = line("g: fine-tuning", len(settings.poolings) + int(settings.loop_rounds) + len(SIGNALS))
+    step = line("fine-tuning", len(settings.poolings) + int(settings.loop_rounds) + len(SIGNALS))
     train(made.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
     found = {"sweep": sweep(made, step), "loop": loop(made, step)}
     rows = []
