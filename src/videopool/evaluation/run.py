@@ -1,7 +1,7 @@
 """Evaluate one point, from configuration to metrics."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
@@ -14,6 +14,9 @@ from videopool.points.point import Point
 from videopool.results.captions import write_captions
 from videopool.runtime.outcome import COMPLETE, Outcome
 
+if TYPE_CHECKING:
+    from videopool.evaluation.answer import Answerer
+
 
 def point_of(config: DictConfig) -> Point:
     """The point of a configuration, of the kind that its model asks for."""
@@ -23,8 +26,16 @@ def point_of(config: DictConfig) -> Point:
 def evaluate(config: DictConfig) -> Outcome:
     """Run one point, or go on with it, or find it finished."""
     torch.manual_seed(int(config.seed))
-    point = point_of(config)
-    identity = point.identity()
+    return evaluate_point(point_of(config))
+
+
+def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
+    """Run a point, or go on with it, or find it finished.
+
+    Args:
+        answerer: answers samples in place of the point's own way.
+    """
+    config, identity = point.config, point.identity()
     folder = folder_of(config, point.name, identity)
     clips = {sample.clip_id: sample.clip for sample in point.benchmark.samples}
     states = states_of(clips)
@@ -56,7 +67,7 @@ def evaluate(config: DictConfig) -> Outcome:
         from videopool.tracking.point import point_run
 
         with point_run(config, folder.path, manifest["point"]) as run:
-            metrics, records = answer(point, folder)
+            metrics, records = answer(point, folder, answerer)
             run.finish_point(metrics, records)
             write_captions(folder.path, records)
             folder.tell_mixed(records)

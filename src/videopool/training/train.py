@@ -1,11 +1,15 @@
 """Train one run: an attempt at its folder, with the curves of its steps."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from videopool.points.lifecycle import attempt
 from videopool.results import PointFolder
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.training.point import TrainingPoint
+
+if TYPE_CHECKING:
+    from videopool.training.loop import TakeSteps
 
 
 def take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
@@ -18,17 +22,22 @@ def take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
 
 
 def train_point(
-    point: TrainingPoint, folder: PointFolder, identity: dict[str, object], keep_media: Callable[[], None]
+    point: TrainingPoint,
+    folder: PointFolder,
+    identity: dict[str, object],
+    keep_media: Callable[[], None],
+    take_steps: "TakeSteps | None" = None,
 ) -> str:
     """Train in a folder; one line on how it went.
 
     Args:
         keep_media: called with the claim, notes which media the run begins with.
+        take_steps: in place of the loop of Lightning; takes what fit() takes.
     """
     # What needs weights or Lightning is imported here: a finished run needs none of them.
     from videopool.tracking.training import training_curves
     from videopool.training.export import start_over
-    from videopool.training.loop import BAD_BATCH
+    from videopool.training.loop import BAD_BATCH, fit
     from videopool.training.run import train
 
     def begin() -> None:
@@ -43,7 +52,7 @@ def train_point(
             return "finished meanwhile"
         (folder.path / BAD_BATCH).unlink(missing_ok=True)
         with training_curves(point.config, folder.path, described) as curves:
-            metrics = train(point, folder.path, curves=curves)
+            metrics = train(point, folder.path, curves=curves, take_steps=take_steps or fit)
             curves.finish(metrics)
         folder.write_metrics(metrics)
     held_out = metrics["validation_loss"]
