@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,43 +23,44 @@ ROOMS: dict[str, set[str]] = {
     "app": {"jobs", "runtime", "top_level", "paths"},
     "jobs": {"speed", "film", "evaluation", "training", "measuring", "planning", "points", "inference", "tracking",
         "reports", "config", "shapes", "models", "features", "benchmarks", "results", "norms", "training_data",
-        "pooling", "video", "figures", "runtime", "top_level", "files"},
+        "pooling", "video", "figures", "runtime", "top_level", "files", "notes"},
     "speed": {"evaluation", "training", "points", "inference", "config", "models", "features", "benchmarks",
         "results", "pooling", "video", "figures", "runtime", "paths"},
     "film": {"measuring", "points", "inference", "config", "models", "features", "benchmarks", "norms", "pooling",
         "video", "figures"},
     "evaluation": {"points", "inference", "tracking", "config", "models", "features", "judges", "benchmarks",
-        "results", "pooling", "video", "chat", "runtime"},
+        "results", "pooling", "video", "chat", "runtime", "notes"},
     "training": {"points", "inference", "tracking", "config", "models", "features", "results", "norms",
-        "training_data", "pooling", "video", "runtime", "files"},
+        "training_data", "pooling", "video", "runtime", "files", "notes"},
     "measuring": {"points", "inference", "reports", "config", "models", "features", "benchmarks", "results", "norms",
-        "pooling", "video", "figures", "runtime", "files"},
+        "pooling", "video", "figures", "runtime", "files", "notes"},
     "planning": {"points", "inference", "reports", "config", "models", "benchmarks", "results", "runtime", "files"},
     "points": {"inference", "config", "models", "features", "judges", "benchmarks", "results", "pooling", "video",
-        "chat", "runtime"},
-    "inference": {"config", "models", "features", "benchmarks", "results", "pooling", "video", "runtime"},
-    "tracking": {"reports", "config", "results", "norms"},
+        "chat", "runtime", "notes"},
+    "inference": {"config", "models", "features", "benchmarks", "results", "pooling", "video", "runtime", "notes"},
+    "tracking": {"reports", "config", "results", "norms", "files", "notes"},
     "reports": {"config", "results", "video", "figures", "runtime", "paths", "files"},
     "config": {"models", "features", "benchmarks", "results", "norms", "training_data", "pooling", "video", "chat",
         "paths"},
-    "shapes": {"benchmarks", "training_data", "files"},
-    "models": {"pooling", "video"},
-    "features": {"video", "locks"},
+    "shapes": {"benchmarks", "training_data", "files", "locks", "runtime"},
+    "models": {"pooling", "video", "files", "notes"},
+    "features": {"video", "files", "locks"},
     "judges": {"chat"},
-    "benchmarks": {"video"},
+    "benchmarks": {"video", "files", "notes"},
     "results": {"files", "locks"},
     "norms": {"pooling", "files"},
     "training_data": set(),
     "pooling": set(),
-    "video": set(),
+    "video": {"notes"},
     "chat": set(),
-    "figures": set(),
-    "runtime": set(),
+    "figures": {"files"},
     "command": set(),
     "top_level": {"paths"},
     "paths": set(),
-    "files": set(),
-    "locks": set(),
+    "files": {"locks"},
+    "locks": {"notes"},
+    "notes": {"runtime"},
+    "runtime": set(),
 }  # fmt: skip
 WAYS = {"evaluation", "training", "measuring", "planning"}  # none imports another
 # Imports against the rules, each to be removed: upward ones, and ones that close a circle.
@@ -71,9 +73,16 @@ LATER: set[tuple[str, str]] = {
     ("speed/training.py", "jobs/finetune.py"),
     ("models/shape.py", "models/__init__.py"),
 }
+# What is done in one place, and where that is.
+ONLY_IN = {
+    r"\bos\.(replace|rename|fsync)\(|\.rename\([^=()]+(\(.*\))?\)$": {"files.py"},
+    r"\bfcntl\.|\bmkstemp\(|NamedTemporaryFile\(": {"locks.py"},
+    r"\bConsole\(|^from rich\.progress": {"runtime/terminal.py"},
+    # Lines about the work; and how the command and its points ended.
+    r"\bsys\.stderr\b": {"notes.py", "app.py", "jobs/run.py", "jobs/multirun.py"},
+}
 LONGEST, LONGEST_JOB = 350, 120  # lines
 LONG: set[str] = {
-    "jobs/check_videos.py",
     "jobs/run.py",
     "models/adapter.py",
     "pooling/base.py",
@@ -138,6 +147,12 @@ def test_files_are_short():
         if len(path.read_text().splitlines()) > most:
             long.add(str(path.relative_to(SOURCE)))
     assert long == LONG
+
+
+@pytest.mark.parametrize("pattern", ONLY_IN)
+def test_what_has_one_place_is_done_there(pattern):
+    found = {path for path in SOURCE.rglob("*.py") if re.search(pattern, path.read_text(), re.MULTILINE)}
+    assert {str(path.relative_to(SOURCE)) for path in found} == ONLY_IN[pattern]
 
 
 def test_nothing_uses_the_embedded_world_but_its_recipe():

@@ -1,6 +1,5 @@
 """Evaluate one point, from configuration to metrics."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from videopool.config.build import jsonable
 from videopool.config.choices import chosen
 from videopool.evaluation.contents import keep_states, outdated, redo_outdated, states_of
+from videopool.notes import note
 from videopool.points.point import Point
 from videopool.results import PointFolder, fingerprint
 from videopool.results.captions import write_captions
@@ -43,7 +43,7 @@ def evaluate(config: DictConfig) -> Outcome:
         if config.force:
             folder.clear()
         if line := redo_outdated(folder, clips, states):
-            print(f"videopool: {line}", file=sys.stderr)
+            note(line)
         if folder.finished:  # meanwhile, by another process
             return finished
         manifest = {

@@ -1,15 +1,13 @@
 """job=check_videos: whether the clips of a benchmark can be read, found out before a sweep needs them."""
 
 import csv
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from videopool.benchmarks import Benchmark, repeated_answers, require_clips
@@ -28,14 +26,13 @@ from videopool.benchmarks.clip_check import (
 from videopool.config.build import build, number
 from videopool.config.errors import ConfigError, Stopped
 from videopool.files import whole
+from videopool.notes import note, note_list
 from videopool.results import ResultsError
 from videopool.runtime.interrupts import ask_before_stopping
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
-from videopool.runtime.terminal import console
+from videopool.runtime.terminal import console, progress_bar
 from videopool.runtime.workers import in_processes
 from videopool.video import READERS
-
-LISTED = 10
 
 
 def check_videos(config: DictConfig) -> Outcome:
@@ -54,7 +51,7 @@ def check_videos(config: DictConfig) -> Outcome:
     workers = number(config, "job.workers", 1, whole=True)
     benchmark: Benchmark = build(config, "benchmark")
     for line in filter(None, (require_clips(benchmark), repeated_answers(benchmark))):
-        print(f"videopool: {line}", file=sys.stderr)
+        note(line)
     path = Path(config.results_dir) / config.study / "check_videos.csv"
     tasks = clip_tasks(benchmark)
     try:
@@ -79,15 +76,16 @@ def _check_all(tasks: Sequence[ClipTask], journal: Journal, workers: int, title:
     jobs = [(task, str(journal.how["reader"]), bool(journal.how["full"])) for task in left]
     with (
         ask_before_stopping() as stop,
-        _bar(title, len(tasks), len(known)) as advance,
+        progress_bar(title, len(tasks)) as advance,
         # Closed at once, whatever happens: no process outlives the job.
         closing(in_processes(check_clip, jobs, workers, lambda: stop.asked)) as results,
     ):
+        advance(len(known))
         for place, found in results:
             task = left[place]
             known[task] = found or report(task, UNREADABLE, "reading it killed the process that did")
             journal.add(task, known[task])
-            advance()
+            advance(1)
     if len(known) < len(tasks):
         raise Stopped(f"{len(known)} of {len(tasks)} clips are checked")
     return [known[task] for task in tasks]
@@ -118,18 +116,4 @@ def show(reports: Sequence[ClipReport], title: str) -> None:
             table.add_row(*cells, style=None if status == OK else "red")
     screen.print(table)
     bad = [one for one in reports if one.status != OK]
-    for one in bad[:LISTED]:
-        print(f"    {one.clip}: {one.status}: {one.reason}", file=sys.stderr)
-    if len(bad) > LISTED:
-        print(f"    and {len(bad) - LISTED} more", file=sys.stderr)
-
-
-@contextmanager
-def _bar(title: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A progress bar with rate and time left; gives the function that moves it on by one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True, disable=not sys.stdout.isatty()
-    ) as bar:
-        line = bar.add_task(title, total=total, completed=done)
-        yield lambda: bar.advance(line)
+    note_list([f"{one.clip}: {one.status}: {one.reason}" for one in bad])

@@ -1,6 +1,5 @@
 """job=norms: one point's norms of visual tokens, from configuration to numbers and figures."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from videopool.features import ClipJob
 from videopool.measuring.run import TOLD, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
 from videopool.norms.saved import PARTIAL, forget, measured_contents
+from videopool.notes import note
 from videopool.points.point import Point
 from videopool.results import PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
@@ -40,7 +40,7 @@ def norms(config: DictConfig) -> Outcome:
         elif changed := _changed(folder, clips, states):
             told = f"{len(changed)} ({listed(changed)})"
             line = f"{folder.path.name}: clips with other contents than when they were measured: {told}"
-            print(f"videopool: {line}; all are measured again", file=sys.stderr)
+            note(f"{line}; all are measured again")
             folder.clear()
             forget(folder.path)
         if folder.finished:  # meanwhile, by another process
