@@ -60,7 +60,6 @@ def write_point(study: Path, records: list[dict], clips: dict[str, Path], failur
         folder.write_clips(clips)
         log = RecordLog(folder.path / "records.jsonl")
         log.append(records)
-        log.close()
         if failure:
             folder.write_failure(failure, {})
         elif records:

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,53 +21,63 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "videopool"
 # The rooms, from the top down, and what each imports from. Nothing is listed that nobody uses.
 ROOMS: dict[str, set[str]] = {
-    "app": {"jobs", "composing", "runtime", "top_level", "paths"},
-    "jobs": {"speed", "film", "evaluation", "training", "measuring", "planning", "points", "inference", "tracking",
-        "reports", "config", "shapes", "models", "features", "benchmarks", "results", "norms", "training_data",
-        "pooling", "video", "figures", "runtime", "top_level", "files", "errors"},
-    "speed": {"evaluation", "training", "points", "inference", "config", "models", "features", "benchmarks",
+    "app": {"jobs", "runtime", "composing", "top_level", "paths"},
+        "jobs": {"speed", "film", "evaluation", "training", "measuring", "planning", "points", "inference",
+        "tracking", "reports", "config", "shapes", "models", "features", "benchmarks", "results", "norms",
+        "training_data", "pooling", "video", "figures", "files", "notes", "runtime", "top_level", "errors"},
+        "speed": {"evaluation", "training", "points", "inference", "config", "models", "features", "benchmarks",
         "results", "pooling", "video", "figures", "runtime", "paths", "errors"},
-    "film": {"measuring", "points", "inference", "config", "models", "features", "benchmarks", "norms", "pooling",
+        "film": {"measuring", "points", "inference", "config", "models", "features", "benchmarks", "norms", "pooling",
         "video", "figures", "errors"},
-    "evaluation": {"points", "inference", "tracking", "config", "models", "features", "judges", "benchmarks",
-        "results", "pooling", "video", "chat", "runtime"},
-    "training": {"points", "inference", "tracking", "config", "models", "features", "results", "norms",
-        "training_data", "pooling", "video", "runtime", "files"},
-    "measuring": {"points", "inference", "reports", "config", "models", "features", "benchmarks", "results", "norms",
-        "pooling", "video", "figures", "runtime", "files"},
-    "planning": {"points", "inference", "reports", "config", "models", "benchmarks", "results", "runtime",
-        "files", "errors"},
-    "points": {"inference", "config", "models", "features", "judges", "benchmarks", "results", "pooling", "video",
-        "chat", "runtime"},
-    "inference": {"config", "models", "features", "benchmarks", "results", "pooling", "video", "runtime", "errors"},
-    "tracking": {"reports", "config", "results", "norms"},
-    "reports": {"config", "results", "video", "figures", "runtime", "paths", "files"},
+        "evaluation": {"points", "inference", "tracking", "config", "models", "features", "judges", "benchmarks",
+        "results", "pooling", "video", "chat", "notes", "runtime"},
+        "training": {"points", "inference", "tracking", "config", "models", "features", "results", "norms",
+        "training_data", "pooling", "video", "files", "notes", "runtime"},
+        "measuring": {"points", "inference", "reports", "config", "models", "features", "benchmarks", "results",
+        "norms", "pooling", "video", "figures", "files", "notes", "runtime"},
+        "planning": {"points", "inference", "reports", "config", "models", "benchmarks", "results", "files",
+        "runtime", "errors"},
+        "points": {"inference", "config", "models", "features", "judges", "benchmarks", "results", "pooling", "video",
+        "chat", "notes", "runtime"},
+        "inference": {"config", "models", "features", "benchmarks", "results", "pooling", "video", "notes", "runtime",
+        "errors"},
+    "tracking": {"reports", "config", "results", "norms", "files", "notes"},
+    "reports": {"config", "results", "video", "figures", "files", "runtime", "paths"},
     "config": {"pooling", "paths", "errors"},
-    "shapes": {"benchmarks", "training_data", "files"},
-    "models": {"pooling", "video", "errors"},
-    "features": {"video", "locks", "errors"},
+    "shapes": {"benchmarks", "training_data", "files", "locks", "runtime"},
+    "models": {"pooling", "video", "files", "notes", "errors"},
+    "features": {"video", "files", "locks", "errors"},
     "judges": {"chat"},
-    "benchmarks": {"video", "errors"},
+    "benchmarks": {"video", "files", "notes", "errors"},
     "results": {"files", "locks", "errors"},
     "norms": {"pooling", "files", "errors"},
     "training_data": {"errors"},
     "pooling": {"errors"},
-    "video": {"errors"},
+    "video": {"notes", "errors"},
     "chat": {"errors"},
-    "figures": set(),
+    "figures": {"files"},
+    "files": {"locks"},
+    "locks": {"notes"},
+    "notes": {"runtime"},
     "runtime": set(),
     "command": set(),
     "composing": {"top_level"},
     "top_level": {"paths"},
     "paths": set(),
-    "files": set(),
-    "locks": set(),
     "errors": set(),
 }  # fmt: skip
 WAYS = {"evaluation", "training", "measuring", "planning"}  # none imports another
 # Imports against the rules, each to be removed: upward ones, and ones that close a circle.
 LATER: set[tuple[str, str]] = {
     ("models/shape.py", "models/__init__.py"),
+}
+# What is done in one place, and where that is.
+ONLY_IN = {
+    r"\bos\.(replace|rename|fsync)\(|\.rename\([^=()]+(\(.*\))?\)$": {"files.py"},
+    r"\bfcntl\.|\bmkstemp\(|NamedTemporaryFile\(": {"locks.py"},
+    r"\bConsole\(|^from rich\.progress": {"runtime/terminal.py"},
+    # Lines about the work; and how the command and its points ended.
+    r"\bsys\.stderr\b": {"notes.py", "app.py", "jobs/run.py", "jobs/multirun.py"},
 }
 LONGEST, LONGEST_JOB = 350, 120  # lines
 LONG: set[str] = {
@@ -165,6 +176,12 @@ def test_every_job_is_a_module_and_a_configuration():
     assert modules == set(JOBS) == {path.stem for path in (shipped("conf") / "job").glob("*.yaml")}
     for name in JOBS:
         assert callable(job_of(name).run)
+
+
+@pytest.mark.parametrize("pattern", ONLY_IN)
+def test_what_has_one_place_is_done_there(pattern):
+    found = {path for path in SOURCE.rglob("*.py") if re.search(pattern, path.read_text(), re.MULTILINE)}
+    assert {str(path.relative_to(SOURCE)) for path in found} == ONLY_IN[pattern]
 
 
 def test_nothing_uses_the_embedded_world_but_its_recipe():

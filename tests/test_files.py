@@ -25,7 +25,7 @@ def rewrite_log(folder):
     if not path.exists():
         path.write_text(json.dumps(RECORD) + "\n")
     os.truncate(path, path.stat().st_size - 1)  # a kill cut it off
-    RecordLog(path).close()
+    RecordLog(path)
 
 
 class Measured:

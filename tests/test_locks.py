@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from videopool import locks
+from videopool import locks, notes
 from videopool.features import DiskStore
 from videopool.features.space import evict
 from videopool.results import PointBusy, PointFolder, RecordLog, is_claimed, read_records
@@ -22,7 +22,7 @@ POINT = ("p", "f" * 64)
 @pytest.fixture
 def failing(monkeypatch):
     """Lets flock fail."""
-    monkeypatch.setattr(locks, "_told", False)
+    monkeypatch.setattr(notes, "_noted", set())
 
     def fail(number):
         def flock(file, kind):
@@ -42,7 +42,6 @@ def test_without_locks_every_claim_is_granted_and_one_line_says_so(tmp_path, fai
             assert not is_claimed(folder.path)
             log = RecordLog(folder.path / "records.jsonl")
             log.append([{"id": "a", "status": "ok"}])
-            log.close()
     ReplyStore(tmp_path / "replies.jsonl").add("key", "reply", {})
     DiskStore(tmp_path / "features", 10**6).finish()
     evict(tmp_path / "features", 0)

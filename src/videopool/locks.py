@@ -1,12 +1,15 @@
 """Locks of the operating system on open files. They end with the process that has them, however that ends."""
 
 import fcntl
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from videopool.notes import note
 
 PATIENCE = 0.5  # seconds for which a claim is tried again: somebody may just be looking
 PAUSE = 0.01
-_told = False
 
 
 def claim(descriptor: int, wait: bool = False) -> bool:
@@ -43,18 +46,25 @@ def release(descriptor: int) -> None:
         pass  # of a file system without locks
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for the lock that a file stands for, and hold it. The file and its folder are made if they are not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        claim(file.fileno(), wait=True)
+        yield
+
+
 def _lock(descriptor: int, kind: int) -> bool:
-    global _told
     try:
         fcntl.flock(descriptor, kind)
     except BlockingIOError:
         return False
     except OSError as error:
-        if not _told:
-            _told = True
-            print(
-                f"videopool: this file system has no locks ({error.strerror}): two processes may do the same work; "
-                "run one at a time here, or give each its own study",
-                file=sys.stderr,
-            )
+        note(
+            f"this file system has no locks ({error.strerror}): two processes may do the same work; "
+            "run one at a time here, or give each its own study",
+            once=True,
+            every_rank=True,
+        )
     return True

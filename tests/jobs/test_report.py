@@ -144,8 +144,8 @@ def test_a_report_is_made_anew_whatever_the_clock_says(spoilt):
 
 def test_two_processes_write_one_report(spoilt):
     """At once, over and over: nobody fails, every file is whole, nothing is left over."""
-    code = "import sys; from pathlib import Path; from videopool.jobs.report import write_whole\n"
-    code += "for _ in range(300): write_whole(Path(sys.argv[1]), sys.argv[2] * 5000)"
+    code = "import sys; from pathlib import Path; from videopool.files import write_text\n"
+    code += "for _ in range(300): write_text(Path(sys.argv[1]), sys.argv[2] * 5000)"
     path = spoilt / "sweep.csv"
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "ab"]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]

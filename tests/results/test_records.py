@@ -26,7 +26,6 @@ def test_records_survive_a_cut_at_every_byte(tmp_path):
         done = set(log.done)
         assert done == {f"s{n}" for n in range(len(done))}
         log.append([record(n, text="é\n") for n in range(4)])
-        log.close()
         assert [r["id"] for r in read_records(path)] == ["s0", "s1", "s2", "s3"]
         assert len(path.read_text().splitlines()) == 4
 
@@ -36,12 +35,10 @@ def test_each_sample_has_one_record_and_failed_ones_are_tried_again(tmp_path):
     log = RecordLog(path)
     log.append([record(0), record(1, status="unreadable_video"), record(0, score=0.0)])
     log.append([record(0, score=0.0)])
-    log.close()
     assert [(r["id"], r["score"]) for r in read_records(path)] == [("s0", 1.0), ("s1", None)]
     log = RecordLog(path)
     assert log.done == {"s0"}
     log.append([record(1)])
-    log.close()
     assert [(r["id"], r["status"]) for r in read_records(path)] == [("s0", "ok"), ("s1", "ok")]
 
 
@@ -82,7 +79,6 @@ def test_processes_append_whole_lines_to_one_log(tmp_path, method):
         worker.start()
     for worker in workers:
         worker.join()
-    log.close()
     lines = (tmp_path / "records.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["id"] for line in lines) == sorted(f"{w}-{n}" for w in range(3) for n in range(200))
 

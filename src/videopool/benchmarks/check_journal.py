@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from videopool.benchmarks.clip_check import ClipReport, ClipTask
+from videopool.files import append, json_lines, read_json_lines
 
 
 class Journal:
@@ -21,12 +22,11 @@ class Journal:
     def __init__(self, path: Path, how: dict[str, object]) -> None:
         self.path, self.how = path, how
         self._kept: dict[str, ClipReport] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        for entry in read_json_lines(path):
             try:
-                entry = json.loads(line)
                 self._kept[entry["key"]] = ClipReport(**entry["report"])
-            except (ValueError, KeyError, TypeError):
-                continue  # a line that was cut off
+            except (KeyError, TypeError):
+                continue  # of another release
 
     def get(self, task: ClipTask) -> ClipReport | None:
         """An earlier report of the clip as it is now."""
@@ -34,8 +34,7 @@ class Journal:
 
     def add(self, task: ClipTask, found: ClipReport) -> None:
         """Keep a report."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": self._key(task), "report": asdict(found)}) + "\n")
+        append(self.path, json_lines([{"key": self._key(task), "report": asdict(found)}]))
 
     def remove(self) -> None:
         """The check is complete."""

@@ -1,8 +1,6 @@
 """A folder of a user's own clips, with or without a sheet of questions."""
 
 import hashlib
-import sys
-from functools import cache
 from pathlib import Path
 
 from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files
@@ -12,6 +10,7 @@ from videopool.benchmarks.qa_sheet import read_sheet
 from videopool.benchmarks.rows import samples_of
 from videopool.benchmarks.splits import check_split
 from videopool.benchmarks.tables import Columns
+from videopool.notes import note
 from videopool.video import VIDEO_SUFFIXES, animation, is_hidden, printable
 
 LISTED = 5
@@ -67,7 +66,7 @@ def load_clips(
     if others := [printable(p.relative_to(folder).as_posix()) for p in found if p not in set(videos)]:
         more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
         listed = ", ".join(others[:LISTED])
-        _say(f"videopool: benchmark.root={root}: {len(others)} of {len(found)} files are no videos: {listed}{more}")
+        note(f"benchmark.root={root}: {len(others)} of {len(found)} files are no videos: {listed}{more}", once=True)
     samples = [Sample(id=n, clip=p, clip_id=n, question="") for n, p in zip(names, videos, strict=True)]
     return Benchmark(
         id=f"{id}/{split}",
@@ -77,9 +76,3 @@ def load_clips(
         scoring=scoring,
         max_new_tokens=max_new_tokens,
     )
-
-
-@cache
-def _say(line: str) -> None:
-    """Print a line to stderr, once in a process."""
-    print(line, file=sys.stderr)

@@ -1,6 +1,5 @@
 """Answer the questions of a point that have no answer yet, and have answers graded."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from videopool.evaluation.judging import grade, store_path, ungraded
 from videopool.evaluation.reuse import answered_elsewhere
 from videopool.evaluation.work import Work
 from videopool.judges import Judge
+from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.point import Point
 from videopool.results import (
@@ -76,29 +76,26 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> 
     """Answer what has no answer yet, here or in another point; what that took."""
     samples = point.benchmark.samples
     log = RecordLog(folder.path / RECORDS, folder.attempt)
-    try:
-        lacking = [sample for sample in samples if sample.id not in log.done]
-        if lacking and not point.config.force:
-            found, attempts = answered_elsewhere(folder.path, point.answers, lacking)
-            folder.add_attempts(attempts)
-            log.append(found)
-        missing = [sample for sample in lacking if sample.id not in log.done]
-        if len(missing) < len(lacking):
-            print(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")
-        if not missing:
-            return Work()
-        if point.judge is not None:
-            point.judge.check()
-        for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
-            print(f"videopool: {line}", file=sys.stderr)
-        with ask_before_stopping() as stop:
-            work = answerer(missing, log, stop)
-        if stop.asked:
-            done = len(read_records(log.path))
-            raise Stopped(f"{done} of {len(samples)} samples of {folder.path.name} are done")
-        return work
-    finally:
-        log.close()
+    lacking = [sample for sample in samples if sample.id not in log.done]
+    if lacking and not point.config.force:
+        found, attempts = answered_elsewhere(folder.path, point.answers, lacking)
+        folder.add_attempts(attempts)
+        log.append(found)
+    missing = [sample for sample in lacking if sample.id not in log.done]
+    if len(missing) < len(lacking):
+        print(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")
+    if not missing:
+        return Work()
+    if point.judge is not None:
+        point.judge.check()
+    for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
+        note(line)
+    with ask_before_stopping() as stop:
+        work = answerer(missing, log, stop)
+    if stop.asked:
+        done = len(read_records(log.path))
+        raise Stopped(f"{done} of {len(samples)} samples of {folder.path.name} are done")
+    return work
 
 
 def _answer_missing(point: Point, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:

@@ -1,6 +1,5 @@
 """Evaluate one point, from configuration to metrics."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,6 +7,7 @@ from omegaconf import DictConfig
 
 from videopool.config.choices import chosen
 from videopool.evaluation.contents import keep_states, outdated, redo_outdated, states_of
+from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
@@ -48,7 +48,7 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
         if config.force:
             folder.clear()
         if line := redo_outdated(folder, clips, states):
-            print(f"videopool: {line}", file=sys.stderr)
+            note(line)
 
     manifest = {
         "point": point.describe(),

@@ -51,7 +51,7 @@ class ClipRecords:
         if state in self._known and self._known[state][0] == content:
             return
         self._known[state] = (content, info)
-        write_whole(self.path(state), _packed(state, content, info), sync=False)
+        write_whole(self.path(state), _packed(state, content, info), fsync=False)
 
 
 def _packed(state: ClipState, content: str, info: ClipInfo) -> bytes:

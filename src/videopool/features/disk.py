@@ -18,10 +18,11 @@ from torch import Tensor
 from videopool.features.clips import FOLDER, ClipRecords
 from videopool.features.errors import DamagedSegmentError, FeatureStoreError
 from videopool.features.rounding import DTYPES, check_dtype, finite, round_features
-from videopool.features.segment import DAMAGED, Segment, codes_of, grouped, pack, segment_name, set_aside, write_whole
+from videopool.features.segment import DAMAGED, Segment, codes_of, grouped, pack, segment_name, write_whole
 from videopool.features.source import OWN, ClipKey, FrameSource, View, source_hash, source_words, view_code
 from videopool.features.space import Space
 from videopool.features.store import ClipState, FeatureStore
+from videopool.files import set_aside
 from videopool.video import ClipInfo
 
 VERSION = "v1"
@@ -213,7 +214,7 @@ class DiskStore(FeatureStore):
 
     def _set_aside(self, clip: ClipKey, name: str) -> None:
         self._bad.add(name)
-        set_aside(self._folder(clip) / name)
+        set_aside(self._folder(clip) / name, DAMAGED)
 
     # Writing
 

@@ -9,7 +9,6 @@ never changed; its name says what it holds, so that nothing is opened to find th
 import contextlib
 import errno
 import json
-import os
 import secrets
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from torch import Tensor, uint8
 
 from videopool.features.errors import DamagedSegmentError
 from videopool.features.source import View, view_code
+from videopool.files import whole
 from videopool.locks import claim
 
 FORMAT = "1"
@@ -141,19 +141,13 @@ def _reading(path: Path) -> Iterator[None]:
         raise DamagedSegmentError(f"{path}: {error or type(error).__name__}") from error
 
 
-def set_aside(path: Path) -> None:
-    """Rename a damaged file, so that nothing reads it again. Where that cannot be done, it stays."""
-    with contextlib.suppress(OSError):
-        path.rename(path.with_name(path.name + DAMAGED))
-
-
-def write_whole(path: Path, content: bytes, sync: bool = True) -> None:
+def write_whole(path: Path, content: bytes, fsync: bool = True) -> None:
     """Write a file whole or not at all; folders are made.
 
     Args:
         path: of the file.
         content: its bytes.
-        sync: wait until the bytes are on the disk before the file gets its name.
+        fsync: wait until the bytes are on the disk before the file gets its name.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -162,19 +156,10 @@ def write_whole(path: Path, content: bytes, sync: bool = True) -> None:
     for attempt in range(3):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = part.open("xb")
-            break
+            with whole(path, fsync, part), part.open("xb") as file:
+                claim(file.fileno())  # what is claimed has a living writer
+                file.write(content)
+            return
         except FileNotFoundError:  # the empty folder was removed by another process in between
             if attempt == 2:
                 raise
-    try:
-        with file:
-            claim(file.fileno())  # what is claimed has a living writer
-            file.write(content)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

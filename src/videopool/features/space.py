@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videopool.features.segment import DAMAGED, SUFFIX
-from videopool.locks import claim
+from videopool.locks import locked
 
 LOCK = "lock"
 RESCAN = 16  # the folder is measured anew after writing this fraction of the limit: other processes write too
@@ -53,7 +53,7 @@ def evict(root: Path, target: float) -> list[StoredFile]:
     Returns:
         What was removed.
     """
-    with locked(root):
+    with locked(root / LOCK):
         return _evict(root, target)[0]
 
 
@@ -77,15 +77,6 @@ def remove_empty(folder: Path, root: Path) -> None:
         while folder != root:
             folder.rmdir()
             folder = folder.parent
-
-
-@contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the lock of a store: one process at a time removes files."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / LOCK).open("a") as file:
-        claim(file.fileno(), wait=True)
-        yield
 
 
 class Space:
@@ -112,7 +103,7 @@ class Space:
         if self._total is None or self._unseen > self.limit // RESCAN:
             self._total, self._unseen = sum(file.size for file in stored_files(self.root)), 0
         if self._total + size > self.limit:
-            with locked(self.root):
+            with locked(self.root / LOCK):
                 _, self._total = _evict(self.root, min(LOW_WATER * self.limit, self.limit - size))
             self._unseen = 0
         state = os.statvfs(self.root)

@@ -13,10 +13,11 @@ from videopool.features.clips import FOLDER, read_record
 from videopool.features.disk import SOURCE, VERSION
 from videopool.features.errors import DamagedSegmentError
 from videopool.features.loading import content_hash, file_state
-from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, Segment, codes_of, set_aside
+from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, Segment, codes_of
 from videopool.features.source import fits, read_words
-from videopool.features.space import evict, locked, remove_empty, stored_files
-from videopool.locks import is_claimed
+from videopool.features.space import LOCK, evict, remove_empty, stored_files
+from videopool.files import set_aside
+from videopool.locks import is_claimed, locked
 
 ABANDONED = 60  # seconds after which an unfinished file that nobody claims is taken for a dead process's
 Watch = Callable[[list[Any], str], Iterable[Any]]  # items and what is done with them, to the items one by one
@@ -102,7 +103,7 @@ def verify(root: Path, watch: Watch) -> Verdict:
             except FileNotFoundError:
                 continue
             except DamagedSegmentError as error:
-                set_aside(path)
+                set_aside(path, DAMAGED)
                 verdict.damaged.append(str(error))
     for path in watch(_records(root), "clips"):
         record = read_record(path)
@@ -150,7 +151,7 @@ def prune(root: Path, limit: int) -> Freed:
     top, freed = root / VERSION, Freed()
     if not top.is_dir():
         return freed
-    with locked(top):
+    with locked(top / LOCK):
         for path in _unfinished(top):
             freed.bytes += _remove(path, top)
             freed.unfinished += 1

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from videopool.figures.style import STYLE
+from videopool.files import whole
 
 COLUMN, LABEL, BAR = 1.0, 1.75, 1.0  # inches
 TITLE, AXIS, CAPTION, GAP, LINE = 0.45, 0.62, 0.2, 0.07, 0.17
@@ -164,7 +165,8 @@ def save_gif(pictures: Sequence[np.ndarray], path: Path) -> str:
         Image.fromarray(picture).quantize(256, Image.Quantize.MAXCOVERAGE, 1, dither=Image.Dither.NONE)
         for picture in pictures
     ]
-    images[0].save(name, save_all=True, append_images=images[1:], duration=round(1000 * SECONDS), loop=0)
+    with whole(name) as part:
+        images[0].save(part, "GIF", save_all=True, append_images=images[1:], duration=round(1000 * SECONDS), loop=0)
     return str(name)
 
 

@@ -1,6 +1,5 @@
 """One look for every figure, and how they are saved."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,8 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib.figure import Figure
+
+from videopool.files import whole
 
 # Okabe and Ito's colour-blind-safe palette (Color Universal Design, 2008), black last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
@@ -38,11 +39,7 @@ def save_figure(figure: Figure, path: Path) -> list[str]:
     names = []
     for suffix in (".png", ".svg"):
         name = path.parent / (path.name + suffix)
-        part = name.with_name(f".{name.name}.{os.getpid()}.part")  # whole or not at all, whoever else writes it
-        try:
+        with whole(name) as part:
             figure.savefig(part, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
-            part.replace(name)
-        finally:
-            part.unlink(missing_ok=True)
         names.append(str(name))
     return names

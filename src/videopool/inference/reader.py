@@ -1,6 +1,5 @@
 """A model that is given clips as loader processes read them: features from the store, or encoded now."""
 
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from videopool.features import (
 )
 from videopool.models import Backbone, VideoLM
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
+from videopool.notes import note
 from videopool.pooling import Pooling
 
 
@@ -140,7 +140,7 @@ class ClipReader(VideoLM):
         with self.clock("store"):
             lines = self.store.finish()
         for line in lines:
-            print(f"videopool: {line}", file=sys.stderr)
+            note(line, every_rank=True)
 
 
 def grid_frames_of(clip: LoadedClip) -> int:

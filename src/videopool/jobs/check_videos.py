@@ -1,7 +1,6 @@
 """job=check_videos: whether the clips of a benchmark can be read, found out before a sweep needs them."""
 
 import csv
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
@@ -26,14 +25,13 @@ from videopool.benchmarks.clip_check import (
 from videopool.config.build import build, number
 from videopool.config.errors import ConfigError, Stopped
 from videopool.files import whole
+from videopool.notes import note, note_list
 from videopool.results import ResultsError
 from videopool.runtime.interrupts import ask_before_stopping
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 from videopool.runtime.terminal import console, progress_bar
 from videopool.runtime.workers import in_processes
 from videopool.video import READERS
-
-LISTED = 10
 
 
 def run(config: DictConfig) -> Outcome:
@@ -52,7 +50,7 @@ def run(config: DictConfig) -> Outcome:
     workers = number(config, "job.workers", 1, whole=True)
     benchmark: Benchmark = build(config, "benchmark")
     for line in filter(None, (require_clips(benchmark), repeated_answers(benchmark))):
-        print(f"videopool: {line}", file=sys.stderr)
+        note(line)
     path = Path(config.results_dir) / config.study / "check_videos.csv"
     tasks = clip_tasks(benchmark)
     try:
@@ -114,7 +112,4 @@ def show(reports: Sequence[ClipReport], title: str) -> None:
             table.add_row(*cells, style=None if status == OK else "red")
     screen.print(table)
     bad = [one for one in reports if one.status != OK]
-    for one in bad[:LISTED]:
-        print(f"    {one.clip}: {one.status}: {one.reason}", file=sys.stderr)
-    if len(bad) > LISTED:
-        print(f"    and {len(bad) - LISTED} more", file=sys.stderr)
+    note_list([f"{one.clip}: {one.status}: {one.reason}" for one in bad])

@@ -1,6 +1,5 @@
 """job=features: what the feature store on disk holds; list it, check it, or clear it up."""
 
-import sys
 from collections.abc import Callable
 
 from omegaconf import DictConfig
@@ -10,10 +9,9 @@ from videopool.config.errors import ConfigError
 from videopool.features import DiskStore, FeatureStoreError
 from videopool.features.table import holdings_table, size_text
 from videopool.features.upkeep import holdings, prune, verify
+from videopool.notes import note_list
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 from videopool.runtime.terminal import console, watched
-
-LISTED = 10
 
 
 def run(config: DictConfig) -> Outcome:
@@ -49,10 +47,7 @@ def _list(store: DiskStore) -> Outcome:
 def _verify(store: DiskStore) -> Outcome:
     verdict = verify(store.root, watched)
     wrong = [*verdict.damaged, *(f"{path}: changed, but not its size and time of change" for path in verdict.changed)]
-    for line in wrong[:LISTED]:
-        print(f"    {line}", file=sys.stderr)
-    if len(wrong) > LISTED:
-        print(f"    and {len(wrong) - LISTED} more", file=sys.stderr)
+    note_list(wrong)
     told = f"{verdict.views} views in {verdict.segments} segments and {verdict.clips} clips are as they were written"
     if wrong:
         told += f"; {len(verdict.damaged)} damaged files set aside, {len(verdict.changed)} records of clips removed"

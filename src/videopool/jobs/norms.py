@@ -1,6 +1,5 @@
 """job=norms: one point's norms of visual tokens, from configuration to numbers and figures."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from videopool.features import ClipJob
 from videopool.measuring.run import TOLD, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
 from videopool.norms.saved import PARTIAL, forget, measured_contents
+from videopool.notes import note
 from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
 from videopool.results import PointFolder
@@ -39,7 +39,7 @@ def run(config: DictConfig) -> Outcome:
         if changed:
             told = f"{len(changed)} ({listed(changed)})"
             line = f"{folder.path.name}: clips with other contents than when they were measured: {told}"
-            print(f"videopool: {line}; all are measured again", file=sys.stderr)
+            note(f"{line}; all are measured again")
         if changed or config.force:
             folder.clear()
             forget(folder.path)

@@ -15,7 +15,8 @@ from videopool.film.point import ClipPoint
 from videopool.measuring.stages import ENCODER, PROJECTOR
 from videopool.norms.token_norms import power
 from videopool.points.setting import pooling_of, readable, refuse_api
-from videopool.results import ResultsError, fingerprint
+from videopool.results import fingerprint
+from videopool.results.errors import writing
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 FOLDER = "show"  # in the study's folder
@@ -60,11 +61,9 @@ def run(config: DictConfig) -> Outcome:
     path = Path(config.results_dir) / config.study / FOLDER / f"{name}-{fingerprint(what)[:8]}"
     rows += on_one_scale(pooled) if job["cells"] == NORM else pooled
     note = f"{NOTES[job['cells']]} {NOTE}"
-    try:
+    with writing(path.parent):
         save_figure(film_strip(frames, times, rows, title, note, columns), path)
         save_gif(film_pictures(frames, times, rows, title), path)
-    except OSError as error:
-        raise ResultsError(f"{path.parent} cannot be written: {error.strerror or error}") from error
     return Outcome(COMPLETE, f"show {clip.job.name}", f"wrote {path}.png, .svg and .gif", str(path.parent))
 
 

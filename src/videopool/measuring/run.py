@@ -1,6 +1,5 @@
 """Measure one point's norms, and judge what failed."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import describe_stage
 from videopool.norms.meanings import MEANINGS
 from videopool.norms.saved import NUMBERS, Progress, load_partial, save_arrays
+from videopool.notes import note
 from videopool.points.point import Point
 from videopool.results import PointFailed, PointFolder
 from videopool.results.manifest import now, peak_memory_bytes
@@ -51,7 +51,7 @@ def measure(
     missing = [clip for clip in clips if clip_name(clip) not in progress.done]
     samples = [clip.samples[0] for clip in missing]
     if samples and (line := require_clips(replace(point.benchmark, samples=samples))):
-        print(f"videopool: {line}", file=sys.stderr)
+        note(line)
     backbone = point_backbone(point.model, point.model_identity, point.adapter)
     plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     parts = Parts(point.store, frame_source(config, backbone), backbone, settings)

@@ -1,7 +1,6 @@
 """A model's configuration, without anything that its weights would need."""
 
 import json
-import sys
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import fields
@@ -14,6 +13,7 @@ import torch
 from videopool.models.errors import ModelError
 from videopool.models.shape import FAMILY_TOWERS, TOWERS
 from videopool.models.source import CONFIGURATION, locate
+from videopool.notes import note
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LISTED_KEYS = 4
@@ -87,10 +87,9 @@ def _read_config(folder: Path, source: str, _modified: int) -> Any:
     config = AutoConfig.from_pretrained(str(folder))
     if config.model_type in FAMILY_TOWERS and (unknown := unknown_keys(config, read_json(folder / "config.json"))):
         more = f" and {len(unknown) - LISTED_KEYS} more" if len(unknown) > LISTED_KEYS else ""
-        print(
-            f"videopool: model.source={source}: config.json says {', '.join(unknown[:LISTED_KEYS])}{more}, which "
-            "transformers does not know of such a model and nothing here computes",
-            file=sys.stderr,
+        note(
+            f"model.source={source}: config.json says {', '.join(unknown[:LISTED_KEYS])}{more}, which "
+            "transformers does not know of such a model and nothing here computes"
         )
     return config
 

@@ -3,12 +3,12 @@
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from videopool.models.errors import ModelError
+from videopool.notes import note
 
 USED = (
     "peft_type", "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern", "target_modules", "exclude_modules",
@@ -98,7 +98,7 @@ def peft_settings(content: Mapping[str, Any], where: str) -> PeftSettings:
         raise ModelError(f"{where} sets {', '.join(on)}: not computed here; merge the adapter into its base with peft")
     unknown = [name for name, value in odd.items() if name not in REFUSED and value is not None]
     if unknown:
-        print(f"videopool: {where} has unknown keys, which are off: {', '.join(unknown)}", file=sys.stderr)
+        note(f"{where} has unknown keys, which are off: {', '.join(unknown)}")
     init = content.get("init_lora_weights", True)
     if init not in INITS:
         raise ModelError(

@@ -3,14 +3,14 @@
 A model is named by a folder, a Hugging Face id, or "videopool:<folder>" for one that comes with the package.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from videopool.files import write_text
 from videopool.models.errors import ModelError
 
 PACKAGE_PREFIX = "videopool:"
@@ -142,18 +142,9 @@ def _content_hash(folder: Path, listed: list[Path], state: list[list[str | int]]
                 digest.update(block)
     value = digest.hexdigest()
     if sum(p.stat().st_size for p in listed) > 1 << 28:
-        _keep(sidecar, {"files": state, "sha256": value})
+        with contextlib.suppress(OSError):  # a read-only folder: hash again next time
+            write_text(sidecar, json.dumps({"files": state, "sha256": value}))
     return value
-
-
-def _keep(path: Path, content: dict[str, object]) -> None:
-    try:
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(content, file)
-        os.replace(part, path)
-    except OSError:
-        pass  # a read-only folder: hash again next time
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from videopool.files import write_text
 from videopool.planning.power import with_power
 from videopool.reports.spreadsheet import spreadsheet
-from videopool.results import ResultsError
+from videopool.results.errors import writing
 from videopool.runtime.terminal import console, plain
 
 # Columns of the terminal's table: key of the row, heading, unit.
@@ -39,11 +39,9 @@ def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
         ResultsError: the folder cannot be written.
     """
     table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(rows)])
-    try:
+    with writing(study):
         study.mkdir(parents=True, exist_ok=True)
         return write_text(study / "plan.csv", spreadsheet(table))
-    except OSError as error:
-        raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
 
 
 def show_plan(rows: Sequence[dict[str, Any]]) -> None:

@@ -1,12 +1,12 @@
 """A point whose model is behind an API: frames go out as images, words come back."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videopool.chat import FORMATS, ChatEndpoint
 from videopool.config.build import number, plain
 from videopool.config.errors import ConfigError
+from videopool.notes import note
 from videopool.points.point import Point
 from videopool.pooling import NoPooling
 
@@ -45,7 +45,7 @@ class ApiPoint(Point):
                 number(self.config, f"model.prices.{kind}", 0)
         self.endpoint = ChatEndpoint("model", **{key: model[key] for key in ENDPOINT})
         if warning := self.endpoint.warning:
-            print(f"videopool: {warning}", file=sys.stderr)
+            note(warning)
         self.adapter = None
 
     def check(self) -> None:

@@ -1,6 +1,5 @@
 """The judge of a point."""
 
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,6 +10,7 @@ from videopool.config.errors import ConfigError
 from videopool.judges import EndpointJudge, Judge, LocalJudge
 from videopool.models.source import identity, locate
 from videopool.models.weight_files import check_weights
+from videopool.notes import note
 
 JUDGES = ("none", "openai", "local")
 
@@ -30,7 +30,7 @@ def build_judge(config: DictConfig) -> Judge | None:
     if name == "openai":
         judge = EndpointJudge(**settings)
         if warning := judge.endpoint.warning:
-            print(f"videopool: {warning}", file=sys.stderr)
+            note(warning)
         return judge
     source, revision = str(settings.pop("source")), settings.pop("revision")
     folder = locate(source, revision, "judge.source")

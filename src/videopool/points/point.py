@@ -1,6 +1,5 @@
 """One point: a configuration made into objects, with what identifies it."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from videopool.models import identity, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import check_context, check_needs
+from videopool.notes import note
 from videopool.points.adapter import adapter_identity, read_adapter
 from videopool.points.judge import build_judge, check_gradable
 from videopool.points.pooling_settings import pooling_settings
@@ -76,17 +76,14 @@ class Point(Setting):
         if self.model["shape"] is not None:
             told = shape_from(self.model["shape"]).stretched(self.model["rope_factor"])
             if on_hub(source) and (differences := shape_differences(told, self.shape)):
-                print(
-                    f"videopool: model.shape, used by job=plan, is not that of {source}: {differences}", file=sys.stderr
-                )
+                note(f"model.shape, used by job=plan, is not that of {source}: {differences}")
         check_context(name, self.shape.context, self.visual_tokens)
         trained = self.adapter and self.adapter["trained_pooling"]
         if trained and trained != pooling_settings(self.config, self.pooling):
             told = trained.get("label", "another pooling")
-            print(
-                f"videopool: {name} with {self.adapter['checkpoint']} was trained under {told}, "  # type: ignore[index]
-                f"and is evaluated under {self.pooling.label}",
-                file=sys.stderr,
+            note(
+                f"{name} with {self.adapter['checkpoint']} was trained under {told}, "  # type: ignore[index]
+                f"and is evaluated under {self.pooling.label}"
             )
 
     @property

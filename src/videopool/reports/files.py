@@ -12,7 +12,8 @@ from videopool.reports import SAMPLES, groups_of, latex_tables, markdown_tables,
 from videopool.reports.points import VIEWS
 from videopool.reports.recipes import recipes
 from videopool.reports.spreadsheet import read_spreadsheet, spreadsheet
-from videopool.results import ResultsError, add_pooled_shapes, compared_study, over_seeds
+from videopool.results import add_pooled_shapes, compared_study, over_seeds
+from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG, read_training_log
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
@@ -60,7 +61,7 @@ def write_report(
     experiments = shipped("experiments")
     question = study_question(experiments, table)
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
-    try:
+    with writing(study):
         before = _earlier_figures(study)
         (study / REPORTED).unlink(missing_ok=True)  # until all files are there
         figures = _figures(study, table)
@@ -79,8 +80,6 @@ def write_report(
             path.unlink(missing_ok=True)
         told = {"baseline": baseline, "files": names, "attempts": attempts}
         write_text(study / REPORTED, json.dumps(told))
-    except OSError as error:
-        raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
     return files, table
 
 

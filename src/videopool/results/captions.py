@@ -1,11 +1,10 @@
 """Descriptions of clips as a file of their own."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from videopool.files import whole
-from videopool.results.errors import ResultsError
+from videopool.files import json_lines, write_text
+from videopool.results.errors import writing
 from videopool.results.records import OK
 
 CAPTIONS = "captions.jsonl"
@@ -32,9 +31,6 @@ def write_captions(folder: Path, records: Sequence[Mapping[str, object]]) -> int
         for r in sorted(described, key=lambda r: str(r["clip"]))
     ]  # fmt: skip
     path = folder / CAPTIONS
-    try:
-        with whole(path) as part:
-            part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
+    with writing(path):
+        write_text(path, json_lines(lines))
     return len(lines)

@@ -1,5 +1,7 @@
 """Errors about results."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from videopool.errors import UserError
@@ -24,3 +26,15 @@ class PointBusy(ResultsError):
     def __init__(self, folder: Path, holder: str) -> None:
         super().__init__(f"{folder} is being worked on by {holder}")
         self.folder = folder
+
+
+@contextmanager
+def writing(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Raises ResultsError, which names the path, instead of OSError and of other errors of what writes to it."""
+    kinds: tuple[type[Exception], ...] = (OSError, *errors)
+    try:
+        yield
+    except ResultsError:
+        raise
+    except kinds as error:
+        raise ResultsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any
 
 from videopool import locks
-from videopool.files import PART, whole
-from videopool.results.errors import PointBusy, ResultsError
+from videopool.files import PART, read_json_lines, write_text
+from videopool.results.errors import PointBusy, ResultsError, writing
 from videopool.results.fingerprint import fingerprint
 
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
@@ -31,12 +31,8 @@ ATTEMPT = ("versions", "reader", "attention", "git", "hardware")  # of a manifes
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a JSON file whole or not at all."""
-    try:
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        with whole(path) as part:
-            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of a path that is no UTF-8
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be written: {error.strerror or error}") from error
+    with writing(path):
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def read_json(path: Path) -> dict[str, object] | None:
@@ -201,10 +197,4 @@ class PointFolder:
 
 def read_training_log(folder: Path) -> list[dict[str, Any]]:
     """Lines of a training run's log; none if it has not begun. A line that a kill cut off is left out."""
-    path, rows = folder / TRAINING_LOG, []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
+    return list(read_json_lines(folder / TRAINING_LOG))

@@ -1,14 +1,12 @@
 """Every reply of a judge, kept: a line of JSON each, appended and flushed, by the hash of what it answers."""
 
-import json
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from videopool.results.errors import ResultsError
-from videopool.results.records import APPEND, append_whole
+from videopool.files import append, json_lines, read_json_lines
+from videopool.results.errors import ResultsError, writing
 
 
 class ReplyStore:
@@ -25,15 +23,11 @@ class ReplyStore:
         self._texts: dict[str, list[str]] = defaultdict(list)
         self._lock = threading.Lock()
         try:
-            content = path.read_bytes() if path.exists() else b""
+            for told in read_json_lines(path):
+                if "key" in told and "reply" in told:
+                    self._texts[str(told["key"])].append(str(told["reply"]))
         except OSError as error:
             raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
-        for line in content.split(b"\n"):
-            try:
-                told = json.loads(line)
-                self._texts[str(told["key"])].append(str(told["reply"]))
-            except (ValueError, KeyError, TypeError):
-                continue
 
     def texts(self, key: str) -> list[str]:
         """All replies to what a key stands for, the newest first."""
@@ -48,15 +42,7 @@ class ReplyStore:
         Raises:
             ResultsError: it cannot be written.
         """
-        line = json.dumps({"key": key, **about, "reply": reply}, ensure_ascii=False) + "\n"
-        with self._lock:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                file = os.open(self.path, APPEND, 0o666)
-            except OSError as error:
-                raise ResultsError(f"{self.path} cannot be written: {error.strerror or error}") from error
-            try:
-                append_whole(file, self.path, line)
-            finally:
-                os.close(file)
+        with self._lock, writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            append(self.path, json_lines([{"key": key, **about, "reply": reply}]))
             self._texts[key].append(reply)

@@ -1,12 +1,11 @@
 """What answering a point's samples took, over all attempts: a line of JSON a batch, written after its records."""
 
-import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from videopool.results.records import APPEND, append_whole
+from videopool.files import append, json_lines, read_json_lines
+from videopool.results.errors import writing
 
 MODEL = ("prefill", "questions", "generate", "api")  # of the model itself, for each sample anew
 SHARED = ("decode", "preprocess", "vision", "store")  # made once for all points that see the same frames
@@ -31,20 +30,16 @@ class Times:
         """
         spent = {kind: total - self._told[kind] for kind, total in seconds.items()}
         self._told = Counter(seconds)
-        line = json.dumps({"answered": answered, "seconds": {kind: round(own, 6) for kind, own in spent.items()}})
-        file = os.open(self.path, APPEND, 0o666)
-        try:
-            append_whole(file, self.path, line + "\n")
-        finally:
-            os.close(file)
+        row = {"answered": answered, "seconds": {kind: round(own, 6) for kind, own in spent.items()}}
+        with writing(self.path):
+            append(self.path, json_lines([row]))
 
 
 def read_times(path: Path) -> tuple[int, dict[str, float]]:
     """How many answers were timed, and seconds by kind. A line that a kill cut off is left out."""
     answered, seconds = 0, Counter[str]()
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for told in read_json_lines(path):
         try:
-            told = json.loads(line)
             answered += int(told["answered"])
             seconds.update(told["seconds"])
         except (ValueError, KeyError, TypeError):

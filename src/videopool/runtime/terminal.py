@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 PATIENCE = 2.0  # seconds before a progress bar appears
@@ -29,8 +29,7 @@ def plain(text: object, style: str = "") -> Text:
 
 def watched(items: list[Any], what: str) -> Iterator[Any]:
     """Items one by one, with a progress bar in a terminal once that takes longer than a moment."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, transient=True, disable=not sys.stdout.isatty())
+    bar = _bar()
     line = bar.add_task(what, total=len(items))
     started = time.perf_counter()
     try:
@@ -44,11 +43,31 @@ def watched(items: list[Any], what: str) -> Iterator[Any]:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar with rate and time left; gives the function that moves it on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True, disable=not sys.stdout.isatty()
-    ) as bar:
-        line = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(line, count)
+def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """A progress bar; gives the function (count, words to show) that moves it on."""
+    with _bar() as bar:
+        line = bar.add_task(title, total=total, completed=done)
+        yield lambda count, now=None: bar.update(line, advance=count, description=now and f"{title}  {now}")
+
+
+@contextmanager
+def progress_lines() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """A progress bar of several lines; gives the function (title, total) that begins one and gives what moves it on.
+
+    It draws at each step and not in a thread of its own, which would take time from what is measured.
+    """
+    with _bar(auto_refresh=False) as bar:
+
+        def begin(title: str, total: int) -> Callable[[], None]:
+            line = bar.add_task(title, total=total)
+            bar.refresh()
+            return lambda: bar.update(line, advance=1, refresh=True)
+
+        yield begin
+
+
+def _bar(auto_refresh: bool = True) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    off = not sys.stdout.isatty()
+    return Progress(*columns, *times, transient=True, disable=off, auto_refresh=auto_refresh)

@@ -9,9 +9,6 @@ form of question, and the right option stands at each place equally often.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +16,10 @@ from pathlib import Path
 import av
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
+from videopool.files import whole_folder
+from videopool.locks import locked
+from videopool.runtime.terminal import watched
 from videopool.shapes.images import render_image
 from videopool.shapes.questions import ASK, Question
 from videopool.shapes.render import render_clip
@@ -194,38 +193,34 @@ def build(settings: WorldSettings, root: Path) -> Path:
     folder = root / name
     if (folder / "world.json").is_file():
         return folder
-    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / f".{name}.lock"):
+        if not (folder / "world.json").is_file():  # else another process was first
+            with whole_folder(folder, fsync=False) as part:
+                _render(settings, part)
+    return folder
+
+
+def _render(settings: WorldSettings, part: Path) -> None:
     clips, chosen = choose_questions(settings)
     suffix = ".png" if settings.kind == "images" else ".mp4"
-    part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-    try:
-        (part / "video").mkdir()
-        (part / "json").mkdir()
-        for index, clip in enumerate(track(clips, description=f"rendering {name}")):
-            path = part / "video" / f"{index:05d}{suffix}"
-            if settings.kind == "images":
-                Image.fromarray(render_image(clip)).save(path)
-            else:
-                write_mp4(path, render_clip(clip))
-        for task, rows in chosen.items():
-            listed = [
-                {
-                    "question_id": f"{task}/{number:04d}",
-                    "video": f"{clip:05d}{suffix}",
-                    "question": question.text,
-                    "candidates": list(question.options),
-                    "answer": question.answer,
-                }
-                for number, (clip, question) in enumerate(rows)
-            ]
-            (part / "json" / f"{task}.json").write_text(json.dumps(listed, indent=1))
-        (part / "world.json").write_text(json.dumps(settings.describe(), indent=1))
-        part.chmod(0o755)
-        try:
-            os.rename(part, folder)
-        except OSError:
-            if not (folder / "world.json").is_file():  # else another process was first
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+    (part / "video").mkdir()
+    (part / "json").mkdir()
+    for index, clip in enumerate(watched(clips, f"rendering {settings.kind}-{settings.split}")):
+        path = part / "video" / f"{index:05d}{suffix}"
+        if settings.kind == "images":
+            Image.fromarray(render_image(clip)).save(path)
+        else:
+            write_mp4(path, render_clip(clip))
+    for task, rows in chosen.items():
+        listed = [
+            {
+                "question_id": f"{task}/{number:04d}",
+                "video": f"{clip:05d}{suffix}",
+                "question": question.text,
+                "candidates": list(question.options),
+                "answer": question.answer,
+            }
+            for number, (clip, question) in enumerate(rows)
+        ]
+        (part / "json" / f"{task}.json").write_text(json.dumps(listed, indent=1))
+    (part / "world.json").write_text(json.dumps(settings.describe(), indent=1))

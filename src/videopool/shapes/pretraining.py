@@ -5,7 +5,6 @@ Every batch is drawn from a generator seeded by (seed, stage, step), so a run st
 continued is the run that never stopped.
 """
 
-import json
 import math
 import time
 from collections import defaultdict
@@ -16,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videopool.benchmarks.prompts import Prompt
-from videopool.files import whole
+from videopool.files import append, json_lines, read_json_lines, whole, write_text
+from videopool.runtime.terminal import progress_bar
 from videopool.shapes.images import IGNORE, PatchLabels, image_questions, label_sizes, patch_labels, render_image
 from videopool.shapes.mini import PATCH, mini_config, mini_image_processor
 from videopool.shapes.questions import Question, caption
@@ -426,14 +425,11 @@ class Log:
         self.path = path
 
     def cut(self, stage: str, step: int) -> None:
-        if self.path.exists():
-            rows = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
-            kept = [r for r in rows if r["stage"] != stage or r["step"] <= step]
-            self.path.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        kept = [row for row in read_json_lines(self.path) if row["stage"] != stage or row["step"] <= step]
+        write_text(self.path, json_lines(kept))
 
     def write(self, **row: object) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.path, json_lines([row]))
 
 
 def _save(path: Path, state: dict[str, object]) -> None:
@@ -464,18 +460,9 @@ def _run_stage(
         optimiser.load_state_dict(state["optimiser"])
         first = int(state["step"])
         log.cut(name, first)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}"),
-    )
     task.train()
     started = time.perf_counter()
-    with Progress(*columns) as bar:
-        line = bar.add_task(f"pretrain {name}", total=stage.length, completed=first, now="")
+    with progress_bar(f"pretrain {name}", stage.length, first) as advance:
         for step in range(first, stage.length):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, step)
@@ -489,14 +476,14 @@ def _run_stage(
             if done % recipe.log_every == 0:
                 seconds = time.perf_counter() - started
                 log.write(stage=name, step=done, seconds=round(seconds, 1), loss=loss.item(), **shares)
-                bar.update(line, now=f"loss {loss.item():.3f}")
+                advance(0, f"loss {loss.item():.3f}")
             if on_check is not None and done % recipe.check_every == 0:
                 task.eval()
                 log.write(stage=f"{name}-check", step=done, **on_check(recipe.check_images))
                 task.train()
             if done % recipe.check_every == 0 or done == stage.length:
                 _save(path, {"task": task.state_dict(), "optimiser": optimiser.state_dict(), "step": done})
-            bar.update(line, completed=done)
+            advance(1)
 
 
 def pretrain(recipe: Recipe, prompt: Prompt, folder: Path, device: str = "cpu") -> Path:

@@ -1,17 +1,13 @@
 """job=speed: how fast the program is, and how much faster sharing makes it. A benchmark, not a test."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from videopool.config.build import number
 from videopool.config.catalogue import catalogue
@@ -23,9 +19,9 @@ from videopool.models.loading import DTYPES
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
 from videopool.results.point import write_json
 from videopool.runtime.outcome import COMPLETE, Outcome
-from videopool.runtime.terminal import console
+from videopool.runtime.terminal import console, progress_lines
 from videopool.speed import parts
-from videopool.speed.bench import Bench, Line, Step, bench
+from videopool.speed.bench import Bench, Line, bench
 from videopool.speed.sweep import Sweep
 from videopool.speed.table import SECTIONS, speed_table
 from videopool.speed.training import training
@@ -51,7 +47,7 @@ def speed(config: DictConfig) -> Outcome:
         "versions": versions(),
         "git": git_state(),
     }
-    with bench(config) as made, _progress() as line:
+    with bench(config) as made, progress_lines() as line:
         for found in measure(made, letters, line):
             # After each part, so that one that fails does not take the others along.
             content |= {
@@ -86,29 +82,6 @@ def check(config: DictConfig) -> list[str]:
     if job.operators.dtype not in DTYPES:
         raise ConfigError(f"job.operators.dtype={job.operators.dtype}: choose one of {', '.join(DTYPES)}")
     return [letter for letter in SECTIONS if letter in asked]
-
-
-@contextmanager
-def _progress() -> Iterator[Line]:
-    """A progress bar; gives a function that begins a line of it."""
-    # It draws when a step is done and not in a thread of its own, which would take time from what is measured.
-    console = Console(file=sys.stdout)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, auto_refresh=False, transient=True, disable=not sys.stdout.isatty()
-    ) as bar:
-
-        def begin(title: str, total: int) -> Step:
-            task = bar.add_task(title, total=total)
-            bar.refresh()
-
-            def step() -> None:
-                bar.advance(task)
-                bar.refresh()
-
-            return step
-
-        yield begin
 
 
 def measure(made: Bench, letters: list[str], line: Line) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from videopool.config.errors import ConfigError
-from videopool.results import ResultsError
+from videopool.files import write_text
+from videopool.results.errors import writing
 from videopool.tracking.run import logged_in
 
 SERVER_SECONDS = "20"  # that a request may take
@@ -47,12 +48,10 @@ def save_online(views: Any) -> list[str]:
 def write_dashboard(folder: Path, views: Any) -> list[str]:
     """Write workspace and report to files; their paths."""
     texts = {"workspace.json": views.workspace(), "report.json": views.report()}
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, view in texts.items():
-            (folder / name).write_text(_serialised(view), encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(f"{folder} cannot be written: {error.strerror or error}") from error
+            write_text(folder / name, _serialised(view))
     return [str(folder / name) for name in texts]
 
 

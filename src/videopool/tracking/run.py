@@ -5,7 +5,6 @@ W&B stands beside the results and never in their way: what it cannot do is told 
 
 import logging
 import os
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from videopool.config.errors import ConfigError
+from videopool.notes import note
 
 Mode = Literal["offline", "online"]
 MODES: tuple[Mode, ...] = ("offline", "online")
@@ -65,7 +65,7 @@ def telling(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print(f"videopool: W&B could not {what} ({_line(error)})", file=sys.stderr)
+        note(f"W&B could not {what} ({_line(error)})")
 
 
 def logged_in() -> bool:
@@ -86,10 +86,9 @@ def _open(logger: DictConfig, study: Path, **about: Any) -> Any:
             return _init(logger, study, "online", **about)
         except Exception as error:
             _gave_up.append(_line(error))
-            print(
-                f"videopool: W&B is not online ({_gave_up[0]}); runs are kept in {study / 'wandb'}, "
-                "`wandb login` and `wandb sync` upload them",
-                file=sys.stderr,
+            note(
+                f"W&B is not online ({_gave_up[0]}); runs are kept in {study / 'wandb'}, "
+                "`wandb login` and `wandb sync` upload them"
             )
     with telling("open a run; the results are kept without one"):
         return _init(logger, study, "offline", **about)

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from videopool.files import whole, whole_folder
 from videopool.results import ResultsError
+from videopool.results.errors import writing
 from videopool.results.point import read_json, write_json
 
-# What a full disk is to those who write: Python, safetensors, PyTorch.
-WRITING = (OSError, SafetensorError, RuntimeError)
+NOT_WRITTEN = (SafetensorError, RuntimeError)  # what safetensors and PyTorch raise when the disk is full
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.pt", "state.json"
 
 
@@ -61,16 +61,11 @@ class Checkpoints:
             ResultsError: it cannot be written.
         """
         name = f"step-{progress.step:08d}"
-        try:
-            with whole_folder(self.folder / name) as part:
-                save_file(dict(weights), part / WEIGHTS)
-                torch.save(dict(optimiser), part / OPTIMISER)
-                write_json(part / STATE, progress.__dict__)
-            write_json(self.folder / "last.json", {"step": progress.step, "folder": name})
-        except ResultsError:
-            raise
-        except WRITING as error:
-            raise _unwritten(self.folder / name, error) from error
+        with writing(self.folder / name, *NOT_WRITTEN), whole_folder(self.folder / name) as part:
+            save_file(dict(weights), part / WEIGHTS)
+            torch.save(dict(optimiser), part / OPTIMISER)
+            write_json(part / STATE, progress.__dict__)
+        write_json(self.folder / "last.json", {"step": progress.step, "folder": name})
         for old in self.folder.glob("step-*"):
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -94,12 +89,10 @@ class Checkpoints:
         if best is not None and best[1] <= loss:
             return
         path = self.folder / f"best-{step:08d}.safetensors"
-        try:
+        with writing(path, *NOT_WRITTEN):
             self.folder.mkdir(parents=True, exist_ok=True)
             with whole(path) as part:
                 save_file(dict(weights), part)
-        except WRITING as error:
-            raise _unwritten(path, error) from error
         write_json(self.folder / "best.json", {"step": step, "loss": loss, "file": path.name})
         for old in self.folder.glob("best-*.safetensors"):
             if old != path:
@@ -127,7 +120,3 @@ def read_optimiser(path: Path) -> dict[str, Any]:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # whatever torch makes of a damaged file
         raise ResultsError(f"{path} cannot be read ({error}); say force=true to train anew".splitlines()[0]) from error
-
-
-def _unwritten(path: Path, error: Exception) -> ResultsError:
-    return ResultsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}")

@@ -12,7 +12,7 @@ from videopool.files import whole_folder
 from videopool.models.export import Trained, export
 from videopool.points.pooling_settings import pooling_settings
 from videopool.pooling import Adaptive
-from videopool.results import ResultsError
+from videopool.results.errors import writing
 from videopool.results.point import TRAINING_LOG
 from videopool.training.loop import BAD_BATCH
 from videopool.training.point import EXPORT, TrainingPoint
@@ -62,11 +62,8 @@ def export_run(
         lora=lora or {},
         reference=reference,
     )
-    try:
-        with whole_folder(folder) as part:
-            export(part, weights, trained)
-    except (OSError, SafetensorError) as error:
-        raise ResultsError(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    with writing(folder, SafetensorError), whole_folder(folder) as part:
+        export(part, weights, trained)
 
 
 def _config_of(point: TrainingPoint) -> dict[str, Any]:

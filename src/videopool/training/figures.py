@@ -1,11 +1,10 @@
 """The figures of a training run's end: its metrics."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from videopool.files import whole
+from videopool.files import json_lines, write_text
+from videopool.notes import note
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import read_training_log
 from videopool.training.batches import Encoder, Schedule
@@ -35,14 +34,14 @@ def training_figures(
     held_out = [row for row in rows if "validation_loss" in row]
     steps = [row for row in rows if "loss" in row]
     refused = [line for source in point.sources for line in source.refused] + sorted(encoder.refused.values())
-    with whole(folder / LEFT_OUT) as part, part.open("w", encoding="utf-8") as file:
-        for kind, lines in (("refused", refused), ("unreadable", sorted(progress.failures.values()))):
-            file.writelines(json.dumps({"kind": kind, "why": line}, ensure_ascii=False) + "\n" for line in lines)
+    left_out = [("refused", line) for line in refused]
+    left_out += [("unreadable", line) for line in sorted(progress.failures.values())]
+    write_text(folder / LEFT_OUT, json_lines({"kind": kind, "why": line} for kind, line in left_out))
     best = checkpoints.best()
     for line in sorted(encoder.refused.values())[:LISTED]:
-        print(f"videopool: left out: {line}", file=sys.stderr)
+        note(f"left out: {line}")
     if encoder.cut:
-        print(f"videopool: {len(encoder.cut)} conversations were cut at their end", file=sys.stderr)
+        note(f"{len(encoder.cut)} conversations were cut at their end")
     return {
         "steps": progress.step,
         "loss": progress.ema,

@@ -1,23 +1,20 @@
 """Lightning's fit loop over the steps that a run lacks; a log line a step, checkpoints, validation, a bar."""
 
-import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
 from videopool.config.build import build
-from videopool.files import whole
+from videopool.files import append, json_lines, write_text
 from videopool.inference.device_failure import device_failure
 from videopool.inference.predict import surroundings
 from videopool.models.lora import kept_weights
@@ -25,6 +22,7 @@ from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit
 from videopool.runtime.ranks import own_environment
+from videopool.runtime.terminal import progress_bar
 from videopool.tracking.training import TrainingCurves
 from videopool.training.checkpoints import Checkpoints, Progress
 from videopool.training.devices import training_strategy
@@ -71,7 +69,7 @@ class Keeper(Callback):
         self.stop, self.allowed, self.refused = stop, allowed, refused
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self._before = dict(progress.seconds), dict(progress.frames)
-        self._bar: Bar | None = None
+        self._open = ExitStack()  # while it trains: the progress bar
 
     def validates(self, step: int) -> bool:
         """Whether the held-out examples are looked at behind a step."""
@@ -87,11 +85,8 @@ class Keeper(Callback):
         if trainer.is_global_zero:
             cut_log(self.folder / TRAINING_LOG, self.progress.step)
             self.curves.add(*read_training_log(self.folder))
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-            times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
-            self._bar = Bar(*columns, *times, transient=True, disable=not sys.stdout.isatty())
-            self._line = self._bar.add_task(self.folder.name, total=self.steps, completed=self.progress.step, now="")
-            self._bar.start()
+            bar = progress_bar(self.folder.name, self.steps, self.progress.step)
+            self._advance = self._open.enter_context(bar)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -111,8 +106,7 @@ class Keeper(Callback):
                 step=module.step, loss=report.loss, ema=module.ema, rate=report.rate, tokens=report.tokens,
                 seconds=round(now - self._started, 3), step_seconds=round(now - self._ready, 4),
             )  # fmt: skip
-            assert self._bar is not None
-            self._bar.update(self._line, completed=module.step, now=f"loss {module.ema:.3f}")
+            self._advance(1, f"loss {module.ema:.3f}")
         if self.export_every and module.step % self.export_every == 0 and module.step < self.steps:
             weights = kept_weights(module.backbone)
             if trainer.is_global_zero:
@@ -137,9 +131,7 @@ class Keeper(Callback):
         self._ready = time.perf_counter()
 
     def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self._open.close()
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, NotFinite):
@@ -183,8 +175,7 @@ class Keeper(Callback):
         self.checkpoints.save(self.progress, weights, state)
 
     def _log(self, **row: object) -> None:
-        with (self.folder / TRAINING_LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.folder / TRAINING_LOG, json_lines([row]))
         self.curves.add(row)
 
 
@@ -192,8 +183,7 @@ def cut_log(path: Path, step: int) -> None:
     """Drop the lines of steps behind one, and a line that was cut off."""
     if path.exists():
         kept = [row for row in read_training_log(path.parent) if row["step"] <= step]
-        with whole(path) as part:
-            part.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        write_text(path, json_lines(kept))
 
 
 def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:

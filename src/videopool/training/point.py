@@ -1,7 +1,6 @@
 """One training run, from configuration."""
 
 import os
-import sys
 from functools import cached_property
 
 import torch
@@ -14,6 +13,7 @@ from videopool.features import FeatureStore, rounds
 from videopool.inference.store import shared_store
 from videopool.models import identity
 from videopool.models.stages import check_context, check_needs
+from videopool.notes import note
 from videopool.points.setting import Setting, readable
 from videopool.pooling import Pooling, announced
 from videopool.results import fingerprint, without_seed
@@ -150,9 +150,9 @@ class TrainingPoint(Setting):
         allowed = float(self.config.job.max_failed_fraction)
         total = len(source.examples) + len(source.refused)
         for line in source.refused[:LISTED]:
-            print(f"videopool: left out: {line}", file=sys.stderr)
+            note(f"left out: {line}")
         if len(source.refused) > LISTED:
-            print(f"videopool: left out: {len(source.refused) - LISTED} more of {source.name}", file=sys.stderr)
+            note(f"left out: {len(source.refused) - LISTED} more of {source.name}")
         if len(source.refused) > allowed * total:
             raise TrainingDataError(
                 f"training_data.sources.{source.name}: {len(source.refused)} of {total} entries cannot be used "
@@ -187,10 +187,9 @@ class TrainingPoint(Setting):
     def _tell_repeats(self) -> None:
         epoch, batch = self.split[0].length(1), int(self.settings["global_batch"])
         if batch > epoch:
-            print(
-                f"videopool: training.global_batch={batch} is more than the {epoch} examples of an epoch: a step shows "
-                "some of them more than once",
-                file=sys.stderr,
+            note(
+                f"training.global_batch={batch} is more than the {epoch} examples of an epoch: a step shows some of "
+                "them more than once"
             )
 
     def frames_of(self, kind: str) -> int:

@@ -1,7 +1,6 @@
 """One training run: the model made ready, the steps that are left, the export, the figures of the run."""
 
 import math
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from videopool.inference.weights import own_backbone
 from videopool.models import Backbone
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.models.probe import probe
+from videopool.notes import note
 from videopool.results import PointFailed
 from videopool.runtime.devices import START_METHOD
 from videopool.runtime.interrupts import ask_before_stopping, ignore_interrupts
@@ -142,7 +142,7 @@ def train(
         if first < schedule.steps:
             take_steps(config, tuner, keeper, schedule.micros, point.precision)
         for line in point.store.finish():
-            print(f"videopool: {line}", file=sys.stderr)
+            note(line, every_rank=True)
         if rank > 0:
             return {}
         last = checkpoints.last()

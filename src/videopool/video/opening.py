@@ -1,9 +1,8 @@
 """Open a clip with the reader that fits it."""
 
-import sys
-from functools import cache
 from pathlib import Path
 
+from videopool.notes import note
 from videopool.video.clip import Clip
 from videopool.video.errors import UnreadableClipError, printable
 from videopool.video.frame_folder import FrameFolderClip
@@ -55,11 +54,5 @@ def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
         raise UnreadableClipError(path, f"reader=decord is not usable here ({error}); use reader=pyav") from error
     clip, doubt = trusted(path)
     if doubt:
-        _say(f"videopool: {printable(str(path))} is read by PyAV, not decord: {doubt}")
+        note(f"{printable(str(path))} is read by PyAV, not decord: {doubt}", once=True, every_rank=True)
     return clip
-
-
-@cache
-def _say(line: str) -> None:
-    """Print a line to stderr, once in a process."""
-    print(line, file=sys.stderr)

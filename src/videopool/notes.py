@@ -1,0 +1,28 @@
+"""Lines on stderr about what a user should know."""
+
+import sys
+from collections.abc import Sequence
+
+from videopool.runtime.ranks import rank_of_process
+
+LISTED = 10
+_noted: set[str] = set()
+
+
+def note(line: str, once: bool = False, every_rank: bool = False) -> None:
+    """Print a line to stderr. Of several processes of one run, the first alone prints.
+
+    Args:
+        once: not again in this process.
+        every_rank: about this process, so that each prints its own.
+    """
+    if (every_rank or rank_of_process() == 0) and not (once and line in _noted):
+        _noted.add(line)
+        print(f"videopool: {line}", file=sys.stderr)
+
+
+def note_list(lines: Sequence[str]) -> None:
+    """Print the first lines to stderr, indented, and how many more there are."""
+    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    for line in [*lines[:LISTED], *more]:
+        print(f"    {line}", file=sys.stderr)
