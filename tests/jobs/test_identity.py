@@ -53,14 +53,15 @@ API = {
     "model.key_env": "a key says who asks", "model.timeout": EFFORT, "model.concurrency": FAST,
     "model.retries": EFFORT, "model.backoff": EFFORT,
     "pooling._target_": "nothing is pooled", "trainer.precision": UNUSED, "features.dtype": UNUSED,
-    "pooling.stage": "nothing is pooled", "compat.expand": UNUSED, "compat.pad_frames": UNUSED, "judge.name": UNUSED,
+    "pooling.stage": "nothing is pooled", "compat.expand": UNUSED, "compat.pad_frames": UNUSED, "judge._target_": UNUSED,
+    "judge.store": UNUSED,
     "compat.longest": "frames go as they are",
     "lora.*": "none may be given", "model.rows": "tied to each other: another is refused",
     "model.cols": "tied to each other: another is refused", "frames.num": "tied to each other: another is refused",
 }  # fmt: skip
 NORMS = {
     **EVALUATE,
-    **{f"judge.{key}": "nothing is graded" for key in ("name", "base_url", "model", "max_tokens")},
+    **{f"judge.{key}": "nothing is graded" for key in ("_target_", "base_url", "model", "max_tokens")},
     **{f"benchmark.{key}": "nothing is scored" for key in ("scoring", "max_new_tokens", "groups.*", "answers")},
     "benchmark.headline": "nothing is scored", "benchmark.columns.answer": "nothing is scored",
     "benchmark.columns.question_type": "nothing is scored", "benchmark.columns.question_id": "nothing is scored",
@@ -95,7 +96,7 @@ VALUES = {
     "benchmark.split": ["train", "other"], "model.view": ["frames"], "model.format": ["png"],
     "model.base_url": ["http://localhost:8000/v2", "https://localhost:8000/v1"],
     "judge.base_url": ["http://localhost:8000/v2"], "judge.key_env": [None], "model.key_env": [None],
-    "judge.name": ["none"], "judge.dtype": ["float32"], "judge.device": ["cpu"], "job.stages": [["encoder"]],
+    "judge._target_": ["other_classes.Judge"], "judge.dtype": ["float32"], "judge.device": ["cpu"], "job.stages": [["encoder"]],
     "job.p": [3], "job.attention_layers": [[2]], "frames._target_": ["other_classes.Sampler", "other_classes.Even"],
     "pooling._target_": ["other_classes.Pooling"], "job.export": ["best"],
     "job.image_pooling._target_": ["other_classes.Mean"], "job.image_pooling.axis": ["space"],
@@ -113,6 +114,7 @@ VALUES = {
 
 OTHERS = """
 from videopool.benchmarks import Prompt
+from videopool.judges import EndpointJudge
 from videopool.pooling import Adaptive, Average
 from videopool.training_data import ConversationLayout
 from videopool.video import RandomSampler, UniformSampler
@@ -123,6 +125,7 @@ class Sampler(RandomSampler): pass
 class Even(UniformSampler): pass
 class Template(Prompt): pass
 class Layout(ConversationLayout): pass
+class Judge(EndpointJudge): pass
 """
 
 

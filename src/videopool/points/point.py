@@ -70,7 +70,7 @@ class Point:
         self.judge = build_judge(config)
         self.benchmark = self.take_benchmark()
         if self.judge is not None:
-            check_gradable(config, self.benchmark)
+            check_gradable(self.judge, self.benchmark)
 
     def take_benchmark(self) -> Benchmark:
         """The samples of the group `benchmark`."""
