@@ -69,7 +69,6 @@ LATER: set[tuple[str, str]] = {
     ("points/point.py", "evaluation/local.py"),
     ("points/point.py", "evaluation/work.py"),
     ("speed/training.py", "jobs/finetune.py"),
-    ("models/shape.py", "models/__init__.py"),
 }
 LONGEST, LONGEST_JOB = 350, 120  # lines
 LONG: set[str] = {

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from videopool.config.errors import ConfigError
 from videopool.jobs.run import OUTCOMES, STARTS, evaluates
 from videopool.norms import NormsError
 from videopool.results import ResultsError, is_claimed, is_complete
@@ -82,14 +83,15 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
             show_plan(rows)
             print(f"wrote {write_plan(rows, study)}")
         elif any(outcome["folder"] for outcome in outcomes) and evaluates(config):
-            from videopool.reports.files import name_files, write_report, written_report
+            from videopool.reports.files import name_files, own_figures, write_report, written_report
             from videopool.reports.terminal import show
             from videopool.tracking.study import log_study
 
             folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
-            done = written_report(study, str(config.baseline), folders)
+            figures = own_figures(config)
+            done = written_report(study, str(config.baseline), folders, figures)
             if done is None:
-                done = write_report(study, str(config.baseline))
+                done = write_report(study, str(config.baseline), own_figures=figures)
                 log_study(config, study)
             files, table = done
             show(table, study.name)
@@ -98,5 +100,5 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
             from videopool.measuring.study import sum_up_norms
 
             sum_up_norms(study)
-    except (ResultsError, NormsError) as error:
+    except (ConfigError, ResultsError, NormsError) as error:
         print(f"videopool: no {'plan' if rows else 'report'}: {error}", file=sys.stderr)

@@ -17,8 +17,8 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.store import shared_store
-from videopool.models import ModelShape, identity, load_config, model_shape, prefill_flops
-from videopool.models.shape import shape_differences, shape_from
+from videopool.models import ModelShape, identity, prefill_flops
+from videopool.models.shape import own_shape, shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.points.adapter import adapter_identity, read_adapter
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from videopool.evaluation.work import Work
 
 PARSING = ("strict", "pllava")  # of generated answers
-CODE = ("pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
+CODE = ("model", "pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
 
 
 class Point:
@@ -79,14 +79,14 @@ class Point:
 
     def take_model(self) -> None:
         """Find out what the model is, from the group `model` and what goes with it."""
-        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.adapter = read_adapter(plain(self.config.lora))
         self.store: FeatureStore = shared_store(self.config)
 
     @cached_property
     def shape(self) -> ModelShape:
         """The model's sizes, from its own configuration."""
-        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
+        return own_shape(self.model)
 
     @cached_property
     def visual_tokens(self) -> int:
@@ -103,7 +103,9 @@ class Point:
         name, source = self.model["name"], self.model["source"]
         check_needs(self.pooling, self.shape, name, self.stage)
         if self.model["shape"] is not None:
-            told = shape_from(self.model["shape"]).stretched(self.model["rope_factor"])
+            told = shape_from(self.model["shape"], target=self.model.get("_target_")).stretched(
+                self.model["rope_factor"]
+            )
             if on_hub(source) and (differences := shape_differences(told, self.shape)):
                 print(
                     f"videopool: model.shape, used by job=plan, is not that of {source}: {differences}", file=sys.stderr

@@ -13,7 +13,8 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.store import shared_store
-from videopool.models import ModelShape, identity, load_config, model_shape
+from videopool.models import ModelShape, identity
+from videopool.models.shape import own_shape
 from videopool.models.stages import STAGES, check_context, check_needs
 from videopool.pooling import Pooling, announced, grid_frames
 from videopool.results import fingerprint, without_seed
@@ -30,7 +31,7 @@ EXPORTED = ("last", "best")
 NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
 
 
-CODE = ("pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
+CODE = ("model", "pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
 
 
 LISTED = 5
@@ -74,7 +75,7 @@ class TrainingPoint:
         self.sampler: Sampler = build(config, "frames")
         self.layout: ConversationLayout = build(config.training, "layout")
         self.model = plain(config.model)
-        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.store: FeatureStore = shared_store(config)
         self.seed = int(config.seed)
 
@@ -205,7 +206,7 @@ class TrainingPoint:
     @cached_property
     def shape(self) -> ModelShape:
         """The model's sizes, from its own configuration."""
-        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
+        return own_shape(self.model)
 
     def grid_frames(self, kind: str) -> int:
         """Frames of the patch grid of a clip, or of an image, which is never tiled."""
