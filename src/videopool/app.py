@@ -6,11 +6,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from videopool import __version__
 from videopool.paths import PUBLISHED, shipped
-from videopool.top_level import check_choices, check_top_level, quoted
+from videopool.top_level import quoted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -88,6 +88,8 @@ def main() -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from videopool.composing import check_configurations, compose_once
+
     quiet()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, to be told in one line
     register_experiments(shipped("experiments"))
@@ -114,67 +116,6 @@ def main() -> None:
     from videopool.runtime.exit_code import exit_code
 
     sys.exit(exit_code())
-
-
-def compose_once() -> None:
-    """Spare Hydra's sweeper double work: a point's configuration is composed once, and each file read once.
-
-    It composes every point for its check and again for its run, from files that it reads anew each time.
-    """
-    import gc
-    from copy import deepcopy
-
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.config_repository import ConfigRepository
-
-    compose, read = ConfigLoaderImpl.load_sweep_config, ConfigRepository.load_config
-    points: dict[tuple[str, ...], Any] = {}
-    files: dict[tuple[str, ...], Any] = {}
-
-    def load_point(self: Any, master_config: Any, sweep_overrides: Any) -> Any:
-        key = tuple(sweep_overrides)
-        if key in points:
-            return points.pop(key)
-        if not points:
-            gc.freeze()  # what libraries made at their import stays; looking through it again and again takes a second
-        points[key] = compose(self, master_config, sweep_overrides)
-        return points[key]
-
-    def load_file(self: Any, config_path: str) -> Any:
-        key = (config_path, *(source.path for source in self.sources))
-        if key not in files:
-            files[key] = read(self, config_path)
-        return deepcopy(files[key])  # composition takes its nodes as they are, and overrides write into them
-
-    ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
-    ConfigRepository.load_config = load_file  # type: ignore[method-assign]
-
-
-def check_configurations() -> None:
-    """Let Hydra refuse, before it makes folders, what no job can use."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra.errors import ConfigCompositionException
-
-    whole, point = ConfigLoaderImpl.load_configuration, ConfigLoaderImpl.load_sweep_config
-
-    def load(self: Any, config_name: Any, overrides: list[str], *words: Any, **more: Any) -> Any:
-        try:
-            check_choices(overrides, self.repository.get_group_options)
-            config = whole(self, config_name, overrides, *words, **more)
-            check_top_level(config)
-        except ValueError as error:
-            raise ConfigCompositionException(str(error)) from None
-        return config
-
-    def load_point(self: Any, master_config: Any, sweep_overrides: list[str]) -> Any:
-        try:
-            check_choices(sweep_overrides, self.repository.get_group_options)
-        except ValueError as error:
-            raise ConfigCompositionException(str(error)) from None
-        return point(self, master_config, sweep_overrides)
-
-    ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
-    ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
 
 
 def outlive_kills(application: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from conftest import numbered_frames, read_number
 from videopool.chat import ChatError
 from videopool.config.errors import ConfigError
 from videopool.evaluation.run import evaluate
-from videopool.jobs.inspect import inspect_model
+from videopool.jobs.inspect import run as inspect_model
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
 from videopool.planning.table import show_plan

@@ -11,7 +11,7 @@ from conftest import numbered_frames, read_number
 from videopool.config.errors import USER_ERRORS
 from videopool.film.clip import Shown, ShownClip
 from videopool.film.point import ClipPoint
-from videopool.jobs.show import show
+from videopool.jobs.show import run as show
 from videopool.models import load_backbone
 from videopool.paths import shipped
 from videopool.pooling import Adaptive, Average, FrameCls, ImageGrid, NoPooling, Subsample, TextGuided

@@ -18,7 +18,6 @@ from conftest import numbered_frames
 from videopool.app import register_experiments
 from videopool.benchmarks.check_journal import Journal
 from videopool.benchmarks.clip_check import ClipReport, ClipTask, check_clip
-from videopool.jobs import run as jobs_run
 from videopool.jobs.run import run_and_tell
 from videopool.paths import shipped
 from videopool.runtime import exit_code
@@ -31,7 +30,6 @@ def run(tmp_path, monkeypatch):
     """The job in this process, by the words that a user gives: the exit code."""
     GlobalHydra.instance().clear()
     register_experiments(shipped("experiments"))
-    monkeypatch.setitem(jobs_run.JOBS, "check_videos", "videopool.jobs.check_videos:check_videos")
 
     def call(*words):
         monkeypatch.setattr(exit_code, "_exit_code", 0)
@@ -213,7 +211,7 @@ register_experiments(shipped("experiments"))
 with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
     config = compose("config", overrides=sys.argv[1:])
 try:
-    print(module.check_videos(config).message)
+    print(module.run(config).message)
 except Stopped as stop:
     print("stopped:", stop)
 """

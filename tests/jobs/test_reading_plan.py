@@ -17,10 +17,10 @@ from videopool.features import ClipJob, FeatureStore, load_clip, request_clip
 from videopool.inference import store
 from videopool.inference.load_plan import load_plan
 from videopool.inference.reader import ClipReader
-from videopool.jobs.finetune import finetune
-from videopool.jobs.inspect import inspect_model
-from videopool.jobs.norms import norms
-from videopool.jobs.show import show
+from videopool.jobs.finetune import run as finetune
+from videopool.jobs.inspect import run as inspect_model
+from videopool.jobs.norms import run as norms
+from videopool.jobs.show import run as show
 from videopool.models import load_backbone, module
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of

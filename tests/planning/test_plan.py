@@ -15,7 +15,7 @@ from videopool.app import register_experiments
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
 from videopool.jobs.inspect import stage_table
-from videopool.jobs.plan import plan
+from videopool.jobs.plan import run as plan
 from videopool.models import ModelError
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
@@ -99,7 +99,7 @@ def test_points_that_end_in_any_order_are_listed_in_order(composed, tmp_path, mo
     with open(os.environ[jobs_run.OUTCOMES], "w") as file:
         for number in (2, 0, 1):
             outcome = plan(composed(*SEVEN_B, f"frames.num={number + 1}"))
-            file.write(json.dumps({"number": number, **outcome.as_dict()}) + "\n")
+            file.write(json.dumps({"number": number, "job": "plan", **outcome.as_dict()}) + "\n")
     callback.on_multirun_end(config)
     assert [r["frames"] for r in plan_rows(tmp_path, "s")] == ["1", "2", "3"]
 

@@ -21,7 +21,7 @@ from videopool.models.shape import shape_from
 from videopool.paths import shipped
 from videopool.pooling import Adaptive, FrameCls, NoPooling
 from videopool.shapes.tokenizer import build_tokenizer
-from videopool.speed import resume as speed_resume
+from videopool.speed import commands as speed_commands
 from videopool.speed import training as speed_training
 from videopool.speed.arithmetic import shared_share, token_ratio
 from videopool.speed.bench import bench
@@ -31,7 +31,6 @@ from videopool.speed.points import compare
 from videopool.speed.random_model import random_backbone, save_random_model
 from videopool.speed.run import speed
 from videopool.speed.timing import Turns, interleaved, median_interval, turn
-from videopool.training import run as training_run
 
 LITTLE = (
     "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.questions=2",
@@ -96,7 +95,7 @@ def test_a_point_prefixes_and_operators(composed, tmp_path, capsys):
 
 def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
     poolings = f"job.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
-    found = measured(composed("job.parts=[b,c]", poolings, "job.frames=[1,2]"), tmp_path)
+    found = measured(composed("job.parts=[sweep,floor]", poolings, "job.frames=[1,2]"), tmp_path)
     jobs_run, b, c = found["sweep"], found["parts"]["b"], found["parts"]["c"]
     assert [(row["pooling"], row["frames"]) for row in jobs_run["points"]] == [
         ("average time", 1), ("average time", 2), ("strided 2 avg", 1), ("strided 2 avg", 2),
@@ -128,8 +127,8 @@ def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
 
 
 def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys, monkeypatch):
-    ways = {way: speed_resume.SIGNALS[way] for way in ("kill", "kill -9")}  # a Ctrl-C is as the former
-    for module in (speed_training, speed_resume):
+    ways = {way: speed_commands.SIGNALS[way] for way in ("kill", "kill -9")}  # a Ctrl-C is as the former
+    for module in (speed_training, speed_commands):
         monkeypatch.setattr(module, "SIGNALS", ways)
     poolings = f"job.training.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
     little = ["job.training.frames=2", "job.training.steps=2", "job.training.loop_steps=3", "job.training.rounds=2"]
@@ -156,7 +155,7 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
 
 def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkeypatch):
     """Steps of both loops in turn; a wait in the job's alone is its overhead, one in both is none."""
-    begun, fit = [], training_run.fit
+    begun, fit = [], speed_training.fit
 
     def waiting(config, tuner, keeper, *others):
         computed, seconds = tuner.losses, 0.2 if config.study.startswith("g-job") else 0.0
@@ -169,7 +168,7 @@ def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkey
         tuner.losses = slow
         fit(config, tuner, keeper, *others)
 
-    monkeypatch.setattr(training_run, "fit", waiting)
+    monkeypatch.setattr(speed_training, "fit", waiting)
     monkeypatch.setattr(speed_training, "bare_loop", waiting)
     words = [
         "job.training.loop_steps=4",
@@ -224,8 +223,8 @@ def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, m
     run = speed_training._trained
     told = []
 
-    def spoilt(config):
-        found = run(config)
+    def spoilt(config, *parts):
+        found = run(config, *parts)
         told.append(found)
         wrong = config.study.startswith("g-kept" if broken == "sweep" else "g-bare")
         return replace(found, losses=[loss + 1 for loss in found.losses]) if wrong else found
@@ -252,8 +251,11 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
     ("words", "told"),
     [
         (["job.size=huge"], "job.size=huge: choose one of tiny, small, llava7b"),
-        (["job.parts=[a,z]"], "job.parts=['a', 'z']: choose from a, b, c, d, e, f, g"),
-        (["job.parts=[]"], "choose from a, b, c, d, e, f, g"),
+        (
+            ["job.parts=[a,z]"],
+            "job.parts=['a', 'z']: choose from point, sweep, floor, prefix, processes, operators, training",
+        ),
+        (["job.parts=[]"], "choose from point, sweep, floor, prefix, processes, operators, training"),
         (["job.repeats=0"], "job.repeats must be a whole number of at least 1, got 0"),
         (["job.training.loop_rounds=0"], "job.training.loop_rounds must be a whole number of at least 1, got 0"),
         (["job.operators.names=[nothing]"], "job.operators.names: there is no pooling nothing"),
@@ -263,7 +265,6 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_wrong_words_end_in_a_clear_line(composed, monkeypatch, capsys, words, told):
-    monkeypatch.setitem(jobs_run.JOBS, "speed", "videopool.jobs.speed:speed")
     ended = []
     monkeypatch.setattr(jobs_run, "settle", ended.append)
     monkeypatch.setattr(multirun, "settle", ended.append)

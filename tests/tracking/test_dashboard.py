@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from videopool.config.errors import ConfigError
-from videopool.jobs.dashboard import dashboard
+from videopool.jobs.dashboard import run as dashboard
 from videopool.results import ResultsError
 from wandb_server import KEY, WandbServer
 

@@ -23,7 +23,7 @@ from videopool.app import register_experiments
 from videopool.config.errors import USER_ERRORS
 from videopool.evaluation.run import evaluate
 from videopool.inference import store
-from videopool.jobs.finetune import finetune
+from videopool.jobs.finetune import run as finetune
 from videopool.models import VideoLM, load_backbone, prefill_flops
 from videopool.models.backbone import Backbone
 from videopool.models.lora import trainable

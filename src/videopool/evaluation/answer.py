@@ -2,11 +2,11 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from videopool.benchmarks import repeated_answers, require_clips
+from videopool.benchmarks import Sample, repeated_answers, require_clips
 from videopool.config.errors import Stopped
 from videopool.evaluation.judging import grade, store_path, ungraded
 from videopool.evaluation.reuse import answered_elsewhere
@@ -25,16 +25,19 @@ from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import RECORDS, TIMES
 from videopool.results.records import JUDGE_FAILED, OK
 from videopool.results.times import MODEL, SHARED, read_times
-from videopool.runtime.interrupts import ask_before_stopping
+from videopool.runtime.interrupts import StopRequest, ask_before_stopping
 from videopool.runtime.terminal import progress_bar
 
 if TYPE_CHECKING:
     from videopool.points.point import Point
 
+Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], Work]  # appends records of samples to a log
 LISTED_FAILURES = 10
 
 
-def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[dict[str, object]]]:
+def answer(
+    point: "Point", folder: PointFolder, answerer: Answerer | None = None
+) -> tuple[dict[str, Any], list[dict[str, object]]]:
     """Answer what a point lacks, have answers graded if it has a judge; then metrics and records of all.
 
     Raises:
@@ -44,7 +47,7 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
     """
     benchmark, judge = point.benchmark, point.judge
     started = time.perf_counter()
-    work = _complete_answers(point, folder)
+    work = _complete_answers(point, folder, answerer or point.answer)
     records = [ungraded(record) for record in read_records(folder.path / RECORDS)]
     seconds = dict(work.seconds)
     graded: dict[str, object] = {}
@@ -69,7 +72,7 @@ def answer(point: "Point", folder: PointFolder) -> tuple[dict[str, Any], list[di
     return metrics, records
 
 
-def _complete_answers(point: "Point", folder: PointFolder) -> Work:
+def _complete_answers(point: "Point", folder: PointFolder, answerer: Answerer) -> Work:
     """Answer what has no answer yet, here or in another point; what that took."""
     samples = point.benchmark.samples
     log = RecordLog(folder.path / RECORDS, folder.attempt)
@@ -89,7 +92,7 @@ def _complete_answers(point: "Point", folder: PointFolder) -> Work:
         for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
             print(f"videopool: {line}", file=sys.stderr)
         with ask_before_stopping() as stop:
-            work = point.answer(missing, log, stop)
+            work = answerer(missing, log, stop)
         if stop.asked:
             done = len(read_records(log.path))
             raise Stopped(f"{done} of {len(samples)} samples of {folder.path.name} are done")

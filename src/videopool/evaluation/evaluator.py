@@ -169,7 +169,7 @@ class Evaluator(ClipReader):
         logits = next_token_logits(self.backbone, prefix, self._questions(prompts))
         return [
             [
-                _likeliest(sample, scores[: len(sample.options)])
+                likeliest(sample, scores[: len(sample.options)])
                 for sample, scores in zip(row, of_row.log_softmax(-1)[:, letters].tolist(), strict=True)
             ]
             for row, of_row in zip(samples, logits, strict=True)
@@ -184,7 +184,7 @@ class Evaluator(ClipReader):
         ]
         found = continuation_logprobs(self.backbone, prefix, asked)
         return [
-            [_likeliest(sample, scores) for sample, scores in zip(row, of_row, strict=True)]
+            [likeliest(sample, scores) for sample, scores in zip(row, of_row, strict=True)]
             for row, of_row in zip(samples, found, strict=True)
         ]
 
@@ -202,7 +202,7 @@ class Evaluator(ClipReader):
         return outcomes
 
 
-def _likeliest(sample: Sample, logprobs: Sequence[float]) -> dict[str, object]:
+def likeliest(sample: Sample, logprobs: Sequence[float]) -> dict[str, object]:
     """The outcome of a choice by likelihood."""
     choice = max(range(len(logprobs)), key=logprobs.__getitem__)
     return {

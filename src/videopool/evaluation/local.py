@@ -1,6 +1,6 @@
 """Answer samples with a model of this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from videopool.benchmarks import Sample
@@ -12,6 +12,7 @@ from videopool.inference.frame_source import frame_source
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.inference.predict import predict
 from videopool.inference.weights import point_backbone
+from videopool.models import Backbone
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.times import Times
@@ -21,14 +22,26 @@ if TYPE_CHECKING:
     from videopool.points.point import Point
 
 
-def answer_with_weights(point: "Point", missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
-    """Answer samples with a model of this machine."""
+def answer_with_weights(
+    point: "Point",
+    missing: Sequence[Sample],
+    log: RecordLog,
+    stop: StopRequest,
+    load: Callable[["Point"], Backbone] | None = None,
+    kind: Callable[..., Evaluator] = Evaluator,
+) -> Work:
+    """Answer samples with a model of this machine.
+
+    Args:
+        load: gives the model; None: it is loaded once in a process.
+        kind: makes the evaluator, as its class does.
+    """
     config, benchmark, pooling = point.config, point.benchmark, point.pooling
-    backbone = point_backbone(point)
+    backbone = (load or point_backbone)(point)
     settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
     plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     source = frame_source(config, backbone)
-    evaluator = Evaluator(backbone, pooling, point.stage, settings, point.store, plan, source)
+    evaluator = kind(backbone, pooling, point.stage, settings, point.store, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
     times = Times(log.path.with_name(TIMES))
     predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens), times)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
@@ -15,6 +15,9 @@ from videopool.results import PointFolder, fingerprint
 from videopool.results.captions import write_captions
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.runtime.outcome import COMPLETE, Outcome
+
+if TYPE_CHECKING:
+    from videopool.evaluation.answer import Answerer
 
 
 def point_of(config: DictConfig) -> Point:
@@ -29,8 +32,16 @@ def point_of(config: DictConfig) -> Point:
 def evaluate(config: DictConfig) -> Outcome:
     """Run one point, or go on with it, or find it finished."""
     torch.manual_seed(int(config.seed))
-    point = point_of(config)
-    what = point.identity()
+    return evaluate_point(point_of(config))
+
+
+def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
+    """Run a point, or go on with it, or find it finished.
+
+    Args:
+        answerer: answers samples in place of the point's own way.
+    """
+    config, what = point.config, point.identity()
     folder = PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what))
     finished = Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
     clips = {sample.clip_id: sample.clip for sample in point.benchmark.samples}
@@ -69,7 +80,7 @@ def evaluate(config: DictConfig) -> Outcome:
 
         try:
             with point_run(config, folder.path, point.describe()) as run:
-                metrics, records = answer(point, folder)
+                metrics, records = answer(point, folder, answerer)
                 run.finish_point(metrics, records)
                 write_captions(folder.path, records)
                 folder.tell_mixed(records)

@@ -2,14 +2,12 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from videopool.benchmarks import Benchmark, repeated_answers, require_clips
@@ -31,14 +29,14 @@ from videopool.files import whole
 from videopool.results import ResultsError
 from videopool.runtime.interrupts import ask_before_stopping
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
-from videopool.runtime.terminal import console
+from videopool.runtime.terminal import console, progress_bar
 from videopool.runtime.workers import in_processes
 from videopool.video import READERS
 
 LISTED = 10
 
 
-def check_videos(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Read the clips of a benchmark, write check_videos.csv, and print what is wrong.
 
     Raises:
@@ -79,29 +77,27 @@ def _check_all(tasks: Sequence[ClipTask], journal: Journal, workers: int, title:
     jobs = [(task, str(journal.how["reader"]), bool(journal.how["full"])) for task in left]
     with (
         ask_before_stopping() as stop,
-        _bar(title, len(tasks), len(known)) as advance,
+        progress_bar(title, len(tasks)) as advance,
         # Closed at once, whatever happens: no process outlives the job.
         closing(in_processes(check_clip, jobs, workers, lambda: stop.asked)) as results,
     ):
+        advance(len(known))
         for place, found in results:
             task = left[place]
             known[task] = found or report(task, UNREADABLE, "reading it killed the process that did")
             journal.add(task, known[task])
-            advance()
+            advance(1)
     if len(known) < len(tasks):
         raise Stopped(f"{len(known)} of {len(tasks)} clips are checked")
     return [known[task] for task in tasks]
 
 
 def _write(path: Path, reports: Sequence[ClipReport]) -> None:
+    rows = (asdict(one).items() for one in reports)
     with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(ClipReport)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_rounded(asdict(one)) for one in reports)
-
-
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+        writer.writerows({key: round(v, 3) if isinstance(v, float) else v for key, v in row} for row in rows)
 
 
 def show(reports: Sequence[ClipReport], title: str) -> None:
@@ -122,14 +118,3 @@ def show(reports: Sequence[ClipReport], title: str) -> None:
         print(f"    {one.clip}: {one.status}: {one.reason}", file=sys.stderr)
     if len(bad) > LISTED:
         print(f"    and {len(bad) - LISTED} more", file=sys.stderr)
-
-
-@contextmanager
-def _bar(title: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A progress bar with rate and time left; gives the function that moves it on by one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True, disable=not sys.stdout.isatty()
-    ) as bar:
-        line = bar.add_task(title, total=total, completed=done)
-        yield lambda: bar.advance(line)

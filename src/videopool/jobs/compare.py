@@ -22,7 +22,7 @@ from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.terminal import console
 
 
-def compare_points(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Compare two points; print the tables, write compare-<first>-<second>.json into the study.
 
     Raises:

@@ -11,7 +11,7 @@ from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.tracking.dashboard import credentials, default_entity, save_online, write_dashboard
 
 
-def dashboard(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Make the workspace and the report that show a study's runs.
 
     Raises:

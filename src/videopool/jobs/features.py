@@ -16,7 +16,7 @@ from videopool.runtime.terminal import console, watched
 LISTED = 10
 
 
-def features(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Look after the store that features=disk uses.
 
     Raises:

@@ -1,14 +1,16 @@
 """job=finetune: train LoRA and the projector under one pooling, export them, evaluate them."""
 
 import gc
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, listed, states_of, touched
-from videopool.evaluation.run import evaluate
+from videopool.jobs import evaluate
 from videopool.results import PointFolder, fingerprint
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.ranks import rank_of_process
@@ -17,7 +19,7 @@ from videopool.training.train import take_part, train_point
 from videopool.training_data import TrainingDataError
 
 
-def finetune(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Train, or go on with it, or find it done; then evaluate what was exported, if job.evaluate says so."""
     point = TrainingPoint(config)
     torch.manual_seed(point.seed)
@@ -41,8 +43,20 @@ def finetune(config: DictConfig) -> Outcome:
     if config.job.evaluate:
         gc.collect()  # the trained model, which Lightning's trainer refers to in a circle
         print(f"        {folder.path.name}: {message}; evaluating", flush=True)
-        return evaluate(evaluation(config, folder.path / EXPORT))
+        return evaluate.run(evaluation(config, folder.path / EXPORT))
     return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)
+
+
+def tell(config: DictConfig, outcome: Outcome) -> None:
+    """Print the scores of what was exported, if it was evaluated."""
+    if config.job.evaluate:
+        evaluate.tell(config, outcome)
+
+
+def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
+    """Write the report of the points that evaluate what was exported."""
+    if config.job.evaluate:
+        evaluate.sum_up(config, outcomes)
 
 
 def _refuse_other_media(folder: PointFolder, media: Clips, states: States) -> None:

@@ -11,7 +11,7 @@ from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.terminal import console
 
 
-def inspect_model(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Print what becomes of a clip on its way to the language model."""
     point = setting(config)
     screen = console()

@@ -12,12 +12,12 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from videopool.config.errors import ConfigError
-from videopool.jobs.run import OUTCOMES, STARTS, evaluates
-from videopool.norms import NormsError
-from videopool.results import ResultsError, is_claimed, is_complete
+from videopool.config.errors import USER_ERRORS
+from videopool.jobs.run import JOBS, OUTCOMES, job_of
+from videopool.results import is_claimed, is_complete
 from videopool.results.manifest import peak_memory_bytes
 from videopool.runtime.exit_code import settle
+from videopool.runtime.kills import STARTS
 from videopool.runtime.outcome import BUSY, COMPLETE, FAILED
 
 WAIT_SECONDS = 1.0
@@ -73,32 +73,10 @@ def _wait_for_others(outcomes: list[dict[str, Any]]) -> None:
 
 
 def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
-    """The table and files that a multirun's points make together."""
-    study = Path(config.results_dir) / config.study
-    rows = [outcome["row"] for outcome in outcomes if outcome["row"] is not None]
-    try:
-        if rows:
-            from videopool.planning.table import show_plan, write_plan
-
-            show_plan(rows)
-            print(f"wrote {write_plan(rows, study)}")
-        elif any(outcome["folder"] for outcome in outcomes) and evaluates(config):
-            from videopool.reports.files import name_files, own_figures, write_report, written_report
-            from videopool.reports.terminal import show
-            from videopool.tracking.study import log_study
-
-            folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
-            figures = own_figures(config)
-            done = written_report(study, str(config.baseline), folders, figures)
-            if done is None:
-                done = write_report(study, str(config.baseline), own_figures=figures)
-                log_study(config, study)
-            files, table = done
-            show(table, study.name)
-            print(name_files(files))
-        elif any(outcome["folder"] for outcome in outcomes) and config.job.name == "norms":
-            from videopool.measuring.study import sum_up_norms
-
-            sum_up_norms(study)
-    except (ConfigError, ResultsError, NormsError) as error:
-        print(f"videopool: no {'plan' if rows else 'report'}: {error}", file=sys.stderr)
+    """What the points of each job make together."""
+    for name in [name for name in JOBS if any(outcome["job"] == name for outcome in outcomes)]:
+        try:
+            if sum_up := getattr(job_of(name), "sum_up", None):
+                sum_up(config, [outcome for outcome in outcomes if outcome["job"] == name])
+        except USER_ERRORS as error:
+            print(f"videopool: {name}: the points are not summed up: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -19,7 +20,7 @@ from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 
-def norms(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Measure one point, or go on with it, or find it finished."""
     torch.manual_seed(int(config.seed))
     job = check(config)
@@ -77,6 +78,21 @@ def norms(config: DictConfig) -> Outcome:
             folder.write_failure(str(error) or type(error).__name__, {"time": now()})
             raise
         return Outcome(COMPLETE, folder.path.name, result_line(numbers), str(folder.path))
+
+
+def tell(config: DictConfig, outcome: Outcome) -> None:
+    """Print what a point measured."""
+    from videopool.measuring.table import tell_norms
+
+    tell_norms(Path(outcome.folder))
+
+
+def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
+    """Write and print what the points of a study measured."""
+    from videopool.measuring.study import sum_up_norms
+
+    if any(outcome["folder"] for outcome in outcomes):
+        sum_up_norms(Path(config.results_dir) / config.study)
 
 
 def _changed(folder: PointFolder, clips: Sequence[ClipJob], states: States) -> list[str]:

@@ -11,7 +11,7 @@ from videopool.reports.terminal import show
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
 
-def report(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Write sweep.csv, figures/, report.html, table.md and table.tex of a study and print its table.
 
     Raises:

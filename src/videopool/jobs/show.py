@@ -28,7 +28,7 @@ NOTES = {
 NOTE = "Hatched: in no token. Times below cells: mean over what they are made of."
 
 
-def show(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Draw a clip under the point's pooling and those of job.poolings.
 
     Raises:

@@ -3,9 +3,9 @@
 from omegaconf import DictConfig
 
 from videopool.runtime.outcome import Outcome
-from videopool.speed import run
+from videopool.speed.run import speed
 
 
-def speed(config: DictConfig) -> Outcome:
+def run(config: DictConfig) -> Outcome:
     """Measure the parts asked for; print one table, write speed.json and a figure."""
-    return run.speed(config)
+    return speed(config)

@@ -27,8 +27,3 @@ def shared_share(shape: ModelShape, prefix: int, questions: Sequence[int]) -> fl
     alone = [prefill_flops(shape, prefix + size) for size in questions]
     once = prefill_flops(shape, prefix)
     return (once + sum(whole - once for whole in alone)) / sum(alone)
-
-
-def share_reached(ratio: float, allowed: float) -> float:
-    """Measured ratio over the allowed one."""
-    return ratio / allowed

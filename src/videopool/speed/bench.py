@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,8 @@ from videopool.speed.random_model import random_backbone, save_random_model
 
 # What a point of its own needs of the group `job`.
 POINT_KEYS = ("max_failed_fraction", "reader", "workers", "max_visual_tokens", "max_clips")
+Step = Callable[[], None]
+Line = Callable[[str, int], Step]  # begins a line of the progress bar (title, steps), and gives what moves it on
 SAMPLER = "videopool.video.UniformSampler"
 
 
@@ -92,7 +94,7 @@ class Bench:
         config.frames = {"_target_": SAMPLER, "num": frames}
         config.model = {**config.model, **self.model}
         config.logger = {"name": "none"}
-        config.features = self.config.job.store
+        config.features = {"_target_": "videopool.features.FeatureStore"}
         config.results_dir, config.study = str(self.folder), study
         return config
 

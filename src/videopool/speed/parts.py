@@ -1,8 +1,7 @@
-"""Parts a, d, e and f of job=speed."""
+"""The parts point, prefix, processes and operators of job=speed."""
 
 import shlex
 import statistics
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,22 +13,21 @@ from videopool.models.loading import DTYPES
 from videopool.points.point import Point
 from videopool.pooling import Pooling
 from videopool.speed.arithmetic import token_ratio
-from videopool.speed.bench import Bench
+from videopool.speed.bench import Bench, Line
+from videopool.speed.commands import multirun
 from videopool.speed.device import rates
 from videopool.speed.operators import bandwidths
 from videopool.speed.points import Alone, Floor, Measured, Run, compare, run_point
-from videopool.speed.processes import multirun
 from videopool.speed.sweep import SLACK
 from videopool.speed.timing import turn
 
 READING_LLM = ("prefill", "questions", "whole prompts")
-Step = Callable[[], None]
 
 
-def part_a(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
+def point(made: Bench, line: Line) -> dict[str, Any]:
     """Seconds per sample of one point by kind of work, nothing kept from before: by likelihood, and generating."""
     job, count = made.config.job, int(made.config.job.repeats)
-    step = line("a: one point", 2 * (count + 1))
+    step = line("one point", 2 * (count + 1))
     found: dict[str, Any] = {}
     for scoring in ("likelihood", "generate"):
         runs: list[Run] = []
@@ -41,8 +39,12 @@ def part_a(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
             step()
         run = sorted(runs[1:], key=lambda run: run.seconds)[count // 2]
         samples = len(run.records)
-        point = Point(config)
-        found |= {"pooling": point.pooling.label, "frames": point.sampler.num, "visual_tokens": point.visual_tokens}
+        made_of = Point(config)
+        found |= {
+            "pooling": made_of.pooling.label,
+            "frames": made_of.sampler.num,
+            "visual_tokens": made_of.visual_tokens,
+        }
         found[scoring] = {
             "samples": samples,
             "seconds_per_sample": run.seconds / samples,
@@ -51,13 +53,13 @@ def part_a(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
     return found
 
 
-def part_d(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
+def prefix(made: Bench, line: Line) -> dict[str, Any]:
     """Seconds of the language model with a shared prefix and without, for several numbers of questions on a clip.
 
     One clip at a time both ways, features kept, so that nothing but the prefix differs.
     """
     job, count = made.config.job, int(made.config.job.repeats)
-    step = line("d: shared prefixes", len(job.asked) * (count + 1))
+    step = line("shared prefixes", len(job.asked) * (count + 1))
     store, backbone = made.store("prefix"), made.backbone
     rows = []
     for asked in job.asked:
@@ -98,12 +100,12 @@ def part_d(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def part_e(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
+def processes(made: Bench, line: Line) -> dict[str, Any]:
     """The same multirun of the program in one process and in several, one thread each."""
     job = made.config.job
     if made.made is not None:
         return {"skipped": "the weights are in no file that other processes could load"}
-    step = line("e: processes", len(job.processes))
+    step = line("processes", len(job.processes))
     rows = []
     for count in job.processes:
         rows.append(multirun(made, int(count), shlex.split(str(job.multirun))))
@@ -114,10 +116,10 @@ def part_e(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def part_f(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
+def operators(made: Bench, line: Line) -> dict[str, Any]:
     """Bandwidth of the poolings alone."""
     settings, count = made.config.job.operators, int(made.config.job.repeats)
-    step = line("f: poolings alone", 1)
+    step = line("poolings alone", 1)
     generator = torch.Generator().manual_seed(0)
     grid = torch.randn(list(settings.shape), generator=generator).to(settings.device, DTYPES[settings.dtype])
     poolings: dict[str, Pooling] = {}

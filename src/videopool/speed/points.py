@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,19 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation import local as evaluation_local
-from videopool.evaluation import run as evaluation_run
-from videopool.evaluation.evaluator import Asked, Evaluator
+from videopool.evaluation.evaluator import Asked, Evaluator, likeliest
+from videopool.evaluation.local import answer_with_weights
+from videopool.evaluation.records import about
+from videopool.evaluation.run import evaluate_point
 from videopool.features import FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
 from videopool.models import Backbone, VideoLM
 from videopool.models.reading import next_token_logits, prefill
-from videopool.points import point as points_point
 from videopool.points.point import Point
 from videopool.results import read_records
-from videopool.speed.timing import synchronise
+from videopool.runtime.outcome import Outcome
+from videopool.speed.timing import synchronise, timed
 from videopool.video import Sampler, open_clip
 
 LOAD, OTHER = "load", "other"
@@ -57,8 +58,12 @@ class Alone(Measured):
                 before, after = self.backbone.split_prompt(self._text(sample, listed=True))
                 with self.clock("whole prompts"):
                     scores = self._scores(before, seen, after)
+                letters = LETTERS[: len(sample.options)]
+                ids = self.backbone.next_token_ids(self.answers.prompt.answer_start, letters)
                 records[sample.id] = {
-                    **self._outcome(sample, scores),
+                    **about(sample),
+                    "status": "ok",
+                    **likeliest(sample, scores[ids].tolist()),
                     "frame_indices": clip.indices,
                     "visual_tokens": len(seen),
                 }
@@ -71,22 +76,6 @@ class Alone(Measured):
         whole = torch.cat([head, seen[None].to(self.backbone.dtype), tail], dim=1)
         hidden = self.backbone.llm(whole, use_cache=False).last_hidden_state
         return self.backbone.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)
-
-    def _outcome(self, sample: Sample, scores: Tensor) -> dict[str, object]:
-        letters = self.backbone.next_token_ids(self.answers.prompt.answer_start, LETTERS[: len(sample.options)])
-        options = scores[letters]
-        prediction = sample.options[int(options.argmax())]
-        return {
-            "id": sample.id,
-            "clip": sample.clip_id,
-            "task": sample.task,
-            "question": sample.question,
-            "options": list(sample.options),
-            "status": "ok",
-            "prediction": prediction,
-            "score": float(prediction == sample.answer),
-            "option_logprobs": [round(value, 4) for value in options.tolist()],
-        }
 
 
 @dataclass
@@ -104,25 +93,8 @@ class Run:
     records: dict[str, dict[str, Any]]
 
 
-# Where job=evaluate looks up what is exchanged here.
-PLACES = {"shared_store": points_point, "point_backbone": evaluation_local, "Evaluator": evaluation_local}
-
-
-@contextmanager
-def program_with(**parts: Any) -> Iterator[None]:
-    """Run job=evaluate with some of its parts exchanged, by the names of PLACES."""
-    before = {name: getattr(PLACES[name], name) for name in parts}
-    for name, part in parts.items():
-        setattr(PLACES[name], name, part)
-    try:
-        yield
-    finally:
-        for name, part in before.items():
-            setattr(PLACES[name], name, part)
-
-
 def run_point(config: DictConfig, evaluator: type[Evaluator], store: FeatureStore, load: Callable[[], Backbone]) -> Run:
-    """Run a point through job=evaluate.
+    """Run a point as job=evaluate does.
 
     Args:
         config: of the point; its folder must not hold it yet.
@@ -133,25 +105,23 @@ def run_point(config: DictConfig, evaluator: type[Evaluator], store: FeatureStor
     kinds: dict[str, float] = defaultdict(float)
     made: list[Evaluator] = []
 
-    def loading(*_: Any) -> Backbone:
-        started = time.perf_counter()
-        backbone = load()
-        synchronise()
-        kinds[LOAD] = time.perf_counter() - started
+    def loading(_: Point) -> Backbone:
+        kinds[LOAD], backbone = timed(load)
         return backbone
 
-    def making(*parts: Any, **named: Any) -> Evaluator:
-        made.append(evaluator(*parts, **named))
+    def making(*parts: Any) -> Evaluator:
+        made.append(evaluator(*parts))
         return made[0]
 
+    def run() -> Outcome:
+        torch.manual_seed(int(config.seed))
+        point = Point(config)
+        point.store = store
+        return evaluate_point(point, partial(answer_with_weights, point, load=loading, kind=making))
+
     # The progress of a single point is not shown: the job has a bar of its own.
-    quiet = contextlib.redirect_stdout(io.StringIO())
-    with program_with(point_backbone=loading, shared_store=lambda _: store, Evaluator=making), quiet:
-        synchronise()
-        started = time.perf_counter()
-        outcome = evaluation_run.evaluate(config)
-        synchronise()
-        seconds = time.perf_counter() - started
+    with contextlib.redirect_stdout(io.StringIO()):
+        seconds, outcome = timed(run)
     kinds |= made[0].seconds
     kinds[OTHER] = seconds - sum(kinds.values())
     records = read_records(Path(outcome.folder) / "records.jsonl")

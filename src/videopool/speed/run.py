@@ -24,15 +24,14 @@ from videopool.results.manifest import git_state, hardware, now, peak_memory_byt
 from videopool.results.point import write_json
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.terminal import console
-from videopool.speed.bench import Bench, bench
-from videopool.speed.parts import Step, device_rates, part_a, part_d, part_e, part_f
-from videopool.speed.sweep import NEEDED, Sweep
-from videopool.speed.table import speed_table
-from videopool.speed.training import part_g
+from videopool.speed import parts
+from videopool.speed.bench import Bench, Line, Step, bench
+from videopool.speed.sweep import Sweep
+from videopool.speed.table import SECTIONS, speed_table
+from videopool.speed.training import training
 
-PARTS = ("a", "b", "c", "d", "e", "f", "g")
-ALONE = {"a": part_a, "d": part_d, "e": part_e, "f": part_f, "g": part_g}
-Line = Callable[[str, int], Step]
+ALONE = {"a": parts.point, "d": parts.prefix, "e": parts.processes, "f": parts.operators, "g": training}
+TOGETHER = {"b": Sweep.sweep, "c": Sweep.floor}
 
 
 def speed(config: DictConfig) -> Outcome:
@@ -42,7 +41,7 @@ def speed(config: DictConfig) -> Outcome:
         ConfigError: no such part or size, or a size that needs a GPU where there is none.
         AssertionError: sharing changed a prediction.
     """
-    parts = check(config)
+    letters = check(config)
     study, started = Path(config.results_dir) / config.study, time.perf_counter()
     # Looked up before anything is measured: what else the machine does.
     content: dict[str, Any] = {
@@ -53,7 +52,7 @@ def speed(config: DictConfig) -> Outcome:
         "git": git_state(),
     }
     with bench(config) as made, _progress() as line:
-        for found in measure(made, parts, line):
+        for found in measure(made, letters, line):
             # After each part, so that one that fails does not take the others along.
             content |= {
                 "wall_seconds": time.perf_counter() - started,
@@ -70,13 +69,14 @@ def speed(config: DictConfig) -> Outcome:
 
 
 def check(config: DictConfig) -> list[str]:
-    """The parts asked for. Raises ConfigError for what would only come to light after minutes of measuring."""
+    """Letters of the parts asked for. Raises ConfigError for what would come to light after minutes of measuring."""
     if "base_url" in config.model:
         raise ConfigError("model=api: job=speed measures what is done on this machine; choose another model")
     job = config.job
-    parts = [str(part) for part in job.parts]
-    if not parts or not set(parts) <= set(PARTS):
-        raise ConfigError(f"job.parts={parts}: choose from {', '.join(PARTS)}")
+    names = {name: letter for letter, (name, _) in SECTIONS.items()}
+    asked = {names.get(str(part), str(part)) for part in job.parts}
+    if not asked or not asked <= SECTIONS.keys():
+        raise ConfigError(f"job.parts={list(job.parts)}: choose from {', '.join(names)}")
     for key in ("job.repeats", "job.training.loop_rounds"):
         number(config, key, 1, whole=True)
     known = catalogue()
@@ -85,7 +85,7 @@ def check(config: DictConfig) -> list[str]:
             raise ConfigError(f"job.operators.names: there is no pooling {name}; choose from {', '.join(known)}")
     if job.operators.dtype not in DTYPES:
         raise ConfigError(f"job.operators.dtype={job.operators.dtype}: choose one of {', '.join(DTYPES)}")
-    return parts
+    return [letter for letter in SECTIONS if letter in asked]
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _progress() -> Iterator[Line]:
         yield begin
 
 
-def measure(made: Bench, parts: list[str], line: Line) -> Iterator[dict[str, Any]]:
+def measure(made: Bench, letters: list[str], line: Line) -> Iterator[dict[str, Any]]:
     """Measure; after each part all that was found so far: the model, the clips, and an entry a part."""
     size, shape = made.size, made.backbone.shape
     entries: dict[str, Any] = {}
@@ -129,18 +129,17 @@ def measure(made: Bench, parts: list[str], line: Line) -> Iterator[dict[str, Any
         "parts": entries,
     }
     if made.made is not None:
-        found["rates"] = _wall(partial(device_rates, made))
+        found["rates"] = _wall(partial(parts.device_rates, made))
         yield found
-    for part in [part for part in PARTS if part in parts]:
-        if part in ALONE:
-            entries[part] = _wall(partial(ALONE[part], made, line))
-        elif part not in entries:
-            swept = [other for other in parts if other in NEEDED]
-            sweep = Sweep(made, swept, line)
+    for letter in letters:
+        if letter in ALONE:
+            entries[letter] = _wall(partial(ALONE[letter], made, line))
+        elif letter not in entries:
+            own = [other for other in letters if other in TOGETHER]
+            sweep = Sweep(made, [SECTIONS[other][0] for other in own], line)
             sweep.run()
             found["sweep"] = sweep.about()
-            entries |= {"b": sweep.part_b()} if "b" in swept else {}
-            entries |= {"c": sweep.part_c()} if "c" in swept else {}
+            entries |= {other: TOGETHER[other](sweep) for other in own}
         yield found
 
 

@@ -1,22 +1,22 @@
-"""Parts b and c of job=speed: one sweep run in several ways, point by point beside each other."""
+"""The parts sweep and floor of job=speed: one sweep run in several ways, point by point beside each other."""
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from videopool.features import FeatureStore
 from videopool.points.point import Point
 from videopool.speed.arithmetic import shared_share
-from videopool.speed.bench import Bench
+from videopool.speed.bench import Bench, Line
 from videopool.speed.points import LOAD, OTHER, Alone, Floor, Measured, Run, compare, run_point
 from videopool.speed.timing import timed, turn
 
 # Ways to run a sweep: nothing shared; everything shared, from an empty store, and from one that holds all frames;
 # and the least that has to be done.
 OFF, COLD, WARM, FLOOR = "off", "cold", "warm", "floor"
-NEEDED = {"b": (OFF, COLD, FLOOR), "c": (COLD, WARM, FLOOR)}
+NEEDED = {"sweep": (OFF, COLD, FLOOR), "floor": (COLD, WARM, FLOOR)}
 READING = ("decode", "preprocess", "vision")
 SLACK = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}  # of options' log-probabilities, between the ways
 
@@ -26,16 +26,15 @@ class Sweep:
 
     Args:
         bench: model and clips.
-        parts: of "b" and "c", for which the ways are needed.
-        line: begins a progress bar of a title and a number of steps; gives what moves it on.
+        parts: of NEEDED, for which the ways are needed.
     """
 
-    def __init__(self, bench: Bench, parts: Sequence[str], line: Callable[[str, int], Callable[[], None]]) -> None:
+    def __init__(self, bench: Bench, parts: Sequence[str], line: Line) -> None:
         self.bench = bench
         self.ways = [way for way in (OFF, COLD, WARM, FLOOR) if any(way in NEEDED[part] for part in parts)]
         job = bench.config.job
         self.points = [(pooling, int(frames)) for pooling in job.poolings for frames in job.frames]
-        self.step = line(f"{', '.join(parts)}: a sweep", len(self.points))
+        self.step = line("a sweep", len(self.points))
         self.rows: list[dict[str, Any]] = []
         self.totals: dict[str, float] = dict.fromkeys(self.ways, 0.0)
         self.kinds: dict[str, dict[str, float]] = {way: defaultdict(float) for way in self.ways}
@@ -116,7 +115,7 @@ class Sweep:
             "seconds_by_kind": {way: dict(kinds) for way, kinds in self.kinds.items()},
         }
 
-    def part_b(self) -> dict[str, Any]:
+    def sweep(self) -> dict[str, Any]:
         """Everything shared against nothing shared, and what the components' times allow.
 
         allowed_ratio is seconds of the sweep with nothing shared over what would remain of them: one load of
@@ -144,7 +143,7 @@ class Sweep:
             "wall_seconds": self.totals[OFF] + self.totals[COLD],
         }
 
-    def part_c(self) -> dict[str, Any]:
+    def floor(self) -> dict[str, Any]:
         """The shared sweep against its floor, with an empty store and with a full one.
 
         other_seconds_per_point is what a warm point takes beside the model's work: configuration, files, loops,

@@ -13,7 +13,7 @@ SLOWER_WANTED = 3.0
 TRAINING_WANTED, LOOP_WANTED, RESUME_WANTED = 3.0, 0.05, 10.0  # times faster, share of a step, seconds
 HELD_TO_COPY = ("adaptive", "strided")
 
-Row = tuple[str, str, str, str, str]  # what, measured, allowed or compared with, wanted, met
+Row = tuple[str, ...]  # what, measured, allowed or compared with, wanted, met; trailing empty cells are left out
 
 
 def speed_table(content: dict[str, Any]) -> Table:
@@ -23,66 +23,65 @@ def speed_table(content: dict[str, Any]) -> Table:
     table = Table(title=f"speed, {content['size']}")
     for name in ("part", "what", "measured", "beside", "wanted", "met"):
         table.add_column(name, justify="left" if name in ("part", "what") else "right")
-    sections = {"a": _a, "b": _b, "c": _c, "d": _d, "e": _e, "f": _f, "g": _g}
     if "rates" in content:
         _add(table, "gpu", list(_rates(content["rates"])), content["rates"])
-    for part, found in content["parts"].items():
-        _add(table, part, list(sections[part](found)), found)
+    for letter, found in content["parts"].items():
+        name, section = SECTIONS[letter]
+        rows: list[Row] = [("skipped", "", found["skipped"])] if "skipped" in found else list(section(found))
+        _add(table, f"{letter} {name}", rows, found)
     where = machine.get("gpu") or f"{machine['cores']} cores, {machine['threads']} threads"
     table.caption = f"{where}; load average before: {load:.2f}; {content['wall_seconds']:.0f} s in all"
     return table
 
 
 def _add(table: Table, part: str, rows: list[Row], found: dict[str, Any]) -> None:
-    rows.append(("wall time of the part", f"{found['wall_seconds']:.1f} s", "", "", ""))
+    rows.append(("wall time of the part", f"{found['wall_seconds']:.1f} s"))
     for place, row in enumerate(rows):
         table.add_row(part if place == 0 else "", *row, end_section=place == len(rows) - 1)
 
 
 def _rates(found: dict[str, Any]) -> Iterator[Row]:
-    yield f"matrix product {found['matmul_side']}", f"{found['matmul_tflops']:.0f} TFLOP/s", "", "", ""
+    yield f"matrix product {found['matmul_side']}", f"{found['matmul_tflops']:.0f} TFLOP/s"
     prefill = f"{found['prefill_tokens_per_second']:.0f} tokens/s, {found['prefill_tflops']:.0f} TFLOP/s"
-    yield (
-        f"prefill, {found['prefill_clips']} x {found['prefill_positions']}", prefill,
-        f"{100 * found['prefill_share_of_matmul']:.0f} % of product", "", "",
-    )  # fmt: skip
+    what, share = f"prefill, {found['prefill_clips']} x {found['prefill_positions']}", found["prefill_share_of_matmul"]
+    yield what, prefill, f"{100 * share:.0f} % of product"
     tower = f"{found['tower_frames_per_second']:.0f} frames/s, {found['tower_tflops']:.0f} TFLOP/s"
-    yield "tower", tower, f"{100 * found['tower_share_of_matmul']:.0f} % of product", "", ""
+    yield "tower", tower, f"{100 * found['tower_share_of_matmul']:.0f} % of product"
 
 
-def _a(found: dict[str, Any]) -> Iterator[Row]:
+def _point(found: dict[str, Any]) -> Iterator[Row]:
     point = f"{found['pooling']}, {found['frames']} frames"
     for scoring in ("likelihood", "generate"):
         one = found[scoring]
         whole = one["seconds_per_sample"]
-        yield f"{point}, {scoring}", f"{_ms(whole)}/sample", "100 %", "", ""
+        yield f"{point}, {scoring}", f"{_ms(whole)}/sample", "100 %"
         for kind, spent in one["by_kind"].items():
-            yield f"  {kind}", _ms(spent), f"{100 * spent / whole:.1f} %", "", ""
+            yield f"  {kind}", _ms(spent), f"{100 * spent / whole:.1f} %"
 
 
-def _b(found: dict[str, Any]) -> Iterator[Row]:
-    yield f"{found['points']} points, nothing shared", f"{found['off_seconds']:.2f} s", "", "", ""
-    yield f"{found['points']} points, everything shared", f"{found['shared_seconds']:.2f} s", "", "", ""
+def _sweep(found: dict[str, Any]) -> Iterator[Row]:
+    yield f"{found['points']} points, nothing shared", f"{found['off_seconds']:.2f} s"
+    yield f"{found['points']} points, everything shared", f"{found['shared_seconds']:.2f} s"
     allowed = f"{found['allowed_ratio']:.2f}x allowed"
-    yield "ratio", f"{found['ratio']:.2f}x", allowed, "", ""
-    yield "share reached", f"{100 * found['share_reached']:.0f} %", "", "", ""
+    yield "ratio", f"{found['ratio']:.2f}x", allowed
+    yield "share reached", f"{100 * found['share_reached']:.0f} %"
     agreement = found["agreement"]
     same = f"{agreement['compared'] - agreement['ties']} of {agreement['compared']}"
     yield "equal predictions", same, f"log-prob. within {agreement['max_difference']:.4f}", "all but ties", "yes"
 
 
-def _c(found: dict[str, Any]) -> Iterator[Row]:
+def _floor(found: dict[str, Any]) -> Iterator[Row]:
     reading, model = found["floor_reading_seconds"], found["floor_model_seconds"]
-    yield "floor: frames once, language model", f"{reading:.2f} + {model:.2f} s", "", "", ""
+    yield "floor: frames once, language model", f"{reading:.2f} + {model:.2f} s"
     for way, wanted, floor in (("cold", COLD_WANTED, reading + model), ("warm", WARM_WANTED, model)):
         ratio = found[f"{way}_over_floor"]
         beside = f"{found[f'{way}_seconds']:.2f} s / {floor:.2f} s"
         yield f"{way} store over floor", f"{ratio:.2f}", beside, f"<= {wanted}", _met(ratio <= wanted)
     per_point = f"{_ms(found['floor_model_seconds_per_point'])} of model"
-    yield "beside the model, per point", _ms(found["other_seconds_per_point"]), per_point, "", ""
+    yield "beside the model, per point", _ms(found["other_seconds_per_point"]), per_point
 
 
-def _d(found: dict[str, Any]) -> Iterator[Row]:
+def _prefix(found: dict[str, Any]) -> Iterator[Row]:
     for row in found["rows"]:
         what = f"{row['questions']} questions at {row['visual_tokens']} visual tokens"
         many = row["questions"] >= MANY_QUESTIONS
@@ -92,21 +91,18 @@ def _d(found: dict[str, Any]) -> Iterator[Row]:
         yield what, f"{row['ratio']:.2f}x", beside, wanted, met
 
 
-def _e(found: dict[str, Any]) -> Iterator[Row]:
-    if "skipped" in found:
-        yield "skipped", "", found["skipped"], "", ""
-        return
+def _processes(found: dict[str, Any]) -> Iterator[Row]:
     for row in found["rows"]:
         rate = f"{row['points_per_minute_at_work']:.1f} points/min"
         what = f"{row['processes']} process{'es' if row['processes'] > 1 else ''}, {row['points']} points"
         beside = f"{row['speed_up_at_work']:.2f}x; with start {row['points_per_minute']:.1f}/min"
-        yield what, rate, beside, "", ""
+        yield what, rate, beside
 
 
-def _f(found: dict[str, Any]) -> Iterator[Row]:
+def _operators(found: dict[str, Any]) -> Iterator[Row]:
     for row in found["rows"]:
         if "error" in row:
-            yield row["name"], "-", row["error"][:60], "", ""
+            yield row["name"], "-", row["error"][:60]
             continue
         held = row["name"].startswith(HELD_TO_COPY)
         slower = row["slower_than_copy"]
@@ -116,14 +112,11 @@ def _f(found: dict[str, Any]) -> Iterator[Row]:
         yield row["name"], rate, beside, f"<= {SLOWER_WANTED:g}x" if held else "", met
 
 
-def _g(found: dict[str, Any]) -> Iterator[Row]:
-    if "skipped" in found:
-        yield "skipped", "", found["skipped"], "", ""
-        return
+def _training(found: dict[str, Any]) -> Iterator[Row]:
     sweep, loop = found["sweep"], found["loop"]
     for row in sweep["rows"]:
         beside = f"{row['alone']:.2f} s with nothing kept"
-        yield f"{row['pooling']}, {row['visual_tokens']} visual tokens", f"{row['kept']:.2f} s", beside, "", ""
+        yield f"{row['pooling']}, {row['visual_tokens']} visual tokens", f"{row['kept']:.2f} s", beside
     what = f"trainings of {sweep['steps']} steps, {sweep['epochs']:g} epochs, over those from the store"
     beside = f"{sweep['alone_seconds']:.1f} s / {sweep['kept_seconds']:.1f} s; equal losses"
     met = _met(sweep["ratio"] >= TRAINING_WANTED)
@@ -145,3 +138,10 @@ def _ms(seconds: float) -> str:
 
 def _met(yes: bool) -> str:
     return "yes" if yes else "[red]no[/red]"
+
+
+# By the letters that stand in speed.json; both are words of job.parts.
+SECTIONS = {
+    "a": ("point", _point), "b": ("sweep", _sweep), "c": ("floor", _floor), "d": ("prefix", _prefix),
+    "e": ("processes", _processes), "f": ("operators", _operators), "g": ("training", _training),
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Part g of job=speed: fine-tuning from the feature store, the loop around its steps, and resuming."""
+"""The part training of job=speed: fine-tuning from the feature store, the loop around its steps, and resuming."""
 
 import contextlib
 import io
@@ -6,33 +6,31 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from videopool.features import FeatureStore
-from videopool.jobs import finetune
 from videopool.models.lora import kept_weights, trainable
 from videopool.points.point import Point
+from videopool.results import PointFolder, fingerprint
 from videopool.results.point import TRAINING_LOG, read_training_log
-from videopool.speed.bench import Bench
-from videopool.speed.resume import SIGNALS, resumed
+from videopool.speed.bench import Bench, Line, Step
+from videopool.speed.commands import SIGNALS, resumed
 from videopool.speed.timing import Turns, median_interval, timed, turn
-from videopool.training import point as training_point
-from videopool.training import run as training_run
-from videopool.training.loop import Keeper
+from videopool.training.loop import Keeper, TakeSteps, fit
 from videopool.training.module import Tuner
+from videopool.training.point import TrainingPoint
+from videopool.training.train import train_point
 
 KEPT, ALONE = "kept", "alone"  # ways of the sweep: from one store; each run encodes its own frames, in every epoch
 JOB, BARE = "job", "bare"  # ways of the loop
 SAME_LOSS = 1e-4  # of the two loops, relative: they round the factor of a micro-batch at different places
-Step = Callable[[], None]
 
 
 @dataclass
@@ -48,12 +46,12 @@ class Training:
     losses: list[float]
 
 
-def part_g(made: Bench, line: Callable[[str, int], Step]) -> dict[str, Any]:
+def training(made: Bench, line: Line) -> dict[str, Any]:
     """Fine-tuning: a sweep of poolings, the loop, resuming. Raises AssertionError if two ways do not learn alike."""
     settings = made.config.job.training
     if made.made is not None:
         return {"skipped": "the weights are in no file that a training could load"}
-    step = line("g: fine-tuning", len(settings.poolings) + int(settings.loop_rounds) + len(SIGNALS))
+    step = line("fine-tuning", len(settings.poolings) + int(settings.loop_rounds) + len(SIGNALS))
     train(made.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
     found = {"sweep": sweep(made, step), "loop": loop(made, step)}
     rows = []
@@ -138,65 +136,53 @@ def _side_by_side(configs: dict[str, DictConfig], store: FeatureStore) -> dict[s
     Returns:
         Of each, its losses, and the seconds from the end of each step to the end of the next, without the other's.
     """
-    turns, configure = Turns(configs), Tuner.configure_optimizers
+    turns, own = Turns(configs), threading.local()
     spans: dict[str, list[float]] = {way: [] for way in configs}
-    own = threading.local()
+    loops = {JOB: fit, BARE: bare_loop}
 
-    def configured(tuner: Tuner) -> torch.optim.Optimizer:
-        way, began = own.way, time.perf_counter()
-
-        def stepped(*_: Any) -> None:
-            nonlocal began
-            spans[way].append(time.perf_counter() - began)
-            turns.hand_over(way)
-            began = time.perf_counter()
-
-        optimiser = configure(tuner)
-        optimiser.register_step_post_hook(stepped)
-        return optimiser
+    def stepped(*_: Any) -> None:
+        spans[own.way].append(time.perf_counter() - own.began)
+        turns.hand_over(own.way)
+        own.began = time.perf_counter()
 
     def run(way: str) -> Training:
-        own.way = way
         with turns.taking(way):
-            return _trained(configs[way])
+            own.way, own.began = way, time.perf_counter()
+            return _trained(configs[way], store, loops[way])
 
-    ways = {JOB: training_run.fit, BARE: bare_loop}
-    with (
-        _exchanged(training_point, "shared_store", lambda _: store),
-        _exchanged(training_run, "fit", lambda *settings: ways[own.way](*settings)),
-        _exchanged(Tuner, "configure_optimizers", configured),
-        contextlib.redirect_stdout(io.StringIO()),
-        ThreadPoolExecutor(len(configs)) as pool,
-    ):
-        found = {way: pool.submit(run, way) for way in configs}
-        return {way: (one.result(), spans[way]) for way, one in found.items()}
+    hook = register_optimizer_step_post_hook(stepped)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), ThreadPoolExecutor(len(configs)) as pool:
+            found = {way: pool.submit(run, way) for way in configs}
+            return {way: (one.result(), spans[way]) for way, one in found.items()}
+    finally:
+        hook.remove()
 
 
 def train(config: DictConfig, store: FeatureStore) -> Training:
-    """Run job=finetune.
+    """Train as job=finetune does.
 
     Args:
         config: of the run; its folder must not hold it yet.
         store: of features.
     """
-    with _exchanged(training_point, "shared_store", lambda _: store), contextlib.redirect_stdout(io.StringIO()):
-        return _trained(config)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _trained(config, store, fit)
 
 
-def _trained(config: DictConfig) -> Training:
-    seconds, outcome = timed(lambda: finetune.finetune(config))
-    return Training(seconds, [row["loss"] for row in read_training_log(Path(outcome.folder)) if "loss" in row])
+def _trained(config: DictConfig, store: FeatureStore, take_steps: TakeSteps) -> Training:
+    def run() -> PointFolder:
+        point = TrainingPoint(config)
+        point.store = store
+        torch.manual_seed(point.seed)
+        what = point.identity()
+        point.check()
+        with PointFolder(Path(config.results_dir) / config.study, point.name, fingerprint(what)) as folder:
+            train_point(point, folder, what, take_steps)
+        return folder
 
-
-@contextmanager
-def _exchanged(module: Any, name: str, part: Any) -> Iterator[None]:
-    """A module with one of its parts exchanged."""
-    before = getattr(module, name)
-    setattr(module, name, part)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
+    seconds, folder = timed(run)
+    return Training(seconds, [row["loss"] for row in read_training_log(folder.path) if "loss" in row])
 
 
 def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:

@@ -238,3 +238,6 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
             trainer.fit(tuner)
     except ProcessException as error:
         raise device_failure(error, devices) from error
+
+
+TakeSteps = Callable[[DictConfig, Tuner, Keeper, int, str], None]  # takes what fit() takes

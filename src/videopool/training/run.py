@@ -37,18 +37,25 @@ from videopool.training.checkpoints import OPTIMISER, WEIGHTS, Checkpoints, Prog
 from videopool.training.export import export_run, step_folder
 from videopool.training.facts import TrainingFacts, steps_within
 from videopool.training.figures import nothing, training_figures
-from videopool.training.loop import Keeper, fit
+from videopool.training.loop import Keeper, TakeSteps, fit
 from videopool.training.module import Optimisation, Tuner
 from videopool.training.point import EXPORT, TrainingPoint
 from videopool.video import UniformSampler
 
 
-def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCurves | None = None) -> dict[str, Any]:
+def train(
+    point: TrainingPoint,
+    folder: Path,
+    rank: int = 0,
+    curves: TrainingCurves | None = None,
+    take_steps: TakeSteps = fit,
+) -> dict[str, Any]:
     """Take the steps that a run lacks and export it.
 
     Args:
         curves: get each line of the log; None: nobody does.
         rank: of this process, where several take the steps together; only the first exports.
+        take_steps: that are left.
 
     Returns:
         The figures of the run, for metrics.json; none from other processes than the first.
@@ -133,7 +140,7 @@ def train(point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCur
             curves or TrainingCurves(None),
         )
         if first < schedule.steps:
-            fit(config, tuner, keeper, schedule.micros, point.precision)
+            take_steps(config, tuner, keeper, schedule.micros, point.precision)
         for line in point.store.finish():
             print(f"videopool: {line}", file=sys.stderr)
         if rank > 0:

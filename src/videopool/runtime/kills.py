@@ -1,0 +1,26 @@
+"""Points of a multirun whose process was killed: how often, counted in a file that outlives them."""
+
+import os
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+STARTS = "VIDEOPOOL_STARTS"  # names the file to which jobs add that they began and ended, for one command
+MOST_KILLS = 2  # of one point
+MOST_KILLS_JOBLIB = 3  # which ends the points beside a killed one too
+
+
+def mark(what: str) -> None:
+    """Add to the command's list that this point began or ended."""
+    if STARTS in os.environ:
+        with open(os.environ[STARTS], "a", encoding="utf-8") as file:
+            file.write(f"{what} {HydraConfig.get().job.num}\n")
+
+
+def kills() -> int:
+    """How often this point's process was killed in this command, once that is too often; 0 before."""
+    path, number = Path(os.environ.get(STARTS, "")), HydraConfig.get().job.num
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    count = lines.count(f"began {number}") - lines.count(f"ended {number}")
+    most = MOST_KILLS_JOBLIB if "joblib" in HydraConfig.get().launcher._target_ else MOST_KILLS
+    return count if count >= most else 0
