@@ -29,6 +29,7 @@ RESOLVED = "the samples that come of it count, and the contents of their clips"
 
 EVERYWHERE = {
     "study": WHERE, "results_dir": WHERE, "data_dir": WHERE, "force": "done again, the same way", "baseline": TOLD,
+    "figures": TOLD,
     "logger.*": TOLD, "features._target_": FAST, "features.limit_bytes": FAST, "features.root": WHERE,
     "job.name": UNUSED, "job.workers": FAST, "job.max_failed_fraction": EFFORT,
     "model.name": TOLD, "model.attention": OUTSIDE, "model.device_map": FAST, "model.max_memory": FAST,
@@ -53,14 +54,15 @@ API = {
     "model.key_env": "a key says who asks", "model.timeout": EFFORT, "model.concurrency": FAST,
     "model.retries": EFFORT, "model.backoff": EFFORT,
     "pooling._target_": "nothing is pooled", "trainer.precision": UNUSED, "features.dtype": UNUSED,
-    "pooling.stage": "nothing is pooled", "compat.expand": UNUSED, "compat.pad_frames": UNUSED, "judge.name": UNUSED,
+    "pooling.stage": "nothing is pooled", "compat.expand": UNUSED, "compat.pad_frames": UNUSED,
+    "judge._target_": UNUSED, "judge.store": UNUSED,
     "compat.longest": "frames go as they are",
     "lora.*": "none may be given", "model.rows": "tied to each other: another is refused",
     "model.cols": "tied to each other: another is refused", "frames.num": "tied to each other: another is refused",
 }  # fmt: skip
 NORMS = {
     **EVALUATE,
-    **{f"judge.{key}": "nothing is graded" for key in ("name", "base_url", "model", "max_tokens")},
+    **{f"judge.{key}": "nothing is graded" for key in ("_target_", "base_url", "model", "max_tokens")},
     **{f"benchmark.{key}": "nothing is scored" for key in ("scoring", "max_new_tokens", "groups.*", "answers")},
     "benchmark.headline": "nothing is scored", "benchmark.columns.answer": "nothing is scored",
     "benchmark.columns.question_type": "nothing is scored", "benchmark.columns.question_id": "nothing is scored",
@@ -95,7 +97,8 @@ VALUES = {
     "benchmark.split": ["train", "other"], "model.view": ["frames"], "model.format": ["png"],
     "model.base_url": ["http://localhost:8000/v2", "https://localhost:8000/v1"],
     "judge.base_url": ["http://localhost:8000/v2"], "judge.key_env": [None], "model.key_env": [None],
-    "judge.name": ["none"], "judge.dtype": ["float32"], "judge.device": ["cpu"], "job.stages": [["encoder"]],
+    "judge._target_": ["other_classes.Judge"], "judge.dtype": ["float32"], "judge.device": ["cpu"],
+    "job.stages": [["encoder"]],
     "job.p": [3], "job.attention_layers": [[2]], "frames._target_": ["other_classes.Sampler", "other_classes.Even"],
     "pooling._target_": ["other_classes.Pooling"], "job.export": ["best"],
     "job.image_pooling._target_": ["other_classes.Mean"], "job.image_pooling.axis": ["space"],
@@ -113,6 +116,7 @@ VALUES = {
 
 OTHERS = """
 from videopool.benchmarks import Prompt
+from videopool.judges import EndpointJudge
 from videopool.pooling import Adaptive, Average
 from videopool.training_data import ConversationLayout
 from videopool.video import RandomSampler, UniformSampler
@@ -123,6 +127,7 @@ class Sampler(RandomSampler): pass
 class Even(UniformSampler): pass
 class Template(Prompt): pass
 class Layout(ConversationLayout): pass
+class Judge(EndpointJudge): pass
 """
 
 

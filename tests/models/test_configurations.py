@@ -95,7 +95,7 @@ def model(folders, tmp_path):
         content = changed(json.loads((folder / "config.json").read_text()), changes)
         (folder / "config.json").write_text(json.dumps(content))
         if weights:
-            kind = KINDS[family].architecture
+            kind = KINDS[family].transformers_class()
             made = kind(kind.config_class.from_pretrained(folder))
             generator = torch.Generator().manual_seed(2)
             with torch.no_grad():
@@ -117,7 +117,7 @@ def test_configurations_are_computed_as_transformers_computes_them(model, name):
         backbone = load_backbone(str(folder))
         pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
         logits, ids = ours(backbone, pixels)
-        reference = KINDS[family].architecture.from_pretrained(folder).eval()
+        reference = KINDS[family].transformers_class().from_pretrained(folder).eval()
         expected = theirs(reference, ids, pixels, family, backbone.media_ids["video"])
         torch.testing.assert_close(logits, expected, **CLOSE)
 

@@ -14,7 +14,7 @@ from random_models import FAMILIES, save
 from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
 from videopool.models.adapter import set_projector
 from videopool.models.export import Trained, export
-from videopool.models.lora import ATTENTION, make_trainable, restore, trainable, training_mode
+from videopool.models.lora import make_trainable, restore, trainable, training_mode
 from videopool.models.probe import probe, same_base
 from videopool.pooling import NoPooling
 
@@ -24,13 +24,13 @@ LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"]}
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_attention_of_the_language_model_and_the_projector_are_trained(tmp_path, family):
     backbone = load_backbone(str(save(tmp_path, family)))
-    make_trainable(backbone, {**LORA, "dropout": 0.1, "targets": ATTENTION})
+    make_trainable(backbone, {**LORA, "dropout": 0.1, "targets": list(backbone.attention)})
     training_mode(backbone)
     assert not any(isinstance(module, LoraLayer) for module in backbone.tower("video").modules())
     found = trainable(backbone)
     layers = len(backbone.parts.language_model.layers)
     matrices = [name for name in found if "lora_" in name]
-    assert len(matrices) == layers * len(ATTENTION) * 2
+    assert len(matrices) == layers * len(backbone.attention) * 2
     assert all(re.search(r"language_model\.layers\.\d+\.self_attn\.[qkvo]_proj\.lora_", name) for name in matrices)
     rest = [name for name in found if "lora_" not in name]
     assert rest

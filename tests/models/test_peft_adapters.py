@@ -54,7 +54,7 @@ def folders(tmp_path_factory):
 
 def architecture(folder):
     kind = json.loads((folder / "config.json").read_text())["model_type"]
-    return KINDS[kind].architecture.from_pretrained(folder).eval()
+    return KINDS[kind].transformers_class().from_pretrained(folder).eval()
 
 
 def adapter(folder, to, seed=5, **settings):

@@ -10,10 +10,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.build import build
+from videopool.config.own_code import own_code
 from videopool.features import FrameSource, software
 from videopool.inference.load_plan import image_processor_of
 from videopool.models import Backbone
 from videopool.models.adapter import lora_scales
+from videopool.results import fingerprint
 
 MEDIA = "video"
 # Of a tower's configuration: what does not change its numbers, or is said elsewhere.
@@ -39,11 +41,14 @@ def frame_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> 
     if not backbone.placed:
         # The trainer moves the model there when it runs.
         device = trainer_device(config).type
+    tower = tower_hash(backbone, media)
+    if code := own_code(config, ["model"]):  # a class of the user's may make other features of the same weights
+        tower += f" read by {config.model._target_} {fingerprint(code)}"
     arithmetic = (device, config.model.attention, config.trainer.get("precision") or "32-true")
     return FrameSource(
         reader=str(config.job.reader),
         processor=processor_hash(image_processor_of(config, backbone)),
-        tower=tower_hash(backbone, media),
+        tower=tower,
         media=media,
         layer=backbone.feature_layer,
         dtype=str(backbone.dtype).removeprefix("torch."),

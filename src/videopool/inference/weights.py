@@ -12,6 +12,10 @@ from videopool.models.adapter import set_projector
 SETTINGS = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor")
 
 
+def _settings(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{name: model.get(name) for name in SETTINGS}, "target": model.get("_target_")}
+
+
 @lru_cache(maxsize=1)
 def _load(settings: str, _identity: str) -> Backbone:
     return load_backbone(**json.loads(settings))
@@ -32,8 +36,7 @@ def own_backbone(model: Mapping[str, Any]) -> Backbone:
     """
     _load.cache_clear()
     _load_with_checkpoint.cache_clear()
-    settings: dict[str, Any] = {name: model.get(name) for name in SETTINGS}
-    return load_backbone(**settings)
+    return load_backbone(**_settings(model))
 
 
 def point_backbone(model: Mapping[str, Any], identity: str, adapter: Mapping[str, Any] | None) -> Backbone:
@@ -45,7 +48,7 @@ def point_backbone(model: Mapping[str, Any], identity: str, adapter: Mapping[str
         adapter: what is put onto it: checkpoint, identity of its files, alpha of LoRA, and projector between the
             base's (0) and the checkpoint's (1), None for the checkpoint's.
     """
-    settings = json.dumps({name: model.get(name) for name in SETTINGS}, sort_keys=True)
+    settings = json.dumps(_settings(model), sort_keys=True)
     if adapter is None:
         _load_with_checkpoint.cache_clear()  # never two models in memory
         return _load(settings, identity)

@@ -34,7 +34,7 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Write the study's report, unless it is as it would be; print its table."""
-    from videopool.reports.files import name_files, write_report, written_report
+    from videopool.reports.files import name_files, own_figures, write_report, written_report
     from videopool.reports.terminal import show
     from videopool.tracking.study import log_study
 
@@ -42,9 +42,10 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
     if not folders:
         return
-    done = written_report(study, str(config.baseline), folders)
+    figures = own_figures(config)
+    done = written_report(study, str(config.baseline), folders, figures)
     if done is None:
-        done = write_report(study, str(config.baseline))
+        done = write_report(study, str(config.baseline), own_figures=figures)
         log_study(config, study)
     files, table = done
     show(table, study.name)

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from videopool.config.build import jsonable, number
 from videopool.config.errors import ConfigError
-from videopool.reports.files import name_files, write_report
+from videopool.reports.files import name_files, own_figures, write_report
 from videopool.reports.terminal import show
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
@@ -22,7 +22,7 @@ def run(config: DictConfig) -> Outcome:
     if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
         raise ConfigError(f"job.pair={pair!r}: name two points, as in job.pair=[a,b], or say null")
     study = Path(config.results_dir) / config.study
-    files, table = write_report(study, str(config.baseline), pair, samples)
+    files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config))
     show(table, study.name)
     unfinished = table[table.status != "complete"]
     status = COMPLETE if unfinished.empty else FAILED

@@ -23,6 +23,7 @@ class EndpointJudge:
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise ChatError(f"judge.max_tokens must be a whole number of at least 1, got {max_tokens!r}")
         self.endpoint = ChatEndpoint("judge", model=model, **endpoint)
+        self.warning = self.endpoint.warning
         self.max_tokens = max_tokens
         self.id = f"openai:{model}@{self.endpoint.base_url}:{max_tokens}:v{PROTOCOL}"
         self.label = f"openai {model}"

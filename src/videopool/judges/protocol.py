@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from videopool.chat import Reply, RequestFailed
 from videopool.judges.objects import Pairs, answer_of, objects_in
@@ -62,11 +62,12 @@ class Verdict:
         return {"score": self.grade} if self.right is None else {"pred": _word(self.right), "score": self.grade}
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Who grades.
 
     Attributes:
-        id: kind, model and protocol: all that verdicts depend on beside the texts.
+        id: kind, model and protocol: all that verdicts depend on beside the texts. Replies are kept by it.
         label: kind and model, for names of folders.
         concurrency: requests at once.
         retries, backoff: see chat.ask_all.

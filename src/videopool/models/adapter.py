@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from videopool.models import weight_files
 from videopool.models.configuration import LISTED_KEYS, name_keys, read_json
 from videopool.models.errors import ModelError
+from videopool.models.families import FAMILIES
 from videopool.models.peft_settings import PeftSettings, peft_settings
 from videopool.models.probe import probe, same_base
 from videopool.models.source import identity, locate
@@ -34,7 +35,11 @@ KEY = "lora.checkpoint"
 ADAPTER = "default"  # peft's name for the one adapter
 CONFIG = "adapter_config.json"  # peft's
 ABOUT = "videopool.json"  # beside weights that job=finetune exports: what they were trained on, and how
-PROJECTOR = "multi_modal_projector."
+# Names of whole parts and of towers in the families' models.
+PARTS = sorted(
+    {f"{one.projector_name}." for one in FAMILIES.values()} | {one.newline for one in FAMILIES.values()} - {""}
+)
+TOWERS = sorted({f"{name}." for one in FAMILIES.values() for name in one.towers.values()})
 # Beside the two matrices, a bias of the second, and DoRA's magnitudes.
 _LORA = re.compile(r"^(.*)\.(lora_[AB]\.weight|lora_B\.bias|lora_magnitude_vector)(?:(?<=vector)\.weight)?$")
 MATRICES, BIAS, MAGNITUDES = ("lora_A.weight", "lora_B.weight"), "lora_B.bias", "lora_magnitude_vector"
@@ -47,10 +52,10 @@ _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|position_ids)$")
 def canonical(name: str) -> str:
     """A weight's name without wrappers: "tower...", "multi_modal_projector...", "llm..." or the name as it is."""
     plain = name.replace(".base_layer.", ".").replace(".modules_to_save.", ".").replace(f".{ADAPTER}.", ".")
-    for part in (PROJECTOR, "image_newline"):
+    for part in PARTS:
         if part in plain:
             return plain[plain.rindex(part) :]
-    for tower in ("vision_tower.", "video_tower.", "image_tower."):
+    for tower in TOWERS:
         if tower in plain:
             return tower + plain.rsplit(tower, 1)[1].removeprefix("vision_model.")
     match = _LANGUAGE.search(plain)
@@ -193,7 +198,7 @@ def attach(backbone: "Backbone", checkpoint: AdapterCheckpoint, alpha: float | N
     _check(backbone, checkpoint, own, shapes)
     _untie(backbone, checkpoint)
     weights = dict(backbone.model.named_parameters(remove_duplicate=False)) | dict(backbone.model.named_buffers())
-    if any(name.startswith(PROJECTOR) for name in checkpoint.plain):
+    if any(name.startswith(f"{backbone.projector_name}.") for name in checkpoint.plain):
         backbone.base_projector = {name: one.cpu().clone() for name, one in _projector(backbone).items()}
     with torch.no_grad():
         for name in checkpoint.plain:
@@ -254,7 +259,7 @@ def _untie(backbone: "Backbone", checkpoint: AdapterCheckpoint) -> None:
 
 
 def _projector(backbone: "Backbone") -> dict[str, Tensor]:
-    named = backbone.parts.multi_modal_projector.state_dict()
+    named = backbone.projector.state_dict()
     return {name.replace("base_layer.", ""): weight for name, weight in named.items() if "lora_" not in name}
 
 

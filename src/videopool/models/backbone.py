@@ -4,16 +4,16 @@ Shapes: pixels [T, 3, S, S]; features [T, C + H*W, Dv] from the tower, where C i
 grid [T, H, W, Dv] before and [T, H, W, D] behind the projector; embeddings [B, L, D].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from videopool.models.errors import ModelError
-from videopool.models.shape import ModelShape
+from videopool.models.sizes import ModelShape
 from videopool.models.tower import hidden_states
 from videopool.video import to_pixels
 
@@ -33,13 +33,31 @@ class Backbone(nn.Module):
         identity: what the weights are.
         placed: the weights were spread over devices when they were loaded, and stay there.
 
+    A family is a subclass; its facts stand on the class.
+
     Attributes:
+        model_type: of the family, as in its checkpoints' config.json.
+        architecture: class of the family's models, or the name of one in transformers.
+        towers: name of the vision tower for each medium; most families have one for both.
+        projector_name, language_name: names of the other parts.
+        newline: name of the family's newline token; "" if it has none.
+        separators: newline tokens behind a clip's visual tokens.
+        attention: layers of the language model's attention, which LoRA can be put on.
         base_projector, tuned_projector: weights on the CPU, once a checkpoint with a projector was put on; else None.
         alpha_parts: by name of a layer with LoRA, what its alpha is of that of the checkpoint; 1 where there is none.
 
     Raises:
         ModelError: the vocabulary has no token for visual tokens.
     """
+
+    model_type: ClassVar[str]
+    architecture: ClassVar[type | str]
+    towers: ClassVar[Mapping[str, str]] = {"video": "vision_tower", "image": "vision_tower"}
+    projector_name: ClassVar[str] = "multi_modal_projector"
+    language_name: ClassVar[str] = "language_model"
+    newline: ClassVar[str] = ""
+    separators: ClassVar[int] = 0
+    attention: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj")
 
     def __init__(
         self,
@@ -69,6 +87,15 @@ class Backbone(nn.Module):
             ends = tokenizer.eos_token_id
         self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
         self._split: dict[str, tuple[list[int], list[int]]] = {}
+
+    @classmethod
+    def transformers_class(cls) -> Any:
+        """The class that reads the family's weights."""
+        if isinstance(cls.architecture, type):
+            return cls.architecture
+        import transformers  # here, as it takes seconds and a plan needs none of it
+
+        return getattr(transformers, cls.architecture)
 
     def _media_ids(self) -> dict[str, int]:
         """Ids of the tokens that stand for visual tokens, by kind of medium."""
@@ -112,8 +139,16 @@ class Backbone(nn.Module):
         return int(self.shape.cls)
 
     def tower(self, media: str) -> nn.Module:
-        """The vision tower for videos or for images; most families have one for both."""
-        return self.parts.vision_tower
+        """The vision tower for videos or for images."""
+        return getattr(self.parts, self.towers[media])
+
+    @property
+    def projector(self) -> nn.Module:
+        return getattr(self.parts, self.projector_name)
+
+    @property
+    def language_model(self) -> Any:
+        return getattr(self.parts, self.language_name)
 
     def preprocess(self, frames: np.ndarray) -> Tensor:
         """uint8 frames [T, H, W, 3] to pixels [T, 3, S, S], as the model's image processor says."""
@@ -152,11 +187,14 @@ class Backbone(nn.Module):
 
     def project(self, grid: Tensor) -> Tensor:
         """The projector: [..., Dv] to [..., D]."""
-        return self.parts.multi_modal_projector(grid)
+        return self.projector(grid)
 
     def finish(self, tokens: Tensor) -> Tensor:
-        """What the family puts behind a clip's visual tokens: [B, N, D] to [B, N + shape.separators, D]."""
-        return tokens
+        """What the family puts behind a clip's visual tokens: [B, N, D] to [B, N + separators, D]."""
+        if not self.separators:
+            return tokens
+        newline = getattr(self.parts, self.newline).to(tokens.device, tokens.dtype)
+        return torch.cat([tokens, newline.expand(tokens.shape[0], self.separators, -1)], dim=1)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] to embeddings [B, L, D]."""
@@ -169,7 +207,7 @@ class Backbone(nn.Module):
 
     def llm(self, embeddings: Tensor, **options: Any) -> Any:
         """The language model's hidden states and cache; options go to transformers."""
-        return self.parts.language_model(inputs_embeds=embeddings, **options)
+        return self.language_model(inputs_embeds=embeddings, **options)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] to logits [..., vocabulary] in float32."""

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from videopool.models.errors import ModelError
-from videopool.models.shape import FAMILY_TOWERS, TOWERS
+from videopool.models.families import FAMILIES, family_of
 from videopool.models.source import CONFIGURATION, locate
 from videopool.notes import note
 
+TOWERS = {"clip_vision_model": True, "siglip_vision_model": False}  # whether a CLS token stands before the patches
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LISTED_KEYS = 4
 # Rotary positions that do not depend on how long the prompt is, or on those that were read before.
@@ -41,7 +42,9 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def load_config(source: str, revision: str | None = None, rope_factor: float | None = None) -> Any:
+def load_config(
+    source: str, revision: str | None = None, rope_factor: float | None = None, target: str | None = None
+) -> Any:
     """A model's transformers configuration.
 
     Args:
@@ -49,6 +52,7 @@ def load_config(source: str, revision: str | None = None, rope_factor: float | N
         revision: commit or branch on the hub.
         rope_factor: stretch the language model's rotary positions by this factor (linear scaling), and its
             context with them.
+        target: the user's class for the family, as family_of() takes it.
 
     Raises:
         ModelError: there is none, it is of a family that is not supported, or it asks for what is not computed here.
@@ -59,16 +63,20 @@ def load_config(source: str, revision: str | None = None, rope_factor: float | N
         config = deepcopy(_read_config(folder, source, (folder / "config.json").stat().st_mtime_ns))
     except Exception as error:  # whatever transformers makes of a broken file
         raise ModelError(f"model.source={source}: no configuration could be read ({first_line(error)})") from error
-    if config.model_type not in FAMILY_TOWERS:
-        raise ModelError(
-            f"model.source={source}: model type {config.model_type!r} is not supported; "
-            f"supported: {', '.join(FAMILY_TOWERS)}"
-        )
+    try:
+        family_of(config.model_type, target)
+    except ModelError as error:
+        raise ModelError(f"model.source={source}: {error}") from error
     if wrong := _not_computed(config):
         raise ModelError(f"model.source={source}: config.json: {wrong}")
     if rope_factor is not None:
         _stretch(config.text_config, rope_factor)
     return config
+
+
+def model_config(model: Mapping[str, Any]) -> Any:
+    """The transformers configuration of the group `model`. Raises ModelError as load_config()."""
+    return load_config(model["source"], *(model.get(key) for key in ("revision", "rope_factor", "_target_")))
 
 
 def refuse_adapter(folder: Path, source: str) -> None:
@@ -85,7 +93,7 @@ def _read_config(folder: Path, source: str, _modified: int) -> Any:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(str(folder))
-    if config.model_type in FAMILY_TOWERS and (unknown := unknown_keys(config, read_json(folder / "config.json"))):
+    if config.model_type in FAMILIES and (unknown := unknown_keys(config, read_json(folder / "config.json"))):
         more = f" and {len(unknown) - LISTED_KEYS} more" if len(unknown) > LISTED_KEYS else ""
         note(
             f"model.source={source}: config.json says {', '.join(unknown[:LISTED_KEYS])}{more}, which "

@@ -7,7 +7,7 @@ separators behind the visual tokens included.
 """
 
 from videopool.models.backbone import VISION_CHUNK
-from videopool.models.shape import ModelShape
+from videopool.models.sizes import ModelShape
 
 FLOAT32 = 4  # bytes
 
@@ -72,7 +72,7 @@ def projector_flops(shape: ModelShape, tokens: int) -> float:
 
 def parameter_count(shape: ModelShape) -> int:
     """Number of weights of the whole model, unused layers of towers included, tied matrices once."""
-    newline = shape.dim if shape.family in ("llava_next", "llava_onevision") else 0
+    newline = shape.dim if shape.newline else 0
     return shape.towers * _tower_parameters(shape) + _projector_parameters(shape) + newline + _llm_parameters(shape)
 
 

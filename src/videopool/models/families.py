@@ -1,51 +1,68 @@
 """The families of LLaVA models, by transformers' model type."""
 
-import torch
-from torch import Tensor, nn
-from transformers import (
-    LlavaForConditionalGeneration,
-    LlavaNextForConditionalGeneration,
-    LlavaOnevisionForConditionalGeneration,
-    VideoLlavaForConditionalGeneration,
-)
+from typing import ClassVar
+
+from hydra.utils import get_class
 
 from videopool.models.backbone import Backbone
+from videopool.models.errors import ModelError
 
 
 class Llava(Backbone):
     """LLaVA-1.5 (arXiv 2310.03744), and whatever else is saved as transformers' Llava."""
 
-    architecture: type = LlavaForConditionalGeneration
+    model_type = "llava"
+    architecture = "LlavaForConditionalGeneration"
 
 
 class LlavaNext(Backbone):
     """LLaVA-NeXT v1.6 read as PLLaVA reads it: one view of each frame, no tiles, no newline tokens."""
 
-    architecture: type = LlavaNextForConditionalGeneration
+    model_type = "llava_next"
+    architecture = "LlavaNextForConditionalGeneration"
+    newline = "image_newline"
 
 
 class LlavaOnevision(Backbone):
     """LLaVA-OneVision (arXiv 2408.03326): a SigLIP tower without CLS; one newline token ends a clip's tokens."""
 
-    architecture: type = LlavaOnevisionForConditionalGeneration
-
-    def finish(self, tokens: Tensor) -> Tensor:
-        newline = self.parts.image_newline.to(tokens.device, tokens.dtype).expand(tokens.shape[0], 1, -1)
-        return torch.cat([tokens, newline], dim=1)
+    model_type = "llava_onevision"
+    architecture = "LlavaOnevisionForConditionalGeneration"
+    newline = "image_newline"
+    separators = 1
 
 
 class VideoLlava(Backbone):
-    """Video-LLaVA (arXiv 2311.10122): a tower for images and one for videos, aligned, behind one projector."""
+    """Video-LLaVA (arXiv 2311.10122): a tower for images and one for videos, aligned, before one projector."""
 
-    architecture: type = VideoLlavaForConditionalGeneration
+    model_type = "video_llava"
+    architecture = "VideoLlavaForConditionalGeneration"
+    towers: ClassVar = {"video": "video_tower", "image": "image_tower"}
 
-    def tower(self, media: str) -> nn.Module:
-        return self.parts.video_tower if media == "video" else self.parts.image_tower
+
+FAMILIES: dict[str, type[Backbone]] = {one.model_type: one for one in (Llava, LlavaNext, LlavaOnevision, VideoLlava)}
 
 
-FAMILIES: dict[str, type[Backbone]] = {
-    "llava": Llava,
-    "llava_next": LlavaNext,
-    "llava_onevision": LlavaOnevision,
-    "video_llava": VideoLlava,
-}
+def family_of(model_type: str, target: str | None = None) -> type[Backbone]:
+    """The family of a model.
+
+    Args:
+        model_type: as config.json has it.
+        target: the user's own class by its dotted name, from `model._target_`; None for one of FAMILIES.
+
+    Raises:
+        ModelError: there is no such family, or the class is of another.
+    """
+    if target is None:
+        if model_type not in FAMILIES:
+            raise ModelError(f"model type {model_type!r} is not supported; supported: {', '.join(FAMILIES)}")
+        return FAMILIES[model_type]
+    try:
+        family: type = get_class(target)
+    except Exception as error:  # whatever the user's module raises
+        raise ModelError(f"model._target_={target}: {' '.join(str(error).split())[:300]}") from error
+    if not issubclass(family, Backbone):
+        raise ModelError(f"model._target_={target}: not a videopool.models.Backbone")
+    if family.model_type != model_type:
+        raise ModelError(f"model._target_={target}: reads {family.model_type!r}, and the model type is {model_type!r}")
+    return family

@@ -31,7 +31,7 @@ def llm_states(
         ModelError: the sequence is longer than the context, or attention cannot be had.
     """
     check_context(backbone.name, backbone.shape.context, embeddings.shape[1])
-    blocks: Any = backbone.parts.language_model.layers
+    blocks: Any = backbone.language_model.layers
     looks: dict[int, Tensor] = {}
 
     def look(number: int, weights: Tensor | None) -> None:  # [B, heads, L, L]

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from videopool.models.backbone import Backbone
 from videopool.models.configuration import DTYPES, first_line, load_config, name_keys, refuse_adapter
 from videopool.models.errors import ModelError
-from videopool.models.families import FAMILIES
+from videopool.models.families import family_of
 from videopool.models.shape import model_shape
 from videopool.models.source import identity, locate
 from videopool.models.weight_files import check_weights
@@ -101,6 +101,7 @@ def load_backbone(
     device_map: str | Mapping[str, Any] | None = None,
     max_memory: Mapping[Any, str] | None = None,
     rope_factor: float | None = None,
+    target: str | None = None,
 ) -> Backbone:
     """Load a model from a folder, from this package ("videopool:..."), or by its Hugging Face id.
 
@@ -115,19 +116,20 @@ def load_backbone(
             (as accelerate takes it).
         max_memory: limit by device, for device_map="auto", as in {0: "20GiB", "cpu": "60GiB"}.
         rope_factor: linear scaling of rotary positions, as SlowFast-LLaVA uses.
+        target: the user's class for the family, as family_of() takes it.
 
     Raises:
         ModelError: anything that keeps the model from loading whole.
     """
     check_attention(dtype, attention, "cpu" if device_map else device)
-    config = load_config(source, revision, rope_factor)
-    shape = model_shape(config)
+    config = load_config(source, revision, rope_factor, target)
+    shape = model_shape(config, target)
     folder = locate(source, revision)
     refuse_adapter(folder, source)
     check_weights(folder, f"model.source={source}")
     tokenizer = load_tokenizer(source, revision)
     image_processor = load_image_processor(source, revision, shape.image_size)
-    family = FAMILIES[config.model_type]
+    family = family_of(config.model_type, target)
     placement: dict[str, Any] = {}
     if device_map is not None:
         placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None}
@@ -135,7 +137,7 @@ def load_backbone(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        model, report = family.architecture.from_pretrained(  # type: ignore[attr-defined]
+        model, report = family.transformers_class().from_pretrained(
             str(folder),
             config=config,
             dtype=DTYPES[dtype],
@@ -154,5 +156,5 @@ def load_backbone(
         raise ModelError(f"model.source={source}: the weights do not fit the configuration: {name_keys(wrong)}")
     name = name or Path(source.removeprefix("videopool:")).name
     placed = device_map is not None
-    backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision), placed)
+    backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision, target=target), placed)
     return backbone if placed else backbone.to(device)

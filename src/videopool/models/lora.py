@@ -15,7 +15,6 @@ from videopool.models.errors import ModelError
 
 WRAPPED = "_fsdp_wrapped_module."  # in names, where FSDP has put modules into its own
 SETTINGS = ("rank", "alpha", "dropout", "targets")
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
@@ -24,7 +23,7 @@ def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
     Args:
         backbone: changed in place.
         lora: rank, alpha (the scale), dropout (of what LoRA reads, in training) and targets (projections of attention,
-            some of ATTENTION); None for none.
+            some of backbone.attention); None for none.
 
     Raises:
         ModelError: a target that is no such projection, or numbers out of range.
@@ -36,16 +35,15 @@ def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
                 f"training.lora={lora!r}: give {', '.join(SETTINGS)} and nothing else, or null for no LoRA"
             )
         _add_lora(backbone, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"])
-    projector: nn.Module = backbone.parts.multi_modal_projector
-    projector.float().requires_grad_(True)  # behind the other, which freezes all that is not its own
+    backbone.projector.float().requires_grad_(True)  # behind the other, which freezes all that is not its own
 
 
 def _add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     listed = isinstance(targets, Sequence) and not isinstance(targets, str)
-    if not listed or not targets or any(name not in ATTENTION for name in targets):
-        raise ModelError(f"training.lora.targets={targets!r}: give a list of some of {', '.join(ATTENTION)}")
+    if not listed or not targets or any(name not in backbone.attention for name in targets):
+        raise ModelError(f"training.lora.targets={targets!r}: give a list of some of {', '.join(backbone.attention)}")
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ModelError(f"training.lora.rank={rank!r}: give a positive whole number")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
@@ -56,7 +54,7 @@ def _add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targe
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # a fraction will do
         lora_dropout=dropout,
-        target_modules=rf".*language_model\.layers\.\d+\.self_attn\.({'|'.join(targets)})",
+        target_modules=rf".*{backbone.language_name}\.layers\.\d+\.self_attn\.({'|'.join(targets)})",
     )
     try:
         inject_adapter_in_model(config, backbone.model, ADAPTER)
@@ -64,7 +62,7 @@ def _add_lora(backbone: Backbone, rank: int, alpha: float, dropout: float, targe
         raise ModelError(f"training.lora.targets={list(targets)}: {backbone.name} has none of them") from error
     for name, parameter in backbone.model.named_parameters():
         if "lora_" in name:
-            if "language_model." not in name or "self_attn." not in name:
+            if f"{backbone.language_name}." not in name or "self_attn." not in name:
                 raise ModelError(f"LoRA was put on {name}, which is no attention of the language model")
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
@@ -79,13 +77,13 @@ def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
 def training_mode(backbone: Backbone) -> None:
     """Language model and projector as in training; the tower as always."""
     backbone.eval()
-    backbone.parts.language_model.train()
-    backbone.parts.multi_modal_projector.train()
+    backbone.language_model.train()
+    backbone.projector.train()
 
 
 def checkpoint_gradients(backbone: Backbone) -> None:
     """Keep the inputs of each layer of the language model only, and compute the rest again going backward."""
-    model: Any = backbone.parts.language_model
+    model = backbone.language_model
     # The newer name where there is one.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})

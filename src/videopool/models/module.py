@@ -139,7 +139,7 @@ class VideoLM(pl.LightningModule):
         plainly causal, which takes half the attention of a mask over all, and visual tokens are most of it.
         """
         llm, common = self.backbone.llm, merged.common
-        recomputed = getattr(self.backbone.parts.language_model, "gradient_checkpointing", False)
+        recomputed = getattr(self.backbone.language_model, "gradient_checkpointing", False)
         if common < LONG or recomputed:  # recomputed layers keep no keys and values
             hidden = llm(
                 merged.embeddings, attention_mask=merged.attention, position_ids=merged.positions, use_cache=False

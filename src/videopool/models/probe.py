@@ -18,7 +18,7 @@ def probe(backbone: "Backbone") -> list[float]:
     Equal for a folder, the hub and other dtypes of one model, up to rounding; other weights differ. Without effect on
     what LoRA adds.
     """
-    layers: Any = backbone.parts.language_model.layers
+    layers: Any = backbone.language_model.layers
     matrices = []
     for layer in layers:
         for name, weight in layer.named_parameters():

@@ -99,15 +99,21 @@ def _whole(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def identity(source: str, revision: str | None = None, key: str = "model.source") -> str:
+def identity(source: str, revision: str | None = None, key: str = "model.source", target: str | None = None) -> str:
     """What determines a model's numbers: a content hash of a folder's files, or id and commit on the hub.
 
     Hashes are kept in the process, those of large files beside them too (unless that folder is read-only), and
     are trusted as long as names, sizes and times of change stay the same.
 
+    Args:
+        source, revision, key: as locate() takes them.
+        target: the user's class for the family, which is part of it.
+
     Raises:
         ModelError: as locate().
     """
+    if target is not None:
+        return f"{identity(source, revision, key)} read by {target}"
     folder = locate(source, revision, key)
     listed = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.name != SIDECAR)
     # What the hub's client has fetched links to files that are named by their content.

@@ -1,7 +1,7 @@
 """Where a pooling may act in a model, and whether the two fit."""
 
 from videopool.models.errors import ModelError
-from videopool.models.shape import ModelShape
+from videopool.models.sizes import ModelShape
 from videopool.pooling import Pooling, class_name
 
 STAGES = ("projector", "encoder")

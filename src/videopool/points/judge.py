@@ -1,46 +1,55 @@
 """The judge of a point."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark
-from videopool.config.build import plain
+from videopool.config.build import build
 from videopool.config.errors import ConfigError
-from videopool.judges import EndpointJudge, Judge, LocalJudge
+from videopool.config.own_code import own_code
+from videopool.judges import Judge, LocalJudge
 from videopool.models.source import identity, locate
 from videopool.models.weight_files import check_weights
 from videopool.notes import note
-
-JUDGES = ("none", "openai", "local")
+from videopool.results import fingerprint
 
 
 def build_judge(config: DictConfig) -> Judge | None:
-    """The judge of the group `judge`; None for none. Nothing is loaded or asked yet.
+    """The judge that `judge._target_` names; None for none. Nothing is loaded or asked yet.
+
+    The source of a user's own class is part of the judge's id: a changed one gives new verdicts.
 
     Raises:
         ConfigError, ChatError, ModelError: the group says something impossible.
     """
-    name = str(config.judge.name)
-    if name not in JUDGES:
-        raise ConfigError(f"judge.name={name!r}: choose one of {', '.join(JUDGES)}")
-    if name == "none":
+    if config.judge.get("_target_") is None:
         return None
-    settings = {key: value for key, value in plain(config.judge).items() if key not in ("name", "store")}
-    if name == "openai":
-        judge = EndpointJudge(**settings)
-        if warning := judge.endpoint.warning:
-            note(warning)
-        return judge
-    source, revision = str(settings.pop("source")), settings.pop("revision")
+    judge = build(config, "judge", without=("store",))
+    if not isinstance(judge, Judge):
+        raise ConfigError(f"judge: {type(judge).__name__} is not a videopool.judges.Judge")
+    if code := own_code(config, ["judge"]):
+        judge.id += f":{config.judge._target_}:{fingerprint(code)[:8]}"
+    if warning := getattr(judge, "warning", ""):
+        note(warning)
+    return judge
+
+
+def local_judge(source: str, revision: str | None, **settings: Any) -> LocalJudge:
+    """A Hugging Face language model from a folder or by its id.
+
+    Raises:
+        ChatError, ModelError: there is no such model, or a setting is wrong.
+    """
     folder = locate(source, revision, "judge.source")
     check_weights(folder, f"judge.source={source}")
     return LocalJudge(folder, identity(source, revision, "judge.source"), Path(source).name, **settings)
 
 
-def check_gradable(config: DictConfig, benchmark: Benchmark) -> None:
+def check_gradable(judge: Judge, benchmark: Benchmark) -> None:
     """Raises ConfigError if a benchmark has no open question with an answer that a judge could compare with."""
     if not any(sample.answer and not sample.options for sample in benchmark.samples):
         raise ConfigError(
-            f"judge={config.judge.name}: {benchmark.id} has no open questions with reference answers; say judge=none"
+            f"judge {judge.label}: {benchmark.id} has no open questions with reference answers; say judge=none"
         )

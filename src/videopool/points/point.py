@@ -27,7 +27,7 @@ from videopool.pooling import map_signature
 from videopool.results import fingerprint
 
 PARSING = ("strict", "pllava")  # of generated answers
-CODE = ("pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
+CODE = ("model", "pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
 
 
 class Point(Setting):
@@ -56,7 +56,7 @@ class Point(Setting):
         self.judge = build_judge(config)
         self.benchmark = self.take_benchmark()
         if self.judge is not None:
-            check_gradable(config, self.benchmark)
+            check_gradable(self.judge, self.benchmark)
 
     def take_benchmark(self) -> Benchmark:
         """The samples of the group `benchmark`."""
@@ -65,7 +65,7 @@ class Point(Setting):
 
     def take_model(self) -> None:
         """Find out what the model is, from the group `model` and what goes with it."""
-        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.adapter = read_adapter(plain(self.config.lora))
         self.store: FeatureStore = shared_store(self.config)
 
@@ -74,7 +74,9 @@ class Point(Setting):
         name, source = self.model["name"], self.model["source"]
         check_needs(self.pooling, self.shape, name, self.stage)
         if self.model["shape"] is not None:
-            told = shape_from(self.model["shape"]).stretched(self.model["rope_factor"])
+            told = shape_from(self.model["shape"], target=self.model.get("_target_")).stretched(
+                self.model["rope_factor"]
+            )
             if on_hub(source) and (differences := shape_differences(told, self.shape)):
                 note(f"model.shape, used by job=plan, is not that of {source}: {differences}")
         check_context(name, self.shape.context, self.visual_tokens)

@@ -7,9 +7,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.build import build, build_pooling, plain
 from videopool.config.errors import ConfigError
-from videopool.models import ModelError, ModelShape, load_config, model_shape
+from videopool.models import ModelError, ModelShape
 from videopool.models.configuration import DTYPES
-from videopool.models.shape import point_shape
+from videopool.models.shape import own_shape, point_shape
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, announced, grid_frames, image_keys
 from videopool.video import READERS, Sampler
@@ -40,7 +40,7 @@ class Setting:
     @cached_property
     def shape(self) -> ModelShape:
         """The model's sizes, from its own configuration."""
-        return model_shape(load_config(self.model["source"], self.model["revision"], self.model["rope_factor"]))
+        return own_shape(self.model)
 
     @property
     def frames(self) -> int:

@@ -1,22 +1,29 @@
 """The files of a study's report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from videopool.config.build import build, jsonable
+from videopool.config.errors import ConfigError
+from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
-from videopool.reports import SAMPLES, groups_of, latex_tables, markdown_tables, study_page, study_question
+from videopool.reports import SAMPLES, latex_tables, markdown_tables, study_page, study_question
 from videopool.reports.points import VIEWS
-from videopool.reports.recipes import recipes
 from videopool.reports.spreadsheet import read_spreadsheet, spreadsheet
-from videopool.results import add_pooled_shapes, compared_study, over_seeds
+from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
-from videopool.results.point import FAILURE, MANIFEST, METRICS, TRAINING_LOG, read_training_log
+from videopool.results.point import FAILURE, MANIFEST, METRICS
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
+
+if TYPE_CHECKING:
+    from videopool.reports.study_figures import StudyFigure
 
 REPORTED = ".report.json"  # what the files of a report are, and what they were made with
 
@@ -24,7 +31,22 @@ REPORTED = ".report.json"  # what the files of a report are, and what they were 
 FIGURES = "figures"  # folder of a study
 
 
-MOST_LINES = 10  # in a plot; more are ranked instead
+def own_figures(config: DictConfig) -> dict[str, "StudyFigure"]:
+    """The user's figures, by what tells them apart: their settings and source.
+
+    Raises:
+        ConfigError: the key `figures` is no list of them.
+    """
+    if not isinstance(config.figures, ListConfig):
+        raise ConfigError(f"figures={config.figures}: give a list, as in figures=[{{_target_: my.module.MyFigure}}]")
+    found = {}
+    for number, node in enumerate(config.figures):
+        key = f"figures[{number}]"
+        figure = build(OmegaConf.create({key: node}), key)
+        if not all(hasattr(figure, part) for part in ("name", "applies", "draw")):
+            raise ConfigError(f"{key}: {type(figure).__name__} is no figure: it needs name, applies and draw")
+        found[json.dumps([jsonable(node), own_code(config, [key])])] = figure
+    return found
 
 
 def name_files(files: list[str]) -> str:
@@ -37,7 +59,11 @@ def name_files(files: list[str]) -> str:
 
 
 def write_report(
-    study: Path, baseline: str, pair: Sequence[str] | None = None, samples: int = SAMPLES
+    study: Path,
+    baseline: str,
+    pair: Sequence[str] | None = None,
+    samples: int = SAMPLES,
+    own_figures: Mapping[str, "StudyFigure"] | None = None,
 ) -> tuple[list[str], pd.DataFrame]:
     """All files of a study's report.
 
@@ -46,6 +72,7 @@ def write_report(
         baseline: a pooling or a point, as add_differences takes it.
         pair: names of two points whose answers the page compares; None leaves the choice to it.
         samples: how many samples the page shows of the two.
+        own_figures: the user's figures, by what tells them apart.
 
     Two processes may write one report: each file is that of one of them, whole.
 
@@ -64,7 +91,9 @@ def write_report(
     with writing(study):
         before = _earlier_figures(study)
         (study / REPORTED).unlink(missing_ok=True)  # until all files are there
-        figures = _figures(study, table)
+        from videopool.reports.study_figures import draw_figures  # here: a report that is kept draws nothing
+
+        figures = draw_figures(study, table, study / FIGURES, (own_figures or {}).values())
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
@@ -79,6 +108,7 @@ def write_report(
         for path in before - {study / name for name in names}:
             path.unlink(missing_ok=True)
         told = {"baseline": baseline, "files": names, "attempts": attempts}
+        told |= {"own_figures": list(own_figures)} if own_figures else {}
         write_text(study / REPORTED, json.dumps(told))
     return files, table
 
@@ -100,65 +130,14 @@ def _attempts(study: Path) -> dict[str, list[int]]:
     return {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
 
 
-def _figures(study: Path, table: pd.DataFrame) -> list[str]:
-    # Here, since a report that is kept draws nothing.
-    from videopool.figures import (
-        ranked,
-        save_figure,
-        score_against,
-        score_by_shape,
-        shape_panels,
-        training_curves,
-    )
-    from videopool.figures.scores import AXES, OWN_AXES, line_names
-
-    complete = table[(table.status == "complete") & table.score.notna()]
-    files: list[str] = []
-    for benchmark, rows in complete.groupby("benchmark"):
-        slug = str(benchmark).replace("/", "-")
-        groups: list[str | None] = [*groups_of(rows)] or [None]
-        for group in groups:
-            if group is not None and rows[f"score_{group}"].isna().all():
-                continue
-            axes = ["frames", "visual_tokens"]
-            if any(rows[name].nunique() > 1 for name in OWN_AXES):
-                axes = [name for name in AXES if rows[name].nunique() > 1]
-            if len(set(line_names(rows, axes[-1]))) > MOST_LINES:
-                figure = ranked(rows, group)
-                files += save_figure(figure, study / FIGURES / _name("score", group, "ranked", slug))
-                axes = []
-            for axis in axes:
-                # Not the visual tokens of a model behind an API, nor what has no score in this group.
-                known = rows[rows[axis].notna() & rows[f"score_{group}" if group else "score"].notna()]
-                if known.empty:
-                    continue
-                figure = score_against(known, axis, group)
-                files += save_figure(figure, study / FIGURES / _name("score", group, "by", axis, slug))
-            scored = rows[rows[f"score_{group}" if group else "score"].notna()]
-            if panels := shape_panels(add_pooled_shapes(scored)):
-                figure = score_by_shape(panels, group)
-                files += save_figure(figure, study / FIGURES / _name("score", group, "by_shape", slug))
-    if logs := training_logs(study):
-        files += save_figure(training_curves(logs, recipes(study, logs)), study / FIGURES / "training")
-    return files
-
-
-def training_logs(study: Path) -> dict[str, pd.DataFrame]:
-    """The logs of a study's training runs that took a step, by the run's name."""
-    folders = [path.parent for path in sorted(study.glob(f"*/{TRAINING_LOG}"))]
-    logs = {folder.name: pd.DataFrame(read_training_log(folder)) for folder in folders}
-    return {name: log for name, log in logs.items() if "ema" in log}
-
-
-def _name(*parts: str | None) -> str:
-    return "_".join(part for part in parts if part)
-
-
-def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[list[str], pd.DataFrame] | None:
+def written_report(
+    study: Path, baseline: str, folders: Sequence[str], own_figures: Iterable[str] = ()
+) -> tuple[list[str], pd.DataFrame] | None:
     """The files and table that an earlier write_report left, if nothing has changed since; else None.
 
     Args:
         folders: of the points that the report must hold.
+        own_figures: what tells the user's figures apart.
     """
     path, name = study / "sweep.csv", study / REPORTED
     try:
@@ -170,6 +149,7 @@ def written_report(study: Path, baseline: str, folders: Sequence[str]) -> tuple[
         whole = held and all(Path(file).is_file() for file in files)
         # Not which is newer: clocks are set back. Equal states are the same files.
         fresh = told["baseline"] == baseline and told["attempts"] == _attempts(study)
+        fresh = fresh and told.get("own_figures", []) == list(own_figures)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     # One that another version wrote may lack columns.

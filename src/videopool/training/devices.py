@@ -29,7 +29,7 @@ def sharded(tuner: VideoLM) -> Any:
     from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
     backbone = tuner.backbone
-    layers = {type(layer) for layer in backbone.parts.language_model.layers}
+    layers = {type(layer) for layer in backbone.language_model.layers}
     whole = {id(one): one for kind in ("video", "image") for one in backbone.tower(kind).parameters()}
     whole |= {id(one): one for one in trainable(backbone).values()}
     return FSDPStrategy(auto_wrap_policy=ModuleWrapPolicy(layers), ignored_states=list(whole.values()))

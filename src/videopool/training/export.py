@@ -67,6 +67,6 @@ def export_run(
 
 
 def _config_of(point: TrainingPoint) -> dict[str, Any]:
-    from videopool.models import load_config
+    from videopool.models.configuration import model_config
 
-    return dict(load_config(point.model["source"], point.model["revision"], point.model["rope_factor"]).to_dict())
+    return dict(model_config(point.model).to_dict())

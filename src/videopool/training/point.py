@@ -29,7 +29,7 @@ EXPORTED = ("last", "best")
 NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
 
 
-CODE = ("pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
+CODE = ("model", "pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
 
 
 LISTED = 5
@@ -65,7 +65,7 @@ class TrainingPoint(Setting):
             if next(pooling.parameters(), None) is not None:
                 raise ConfigError(f"pooling: {pooling.label} has weights of its own, which job=finetune does not train")
         self.layout: ConversationLayout = build(config.training, "layout")
-        self.model_identity = identity(self.model["source"], self.model["revision"])
+        self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.store: FeatureStore = shared_store(config)
         self.seed = int(config.seed)
 
