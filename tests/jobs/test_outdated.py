@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import numbered_frames
-from videopool.evaluation import run as evaluation_run
 from videopool.evaluation.run import evaluate, point_of
 from videopool.models import identity
+from videopool.points import lifecycle
 from videopool.points import point as points_point
 from videopool.reports.files import write_report
 from videopool.results import fingerprint
@@ -141,8 +141,8 @@ def test_attempts_with_other_versions_are_told(point, tmp_path, monkeypatch):
     path = Path(done.folder) / "records.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
     (Path(done.folder) / "metrics.json").unlink()
-    real = evaluation_run.versions()
-    monkeypatch.setattr(evaluation_run, "versions", lambda: {**real, "torch": "9.9"})
+    real = lifecycle.versions()
+    monkeypatch.setattr(lifecycle, "versions", lambda: {**real, "torch": "9.9"})
     again = point("model.attention=eager")
     assert read(again)["mixed"] == {"torch": sorted([real["torch"], "9.9"]), "attention": ["eager", "sdpa"]}
     assert len({record["attempt"] for record in records(again).values()}) == 2
