@@ -331,13 +331,13 @@ def test_a_store_that_is_sent_to_another_process_opens_the_same_folder(root):
 
 
 KILLED = """
-import sys, time; sys.path.insert(0, sys.argv[1])
+import os, sys, time; sys.path.insert(0, sys.argv[1])
 from made_features import *
-from videopool.features import DiskStore, segment
+from videopool.features import DiskStore
 def hang(*_):
     print("writing", flush=True)
     time.sleep(60)
-segment.os.{call} = hang
+os.{call} = hang
 store = DiskStore(sys.argv[2], 1 << 30, "float32")
 store.put(key("clip"), made(4, 14, 24, 33))
 time.sleep(60)
@@ -391,7 +391,7 @@ def test_a_full_or_read_only_disk(root, monkeypatch, call, number):
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(segment_module.os, call, fail)
+    monkeypatch.setattr(os, call, fail)
     kept = store(root)
     assert same(kept.put(key("new"), made(1, 2)), made(1, 2))
     kept.put(key("newer"), made(1, 2))
