@@ -18,8 +18,7 @@ from videopool.inference.device_failure import DeviceFailed
 from videopool.results import PointBusy
 from videopool.runtime.exit_code import settle
 from videopool.runtime.kills import kills, mark
-from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome
-from videopool.runtime.traces import keep_trace
+from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome, keep_trace
 from videopool.top_level import check_top_level
 
 # The modules of this room that are jobs.
