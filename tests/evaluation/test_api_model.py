@@ -17,13 +17,13 @@ from videopool.chat import ChatError
 from videopool.config.errors import ConfigError
 from videopool.evaluation.run import evaluate
 from videopool.jobs.inspect import run as inspect_model
+from videopool.jobs.speed import run as speed
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
 from videopool.planning.table import show_plan
 from videopool.reports.files import write_report
 from videopool.results import PointFailed
 from videopool.shapes.clips import write_mp4
-from videopool.speed.run import speed
 
 FRAMES, HEIGHT, WIDTH = 12, 64, 96
 

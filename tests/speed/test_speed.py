@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from videopool.config.errors import ConfigError
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
+from videopool.jobs.speed import run as speed
 from videopool.models import ModelError, load_backbone, prefill_flops
 from videopool.models.shape import shape_from
 from videopool.paths import shipped
@@ -29,7 +30,6 @@ from videopool.speed.device import rates
 from videopool.speed.operators import bandwidths
 from videopool.speed.points import compare
 from videopool.speed.random_model import random_backbone, save_random_model
-from videopool.speed.run import speed
 from videopool.speed.timing import Turns, interleaved, median_interval, turn
 
 LITTLE = (

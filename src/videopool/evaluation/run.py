@@ -50,7 +50,7 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
         if line := redo_outdated(folder, clips, states):
             note(line)
 
-    manifest = {
+    manifest: dict[str, Any] = {
         "point": point.describe(),
         "identity": identity,
         "answers": point.answers,

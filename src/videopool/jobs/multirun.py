@@ -12,7 +12,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from videopool.config.errors import USER_ERRORS
+from videopool.errors import UserError
 from videopool.jobs.run import JOBS, OUTCOMES, job_of
 from videopool.results import is_claimed, is_complete
 from videopool.results.manifest import peak_memory_bytes
@@ -78,5 +78,5 @@ def _sum_up(config: DictConfig, outcomes: list[dict[str, Any]]) -> None:
         try:
             if sum_up := getattr(job_of(name), "sum_up", None):
                 sum_up(config, [outcome for outcome in outcomes if outcome["job"] == name])
-        except USER_ERRORS as error:
+        except UserError as error:
             print(f"videopool: {name}: the points are not summed up: {error}", file=sys.stderr)

@@ -75,9 +75,9 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Write and print what the points of a study measured."""
-    from videopool.measuring.study import sum_up_norms
-
     if any(outcome["folder"] for outcome in outcomes):
+        from videopool.measuring.study import sum_up_norms
+
         sum_up_norms(Path(config.results_dir) / config.study)
 
 

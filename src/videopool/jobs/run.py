@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -19,8 +19,7 @@ from videopool.inference.device_failure import DeviceFailed
 from videopool.results import PointBusy
 from videopool.runtime.exit_code import settle
 from videopool.runtime.kills import kills, mark
-from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome
-from videopool.runtime.traces import keep_trace
+from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome, keep_trace
 from videopool.top_level import check_top_level
 
 # The modules of this room that are jobs.
@@ -51,7 +50,7 @@ def job_of(name: str) -> Job:
     """
     if name not in JOBS:
         raise ConfigError(f"job.name={name!r}: choose one of {', '.join(JOBS)}")
-    return import_module(f"videopool.jobs.{name}")
+    return cast(Job, import_module(f"videopool.jobs.{name}"))
 
 
 def run_and_tell(config: DictConfig) -> str:

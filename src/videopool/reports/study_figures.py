@@ -46,7 +46,9 @@ class View:
 class StudyFigure(Protocol):
     """A figure of a study, asked about each view: of the study, and of each benchmark and group of tasks."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Begins the name of its file."""
 
     def applies(self, view: View) -> bool:
         """Whether there is something to draw."""
@@ -113,7 +115,8 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
     """The views of a study: of each benchmark and group of tasks, then of the whole."""
     complete = table[(table.status == "complete") & table.score.notna()]
     for benchmark, rows in complete.groupby("benchmark"):
-        for group in [*groups_of(rows)] or [None]:
+        groups: list[str | None] = [*groups_of(rows)]
+        for group in groups or [None]:
             scored = rows[rows[f"score_{group}" if group else "score"].notna()]
             if not scored.empty:
                 yield View(study, scored, str(benchmark), group)

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from videopool.runtime.devices import START_METHOD
 from videopool.runtime.interrupts import ignore_interrupts
-
-# Named, because inside a joblib worker the default is loky's, which cannot start processes.
-START_METHOD = "fork" if sys.platform == "linux" else "spawn"
-
 
 PATIENCE = 1.0  # seconds between two looks at whether there is still someone to work for
 

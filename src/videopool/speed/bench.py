@@ -185,10 +185,8 @@ def _with_model(made: Bench) -> Bench:
     block = size["shape"]
     if isinstance(block, str):
         block = OmegaConf.to_container(OmegaConf.load(shipped("conf") / "model" / f"{block}.yaml").shape)
-    shape, tokenizer = (
-        shape_from(block, f"job.sizes.{made.config.job.size}.shape"),
-        instantiate(made.config.job.tokenizer),
-    )
+    shape = shape_from(block, f"job.sizes.{made.config.job.size}.shape")
+    tokenizer = instantiate(made.config.job.tokenizer)
     folder = made.folder / "model"
     made.source = str(folder)
     if size["in_files"]:

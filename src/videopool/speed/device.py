@@ -1,6 +1,5 @@
 """Rates of a device and of a model's parts on it."""
 
-import statistics
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ import torch
 from videopool.models import Backbone, prefill_flops
 from videopool.models.cost import tower_flops
 from videopool.models.reading import prefill
-from videopool.speed.timing import interleaved
+from videopool.speed.timing import interleaved, medians
 
 MATMUL = 8192
 
@@ -33,16 +32,12 @@ def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, round
     pixels = torch.randn(frames, 3, shape.image_size, shape.image_size, **made)
     before = [0] * 32  # a prompt's text before its visual tokens
     with torch.inference_mode():
-        seconds = interleaved(
-            {
-                "matmul": lambda: square @ square,
-                "prefill": lambda: prefill(backbone, before, tokens),
-                "tower": lambda: backbone.features(pixels),
-            },
-            rounds,
-            warm_up=2,
-        )
-    spent = {name: statistics.median(values) for name, values in seconds.items()}
+        works = {
+            "matmul": lambda: square @ square,
+            "prefill": lambda: prefill(backbone, before, tokens),
+            "tower": lambda: backbone.features(pixels),
+        }
+        spent = medians(interleaved(works, rounds, warm_up=2))
     length = len(before) + visual_tokens
     able = 2 * side**3 / spent["matmul"]
     read = clips * prefill_flops(shape, length) / spent["prefill"]

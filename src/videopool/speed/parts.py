@@ -15,7 +15,6 @@ from videopool.pooling import Pooling
 from videopool.speed.arithmetic import token_ratio
 from videopool.speed.bench import Bench, Line
 from videopool.speed.commands import multirun
-from videopool.speed.device import rates
 from videopool.speed.operators import bandwidths
 from videopool.speed.points import Alone, Floor, Measured, Run, compare, run_point
 from videopool.speed.sweep import SLACK
@@ -24,7 +23,7 @@ from videopool.speed.timing import turn
 READING_LLM = ("prefill", "questions", "whole prompts")
 
 
-def point(made: Bench, line: Line) -> dict[str, Any]:
+def one_point(made: Bench, line: Line) -> dict[str, Any]:
     """Seconds per sample of one point by kind of work, nothing kept from before: by likelihood, and generating."""
     job, count = made.config.job, int(made.config.job.repeats)
     step = line("one point", 2 * (count + 1))
@@ -39,12 +38,8 @@ def point(made: Bench, line: Line) -> dict[str, Any]:
             step()
         run = sorted(runs[1:], key=lambda run: run.seconds)[count // 2]
         samples = len(run.records)
-        made_of = Point(config)
-        found |= {
-            "pooling": made_of.pooling.label,
-            "frames": made_of.sampler.num,
-            "visual_tokens": made_of.visual_tokens,
-        }
+        point = Point(config)
+        found |= {"pooling": point.pooling.label, "frames": point.sampler.num, "visual_tokens": point.visual_tokens}
         found[scoring] = {
             "samples": samples,
             "seconds_per_sample": run.seconds / samples,
@@ -133,9 +128,3 @@ def operators(made: Bench, line: Line) -> dict[str, Any]:
     step()
     described = {name: settings[name] for name in ("dtype", "device")}
     return {"grid": list(settings.shape), **described, "grid_bytes": grid.nbytes, "rows": rows + wrong}
-
-
-def device_rates(made: Bench) -> dict[str, Any]:
-    """Rates of the GPU and of the model's parts on it."""
-    point = made.size["rates"]
-    return rates(made.backbone, rounds=int(made.config.job.repeats), **point)

@@ -1,10 +1,8 @@
-"""job=speed: how fast the program is, and how much faster sharing makes it. A benchmark, not a test."""
+"""The parts of job=speed: which are asked for, and measuring them one after another."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -12,56 +10,17 @@ from omegaconf import DictConfig
 from videopool.config.build import number
 from videopool.config.catalogue import catalogue
 from videopool.config.errors import ConfigError
-from videopool.figures import save_figure
-from videopool.figures.speed import sweep_seconds
 from videopool.models.cost import parameter_count
 from videopool.models.loading import DTYPES
-from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
-from videopool.results.point import write_json
-from videopool.runtime.outcome import COMPLETE, Outcome
-from videopool.runtime.terminal import console, progress_lines
 from videopool.speed import parts
-from videopool.speed.bench import Bench, Line, bench
+from videopool.speed.bench import Bench, Line
+from videopool.speed.device import rates
 from videopool.speed.sweep import Sweep
-from videopool.speed.table import SECTIONS, speed_table
+from videopool.speed.table import SECTIONS
 from videopool.speed.training import training
 
-ALONE = {"a": parts.point, "d": parts.prefix, "e": parts.processes, "f": parts.operators, "g": training}
+ALONE = {"a": parts.one_point, "d": parts.prefix, "e": parts.processes, "f": parts.operators, "g": training}
 TOGETHER = {"b": Sweep.sweep, "c": Sweep.floor}
-
-
-def speed(config: DictConfig) -> Outcome:
-    """Measure the parts asked for; print one table, write speed.json and a figure.
-
-    Raises:
-        ConfigError: no such part or size, or a size that needs a GPU where there is none.
-        AssertionError: sharing changed a prediction.
-    """
-    letters = check(config)
-    study, started = Path(config.results_dir) / config.study, time.perf_counter()
-    # Looked up before anything is measured: what else the machine does.
-    content: dict[str, Any] = {
-        "size": config.job.size,
-        "started": now(),
-        "machine": {**hardware(), "load_average": os.getloadavg()},
-        "versions": versions(),
-        "git": git_state(),
-    }
-    with bench(config) as made, progress_lines() as line:
-        for found in measure(made, letters, line):
-            # After each part, so that one that fails does not take the others along.
-            content |= {
-                "wall_seconds": time.perf_counter() - started,
-                "peak_memory_bytes": peak_memory_bytes(),
-                **found,
-            }
-            write_json(study / "speed.json", content)
-    files = [str(study / "speed.json")]
-    if "sweep" in content:
-        files += save_figure(sweep_seconds(content["sweep"]["seconds_by_kind"]), study / "figures" / "speed")
-    screen = console()
-    screen.print(speed_table(content))
-    return Outcome(COMPLETE, f"speed of {config.job.size}", f"wrote {', '.join(files)}", str(study))
 
 
 def check(config: DictConfig) -> list[str]:
@@ -102,7 +61,7 @@ def measure(made: Bench, letters: list[str], line: Line) -> Iterator[dict[str, A
         "parts": entries,
     }
     if made.made is not None:
-        found["rates"] = _wall(partial(parts.device_rates, made))
+        found["rates"] = _wall(partial(rates, made.backbone, rounds=int(made.config.job.repeats), **size["rates"]))
         yield found
     for letter in letters:
         if letter in ALONE:

@@ -100,10 +100,9 @@ class Sweep:
             if way == COLD:
                 continue
             found = compare(runs[COLD].records, run.records, slack)
-            kept = self.agreement.setdefault(way, {"compared": 0, "max_difference": 0.0, "ties": 0})
-            kept["compared"] += found["compared"]
-            kept["ties"] += found["ties"]
-            kept["max_difference"] = max(kept["max_difference"], found["max_difference"])
+            kept = self.agreement.setdefault(way, dict.fromkeys(found, 0))
+            for name, more in found.items():
+                kept[name] = max(kept[name], more) if name == "max_difference" else kept[name] + more
 
     def about(self) -> dict[str, Any]:
         """The sweep itself: its points and what they took, in seconds."""

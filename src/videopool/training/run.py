@@ -44,11 +44,7 @@ from videopool.video import UniformSampler
 
 
 def train(
-    point: TrainingPoint,
-    folder: Path,
-    rank: int = 0,
-    curves: TrainingCurves | None = None,
-    take_steps: TakeSteps = fit,
+    point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCurves | None = None, take_steps: TakeSteps = fit
 ) -> dict[str, Any]:
     """Take the steps that a run lacks and export it.
 
