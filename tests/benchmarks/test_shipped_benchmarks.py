@@ -1,6 +1,7 @@
 """The choices of conf/benchmark: ids and splits, MVBench's folders, and real slices of the released sheets."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -226,10 +227,13 @@ def test_answers_keep_their_white_space(tmp_path):
     assert (sample.options, sample.answer) == (("x ", "2"), "x ")
 
 
-def test_the_documentation_has_every_choice():
+def test_the_documentation_has_no_other_choices_and_every_file_says_what_it_is():
     text = (shipped("conf").parent / "docs" / "benchmarks.md").read_text()
-    for path in (shipped("conf") / "benchmark").glob("*.yaml"):
-        assert path.stem.startswith("shapes") or f"`{path.stem}`" in text
+    configured = {path.stem: path.read_text() for path in (shipped("conf") / "benchmark").glob("*.yaml")}
+    table = text.split("## What there is")[1].split("\n\n")[0]
+    listed = set(re.findall(r"`(\w+)`", "\n".join(row.split("|")[1] for row in table.splitlines()[3:])))
+    assert listed <= configured.keys()
+    assert all(content.startswith("# ") for content in configured.values())
 
 
 def test_the_documented_sheet_can_be_read(load, tmp_path):
