@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt, Sample
-from videopool.config.build import build, build_pooling, number, plain
+from videopool.config.build import build, build_pooling, plain
+from videopool.config.check import Number, check, whole
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
@@ -20,10 +21,10 @@ from videopool.inference.store import shared_store
 from videopool.models import ModelShape, identity, load_config, model_shape, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
-from videopool.models.stages import STAGES, check_context, check_needs
+from videopool.models.stages import check_context, check_needs
 from videopool.points.adapter import adapter_identity, read_adapter
 from videopool.points.judge import build_judge, check_gradable
-from videopool.points.pooling_settings import pooling_settings
+from videopool.points.pooling_settings import pooling_settings, stage_of
 from videopool.pooling import Pooling, announced, grid_frames, map_signature
 from videopool.results import RecordLog, fingerprint
 from videopool.runtime.interrupts import StopRequest
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
     from videopool.evaluation.work import Work
 
 PARSING = ("strict", "pllava")  # of generated answers
+RULES = {
+    READERS: ("job.reader",),
+    PARSING: ("compat.scoring",),
+    whole(0): ("job.workers",),
+    whole(1): ("job.max_visual_tokens", "job.max_clips", "trainer.devices"),
+    whole(1, null=True): ("compat.longest",),
+    Number(0, 1): ("job.max_failed_fraction",),
+}
 CODE = ("pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
 
 
@@ -45,19 +54,8 @@ class Point:
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
-        self.stage = str(config.pooling.get("stage", "projector"))
-        if self.stage not in STAGES:
-            raise ConfigError(f"pooling.stage={self.stage!r}: choose one of {', '.join(STAGES)}")
-        if config.job.reader not in READERS:
-            raise ConfigError(f"job.reader={config.job.reader!r}: choose one of {', '.join(READERS)}")
-        for key in ("job.workers", "job.max_visual_tokens", "job.max_clips"):
-            number(config, key, 0 if key == "job.workers" else 1, whole=True)
-        number(config, "job.max_failed_fraction", 0, 1)
-        if config.compat.scoring not in PARSING:
-            raise ConfigError(f"compat.scoring={config.compat.scoring!r}: choose one of {', '.join(PARSING)}")
-        if config.compat.longest is not None:
-            number(config, "compat.longest", 1, whole=True)
-        number(config, "trainer.devices", 1, whole=True)
+        self.stage = stage_of(config)
+        check(config, RULES)
         if str(config.trainer.get("precision")).endswith("16-true"):
             raise ConfigError(
                 f"trainer.precision={config.trainer.precision}: say model.dtype=bfloat16 or float16 instead"

@@ -11,7 +11,8 @@ from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape
 from videopool.models.configuration import DTYPES
 from videopool.models.shape import point_shape
-from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
+from videopool.models.stages import CLS, THUMBNAIL, check_needs
+from videopool.points.pooling_settings import stage_of
 from videopool.pooling import Pooling, announced, grid_frames, image_keys
 from videopool.video import Sampler
 
@@ -74,9 +75,7 @@ def setting(config: DictConfig) -> Setting:
     Raises:
         any of USER_ERRORS: something that could not be evaluated either.
     """
-    stage = str(config.pooling.get("stage", "projector"))
-    if stage not in STAGES:
-        raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
+    stage = stage_of(config)
     pooling = build_pooling(config)
     sampler: Sampler = build(config, "frames")
     model = plain(config.model)
