@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
         "inference", "config", "shapes", "models", "features", "benchmarks", "results", "norms", "training_data",
         "pooling", "video", "figures", "files", "notes", "runtime", "top_level", "errors"},
     "speed": {"evaluation", "training", "points", "inference", "config", "models", "features", "benchmarks",
-        "results", "pooling", "video", "runtime", "paths", "errors"},
+        "results", "pooling", "video", "runtime", "errors"},
     "evaluation": {"tracking", "points", "inference", "config", "models", "features", "judges", "benchmarks",
         "results", "pooling", "video", "chat", "notes", "runtime"},
     "training": {"tracking", "points", "inference", "config", "models", "features", "results", "norms",

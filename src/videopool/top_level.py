@@ -79,7 +79,7 @@ def check_choices(overrides: Iterable[str], options: Callable[[str], Sequence[st
     for word in overrides:
         group, _, value = word.partition("=")
         group = group.lstrip("+~")
-        if _no_name(value) and (names := options(group)):
+        if _no_name(value) and (names := [name for name in options(group) if not name.startswith("_")]):
             key = _number_of(group) if value != "null" else None
             meant = f"; for a number in it say {group}.{key}={value}" if key else ""
             raise ValueError(f"{word}: {group} is chosen by name, one of {', '.join(names)}{meant}")

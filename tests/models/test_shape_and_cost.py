@@ -4,6 +4,7 @@ import weakref
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -54,7 +55,8 @@ RELEASED = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if 
 
 
 def block(name):
-    return OmegaConf.to_container(OmegaConf.load(shipped("conf") / "model" / f"{name}.yaml").shape)
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", overrides=[f"model={name}"]).model.shape)
 
 
 def configuration(shape):

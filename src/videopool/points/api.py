@@ -4,16 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videopool.chat import FORMATS, ChatEndpoint
-from videopool.config.build import number, plain
+from videopool.config.build import plain
+from videopool.config.check import Number, check, whole
 from videopool.config.errors import ConfigError
 from videopool.notes import note
 from videopool.points.point import Point
 from videopool.pooling import NoPooling
 
-VIEWS = ("grid", "frames")
 ENDPOINT = ("base_url", "model", "key_env", "timeout", "concurrency", "retries", "backoff")
 MILLION = 1e6
 MOST_SIDE = 16_384  # pixels
+RULES = {
+    ("grid", "frames"): ("model.view",),
+    tuple(FORMATS): ("model.format",),
+    whole(1): ("model.rows", "model.cols"),
+    whole(1, 100): ("model.quality",),
+    whole(1, MOST_SIDE): ("model.max_side",),
+}
 
 
 class ApiPoint(Point):
@@ -30,19 +37,12 @@ class ApiPoint(Point):
             raise ConfigError("model=api: tokens of a model behind an API cannot be pooled; say pooling=none")
         if self.config.lora.checkpoint is not None:
             raise ConfigError("model=api: a model behind an API takes no lora.checkpoint; say lora=none")
-        for key, choices in (("view", VIEWS), ("format", tuple(FORMATS))):
-            if model[key] not in choices:
-                raise ConfigError(f"model.{key}={model[key]!r}: choose one of {', '.join(choices)}")
-        rows, cols = (number(self.config, f"model.{key}", 1, whole=True) for key in ("rows", "cols"))
+        check(self.config, {**RULES, Number(0, null=True): [f"model.prices.{kind}" for kind in model["prices"]]})
+        rows, cols = model["rows"], model["cols"]
         if model["view"] == "grid" and rows * cols != self.sampler.num:
             raise ConfigError(
                 f"model.rows={rows} and model.cols={cols} need frames.num={rows * cols}, got {self.sampler.num}"
             )
-        number(self.config, "model.quality", 1, 100, whole=True)
-        number(self.config, "model.max_side", 1, MOST_SIDE, whole=True)
-        for kind, price in model["prices"].items():
-            if price is not None:
-                number(self.config, f"model.prices.{kind}", 0)
         self.endpoint = ChatEndpoint("model", **{key: model[key] for key in ENDPOINT})
         if warning := self.endpoint.warning:
             note(warning)

@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt
-from videopool.config.build import build, number, plain
+from videopool.config.build import build, plain
+from videopool.config.check import Number, check, whole
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
@@ -28,6 +29,13 @@ from videopool.results import fingerprint
 
 PARSING = ("strict", "pllava")  # of generated answers
 CODE = ("model", "pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
+RULES = {
+    PARSING: ("compat.scoring",),
+    whole(0): ("job.workers",),
+    whole(1): ("job.max_visual_tokens", "job.max_clips", "trainer.devices"),
+    whole(1, null=True): ("compat.longest",),
+    Number(0, 1): ("job.max_failed_fraction",),
+}
 
 
 class Point(Setting):
@@ -39,14 +47,7 @@ class Point(Setting):
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
-        for key in ("job.workers", "job.max_visual_tokens", "job.max_clips"):
-            number(config, key, 0 if key == "job.workers" else 1, whole=True)
-        number(config, "job.max_failed_fraction", 0, 1)
-        if config.compat.scoring not in PARSING:
-            raise ConfigError(f"compat.scoring={config.compat.scoring!r}: choose one of {', '.join(PARSING)}")
-        if config.compat.longest is not None:
-            number(config, "compat.longest", 1, whole=True)
-        number(config, "trainer.devices", 1, whole=True)
+        check(config, RULES)
         if str(config.trainer.get("precision")).endswith("16-true"):
             raise ConfigError(
                 f"trainer.precision={config.trainer.precision}: say model.dtype=bfloat16 or float16 instead"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from videopool.results.errors import ResultsError
-from videopool.results.fingerprint import without_seed
+from videopool.results.fingerprint import without_later, without_seed
 from videopool.results.flips import Flips, flips
 from videopool.results.point import MANIFEST, read_json
 from videopool.results.statistics import Estimate, bound, holm, paired_difference
@@ -88,9 +88,9 @@ def _scores(folder: str | Path, counts: Counts) -> dict[str, tuple[float, str, s
 
 
 def identity_of(folder: str | Path) -> dict[str, Any]:
-    """What determines a point's numbers, from its manifest; empty if there is none."""
+    """What determines a point's numbers, from its manifest, as it is hashed; empty if there is none."""
     identity = (read_json(Path(folder) / MANIFEST) or {}).get("identity")
-    return identity if isinstance(identity, dict) else {}
+    return without_later(identity) if isinstance(identity, dict) else {}
 
 
 def trained_pooling(folder: str | Path) -> dict[str, Any] | None:

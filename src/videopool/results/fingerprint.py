@@ -5,10 +5,29 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+# Settings added later and their defaults, as in {"videopool.pooling.Average": {"power": 1}, "training": {"ema": None}}:
+# by the `_target_` of the mapping that holds them, else by its place in the identity. A default among them is left out,
+# so that fingerprints of points that do not set it stay valid. Entries never change.
+LATER: dict[str, dict[str, object]] = {}
+
 
 def canonical(identity: Mapping[str, object]) -> str:
     """JSON with sorted keys and no spaces. Raises TypeError for what JSON cannot say."""
     return json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def without_later(content: Any, place: str = "") -> Any:
+    """An identity, or a part of one at a dotted place, without the settings of LATER that have their defaults."""
+    if isinstance(content, (list, tuple)):
+        return [without_later(value, place) for value in content]
+    if not isinstance(content, Mapping):
+        return content
+    later = LATER.get(str(content.get("_target_", place)), {})
+    return {
+        key: without_later(value, f"{place}.{key}".removeprefix("."))
+        for key, value in content.items()
+        if key not in later or canonical({key: value}) != canonical({key: later[key]})
+    }
 
 
 def without_seed(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,5 +44,5 @@ def without_seed(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(identity: Mapping[str, object]) -> str:
-    """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(identity).encode()).hexdigest()
+    """SHA-256 of the canonical JSON without the settings of LATER at their defaults, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(without_later(identity)).encode()).hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,7 +21,6 @@ from videopool.features import FeatureStore
 from videopool.models import Backbone, load_backbone
 from videopool.models.configuration import DTYPES
 from videopool.models.shape import shape_from
-from videopool.paths import shipped
 from videopool.results import ResultsError
 from videopool.speed.random_model import random_backbone, save_random_model
 
@@ -184,7 +184,7 @@ def _with_model(made: Bench) -> Bench:
         return made
     block = size["shape"]
     if isinstance(block, str):
-        block = OmegaConf.to_container(OmegaConf.load(shipped("conf") / "model" / f"{block}.yaml").shape)
+        block = OmegaConf.to_container(compose("config", overrides=[f"model={block}"]).model.shape)
     shape = shape_from(block, f"job.sizes.{made.config.job.size}.shape")
     tokenizer = instantiate(made.config.job.tokenizer)
     folder = made.folder / "model"

@@ -4,9 +4,10 @@ import os
 from functools import cached_property
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from videopool.config.build import build, build_pooling, jsonable, number, plain
+from videopool.config.build import build, build_pooling, jsonable, plain
+from videopool.config.check import Number, check, whole
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
@@ -22,7 +23,27 @@ from videopool.training_data import ConversationLayout, Example, Mixture, Source
 EXPORT = "export"
 
 
-EXPORTED = ("last", "best")
+RULES = {
+    READERS: ("job.reader",),
+    ("last", "best"): ("job.export",),
+    bool: ("job.evaluate", "training.checkpoint_gradients"),
+    whole(0): ("seed", "job.workers", "job.export_every"),
+    whole(1): (
+        "trainer.devices", "job.checkpoint_every", "training.epochs", "training.global_batch", "training.micro_batch",
+        "training.max_text", "training.validation.most", "training.validation.every",
+    ),
+    whole(1, null=True): ("compat.longest", "training.steps"),
+    Number(0): ("training.rate", "training.weight_decay"),
+    Number(0, null=True): ("training.tflops", "training.clip"),
+    Number(0, 1): (
+        "job.max_failed_fraction", "training.share", "training.warmup", "training.floor", "training.validation.share",
+    ),
+}  # fmt: skip
+NOT_ZERO = {
+    "share": "leaves nothing to train on; give a share above 0, at most 1",
+    "rate": "trains nothing; give a learning rate above 0",
+    "clip": "leaves no gradient; give a norm above 0, or null for any",
+}
 
 
 # Of the group `training`: how fast, not what is computed.
@@ -53,8 +74,6 @@ class TrainingPoint(Setting):
                 f"lora.checkpoint={config.lora.checkpoint}: job=finetune starts from the model as released; "
                 "say lora=none"
             )
-        if config.job.export not in EXPORTED:
-            raise ConfigError(f"job.export={config.job.export!r}: choose one of {', '.join(EXPORTED)}")
         if config.job.export == "best" and not self.settings["validation"]["share"]:
             raise ConfigError(
                 "job.export=best: there is no validation to say which is best (training.validation.share=0)"
@@ -71,39 +90,14 @@ class TrainingPoint(Setting):
 
     def _check_numbers(self) -> None:
         config = self.config
-        number(config, "seed", 0, whole=True)
+        check(config, RULES)
         if not isinstance(self.settings["layout"], dict):
             raise ConfigError(f"training.layout={self.settings['layout']!r}: give a layout of conversations")
-        for key in ("training.global_batch", "training.micro_batch", "training.max_text", "job.checkpoint_every"):
-            number(config, key, 1, whole=True)
-        for group, key in (("training", "checkpoint_gradients"), ("job", "evaluate")):
-            if not isinstance(config[group][key], bool):
-                raise ConfigError(f"{group}.{key}={config[group][key]!r}: say true or false")
-        number(config, "trainer.devices", 1, whole=True)
-        number(config, "job.workers", 0, whole=True)
-        number(config, "job.export_every", 0, whole=True)
-        number(config, "job.max_failed_fraction", 0, 1)
-        number(config, "training.epochs", 1, whole=True)
-        if config.compat.longest is not None:
-            number(config, "compat.longest", 1, whole=True)
-        for key in ("training.steps", "training.clip"):
-            if OmegaConf.select(config, key) is not None:
-                number(config, key, 1 if key == "training.steps" else 0, whole=key == "training.steps")
-        if OmegaConf.select(config, "training.tflops") is not None:
-            number(config, "training.tflops", 0)
-            if config.training.steps is not None:
-                raise ConfigError("training.steps and training.tflops: give one of them, the other follows from it")
-        for key in ("training.warmup", "training.floor", "training.validation.share"):
-            number(config, key, 0, 1)
-        number(config, "training.validation.most", 1, whole=True)
-        number(config, "training.validation.every", 1, whole=True)
-        number(config, "training.weight_decay", 0)
-        if number(config, "training.share", 0, 1) == 0:
-            raise ConfigError("training.share=0 leaves nothing to train on; give a share above 0, at most 1")
-        if number(config, "training.rate", 0) == 0:
-            raise ConfigError("training.rate=0 trains nothing; give a learning rate above 0")
-        if self.settings["clip"] == 0:
-            raise ConfigError("training.clip=0 leaves no gradient; give a norm above 0, or null for any")
+        if None not in (self.settings["tflops"], self.settings["steps"]):
+            raise ConfigError("training.steps and training.tflops: give one of them, the other follows from it")
+        for key, meaning in NOT_ZERO.items():
+            if self.settings[key] == 0:
+                raise ConfigError(f"training.{key}=0 {meaning}")
         betas = self.settings["betas"]
         if not isinstance(betas, list) or len(betas) != 2 or not all(_below_one(beta) for beta in betas):
             raise ConfigError(f"training.betas={betas!r}: give two numbers in 0..1, 1 left out, as in [0.9,0.98]")
