@@ -1,7 +1,8 @@
 """Settings held against what each may be."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -9,7 +10,8 @@ from videopool.config.build import number
 from videopool.config.errors import ConfigError
 
 
-class Number(NamedTuple):
+@dataclass(frozen=True)
+class Number:
     """A number in low..high; with `whole`, without a fraction; with `null`, or none."""
 
     low: float
@@ -23,7 +25,10 @@ def whole(low: int, high: float = float("inf"), null: bool = False) -> Number:
     return Number(low, high, True, null)
 
 
-def check(config: DictConfig, rules: Mapping[Number | tuple[str, ...] | type[bool], Iterable[str]]) -> None:
+Rules: TypeAlias = Mapping[Number | tuple[str, ...] | type[bool], Iterable[str]]
+
+
+def check(config: DictConfig, rules: Rules) -> None:
     """Hold settings, named by dotted keys, against their rule: a Number, the names to choose from, or bool.
 
     Raises:
@@ -33,7 +38,7 @@ def check(config: DictConfig, rules: Mapping[Number | tuple[str, ...] | type[boo
         value = OmegaConf.select(config, key)
         if isinstance(rule, Number):
             if value is not None or not rule.null:
-                number(config, key, *rule[:3])
+                number(config, key, rule.low, rule.high, rule.whole)
         elif not (value in rule if isinstance(rule, tuple) else isinstance(value, rule)):
             allowed = f"choose one of {', '.join(rule)}" if isinstance(rule, tuple) else "say true or false"
             raise ConfigError(f"{key}={value!r}: {allowed}")

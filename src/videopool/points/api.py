@@ -5,7 +5,7 @@ from typing import Any
 
 from videopool.chat import FORMATS, ChatEndpoint
 from videopool.config.build import plain
-from videopool.config.check import Number, check, whole
+from videopool.config.check import Number, Rules, check, whole
 from videopool.config.errors import ConfigError
 from videopool.notes import note
 from videopool.points.point import Point
@@ -14,7 +14,7 @@ from videopool.pooling import NoPooling
 ENDPOINT = ("base_url", "model", "key_env", "timeout", "concurrency", "retries", "backoff")
 MILLION = 1e6
 MOST_SIDE = 16_384  # pixels
-RULES = {
+RULES: Rules = {
     ("grid", "frames"): ("model.view",),
     tuple(FORMATS): ("model.format",),
     whole(1): ("model.rows", "model.cols"),

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt
 from videopool.config.build import build, plain
-from videopool.config.check import Number, check, whole
+from videopool.config.check import Number, Rules, check, whole
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
@@ -29,7 +29,7 @@ from videopool.results import fingerprint
 
 PARSING = ("strict", "pllava")  # of generated answers
 CODE = ("model", "pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
-RULES = {
+RULES: Rules = {
     PARSING: ("compat.scoring",),
     whole(0): ("job.workers",),
     whole(1): ("job.max_visual_tokens", "job.max_clips", "trainer.devices"),

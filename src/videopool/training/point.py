@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from videopool.config.build import build, build_pooling, jsonable, plain
-from videopool.config.check import Number, check, whole
+from videopool.config.check import Number, Rules, check, whole
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
@@ -23,8 +23,7 @@ from videopool.training_data import ConversationLayout, Example, Mixture, Source
 EXPORT = "export"
 
 
-RULES = {
-    READERS: ("job.reader",),
+RULES: Rules = {
     ("last", "best"): ("job.export",),
     bool: ("job.evaluate", "training.checkpoint_gradients"),
     whole(0): ("seed", "job.workers", "job.export_every"),
