@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -49,7 +49,7 @@ def job_of(name: str) -> Job:
     """
     if name not in JOBS:
         raise ConfigError(f"job.name={name!r}: choose one of {', '.join(JOBS)}")
-    return import_module(f"videopool.jobs.{name}")
+    return cast(Job, import_module(f"videopool.jobs.{name}"))
 
 
 def run_and_tell(config: DictConfig) -> str:
