@@ -70,6 +70,14 @@ SMALL_DATA = ["training_data.sources.shapes_images.clips=30", "training_data.sou
 MEASURED = {"norms": [*SHEET, "job=norms"], "norms adaptive": [*SHEET, "job=norms", "pooling=adaptive_Tx3x3"]}
 
 
+def alike_everywhere(adapter):
+    """Take what differs between machines out of an adapter: random weights, and where its base lies."""
+    weights, config = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
+    save_file({name: torch.ones_like(one) for name, one in load_file(weights).items()}, weights)
+    settings = json.loads(config.read_text()) | {"base_model_name_or_path": "base", "peft_version": "0"}
+    config.write_text(json.dumps(settings))
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder with two clips, a sheet of questions and an adapter, as the working directory."""
@@ -80,10 +88,7 @@ def here(tmp_path, monkeypatch):
         {"video_name": "w", "question": "what?", "answer": "2", "options": None, "question_type": "b"},
     ]
     (tmp_path / "sheet.json").write_text(json.dumps(rows))
-    weights = adapter_in_tower(tmp_path / "adapter", TARGETS["projector"]) / "adapter_model.safetensors"
-    save_file(
-        {name: torch.ones_like(one) for name, one in load_file(weights).items()}, weights
-    )  # equal on all machines
+    alike_everywhere(adapter_in_tower(tmp_path / "adapter", TARGETS["projector"]))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

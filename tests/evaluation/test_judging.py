@@ -118,7 +118,7 @@ def test_short_answers_are_graded_and_asked_about_once(point, tmp_path):
         assert record["verdict"]["pred"] == ("yes" if even else "no")
         assert record["status"] == "ok"
     assert (metrics["score"], metrics["judge_grade"], metrics["n"], metrics["n_failed"]) == (0.5, 2.5, 12, 0)
-    assert metrics["judge_grade_low"] <= 2.5 <= metrics["judge_grade_high"]
+    assert metrics["judge_grade_low"] is metrics["judge_grade_high"] is None  # of four clips there is no interval
     assert (metrics["judge"], metrics["judge_requests"], metrics["judge_reused"]) == (name_of(server), 0, 12)
     assert "judge" in metrics["seconds"]
     assert manifest["identity"]["judge"] == manifest["point"]["judge"] == name_of(server)
