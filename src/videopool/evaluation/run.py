@@ -39,8 +39,9 @@ def evaluate(config: DictConfig) -> Outcome:
         if line := redo_outdated(folder, clips, states):
             print(f"videopool: {line}", file=sys.stderr)
 
+    described = point.describe()
     manifest = {
-        "point": point.describe(),
+        "point": described,
         "identity": identity,
         "answers": point.answers,
         "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
@@ -55,7 +56,7 @@ def evaluate(config: DictConfig) -> Outcome:
         from videopool.evaluation.answer import answer
         from videopool.tracking.point import point_run
 
-        with point_run(config, folder.path, manifest["point"]) as run:
+        with point_run(config, folder.path, described) as run:
             metrics, records = answer(point, folder)
             run.finish_point(metrics, records)
             write_captions(folder.path, records)
