@@ -1,10 +1,9 @@
 """How Hydra composes configurations, changed at seams that it keeps to itself. No other file touches hydra._internal.
 
-Hydra's sweeper composes every point for its check and again for its run, from files that it reads anew each time.
-Composing once spares 0.1 s a point. A sweeper of our own
-could do without the check, but points would then be refused one by one, behind those before them; callbacks are called
-once folders are made, and their errors become warnings; and a ConfigSource sees neither overrides nor whole
-configurations. tests/test_composing.py fails when the seams move.
+Hydra's sweeper composes every point for its check and again for its run, from files that it reads anew each time;
+once spares 0.1 s a point. A sweeper of our own could do without the check, but would refuse points only behind those
+before them; errors of callbacks become warnings; a ConfigSource sees neither overrides nor whole configurations.
+tests/test_composing.py fails when the seams move.
 """
 
 import gc

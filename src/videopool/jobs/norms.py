@@ -12,6 +12,7 @@ from videopool.evaluation.contents import States, content_of, keep_states, liste
 from videopool.features import ClipJob
 from videopool.measuring.run import TOLD, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
+from videopool.measuring.table import tell_norms
 from videopool.norms.saved import PARTIAL, forget, measured_contents
 from videopool.notes import note
 from videopool.points.lifecycle import attempt, finished_before, folder_of
@@ -68,8 +69,6 @@ def run(config: DictConfig) -> Outcome:
 
 def tell(config: DictConfig, outcome: Outcome) -> None:
     """Print what a point measured."""
-    from videopool.measuring.table import tell_norms
-
     tell_norms(Path(outcome.folder))
 
 
