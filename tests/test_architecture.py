@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
         "reports", "config", "shapes", "models", "features", "benchmarks", "results", "norms", "training_data",
         "pooling", "video", "figures", "runtime", "top_level", "files"},
     "speed": {"evaluation", "training", "points", "inference", "config", "models", "features", "benchmarks",
-        "results", "pooling", "video", "figures", "runtime", "paths"},
+        "results", "pooling", "video", "figures", "runtime"},
     "film": {"measuring", "points", "inference", "config", "models", "features", "benchmarks", "norms", "pooling",
         "video", "figures"},
     "evaluation": {"points", "inference", "tracking", "config", "models", "features", "judges", "benchmarks",
