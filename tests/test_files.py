@@ -1,8 +1,10 @@
 """Files and folders that take another's place: whole or not at all, on the disk, and nothing left beside them."""
 
 import json
+import multiprocessing
 import os
-import subprocess
+import resource
+import signal
 import sys
 import threading
 
@@ -47,29 +49,33 @@ WRITERS = {
     "norms": lambda folder: norms.save_arrays(folder, Measured()),
     "partial norms": lambda folder: norms.save_partial(folder, Measured(), norms.Progress()),
 }
-FULL = """
-import resource, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from test_files import WRITERS
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-write = WRITERS[sys.argv[1]]
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
-try:
-    write(Path(sys.argv[2]))
-except Exception as error:
-    print(type(error).__name__, error)
-"""
+
+
+def on_a_full_disk(writer, folder, answer):
+    """Write where no file can have more than 4000 bytes, and tell the error."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    try:
+        WRITERS[writer](folder)
+    except Exception as error:
+        answer.send(f"{type(error).__name__} {error}")
+    answer.close()
 
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path, writer):
     WRITERS[writer](tmp_path)  # what there is before
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    words = [writer, str(tmp_path), os.path.dirname(__file__), "4000"]
-    done = subprocess.run([sys.executable, "-c", FULL, *words], capture_output=True, text=True, check=True)
-    assert "cannot be written" in done.stdout, done.stdout + done.stderr
-    assert done.stdout.startswith(("ResultsError", "NormsError"))
+    forked = multiprocessing.get_context("fork")
+    told, answer = forked.Pipe(duplex=False)
+    process = forked.Process(target=on_a_full_disk, args=(writer, tmp_path, answer))
+    process.start()
+    answer.close()
+    said = told.recv()
+    process.join()
+    assert process.exitcode == 0
+    assert "cannot be written" in said
+    assert said.startswith(("ResultsError", "NormsError"))
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     if writer == "log":  # which this test cut off
         before["records.jsonl"] = after["records.jsonl"]

@@ -1,8 +1,6 @@
 """Points that share a store: what is decoded, and that the numbers are those of a point that shares nothing."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ from videopool.models.loading import load_image_processor
 from videopool.paths import shipped
 from videopool.points.point import Point
 
-SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=3"]
+SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]
 PLAIN = ["pooling=adaptive_4x6x6", "frames.num=4"]
 
 
@@ -247,10 +245,11 @@ def test_a_limit_of_a_few_clips_changes_no_number(run, tmp_path):
 def test_a_value_out_of_range_ends_the_point_in_one_line(run, monkeypatch):
     whole = Backbone.features
     monkeypatch.setattr(Backbone, "features", lambda self, pixels, media="video": whole(self, pixels, media) * 1e5)
+    few = ["features=disk", "benchmark.limit=3", *PLAIN]
     with pytest.raises(FeatureStoreError, match=r"say features\.dtype=bfloat16") as caught:
-        run("features=disk", *PLAIN)
+        run(*few)
     assert "\n" not in str(caught.value)
-    run("features=disk", "features.dtype=bfloat16", *PLAIN)
+    run(*few, "features.dtype=bfloat16")
 
 
 def test_a_clip_that_goes_in_between_fails_alone(run, tmp_path, data_dir, monkeypatch):
@@ -275,15 +274,11 @@ def test_a_clip_that_goes_in_between_fails_alone(run, tmp_path, data_dir, monkey
     assert ran.metrics["n_failed"] >= 1
 
 
-def test_a_sweep_in_a_second_process_opens_no_video(tmp_path, data_dir):
+def test_a_sweep_in_a_second_process_opens_no_video(videopool, tmp_path):
     """As a user runs it."""
-    words = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}", *SMALL, "job.workers=1", "features=disk"]
-    words += [f"features.root={tmp_path}/kept", "pooling=none,average", "frames.num=2", "-m"]
+    words = [*SMALL, "job.workers=1", "features=disk", f"features.root={tmp_path}/kept"]
     for study in ("first", "second"):
-        done = subprocess.run(
-            [sys.executable, "-m", "videopool", *words, f"study={study}"], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert done.returncode == 0, done.stderr
+        videopool("-m", *words, "pooling=none,average", "frames.num=2", f"study={study}")
     first, second = (
         {path.parent.name: Ran(path.parent) for path in (tmp_path / "results" / study).glob("*/metrics.json")}
         for study in ("first", "second")
