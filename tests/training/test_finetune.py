@@ -299,7 +299,6 @@ def test_a_share_of_the_data_lies_in_a_larger_one_and_is_held_to_the_same_clips(
         assert [one.id for one in held] == [one.id for one in TrainingPoint(configure()).split[1]]
     assert parts[0.1] < parts[0.5] < parts[1]
     assert (len(parts[0.1]), len(parts[0.5])) == (math.ceil(len(parts[1]) / 10), math.ceil(len(parts[1]) / 2))
-    assert "share" not in TrainingPoint(configure("training.share=1")).identity()["training"]
     half, whole = tune("training.share=0.5", "study=half"), tune("study=whole")
     assert half.name != whole.name
     told, also = about(half)["training"], about(whole)["training"]

@@ -193,15 +193,17 @@ def build(settings: WorldSettings, root: Path) -> Path:
     folder = root / name
     if (folder / "world.json").is_file():
         return folder
+    clips, chosen = choose_questions(settings)
     with locked(root / f".{name}.lock"):
         if not (folder / "world.json").is_file():  # else another process was first
             with whole_folder(folder, fsync=False) as part:
-                _render(settings, part)
+                _render(settings, part, clips, chosen)
     return folder
 
 
-def _render(settings: WorldSettings, part: Path) -> None:
-    clips, chosen = choose_questions(settings)
+def _render(
+    settings: WorldSettings, part: Path, clips: list[Clip], chosen: dict[str, list[tuple[int, Question]]]
+) -> None:
     suffix = ".png" if settings.kind == "images" else ".mp4"
     (part / "video").mkdir()
     (part / "json").mkdir()
