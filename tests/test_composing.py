@@ -1,12 +1,22 @@
-"""Hydra's private seams: a multirun composes each point once, reads each file once, and is refused before it starts."""
+"""Hydra's private seams: a multirun composes a choice once, reads a file once, is refused before it starts."""
 
 import inspect
 import json
 import subprocess
 import sys
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.utils import create_config_search_path
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from videopool.app import register_experiments
+from videopool.composing import compose_once
+from videopool.paths import shipped
 
 SWEEP = """
 import collections, json, sys
@@ -52,8 +62,66 @@ def test_a_multirun_composes_each_point_once_and_reads_each_file_once(tmp_path):
     assert set(counts["files"].values()) == {1}
 
 
+POINTS = (
+    ("pooling=average", "frames.num=4"),
+    ("frames.num=8", "pooling=average"),
+    ("pooling=average", "frames.num=4", "frames.num=5"),
+    ("pooling=adaptive", "pooling.shape=[8,6,6]", "seed=3", "frames=interior"),
+    ("pooling=adaptive", "pooling.shape=[4,3,3]", "seed=3", "frames=interior"),
+    ("study=7", "model.name='a b, c'", "benchmark.limit=null", "job.name=${study}"),
+    ("model=llava_1.5_7b", "model.shape={layers: 3}", "features=disk"),
+    ("+pooling.extra=1", "pooling.extra=2", "pooling=none"),
+    ("pooling=average", "~pooling.axis"),
+    ("++frames.num=3", "job=norms", "job.reader=decord"),
+    ("hydra.sweep.subdir=here", "frames.num=3"),
+    ("experiment=quickstart", "frames.num=3"),
+)
+
+
+def test_points_that_share_a_composition_are_what_hydra_composes(monkeypatch):
+    """Hydra's own way is the oracle: all keys, Hydra's too, and the types and flags of all nodes."""
+    loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
+    register_experiments(shipped("experiments"))
+    master = loader.load_configuration("config", ["hydra.job.name=x"], RunMode.MULTIRUN)
+    with open_dict(master):
+        master.hydra.overrides.hydra = []
+    plain = [loader.load_sweep_config(master, list(words)) for words in POINTS]
+    for seam, name in ((ConfigLoaderImpl, "load_sweep_config"), (ConfigRepository, "load_config")):
+        monkeypatch.setattr(seam, name, getattr(seam, name))  # restored afterwards
+    compose_once()
+    for words, expected in zip(POINTS, plain, strict=True):
+        composed = loader.load_sweep_config(master, list(words))
+        assert nodes(composed) == nodes(expected), words
+        assert loader.load_sweep_config(master, list(words)) is composed
+
+
+def nodes(node, path=""):
+    """Type, flags and unresolved value of each node of a configuration."""
+    found = {path: (type(node), node._metadata.flags, node._metadata.object_type, None)}
+    if isinstance(node, (DictConfig, ListConfig)) and not (node._is_none() or node._is_missing()):
+        keys = range(len(node)) if isinstance(node, ListConfig) else node.keys()
+        for key in keys:
+            found |= nodes(node._get_node(key), f"{path}.{key}")
+    else:
+        found[path] = (*found[path][:3], node._value())
+    return found
+
+
+def test_a_value_that_hydra_refuses_is_refused(monkeypatch):
+    loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    for seam, name in ((ConfigLoaderImpl, "load_sweep_config"), (ConfigRepository, "load_config")):
+        monkeypatch.setattr(seam, name, getattr(seam, name))
+    compose_once()
+    for words in (["frames.nmu=3"], ["pooling=avreage", "frames.num=3"], ["frames.num@there=3"], ["frames.num.x=3"]):
+        with pytest.raises((HydraException, OmegaConfBaseException)):
+            loader.load_sweep_config(master, words)
+
+
 def test_the_seams_take_what_they_took():
     taken = {
+        ConfigLoaderImpl._apply_overrides_to_config: ["overrides", "cfg"],
+        get_overrides_dirname: ["overrides", "exclude_keys", "item_sep", "kv_sep"],
         ConfigLoaderImpl.load_sweep_config: ["self", "master_config", "sweep_overrides"],
         ConfigRepository.load_config: ["self", "config_path"],
     }
