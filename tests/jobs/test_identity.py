@@ -6,6 +6,8 @@ fingerprint nor is listed, fails; so does a listed one that does change it.
 
 import json
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -15,6 +17,7 @@ from conftest import numbered_frames
 from videopool.errors import UserError
 from videopool.evaluation.run import point_of
 from videopool.measuring.settings import check, choose_clips, identify
+from videopool.paths import shipped
 from videopool.results import fingerprint
 from videopool.shapes.clips import write_mp4
 from videopool.training.point import TrainingPoint
@@ -69,6 +72,7 @@ NORMS = {
     "benchmark.task_names": "nothing is scored", "compat.scoring": "nothing is scored", "job.save_every": FAST,
     "prompt.open_answer_prefix": "options are put", "prompt.open_ended": "options are put",
 }  # fmt: skip
+LOCAL = {"judge.source": "the content of the folder counts", "judge.revision": "the content of the folder counts"}
 OWN = "of the evaluation behind it, which has a fingerprint of its own"
 FINETUNE = {
     **EVERYWHERE, "benchmark.*": OWN, "judge.*": OWN, "compat.*": "what interpolates it counts",
@@ -117,6 +121,7 @@ VALUES = {
 OTHERS = """
 from videopool.benchmarks import Prompt
 from videopool.judges import EndpointJudge
+from videopool.points.judge import local_judge
 from videopool.pooling import Adaptive, Average
 from videopool.training_data import ConversationLayout
 from videopool.video import RandomSampler, UniformSampler
@@ -128,6 +133,7 @@ class Even(UniformSampler): pass
 class Template(Prompt): pass
 class Layout(ConversationLayout): pass
 class Judge(EndpointJudge): pass
+def local(**settings): return local_judge(**settings)
 """
 
 
@@ -176,12 +182,12 @@ def listed(key, known):
     return any(one in known for one in tries)
 
 
-def wrong(config, identity, known, may=()):
-    """Leaves against the rule: "still" if unlisted and without effect, "counts" if listed and with one."""
+def wrong(config, identity, known, may=(), group=""):
+    """Leaves (of a group) against the rule: "still" if unlisted and without effect, "counts" if listed and with one."""
     found = {}
     before = fingerprint(identity(config))
     for key in leaves(config):
-        if key.split(".")[0] == "hydra":
+        if key.split(".")[0] == "hydra" or not key.startswith(group):
             continue
         outcome = "refused"
         for value in others(key, OmegaConf.select(config, key)):
@@ -233,6 +239,133 @@ def test_evaluate(hydra_conf, sheet, tmp_path):
     own = adapter_in_tower(tmp_path / "own", TARGETS["projector"])
     config = hydra_conf(*sheet, *JUDGE, *MODEL, f"lora.checkpoint={own}", f"data_dir={tmp_path}")
     assert wrong(config, lambda one: point_of(one).identity(), EVALUATE) == {}
+
+
+def point_identity(config):
+    return point_of(config).identity()
+
+
+def own_class(target):
+    """A class of the user's own that is as one of ours."""
+    module, _, name = target.rpartition(".")
+    made = type(f"Own{name}", (getattr(import_module(module), name),), {"__module__": "other_classes"})
+    setattr(import_module("other_classes"), made.__name__, made)
+    return f"other_classes.{made.__name__}"
+
+
+# Other words for settings that are one of a few words; the first that is allowed is taken.
+WORDS = {"mode": ["max", "avg", "direction", "random", "bilinear"], "axis": ["space", "time"], "within": ["clip"],
+         "metric": ["key"], "expand": [True], "pad_frames": [7], "scoring": ["pllava", "strict"],
+         "longest": [320]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(group, path.stem) for group in ("pooling", "frames", "prompt", "compat")
+     for path in sorted((shipped("conf") / group).glob("*.yaml"))],
+)  # fmt: skip
+def test_every_choice_of_a_group(hydra_conf, sheet, tmp_path, monkeypatch, group, name):
+    import_module("other_classes")
+    words = {"frames": [], "compat": ["pooling=adaptive", "pooling.shape=[2,4,4]"]}.get(group, ["frames.num=4"])
+    config = hydra_conf(*sheet, *words, f"{group}={name}", f"data_dir={tmp_path}")
+    for key in leaves(config[group], f"{group}."):
+        value = OmegaConf.select(config, key)
+        if (leaf := key.rpartition(".")[2]) in WORDS:
+            monkeypatch.setitem(VALUES, key, WORDS[leaf])
+        elif leaf == "_target_" and isinstance(import_object(value), type):
+            monkeypatch.setitem(VALUES, key, [own_class(value)])
+    # A refused value cannot run, and so not silently; some settings have no other value under this model.
+    found = wrong(config, point_identity, EVALUATE, group=f"{group}.")
+    assert {key for key, outcome in found.items() if outcome != "refused"} == set()
+
+
+def import_object(target):
+    module, _, name = target.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def mvbench(folder):
+    entry = {"video": "a.mp4", "question": "q", "candidates": ["x", "y"], "answer": "y", "start": 1, "end": 2}
+    (folder / "video" / "tvqa" / "frames_fps3_hq" / "v").mkdir(parents=True)
+    (folder / "json").mkdir()
+    for task, own in (("action_count", entry), ("episodic_reasoning", {**entry, "video": "v"})):
+        rows = [{**own, "number": f"{task}{number}", "question": f"q{number}"} for number in range(2)]
+        (folder / "json" / f"{task}.json").write_text(json.dumps(rows))
+    return ["benchmark.tasks=[action_count, episodic_reasoning]"]
+
+
+def video_mme(folder):
+    rows = [{"videoID": "v", "question_id": length, "question": "q", "options": ["A. x", "B. y"], "answer": "A",
+             "duration": length, "domain": "d", "sub_category": "s", "task_type": "t"}
+            for length in ("short", "long")]  # fmt: skip
+    (folder / "test.json").write_text(json.dumps(rows))
+    return [f"benchmark.annotations={folder}/test.json", "benchmark.groups={some: [short], d: [d]}",
+            "benchmark.headline=some"]  # fmt: skip
+
+
+def vcgbench(folder):
+    row = {"Q": "q?", "A": "a", "video_name": "v"}
+    for part, own in (("generic", row), ("temporal", row), ("consistency", {**row, "Q1": "r?", "Q2": "s?"})):
+        (folder / f"{part}_qa.json").write_text(json.dumps([own, {**own, "A": "b"}]))
+    return [f"benchmark.annotations={folder}"]
+
+
+def qa_pairs(folder):
+    for name, ids in (("test", "12"), ("other", "21")):
+        asked = [{"video_name": "v", "clip": "w", "question": f"q{n}", "asked": f"p{n}", "question_id": n}
+                 for n in ids]  # fmt: skip
+        told = [{"answer": f"{name} {n}", "type": "t", "question_id": n} for n in "12"]
+        (folder / f"{name}_q.json").write_text(json.dumps(asked))
+        (folder / f"{name}_a.json").write_text(json.dumps(told))
+    return [f"benchmark.annotations={folder}"]
+
+
+def sheet_of_clips(folder):
+    row = {"video_name": "v", "clip": "v.mp4", "question": "?", "asked": "what?", "answer": 1, "other": 2,
+           "options": ["1", "2", "0"], "choices": ["2", "1", "0"], "question_id": "x", "number": "y",
+           "question_type": "a", "sort": "b", "start": 0, "begin": 0.2, "end": 2, "finish": 1, "fps": 1,
+           "rate": 2}  # fmt: skip
+    for name, own in (("q", row), ("other", {**row, "question": "who?"})):
+        (folder / f"{name}.json").write_text(json.dumps([own, {**own, "question_id": "z", "number": "w"}]))
+    return [f"benchmark.questions={folder}/q.json", "benchmark.columns.options=[options]"]
+
+
+BENCHMARKS = {
+    "mvbench": (mvbench, {"benchmark.tasks": [["action_count"]], "benchmark.id_field": ["number"]}),
+    "video_mme": (video_mme, {"benchmark.tasks": ["domain"], "benchmark.groups.some": [["long"]]}),
+    "vcgbench": (vcgbench, {"benchmark.parts": [["generic"]]}),
+    "qa_pairs": (qa_pairs, {"benchmark.questions": ["other_q.json"], "benchmark.answers": ["other_a.json"],
+                            "benchmark.columns.question_id": [[]], "benchmark.task_names": [{"t": "u"}]}),
+    "clips": (sheet_of_clips, {"benchmark.answers": ["index", "number"]}),
+    "recaption": (lambda folder: [], {}),
+}  # fmt: skip
+NO_SHEET = {key: "there is no sheet" for key in ("benchmark.answers", "benchmark.columns.*", "benchmark.questions")}
+COUNTS_BY_NAME = ("benchmark.folders.*",)  # a clip's folder is part of its name
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_kind_of_benchmark(hydra_conf, tmp_path, monkeypatch, name):
+    write, values = BENCHMARKS[name]
+    (tmp_path / "v.mp4").touch()
+    (tmp_path / "w.mp4").touch()
+    words = [f"benchmark={name}", f"benchmark.root={tmp_path}", f"data_dir={tmp_path}", *write(tmp_path)]
+    config = hydra_conf(*words)
+    scoring = {"benchmark.scoring": ["cloze", "generate", "likelihood"]}
+    if name == "clips":
+        values = {**values, "benchmark.questions": [f"{tmp_path}/other.json"]}
+    for key, others in {**scoring, **values}.items():
+        monkeypatch.setitem(VALUES, key, others)
+    joined = {"benchmark.columns.question_id": "joins questions and answers"}
+    known = {**EVALUATE, **{"recaption": NO_SHEET, "qa_pairs": joined}.get(name, {})}
+    assert wrong(config, point_identity, known, COUNTS_BY_NAME, group="benchmark.") == {}
+
+
+def test_a_local_judge(hydra_conf, sheet, tmp_path, monkeypatch):
+    import_module("other_classes")
+    monkeypatch.setitem(VALUES, "judge._target_", ["other_classes.local"])
+    model = Path(shipped("conf")).parent / "src" / "videopool" / "shapes" / "mini_llava"
+    config = hydra_conf(*sheet, "judge=local", f"judge.source={model}", f"data_dir={tmp_path}")
+    assert wrong(config, point_identity, {**EVALUATE, **LOCAL}, group="judge.") == {}
 
 
 def test_evaluate_an_api(hydra_conf, sheet, tmp_path):
