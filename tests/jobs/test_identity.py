@@ -339,7 +339,7 @@ BENCHMARKS = {
     "clips": (sheet_of_clips, {"benchmark.answers": ["index", "number"]}),
     "recaption": (lambda folder: [], {}),
 }  # fmt: skip
-NO_SHEET = {key: "there is no sheet" for key in ("benchmark.answers", "benchmark.columns.*", "benchmark.questions")}
+NO_SHEET = dict.fromkeys(("benchmark.answers", "benchmark.columns.*", "benchmark.questions"), "there is no sheet")
 COUNTS_BY_NAME = ("benchmark.folders.*",)  # a clip's folder is part of its name
 
 
