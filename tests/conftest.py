@@ -60,7 +60,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "logger=none")
+SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=none")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from conftest import SMALL
 from videopool.paths import shipped
 
-SINGLE = ("pooling=adaptive", "pooling.shape=[2,6,6]", "frames.num=2", "study=one")
+SINGLE = ("pooling=adaptive", "pooling.shape=[2,6,6]", "frames.num=2", "study=one", "benchmark.limit=null")
 
 
 def points(tmp_path, study):

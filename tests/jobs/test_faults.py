@@ -128,7 +128,7 @@ def test_a_changed_clip_is_seen(videopool, tmp_path):
     assert found == [[2, 6], [4, 14, 24, 33]]
 
 
-SWEEP = ("-m", "pooling=none,average", "frames.num=2,4", "job.max_clips=4", "job.workers=1")
+SWEEP = ("-m", "pooling=none,average", "frames.num=2,4", "job.max_clips=4", "job.workers=1", "benchmark.limit=null")
 
 
 def start(tmp_path, data_dir, *words):
@@ -198,5 +198,5 @@ def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, tmp
     lines = next(folder.glob("*/records.jsonl")).read_text().splitlines(keepends=True)
     assert 5 <= len(lines) < 136
     assert all(line.endswith("}\n") for line in lines)
-    videopool("study=i", "frames.num=8", "job.max_clips=1")
+    videopool("study=i", "frames.num=8", "job.max_clips=1", "benchmark.limit=null")
     assert len(read(next(folder.glob("*/records.jsonl")))) == 136

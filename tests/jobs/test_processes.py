@@ -102,6 +102,7 @@ def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):
         "trainer.devices=2",
         "job.max_clips=1",
         "study=k",
+        "benchmark.limit=null",
     ]
     small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
     command = [sys.executable, "-m", "videopool", *words, *small]
