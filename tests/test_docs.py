@@ -5,6 +5,7 @@ import re
 import pytest
 
 from conftest import ROOT
+from draw_rooms import PICTURE, draw
 
 PAGES = sorted(
     path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("[ae]*/*.md")] if path.is_file()
@@ -32,3 +33,8 @@ def test_links_lead_somewhere(page):
         assert target.exists(), link
         assert target.is_relative_to(ROOT), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_picture_of_the_rooms_is_what_the_rules_give():
+    """`.venv/bin/python tests/draw_rooms.py` draws it again."""
+    assert PICTURE.read_text(encoding="utf-8") == draw()
