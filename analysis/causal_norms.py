@@ -2,8 +2,8 @@
 # # Does pooling help because it tames tokens of high norm?
 # If so, clipping norms without pooling helps as much, and adding outliers hurts until pooling repairs it. Each chain
 # intervenes on norms before a pooling. `scale` makes 2 % of the tokens ten times larger, `direction` turns them into
-# one direction at their own norm, `both` does both: a language model that normalises its input divides a norm out again,
-# but not a direction.
+# one direction at their own norm, `both` does both: a language model that normalises its input divides a norm out
+# again, but not a direction.
 
 # %% tags=["parameters"]
 experiment = "causal_norms"  # a file of experiments/

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Do more frames help?
 # Two comparisons, which need not agree. At **equal frames** a pooling is compared with none on the same frames. At
-# **equal visual tokens** it is compared with none on fewer frames, so that the language model reads equally many tokens (within
-# 5 %). A pooling must win the second comparison to be worth more than dropping frames.
+# **equal visual tokens** it is compared with none on fewer frames, so that the language model reads equally many tokens
+# (within 5 %). A pooling must win the second comparison to be worth more than dropping frames.
 
 # %% tags=["parameters"]
 experiment = "frames"  # a file of experiments/
