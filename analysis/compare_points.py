@@ -1,18 +1,18 @@
 # %% [markdown]
 # # Where do two points differ?
-# Two points of one study on the same samples: the paired difference, over all and by task; how many samples only one of
-# the two gets right; and the samples themselves. The command line has the same as `job=compare`.
+# Two points of one study on the same samples: the paired difference, overall and by task; the number of samples that
+# only one of them gets right; and these samples. `job=compare` gives the same on the command line.
 
 # %% tags=["parameters"]
 experiment = "quickstart"  # a file of experiments/
 study = "quickstart"  # a folder of results_dir
-first = "mini-adaptive-Tx6x6-f16"  # points of the study, or how their names begin
+first = "mini-adaptive-Tx6x6-f16"  # points of the study, or the beginnings of their names
 second = "mini-none-f16"
-intersect = False  # True: compare on the samples that both were scored on, where these are not the same
-samples = 5  # to be shown
+intersect = False  # True: compare on the samples that both points scored, if their samples differ
+samples = 5  # to show
 results_dir = "../results"  # paths are relative to analysis/
 data_dir = "../data"
-overrides = []  # more words for the command: ["benchmark.clips=800"]
+overrides = []  # more overrides: ["benchmark.clips=800"]
 
 # %%
 from pathlib import Path
@@ -28,15 +28,15 @@ from videopool.results import by_task_table, compare_by_task
 # %matplotlib inline
 
 # %% [markdown]
-# Finished points are kept: where the study is there, this takes seconds.
+# Finished points are kept: with a finished study, this takes seconds.
 
 # %% jupyter={"outputs_hidden": true}
 paths = [f"results_dir={results_dir}", f"data_dir={data_dir}"]
 run("-m", f"experiment={experiment}", f"study={study}", *paths, *overrides)
 
 # %% [markdown]
-# ## The first less the second
-# Intervals and `p` are clustered by clip; `p_holm` is corrected for the number of tasks. `all` are the tasks
+# ## The first minus the second
+# Intervals and `p` are clustered by clip; `p_holm` is corrected for the number of tasks. `all` covers the tasks
 # that count towards the score. `only_first` and `only_second` count the samples that flip.
 
 # %%

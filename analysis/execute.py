@@ -2,9 +2,9 @@
 
     python analysis/execute.py [NOTEBOOK ...] [NAME=VALUE ...] [--out FOLDER] [--figures FOLDER]
 
-NAME is one of a notebook's parameters, which its first cell of code has; VALUE is text where the default is text, else
-JSON. Paths among the values are relative to this folder, where notebooks run. All notebooks are run if none is named;
-one that fails does not keep the others from being run. Exit code 0 only if every cell of every notebook ran.
+NAME is a parameter from the notebook's first code cell; VALUE is text where the default is text, else
+JSON. Paths among the values are relative to this folder, where notebooks run. Without names, all notebooks run; a
+failing one does not stop the others. Exit code 0 only if every cell of every notebook ran.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PARAMETERS = "parameters"  # the tag of a notebook's cell of parameters; what is put behind it has the second one,
+PARAMETERS = "parameters"  # tag of the cell with a notebook's parameters; the cell inserted after it has the next tag,
 INJECTED = "injected-parameters"  # as papermill calls them
 INTERRUPTED = 130  # exit code
 FIGURE = "figure"  # of a cell's metadata: the name of the figure that it shows
@@ -30,12 +30,12 @@ class NotebookError(Exception):
 
 
 def main(words: list[str]) -> int:
-    """Run what the words ask for; returns the exit code."""
+    """Run the notebooks that the words name; returns the exit code."""
     about, usage = (__doc__ or "").split("\n\n")[:2]
     parser = argparse.ArgumentParser("execute.py", usage.strip().removeprefix("python analysis/"), about)
     parser.add_argument("words", nargs="*", help="notebooks; parameters, as NAME=VALUE")
-    parser.add_argument("--out", type=Path, default=HERE, help="where notebooks with their outputs go")
-    parser.add_argument("--figures", type=Path, help="where figures go, as PNG; nowhere unless told")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for notebooks with their outputs")
+    parser.add_argument("--figures", type=Path, help="folder for figures, as PNG; default: none are saved")
     asked = parser.parse_intermixed_args(words)
     names = [word.removesuffix(".py") for word in asked.words if "=" not in word]
     values = dict(word.split("=", 1) for word in asked.words if "=" in word)
@@ -52,7 +52,7 @@ def main(words: list[str]) -> int:
             figures = save_figures(name, notebook, asked.figures) if asked.figures else []
             print(f"done    {name}: {', '.join(map(str, [asked.out / f'{name}.ipynb', *figures]))}", flush=True)
         except KeyboardInterrupt:
-            print("execute.py: stopped; studies go on where they were when it is run again", file=sys.stderr)
+            print("execute.py: stopped; run it again to resume the studies", file=sys.stderr)
             return INTERRUPTED
         except NotebookError as error:
             failures += 1
@@ -78,10 +78,10 @@ def read(name: str) -> Any:
 
 
 def given(name: str, notebook: Any, values: dict[str, str]) -> dict[str, Any]:
-    """Values of a notebook's parameters, of the kind that each has by default.
+    """Values of a notebook's parameters, of the types of their defaults.
 
     Raises:
-        NotebookError: the notebook has no such parameter, or one of another kind.
+        NotebookError: the notebook has no such parameter, or a value has the wrong type.
     """
     defaults = parameters(notebook)
     found = {}
@@ -125,7 +125,7 @@ def execute(name: str, notebook: Any, values: dict[str, Any], out: Path) -> None
         cell = nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]})
         notebook.cells.insert(place + 1, cell)
     with TemporaryDirectory(prefix="kernel-") as folder:
-        # The kernel is spoken to through files that only this user may open, not through ports of the machine.
+        # The kernel listens on files that only this user may open, not on ports.
         sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/socket"}})
         client = NotebookClient(
             notebook,
@@ -145,10 +145,10 @@ def _run(client: Any, name: str, out: Path) -> None:
     from nbclient.exceptions import CellExecutionError
 
     try:
-        client.execute(stderr=DEVNULL)  # of the kernel as such; what cells say comes by messages
+        client.execute(stderr=DEVNULL)  # of the kernel; output of cells comes by messages
     except CellExecutionError as error:
-        said = " ".join(error.evalue.split())
-        raise NotebookError(f"{said} ({error.ename}; {out / f'{name}.ipynb'} shows where)") from error
+        message = " ".join(error.evalue.split())
+        raise NotebookError(f"{message} ({error.ename}; {out / f'{name}.ipynb'} shows where)") from error
     except RuntimeError as error:  # the kernel died, or none could be started
         raise NotebookError(f"its kernel died or did not start: {error}") from error
     except (AssertionError, AttributeError) as error:

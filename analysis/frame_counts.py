@@ -1,8 +1,8 @@
 # %% [markdown]
-# # Does feeding more frames help?
-# Two answers, which need not agree: at **equal frames** a pooling is held against none on the same frames; at **equal
-# visual tokens**, against none on so few frames that the language model reads as much (within 5 %). The second is what
-# a pooling has to win to be worth more than leaving frames out.
+# # Do more frames help?
+# Two comparisons, which need not agree. At **equal frames** a pooling is compared with none on the same frames. At
+# **equal visual tokens** it is compared with none on fewer frames, so that the language model reads equally many tokens
+# (within 5 %). A pooling must win the second comparison to be worth more than dropping frames.
 
 # %% tags=["parameters"]
 experiment = "frames"  # a file of experiments/
@@ -10,7 +10,7 @@ study = "frames"  # a folder of results_dir
 baseline = "none"  # a pooling
 results_dir = "../results"  # paths are relative to analysis/
 data_dir = "../data"
-overrides = []  # more words for the command: ["model=llava_1.5_7b", "frames.num=4,16"]
+overrides = []  # more overrides: ["model=llava_1.5_7b", "frames.num=4,16"]
 
 # %%
 from pathlib import Path
@@ -25,7 +25,7 @@ from videopool.results import compared_study
 # %matplotlib inline
 
 # %% [markdown]
-# Finished points are kept: where the study is there, this takes seconds.
+# Finished points are kept: with a finished study, this takes seconds.
 
 # %% jupyter={"outputs_hidden": true}
 paths = [f"results_dir={results_dir}", f"data_dir={data_dir}"]
@@ -38,7 +38,7 @@ Markdown(markdown_tables(table, study))
 
 # %% [markdown]
 # ## Equal frames
-# A line that falls says that further frames cost more than they tell.
+# A falling line means that further frames cost more than they contribute.
 
 # %%
 score_against(complete, "frames")
@@ -48,8 +48,8 @@ differences(table, "pooling", "frames", title=f"minus {baseline} at equal frames
 
 # %% [markdown]
 # ## Equal visual tokens
-# Points one above the other cost the language model the same. A pooling that has no point of its budget among the
-# baseline's is not in the second figure.
+# Points at one x cost the language model the same. The second figure leaves out poolings without a baseline point of
+# the same budget.
 
 # %%
 score_against(complete, "visual_tokens")

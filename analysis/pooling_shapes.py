@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Which shape should the pooled grid have?
-# Adaptive pooling maps a grid of (frames, height, width) to (T', H', W'). Two studies take the axes one at a time:
-# space at several frame counts, and time at two sizes of space. Each is held against its largest grid.
+# Adaptive pooling maps a grid of (frames, height, width) to (T', H', W'). Two studies vary one axis each:
+# space at several frame counts, and time at two spatial sizes. Each study's baseline is its largest grid.
 
 # %% tags=["parameters"]
-space_study = "pooling_space"  # a folder of results_dir; the file of experiments/ of that name is pooling_space
+space_study = "pooling_space"  # a folder of results_dir; the experiment is always pooling_space
 time_study = "pooling_time"
 space_baseline = "adaptive Tx12x12"  # a pooling
 time_baseline = "adaptive 16x6x6"
 results_dir = "../results"  # paths are relative to analysis/
 data_dir = "../data"
-overrides = []  # more words for both commands: ["model=llava_1.5_7b"]
-space_overrides = []  # for the one of space: ["pooling.shape=[null,24,24],[null,12,12]"]
+overrides = []  # more overrides for both studies: ["model=llava_1.5_7b"]
+space_overrides = []  # for the study of space: ["pooling.shape=[null,24,24],[null,12,12]"]
 time_overrides = []
 
 # %%
@@ -27,7 +27,7 @@ from videopool.results import add_pooled_shapes, compared_study
 # %matplotlib inline
 
 # %% [markdown]
-# Finished points are kept: where the studies are there, this takes seconds.
+# Finished points are kept: with finished studies, this takes seconds.
 
 # %% jupyter={"outputs_hidden": true}
 paths = [f"results_dir={results_dir}", f"data_dir={data_dir}"]
@@ -49,8 +49,8 @@ differences(space, "pooling", "frames", title=f"minus {space_baseline} at equal 
 
 # %% [markdown]
 # ## Time
-# Tasks that one frame can answer bear a mean over time as long as things stay where they are. Tasks that need several
-# frames are in the table too; where they are at chance, they say nothing about pooling.
+# Tasks that one frame can answer tolerate a mean over time as long as objects do not move. Tasks that need several
+# frames are in the table too; at chance they say nothing about pooling.
 
 # %%
 time = compared_study(Path(results_dir) / time_study, time_baseline)

@@ -2,7 +2,7 @@
 
     python tests/simulation.py
 
-prints the tables of docs/statistics.md. Clips differ: each has its own chances, drawn from a beta distribution (of
+prints the tables of docs/results/coverage.md. Clips differ: each has its own chances, from a beta distribution (of
 flips in either direction: from a Dirichlet distribution), whose spread gives two samples of a clip the correlation
 asked for.
 """

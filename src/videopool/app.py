@@ -1,4 +1,4 @@
-"""The Hydra application: resolves the configuration, runs the job, sets the exit code."""
+"""The Hydra application: configuration in, exit code out."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The command `videopool` from Python: a notebook runs its study as a terminal would, and it resumes as there."""
+"""The command `videopool`: called from Python, resumes as a shell's. A notebook runs its study this way."""
 
 import os
 import subprocess

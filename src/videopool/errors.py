@@ -1,4 +1,4 @@
-"""What the errors of all rooms have in common."""
+"""Errors: the base class of all rooms."""
 
 
 class UserError(Exception):

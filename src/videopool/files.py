@@ -1,4 +1,4 @@
-"""Files and folders that take another's place whole, or not at all; files to which lines are appended."""
+"""Files: written whole with fsync, or appended."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""Locks of the operating system on open files. They end with the process that has them, however that ends."""
+"""Locks: held on open files by a process. They end with it, however it ends."""
 
 import fcntl
 import time

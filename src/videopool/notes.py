@@ -1,4 +1,4 @@
-"""Lines on stderr about what a user should know."""
+"""Notes: lines on stderr for the user."""
 
 import sys
 from collections.abc import Sequence

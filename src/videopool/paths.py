@@ -1,4 +1,4 @@
-"""Where the configuration is: inside the package when installed, beside src/ in a checkout."""
+"""Paths: where conf/ and experiments/ lie. Inside the package when installed, beside src/ in a checkout."""
 
 from pathlib import Path
 

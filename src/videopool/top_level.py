@@ -1,4 +1,4 @@
-"""The keys at the top of the configuration, and the groups beside them: what can be said of them before a job runs."""
+"""Top-level keys and groups: checked before a job runs."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Questions to language models behind OpenAI-compatible servers: one client, its retries, and many at once."""
+"""Chat: client for OpenAI-compatible servers."""
 
 from videopool.chat.asking import ask_all
 from videopool.chat.endpoint import ChatEndpoint, Reply

@@ -1,1 +1,1 @@
-"""The configuration: nodes made into objects, choices looked up, errors of users."""
+"""Configuration: nodes into objects, values checked."""

@@ -1,1 +1,1 @@
-"""Evaluation: the questions of a benchmark answered, and graded."""
+"""Evaluation: questions answered, answers scored."""

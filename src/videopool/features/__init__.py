@@ -1,4 +1,4 @@
-"""Features of single frames: reading clips ahead, and keeping what the tower made of them."""
+"""Features: clips read ahead, tower features stored."""
 
 from videopool.features.disk import DiskStore
 from videopool.features.errors import FeatureStoreError

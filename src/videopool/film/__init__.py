@@ -1,1 +1,1 @@
-"""One clip shown: its frames, and what a pooling keeps of them."""
+"""Film: one clip as the model sees it."""

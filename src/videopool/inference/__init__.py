@@ -1,1 +1,1 @@
-"""Clips through a backbone: weights, batches, the feature store, the predict loop."""
+"""Inference: batches of clips through a backbone."""

@@ -1,1 +1,1 @@
-"""Jobs: what the command line can be asked to do."""
+"""Jobs: one short script each."""

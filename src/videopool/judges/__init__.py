@@ -1,4 +1,4 @@
-"""Judges: language models that grade open-ended answers against a reference."""
+"""Judges: language models that grade answers."""
 
 from videopool.judges.endpoint import EndpointJudge
 from videopool.judges.gradings import Grading, gradings

@@ -1,1 +1,1 @@
-"""Token norms of a model, measured stage by stage."""
+"""Measuring: token norms, stage by stage."""

@@ -1,4 +1,4 @@
-"""Backbones: image-to-text models behind one small interface; what they need is imported when it is used."""
+"""Backbones: image-to-text models behind one interface; their libraries are imported on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,1 +1,1 @@
-"""What points would cost, from configuration alone."""
+"""Planning: cost of points, nothing loaded."""

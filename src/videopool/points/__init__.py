@@ -1,1 +1,1 @@
-"""A point: one configuration made into objects, with what identifies it."""
+"""Points: one configuration made into objects."""

@@ -1,4 +1,7 @@
-"""Poolings: maps from a patch grid [batch, frames, height, width, dim] to visual tokens [batch, tokens, dim]."""
+"""Poolings: patch grid to visual tokens.
+
+From [batch, frames, height, width, dim] to [batch, tokens, dim].
+"""
 
 from videopool.pooling.adaptive import Adaptive
 from videopool.pooling.attention_resampler import AttentionResampler

@@ -1,4 +1,4 @@
-"""A study's report: one HTML page, tables in Markdown and LaTeX."""
+"""Reports: a study's page, tables and figures."""
 
 from videopool.reports.page import SAMPLES, samples_html, study_page
 from videopool.reports.points import groups_of, other_groups

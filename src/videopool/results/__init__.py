@@ -1,4 +1,4 @@
-"""Results: fingerprints, records, manifests, statistics, tables."""
+"""Results: records, fingerprints, statistics, tables."""
 
 from videopool.results.by_task import by_task_table, compare_by_task
 from videopool.results.comparison import Comparison, add_differences, compare, compared_study

@@ -1,1 +1,1 @@
-"""The process: interrupts, ranks, devices, worker processes, the terminal, the exit code."""
+"""The process: ranks, devices, signals, terminal, exit code."""

@@ -1,4 +1,5 @@
-"""The embedded world: rendered clips and images of coloured shapes, their questions, and the mini model.
+"""Shapes: synthetic benchmark and bundled toy model.
 
-Nothing outside this package knows how the world is made; benchmarks read the files it writes.
+Rendered clips and images of coloured shapes, their questions, and the recipe of the toy model. Nothing outside this
+package knows how they are made; benchmarks read the files that it writes.
 """

@@ -1,1 +1,1 @@
-"""Measurement of speed: random models of given sizes, interleaved timing, rates, and what arithmetic allows."""
+"""Speed: the program timed on random models."""

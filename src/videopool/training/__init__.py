@@ -1,1 +1,1 @@
-"""Fine-tuning: one run from its configuration to its export."""
+"""Fine-tuning: one run, configuration to export."""

@@ -1,4 +1,4 @@
-"""Instruction data for fine-tuning."""
+"""Training data: instruction files to labelled examples."""
 
 from videopool.training_data.conversation import (
     IGNORED,

@@ -1,4 +1,4 @@
-"""Reading clips and choosing their frames."""
+"""Video: clips opened, frames chosen and read."""
 
 from videopool.video.clip import Clip, ClipInfo
 from videopool.video.errors import ClipBoundsError, FrameSamplingError, UnreadableClipError, printable
