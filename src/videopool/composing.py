@@ -1,4 +1,4 @@
-"""How Hydra composes configurations, changed at its private seams. No other file touches hydra._internal.
+"""Composing: Hydra's private seams, in one file. No other file touches hydra._internal.
 
 Hydra's sweeper composes every point twice, for its check and for its run, from files that it reads anew each time. One
 composition takes 0.12 s, most of it for the choices of groups. So each point is composed once, and points with the
