@@ -149,13 +149,13 @@ def _run(client: Any, name: str, out: Path) -> None:
     except CellExecutionError as error:
         message = " ".join(error.evalue.split())
         raise NotebookError(f"{message} ({error.ename}; {out / f'{name}.ipynb'} shows where)") from error
-    except RuntimeError as error:  # the kernel died, or none could be started
-        raise NotebookError(f"its kernel died or did not start: {error}") from error
-    except (AssertionError, AttributeError) as error:
-        if client.km is not None:
+    except (RuntimeError, AssertionError, AttributeError) as error:
+        # On SIGINT and SIGTERM nbclient ends the kernel, and then finds it dead or stumbles over its absence.
+        if hasattr(client, "_async_cleanup_kernel_future"):
+            raise KeyboardInterrupt from error
+        if not isinstance(error, RuntimeError):
             raise
-        # On SIGINT and SIGTERM nbclient ends the kernel, and then stumbles over its absence.
-        raise KeyboardInterrupt from error
+        raise NotebookError(f"its kernel died or did not start: {error}") from error
     finally:
         atexit.unregister(client._cleanup_kernel)  # it stumbles there too, if the kernel did not start
         try:
