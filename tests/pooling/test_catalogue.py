@@ -153,7 +153,7 @@ def test_text_guided_prefers_what_is_like_the_prompt():
     pooling = TextGuided()
     assert pooling.needs == Chain([pooling]).needs == {"text"}
     for context in (None, PoolingContext(), PoolingContext(text=torch.ones(2, 4)), PoolingContext(text=torch.ones(4))):
-        with pytest.raises(PoolingContractError, match=r"TextGuided needs a prompt of \(1, 4\)"):
+        with pytest.raises(PoolingContractError, match=r"TextGuided needs text of \(1, 4\)"):
             pooling(grid, context)
 
     class Tower:

@@ -37,11 +37,7 @@ class Blind(Pooling):
 
 
 class Average(GridPooling):
-    """The mean over whole axes of the grid.
-
-    Args:
-        axis: "time" leaves H * W tokens, "space" leaves T, "both" leaves one.
-    """
+    """The mean over whole axes of the grid: "time" leaves H * W tokens, "space" leaves T, "both" leaves one."""
 
     def __init__(self, axis: str = "time") -> None:
         super().__init__()

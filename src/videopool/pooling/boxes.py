@@ -68,8 +68,7 @@ def pool_boxes(grids: Sequence[Tensor], out: tuple[int, int, int], reduce: Calla
 class BoxPooling(GridPooling):
     """A pooling over whole adaptive windows. A subclass defines `reduce`, or `pool` if it needs more than the boxes.
 
-    Args:
-        shape: output (frames, height, width), as of `Adaptive`.
+    The output has a shape (frames, height, width), as of `Adaptive`.
     """
 
     def __init__(self, shape: Sequence[int | None] = (16, 12, 12)) -> None:
@@ -104,11 +103,7 @@ def trimmed_mean(boxes: Tensor, cut: int) -> Tensor:
 
 
 class Median(BoxPooling):
-    """The median of each feature over each window; of an even number of tokens the mean of the middle two.
-
-    Args:
-        shape: output (frames, height, width), as of `Adaptive`.
-    """
+    """The median of each feature over each window; of an even number of tokens the mean of the middle two."""
 
     def __init__(self, shape: Sequence[int | None] = (16, 12, 12)) -> None:
         super().__init__(shape)
@@ -122,7 +117,7 @@ class TrimmedMean(BoxPooling):
     """The mean of each feature over each window of K tokens without its floor(trim * K) smallest and largest values.
 
     Args:
-        shape: output (frames, height, width), as of `Adaptive`.
+        shape: as of `Adaptive`.
         trim: share of a window cut off at each end, at least 0 and less than 0.5; 0 is the mean.
     """
 

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from videopool.pooling.base import GridPooling, Pooling, PoolingContractError, PoolingShapeError
+from torch import Tensor
+
+from videopool.pooling.base import GridPooling, Pooling, PoolingContext, PoolingContractError, PoolingShapeError
 
 
 def positive(key: str, value: object) -> int:
@@ -60,3 +62,16 @@ def untiled(key: str, pooling: Pooling, why: str) -> None:
     """A pooling that does not tile. Raises PoolingContractError."""
     if pooling.tiles:
         raise PoolingContractError(f"pooling.{key}: {type(pooling).__name__} tiles frames into one image, {why}")
+
+
+def needed(
+    pooling: Pooling, context: PoolingContext | None, field: str, shape: tuple[int, ...], hint: str = ""
+) -> Tensor:
+    """A field of the context with the shape that the grid requires. Raises PoolingContractError."""
+    values = getattr(context, field, None)
+    if values is None or values.shape != shape:
+        got = "none" if values is None else f"one of {tuple(values.shape)}"
+        raise PoolingContractError(
+            f"{type(pooling).__name__} needs {field} of {shape} beside its grid, got {got}{hint}"
+        )
+    return values

@@ -7,9 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from videopool.pooling.adaptive import axis_windows, pool_axes
-from videopool.pooling.base import GridPooling, Pooling, PoolingContext, PoolingContractError
-from videopool.pooling.checks import grid_to_grid, listed, positive, untiled
+from videopool.pooling.base import GridPooling, Pooling, PoolingContext
+from videopool.pooling.checks import grid_to_grid, listed, needed, positive, untiled
 from videopool.pooling.contract import tiled_by
+
+TOWERS = (
+    ". CLIP towers have a CLS token for each frame (LLaVA-1.5, LLaVA-NeXT, Video-LLaVA, the bundled toy model), SigLIP "
+    "towers have none (LLaVA-OneVision)"
+)
 
 
 class Chain(GridPooling):
@@ -110,10 +115,7 @@ class FrameCls(Pooling):
 
     `feature_select` of LanguageBindVideoTower in videollava/model/multimodal_encoder/languagebind/__init__.py of
     PKU-YuanGroup/Video-LLaVA returns all tokens: 8 frames of 16 x 16, not pooled, give 8 * 257 = 2056.
-    If the inner pooling changes T frames to T', the CLS tokens are averaged over adaptive windows of T pooled to T'.
-
-    Args:
-        inner: pools the patches.
+    If the inner pooling of patches changes T frames to T', adaptive windows of T pooled to T' average the CLS tokens.
 
     Raises PoolingContractError if inner is no grid pooling, or the context lacks CLS tokens of the grid's size.
     """
@@ -130,15 +132,7 @@ class FrameCls(Pooling):
         return tiled_by(self.inner, frames)
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
-        cls = context.cls if context else None
-        if cls is None:
-            raise PoolingContractError(
-                "FrameCls needs the vision tower's CLS token of each frame. CLIP towers have one (LLaVA-1.5, "
-                "LLaVA-NeXT, Video-LLaVA, the bundled toy model), SigLIP towers have none (LLaVA-OneVision)"
-            )
-        wanted = (*grid.shape[:2], grid.shape[-1])
-        if cls.shape != wanted:
-            raise PoolingContractError(f"FrameCls got CLS tokens {tuple(cls.shape)}, its grid needs {wanted}")
+        cls = needed(self, context, "cls", (*grid.shape[:2], grid.shape[-1]), TOWERS)
         cells = self.inner.pool(grid, context).flatten(2, 3)  # [B, T', H' * W', D]
         return torch.cat([pool_axes(cls, {1: cells.shape[1]}, "avg").unsqueeze(2), cells], dim=2).flatten(1, 2)
 

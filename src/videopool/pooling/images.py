@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, PoolingShapeError
-from videopool.pooling.checks import positive
+from videopool.pooling.checks import needed, positive
 from videopool.pooling.subsample import Subsample
 from videopool.pooling.tiling import equidistant, filled, tiled
 
@@ -31,9 +31,6 @@ class ImageGrid(Pooling):
     `create_grid_view_as_array_from_image_array` in vision_processor/gridview_generator.py of imagegridworth/IG-VLM: row
     after row, round(sqrt(n)) frames per row, so six frames make three rows of two. Frames are tiled at their own size;
     the model's image processor then takes the image like any other.
-
-    Args:
-        rows, cols: of frames in the image.
 
     Raises PoolingShapeError unless there are rows * cols frames, PoolingContractError for a grid that was not tiled.
     """
@@ -74,10 +71,6 @@ class ThumbnailSampling(Pooling):
     The tower reads it like a frame. `Subsample` takes the k tokens uniformly. Published: six frames in the thumbnail,
     576 tokens, and 2880 of 50 frames. A clip with fewer frames than the thumbnail shows repeats some of them.
 
-    Args:
-        rows, cols: of frames in the thumbnail.
-        tokens: k.
-
     Raises PoolingContractError if the context lacks a thumbnail of the grid's size.
     """
 
@@ -96,11 +89,7 @@ class ThumbnailSampling(Pooling):
         return filled(frames, self.rows, self.cols)
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
-        image = context.thumbnail if context else None
-        wanted = (grid.shape[0], *grid.shape[2:])
-        if image is None or image.shape != wanted:
-            got = "none" if image is None else tuple(image.shape)
-            raise PoolingContractError(f"ThumbnailSampling needs a thumbnail {wanted} beside its grid, got {got}")
+        image = needed(self, context, "thumbnail", (grid.shape[0], *grid.shape[2:]))
         return torch.cat([image.flatten(1, 2), self.sample(grid)], dim=1)
 
     def num_tokens(self, frames: int, height: int, width: int) -> int:

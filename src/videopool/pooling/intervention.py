@@ -202,11 +202,7 @@ def _or_else(sums: Tensor, others: Tensor) -> Tensor:
 
 
 class Shuffle(Intervention):
-    """Base of the two shuffles: another order, equal for all clips of a size.
-
-    Args:
-        seed: of the order.
-    """
+    """Base of the two shuffles: another order, drawn from a seed, equal for all clips of a size."""
 
     axis: ClassVar[str]
 

@@ -60,15 +60,12 @@ class Strided(GridPooling):
 
 
 class Horizontal(GridPooling):
-    """Merge pairs of horizontal neighbours: the slow path of SlowFast-LLaVA. The width halves, rounded up.
+    """Merge pairs of horizontal neighbours by mode "max" or "avg": the slow path of SlowFast-LLaVA.
 
     `spatial_1d_max_pool` and `spatial_1d_avg_pool` of `temporal_aggregation` in
     slowfast_llava/llava/model/llava_arch.py of apple/ml-slowfast-llava pool the flattened, row-major patches of a frame
     with kernel 2 and stride 2. For an odd width they pair the end of a row with the start of the next and may drop the
-    last patch; here pairs stay in their row, and the last patch of an odd row remains.
-
-    Args:
-        mode: "max" or "avg" of a pair.
+    last patch; here pairs stay in their row, and the last patch of an odd row remains: the width halves, rounded up.
     """
 
     def __init__(self, mode: str = "max") -> None:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from videopool.pooling.base import PoolingContext, PoolingContractError, PoolingShapeError, precise
+from videopool.pooling.base import PoolingContext, PoolingShapeError, precise
 from videopool.pooling.boxes import BoxPooling, pool_boxes
-from videopool.pooling.checks import above_zero, number
+from videopool.pooling.checks import above_zero, needed, number
 from videopool.pooling.per_frame import Strided
 
 
@@ -100,10 +100,7 @@ class TextGuided(BoxPooling):
         self._label = f"text guided t{self.temperature:g}{'' if scale == 100 else f' scale {scale:g}'} {self.sizes}"
 
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
-        wanted, text = (grid.shape[0], grid.shape[-1]), context.text if context else None
-        if text is None or text.shape != wanted:
-            got = "none" if text is None else f"one of {tuple(text.shape)}"
-            raise PoolingContractError(f"TextGuided needs a prompt of {wanted} (batch, dim) in its context, got {got}")
+        text = needed(self, context, "text", (grid.shape[0], grid.shape[-1]))
         values = precise(grid)
         prompt = functional.normalize(text.to(values), dim=-1)[:, None, None, :, None]  # [B, 1, 1, D, 1]
         cosines = functional.normalize(values, dim=-1) @ prompt  # [B, T, H, W, 1]
