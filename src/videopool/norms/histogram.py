@@ -80,7 +80,7 @@ class LogHistogram:
         if median is None:
             return None
         places = np.flatnonzero(self.counts)
-        places = places[places >= min(BINS + 1, _bin(median))]
+        places = places[places >= np.minimum(BINS + 1, _bin(median))]
         if len(places) < 2 or np.diff(places).max() < 2:
             return None
         widest = int(np.diff(places).argmax())

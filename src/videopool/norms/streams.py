@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from videopool.norms.errors import NormsError
 
@@ -17,7 +18,7 @@ class Sums:
     def __getitem__(self, name: str) -> np.ndarray:
         return self.sums.get(name, np.zeros(()))
 
-    def accumulate(self, values: Mapping[str, np.ndarray | float]) -> None:
+    def accumulate(self, values: Mapping[str, ArrayLike]) -> None:
         """Add arrays to the sums; series [N] of different lengths from their start.
 
         Raises NormsError for a map [H, W] of another size than before.

@@ -70,8 +70,6 @@ def needed(
     """A field of the context with the shape that the grid requires. Raises PoolingContractError."""
     values = getattr(context, field, None)
     if values is None or values.shape != shape:
-        got = "none" if values is None else f"one of {tuple(values.shape)}"
-        raise PoolingContractError(
-            f"{type(pooling).__name__} needs {field} of {shape} beside its grid, got {got}{hint}"
-        )
+        got = f"{'none' if values is None else f'one of {tuple(values.shape)}'}{hint}"
+        raise PoolingContractError(f"{type(pooling).__name__} needs {field} of {shape} beside its grid, got {got}")
     return values

@@ -91,6 +91,6 @@ def _estimate(derivative: Callable[[Tensor], Sequence[Tensor]], signs: Sequence[
     """W, or its transpose, times values [..., C], from derivatives along vectors of signs."""
     columns = []
     for column in values.unbind(-1):
-        moved = [derivative((column.unsqueeze(-1) * sign)[None])[0][0] for sign in signs]
-        columns.append(sum((part * sign).mean(-1) / len(signs) for part, sign in zip(moved, signs, strict=True)))
+        moved = [(derivative((column.unsqueeze(-1) * sign)[None])[0][0] * sign).mean(-1) for sign in signs]
+        columns.append(torch.stack(moved).mean(0))
     return torch.stack(columns, dim=-1)
