@@ -11,6 +11,7 @@ from videopool.features import ClipDataset, ClipJob
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import describe_stage
+from videopool.norms import Measurement
 from videopool.norms.meanings import MEANINGS
 from videopool.norms.saved import NUMBERS, MeasuredSoFar, load_partial, save_arrays
 from videopool.notes import note
@@ -20,7 +21,7 @@ from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import write_json
 
 # Facts about the point for tables and legends.
-TOLD = ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split")
+FACTS = ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split")
 LISTED_FAILURES = 10
 
 
@@ -40,7 +41,8 @@ def measure(
     from videopool.runtime.interrupts import ask_before_stopping
 
     config, started = point.config, time.perf_counter()
-    measured = settings.measurement()
+    names = [stage.name for stage in settings.stages]
+    measured = Measurement(names, settings.attention_layers, settings.p, settings.rules)
     so_far = load_partial(folder.path, measured)
     # One sample stands for its clip, so that the progress bar counts clips.
     missing = [replace(clip, samples=clip.samples[:1]) for clip in clips if clip_name(clip) not in so_far.done]

@@ -14,7 +14,7 @@ from videopool.features import ClipJob
 from videopool.inference.batches import group_by_clip
 from videopool.measuring.stages import ENCODER, LLM, NormStage, parse_layers, parse_stages
 from videopool.models.stages import TEXT
-from videopool.norms import Measurement, OutlierRules
+from videopool.norms import OutlierRules
 from videopool.norms.token_norms import power
 from videopool.points.point import Point
 from videopool.points.setting import refuse_api
@@ -46,10 +46,6 @@ class NormSettings:
         """Layers of the language model with needed hidden states, including those that enter attention layers."""
         own = [s.layer for s in self.stages if s.kind == LLM and s.layer is not None]
         return sorted({*own, *(layer - 1 for layer in self.attention_layers)})
-
-    def measurement(self) -> Measurement:
-        """An empty one."""
-        return Measurement([s.name for s in self.stages], self.attention_layers, self.p, self.rules)
 
 
 def clip_name(job: ClipJob) -> str:

@@ -36,9 +36,7 @@ class AttentionNorms(Sums):
         self.accumulate({"used_clips": 1, "visual_share": total})
         for name, values in (("spearman", norms), ("spearman_entering", entering)):
             usable = valid & np.isfinite(values)
-            correlation = spearman(attention[usable], values[usable])
-            if correlation is not None:
-                self.accumulate({name: correlation, f"{name}.clips": 1})
+            self.add_mean(name, spearman(attention[usable], values[usable]))
         if not valid.any() or total <= 0:
             return
         for rule in IN_CLIP:
@@ -58,8 +56,8 @@ class AttentionNorms(Sums):
             "clips": int(self["clips"]),
             "not_finite_clips": int(self["not_finite_clips"]),
             "visual_share": self.number("visual_share", "used_clips"),
-            "spearman": self.number("spearman", "spearman.clips"),
-            "spearman_entering": self.number("spearman_entering", "spearman_entering.clips"),
+            "spearman": self.mean("spearman"),
+            "spearman_entering": self.mean("spearman_entering"),
             "outliers": {
                 rule: {
                     "clips": int(self[f"{rule}.clips"]),

@@ -49,8 +49,8 @@ class StageNorms(Sums):
         finite = np.isfinite(norms)
         valid = finite & (norms > 0)
         clip = ClipNorms(norms, valid, {rule: np.zeros(norms.shape, bool) for rule in IN_CLIP})
-        zero = (norms == 0).sum()
-        self.accumulate({"clips": 1, "tokens": norms.size, "zero": zero, "not_finite": (~finite).sum()})
+        self.accumulate({"clips": 1, "tokens": norms.size})
+        self.accumulate({"zero": (norms == 0).sum(), "not_finite": (~finite).sum()})
         values = norms[valid]
         if not values.size:
             return clip
@@ -60,10 +60,8 @@ class StageNorms(Sums):
         self.accumulate({"max_over_median_in_clip": values.max() / np.median(values)})
         for rule, cutoff in self.rules.cutoffs(values).items():
             self.accumulate({f"{rule}.undefined_clips": cutoff is None})
-            if cutoff is not None:
-                self.accumulate({f"{rule}.cutoff": cutoff, f"{rule}.cutoff.clips": 1})
-                clip.outliers[rule] = valid & (norms > cutoff)
-            chosen = clip.outliers[rule]
+            self.add_mean(f"{rule}.cutoff", cutoff)
+            chosen = clip.outliers[rule] = valid & (norms > (np.inf if cutoff is None else cutoff))
             self.accumulate({f"{rule}.outliers": chosen.sum(), f"{rule}.clips": chosen.any()})
         if norms.ndim == 3:
             self._add_grid(clip, tokens)
@@ -96,9 +94,7 @@ class StageNorms(Sums):
         self._add_region("low_texture", low_texture(texture), clip)
         textured = {f"textured.{rule}": chosen.sum() for rule, chosen in clip.outliers.items()}
         self.accumulate({"textured": clip.valid.sum(), **textured})
-        correlation = spearman(texture[clip.valid], clip.norms[clip.valid])
-        if correlation is not None:
-            self.accumulate({"texture_spearman": correlation, "texture_spearman.clips": 1})
+        self.add_mean("texture_spearman", spearman(texture[clip.valid], clip.norms[clip.valid]))
 
     def _add_region(self, name: str, region: np.ndarray, clip: ClipNorms) -> None:
         for part, chosen in {"tokens": clip.valid, **clip.outliers}.items():
@@ -129,10 +125,10 @@ class StageNorms(Sums):
             "border_area": self.number("border.tokens", "placed"),
             "centre_area": self.number("centre.tokens", "placed"),
             "low_texture_area": self.number("low_texture.tokens", "textured"),
-            "texture_spearman": self.number("texture_spearman", "texture_spearman.clips"),
+            "texture_spearman": self.mean("texture_spearman"),
             "outliers": {
                 rule: {
-                    "cutoff": self.number(f"{rule}.cutoff", f"{rule}.cutoff.clips"),
+                    "cutoff": self.mean(f"{rule}.cutoff"),
                     "share": self.number(f"{rule}.outliers", "used"),
                     "clips_with": self.number(f"{rule}.clips", "used_clips"),
                     "undefined_clips": int(self[f"{rule}.undefined_clips"]),

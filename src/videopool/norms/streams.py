@@ -36,6 +36,15 @@ class Sums:
                 )
             self.sums[name] = old + new
 
+    def add_mean(self, name: str, value: float | None) -> None:
+        """Add one value to a mean over clips; None is not in it."""
+        if value is not None:
+            self.accumulate({name: value, f"{name}.clips": 1})
+
+    def mean(self, name: str) -> float | None:
+        """The mean of what add_mean() added; None without any."""
+        return self.number(name, f"{name}.clips")
+
     def ratio(self, above: str, below: str) -> np.ndarray:
         """One sum over another, NaN where the other is 0."""
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -107,8 +107,6 @@ class Adaptive(GridPooling):
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         """Windows of each axis; for a padded clip those of time count `padded_frames`."""
         out, padded = self.out_shape(frames, height, width), padded_frames(frames, self.pad_frames)
-        found: dict[str, object] = {
-            name: axis_windows(size, cells)
-            for name, size, cells in zip(("frames", "height", "width"), (len(padded), height, width), out, strict=True)
-        }
-        return found if len(padded) == frames else {"padded_frames": padded, **found}
+        axes = zip(("frames", "height", "width"), (len(padded), height, width), out, strict=True)
+        windows: dict[str, object] = {name: axis_windows(size, cells) for name, size, cells in axes}
+        return windows if len(padded) == frames else {"padded_frames": padded, **windows}

@@ -1,4 +1,4 @@
-"""Poolings without parameters of a window: every patch, none, and means over whole axes."""
+"""Baselines: every patch, no token, and means over whole axes."""
 
 import torch
 from torch import Tensor

@@ -71,18 +71,13 @@ def thumbnail_of(pooling: Pooling) -> Pooling:
 
     Raises PoolingContractError if two parts define different thumbnails.
     """
-    own = [part for part in pooling.modules() if isinstance(part, Pooling) and _has_thumbnail(part)]
+    parts = [part for part in pooling.modules() if isinstance(part, Pooling) and "thumbnail" in part.needs]
+    own = [p for p in parts if (type(p).thumbnail, type(p).shown) != (Pooling.thumbnail, Pooling.shown)]
     if len(own) > 1 and len({_thumbnail_key(part, MANY) for part in own}) > 1:
         raise PoolingContractError(
             f"pooling {pooling.label}: parts of it need different thumbnails, and a clip has one"
         )
     return own[0] if own else pooling
-
-
-def _has_thumbnail(pooling: Pooling) -> bool:
-    kind = type(pooling)
-    own = kind.thumbnail is not Pooling.thumbnail or kind.shown is not Pooling.shown
-    return "thumbnail" in pooling.needs and own
 
 
 def _thumbnail_key(pooling: Pooling, frames: int) -> str:

@@ -50,13 +50,13 @@ class Strided(GridPooling):
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         """Half-open windows of each axis; for bilinear the place in the grid that each cell reads."""
         rows, cols = self.out_shape(frames, height, width)[1:]
-        found: dict[str, object] = {}
+        windows: dict[str, object] = {}
         for name, size, cells in (("height", height, rows), ("width", width, cols)):
             if self.mode == "bilinear":
-                found[name] = [max(0.0, (i + 0.5) * size / cells - 0.5) for i in range(cells)]
+                windows[name] = [max(0.0, (i + 0.5) * size / cells - 0.5) for i in range(cells)]
             else:
-                found[name] = [(i * self.stride, (i + 1) * self.stride) for i in range(cells)]
-        return found
+                windows[name] = [(i * self.stride, (i + 1) * self.stride) for i in range(cells)]
+        return windows
 
 
 class Horizontal(GridPooling):
