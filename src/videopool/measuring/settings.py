@@ -8,7 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.config.build import number, plain
+from videopool.config.build import plain
+from videopool.config.check import check as check_rules
+from videopool.config.check import whole
 from videopool.config.errors import ConfigError
 from videopool.features import ClipJob
 from videopool.inference.batches import group_by_clip
@@ -59,10 +61,7 @@ def check(config: DictConfig) -> dict[str, Any]:
     """The node `job`, checked as far as possible without the model. Raises ConfigError or NormsError."""
     refuse_api(config)
     job = plain(config.job)
-    for key in ("job.save_every", *(["job.clips"] if job["clips"] is not None else [])):
-        number(config, key, 1, whole=True)
-    if not isinstance(job["texture"], bool):
-        raise ConfigError(f"job.texture={job['texture']!r}: say true or false")
+    check_rules(config, {whole(1): ("job.save_every",), whole(1, null=True): ("job.clips",), bool: ("job.texture",)})
     if config.trainer.devices != 1:
         raise ConfigError("trainer.devices: job=norms adds clips up in one process; say trainer.devices=1")
     if job["attention_layers"] and config.model.attention != "eager":
