@@ -47,7 +47,7 @@ WRITERS = {
     "log": rewrite_log,
     "captions": lambda folder: write_captions(folder, [RECORD]),
     "norms": lambda folder: norms.save_arrays(folder, Measured()),
-    "partial norms": lambda folder: norms.save_partial(folder, Measured(), norms.Progress()),
+    "partial norms": lambda folder: norms.save_partial(folder, Measured(), norms.MeasuredSoFar()),
 }
 
 

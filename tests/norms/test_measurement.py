@@ -7,7 +7,7 @@ import torch
 from test_norm_statistics import CLIPS, made
 
 from videopool.norms import AttentionNorms, ClipNorms, Measurement, NormsError, OutlierRules, load_norms
-from videopool.norms.saved import PARTIAL, Progress, load_partial, save_partial
+from videopool.norms.saved import PARTIAL, MeasuredSoFar, load_partial, save_partial
 
 
 def empty(stages=("encoder", "pooled")):
@@ -32,7 +32,7 @@ def test_a_measurement_goes_on_as_if_it_had_not_stopped(tmp_path):
         progress = load_partial(tmp_path, part)
         assert set(progress.done) == {str(n) for n in range(number)}
         add(part, clip)
-        save_partial(tmp_path, part, Progress(progress.done | {str(number): ""}, {"broken": "no such file"}))
+        save_partial(tmp_path, part, MeasuredSoFar(progress.done | {str(number): ""}, {"broken": "no such file"}))
     part = empty()
     load_partial(tmp_path, part)
     assert part.numbers() == whole.numbers()
@@ -41,7 +41,7 @@ def test_a_measurement_goes_on_as_if_it_had_not_stopped(tmp_path):
 
 
 def test_damaged_or_foreign_parts_are_refused(tmp_path):
-    save_partial(tmp_path, empty(), Progress())
+    save_partial(tmp_path, empty(), MeasuredSoFar())
     with pytest.raises(NormsError, match="force=true"):
         load_partial(tmp_path, empty(("projector",)))
     (tmp_path / PARTIAL).write_bytes(b"nonsense")

@@ -240,7 +240,7 @@ def test_frame_cls_as_published_and_without_cls():
     for context in (None, PoolingContext()):
         with pytest.raises(PoolingContractError, match="SigLIP towers have none"):
             pooling(grid, context)
-    with pytest.raises(PoolingContractError, match=r"CLS tokens \(2, 2, 3\), its grid needs \(2, 3, 3\)"):
+    with pytest.raises(PoolingContractError, match=r"needs cls of \(2, 3, 3\) beside its grid, got one of \(2, 2, 3\)"):
         pooling(grid, PoolingContext(cls=random_cls(grid)[:, :2]))
 
 

@@ -153,7 +153,7 @@ def test_text_guided_prefers_what_is_like_the_prompt():
     pooling = TextGuided()
     assert pooling.needs == Chain([pooling]).needs == {"text"}
     for context in (None, PoolingContext(), PoolingContext(text=torch.ones(2, 4)), PoolingContext(text=torch.ones(4))):
-        with pytest.raises(PoolingContractError, match=r"TextGuided needs a prompt of \(1, 4\)"):
+        with pytest.raises(PoolingContractError, match=r"TextGuided needs text of \(1, 4\)"):
             pooling(grid, context)
 
     class Tower:
@@ -569,8 +569,8 @@ def test_merging_within_frames_moves_with_the_frames():
         (lambda: TextGuided(scale=-1), "pooling.scale must be a number of at least 0"),
         (lambda: TextGuided(scale=math.nan), "pooling.scale must be a number"),
         (lambda: GridPyramid((4, 4), (2,)), "pooling.frames and pooling.steps must have one number for each level"),
-        (lambda: GridPyramid((), ()), "pooling.frames and pooling.steps"),
-        (lambda: GridPyramid(4, (2,)), "pooling.frames must be a list of positive integers, got 4"),
+        (lambda: GridPyramid((), ()), "pooling.frames must be a list of at least one positive integer"),
+        (lambda: GridPyramid(4, (2,)), "pooling.frames must be a list of at least one positive integer, got 4"),
         (lambda: GridPyramid((4,), (0,)), "pooling.steps must be a positive integer, got 0"),
         (lambda: Subsample(0), "pooling.tokens must be a positive integer, got 0"),
         (lambda: Subsample(5, "first"), "pooling.mode='first': choose one of uniform, random"),

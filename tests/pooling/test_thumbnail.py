@@ -46,9 +46,9 @@ def test_what_is_wrong_is_said():
     with pytest.raises(PoolingShapeError, match=r"pooling\.tokens"):
         ThumbnailSampling(tokens=0)
     grid = torch.rand(1, 4, 3, 3, 2)
-    with pytest.raises(PoolingContractError, match=r"needs a thumbnail \(1, 3, 3, 2\) beside its grid, got none"):
+    with pytest.raises(PoolingContractError, match=r"needs thumbnail of \(1, 3, 3, 2\) beside its grid, got none"):
         ThumbnailSampling()(grid)
-    with pytest.raises(PoolingContractError, match=r"got \(1, 2, 2, 2\)"):
+    with pytest.raises(PoolingContractError, match=r"got one of \(1, 2, 2, 2\)"):
         ThumbnailSampling()(grid, PoolingContext(thumbnail=torch.rand(1, 2, 2, 2)))
 
 

@@ -15,7 +15,7 @@ from videopool.evaluation.work import Work
 from videopool.features import ClipJob
 from videopool.inference.batches import group_by_clip
 from videopool.points.api import ApiPoint
-from videopool.pooling.image_grid import tiled
+from videopool.pooling.tiling import tiled
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.times import Times

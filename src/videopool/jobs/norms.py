@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from videopool.config.build import jsonable
 from videopool.evaluation.contents import States, content_of, keep_states, listed, states_of, touched
 from videopool.features import ClipJob
-from videopool.measuring.run import TOLD, measure, result_line
+from videopool.measuring.run import FACTS, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
 from videopool.measuring.table import tell_norms
 from videopool.norms.saved import PARTIAL, forget, measured_contents
@@ -45,7 +45,7 @@ def run(config: DictConfig) -> Outcome:
             folder.clear()
             forget(folder.path)
 
-    about = {name: value for name, value in point.describe().items() if name in TOLD}
+    about = {name: value for name, value in point.describe().items() if name in FACTS}
     about["checkpoint"] = point.adapter and point.adapter["checkpoint"]
     # Not under "point": tables of scores leave it out.
     with attempt(folder, config, {"measured": about, "identity": identity}, begin) as to_do:

@@ -1,18 +1,20 @@
-"""Figures of one point's norms, from what it saved."""
+"""Figures of the norms of points: curves with a panel per stage; maps and attention of one point."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from videopool.figures.norms import attention_against_norm, by_distance, frame_profiles, norm_histograms, norm_maps
+from videopool.figures.norms import ALL, attention_against_norm, by_distance, frame_profiles, norm_histograms, norm_maps
 from videopool.figures.style import save_figure
 from videopool.norms import SavedNorms, load_norms
 from videopool.norms.outliers import GAP, IN_CLIP, ROBUST_Z, TIMES_MEDIAN
 
 FOLDER = "figures"
-AGAIN = "outliers again, %"
+
+Curves = dict[str, dict[str, Any]]  # by stage and name
 
 
 def draw_point(folder: Path) -> list[str]:
@@ -26,70 +28,103 @@ def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") 
 
 
 def point_figures(saved: SavedNorms) -> dict[str, Figure]:
-    """The figures of one point by name: histogram; map, outlier_map, profile, redundancy, persistence; attention.
+    """The figures of one point by name: histogram; profile, redundancy, persistence; map, outlier_map; attention.
 
-    All but the first are left out where nothing was measured that they could show.
+    All but the histogram are omitted if nothing was measured that they could show.
     """
-    stages = {name: saved.arrays[name] for name in saved.numbers["stages"]}
-    p, rules = saved.numbers["about"]["p"], saved.numbers["about"]["rules"]
-    histograms = {
-        name: {"tokens": (arrays["histogram.counts"], arrays["histogram.edges"])} for name, arrays in stages.items()
+    figures = curve_figures({"tokens": saved}, alone=True)
+    maps = {stage: saved.arrays[stage] for stage in saved.numbers["stages"] if "map.norm" in saved.arrays[stage]}
+    if maps:
+        label = f"mean L{_short_p(saved)} norm"
+        figures["map"] = norm_maps({stage: arrays["map.norm"] for stage, arrays in maps.items()}, label)
+    outliers = {stage: arrays[f"map.{TIMES_MEDIAN}"] for stage, arrays in maps.items()}
+    if outliers := {stage: shares for stage, shares in outliers.items() if np.nansum(shares)}:
+        figures["outlier_map"] = norm_maps(outliers, f"{_rule_words(saved)[TIMES_MEDIAN]}, %", percent=True)
+    attention = {
+        name.replace("attention.", "layer "): (arrays["curve.edges"], arrays["curve.attention"], arrays["curve.tokens"])
+        for name, arrays in saved.arrays.items()
+        if "curve.attention" in arrays
     }
-    lines = {name: rule_lines(saved, name) for name in stages}
-    figures = {"histogram": norm_histograms(histograms, short(p), lines)}
-    grids = {name: arrays for name, arrays in stages.items() if "map.norm" in arrays}
-    if grids:
-        figures["map"] = norm_maps({n: a["map.norm"] for n, a in grids.items()}, f"mean L{short(p)} norm")
-        outliers = {n: a[f"map.{TIMES_MEDIAN}"] for n, a in grids.items() if np.nansum(a[f"map.{TIMES_MEDIAN}"])}
-        if outliers:
-            label = f"above {rules[TIMES_MEDIAN]:g} medians, %"
-            figures["outlier_map"] = norm_maps(outliers, label, percent=True)
-        figures["profile"] = frame_profiles({name: {"tokens": a["frame.norm"]} for name, a in grids.items()})
-    pairs = {name: arrays for name, arrays in grids.items() if len(arrays["distance.cosine"]) > 1}
-    if pairs:
-        cosines = {name: {"tokens": arrays["distance.cosine"]} for name, arrays in pairs.items()}
-        figures["redundancy"] = by_distance(cosines, "cosine at equal positions")
-        words = rule_words(saved)
-        again, chance = (
-            {n: {words[rule]: 100 * a[f"distance.{rule}{tail}"] for rule in IN_CLIP} for n, a in pairs.items()}
-            for tail in ("", ".by_chance")
-        )
-        if again := known(again):
-            figures["persistence"] = by_distance(again, AGAIN, chance)
-    looks = {
-        name.replace("attention.", "layer "): (a["curve.edges"], a["curve.attention"], a["curve.tokens"])
-        for name, a in saved.arrays.items()
-        if "curve.attention" in a
-    }
-    if looks:
-        figures["attention"] = attention_against_norm(looks)
+    if attention:
+        figures["attention"] = attention_against_norm(attention)
     return figures
 
 
-def short(p: str) -> str:
-    """The p of a norm without a fraction of zero."""
-    return f"{float(p):g}"
+def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict[str, Figure]:
+    """Figures with a panel per stage and a curve per point, by name: histogram; profile, redundancy, persistence.
+
+    Args:
+        points: at least one, by label.
+        alone: one point, whose figures mark thresholds and have a curve per rule of outliers.
+    """
+    first = next(iter(points.values()))
+    words = _rule_words(first)
+    lines = {stage: _rule_lines(first, stage) for stage in first.numbers["stages"]} if alone else None
+    histograms = _curves(points, "histogram.counts", "histogram.edges")
+    figures = {"histogram": norm_histograms(histograms, _short_p(first), lines)}
+    if profiles := _column(_curves(points, "frame.norm")):
+        figures["profile"] = frame_profiles(profiles)
+    if cosines := _known(_column(_curves(points, "distance.cosine"))):
+        figures["redundancy"] = by_distance(cosines, "cosine at equal positions")
+    pairs: Curves = {}
+    for rule in IN_CLIP if alone else (TIMES_MEDIAN,):
+        for stage, curves in _curves(points, f"distance.{rule}", f"distance.{rule}.by_chance").items():
+            pairs.setdefault(stage, {}).update({words[rule]: curves["tokens"]} if alone else curves)
+    if again := _known(_column(pairs, factor=100)):
+        label = f"{'outliers' if alone else words[TIMES_MEDIAN]} again, %"
+        figures["persistence"] = by_distance(again, label, _column(pairs, 1, factor=100))
+    return figures
 
 
-def known(stages: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-    """The curves by distance that say something, without stages that have none."""
-    found = {
-        stage: {name: values for name, values in curves.items() if np.isfinite(values[1:]).any()}
-        for stage, curves in stages.items()
+def stages_of(points: Iterable[SavedNorms]) -> list[str]:
+    """Names of all measured stages, in the order of their first appearance."""
+    return list(dict.fromkeys(stage for point in points for stage in point.numbers["stages"]))
+
+
+def _curves(points: Mapping[str, SavedNorms], *keys: str) -> Curves:
+    """Arrays of each point, as a tuple; one curve for all if all points have the same, as before the pooling."""
+    panels: Curves = {}
+    for stage in stages_of(points.values()):
+        arrays = {name: point.arrays.get(stage, {}) for name, point in points.items()}
+        curves = {name: tuple(own[key] for key in keys) for name, own in arrays.items() if keys[0] in own}
+        first, *others = curves.values() or [()]
+        same = all(np.array_equal(a, b, equal_nan=True) for other in others for a, b in zip(first, other, strict=True))
+        if others and same and len(curves) == len(points):
+            curves = {ALL: first}
+        if curves:
+            panels[stage] = curves
+    return panels
+
+
+def _column(curves: Curves, place: int = 0, factor: float = 1) -> Curves:
+    """One of the arrays of each curve, times a factor."""
+    return {stage: {name: factor * arrays[place] for name, arrays in own.items()} for stage, own in curves.items()}
+
+
+def _known(curves: Curves) -> Curves:
+    """Curves by distance with a number beyond distance 0."""
+    known = {
+        stage: {name: values for name, values in own.items() if np.isfinite(values[1:]).any()}
+        for stage, own in curves.items()
     }
-    return {stage: curves for stage, curves in found.items() if curves}
+    return {stage: own for stage, own in known.items() if own}
 
 
-def rule_words(saved: SavedNorms) -> dict[str, str]:
-    """What a figure calls the rules."""
+def _short_p(saved: SavedNorms) -> str:
+    """The p of the norm without a fraction of zero."""
+    return f"{float(saved.numbers['about']['p']):g}"
+
+
+def _rule_words(saved: SavedNorms) -> dict[str, str]:
+    """Names of the rules in figures."""
     rules = saved.numbers["about"]["rules"]
     return {TIMES_MEDIAN: f"above {rules[TIMES_MEDIAN]:g} medians", ROBUST_Z: f"robust z above {rules[ROBUST_Z]:g}"}
 
 
-def rule_lines(saved: SavedNorms, stage: str) -> dict[str, float]:
-    """Median, and from where on norms are outliers (mean over clips), by what they are called."""
+def _rule_lines(saved: SavedNorms, stage: str) -> dict[str, float]:
+    """The median and the thresholds of outliers (mean over clips), by name."""
     numbers = saved.numbers["stages"][stage]
-    found = {"median": numbers["quantiles"]["0.5"]}
-    found |= {words: numbers["outliers"][rule]["cutoff"] for rule, words in rule_words(saved).items()}
-    found["gap"] = numbers[GAP]["cutoff"]
-    return {words: place for words, place in found.items() if place is not None}
+    lines = {"median": numbers["quantiles"]["0.5"]}
+    lines |= {words: numbers["outliers"][rule]["cutoff"] for rule, words in _rule_words(saved).items()}
+    lines["gap"] = numbers[GAP]["cutoff"]
+    return {name: norm for name, norm in lines.items() if norm is not None}

@@ -1,4 +1,4 @@
-"""What job=norms is asked to measure, and on which clips."""
+"""Settings of job=norms, and its clips."""
 
 import hashlib
 import json
@@ -8,19 +8,20 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.config.build import number, plain
+from videopool.config.build import plain
+from videopool.config.check import check as check_rules
+from videopool.config.check import whole
 from videopool.config.errors import ConfigError
 from videopool.features import ClipJob
 from videopool.inference.batches import group_by_clip
-from videopool.measuring.stages import ENCODER, LLM, Stage, parse_layers, parse_stages
+from videopool.measuring.stages import ENCODER, LLM, NormStage, parse_layers, parse_stages
 from videopool.models.stages import TEXT
-from videopool.norms import Measurement
-from videopool.norms.outliers import OutlierRules
+from videopool.norms import OutlierRules
 from videopool.norms.token_norms import power
 from videopool.points.point import Point
 from videopool.points.setting import refuse_api
 
-# Of what identifies an evaluation: what norms depend on.
+# The parts of an evaluation's identity that norms depend on.
 SHARED = (
     "model", "adapter", "dtype", "rope_factor", "precision", "features", "stage", "pooling", "frames", "longest",
     "reader", "benchmark", "annotations", "code", "seed",
@@ -29,53 +30,38 @@ SHARED = (
 
 @dataclass(frozen=True)
 class NormSettings:
-    """What is measured.
+    """Settings of a measurement."""
 
-    Attributes:
-        stages: where.
-        attention_layers: of the language model, counted from 1.
-        p: of the norm.
-        rules: for outliers.
-        texture: whether norms are held against what patches show.
-    """
-
-    stages: Sequence[Stage]
-    attention_layers: Sequence[int]
-    p: float
+    stages: Sequence[NormStage]
+    attention_layers: Sequence[int]  # of the language model, counted from 1
+    p: float  # of the norm
     rules: OutlierRules
-    texture: bool
+    texture: bool  # whether norms are compared with patch texture
 
     @property
     def tower_layers(self) -> list[int]:
-        """Layers of the tower beside its feature layers, each once."""
+        """Layers of the tower besides its feature layers, each once."""
         return list(dict.fromkeys(s.layer for s in self.stages if s.kind == ENCODER and s.layer is not None))
 
     @property
     def llm_layers(self) -> list[int]:
-        """Layers of the language model whose hidden states are needed: also those that enter attention layers."""
+        """Layers of the language model with needed hidden states, including those that enter attention layers."""
         own = [s.layer for s in self.stages if s.kind == LLM and s.layer is not None]
         return sorted({*own, *(layer - 1 for layer in self.attention_layers)})
 
-    def measurement(self) -> Measurement:
-        """An empty one."""
-        return Measurement([s.name for s in self.stages], self.attention_layers, self.p, self.rules)
-
 
 def clip_name(job: ClipJob) -> str:
-    """A clip's name, with its bounds where it has any."""
+    """A clip's name, with its bounds if it has any."""
     if job.start is None and job.end is None:
         return job.name
     return f"{job.name} {job.start or 0:.12g}-{'' if job.end is None else f'{job.end:.12g}'} s"
 
 
 def check(config: DictConfig) -> dict[str, Any]:
-    """The node `job`, as far as it can be checked without the model. Raises ConfigError or NormsError."""
+    """The node `job`, checked as far as possible without the model. Raises ConfigError or NormsError."""
     refuse_api(config)
     job = plain(config.job)
-    for key in ("job.save_every", *(["job.clips"] if job["clips"] is not None else [])):
-        number(config, key, 1, whole=True)
-    if not isinstance(job["texture"], bool):
-        raise ConfigError(f"job.texture={job['texture']!r}: say true or false")
+    check_rules(config, {whole(1): ("job.save_every",), whole(1, null=True): ("job.clips",), bool: ("job.texture",)})
     if config.trainer.devices != 1:
         raise ConfigError("trainer.devices: job=norms adds clips up in one process; say trainer.devices=1")
     if job["attention_layers"] and config.model.attention != "eager":
@@ -90,7 +76,7 @@ def check(config: DictConfig) -> dict[str, Any]:
 
 
 def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
-    """What a checked node `job` asks of a point's model. Raises ConfigError for what the model lacks."""
+    """The settings in a checked node `job`. Raises ConfigError for a stage or layer that the model lacks."""
     name = str(point.model["name"])
     return NormSettings(
         stages=parse_stages(job["stages"], point.shape, name),
@@ -109,15 +95,16 @@ def choose_clips(point: Point, limit: int | None) -> list[ClipJob]:
 
 
 def identify(job: dict[str, Any], point: Point, clips: Sequence[ClipJob]) -> dict[str, object]:
-    """All that determines the numbers. Needs nothing of the model."""
+    """All that determines the numbers. Needs no weights."""
     everything = point.identity()
+    asked = TEXT in point.pooling.needs
     seen: list[list[object]] = [[clip.name, clip.start, clip.end, clip.fps] for clip in clips]
-    if job["attention_layers"] or TEXT in point.pooling.needs:  # it depends on what is asked
+    if job["attention_layers"] or asked:  # the numbers depend on the questions
         seen += [[clip.samples[0].question, *clip.samples[0].options] for clip in clips]
-    reads = job["attention_layers"] or any(str(stage).startswith(f"{LLM}.") for stage in job["stages"])
+    prompted = job["attention_layers"] or any(str(stage).startswith(f"{LLM}.") for stage in job["stages"])
     return {
         **{name: everything[name] for name in SHARED},
-        "prompt": asdict(point.prompt) if reads or TEXT in point.pooling.needs else None,
+        "prompt": asdict(point.prompt) if prompted or asked else None,
         "clips": hashlib.sha256(json.dumps(seen).encode()).hexdigest(),
         "norms": {
             "stages": job["stages"],

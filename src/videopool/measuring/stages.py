@@ -1,4 +1,4 @@
-"""Stages of a model that job=norms can measure: their names, and what exactly they are."""
+"""Stages of a model that job=norms measures: their names, and their meaning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,31 +11,24 @@ ENCODER, PROJECTOR, POOLED, LLM = "encoder", "projector", "pooled", "llm"
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where norms are measured.
+class NormStage:
+    """A stage at which norms are measured."""
 
-    Attributes:
-        name: as the user says it.
-        kind: "encoder", "projector", "pooled" or "llm".
-        layer: of the tower or the language model, counted from 0; None for the tower's feature layers, and where
-            there are no layers.
-    """
-
-    name: str
-    kind: str
-    layer: int | None = None
+    name: str  # in the configuration
+    kind: str  # "encoder", "projector", "pooled" or "llm"
+    layer: int | None = None  # counted from 0; None for the tower's feature layers, and for stages without layers
 
 
-def parse_stages(names: Any, shape: ModelShape, model: str) -> list[Stage]:
+def parse_stages(names: Any, shape: ModelShape, model: str) -> list[NormStage]:
     """The stages of job.stages. Raises ConfigError for a stage that the model lacks, or none at all."""
     depths = {ENCODER: shape.vision_layers, LLM: shape.layers}
-    stages: list[Stage] = []
-    for name in _listed(names, "job.stages"):
-        kind, _, layer = str(name).partition(".")
-        if str(name) in (ENCODER, PROJECTOR, POOLED):
-            stages.append(Stage(kind, kind))
+    stages: list[NormStage] = []
+    for name in map(str, _listed(names, "job.stages")):
+        kind, _, layer = name.partition(".")
+        if name in (ENCODER, PROJECTOR, POOLED):
+            stages.append(NormStage(name, name))
         elif kind in depths and layer:
-            stages.append(Stage(str(name), kind, _layer(f"job.stages: {name}", layer, 0, depths[kind], model)))
+            stages.append(NormStage(name, kind, _layer(f"job.stages: {name}", layer, 0, depths[kind], model)))
         else:
             raise ConfigError(
                 f"job.stages: there is no stage {name}; there are {ENCODER}, {ENCODER}.<layer>, {PROJECTOR}, {POOLED} "
@@ -47,24 +40,21 @@ def parse_stages(names: Any, shape: ModelShape, model: str) -> list[Stage]:
 
 
 def parse_layers(layers: Any, shape: ModelShape, model: str) -> list[int]:
-    """The layers of job.attention_layers, counted from 1. Raises ConfigError for one that the model lacks."""
-    return [
-        _layer("job.attention_layers", str(layer), 1, shape.layers, model)
-        for layer in _listed(layers, "job.attention_layers")
-    ]
+    """The layers of job.attention_layers, counted from 1. Raises ConfigError for a layer that the model lacks."""
+    key = "job.attention_layers"
+    return [_layer(key, str(layer), 1, shape.layers, model) for layer in _listed(layers, key)]
 
 
 def _listed(values: Any, key: str) -> list[Any]:
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(f"{key}={values!r}: give a list, as in {key}=[...]")
-    found = list(values)
-    if twice := {str(value) for value in found if found.count(value) > 1}:
+    if twice := {str(value) for value in values if values.count(value) > 1}:
         raise ConfigError(f"{key}: {', '.join(sorted(twice))} stands twice")
-    return found
+    return list(values)
 
 
 def _layer(where: str, text: str, first: int, last: int, model: str) -> int:
-    """A layer counted from the beginning, as the user may from the end. Raises ConfigError if there is no such one."""
+    """A layer, counted from the start; text may count from the end. Raises ConfigError if there is no such layer."""
     digits = text.removeprefix("-")
     number = int(text) if digits.isascii() and digits.isdigit() else None
     if number is not None and number < 0:
@@ -76,34 +66,28 @@ def _layer(where: str, text: str, first: int, last: int, model: str) -> int:
     return number
 
 
-def describe_stage(stage: Stage, shape: ModelShape, feature_layers: Sequence[int], pooling_stage: str) -> str:
+def describe_stage(stage: NormStage, shape: ModelShape, feature_layers: Sequence[int], pooling_stage: str) -> str:
     """What the tokens of a stage are, and on which side of which layer norm they are taken.
 
     Args:
         feature_layers: of the tower, counted from 0.
-        pooling_stage: where the point pools.
+        pooling_stage: of the point.
     """
     if stage.kind == ENCODER:
-        layers = list(feature_layers) if stage.layer is None else [stage.layer]
-        cls = "CLS left out" if shape.cls else "the tower has no CLS"
-        parts = []
-        for layer in layers:
-            if layer == 0:
-                norm = "behind CLIP's layer norm of them" if shape.cls else "not normalised"
-                parts.append(f"patch and position embeddings as they enter the tower's first layer, {norm}")
-            else:
-                parts.append(
-                    f"hidden state behind layer {layer} of {shape.vision_layers} of the tower, before the tower's "
-                    "post layer norm"
-                )
-        return "; ".join([*parts, *(["side by side"] if len(parts) > 1 else []), cls])
+        norm = "after CLIP's layer norm of them" if shape.cls else "not normalised"
+        layers = feature_layers if stage.layer is None else [stage.layer]
+        first = f"patch and position embeddings as they enter the tower's first layer, {norm}"
+        place = f"of {shape.vision_layers} of the tower, before the tower's post layer norm"
+        parts = [f"hidden state after layer {layer} {place}" if layer else first for layer in layers]
+        parts += ["side by side"] * (len(layers) > 1)
+        return "; ".join([*parts, "CLS left out" if shape.cls else "the tower has no CLS"])
     if stage.kind == PROJECTOR:
         return "output of the projector for each patch of each frame, not pooled"
     if stage.kind == POOLED:
-        said = "pooled before the projector, then projected" if pooling_stage == ENCODER else "projected, then pooled"
-        return f"visual tokens as the language model reads them: {said}; separators left out"
-    place = "as they enter the first layer" if stage.layer == 0 else f"behind layer {stage.layer} of {shape.layers}"
+        order = "pooled before the projector, then projected" if pooling_stage == ENCODER else "projected, then pooled"
+        return f"visual tokens as the language model reads them: {order}; separators left out"
+    place = f"after layer {stage.layer} of {shape.layers}" if stage.layer else "as they enter the first layer"
     return (
         f"hidden states of the language model at visual positions {place}, not normalised by a later layer or at the "
-        "end; only the prompt's text before the visual tokens stands before them"
+        "end; only the prompt's text before the visual tokens precedes them"
     )

@@ -15,12 +15,12 @@ HEADINGS = ("tokens", "median", "max/med.", "kurtosis", "Gini", ">k med. %", "ro
 
 
 def tell_norms(folder: Path) -> None:
-    """Print what a point measured, and where its files are."""
+    """Print the numbers of a point, and where its files are."""
     numbers = load_norms(folder).numbers
     rows = [([name], stage) for name, stage in numbers["stages"].items()]
     show_rows(f"norms of {folder.name}", ["stage"], rows, numbers["about"]["rules"])
-    for layer, found in numbers["attention"].items():
-        share, correlation = _percent(found["visual_share"]), _digits(found["spearman"])
+    for layer, attention in numbers["attention"].items():
+        share, correlation = _percent(attention["visual_share"]), _digits(attention["spearman"])
         print(f"        attention in layer {layer}: {share} % on visual tokens; Spearman with their norm {correlation}")
     for name, reason in numbers["failed"].items():
         print(f"        not measured: {name}: {reason}")
@@ -36,7 +36,7 @@ def show_rows(
     """Print a table.
 
     Args:
-        first: headings of the leading columns; rows that have the first of two in common stand together.
+        first: headings of the leading columns; of two, the first groups rows.
         rows: cells of the leading columns, and the numbers of a stage.
         rules: by name, for the caption.
     """
@@ -45,13 +45,13 @@ def show_rows(
         table.add_column(name)
     for name in HEADINGS:
         table.add_column(name, justify="right")
-    before = ""
-    for leading, numbers in rows:
-        if len(leading) > 1 and leading[0] != before and before:
+    group = ""
+    for (start, *rest), numbers in rows:
+        same = bool(rest) and start == group
+        if rest and group and not same:
             table.add_section()
-        shown = ["" if len(leading) > 1 and leading[0] == before else leading[0], *leading[1:]]
-        before = leading[0]
-        table.add_row(*map(plain, [*shown, *_cells(numbers)]))
+        group = start
+        table.add_row(*map(plain, ["" if same else start, *rest, *_cells(numbers)]))
     table.caption = (
         f"outliers: above k={rules[TIMES_MEDIAN]:g} medians of the clip; robust z above {rules[ROBUST_Z]:g}; above a "
         f"gap of the histogram at least {rules[GAP]:g} times wide\nagain: outliers above k medians that are so in the "
@@ -63,7 +63,7 @@ def show_rows(
         if numbers["zero"] or numbers["not_finite"]:
             screen.print(
                 f"        {' '.join(leading)}: {numbers['zero']} tokens of norm 0, {numbers['not_finite']} with NaN or "
-                f"infinite values, of {numbers['tokens']}; they are in no other number",
+                f"infinite values, of {numbers['tokens']}; they enter no other number",
                 soft_wrap=True,
                 highlight=False,
             )
@@ -74,8 +74,8 @@ def _cells(numbers: Mapping[str, Any]) -> list[str]:
     again, chance = (_percent(outliers[TIMES_MEDIAN][name]) for name in ("next_frame", "next_frame_by_chance"))
     return [
         str(numbers["tokens"]),
-        *(_digits(value) for value in (numbers["quantiles"]["0.5"], numbers["max_over_median"])),
-        *(_digits(numbers[name]) for name in ("excess_kurtosis", "gini")),
+        _digits(numbers["quantiles"]["0.5"]),
+        *(_digits(numbers[name]) for name in ("max_over_median", "excess_kurtosis", "gini")),
         *(_percent(outliers[rule]["share"]) for rule in (TIMES_MEDIAN, ROBUST_Z)),
         _percent(numbers[GAP]["share"]),
         again if again == "-" else f"{again} ({chance})",

@@ -1,12 +1,11 @@
-"""A histogram of positive numbers in bins of equal ratio: constant memory, however many numbers.
+"""The distribution of positive numbers: a histogram of any number of them in constant memory; the Gini coefficient.
 
-A bin's edges have the ratio r = 2^(1/64), 1.011. The q-quantile is the ceil(q n)-th smallest number; the
-histogram knows the bin it is in, and answers with the bin's geometric mean: wrong by a factor of at most
-sqrt(r), 0.55 %, for numbers in 2^-64 .. 2^64.
+Edges of neighbouring bins have the ratio r = 2^(1/64) = 1.011. The q-quantile is the ceil(q n)-th smallest number; its
+estimate is the geometric mean of its bin: wrong by a factor of at most sqrt(r), 0.55 %, for numbers in 2^-64 .. 2^64.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,43 +15,29 @@ BINS = PER_OCTAVE * (HIGHEST - LOWEST)
 RATIO = 2 ** (1 / PER_OCTAVE)
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A stretch without numbers.
+class Gap(NamedTuple):
+    """A stretch without numbers."""
 
-    Attributes:
-        ratio: of the numbers above and below it, as far as the bins tell them apart.
-        cutoff: its geometric middle.
-        above: how many numbers lie above it.
-    """
-
-    ratio: float
-    cutoff: float
-    above: int
+    ratio: float  # of the numbers above and below it, up to the width of the bins
+    cutoff: float  # its geometric middle
+    above: int  # count of numbers above it
 
 
 class LogHistogram:
-    """Counts and sums by bin; numbers out of range are in two bins at the ends.
-
-    Attributes:
-        counts: [BINS + 2] integers.
-        sums: [BINS + 2] sums of the numbers in each bin.
-        extremes: [2] smallest and largest number; inf and -inf without any.
-    """
+    """Counts and sums of numbers by bin; two more bins at the ends hold numbers out of range."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(BINS + 2, np.int64)
         self.sums = np.zeros(BINS + 2)
-        self.extremes = np.array([np.inf, -np.inf])
+        self.extremes = np.array([np.inf, -np.inf])  # smallest and largest number
 
     def add(self, values: np.ndarray) -> None:
         """Add numbers [N], finite and above 0."""
         if not values.size:
             return
-        places = np.floor((np.log2(values) - LOWEST) * PER_OCTAVE).astype(np.int64) + 1
-        places = places.clip(0, BINS + 1)
-        self.counts += np.bincount(places, minlength=BINS + 2)
-        self.sums += np.bincount(places, values, minlength=BINS + 2)
+        bins = _bin(values).clip(0, BINS + 1)
+        self.counts += np.bincount(bins, minlength=BINS + 2)
+        self.sums += np.bincount(bins, values, minlength=BINS + 2)
         self.extremes = np.array([min(self.extremes[0], values.min()), max(self.extremes[1], values.max())])
 
     @property
@@ -65,7 +50,7 @@ class LogHistogram:
         return 2.0 ** (LOWEST + np.arange(BINS + 1) / PER_OCTAVE)
 
     def quantile(self, share: float) -> float | None:
-        """The number that at least this share of all is not above; None without any."""
+        """The smallest number that at least this share of all does not exceed; None without any."""
         if not self.total:
             return None
         rank = max(1, math.ceil(share * self.total - 1e-9))
@@ -79,7 +64,7 @@ class LogHistogram:
     def gini(self) -> float | None:
         """Gini coefficient: mean difference of two numbers over twice their mean; 0 if all are equal.
 
-        Differences within a bin are not seen: too low by 0.003 at most.
+        Too low by at most 0.003, because differences within a bin are not seen.
         """
         if not self.total:
             return None
@@ -90,16 +75,26 @@ class LogHistogram:
         return float(max(0.0, 1 - (shares * (2 * before + sums)).sum() / sums.sum()))
 
     def gap_above_median(self) -> Gap | None:
-        """The widest stretch of empty bins with numbers on both sides, above the median; None if there is none."""
+        """The widest stretch of empty bins above the median with numbers on both sides; None if there is none."""
         median = self.quantile(0.5)
         if median is None:
             return None
         places = np.flatnonzero(self.counts)
-        places = places[places >= min(BINS + 1, math.floor((math.log2(median) - LOWEST) * PER_OCTAVE) + 1)]
+        places = places[places >= np.minimum(BINS + 1, _bin(median))]
         if len(places) < 2 or np.diff(places).max() < 2:
             return None
         widest = int(np.diff(places).argmax())
         below, above = int(places[widest]), int(places[widest + 1])
-        ratio = RATIO ** (above - below - 1)
         cutoff = 2.0 ** (LOWEST + (below + above - 1) / 2 / PER_OCTAVE)
-        return Gap(ratio, cutoff, int(self.counts[above:].sum()))
+        return Gap(RATIO ** (above - below - 1), cutoff, int(self.counts[above:].sum()))
+
+
+def _bin(values: np.ndarray | float) -> np.ndarray:
+    """Index of a number's bin; bin 0 is below the range."""
+    return np.floor((np.log2(values) - LOWEST) * PER_OCTAVE).astype(np.int64) + 1
+
+
+def gini(values: np.ndarray) -> float:
+    """Exact Gini coefficient of positive numbers [N]: 0 if all are equal, 1 - 1/N if one has all."""
+    ordered, n = np.sort(values), values.size
+    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))

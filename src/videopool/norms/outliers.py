@@ -1,8 +1,8 @@
-"""Which tokens are outliers.
+"""Rules for outliers among token norms.
 
-Rules that need a median take that of the tokens of one clip at one stage: a clip is what a language model reads
-at once, and the rule of the interventions drop_outliers and clip_norm is the same. One pass is then enough.
-The gap rule needs no median of a clip and looks at the histogram of all clips at the end.
+The rules with a median use that of one clip at one stage: a language model reads one clip at once, and the
+interventions drop_outliers and clip_norm follow the same rule. So one pass is enough. The gap rule looks at the
+histogram of all clips at the end.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,21 @@ import numpy as np
 from videopool.norms.errors import NormsError
 
 TIMES_MEDIAN, ROBUST_Z, GAP = "times_median", "robust_z", "gap"
-IN_CLIP = (TIMES_MEDIAN, ROBUST_Z)  # rules that name tokens of a clip
+IN_CLIP = (TIMES_MEDIAN, ROBUST_Z)  # rules that mark tokens of a clip
 QUARTILE = 0.6744897501960817  # of the standard normal: MAD over this estimates a standard deviation
 
 
 @dataclass(frozen=True)
 class OutlierRules:
-    """Above what a norm is an outlier. All rules look upwards only.
+    """Thresholds above which a norm is an outlier.
 
     Args:
-        times_median: so many medians of the clip.
-        robust_z: so many robust standard deviations above the median of the clip: z = 0.6745 (x - median) / MAD
-            (Iglewicz and Hoaglin 1993, who take 3.5). Undefined, and nothing is an outlier, where more than half
-            of the norms are equal (MAD 0).
-        gap: the widest gap of the histogram above its median, where it is at least this factor wide.
+        times_median: in medians of the clip.
+        robust_z: in robust standard deviations above the clip's median: z = 0.6745 (x - median) / MAD (Iglewicz and
+            Hoaglin 1993, who take 3.5). Undefined, without outliers, if more than half of the norms are equal (MAD 0).
+        gap: minimal ratio of the ends of the widest gap above the histogram's median.
 
-    Raises:
-        NormsError: a number out of range.
+    Raises NormsError for a number out of range.
     """
 
     times_median: float = 3.0
@@ -42,7 +40,7 @@ class OutlierRules:
                 raise NormsError(f"job.rules.{name}={value!r}: give a number above {low:g}")
 
     def cutoffs(self, norms: np.ndarray) -> dict[str, float | None]:
-        """Above what the norms [N] of a clip are outliers, by rule; None where a rule does not apply."""
+        """Thresholds for the norms [N] of a clip by rule; None if a rule does not apply."""
         median = float(np.median(norms))
         spread = float(np.median(np.abs(norms - median)))
         return {

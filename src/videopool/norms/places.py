@@ -1,4 +1,4 @@
-"""Where in a frame a patch is, and how much there is to see in it."""
+"""Places in a frame: border, centre, and patches of low texture."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def border(height: int, width: int) -> np.ndarray:
 
 
 def centre(height: int, width: int) -> np.ndarray:
-    """[H, W] true for cells whose middle lies in the middle half of both axes."""
+    """[H, W] true for cells with their middle in the middle half of both axes."""
     y = np.abs(np.arange(height) + 0.5 - height / 2) <= height / 4
     x = np.abs(np.arange(width) + 0.5 - width / 2) <= width / 4
     return y[:, None] & x
@@ -25,8 +25,8 @@ def patch_texture(pixels: Tensor, patch: int) -> Tensor:
     """Standard deviation [M, H*W] of the pixels of each patch: variance in each channel, mean, square root.
 
     Args:
-        pixels: [M, 3, S, S] as the tower sees them; its unit is that of preprocessed pixels. What does not
-            fill a patch at the right and lower edge is left out, as by the tower.
+        pixels: [M, 3, S, S] preprocessed for the tower, which sets the unit. Pixels at the right and lower edge that
+            fill no patch are left out, as by the tower.
         patch: side of a patch in pixels.
     """
     cells = pixels.float().unfold(2, patch, patch).unfold(3, patch, patch)  # [M, 3, H, W, patch, patch]
@@ -34,10 +34,10 @@ def patch_texture(pixels: Tensor, patch: int) -> Tensor:
 
 
 def low_texture(texture: np.ndarray) -> np.ndarray:
-    """[T, H, W] true for the quarter of a clip's patches with least texture, with those that equal its last."""
+    """[T, H, W] true for the quarter of a clip's patches with least texture, and for ties with the last of them."""
     return texture <= np.quantile(texture, LEAST, method="inverted_cdf")
 
 
 def as_feature(texture: Tensor, extra: int) -> Tensor:
-    """Texture [M, H*W] as one more feature [M, C + H*W, 1], 0 for the C features before the patches."""
+    """Texture [M, H*W] as one feature [M, C + H*W, 1], 0 for the C tokens before the patches."""
     return torch.nn.functional.pad(texture, (extra, 0)).unsqueeze(-1)

@@ -1,12 +1,12 @@
-"""A measurement on disk.
+"""A measurement in memory and on disk.
 
-norms.json               numbers, and what each means
+norms.json               numbers, and their meanings
 norms.safetensors        histograms, maps, profiles, by "<stage>/<array>"
-.norms-partial           an unfinished measurement: all sums so far, and which clips they are of
+.norms-partial           an unfinished measurement: all sums so far, and the names of their clips
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,67 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from videopool.files import whole
+from videopool.norms.attention import AttentionNorms
 from videopool.norms.errors import NormsError
-from videopool.norms.measurement import Measurement
+from videopool.norms.outliers import OutlierRules
+from videopool.norms.stage import StageNorms
 
 NUMBERS, ARRAYS, PARTIAL = "norms.json", "norms.safetensors", ".norms-partial"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+
+
+class Measurement:
+    """Lp norms at some stages, by name, and attention in some layers of the language model."""
+
+    def __init__(self, stages: Sequence[str], layers: Sequence[int], p: float, rules: OutlierRules) -> None:
+        self.stages = {name: StageNorms(p, rules) for name in stages}
+        self.attention = {layer: AttentionNorms() for layer in layers}
+
+    def _parts(self) -> dict[str, StageNorms | AttentionNorms]:
+        return {**self.stages, **{f"attention.{layer}": part for layer, part in self.attention.items()}}
+
+    def numbers(self) -> dict[str, Any]:
+        """Its part of norms.json."""
+        return {
+            "stages": {name: stage.numbers() for name, stage in self.stages.items()},
+            "attention": {str(layer): part.numbers() for layer, part in self.attention.items()},
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The content of norms.safetensors: "<stage>/<array>" and "attention.<layer>/<array>"."""
+        return {f"{name}/{key}": array for name, part in self._parts().items() for key, array in part.arrays().items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All sums so far, to be saved."""
+        return {f"{name}/{key}": array for name, part in self._parts().items() for key, array in part.state().items()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from a state. Raises KeyError for the state of another measurement."""
+        parts = _by_part(state)
+        for name, part in self._parts().items():
+            part.load(parts.get(name, {}))
 
 
 @dataclass
-class Progress:
-    """Which clips a measurement holds.
+class MeasuredSoFar:
+    """The clips of a measurement, by name."""
 
-    Attributes:
-        done: content hashes of clips, by name.
-        failed: why other clips could not be used, by name.
-    """
+    done: dict[str, str] = field(default_factory=dict)  # content hashes
+    failed: dict[str, str] = field(default_factory=dict)  # reasons why they could not be measured
 
-    done: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+
+def save_partial(folder: Path, measured: Measurement, clips: MeasuredSoFar) -> None:
+    """Save an unfinished measurement. Raises NormsError if it cannot be written."""
+    words = {"done": json.dumps(clips.done), "failed": json.dumps(clips.failed)}
+    _write(folder / PARTIAL, measured.state(), words)
+
+
+def save_arrays(folder: Path, measured: Measurement) -> None:
+    """Write norms.safetensors. Raises NormsError if it cannot be written."""
+    _write(folder / ARRAYS, measured.arrays())
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file whole or not at all. Raises NormsError if it cannot be written."""
     try:
         with whole(path) as part:
             save_file({k: np.array(v, order="C") for k, v in arrays.items()}, part, dict(words or {}))
@@ -44,40 +84,34 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str
         raise NormsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
-def save_partial(folder: Path, measured: Measurement, progress: Progress) -> None:
-    """Keep an unfinished measurement. Raises NormsError if it cannot be written."""
-    words = {"done": json.dumps(progress.done), "failed": json.dumps(progress.failed)}
-    _write(folder / PARTIAL, measured.state(), words)
+def load_partial(folder: Path, measured: Measurement) -> MeasuredSoFar:
+    """Fill a measurement from an unfinished one, if there is one. Failed clips are forgotten, to be tried again.
 
-
-def load_partial(folder: Path, measured: Measurement) -> Progress:
-    """Fill a measurement with what an unfinished one has; with nothing where there is none.
-
-    Clips that failed are not among those that are done: they are tried again.
-
-    Raises:
-        NormsError: the file cannot be read, or holds another measurement.
+    Raises NormsError if the file cannot be read, or holds another measurement.
     """
     path = folder / PARTIAL
     if not path.exists():
-        return Progress()
+        return MeasuredSoFar()
     try:
-        with safe_open(path, "np") as file:
-            words = file.metadata()
+        done = _done(path)
         measured.load(load_file(path))
-        return Progress(dict(json.loads(words["done"])))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise NormsError(f"{path} cannot be read ({error}): say force=true to begin anew") from error
+    return MeasuredSoFar(done)
+
+
+def _done(path: Path) -> dict[str, str]:
+    with safe_open(path, "np") as file:
+        return dict(json.loads(file.metadata()["done"]))
 
 
 def measured_contents(folder: Path) -> dict[str, str]:
-    """Content hashes of the clips that a measurement holds, finished or not, by name."""
+    """Content hashes of the clips of a measurement, finished or not, by name."""
     try:
         if (folder / PARTIAL).exists():
-            with safe_open(folder / PARTIAL, "np") as file:
-                return dict(json.loads(file.metadata()["done"]))
+            return _done(folder / PARTIAL)
         return dict(json.loads((folder / NUMBERS).read_text(encoding="utf-8"))["contents"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except UNREADABLE:
         return {}
 
 
@@ -87,36 +121,29 @@ def forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def save_arrays(folder: Path, measured: Measurement) -> None:
-    """Write norms.safetensors. Raises NormsError if it cannot be written."""
-    _write(folder / ARRAYS, measured.arrays())
-
-
 @dataclass(frozen=True)
 class SavedNorms:
-    """A finished measurement.
+    """A finished measurement."""
 
-    Attributes:
-        folder: of its point.
-        numbers: of norms.json.
-        arrays: of norms.safetensors, by stage (or "attention.<layer>") and name.
-    """
-
-    folder: Path
-    numbers: dict[str, Any]
-    arrays: dict[str, dict[str, np.ndarray]]
+    folder: Path  # of its point
+    numbers: dict[str, Any]  # of norms.json
+    arrays: dict[str, dict[str, np.ndarray]]  # of norms.safetensors, by stage (or "attention.<layer>") and name
 
 
 def load_norms(folder: str | Path) -> SavedNorms:
-    """Read a finished measurement. Raises NormsError if there is none, or it is damaged."""
+    """Read a finished measurement. Raises NormsError if it is missing or damaged."""
     folder = Path(folder)
     try:
         numbers = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
-        flat = load_file(folder / ARRAYS)
+        return SavedNorms(folder, numbers, _by_part(load_file(folder / ARRAYS)))
     except (OSError, ValueError, SafetensorError) as error:
         raise NormsError(f"{folder} holds no whole {NUMBERS} and {ARRAYS} ({error})") from error
-    arrays: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in flat.items():
+
+
+def _by_part(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays named "<part>/<key>" by part and key."""
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in arrays.items():
         part, key = name.split("/", 1)
-        arrays.setdefault(part, {})[key] = values
-    return SavedNorms(folder, numbers, arrays)
+        parts.setdefault(part, {})[key] = values
+    return parts

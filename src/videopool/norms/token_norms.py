@@ -1,7 +1,6 @@
-"""Norms of tokens, and how alike tokens are from frame to frame.
+"""Norms of tokens, and likeness of tokens between frames, computed in float32 at least.
 
-Everything is computed in float32 at least. A token is divided by its largest component first, so that neither
-squares nor high powers overflow.
+Each token is divided by its largest component first, so that neither squares nor high powers overflow.
 """
 
 import math
@@ -26,7 +25,7 @@ def token_norms(tokens: Tensor, p: float = 2.0) -> Tensor:
     """Lp norms [...] of tokens [..., D], on the tokens' device.
 
     (sum |x_i|^p)^(1/p); the largest |x_i| for p = inf. Below p = 1 this is no norm, but still a size.
-    A token with a NaN or an infinite component has a norm that is not finite.
+    The norm of a token with a NaN or an infinite component is not finite.
     """
     flat = tokens.reshape(-1, tokens.shape[-1])
     parts = []
@@ -44,9 +43,8 @@ def frame_cosines(grid: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         grid: [T, H, W, D]. Tokens of zeros or with a value that is not finite count in no pair.
     """
-    frames = grid.shape[0]
-    sums = torch.zeros(frames, frames, dtype=torch.float64)
-    counts = torch.zeros(frames, frames, dtype=torch.float64)
+    sums = torch.zeros(len(grid), len(grid), dtype=torch.float64)
+    counts = torch.zeros_like(sums)
     for row in grid.unbind(1):  # a row of positions at a time, to bound the memory
         values = precise(row)
         largest = values.abs().amax(dim=-1, keepdim=True)

@@ -1,18 +1,11 @@
-"""Learned queries that attend to all tokens: the perceiver resampler of Flamingo (arXiv 2204.14198, appendix A.1.1).
-
-Tokens get a learned embedding of their frame. In each layer, queries attend to tokens and queries together and pass
-a feed-forward layer, both added to them: x + attention(q=x, kv=[tokens, x]), then x + feed-forward(x). Layer norms
-stand before each, and one at the end; the feed-forward layer is four times as wide, with GELU; linear layers have no
-bias (flamingo_pytorch of lucidrains/flamingo-pytorch). Places in a frame are not told apart but by the features.
-
-This pooling has parameters, and until they are trained or loaded its tokens mean nothing.
-"""
+"""Learned queries that attend to all tokens: the perceiver resampler of Flamingo (arXiv 2204.14198, appendix A.1.1)."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videopool.pooling.base import Pooling, PoolingContext, PoolingShapeError, positive, whole
+from videopool.pooling.base import Pooling, PoolingContext, PoolingShapeError
+from videopool.pooling.checks import positive, whole
 
 SCALE = 0.02  # standard deviation of the first weights
 
@@ -37,26 +30,28 @@ class ResamplerLayer(nn.Module):
         query, keys, values = (
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.to_query(normed), keys, values)
         )  # [B, heads, Q or N + Q, head_dim]
-        found = functional.scaled_dot_product_attention(query, keys, values)
-        queries = queries + self.to_out(found.transpose(1, 2).flatten(2))
+        attended = functional.scaled_dot_product_attention(query, keys, values)
+        queries = queries + self.to_out(attended.transpose(1, 2).flatten(2))
         return queries + self.feed_forward(queries)
 
 
 class AttentionResampler(Pooling):
-    """So many learned queries, whatever the grid. Has parameters, drawn from a seed; computes in their precision.
+    """So many learned queries, whatever the grid. Until its parameters are trained or loaded, its tokens mean nothing.
 
-    Frame embeddings are interpolated linearly where a clip has another number of frames.
+    Tokens get a learned embedding of their frame, interpolated linearly for another number of frames; places in a frame
+    get none. Each layer computes x + attention(q=x, kv=[tokens, x]), then x + feed-forward(x), with layer norms before
+    each and one at the end; the feed-forward layer is four times as wide, with GELU; linear layers have no bias
+    (flamingo_pytorch of lucidrains/flamingo-pytorch). All is computed in the dtype of the parameters.
 
     Args:
-        queries: tokens of a clip; Flamingo has 64.
+        queries: tokens per clip; Flamingo: 64.
         dim: D of the grid at its stage.
-        depth: layers; Flamingo has 6.
+        depth: layers; Flamingo: 6.
         heads, head_dim: of the attention.
-        frames: with an embedding of their own.
+        frames: with an embedding.
         seed: of the first weights.
 
-    Raises:
-        PoolingShapeError: a setting is no positive integer (seed: no integer of at least 0), or a grid has another D.
+    Raises PoolingShapeError for a grid of another D.
     """
 
     def __init__(
@@ -77,6 +72,7 @@ class AttentionResampler(Pooling):
         shape = (positive("heads", heads), positive("head_dim", head_dim))
         self.layers = nn.ModuleList(ResamplerLayer(dim, *shape) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
+        self._label = f"attention resampler {queries} depth {depth}"
         generator = torch.Generator().manual_seed(whole("seed", seed))
         for weights in self.parameters():
             if weights.dim() == 2:  # layer norms start at one and zero
@@ -99,7 +95,3 @@ class AttentionResampler(Pooling):
 
     def num_tokens(self, frames: int, height: int, width: int) -> int:
         return self.queries.shape[0]
-
-    @property
-    def label(self) -> str:
-        return f"attention resampler {self.queries.shape[0]} depth {self.depth}"

@@ -1,29 +1,31 @@
-"""Poolings that need all tokens of a window at once, and so cannot take one axis after another.
+"""Poolings that need all tokens of a window at once, and so cannot pool one axis after another.
 
-Windows are those of adaptive pooling, and boxes: a cell reads a stretch of frames, rows and columns. Along an axis
-windows have at most two lengths, so cells whose windows have the same lengths are taken together.
+Windows are those of adaptive pooling, and boxes: a cell reads some frames, rows and columns. Along an axis windows have
+at most two lengths; cells with windows of equal lengths are pooled together.
 
 Shapes: grid [B, T, H, W, D]; boxes [B, h, w, K, D] of one output frame, with the K tokens of each cell's window.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from videopool.pooling.adaptive import Adaptive, axis_windows
-from videopool.pooling.base import GridPooling, PoolingContext
+from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError, precise
+from videopool.pooling.checks import number, one_of
+
+LEAST = 1e-6  # of GeM's clamp
 
 
 def cells_by_length(size: int, cells: int) -> list[tuple[list[int], list[list[int]]]]:
-    """Cells of one axis whose windows have the same length: their numbers, and what each of them reads."""
-    found: dict[int, tuple[list[int], list[list[int]]]] = {}
+    """Cells of one axis by window length: their indices, and the places that each of them reads."""
+    groups: dict[int, tuple[list[int], list[list[int]]]] = {}
     for cell, (start, end) in enumerate(axis_windows(size, cells)):
-        numbers, read = found.setdefault(end - start, ([], []))
-        numbers.append(cell)
+        indices, read = groups.setdefault(end - start, ([], []))
+        indices.append(cell)
         read.append(list(range(start, end)))
-    return list(found.values())
+    return list(groups.values())
 
 
 def boxes_of(frames: Tensor, rows: Sequence[Sequence[int]], cols: Sequence[Sequence[int]]) -> Tensor:
@@ -37,15 +39,14 @@ def boxes_of(frames: Tensor, rows: Sequence[Sequence[int]], cols: Sequence[Seque
 
 
 def pool_boxes(grids: Sequence[Tensor], out: tuple[int, int, int], reduce: Callable[..., Tensor]) -> Tensor:
-    """Pool grids of equal frames, height and width with windows that are boxes, one output frame at a time.
+    """Pool grids of equal frames, height and width over boxes, one output frame at a time.
 
     Args:
         grids: [B, T, H, W, C], each with its own C.
         out: (T', H', W').
         reduce: the boxes of each grid to [B, h, w, D].
 
-    Returns:
-        [B, T', H', W', D].
+    Returns [B, T', H', W', D].
     """
     _, frames, height, width = grids[0].shape[:4]
     pooled = []
@@ -64,29 +65,23 @@ def pool_boxes(grids: Sequence[Tensor], out: tuple[int, int, int], reduce: Calla
     return torch.stack(pooled, dim=1)
 
 
-def weighted_mean(boxes: Tensor, scores: Tensor) -> Tensor:
-    """Boxes [B, h, w, K, D] and scores [B, h, w, K, 1] to their mean [B, h, w, D], weighted by the scores' softmax."""
-    return (boxes.to(scores.dtype) * scores.softmax(dim=-2)).sum(dim=-2).to(boxes.dtype)
-
-
 class BoxPooling(GridPooling):
-    """A pooling over adaptive windows taken whole.
+    """A pooling over whole adaptive windows. A subclass defines `reduce`, or `pool` if it needs more than the boxes.
 
-    Args:
-        shape: output (frames, height, width), as of `Adaptive`: null keeps an axis, and so does an axis that is
-            shorter than asked.
-
-    Raises:
-        PoolingShapeError: shape is not three positive integers or nulls.
+    The output has a shape (frames, height, width), as of `Adaptive`.
     """
 
     def __init__(self, shape: Sequence[int | None] = (16, 12, 12)) -> None:
         super().__init__()
-        self.target = Adaptive(shape)
+        self.target: GridPooling = Adaptive(shape)
+        self.sizes = self.target.sizes  # the shape in labels
 
-    @abstractmethod
+    def reduce(self, boxes: Tensor) -> Tensor:
+        """[B, h, w, K, D] -> [B, h, w, D]."""
+        raise NotImplementedError
+
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
-        """[B, T, H, W, D] -> [B, T', H', W', D]."""
+        return pool_boxes([grid], self.out_shape(*grid.shape[1:4]), self.reduce)
 
     def out_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         return self.target.out_shape(frames, height, width)
@@ -94,9 +89,76 @@ class BoxPooling(GridPooling):
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         return self.target.windows(frames, height, width)
 
-    @property
-    def sizes(self) -> str:
-        """The shape as labels have it."""
-        return "x".join(
-            name if size is None else str(size) for name, size in zip("THW", self.target.shape, strict=True)
-        )
+
+def trimmed_mean(boxes: Tensor, cut: int) -> Tensor:
+    """[B, h, w, K, D] to [B, h, w, D]: the mean without the cut smallest and the cut largest values.
+
+    A NaN in a window makes that feature NaN, as in the plain mean.
+    """
+    if cut == 0:
+        return boxes.mean(dim=-2)
+    ordered = boxes.sort(dim=-2).values
+    mean = ordered[..., cut : boxes.shape[-2] - cut, :].mean(dim=-2)
+    return mean.masked_fill(ordered[..., -1, :].isnan(), torch.nan)  # NaN is sorted last, and would be cut off
+
+
+class Median(BoxPooling):
+    """The median of each feature over each window; of an even number of tokens the mean of the middle two."""
+
+    def __init__(self, shape: Sequence[int | None] = (16, 12, 12)) -> None:
+        super().__init__(shape)
+        self._label = f"median {self.sizes}"
+
+    def reduce(self, boxes: Tensor) -> Tensor:
+        return trimmed_mean(boxes, (boxes.shape[-2] - 1) // 2)
+
+
+class TrimmedMean(BoxPooling):
+    """The mean of each feature over each window of K tokens without its floor(trim * K) smallest and largest values.
+
+    Args:
+        shape: as of `Adaptive`.
+        trim: share of a window cut off at each end, at least 0 and less than 0.5; 0 is the mean.
+    """
+
+    def __init__(self, shape: Sequence[int | None] = (16, 12, 12), trim: float = 0.25) -> None:
+        super().__init__(shape)
+        self.trim = number("trim", trim, 0, 0.5)
+        if self.trim == 0.5:
+            raise PoolingShapeError("pooling.trim=0.5 leaves nothing of a window; the median is pooling=median")
+        self._label = f"trimmed mean {trim:g} {self.sizes}"
+
+    def reduce(self, boxes: Tensor) -> Tensor:
+        return trimmed_mean(boxes, int(self.trim * boxes.shape[-2]))
+
+
+class GeneralisedMean(BoxPooling):
+    """The power mean (mean of x ** p) ** (1 / p) of each feature over each window: GeM (arXiv 1711.02512, section 3.2).
+
+    1 is the mean, and a growing p tends to the maximum. GeM follows a ReLU, and its code lifts values below 1e-6 to
+    1e-6 (`gem` in cirtorch/layers/functional.py of filipradenovic/cnnimageretrieval-pytorch). Features of a tower or
+    a projector have signs, and this drops their negative part. "sign" keeps it: with f(x) = sign(x) |x| ** p it is
+    the inverse of f at the mean of f(x).
+
+    Args:
+        shape: output (frames, height, width), as of `Adaptive`.
+        p: the power, above 0; GeM's default is 3.
+        negative: "clamp" as GeM; "sign" keeps signs.
+    """
+
+    def __init__(self, shape: Sequence[int | None] = (16, 12, 12), p: float = 3.0, negative: str = "clamp") -> None:
+        super().__init__(shape)
+        self.p = number("p", p, 0, above=True)
+        self.negative = one_of("negative", negative, ("clamp", "sign"))
+        self.limits = (LEAST,) if negative == "clamp" else ()
+        self._label = f"generalised mean {p:g} {'' if negative == 'clamp' else 'sign '}{self.sizes}"
+
+    def reduce(self, boxes: Tensor) -> Tensor:
+        values = precise(boxes)
+        if self.negative == "clamp":
+            values = values.clamp(min=LEAST)
+        tiny = torch.finfo(values.dtype).tiny
+        largest = values.detach().abs().amax(dim=-2, keepdim=True).clamp(min=tiny)
+        unit = values / largest  # keeps powers finite
+        mean = (unit.sign() * unit.abs().clamp(min=tiny).pow(self.p)).mean(dim=-2)
+        return (mean.sign() * mean.abs().clamp(min=tiny).pow(1 / self.p) * largest.squeeze(-2)).to(boxes.dtype)

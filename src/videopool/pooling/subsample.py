@@ -1,47 +1,41 @@
-"""Some of the tokens as they are, in their order.
-
-"uniform" is TS-LLaVA's rule (arXiv 2411.11066), `sample_tokens` in llava/model/llava_arch.py of tingyu215/TS-LLaVA:
-token round(i * (N - 1) / (k - 1)) of all N tokens of the clip for i = 0..k-1, first and last among them.
-"""
+"""Some of the tokens, unchanged and in order."""
 
 import torch
 from torch import Tensor
 
-from videopool.pooling.base import Pooling, PoolingContext, one_of, positive, precise, whole
-
-MODES = ("uniform", "random", "lowest_norm", "highest_norm")
+from videopool.pooling.base import Pooling, PoolingContext, precise
+from videopool.pooling.checks import one_of, positive, whole
+from videopool.pooling.tiling import equidistant
 
 
 class Subsample(Pooling):
-    """Keep k tokens of a clip, in their order. A clip with fewer keeps all.
+    """Keep k of the N tokens of a clip, in order. A clip with fewer keeps all.
 
     Args:
         tokens: k.
-        mode: "uniform" spreads them evenly over the clip; "random" draws them without replacement, the same in all
-            clips of one size; "lowest_norm" and "highest_norm" keep by L2 norm, of equal norms the earlier ones.
-            NaN counts as the highest norm.
+        mode: "uniform" spreads them evenly over the clip, token round(i * (N - 1) / (k - 1)) for i = 0..k-1, as
+            `sample_tokens` in llava/model/llava_arch.py of tingyu215/TS-LLaVA (arXiv 2411.11066); "random" draws
+            without replacement, equally for all clips of a size; "lowest_norm" and "highest_norm" keep by L2 norm,
+            of equal norms the earlier tokens, with NaN as the highest norm.
         seed: of "random".
-
-    Raises:
-        PoolingShapeError: tokens is no positive integer, there is no such mode, or seed is no integer of at least 0.
     """
 
     def __init__(self, tokens: int, mode: str = "uniform", seed: int = 0) -> None:
         super().__init__()
         self.tokens = positive("tokens", tokens)
-        self.mode = one_of("mode", mode, MODES)
+        self.mode = one_of("mode", mode, ("uniform", "random", "lowest_norm", "highest_norm"))
         self.seed = whole("seed", seed)
+        self._label = f"subsample {tokens} {mode}{f' seed {seed}' if mode == 'random' else ''}"
 
     def places(self, count: int) -> list[int] | None:
-        """Which of so many tokens are kept; None where their norms decide."""
-        kept = min(self.tokens, count)
-        if kept == count:
+        """The kept of so many tokens; None if their norms decide."""
+        if self.tokens >= count:
             return list(range(count))
         if self.mode == "uniform":
-            return [round(i * (count - 1) / max(1, kept - 1)) for i in range(kept)]
+            return equidistant(self.tokens, count)
         if self.mode == "random":
             generator = torch.Generator().manual_seed(self.seed)
-            return sorted(torch.randperm(count, generator=generator)[:kept].tolist())
+            return sorted(torch.randperm(count, generator=generator)[: self.tokens].tolist())
         return None
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
@@ -52,14 +46,10 @@ class Subsample(Pooling):
         norms = torch.linalg.vector_norm(precise(tokens.detach()), dim=-1)  # [B, N]
         order = norms.argsort(dim=1, descending=self.mode == "highest_norm", stable=True)
         kept = order[:, : self.tokens].sort(dim=1).values
-        return tokens.gather(1, kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        return torch.take_along_dim(tokens, kept.unsqueeze(-1), dim=1)
 
     def num_tokens(self, frames: int, height: int, width: int) -> int:
         return min(self.tokens, frames * height * width)
-
-    @property
-    def label(self) -> str:
-        return f"subsample {self.tokens} {self.mode}{f' seed {self.seed}' if self.mode == 'random' else ''}"
 
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         places = self.places(frames * height * width)

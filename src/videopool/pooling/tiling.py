@@ -1,8 +1,6 @@
-"""Images that are put together of a clip's frames before the tower. Frames are uint8 [T, h, w, 3]."""
+"""Images made of a clip's frames before the tower. Frames are uint8 [T, h, w, 3]."""
 
-import hashlib
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,9 +15,9 @@ def tiled(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
 
 
 def filled(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
-    """rows * cols frames as one square image [1, s, s, 3] with nothing beside them: each is stretched to its cell.
+    """rows * cols frames as one square image [1, s, s, 3] without margins: each frame is stretched to its cell.
 
-    No cell is smaller than a frame: the image processor, which shrinks the whole, is the one that loses detail.
+    No cell is smaller than a frame, so that only the image processor, which shrinks the image, loses detail.
     """
     _, height, width, _ = frames.shape
     step = math.lcm(rows, cols)
@@ -33,16 +31,5 @@ def filled(frames: np.ndarray, rows: int, cols: int) -> np.ndarray:
 
 
 def equidistant(count: int, frames: int) -> list[int]:
-    """So many of the frames, by index: evenly spread, the first and the last among them."""
+    """Indices of so many of the frames, evenly spread, with the first and the last."""
     return [round(place * (frames - 1) / max(1, count - 1)) for place in range(count)]
-
-
-def noise(count: int) -> np.ndarray:
-    """Fixed frames uint8 [count, 24, 32, 3], by which what makes images of frames is known."""
-    return np.random.default_rng(0).integers(0, 256, (count, 24, 32, 3), dtype=np.uint8)
-
-
-def image_key(make: Callable[[np.ndarray], np.ndarray], count: int) -> str:
-    """What two ways of making an image share if they make the same of so many frames: 16 hexadecimal digits."""
-    image = make(noise(count))
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]

@@ -1,36 +1,34 @@
-"""Tokens that are alike averaged into one, pair after pair: ToMe's bipartite soft matching (arXiv 2210.09461).
+"""Similar tokens averaged, pair after pair: ToMe's bipartite soft matching (arXiv 2210.09461).
 
-A step (`bipartite_soft_matching` and `merge_wavg` in tome/merge.py of facebookresearch/ToMe): tokens at even places
-each look for the most similar token at an odd place, by cosine; the r most similar pairs are merged, a token counting
-as many times as patches are in it. Several may merge into one. At most half of the tokens can go in a step.
+A step (`bipartite_soft_matching` and `merge_wavg` in tome/merge.py of facebookresearch/ToMe): each token at an even
+place finds the most similar token at an odd place, by cosine; the r most similar pairs are merged, each token weighted
+by its number of patches. Several may merge into one. At most half of the tokens disappear in a step.
 
-ToMe merges inside a tower and compares attention keys; here features are compared, as a pooling sees nothing else.
-ToMe leaves tokens in the order of their similarity; here they keep their places, and of a merged pair the odd one's.
+ToMe merges inside a tower and compares attention keys; here the features are compared, because a pooling sees nothing
+else. ToMe leaves tokens in the order of their similarity; here they keep their places, a merged pair the odd one's.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from videopool.pooling.base import Pooling, PoolingContext, PoolingShapeError, one_of, positive, precise, whole
+from videopool.pooling.base import Pooling, PoolingContext, PoolingShapeError, precise
+from videopool.pooling.checks import one_of, positive, whole
 
-WITHIN = ("frame", "clip")
 AT_ONCE = 2**25  # similarities held at a time
 NEVER = -2.0  # less than any cosine
 
 
 def most_similar(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """For tokens [N, L, D] at even places the largest cosine with one at an odd place, and which: [N, ceil(L / 2)].
+    """For tokens [N, L, D] at even places the largest cosine with one at an odd place, and its index: [N, ceil(L / 2)].
 
-    Of equally similar ones the first. A token of zeros has cosine 0 with all, one with a NaN is like no other.
+    Ties go to the first. A token of zeros has cosine 0 with all; a token with a NaN matches no other.
     """
     unit = functional.normalize(tokens, dim=-1)
     even, odd = unit[:, ::2], unit[:, 1::2].transpose(1, 2)
     rows = max(1, AT_ONCE // (odd.shape[0] * odd.shape[2]))
-    found = [(part @ odd).nan_to_num_(nan=NEVER).max(dim=-1) for part in even.split(rows, dim=1)]
-    return torch.cat([values for values, _ in found], dim=1), torch.cat([places for _, places in found], dim=1)
+    best = [(part @ odd).nan_to_num_(nan=NEVER).max(dim=-1) for part in even.split(rows, dim=1)]
+    return torch.cat([values for values, _ in best], dim=1), torch.cat([places for _, places in best], dim=1)
 
 
 def merge_step(sums: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -38,11 +36,10 @@ def merge_step(sums: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]
 
     Args:
         sums: [N, L, D] of the patches in each token.
-        sizes: [N, L] how many they are.
+        sizes: [N, L] number of these patches.
         count: of pairs, at most L / 2.
 
-    Returns:
-        Sums [N, L - count, D] and sizes [N, L - count] of what remains, in order.
+    Returns sums [N, L - count, D] and sizes [N, L - count] of the remaining tokens, in order.
     """
     with torch.no_grad():
         values, matches = most_similar(sums)  # a mean has the direction of its sum
@@ -60,19 +57,17 @@ def merge_step(sums: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]
 
 
 class TokenMerging(Pooling):
-    """Merge similar tokens, r at a step, until so many remain or so many steps are done.
+    """Merge similar tokens, r per step, until target tokens remain or all steps are done.
 
-    Cost grows with the square of the tokens that are compared: with "clip", of all tokens.
+    Cost grows with the square of the compared tokens: with "clip", of all tokens.
 
     Args:
-        target: stop at so many tokens, of each frame or of the clip; null: only steps count. What has fewer
-            tokens stays as it is.
-        r: pairs merged at a step, of each frame or of the clip; null: as many as can be, half of the tokens.
+        target: stop at so many tokens per frame or clip; null: only steps count. Fewer tokens stay as they are.
+        r: pairs merged per step in each frame or clip; null: as many as possible, half of the tokens.
         steps: stop after so many; null: only target counts.
         within: "frame" merges tokens of one frame, "clip" those of all frames.
 
-    Raises:
-        PoolingShapeError: a number is out of range, there is no such within, or nothing says when to stop.
+    Raises PoolingShapeError if nothing stops it.
     """
 
     def __init__(
@@ -82,14 +77,17 @@ class TokenMerging(Pooling):
         self.target = None if target is None else positive("target", target)
         self.r = None if r is None else whole("r", r)
         self.steps = None if steps is None else whole("steps", steps)
-        self.within = one_of("within", within, WITHIN)
-        if self.target is None and self.steps is None:
+        self.within = one_of("within", within, ("frame", "clip"))
+        if target is None and steps is None:
             raise PoolingShapeError("say pooling.target or pooling.steps: nothing says when merging stops")
-        if self.r == 0 and self.steps is None:
-            raise PoolingShapeError(f"pooling.r=0 never comes to pooling.target={self.target}")
+        if r == 0 and steps is None:
+            raise PoolingShapeError(f"pooling.r=0 never comes to pooling.target={target}")
+        settings = (("to", target), ("r", r), ("steps", steps))
+        words = [f"{name} {value}" for name, value in settings if value is not None]
+        self._label = " ".join(["token merging", *words, *(["clip"] if within == "clip" else [])])
 
     def schedule(self, count: int) -> list[int]:
-        """How many of so many tokens go at each step."""
+        """How many of so many tokens disappear in each step."""
         gone: list[int] = []
         while self.steps is None or len(gone) < self.steps:
             left = count - sum(gone)
@@ -114,12 +112,6 @@ class TokenMerging(Pooling):
     def num_tokens(self, frames: int, height: int, width: int) -> int:
         groups, count = (frames, height * width) if self.within == "frame" else (1, frames * height * width)
         return groups * (count - sum(self.schedule(count)))
-
-    @property
-    def label(self) -> str:
-        settings: list[tuple[str, Any]] = [("to", self.target), ("r", self.r), ("steps", self.steps)]
-        said = [f"{name} {value}" for name, value in settings if value is not None]
-        return " ".join(["token merging", *said, "" if self.within == "frame" else "clip"]).strip()
 
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         count = height * width if self.within == "frame" else frames * height * width

@@ -1,25 +1,27 @@
-"""Which patches a pooling's tokens are made of, whatever the pooling, found by differentiating it.
+"""Which patches a pooling's tokens are made of, for any pooling, by differentiation.
 
-How much of patch p is in token n is W[n, p] = mean over features d of d token[n, d] / d patch[p, d]. Of an average that
-is the patch's weight, of a maximum the share of features in which the patch is the largest, of a selection 1 or 0.
-W is never held: W u and its transpose times v are derivatives along vectors of random signs s in features, as the
-mean over d of s[d] * (J (u s))[d] is W u if each feature depends on itself alone, and W u but for noise of the
-order 1 / D where norms or likeness couple features (Hutchinson's estimator of a trace).
+The share of patch p in token n is W[n, p] = mean over features d of d token[n, d] / d patch[p, d]: the weight of an
+average; for a maximum the share of features in which the patch is the largest; 1 or 0 for a selection. W is never held:
+W u and its transpose times v are derivatives along vectors of random signs s in features. The mean over d of
+s[d] * (J (u s))[d] is W u if each feature depends on itself alone; norms or likeness couple features and add noise of
+the order 1 / D (Hutchinson's estimator of a trace).
 
 Shapes: grid [1, T, H, W, D]; values of patches [T, H, W, C]; values of tokens [N, C].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, checked, precise
+from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, precise
+from videopool.pooling.contract import checked
 
-DRAWS = 2  # of signs; their disagreement tells a pooling that mixes features
+DRAWS = 2  # of signs; their disagreement reveals a pooling that mixes features
 TOLERANCE = 0.25  # of that disagreement
-NOTHING = 0.05  # of the median token's share in patches: what has less is made of something else
+NOTHING = 0.05  # of the median token's share in patches: a token with less is made of something else
 
 
 class PatchTrace:
@@ -28,81 +30,67 @@ class PatchTrace:
     Args:
         pooling: at a patch grid, with a context if it needs one.
         grid: [1, T, H, W, D].
-        context: what the pooling needs beside the grid; tokens made of it have no patches.
+        context: inputs beside the grid; tokens made of them have no patches.
 
     Attributes:
-        tokens: [N, D] what the pooling made of the grid.
-        read: [N] true for tokens that are made of patches.
+        tokens: [N, D] pooled from the grid.
+        shares: [N] total share of patches in each token.
+        read: [N] true for tokens made of patches.
 
-    Raises:
-        PoolingContractError: the pooling does not return what it announces, or no token, or patches cannot be followed
-            through it, because it mixes features (learned queries do) or cannot be differentiated.
+    Raises PoolingContractError if the pooling breaks its contract, makes no token, mixes features (as learned queries
+    do), or cannot be differentiated.
     """
 
     def __init__(self, pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> None:
+        untraceable = PoolingContractError(
+            f"pooling {pooling.label} cannot be shown on frames: its tokens cannot be traced to patches feature by "
+            "feature"
+        )
         self._grid = precise(grid.detach().clone()).requires_grad_()
         # Only plain attention can be differentiated twice.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            self._tokens = checked(pooling, self._grid, context)
-            if not self._tokens.shape[1]:
+            tokens = checked(pooling, self._grid, context)
+            if not tokens.shape[1]:
                 raise PoolingContractError(f"pooling {pooling.label} leaves no visual tokens that could be shown")
-            self._back = torch.zeros_like(self._tokens, requires_grad=True)
-            if not self._tokens.requires_grad:
-                raise _untraceable(pooling)
-            # The derivative of this with respect to `_back` is the forward derivative of the pooling.
-            self._backward = torch.autograd.grad(self._tokens, self._grid, self._back, create_graph=True)[0]
-        self.tokens = self._tokens.detach()[0]
+            if not tokens.requires_grad:
+                raise untraceable
+            along = torch.zeros_like(tokens, requires_grad=True)
+            # The derivative of this with respect to `along` is the forward derivative of the pooling.
+            backward = torch.autograd.grad(tokens, self._grid, along, create_graph=True)[0]
+        self._forward = partial(_estimate, partial(torch.autograd.grad, backward, along, retain_graph=True))
+        self._transposed = partial(_estimate, partial(torch.autograd.grad, tokens, self._grid, retain_graph=True))
+        self.tokens = tokens.detach()[0]
         generator = torch.Generator().manual_seed(0)
         signs = torch.randint(0, 2, (DRAWS, grid.shape[-1]), generator=generator) * 2 - 1
         self._signs = list(signs.to(self._grid))
-        shares = torch.stack([self._forward(torch.ones_like(self._grid[..., :1])[0], (s,))[:, 0] for s in self._signs])
+        ones = torch.ones_like(self._grid[0, ..., :1])
+        shares = torch.stack([self._forward([sign], ones)[:, 0] for sign in self._signs])
         apart, size = (shares[0] - shares[1]).abs().sum(), shares.abs().sum() / DRAWS
         if not size > 0 or not apart <= TOLERANCE * size:
-            raise _untraceable(pooling)
-        self.shares = shares.mean(0)  # [N]
+            raise untraceable
+        self.shares = shares.mean(0)
         self.read = self.shares > NOTHING * self.shares[self.shares > 0].median()
 
     def of_tokens(self, values: Tensor) -> Tensor:
-        """Values of patches [T, H, W, C] averaged over what each token is made of: [N, C], NaN if of no patch."""
-        sums = self._forward(values.to(self._grid), self._signs)
+        """Values of patches [T, H, W, C] averaged over each token's patches: [N, C], NaN for a token of no patch."""
+        sums = self._forward(self._signs, values.to(self._grid))
         return (sums / self.shares[:, None]).masked_fill(~self.read[:, None], torch.nan)
 
     def of_patches(self, values: Tensor) -> Tensor:
-        """Values of tokens [N, C] averaged over those that a patch is part of, by its share: [T, H, W, C].
+        """Values of tokens [N, C] averaged over each patch's tokens by its share in them: [T, H, W, C].
 
-        NaN where a patch is part of none.
+        NaN for a patch in no token.
         """
         values = values.to(self._grid).masked_fill(~self.read[:, None], 0.0)
-        sums = self._transposed(values)
-        shares = self._transposed(self.read[:, None].to(values))
+        sums = self._transposed(self._signs, values)
+        shares = self._transposed(self._signs, self.read[:, None].to(values))
         return (sums / shares).masked_fill(shares <= NOTHING * NOTHING * shares.max(), torch.nan)
 
-    def _forward(self, values: Tensor, signs: Sequence[Tensor]) -> Tensor:
-        """W times values [T, H, W, C]: [N, C]."""
-        columns = []
-        for column in values.unbind(-1):
-            found = torch.zeros(self._tokens.shape[1:2]).to(self._grid)
-            for sign in signs:
-                along = (column.unsqueeze(-1) * sign)[None]
-                moved = torch.autograd.grad(self._backward, self._back, along, retain_graph=True)[0]
-                found = found + (moved[0] * sign).mean(-1) / len(signs)
-            columns.append(found)
-        return torch.stack(columns, dim=-1)
 
-    def _transposed(self, values: Tensor) -> Tensor:
-        """The transpose of W times values [N, C]: [T, H, W, C]."""
-        columns = []
-        for column in values.unbind(-1):
-            found = torch.zeros(self._grid.shape[1:4]).to(self._grid)
-            for sign in self._signs:
-                along = (column.unsqueeze(-1) * sign)[None].to(self._tokens)
-                moved = torch.autograd.grad(self._tokens, self._grid, along, retain_graph=True)[0]
-                found = found + (moved[0] * sign).mean(-1) / len(self._signs)
-            columns.append(found)
-        return torch.stack(columns, dim=-1)
-
-
-def _untraceable(pooling: Pooling) -> PoolingContractError:
-    return PoolingContractError(
-        f"pooling {pooling.label} cannot be shown on frames: its tokens cannot be traced to patches feature by feature"
-    )
+def _estimate(derivative: Callable[[Tensor], Sequence[Tensor]], signs: Sequence[Tensor], values: Tensor) -> Tensor:
+    """W, or its transpose, times values [..., C], from derivatives along vectors of signs."""
+    columns = []
+    for column in values.unbind(-1):
+        moved = [(derivative((column.unsqueeze(-1) * sign)[None])[0][0] * sign).mean(-1) for sign in signs]
+        columns.append(torch.stack(moved).mean(0))
+    return torch.stack(columns, dim=-1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from videopool.pooling import Pooling, PoolingContext
-from videopool.pooling.base import random_context
+from videopool.pooling.contract import random_context
 from videopool.speed.timing import interleaved, medians, timed
 
 COPY = "copy"

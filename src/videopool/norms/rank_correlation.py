@@ -1,4 +1,4 @@
-"""Statistics of ranks."""
+"""Spearman's rank correlation."""
 
 import numpy as np
 
@@ -12,9 +12,3 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     a, b = (ranks - ranks.mean() for ranks in (rankdata(first), rankdata(second)))
     scale = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / scale) if scale > 0 else None
-
-
-def gini(values: np.ndarray) -> float:
-    """Gini coefficient of positive numbers [N]: 0 if all are equal, 1 - 1/N if one has all."""
-    ordered, n = np.sort(values), values.size
-    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))
