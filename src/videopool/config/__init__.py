@@ -1,1 +1,1 @@
-"""The configuration: nodes made into objects, choices looked up, errors of users."""
+"""The configuration: nodes made into objects, choices of groups, errors about settings."""

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.config.build import number, plain
-from videopool.config.catalogue import with_pooling
+from videopool.config.choices import with_pooling
 from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.film import film_pictures, film_strip, on_one_scale, save_gif

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videopool.chat import FORMATS, ChatEndpoint
-from videopool.config.build import plain
-from videopool.config.check import Number, Rules, check, whole
+from videopool.config.build import Number, Rules, check, plain, whole
 from videopool.config.errors import ConfigError
 from videopool.notes import note
 from videopool.points.point import Point

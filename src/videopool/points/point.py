@@ -8,8 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt
-from videopool.config.build import build, plain
-from videopool.config.check import Number, Rules, check, whole
+from videopool.config.build import Number, Rules, build, check, plain, whole
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code

@@ -1,1 +1,1 @@
-"""The process: interrupts, ranks, devices, worker processes, the terminal, the exit code."""
+"""The process: interrupts, ranks, worker processes, the terminal, the exit code."""

@@ -1,1 +1,1 @@
-"""Weights & Biases: runs of points, trainings and studies; workspaces and reports."""
+"""Weights & Biases: runs of points, trainings and studies; workspace and report."""
