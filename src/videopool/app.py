@@ -101,7 +101,8 @@ def main() -> None:
     check_configurations()
     application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(run)
     try:
-        outlive_kills(application)
+        while _killed(application):
+            pass
     except KeyboardInterrupt:
         _exit("stopped; run the same command again to go on", INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
@@ -123,19 +124,16 @@ def _exit(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def outlive_kills(application: Callable[[], None]) -> None:
-    """Repeat a multirun after a kill of one of its processes: finished points stay, the others go on.
-
-    It ends, because a point that is killed repeatedly is given up.
-    """
-    while True:
-        try:
-            application()
-            return
-        except Exception as error:
-            if type(error).__name__ not in KILLS:
-                raise
-            print(f"videopool: a process of the sweep was killed ({type(error).__name__}); going on", file=sys.stderr)
+def _killed(application: Callable[[], None]) -> bool:
+    """Whether a process of the multirun was killed. The next run keeps finished points; repeated kills end a point."""
+    try:
+        application()
+    except Exception as error:
+        if type(error).__name__ not in KILLS:
+            raise
+        print(f"videopool: a process of the sweep was killed ({type(error).__name__}); going on", file=sys.stderr)
+        return True
+    return False
 
 
 def explain(error: BaseException | None) -> str:

@@ -1,1 +1,1 @@
-"""One clip shown: its frames, and what a pooling keeps of them."""
+"""One clip shown: its frames, and the tokens of poolings."""

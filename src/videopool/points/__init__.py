@@ -1,1 +1,1 @@
-"""A point: one configuration made into objects, with what identifies it."""
+"""A point: one configuration as objects, with its identity and the lifecycle of its results."""

@@ -1,6 +1,8 @@
 """A W&B workspace and report, saved on the server or written to files."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,28 @@ from videopool.tracking.run import logged_in
 SERVER_SECONDS = "20"  # timeout of a request
 
 
+@contextmanager
+def _asking(failure: str, advice: str = "") -> Iterator[None]:
+    """Raises ConfigError instead of any error of the network, the server, or the account's permissions."""
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError(f"{failure}: {one_line(error)}{advice}") from error
+
+
 def credentials() -> bool:
     """Whether somebody is logged in to W&B. Raises ConfigError if the server refuses the credentials."""
     os.environ.setdefault("WANDB_HTTP_TIMEOUT", SERVER_SECONDS)  # read when W&B is first used
-    try:
+    with _asking("W&B does not take the credentials it was given"):
         return logged_in()
-    except Exception as error:
-        raise ConfigError(f"W&B does not take the credentials it was given: {one_line(error)}") from error
 
 
 def default_entity() -> str:
     """The entity of the logged-in account."""
     import wandb
 
-    try:
+    with _asking("the W&B server does not answer", "; job.online=false writes files"):
         entity = wandb.Api().default_entity
-    except Exception as error:
-        answer = f"the W&B server does not answer: {one_line(error)}"
-        raise ConfigError(f"{answer}; job.online=false writes files") from error
     if not entity:
         raise ConfigError("the W&B account has no default entity: say job.entity=...")
     return str(entity)
@@ -38,13 +44,9 @@ def default_entity() -> str:
 
 def save_online(views: Any) -> list[str]:
     """Save workspace and report on the server. Returns their addresses."""
-    try:
+    advice = f"; is {views.entity}/{views.project} there (wandb sync makes it)? job.online=false writes files"
+    with _asking("the W&B server does not take the dashboard", advice):
         return [view.save().url for view in (views.workspace(), views.report())]
-    except Exception as error:  # of the network, the server, or the account's permissions
-        raise ConfigError(
-            f"the W&B server does not take the dashboard: {one_line(error)}; is {views.entity}/{views.project} there "
-            "(wandb sync makes it)? job.online=false writes files"
-        ) from error
 
 
 def write_dashboard(folder: Path, views: Any) -> list[str]:

@@ -1,14 +1,17 @@
-"""A point in W&B: its scores and costs, their table by task, and a table of predictions."""
+"""A point in W&B: scores, costs and predictions, or norms."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from videopool.config.build import jsonable, number
+from videopool.norms import load_norms
+from videopool.norms.outliers import GAP
 from videopool.tracking.run import telling, wandb_run
 
 AXES = ("frames", "visual_tokens")  # logged beside the scores, so that they can be plotted against either
@@ -16,6 +19,8 @@ SCORES = ("score", "ci_low", "ci_high", "groups/*", "tasks/*")
 RECORD = ("id", "clip", "task", "question", "answer", "prediction", "score", "status")
 IF_PRESENT = ("parsed", "verdict", "judge_grade", "reason")  # keys of records that only some settings write
 SUMMARY = ("score", "ci_low", "ci_high", "chance", "n", "n_failed")
+NORMS = ("mean", "std", "max", "max_over_median", "excess_kurtosis", "gini", "neighbour_cosine")
+MOST_BINS = 512  # of a histogram; limit of W&B
 
 # Overrides that do not change the point; a run's name leaves them out.
 NOT_IN_NAMES = ("study", "results_dir", "data_dir", "force", "baseline", "experiment", "logger", "features", "hydra")
@@ -108,3 +113,33 @@ def predictions_table(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Columns and rows of records; an IF_PRESENT column stands where any record has it."""
     columns = [*RECORD, *(name for name in IF_PRESENT if any(name in record for record in records))]
     return {"columns": columns, "data": [[record.get(name) for name in columns] for record in records]}
+
+
+def log_norms(run: Any, folder: Path) -> None:
+    """Log the norms of a point's folder."""
+    with telling("log the norms"):
+        import wandb
+
+        saved = load_norms(folder)
+        content: dict[str, Any] = {}
+        for name, stage in saved.numbers["stages"].items():
+            numbers = {key: stage[key] for key in NORMS} | {"median": stage["quantiles"]["0.5"]}
+            numbers |= {f"outliers.{rule}": counted["share"] for rule, counted in stage["outliers"].items()}
+            numbers[GAP] = stage[GAP]["share"]
+            content |= {f"{name}/{key}": value for key, value in numbers.items() if value is not None}
+            counts, edges = narrowed(saved.arrays[name]["histogram.counts"], saved.arrays[name]["histogram.edges"])
+            if counts.size:
+                content[f"{name}/norms"] = wandb.Histogram(np_histogram=(counts, edges))
+        run.log(content)
+
+
+def narrowed(counts: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A histogram without its empty ends; neighbouring bins are merged down to at most MOST_BINS."""
+    filled = np.flatnonzero(counts)
+    if not filled.size:
+        return counts[:0], edges[:0]
+    first, width = filled[0], filled[-1] - filled[0] + 1
+    merged = -(-width // MOST_BINS)
+    last = min(len(counts), first + -(-width // merged) * merged)
+    starts = np.arange(first, last, merged)
+    return np.add.reduceat(counts[:last], starts), np.append(edges[starts], edges[last])
