@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -35,7 +36,7 @@ class Job(Protocol):
     """A module of this room that is a job. Two more functions are optional:
 
     tell(config, outcome): print the results of a complete job that ran alone.
-    sum_up(config, outcomes): write and print the results of a multirun, from the Outcome.as_dict of each point.
+    sum_up(config, outcomes): write and print the results of a multirun, from the Outcome of each point as a dict.
 
     `run` raises UserError (ConfigError, ResultsError, ...) for what the user can mend, and Stopped.
     """
@@ -68,7 +69,7 @@ def run_and_tell(config: DictConfig) -> str:
     stream = sys.stderr if outcome.status == FAILED else sys.stdout
     print(f"{number}{word:>6}  {outcome.name}: {outcome.message}", file=stream, flush=True)
     if multirun and OUTCOMES in os.environ:
-        line = {"number": HydraConfig.get().job.num, "job": OmegaConf.select(config, "job.name"), **outcome.as_dict()}
+        line = {"number": HydraConfig.get().job.num, "job": OmegaConf.select(config, "job.name"), **asdict(outcome)}
         with open(os.environ[OUTCOMES], "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     elif outcome.status == COMPLETE and (tell := getattr(job_of(config.job.name), "tell", None)):

@@ -1,4 +1,4 @@
-"""One point: a configuration made into objects, with what identifies it."""
+"""One point: a configuration as objects, with its identity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -81,23 +81,20 @@ class Point(Setting):
         adapter = self.adapter or {}
         trained = adapter.get("trained_pooling")
         if trained and trained != pooling_settings(self.config, self.pooling):
-            training = (
-                f"{name} with {adapter['checkpoint']} was trained under {trained.get('label', 'another pooling')}"
-            )
-            note(f"{training}, and is evaluated under {self.pooling.label}")
+            label = trained.get("label", "another pooling")
+            line = f"{name} with {adapter['checkpoint']} was trained under {label}"
+            note(f"{line}, and is evaluated under {self.pooling.label}")
 
     @property
     def model_name(self) -> str:
         """The model's name in tables, with its checkpoint and changes."""
-        name = str(self.model["name"])
-        if self.adapter is not None:
-            alpha = self.adapter["alpha"]
-            name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {_digits(alpha)}"
-            if self.adapter["projector"] is not None:
-                name += f" projector {_digits(self.adapter['projector'])}"
-        if self.model["rope_factor"] is not None:
-            name += f" rope {_digits(self.model['rope_factor'])}"
-        return name
+        adapter = self.adapter or {}
+        parts = [str(self.model["name"])]
+        if adapter and adapter["alpha"] is None:
+            parts.append(Path(adapter["checkpoint"]).name)
+        changes = {key: adapter.get(key) for key in ("alpha", "projector")} | {"rope": self.model["rope_factor"]}
+        parts += [f"{word} {_digits(value)}" for word, value in changes.items() if value is not None]
+        return " ".join(parts)
 
     @property
     def name(self) -> str:

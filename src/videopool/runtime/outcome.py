@@ -3,7 +3,7 @@
 import time
 import traceback
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,6 @@ class Outcome:
     folder: str = ""
     fresh: bool = True
     row: dict[str, Any] | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def keep_trace(study: Path) -> str:
