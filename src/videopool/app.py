@@ -67,7 +67,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data")
     warnings.filterwarnings("ignore", message=".*torchvision.*")
     warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema.*")  # submitit's, on purpose
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")  # loky starts another
 
 
 def run(config: "DictConfig") -> str:

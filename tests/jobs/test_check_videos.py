@@ -184,7 +184,7 @@ def test_a_process_that_dies_costs_its_own_clip_alone():
 
 
 def test_errors_of_the_program_are_not_swallowed():
-    with pytest.raises(ValueError, match="out of range"):
+    with pytest.raises(RuntimeError, match="out of range"):
         list(in_processes(answer, [(1,), (100,)], 1, lambda: False))
 
 

@@ -1,53 +1,85 @@
-"""Processes for work that may kill its process."""
+"""Processes for work that may kill its process.
 
-import multiprocessing
+joblib's loky does not nest in a sweep by joblib (forked), or imports for seconds in which Ctrl-C kills it (spawned).
+"""
+
+import os
+import traceback
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from typing import Any
-
-from joblib.externals.loky import ProcessPoolExecutor
 
 from videopool.runtime.interrupts import ignore_interrupts
 from videopool.runtime.ranks import START_METHOD
 
-IDLE_SECONDS = 5.0  # after which a process without work ends: also where its parent was killed
+PATIENCE = 1.0  # seconds between two checks by an idle worker that its parent is alive
+
+
+class _Worker:
+    """A process that does one job after another, and the pipe to it."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        context: Any = get_context(START_METHOD)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
+        self.process.start()
+        theirs.close()  # so that our end sees the process die
 
 
 def in_processes(
     work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], count: int, stopped: Callable[[], bool]
 ) -> Generator[tuple[int, Any], None, None]:
-    """Run work(*job) in `count` processes; yield (index of the job, result) as they finish.
-
-    The result is None if the process died. Each process has a pool of its own, so that it is clear whose job killed it.
+    """Run work(*job) in `count` processes; yield (index of the job, result) as they finish, None if the process died.
 
     Args:
-        work: a module-level function; its errors are raised here.
+        work: a module-level function.
         stopped: asked before each job; once true, no further job starts.
+
+    Raises:
+        RuntimeError: work raised an error.
     """
     waiting = iter(enumerate(jobs))
-    idle = [_process() for _ in range(count)]
-    busy: dict[Future[Any], tuple[int, ProcessPoolExecutor]] = {}
+    idle: list[_Worker] = []
+    busy: dict[Connection, tuple[int, _Worker]] = {}
     try:
         while True:
-            while idle and not stopped() and (job := next(waiting, None)) is not None:
-                process = idle.pop()
-                busy[process.submit(work, *job[1])] = job[0], process
+            while len(busy) < count and not stopped() and (job := next(waiting, None)) is not None:
+                worker = idle.pop() if idle else _Worker(work)
+                busy[worker.pipe] = job[0], worker
+                worker.pipe.send(job[1])
             if not busy:
                 return
-            for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                index, process = busy.pop(future)
+            for pipe in wait([*busy]):
+                index, worker = busy.pop(pipe)  # type: ignore[index]
+                result, error = None, ""
                 try:
-                    result = future.result()
-                except BrokenExecutor:
-                    result, process = None, _process()
-                idle.append(process)
+                    result, error = worker.pipe.recv()
+                    idle.append(worker)
+                except (EOFError, ConnectionError):
+                    worker.process.join()
+                if error:
+                    raise RuntimeError(error)
                 yield index, result
     finally:
-        for process in [*idle, *(process for _, process in busy.values())]:
-            process.shutdown(kill_workers=True)
+        for worker in [*idle, *(worker for _, worker in busy.values())]:
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
 
 
-def _process() -> ProcessPoolExecutor:
-    """A pool of one process, which starts with its first job."""
-    context = multiprocessing.get_context(START_METHOD)
-    return ProcessPoolExecutor(1, timeout=IDLE_SECONDS, context=context, initializer=ignore_interrupts)
+def _serve(work: Callable[..., Any], pipe: Connection, parent: int) -> None:
+    """Do one job after another while the parent lives."""
+    ignore_interrupts()
+    while True:
+        while not pipe.poll(PATIENCE):
+            if os.getppid() != parent:
+                return
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send((work(*job), ""))
+        except Exception:  # the parent raises it: a silent death would pass for a clip that kills its reader
+            pipe.send((None, traceback.format_exc()))
