@@ -188,7 +188,8 @@ class Point(Setting):
 
 def _read_adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
     """Checkpoint, identity, alpha and so on of the group `lora`; None for the released model."""
-    alpha, projector = lora["alpha"], lora["projector"]
+    alpha: Any = lora["alpha"]
+    projector = lora["projector"]
     if lora["checkpoint"] is None:
         for key in ("alpha", "projector"):
             if lora[key] is not None:

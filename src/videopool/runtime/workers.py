@@ -41,7 +41,7 @@ def in_processes(
     """
     waiting = iter(enumerate(jobs))
     idle: list[_Worker] = []
-    busy: dict[Connection, tuple[int, _Worker]] = {}
+    busy: dict[Any, tuple[int, _Worker]] = {}  # by pipe
     try:
         while True:
             while len(busy) < count and not stopped() and (job := next(waiting, None)) is not None:
@@ -51,7 +51,7 @@ def in_processes(
             if not busy:
                 return
             for pipe in wait([*busy]):
-                index, worker = busy.pop(pipe)  # type: ignore[index]
+                index, worker = busy.pop(pipe)
                 result, error = None, ""
                 try:
                     result, error = worker.pipe.recv()
