@@ -18,8 +18,7 @@ def run(*words: str) -> None:
     The process has the caller's environment, without colours, and working directory. Finished points are kept, so a
     finished study costs a few seconds.
 
-    Raises:
-        CommandFailed: another exit code than 0; with the words and the last line of output.
+    Raises CommandFailed for another exit code than 0, with the words and the last line of output.
     """
     last = ""
     command = [sys.executable, "-m", "videopool", *words]

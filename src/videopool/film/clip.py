@@ -91,11 +91,7 @@ class View(NamedTuple):
 class ShownClip:
     """One clip under several poolings. With a feature store, each frame is encoded once.
 
-    Args:
-        point: model, frames and clip.
-
-    Raises:
-        ConfigError: there is no such clip, or it cannot be read.
+    Raises ConfigError if there is no such clip, or it cannot be read.
     """
 
     def __init__(self, point: ClipPoint) -> None:
@@ -138,8 +134,7 @@ class ShownClip:
     def pooled_row(self, shown: ShownPooling, p: float | None = None) -> FilmRow:
         """The tokens of a pooling: their colours or, with a p, their norms as the language model reads them.
 
-        Raises:
-            PoolingContractError: the pooling's tokens cannot be traced to patches.
+        Raises PoolingContractError if they cannot be traced to patches.
         """
         view, pooling, before = self.view(shown), shown.pooling, shown.stage == ENCODER
         with torch.no_grad():

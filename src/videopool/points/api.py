@@ -24,11 +24,7 @@ UNKNOWN = ("lora_alpha", "visual_tokens", "prefill_gflops", "map_signature", "wi
 
 
 class ApiPoint(Point):
-    """A point with a model behind an API: no pooling, no access to its inside.
-
-    Raises:
-        UserError: the configuration or a file that it names is wrong.
-    """
+    """A point with a model behind an API: no pooling, no access to its inside. Raises UserError as Point."""
 
     def take_model(self) -> None:
         """Check the settings of the API and build its client."""

@@ -19,9 +19,7 @@ def build_judge(config: DictConfig) -> Judge | None:
     """Build the judge of `judge._target_`, or None. Nothing is loaded or asked yet.
 
     The source hash of a user's own class is part of the judge's id: a changed class gives new verdicts.
-
-    Raises:
-        ConfigError, ChatError, ModelError: an impossible setting.
+    Raises ConfigError, ChatError or ModelError for an impossible setting.
     """
     if config.judge.get("_target_") is None:
         return None

@@ -39,8 +39,7 @@ RULES: Rules = {
 class Point(Setting):
     """One configuration as objects. Weights are not loaded; the model's sizes are read lazily.
 
-    Raises:
-        UserError: the configuration or a file that it names is wrong.
+    Raises UserError for a wrong configuration or file.
     """
 
     def __init__(self, config: DictConfig) -> None:

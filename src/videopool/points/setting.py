@@ -28,8 +28,7 @@ class Setting:
         frames: per clip.
         parts: of the readable name, after the model.
 
-    Raises:
-        UserError: the configuration is wrong.
+    Raises UserError for a wrong configuration.
     """
 
     def __init__(self, config: DictConfig) -> None:

@@ -33,11 +33,8 @@ def in_processes(
     """Run work(*job) in `count` processes; yield (index of the job, result) as they finish, None if the process died.
 
     Args:
-        work: a module-level function.
+        work: a module-level function; an error of it raises RuntimeError here.
         stopped: asked before each job; once true, no further job starts.
-
-    Raises:
-        RuntimeError: work raised an error.
     """
     waiting = iter(enumerate(jobs))
     idle: list[_Worker] = []

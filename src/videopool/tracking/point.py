@@ -59,14 +59,12 @@ class PointRun:
 
 @contextmanager
 def point_run(config: DictConfig, folder: Path, described: Mapping[str, Any]) -> Iterator[PointRun]:
-    """A run for one point. Its configuration is the point's, resolved, with `described` under `point`.
+    """A run for the point of a folder. Its configuration is the point's, resolved, with `described` under `point`.
+
+    Raises ConfigError as wandb_run, or for a wrong logger.predictions.
 
     Args:
-        folder: of the point, in its study's.
         described: the point's columns in tables.
-
-    Raises:
-        ConfigError: no such logger or mode, or logger.predictions is no number of rows.
     """
     rows = number(config, "logger.predictions", 0, whole=True) if config.logger.name == "wandb" else 0
     columns = {k: v for k, v in described.items() if v is None or isinstance(v, (str, int, float))}

@@ -37,8 +37,7 @@ def wandb_run(config: DictConfig, study: Path, job: str, name: str, content: Map
         name: the run's display name.
         content: the run's configuration.
 
-    Raises:
-        ConfigError: no such logger or mode.
+    Raises ConfigError for an unknown logger or mode.
     """
     logger = config.logger
     if logger.name == "none":

@@ -51,14 +51,10 @@ class TrainingCurves:
 
 @contextmanager
 def training_curves(config: DictConfig, folder: Path, described: Mapping[str, Any]) -> Iterator[TrainingCurves]:
-    """A W&B run of type "finetune" for a training run, in the group of its study.
+    """A W&B run of type "finetune" for the training run of a folder. Raises ConfigError as wandb_run.
 
     Args:
-        folder: of the training run.
-        described: its columns in tables.
-
-    Raises:
-        ConfigError: no such logger or mode.
+        described: the training run's columns in tables.
     """
     content = {**jsonable(config), "training_run": {"name": folder.name, **described}}
     with wandb_run(config, folder.parent, "finetune", folder.name, content) as run:
