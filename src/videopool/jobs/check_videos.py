@@ -12,8 +12,7 @@ from rich.table import Table
 from videopool.benchmarks import Benchmark, clip_check, repeated_answers, require_clips
 from videopool.benchmarks.check_journal import Journal
 from videopool.benchmarks.clip_check import ClipReport, ClipTask, check_clip, clip_tasks, report
-from videopool.config.build import build, check
-from videopool.config.build import whole as integer
+from videopool.config.build import Number, build, check
 from videopool.config.errors import Stopped
 from videopool.files import whole
 from videopool.notes import note, note_list
@@ -28,7 +27,7 @@ from videopool.video import READERS
 def run(config: DictConfig) -> Outcome:
     """Read the clips of a benchmark, write check_videos.csv, print the bad ones."""
     job = config.job
-    check(config, {READERS: ["job.reader"], bool: ["job.full"], integer(1): ["job.workers"]})
+    check(config, {READERS: ["job.reader"], bool: ["job.full"], Number(1, whole=True): ["job.workers"]})
     benchmark: Benchmark = build(config, "benchmark")
     for line in filter(None, (require_clips(benchmark), repeated_answers(benchmark))):
         note(line)
