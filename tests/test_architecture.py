@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
         "results", "pooling", "video", "chat", "notes", "runtime"},
     "training": {"tracking", "points", "inference", "config", "models", "features", "results", "norms",
         "training_data", "pooling", "video", "files", "notes", "runtime"},
-    "tracking": {"reports", "config", "results", "norms", "files", "notes"},
+    "tracking": {"reports", "config", "results", "norms", "files", "notes", "errors"},
     "film": {"measuring", "points", "inference", "config", "models", "features", "benchmarks", "norms", "pooling",
         "video", "figures", "errors"},
     "planning": {"reports", "points", "inference", "config", "models", "benchmarks", "results", "files", "runtime",

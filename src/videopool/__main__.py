@@ -1,4 +1,4 @@
-"""`python -m videopool` is the console script."""
+"""`python -m videopool` runs the console script."""
 
 from videopool.app import main
 

@@ -4,29 +4,27 @@ import os
 import subprocess
 import sys
 
-# Kernels of notebooks say with these that their output is a terminal; tables would be squeezed into 80 columns.
+# Jupyter kernels set these although there is no terminal; tables would be squeezed into 80 columns.
 TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE")
 
 
 class CommandFailed(RuntimeError):
-    """The command did not end with exit code 0."""
+    """The command ended with another exit code than 0."""
 
 
 def run(*words: str) -> None:
-    """Run `videopool` with these words in a process of its own and pass its output on, line by line.
+    """Run `videopool` with these words in a process of its own and print its output line by line.
 
-    The process has the caller's environment and working directory; it is told that there is no terminal. Points that
-    are finished are kept, so a study that is there already costs a few seconds.
+    The process has the caller's environment, without colours, and working directory. Finished points are kept, so a
+    finished study costs a few seconds.
 
-    Raises:
-        CommandFailed: it exited otherwise than with 0; says which words, and the last line of its output.
+    Raises CommandFailed for another exit code than 0, with the words and the last line of output.
     """
     last = ""
     command = [sys.executable, "-m", "videopool", *words]
-    around = {name: value for name, value in os.environ.items() if name not in TERMINAL}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=around) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+    env = {name: value for name, value in os.environ.items() if name not in TERMINAL}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
             last = line.strip() or last
     if process.returncode:

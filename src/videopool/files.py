@@ -13,21 +13,21 @@ from typing import Any
 
 from videopool import locks
 
-PART = ".part"  # ends the names of what is not whole yet
-ABANDONED = 3600  # seconds after which a part is taken for that of a process that died
+PART = ".part"  # ends the names of unfinished files
+ABANDONED = 3600  # seconds after which a part's process is taken for dead
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
 def whole(path: Path, fsync: bool = True, part: Path | None = None) -> Iterator[Path]:
-    """Gives the path to write to; once the block ends, and the bytes are on the disk, that file becomes `path`.
+    """Yields a path to write to. At the end of the block, that file is synced and replaces `path`.
 
     Args:
-        fsync: wait for the disk; without it, a machine that crashes may leave an empty file.
-        part: the path to write to, beside `path`, where its own name would be too long.
+        fsync: wait for the disk; without it, a crash of the machine may leave an empty file.
+        part: the path to write to, beside `path`, where the default name would be too long.
 
     Raises:
-        OSError: it cannot be written. As after any other error, `path` is what it was, and nothing is left beside it.
+        OSError: a write failed. After any error `path` is unchanged, and nothing is left beside it.
     """
     own = part or path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
@@ -39,7 +39,10 @@ def whole(path: Path, fsync: bool = True, part: Path | None = None) -> Iterator[
         own.unlink(missing_ok=True)
         raise
     if part is None:
-        _forget_abandoned(path)
+        with contextlib.suppress(OSError):
+            for old in path.parent.glob(f".{path.name}.*{PART}"):
+                if time.time() - old.stat().st_mtime > ABANDONED:
+                    old.unlink()
 
 
 def write_text(path: Path, text: str) -> str:
@@ -50,25 +53,24 @@ def write_text(path: Path, text: str) -> str:
 
 
 def append(path: Path, text: str) -> None:
-    """Append lines to a file, which is made if it is not there: all of them or none, whoever else appends.
+    """Append lines to a file, all or none, whoever else appends. Creates the file.
 
-    Behind half a line, which a process that was killed may have left, they begin a new one. They are handed to the
-    operating system, without waiting for the disk.
+    They start a new line after half a line, which a killed process may have left. There is no fsync.
 
     Raises:
-        OSError: they cannot be written; what was written before stays.
+        OSError: a write failed; the file is unchanged.
     """
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     locks.claim(file, wait=True)
     try:
         size = os.fstat(file).st_size
-        begins = not text or size == 0 or os.pread(file, 1, size - 1) == b"\n"
-        left = memoryview((text if begins else f"\n{text}").encode(errors="backslashreplace"))
+        at_start = not text or size == 0 or os.pread(file, 1, size - 1) == b"\n"
+        left = memoryview((text if at_start else f"\n{text}").encode(errors="backslashreplace"))
         try:
             while left:
                 left = left[os.write(file, left) :]
         except OSError:
-            os.ftruncate(file, size)  # no half line for another process to write behind
+            os.ftruncate(file, size)  # no half line before the next writer's
             raise
     finally:
         locks.release(file)  # a fork, which shares it, may live on
@@ -81,7 +83,7 @@ def json_lines(rows: Iterable[Mapping[str, object]]) -> str:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines, none if there is no file; a line that was cut off is left out."""
+    """The objects of a JSON lines file, without lines that were cut off; nothing if there is no file."""
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         with contextlib.suppress(ValueError):
             if isinstance(row := json.loads(line), dict):
@@ -89,26 +91,19 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def set_aside(path: Path, ending: str) -> None:
-    """Rename a file, so that nothing reads it again. Where that cannot be done, it stays."""
+    """Rename a file so that nothing reads it again; it stays if the rename fails."""
     with contextlib.suppress(OSError):
         os.rename(path, path.with_name(path.name + ending))
 
 
-def _forget_abandoned(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        for old in path.parent.glob(f".{path.name}.*{PART}"):
-            if time.time() - old.stat().st_mtime > ABANDONED:
-                old.unlink()
-
-
 @contextlib.contextmanager
 def whole_folder(path: Path, fsync: bool = True) -> Iterator[Path]:
-    """Gives a new folder to write into; once the block ends, and its files are on the disk, it becomes `path`.
+    """Yields a new folder to write into. At the end of the block, its files are synced and it replaces `path`.
 
-    Where the system can, both change places at once, so that there is no moment without one of them.
+    Both are exchanged atomically where the system can.
 
     Raises:
-        OSError: it cannot be written. As after any other error, `path` is what it was, and nothing is left beside it.
+        OSError: a write failed. After any error `path` is unchanged, and nothing is left beside it.
     """
     part = path.with_name(f".{path.name}{PART}")
     shutil.rmtree(part, ignore_errors=True)
@@ -126,23 +121,23 @@ def whole_folder(path: Path, fsync: bool = True) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _exchange(one: Path, other: Path) -> None:
-    """Let two folders change places, at once where the system can."""
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders, atomically where the system can."""
     swap = getattr(ctypes.CDLL(None), "renameat2", None)
-    names = os.fsencode(one), os.fsencode(other)
+    names = os.fsencode(new), os.fsencode(old)
     if swap is not None and swap(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
         return
-    aside = one.with_name(f"{one.name}.old")
-    os.rename(other, aside)
+    aside = new.with_name(f"{new.name}.old")
+    os.rename(old, aside)
     try:
-        os.rename(one, other)
+        os.rename(new, old)
     except OSError:
-        os.rename(aside, other)
+        os.rename(aside, old)
         raise
-    os.rename(aside, one)
+    os.rename(aside, new)
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
+    """Wait until a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

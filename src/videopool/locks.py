@@ -1,21 +1,21 @@
 """Locks: held on open files by a process. They end with it, however it ends."""
 
+import contextlib
 import fcntl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from videopool.notes import note
 
-PATIENCE = 0.5  # seconds for which a claim is tried again: somebody may just be looking
+PATIENCE = 0.5  # seconds for which a claim is tried again: another process may just be looking
 PAUSE = 0.01
 
 
 def claim(descriptor: int, wait: bool = False) -> bool:
-    """Lock an open file for this process until it is closed. False if another has it.
+    """Lock an open file for this process until it is closed. False if another process holds it.
 
-    A file system without locks grants every claim; the first time, a line says so.
+    A file system without locks grants every claim; the first time, a line on stderr says so.
 
     Args:
         wait: until it is free, however long that takes.
@@ -31,7 +31,7 @@ def claim(descriptor: int, wait: bool = False) -> bool:
 
 
 def is_claimed(descriptor: int) -> bool:
-    """Whether another process has claimed an open file. Looks do not hinder each other, and claims outlast them."""
+    """Whether another process has claimed an open file. Looking never refuses a claim or another look."""
     if not _lock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB):
         return True
     release(descriptor)
@@ -40,15 +40,13 @@ def is_claimed(descriptor: int) -> bool:
 
 def release(descriptor: int) -> None:
     """Give a lock back, if there is one."""
-    try:
+    with contextlib.suppress(OSError):  # of a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except OSError:
-        pass  # of a file system without locks
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for the lock that a file stands for, and hold it. The file and its folder are made if they are not there."""
+    """Wait for the lock of a file and hold it. Creates the file and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         claim(file.fileno(), wait=True)
@@ -61,10 +59,6 @@ def _lock(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        note(
-            f"this file system has no locks ({error.strerror}): two processes may do the same work; "
-            "run one at a time here, or give each its own study",
-            once=True,
-            every_rank=True,
-        )
+        line = f"this file system has no locks ({error.strerror}): two processes may do the same work; "
+        note(f"{line}run one at a time here, or give each its own study", once=True, every_rank=True)
     return True

@@ -10,11 +10,11 @@ _noted: set[str] = set()
 
 
 def note(line: str, once: bool = False, every_rank: bool = False) -> None:
-    """Print a line to stderr. Of several processes of one run, the first alone prints.
+    """Print a line to stderr; of several processes of one run, only the first does.
 
     Args:
         once: not again in this process.
-        every_rank: about this process, so that each prints its own.
+        every_rank: the line is about this process; each prints its own.
     """
     if (every_rank or rank_of_process() == 0) and not (once and line in _noted):
         _noted.add(line)
@@ -22,7 +22,7 @@ def note(line: str, once: bool = False, every_rank: bool = False) -> None:
 
 
 def note_list(lines: Sequence[str]) -> None:
-    """Print the first lines to stderr, indented, and how many more there are."""
+    """Print the first lines to stderr, indented, and the number of further ones."""
     more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     for line in [*lines[:LISTED], *more]:
         print(f"    {line}", file=sys.stderr)

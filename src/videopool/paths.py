@@ -3,15 +3,11 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-PUBLISHED = "published.yaml"  # of experiments/: no study, but figures from papers
+PUBLISHED = "published.yaml"  # in experiments/, but no study: figures from papers
 
 
 def shipped(name: str) -> Path:
-    """The folder "conf" or "experiments".
-
-    Raises:
-        FileNotFoundError: the installation is incomplete.
-    """
+    """The folder "conf" or "experiments". Raises FileNotFoundError if the installation is incomplete."""
     for folder in (PACKAGE / name, PACKAGE.parents[1] / name):
         if folder.is_dir():
             return folder

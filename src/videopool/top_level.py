@@ -15,25 +15,26 @@ GROUPS = (
     "logger",
 )  # fmt: skip
 LARGEST_SEED = 2**63 - 1
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters; bytes that are no text
 
 
 def check_top_level(config: "DictConfig") -> None:
-    """Refuse what no job can use; make text of folders' names that look like numbers, as in study=7.
+    """Refuse impossible values; make text of folder names that look like numbers, as in study=7.
 
     Raises:
-        ValueError: in one line, naming the key.
+        ValueError: in one line, with the key.
     """
     for group in GROUPS:
         if not hasattr(config.get(group), "keys"):
-            raise ValueError(f"{group}={_said(config.get(group))}: choose one of {_choices(group)}")
+            choices = sorted(path.stem for path in (shipped("conf") / group).glob("*.yaml"))
+            raise ValueError(f"{group}={_as_typed(config.get(group))}: choose one of {', '.join(choices)}")
     for key in FOLDERS:
         value = config.get(key)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = config[key] = str(value)
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"{key}={_said(value)}: give the name of a folder")
-        if _CONTROL.search(value) or not _writable(value):
+            raise ValueError(f"{key}={_as_typed(value)}: give the name of a folder")
+        if NOT_IN_NAMES.search(value):
             raise ValueError(f"{key}={value!r}: no folder can have this name")
     study = config.study
     if "/" in study or study.strip() in (".", ".."):
@@ -43,38 +44,26 @@ def check_top_level(config: "DictConfig") -> None:
         )
     seed, force = config.get("seed"), config.get("force")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"seed={_said(seed)}: give a whole number of at least 0")
+        raise ValueError(f"seed={_as_typed(seed)}: give a whole number of at least 0")
     if not isinstance(force, bool):
-        raise ValueError(f"force={_said(force)}: say true or false")
+        raise ValueError(f"force={_as_typed(force)}: say true or false")
 
 
-def _said(value: object) -> str:
-    """A value as the command line has it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
-
-
-def _writable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are no text
-        return False
-    return True
-
-
-def _choices(group: str) -> str:
-    return ", ".join(sorted(path.stem for path in (shipped("conf") / group).glob("*.yaml")))
+def _as_typed(value: object) -> str:
+    """A value as on the command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_choices(overrides: Iterable[str], options: Callable[[str], Sequence[str]]) -> None:
-    """Refuse numbers where the name of one of a group's files belongs, as in frames=8.
+    """Refuse a value where a group's choice belongs, as in frames=8.
 
     Args:
-        options: names of a group's files; none of what is no group.
+        options: choices of a group; empty for other keys.
 
     Raises:
-        ValueError: in one line, with what may have been meant.
+        ValueError: in one line, with a suggestion.
     """
     for word in overrides:
         group, _, value = word.partition("=")
@@ -94,24 +83,24 @@ def _no_name(text: str) -> bool:
 
 
 def _number_of(group: str) -> str | None:
-    """The first whole number among the settings of the group's usual choice."""
+    """The first integer key in the group's default choice."""
     from omegaconf import OmegaConf
 
     conf = shipped("conf")
-    entries: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml").defaults)
-    for entry in entries:
-        if isinstance(entry, dict) and entry.get(group):
-            settings: Any = OmegaConf.to_container(OmegaConf.load(conf / group / f"{entry[group]}.yaml"))
-            return next((str(key) for key, value in settings.items() if type(value) is int), None)
-    return None
+    defaults: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml").defaults)
+    choice = next((entry[group] for entry in defaults if isinstance(entry, dict) and entry.get(group)), None)
+    if choice is None:
+        return None
+    settings: Any = OmegaConf.to_container(OmegaConf.load(conf / group / f"{choice}.yaml"))
+    return next((str(key) for key, value in settings.items() if type(value) is int), None)
 
 
 def quoted(word: str) -> str:
-    """A word of the command line with quotes around values that are not ASCII, which Hydra takes in quotes alone.
+    """An override with quotes around its non-ASCII values, which Hydra's grammar requires.
 
-    Values that have quotes, brackets or braces of their own stay as they are.
+    Values with quotes, brackets or braces of their own stay unchanged.
     """
     key, equals, value = word.partition("=")
     if not equals or value.isascii() or re.search(r"""['"\[\](){}]""", value):
         return word
-    return key + equals + ",".join(one if one.isascii() else f"'{one}'" for one in value.split(","))
+    return key + equals + ",".join(part if part.isascii() else f"'{part}'" for part in value.split(","))

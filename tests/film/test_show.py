@@ -9,8 +9,7 @@ from PIL import Image
 
 from conftest import numbered_frames, read_number
 from videopool.errors import UserError
-from videopool.film.clip import Shown, ShownClip
-from videopool.film.point import ClipPoint
+from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
 from videopool.jobs.show import run as show
 from videopool.models import load_backbone
 from videopool.paths import shipped
@@ -64,7 +63,7 @@ def test_pictures_are_the_frames_that_the_tower_saw(first, seen):
     assert [read_number(255 * picture[:60]) for picture in first.plain.pictures] == indices
     assert pixels.shape[-2:] == frames.shape[1:3] == (96, 96)  # so nothing is resized, and colours must come back
     np.testing.assert_allclose(255 * first.plain.pictures, frames, atol=0.01)
-    assert first.plain.times == pytest.approx([index / 8 for index in indices])
+    assert first.times == pytest.approx([index / 8 for index in indices])
 
 
 def test_norms_are_those_of_the_models_own_states(first, seen):
@@ -87,9 +86,9 @@ def blocks(pictures, frames, cells):
 
 
 def test_cells_have_the_colours_of_the_pixels_they_average(first):
-    pictures, times = first.plain.pictures, np.array(first.plain.times)
+    pictures, times = first.plain.pictures, np.array(first.times)
     for pooling, frames, cells in ((NoPooling(), 6, 12), (Adaptive([3, 4, 4]), 3, 4), (Average("time"), 1, 12)):
-        row = first.pooled_row(Shown(pooling, "projector"))
+        row = first.pooled_row(ShownPooling(pooling, "projector"))
         np.testing.assert_allclose(np.stack(row.pictures), blocks(pictures, frames, cells), atol=1e-4)
         spans = [] if frames == 6 else [f"{part.mean():.2f} s" for part in np.split(times, frames)]
         assert list(row.captions) == spans
@@ -98,7 +97,7 @@ def test_cells_have_the_colours_of_the_pixels_they_average(first):
 
 def test_only_the_patches_that_are_kept_have_a_colour(first):
     pooling = Subsample(50)
-    shown = np.stack(first.pooled_row(Shown(pooling, "encoder")).pictures)
+    shown = np.stack(first.pooled_row(ShownPooling(pooling, "encoder")).pictures)
     kept = np.zeros(FRAMES * 144, bool)
     kept[pooling.places(FRAMES * 144)] = True
     assert np.array_equal(np.isfinite(shown).all(axis=-1).ravel(), kept)
@@ -113,18 +112,18 @@ def test_norms_of_cells_are_those_of_what_the_language_model_reads(first, seen):
         states = backbone.parts.vision_tower(seen[2], output_hidden_states=True).hidden_states[-1][:, 1:]
         pooled = states.view(3, 2, 12, 12, -1).mean(1)
         expected = backbone.parts.multi_modal_projector(pooled).norm(dim=-1)
-    row = first.pooled_row(Shown(Adaptive([3, 12, 12]), "encoder"), 2)
+    row = first.pooled_row(ShownPooling(Adaptive([3, 12, 12]), "encoder"), 2)
     np.testing.assert_allclose(np.stack(row.pictures), expected.numpy(), rtol=1e-3)
     assert row.unit == "L2 norm"
 
 
 def test_what_tokens_depend_on_beside_patches_is_said_and_tilings_are_one_picture(first):
-    row = first.pooled_row(Shown(FrameCls(NoPooling()), "encoder"))
+    row = first.pooled_row(ShownPooling(FrameCls(NoPooling()), "encoder"))
     assert row.label.endswith(f"\n{FRAMES * 145} tokens, {FRAMES} from elsewhere")
     question = first.point.prompt.describe
-    asked = first.pooled_row(Shown(TextGuided([3, 4, 4]), "projector"))
+    asked = first.pooled_row(ShownPooling(TextGuided([3, 4, 4]), "projector"))
     assert asked.label == f"text guided t0.01 3x4x4 for: {question}\n48 tokens"
-    (tiling,) = first.pooled_row(Shown(ImageGrid(3, 2), "projector")).pictures
+    (tiling,) = first.pooled_row(ShownPooling(ImageGrid(3, 2), "projector")).pictures
     frames = blocks(first.plain.pictures, 6, 1)[:, 0, 0]
     assert tiling.shape == (12, 12, 3)
     # Three rows of two, the picture's height, two thirds as wide; corners of tiles are like those of frames.

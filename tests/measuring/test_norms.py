@@ -21,7 +21,7 @@ from videopool.norms import NormsError, load_norms
 from videopool.norms.saved import PARTIAL
 from videopool.paths import shipped
 from videopool.shapes.clips import write_mp4
-from videopool.tracking.norms import MOST_BINS, narrowed
+from videopool.tracking.point import MOST_BINS, narrowed
 from videopool.video import UniformSampler, open_clip
 
 MINI = "videopool:shapes/mini_llava"

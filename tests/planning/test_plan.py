@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -99,7 +100,7 @@ def test_points_that_end_in_any_order_are_listed_in_order(composed, tmp_path, mo
     with open(os.environ[jobs_run.OUTCOMES], "w") as file:
         for number in (2, 0, 1):
             outcome = plan(composed(*SEVEN_B, f"frames.num={number + 1}"))
-            file.write(json.dumps({"number": number, "job": "plan", **outcome.as_dict()}) + "\n")
+            file.write(json.dumps({"number": number, "job": "plan", **asdict(outcome)}) + "\n")
     callback.on_multirun_end(config)
     assert [r["frames"] for r in plan_rows(tmp_path, "s")] == ["1", "2", "3"]
 

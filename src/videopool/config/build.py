@@ -1,10 +1,13 @@
-"""From configuration nodes to objects."""
+"""Configuration nodes: read as plain Python, checked, made into objects."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeAlias
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from videopool.config.errors import ConfigError
@@ -12,23 +15,75 @@ from videopool.errors import UserError
 from videopool.pooling import Pooling
 
 
+@dataclass(frozen=True)
+class Number:
+    """The rule for a number in low..high; `whole`: an integer; `null`: may be missing."""
+
+    low: float
+    high: float = inf
+    whole: bool = False
+    null: bool = False
+
+
+def whole(low: int, high: float = inf, null: bool = False) -> Number:
+    """The rule for an integer in low..high."""
+    return Number(low, high, True, null)
+
+
+Rules: TypeAlias = Mapping[Number | tuple[str, ...] | type[bool], Iterable[str]]
+
+
+def check(config: DictConfig, rules: Rules) -> None:
+    """Check settings, named by dotted keys, against their rule: a Number, the names to choose from, or bool.
+
+    Raises:
+        ConfigError: the first wrong setting, in one line with key, value and what is allowed.
+    """
+    for rule, keys in rules.items():
+        for key in keys:
+            value = OmegaConf.select(config, key)
+            if isinstance(rule, Number):
+                if value is not None or not rule.null:
+                    number(config, key, rule.low, rule.high, rule.whole)
+            elif isinstance(rule, tuple):
+                if value not in rule:
+                    raise ConfigError(f"{key}={value!r}: choose one of {', '.join(rule)}")
+            elif not isinstance(value, bool):
+                raise ConfigError(f"{key}={value!r}: say true or false")
+
+
+def number(config: DictConfig, key: str, low: float, high: float = inf, whole: bool = False) -> Any:
+    """A number from the configuration. Raises ConfigError with the key if it is no number or out of range."""
+    value = OmegaConf.select(config, key)
+    right_kind = isinstance(value, int) or (isinstance(value, float) and not whole)
+    if not right_kind or isinstance(value, bool) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        limits = f"of at least {low:g}" if high == inf else f"in {low:g}..{high:g}"
+        raise ConfigError(f"{key} must be {kind} {limits}, got {value!r}")
+    return value
+
+
 def plain(node: DictConfig) -> dict[str, Any]:
-    """A node as plain Python, interpolations resolved. Raises ConfigError for a value that is not given."""
+    """A node as plain Python, interpolations resolved. Raises ConfigError for a missing value (`???`)."""
     try:
-        content = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        content: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is not given; say {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
-    assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
 
+def jsonable(content: Any) -> Any:
+    """Configuration nodes as dicts and lists, interpolations resolved; other values unchanged."""
+    return OmegaConf.to_container(content, resolve=True) if OmegaConf.is_config(content) else content
+
+
 def build(config: DictConfig, group: str, without: tuple[str, ...] = (), **more: Any) -> Any:
-    """The object that a group's `_target_` names, made with the group's other keys.
+    """Instantiate a group's `_target_` with the group's other keys and `more`.
 
     Raises:
-        ConfigError: no such class, or wrong arguments; naming the group. Errors of ours pass through.
+        ConfigError: no such class, or wrong arguments; names the group. A UserError passes through.
     """
     arguments = {key: value for key, value in plain(config[group]).items() if key not in without}
     if "_target_" not in arguments:
@@ -43,32 +98,14 @@ def build(config: DictConfig, group: str, without: tuple[str, ...] = (), **more:
             cause = cause.__cause__
         reason = error.__cause__ or error
         text = " ".join(str(reason).split())
-        if not text or isinstance(reason, KeyError):  # which say nothing by themselves
+        if not text or isinstance(reason, KeyError):  # their text alone explains nothing
             text = f"{type(reason).__name__} {text}".strip()
         raise ConfigError(f"{group}: {arguments['_target_']}: {text}") from error
 
 
 def build_pooling(config: DictConfig, group: str = "pooling") -> Pooling:
-    """The pooling of a group, without where it acts. Raises ConfigError as build() does, or if it is none."""
+    """Instantiate a group's pooling, without its stage. Raises ConfigError as build(), or for any other class."""
     pooling = build(config, group, without=("stage",))
     if not isinstance(pooling, Pooling):
         raise ConfigError(f"{group}: {type(pooling).__name__} is not a videopool.pooling.Pooling")
     return pooling
-
-
-def number(config: DictConfig, key: str, low: float, high: float = float("inf"), whole: bool = False) -> Any:
-    """A number from the configuration. Raises ConfigError naming the key if it is none or out of range."""
-    value = OmegaConf.select(config, key)
-    right_kind = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if not right_kind or isinstance(value, bool) or not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
-        limits = f"of at least {low:g}" if high == float("inf") else f"in {low:g}..{high:g}"
-        raise ConfigError(f"{key} must be {kind} {limits}, got {value!r}")
-    return value
-
-
-def jsonable(content: Any) -> Any:
-    """Configuration content with lists for sequences, for a manifest."""
-    if isinstance(content, (DictConfig, ListConfig)):
-        return OmegaConf.to_container(content, resolve=True)
-    return content

@@ -1,8 +1,37 @@
-"""Which option of a group was chosen."""
+"""Choices of Hydra's groups: the chosen ones, and those of the group `pooling`."""
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from videopool.config.build import build_pooling
+from videopool.config.errors import ConfigError
+from videopool.paths import shipped
+from videopool.pooling import Pooling
 
 
 def chosen(group: str) -> str | None:
-    """The option that was chosen of a group; None if the configuration was not composed by the program."""
+    """The chosen option of a group; None if the program did not compose the configuration."""
     return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+
+
+def catalogue() -> list[str]:
+    """Names of the group `pooling`."""
+    return sorted(path.stem for path in (shipped("conf") / "pooling").glob("*.yaml"))
+
+
+def catalogued(name: str) -> Pooling:
+    """A pooling of the group `pooling` with the settings of its file."""
+    return build_pooling(compose("config", overrides=[f"pooling={name}"]))
+
+
+def with_pooling(config: DictConfig, name: str) -> DictConfig:
+    """A copy of the configuration with another choice of the group `pooling`; its interpolations refer to the copy.
+
+    Raises ConfigError if there is no such choice.
+    """
+    if name not in catalogue():
+        raise ConfigError(f"job.poolings: there is no {name} in conf/pooling; there are {', '.join(catalogue())}")
+    changed = config.copy()
+    changed.pooling = compose("config", overrides=[f"pooling={name}"]).pooling
+    return changed

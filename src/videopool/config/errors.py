@@ -1,11 +1,11 @@
-"""Errors about configurations, and the end that the user asked for."""
+"""Errors about configurations, and the stop that the user asked for."""
 
 from videopool.errors import UserError
 
 
 class ConfigError(UserError, ValueError):
-    """A configuration that says something impossible."""
+    """An impossible setting."""
 
 
 class Stopped(BaseException):
-    """The user asked to stop; what was in hand is written. Passes through every `except Exception`."""
+    """The user asked to stop; work in progress is saved. No `except Exception` catches it."""

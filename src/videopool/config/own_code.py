@@ -1,9 +1,9 @@
-"""Code of the user's own that a configuration names: its source is part of what determines the numbers."""
+"""The user's own code that a configuration names: its source hashes are part of the fingerprint."""
 
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -12,78 +12,78 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-OURS = __name__.partition(".")[0]
 GETTERS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
-# Whose versions every manifest has, and this package itself.
-KNOWN = (OURS, "torch", "pytorch_lightning", "transformers", "hydra", "builtins")
+# This package, and libraries whose versions stand in every manifest.
+KNOWN = (__name__.partition(".")[0], "torch", "pytorch_lightning", "transformers", "hydra", "builtins")
 
 
 def own_code(config: DictConfig, groups: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the source files of the user's own modules, by the module's name.
+    """SHA-256 of the source files of the user's own modules, by module name.
 
-    They are those of every `_target_` in some groups of a configuration, and what these use of other modules of the
-    user's. Of a package that is installed, the target's own module alone; of this package, none.
+    These are the modules of every `_target_` in the groups, and the user's modules that they import. An installed
+    package counts by the target's own module alone, this package not at all.
 
     Args:
-        config: of the program; what its targets name has been imported.
-        groups: dotted keys; those that it lacks are passed over.
+        config: the program's configuration; its targets have been imported.
+        groups: dotted keys; missing ones are ignored.
     """
-    found: dict[str, str] = {}
-    nodes = (OmegaConf.select(config, group) for group in groups)
-    targets = {target for node in nodes for target in _targets(node) if target.partition(".")[0] not in KNOWN}
-    waiting = [module for target in targets for module in _modules_of(get_object(target))]
+    hashes: dict[str, str] = {}
+    targets = {target for group in groups for target in _targets(OmegaConf.select(config, group))}
+    waiting = [module for target in targets if _unknown(target) for module in _modules_of(get_object(target))]
     while waiting:
         module = waiting.pop()
         path = getattr(module, "__file__", None)
-        if path is None or module.__name__ in found or module.__name__.partition(".")[0] in KNOWN:
+        if path is None or module.__name__ in hashes or not _unknown(module.__name__):
             continue
-        found[module.__name__] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        if _written_here(path):
-            waiting += [other for other in _used(module) if _written_here(getattr(other, "__file__", None))]
-    return found
+        hashes[module.__name__] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        if _is_users(module):
+            waiting += filter(_is_users, _imported(module))
+    return hashes
+
+
+def _unknown(name: str) -> bool:
+    return name.partition(".")[0] not in KNOWN
 
 
 def _targets(node: object) -> Iterator[str]:
-    """All names of classes and functions in a node, however deep."""
+    """Names of all classes and functions in a node, at any depth."""
     if OmegaConf.is_config(node):
         node = OmegaConf.to_container(node, resolve=True)
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         target = node.get("_target_")
         if isinstance(target, str):
             yield str(node["path"]) if target in GETTERS else target
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
+        node = list(node.values())
+    for value in node if isinstance(node, list) else ():
+        yield from _targets(value)
 
 
 def _modules_of(thing: Any) -> list[ModuleType]:
-    """Where a class or function is written, and where what it inherits from is."""
+    """The modules of a class and its base classes, or of a function."""
     things = getattr(thing, "__mro__", (getattr(thing, "__func__", thing),))
-    names = {getattr(one, "__module__", None) or type(one).__module__ for one in things}
+    names = {getattr(each, "__module__", None) or type(each).__module__ for each in things}
     return [sys.modules[name] for name in sorted(names) if name in sys.modules]
 
 
-def _used(module: ModuleType) -> list[ModuleType]:
-    """Modules that a module has imported, or imported something from."""
+def _imported(module: ModuleType) -> list[ModuleType]:
+    """Modules that a module imports, or imports names from, and its package."""
     values = list(vars(module).values())
-    names = {getattr(value, "__module__", None) for value in values}
-    packages = {module.__name__.rpartition(".")[0]}
-    from_names = [sys.modules[name] for name in names | packages if isinstance(name, str) and name in sys.modules]
+    names = {getattr(value, "__module__", None) for value in values} | {module.__name__.rpartition(".")[0]}
+    from_names = [sys.modules[name] for name in names if isinstance(name, str) and name in sys.modules]
     return [value for value in values if isinstance(value, ModuleType)] + from_names
 
 
 @cache
-def _installed() -> tuple[Path, ...]:
+def _installed() -> list[Path]:
+    """Folders of Python, of installed packages, and of this package."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    paths = {sysconfig.get_path(name) for name in names} | {p for p in sys.path if "site-packages" in p}
-    return tuple(Path(path).resolve() for path in paths if path)
+    paths = [sysconfig.get_path(name) for name in names] + [path for path in sys.path if "site-packages" in path]
+    return [*(Path(path).resolve() for path in paths if path), Path(__file__).parents[1]]
 
 
-def _written_here(path: str | None) -> bool:
-    """Whether a file is the user's: neither of this package, nor installed, nor of Python itself."""
+def _is_users(module: ModuleType) -> bool:
+    """Whether the user wrote a module: it is neither installed nor part of Python."""
+    path = getattr(module, "__file__", None)
     if path is None or not path.endswith(".py"):
         return False
-    full = Path(path).resolve()
-    return not any(full.is_relative_to(folder) for folder in (*_installed(), Path(__file__).parents[1]))
+    return not any(Path(path).resolve().is_relative_to(folder) for folder in _installed())

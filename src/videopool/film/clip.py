@@ -1,161 +1,172 @@
-"""What a model makes of one clip, put into pictures: its frames, norms of their patches, what poolings keep."""
+"""A model's view of one clip as pictures: its frames, norms of their patches, and the tokens of poolings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from videopool.benchmarks import Benchmark, Sample
 from videopool.config.errors import ConfigError
-from videopool.features import load_clip, read_again, request_clip
+from videopool.errors import UserError
+from videopool.features import ClipJob, load_clip, read_again, request_clip
 from videopool.figures.film import FilmRow
-from videopool.film.point import ClipPoint
+from videopool.inference.batches import group_by_clip
 from videopool.inference.frame_source import frame_source, trainer_device
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.inference.reader import ClipReader
 from videopool.inference.weights import point_backbone
 from videopool.measuring.stages import ENCODER
-from videopool.models import Backbone
 from videopool.models.stages import TEXT, THUMBNAIL, check_needs
 from videopool.norms import token_norms
+from videopool.points.point import Point
 from videopool.pooling import GridPooling, NoPooling, Pooling
 from videopool.pooling.tracing import PatchTrace
 from videopool.video import from_pixels
 
-NOISE = 0.2  # of the time between frames, which a mean time that is that of its frame may be off by
+LISTED = 5  # clips of a benchmark in the message about an unknown one
+NOISE = 0.2  # tolerance of a token's mean time, as a share of the time between frames
 ROUNDING = 5e-3  # seconds
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A pooling to be shown, and where it acts."""
+class ClipPoint(Point):
+    """A point with one clip, which may be a file of its own: then no benchmark is read."""
+
+    def take_benchmark(self) -> Benchmark:
+        name = self.config.clip
+        if self.from_file:
+            path = Path(str(name))
+            return Benchmark(path.name, "", [Sample(path.name, path, path.name, "")], "")
+        try:
+            return super().take_benchmark()
+        except UserError as error:
+            if name is None:
+                raise
+            raise ConfigError(f"clip={name}: no such file, and no benchmark to look in: {error}") from error
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the clip is named by its path."""
+        return self.config.clip is not None and Path(str(self.config.clip)).exists()
+
+    @property
+    def clip(self) -> ClipJob:
+        """The clip of this name, or the first. Raises ConfigError if the benchmark has no such clip."""
+        name, clips = self.config.clip, group_by_clip(self.benchmark.samples)
+        if name is None or self.from_file:
+            return clips[0]
+        for clip in clips:
+            if str(name) in (clip.name, clip.clip.name, clip.clip.stem):
+                return clip
+        names = list(dict.fromkeys(clip.name for clip in clips))
+        listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+        raise ConfigError(f"clip={name}: no such file, and no clip of {self.benchmark.id} ({len(names)}: {listed})")
+
+
+class ShownPooling(NamedTuple):
+    """A pooling and its stage."""
 
     pooling: Pooling
     stage: str
 
 
-@dataclass(frozen=True)
-class View:
-    """A clip as the tower saw it under one pooling.
+class View(NamedTuple):
+    """A clip as the tower sees it under one pooling.
 
     Attributes:
         reader: backbone and pooling.
-        features: [1, T, C + H*W, Dv], on the backbone's device; of a thumbnail too, behind the frames.
-        pictures: [T, S, S, 3] in 0..1, cut to what patches cover; without a thumbnail.
-        frame_times: [T] seconds; of an image tiled of frames their mean.
-        indices: frames that the sampler chose.
+        features: [1, T, C + H*W, Dv], on the backbone's device; a thumbnail's come after the frames'.
+        pictures: [T, S, S, 3] in 0..1, cropped to the patches; without a thumbnail.
+        frame_times: [T] seconds; the mean for a tiled image.
     """
 
     reader: ClipReader
     features: Tensor
     pictures: np.ndarray
     frame_times: Tensor
-    indices: list[int]
-
-    @property
-    def times(self) -> list[float]:
-        """Seconds of the pictures."""
-        return [float(time) for time in self.frame_times]
 
 
 class ShownClip:
-    """One clip under several poolings; frames are encoded once where the feature store keeps them.
+    """One clip under several poolings. With a feature store, each frame is encoded once.
 
-    Args:
-        point: model, frames and clip.
-
-    Raises:
-        ConfigError: there is no such clip, or it cannot be read.
+    Raises ConfigError if there is no such clip, or it cannot be read.
     """
 
     def __init__(self, point: ClipPoint) -> None:
         self.point, self.job = point, point.clip
-        self.backbone: Backbone = point_backbone(point.model, point.model_identity, point.adapter)
+        self.backbone = point_backbone(point.model, point.model_identity, point.adapter)
         self.source = frame_source(point.config, self.backbone)
         if not self.backbone.placed:
             self.backbone.to(trainer_device(point.config))
-        self.plain = self.view(Shown(NoPooling(), "projector"))
+        self.plain = self.view(ShownPooling(NoPooling(), "projector"))
+        self.times: list[float] = self.plain.frame_times.tolist()  # seconds of the frames
+        # The prompt for poolings that need one: the clip's first question, or the request for a description.
+        self.question = self.job.samples[0].question or point.prompt.describe
 
     @torch.no_grad()
-    def view(self, shown: Shown) -> View:
+    def view(self, shown: ShownPooling) -> View:
         """The clip as the tower sees it under a pooling."""
-        point, backbone = self.point, self.backbone
-        check_needs(shown.pooling, backbone.shape, point.model_name, shown.stage)
+        point, backbone, pooling = self.point, self.backbone, shown.pooling
+        check_needs(pooling, backbone.shape, point.model_name, shown.stage)
         processor = image_processor_of(point.config, backbone)
-        plan = load_plan(point.sampler, str(point.config.job.reader), processor, shown.pooling)
-        reader = ClipReader(backbone, shown.pooling, shown.stage, point.store, plan, self.source)
+        plan = load_plan(point.sampler, str(point.config.job.reader), processor, pooling)
+        reader = ClipReader(backbone, pooling, shown.stage, point.store, plan, self.source)
         loaded = load_clip(request_clip(self.job, plan, point.store, self.source), plan)
         if loaded.error:
             raise ConfigError(f"clip: {loaded.error}")
         features = reader.features(loaded).to(backbone.device)
-        pictured = loaded.views[:-1] if THUMBNAIL in shown.pooling.needs else loaded.views
-        unique = sorted(set(pictured))
+        frames = loaded.views[:-1] if THUMBNAIL in pooling.needs else loaded.views
+        unique = sorted(set(frames))
         pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds))
         height, width = (size * backbone.shape.patch for size in (backbone.shape.height, backbone.shape.width))
-        pictures = pixels[[unique.index(view) for view in pictured], :height, :width]
-        return View(reader, features[None], pictures, reader.frame_times(loaded), loaded.indices)
-
-    @property
-    def question(self) -> str:
-        """The clip's first question, or what asks for a description: what a pooling goes by that needs a prompt."""
-        return self.job.samples[0].question or self.point.prompt.describe
-
-    @torch.no_grad()
-    def _question_vector(self, pooling: Pooling) -> Tensor | None:
-        """[1, D], for a pooling that needs it."""
-        return self.backbone.text_vector(self.question)[None] if TEXT in pooling.needs else None
+        pictures = pixels[[unique.index(frame) for frame in frames], :height, :width]
+        return View(reader, features[None], pictures, reader.frame_times(loaded))
 
     @torch.no_grad()
     def norm_row(self, stage: str, p: float) -> FilmRow:
-        """Norms of the frames' patches behind the tower or the projector, to be laid over them."""
+        """Norms of the frames' patches after the tower or the projector, to be laid over them."""
         grid = self.backbone.grid(self.plain.features[0])
         norms = token_norms(grid if stage == ENCODER else self.backbone.project(grid), p)
         return FilmRow(f"norms, {stage}", _arrays(norms[..., None]), unit=f"L{p:g} norm", over=True)
 
-    def pooled_row(self, shown: Shown, p: float | None = None) -> FilmRow:
-        """What a pooling keeps, as colours, or with a p as norms of the tokens that the language model reads.
+    def pooled_row(self, shown: ShownPooling, p: float | None = None) -> FilmRow:
+        """The tokens of a pooling: their colours or, with a p, their norms as the language model reads them.
 
-        Raises:
-            PoolingContractError: the pooling's tokens cannot be traced to patches.
+        Raises PoolingContractError if they cannot be traced to patches.
         """
-        view = self.view(shown)
+        view, pooling, before = self.view(shown), shown.pooling, shown.stage == ENCODER
         with torch.no_grad():
-            question = self._question_vector(shown.pooling)
+            question = self.backbone.text_vector(self.question)[None] if TEXT in pooling.needs else None
             grid, context = view.reader.pooling_input(view.features, question, view.frame_times)
-        trace = PatchTrace(shown.pooling, grid, context)
-        sizes = grid.shape[1:4]
+        trace = PatchTrace(pooling, grid, context)
+        frames, height, width = grid.shape[1:4]
         if p is None:
-            values = trace.of_tokens(_patch_colours(view.pictures, *sizes[1:]))
+            # mean colours of patches [T, H, W, 3]
+            patches = torch.from_numpy(view.pictures.copy()).unflatten(2, (width, -1)).unflatten(1, (height, -1))
+            values = trace.of_tokens(patches.mean(dim=(2, 4)))
         else:
             tokens = trace.tokens.to(self.backbone.dtype)
             with torch.no_grad():
-                values = token_norms(self.backbone.project(tokens) if shown.stage == ENCODER else tokens, p)[:, None]
-        times = torch.tensor(view.times)
-        label = f"{shown.pooling.label}{' before the projector' if shown.stage == ENCODER else ''}"
-        label += f" for: {self.question}" if TEXT in shown.pooling.needs else ""
+                values = token_norms(self.backbone.project(tokens) if before else tokens, p)[:, None]
+        label = f"{pooling.label}{' before the projector' if before else ''}"
+        label += f" for: {self.question}" if TEXT in pooling.needs else ""
         label += f"\n{len(trace.read)} tokens"
         if missing := int((~trace.read).sum()):
             label += f", {missing} from elsewhere"
-        if isinstance(shown.pooling, GridPooling):
-            out = shown.pooling.out_shape(*sizes)
+        times = view.frame_times.cpu()
+        if isinstance(pooling, GridPooling):
+            out = pooling.out_shape(frames, height, width)
             cells = values.masked_fill(~trace.read[:, None], torch.nan).unflatten(0, out)
-            read = trace.of_tokens(times.view(-1, 1, 1, 1).expand(*sizes, 1)).view(out[0], -1)
+            read = trace.of_tokens(times.view(-1, 1, 1, 1).expand(frames, height, width, 1)).view(out[0], -1)
             times = read.nanmean(dim=1).cpu()
         else:
             cells = trace.of_patches(values)
-        own = self.plain.times
-        slack = NOISE * (max(own) - min(own)) / len(own) + ROUNDING
-        same = len(times) == len(own) and np.allclose(times, own, atol=slack, rtol=0)
+        slack = NOISE * (max(self.times) - min(self.times)) / len(self.times) + ROUNDING
+        same = len(times) == len(self.times) and np.allclose(times, self.times, atol=slack, rtol=0)
         captions = [] if same else [f"{time:.2f} s" for time in times.tolist()]
-        unit = "" if p is None else f"L{p:g} norm"
-        return FilmRow(label, _arrays(cells), captions, unit)
-
-
-def _patch_colours(pictures: np.ndarray, height: int, width: int) -> Tensor:
-    """Mean colour of each patch: pictures [T, S, S, 3] to [T, height, width, 3]."""
-    patches = torch.from_numpy(pictures.copy()).unflatten(2, (width, -1)).unflatten(1, (height, -1))
-    return patches.mean(dim=(2, 4))
+        return FilmRow(label, _arrays(cells), captions, "" if p is None else f"L{p:g} norm")
 
 
 def _arrays(pictures: Tensor) -> Sequence[np.ndarray]:

@@ -1,20 +1,13 @@
-"""job=compare: one point less another, over all, by task, and sample by sample."""
+"""job=compare: the difference between two points, overall, by task, and sample by sample."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.config.build import number
+from videopool.config.build import check, whole
 from videopool.config.errors import ConfigError
-from videopool.reports.comparison import (
-    comparison_content,
-    comparison_table,
-    differing,
-    find_point,
-    points_of,
-    tell_flips,
-)
+from videopool.reports import comparison
 from videopool.results import compare_by_task
 from videopool.results.by_task import ALL_TASKS
 from videopool.results.point import write_json
@@ -23,29 +16,24 @@ from videopool.runtime.terminal import console
 
 
 def run(config: DictConfig) -> Outcome:
-    """Compare two points; print the tables, write compare-<first>-<second>.json into the study.
-
-    Raises:
-        ConfigError: not two points, or no such point.
-        ResultsError: points that cannot be compared.
-    """
+    """Compare two points; print the tables, write compare-<first>-<second>.json into the study."""
     study = Path(config.results_dir) / config.study
-    named = None if OmegaConf.is_missing(config, "points") else config.points
-    if not isinstance(named, Sequence) or isinstance(named, str) or len(named) != 2:
-        raise ConfigError(f"points={named}: name two points of the study, points=[a,b]")
-    if not isinstance(config.intersect, bool):
-        raise ConfigError(f"intersect={config.intersect!r}: true or false")
-    shown = number(config, "job.show", 0, whole=True)
-    folders = (find_point(study, str(named[0])), find_point(study, str(named[1])))
-    found = compare_by_task(*folders, config.intersect)
-    headline = found[ALL_TASKS].difference
+    points = None if OmegaConf.is_missing(config, "points") else config.points
+    if not isinstance(points, Sequence) or isinstance(points, str) or len(points) != 2:
+        raise ConfigError(f"points={points}: name two points of the study, points=[a,b]")
+    check(config, {bool: ["intersect"], whole(0): ["job.show"]})
+    folders = (comparison.find_point(study, str(points[0])), comparison.find_point(study, str(points[1])))
+    results = compare_by_task(*folders, config.intersect)
+    overall = results[ALL_TASKS]
     first, second = (folder.name for folder in folders)
     screen = console()
-    screen.print(comparison_table(found, first, second, differing(folders)))
-    if (flipped := found[ALL_TASKS].flips) is not None:
-        tell_flips(screen, folders, flipped, shown)
+    screen.print(comparison.comparison_table(results, first, second, comparison.differing(folders)))
+    if overall.flips is not None:
+        comparison.tell_flips(screen, folders, overall.flips, config.job.show)
     path = study / f"compare-{first}-{second}.json"
     study.mkdir(parents=True, exist_ok=True)
-    write_json(path, comparison_content(found, folders))
-    text = f"{points_of(headline)} over {headline.n} samples of {headline.clusters} clips; wrote {path}"
-    return Outcome(COMPLETE, f"{first} minus {second}", text, str(study))
+    write_json(path, comparison.comparison_content(results, folders))
+    difference = overall.difference
+    size = f"{difference.n} samples of {difference.clusters} clips"
+    message = f"{comparison.points_of(difference)} over {size}; wrote {path}"
+    return Outcome(COMPLETE, f"{first} minus {second}", message, str(study))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from videopool.config.build import check
 from videopool.config.errors import ConfigError
 from videopool.results import ResultsError, load_study
 from videopool.runtime.outcome import COMPLETE, Outcome
@@ -12,16 +13,10 @@ from videopool.tracking.dashboard import credentials, default_entity, save_onlin
 
 
 def run(config: DictConfig) -> Outcome:
-    """Make the workspace and the report that show a study's runs.
-
-    Raises:
-        ConfigError: the extra is not installed, or the server does not take what was made.
-        ResultsError: there is no such study, it has no points, or its folder cannot be written.
-    """
+    """Make the workspace and the report of a study's runs."""
     if find_spec("wandb_workspaces") is None:
         raise ConfigError("job=dashboard needs wandb-workspaces: pip install 'videopool[dashboard]'")
-    if not isinstance(config.job.online, bool):
-        raise ConfigError(f"job.online={config.job.online!r}: say true or false")
+    check(config, {bool: ["job.online"]})
     study = Path(config.results_dir) / config.study
     table = load_study(study) if study.is_dir() else None
     if table is None or table.empty:
@@ -29,12 +24,13 @@ def run(config: DictConfig) -> Outcome:
     from videopool.tracking.views import StudyViews
 
     name, figures = str(config.study), sorted(path.stem for path in (study / "figures").glob("*.png"))
-    project, entity = (config.job[key] or config.logger.get(key) or "" for key in ("project", "entity"))
+    project, entity = (str(config.job[key] or config.logger.get(key) or "") for key in ("project", "entity"))
     if not project:
         raise ConfigError("there is no project to save to: say job.project=...")
     if config.job.online and credentials():
-        urls = save_online(StudyViews(name, table, figures, str(project), str(entity or default_entity())))
-        return Outcome(COMPLETE, f"dashboard of {name}", " ".join(urls), str(study))
-    files = write_dashboard(study / "dashboard", StudyViews(name, table, figures, str(project), str(entity)))
-    why = "nobody is logged in to W&B" if config.job.online else "job.online=false"
-    return Outcome(COMPLETE, f"dashboard of {name}", f"{why}: wrote {' and '.join(files)}", str(study))
+        message = " ".join(save_online(StudyViews(name, table, figures, project, entity or default_entity())))
+    else:
+        files = write_dashboard(study / "dashboard", StudyViews(name, table, figures, project, entity))
+        reason = "nobody is logged in to W&B" if config.job.online else "job.online=false"
+        message = f"{reason}: wrote {' and '.join(files)}"
+    return Outcome(COMPLETE, f"dashboard of {name}", message, str(study))

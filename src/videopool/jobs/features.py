@@ -1,10 +1,8 @@
-"""job=features: what the feature store on disk holds; list it, check it, or clear it up."""
-
-from collections.abc import Callable
+"""job=features: list, verify or prune the feature store on disk."""
 
 from omegaconf import DictConfig
 
-from videopool.config.build import build
+from videopool.config.build import build, check
 from videopool.config.errors import ConfigError
 from videopool.features import DiskStore, FeatureStoreError
 from videopool.features.table import holdings_table, size_text
@@ -15,61 +13,51 @@ from videopool.runtime.terminal import console, watched
 
 
 def run(config: DictConfig) -> Outcome:
-    """Look after the store that features=disk uses.
-
-    Raises:
-        ConfigError: no such action, or no store on disk.
-        FeatureStoreError: files cannot be removed.
-    """
+    """Look after the store of features=disk."""
+    check(config, {tuple(ACTIONS): ["job.action"]})
     action = str(config.job.action)
-    if action not in ACTIONS:
-        raise ConfigError(f"job.action={action!r}: choose one of {', '.join(ACTIONS)}")
     store = build(config, "features")
     if not isinstance(store, DiskStore):
         raise ConfigError(f"job=features looks after a store on disk, not {type(store).__name__}: say features=disk")
-    if not holdings(store.root):
-        return Outcome(COMPLETE, f"features {action}", f"nothing is kept in {store.root}", str(store.root))
-    try:
-        return ACTIONS[action](store)
-    except OSError as error:
-        raise FeatureStoreError(f"{store.root}: {error.strerror or error}") from error
+    good, message = True, f"nothing is kept in {store.root}"
+    if holdings(store.root):
+        try:
+            good, message = ACTIONS[action](store)
+        except OSError as error:
+            raise FeatureStoreError(f"{store.root}: {error.strerror or error}") from error
+    return Outcome(COMPLETE if good else FAILED, f"features {action}", message, str(store.root))
 
 
-def _list(store: DiskStore) -> Outcome:
-    found = holdings(store.root)
-    screen = console()
-    screen.print(holdings_table(found, str(store.root)))
-    total = sum(holding.bytes for holding in found)
-    told = f"{size_text(total)} of at most {size_text(store.limit_bytes)}, {len(found)} sources"
-    return Outcome(COMPLETE, "features list", told, str(store.root))
+def _list(store: DiskStore) -> tuple[bool, str]:
+    held = holdings(store.root)
+    console().print(holdings_table(held, str(store.root)))
+    total = size_text(sum(holding.bytes for holding in held))
+    return True, f"{total} of at most {size_text(store.limit_bytes)}, {len(held)} sources"
 
 
-def _verify(store: DiskStore) -> Outcome:
+def _verify(store: DiskStore) -> tuple[bool, str]:
     verdict = verify(store.root, watched)
-    wrong = [*verdict.damaged, *(f"{path}: changed, but not its size and time of change" for path in verdict.changed)]
-    note_list(wrong)
-    told = f"{verdict.views} views in {verdict.segments} segments and {verdict.clips} clips are as they were written"
-    if wrong:
-        told += f"; {len(verdict.damaged)} damaged files set aside, {len(verdict.changed)} records of clips removed"
-    return Outcome(FAILED if wrong else COMPLETE, "features verify", told, str(store.root))
+    changed = [f"{path}: changed, but not its size and time of change" for path in verdict.changed]
+    note_list([*verdict.damaged, *changed])
+    message = f"{verdict.views} views in {verdict.segments} segments and {verdict.clips} clips are as they were written"
+    if not verdict.damaged and not changed:
+        return True, message
+    removed = f"{len(verdict.damaged)} damaged files set aside, {len(changed)} records of clips removed"
+    return False, f"{message}; {removed}"
 
 
-def _prune(store: DiskStore) -> Outcome:
+def _prune(store: DiskStore) -> tuple[bool, str]:
     freed = prune(store.root, store.limit_bytes)
-    parts = [
-        f"{count} {name}"
-        for name, count in (
-            ("damaged", freed.damaged),
-            ("unfinished", freed.unfinished),
-            ("duplicates", freed.duplicates),
-            ("beyond the limit", freed.old),
-            ("records of clips that are gone or changed", freed.records),
-        )
-        if count
-    ]
-    left = sum(holding.bytes for holding in holdings(store.root))
-    told = f"freed {size_text(freed.bytes)} ({', '.join(parts) or 'nothing to remove'}); {size_text(left)} kept"
-    return Outcome(COMPLETE, "features prune", f"{told} of at most {size_text(store.limit_bytes)}", str(store.root))
+    counts = {
+        "damaged": freed.damaged,
+        "unfinished": freed.unfinished,
+        "duplicates": freed.duplicates,
+        "beyond the limit": freed.old,
+        "records of clips that are gone or changed": freed.records,
+    }
+    removed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing to remove"
+    left = size_text(sum(holding.bytes for holding in holdings(store.root)))
+    return True, f"freed {size_text(freed.bytes)} ({removed}); {left} kept of at most {size_text(store.limit_bytes)}"
 
 
-ACTIONS: dict[str, Callable[[DiskStore], Outcome]] = {"list": _list, "verify": _verify, "prune": _prune}
+ACTIONS = {"list": _list, "verify": _verify, "prune": _prune}  # each returns whether all is well, and one line

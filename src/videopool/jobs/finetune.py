@@ -1,4 +1,4 @@
-"""job=finetune: train LoRA and the projector under one pooling, export them, evaluate them."""
+"""job=finetune: train LoRA and the projector under one pooling, export the weights, evaluate them."""
 
 import gc
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
+from videopool.config.build import plain
 from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, listed, states_of, touched
 from videopool.jobs import evaluate
 from videopool.points.lifecycle import folder_of
@@ -21,14 +22,14 @@ from videopool.training_data import TrainingDataError
 
 
 def run(config: DictConfig) -> Outcome:
-    """Train, or go on with it, or find it done; then evaluate what was exported, if job.evaluate says so."""
+    """Train, or resume, or find the training finished; then evaluate the export, if job.evaluate is true."""
     point = TrainingPoint(config)
     torch.manual_seed(point.seed)
     identity = point.identity()
     folder = folder_of(config, point.name, identity)
     if (rank := rank_of_process()) > 0:
         return take_part(point, folder, rank)
-    media = {f"{source.name}/{one.name}": one.media for source in point.sources for one in source.examples}
+    media = {f"{source.name}/{example.name}": example.media for source in point.sources for example in source.examples}
     states = states_of(media)
 
     def keep_media() -> None:
@@ -42,30 +43,29 @@ def run(config: DictConfig) -> Outcome:
         point.check()
         message = train_point(point, folder, identity, keep_media)
     if config.job.evaluate:
-        gc.collect()  # the trained model, which Lightning's trainer refers to in a circle
+        gc.collect()  # the trained model, which a reference cycle of Lightning's trainer holds
         print(f"        {folder.path.name}: {message}; evaluating", flush=True)
         return evaluate.run(evaluation(config, folder.path / EXPORT))
     return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)
 
 
 def tell(config: DictConfig, outcome: Outcome) -> None:
-    """Print the scores of what was exported, if it was evaluated."""
+    """Print the scores of the exported weights, if they were evaluated."""
     if config.job.evaluate:
         evaluate.tell(config, outcome)
 
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
-    """Write the report of the points that evaluate what was exported."""
+    """Write the report of the points that evaluate the exported weights."""
     if config.job.evaluate:
         evaluate.sum_up(config, outcomes)
 
 
 def _refuse_other_media(folder: PointFolder, media: Clips, states: States) -> None:
-    """Raises TrainingDataError if media are others than when a run began: steps cannot be taken back."""
+    """Raises TrainingDataError if media have changed since the run began: steps cannot be taken back."""
     ends = kept_ends(folder)
-    names = sorted(
-        name for name in touched(folder, states) & ends.keys() if ends[name] not in ("", ends_of(media[name]))
-    )
+    suspects = touched(folder, states) & ends.keys()
+    names = sorted(name for name in suspects if ends[name] not in ("", ends_of(media[name])))
     if names:
         raise TrainingDataError(
             f"{folder.path.name}: media with other contents than when the training began: {len(names)} "
@@ -74,14 +74,12 @@ def _refuse_other_media(folder: PointFolder, media: Clips, states: States) -> No
 
 
 def evaluation(config: DictConfig, checkpoint: Path) -> DictConfig:
-    """The configuration that evaluates a run's exported weights under the pooling they were trained with."""
+    """The configuration that evaluates exported weights under the pooling of their training."""
+    job = plain(config.job.evaluation)
     config = deepcopy(config)
     with open_dict(config):
-        frames, job = config.job.evaluation.frames, config.job.evaluation.job
-        config.frames = OmegaConf.create(OmegaConf.to_container(frames, resolve=True))
-        config.job = OmegaConf.create(OmegaConf.to_container(job, resolve=True))
-        config.lora.checkpoint = str(checkpoint)
-        config.lora.alpha = None
+        config.frames, config.job = job["frames"], job["job"]
+        config.lora.checkpoint, config.lora.alpha = str(checkpoint), None
         if config.trainer.strategy != "auto":  # of training
             config.trainer.strategy, config.trainer.devices = "auto", 1
         config.force = False

@@ -1,5 +1,7 @@
 """job=inspect: a model's stages and their shapes, from configuration alone."""
 
+from math import prod
+
 from omegaconf import DictConfig
 from rich.table import Table
 
@@ -12,28 +14,34 @@ from videopool.runtime.terminal import console
 
 
 def run(config: DictConfig) -> Outcome:
-    """Print what becomes of a clip on its way to the language model."""
+    """Print the stages of one clip on its way to the language model."""
     point = StatedSetting(config)
-    screen = console()
-    screen.print(stage_table(point))
+    console().print(stage_table(point))
     return Outcome(COMPLETE, point.name, f"{point.visual_tokens} visual tokens")
 
 
 def stage_table(point: StatedSetting) -> Table:
-    """One line a stage: shape of what it puts out, size of it, and what is done."""
-    model, shape = point.model, point.shape
-    table = Table(title=f"{point.model_name} ({shape.family}): {model['source']}")
-    for name in ("stage", "shape", "MB", "what"):
-        table.add_column(name, justify="right" if name == "MB" else "left")
-    rows = [("pixels", [point.images, 3, shape.image_size, shape.image_size], _pixels(point)), _tower(point)]
-    projector, pooling = _projector(point), _pooling(point)
-    rows += [pooling, projector] if point.stage == "encoder" else [projector, pooling]
-    rows.append(("language model", [point.visual_tokens, shape.dim], _language_model(point)))
-    for name, sizes, what in rows:
-        values = point.bytes_per_value
-        for size in sizes:
-            values *= size
-        table.add_row(name, "[" + ", ".join(map(str, sizes)) + "]", f"{values / MB:.4g}", what)
+    """One row per stage: shape and size of its output, and its work."""
+    model, shape, pooling = point.model, point.shape, point.pooling
+    table = Table("stage", "shape", title=f"{point.model_name} ({shape.family}): {model['source']}")
+    table.add_column("MB", justify="right")
+    table.add_column("what")
+    encoder = point.stage == "encoder"
+    # [T', H', W'] of a grid pooling, [N] of another
+    pooled = list(pooling.out_shape(*point.grid)) if isinstance(pooling, GridPooling) else [point.pooled]
+    grid = [point.images, shape.height, shape.width]
+    projected = [*(pooled if encoder else grid), shape.dim]
+    projector = "projector", projected, f"{shape.vision_dim} -> {shape.dim} -> {shape.dim}, GELU between"
+    dim = shape.vision_dim if encoder else shape.dim
+    pooler = "pooling", [*pooled, dim], f"{pooling.label}: {point.pooled} tokens"
+    rows = [
+        ("pixels", [point.images, 3, shape.image_size, shape.image_size], _pixels(point)),
+        ("vision tower", [*grid, shape.vision_dim], _tower(point)),
+        *((pooler, projector) if encoder else (projector, pooler)),
+        ("language model", [point.visual_tokens, shape.dim], _language_model(point)),
+    ]
+    for name, sizes, work in rows:
+        table.add_row(name, str(sizes), f"{prod(sizes) * point.bytes_per_value / MB:.4g}", work)
     billions, weights = parameter_count(shape) / 1e9, weight_bytes(shape, point.bytes_per_value) / GB
     table.caption = f"{billions:.4g} billion weights, {weights:.3g} GB in {model['dtype']}; sizes are those of one clip"
     return table
@@ -47,48 +55,23 @@ def _pixels(point: StatedSetting) -> str:
     return f"one view of each frame, patches of {point.shape.patch} x {point.shape.patch}"
 
 
-def _tower(point: StatedSetting) -> tuple[str, list[int], str]:
+def _tower(point: StatedSetting) -> str:
     shape = point.shape
-    what = f"{shape.vision_layers_run} of {shape.vision_layers} layers, {shape.vision_heads} heads"
-    what += f", MLP {shape.vision_intermediate}; "
-    kept = "kept for the pooling" if "cls" in point.pooling.needs else "dropped"
-    what += f"CLS {kept}" if shape.cls else "no CLS"
+    layers = f"{shape.vision_layers_run} of {shape.vision_layers} layers, {shape.vision_heads} heads"
+    cls = "CLS kept for the pooling" if "cls" in point.pooling.needs else "CLS dropped"
+    work = f"{layers}, MLP {shape.vision_intermediate}; {cls if shape.cls else 'no CLS'}"
     if shape.feature_layers > 1:
-        what += f"; {shape.feature_layers} layers of {shape.tower_dim} side by side"
+        work += f"; {shape.feature_layers} layers of {shape.tower_dim} side by side"
     if shape.towers > 1:
-        what += f"; the one for videos of {shape.towers} towers"
-    return "vision tower", [point.images, shape.height, shape.width, shape.vision_dim], what
-
-
-def _projector(point: StatedSetting) -> tuple[str, list[int], str]:
-    shape = point.shape
-    what = f"{shape.vision_dim} -> {shape.dim} -> {shape.dim}, GELU between"
-    if point.stage == "encoder":
-        return "projector", [*_pooled(point), shape.dim], what
-    return "projector", [point.images, shape.height, shape.width, shape.dim], what
-
-
-def _pooling(point: StatedSetting) -> tuple[str, list[int], str]:
-    dim = point.shape.vision_dim if point.stage == "encoder" else point.shape.dim
-    return "pooling", [*_pooled(point), dim], f"{point.pooling.label}: {point.pooled} tokens"
-
-
-def _pooled(point: StatedSetting) -> list[int]:
-    """[T', H', W'] of a grid pooling, [N] of another."""
-    if isinstance(point.pooling, GridPooling):
-        return list(point.pooling.out_shape(*point.grid))
-    return [point.pooled]
+        work += f"; the one for videos of {shape.towers} towers"
+    return work
 
 
 def _language_model(point: StatedSetting) -> str:
     shape = point.shape
-    groups = f"{shape.heads} heads" + (
-        f" ({shape.kv_heads} for keys and values)" if shape.kv_heads != shape.heads else ""
-    )
-    what = f"{shape.text}: {shape.layers} layers, {groups} of {shape.head_dim}, MLP {shape.intermediate}, "
-    what += f"context {shape.context}"
-    if shape.rope_range != shape.context:
-        what += f" ({shape.rope_range} trained)"
-    if shape.separators:
-        what += f"; {shape.separators} separator behind the pooled tokens"
-    return what
+    own_keys = f" ({shape.kv_heads} for keys and values)" if shape.kv_heads != shape.heads else ""
+    trained = f" ({shape.rope_range} trained)" if shape.rope_range != shape.context else ""
+    separators = f"; {shape.separators} separator after the pooled tokens" if shape.separators else ""
+    heads = f"{shape.heads} heads{own_keys} of {shape.head_dim}"
+    sizes = f"{shape.layers} layers, {heads}, MLP {shape.intermediate}"
+    return f"{shape.text}: {sizes}, context {shape.context}{trained}{separators}"

@@ -22,7 +22,7 @@ from videopool.runtime.outcome import COMPLETE, Outcome
 
 
 def run(config: DictConfig) -> Outcome:
-    """Measure one point, or go on with it, or find it finished."""
+    """Measure one point, or resume it, or find it finished."""
     torch.manual_seed(int(config.seed))
     job = check(config)
     point = Point(config)
@@ -38,27 +38,27 @@ def run(config: DictConfig) -> Outcome:
     def begin() -> None:
         changed = [] if config.force else _changed(folder, clips, states)
         if changed:
-            told = f"{len(changed)} ({listed(changed)})"
-            line = f"{folder.path.name}: clips with other contents than when they were measured: {told}"
+            names = f"{len(changed)} ({listed(changed)})"
+            line = f"{folder.path.name}: clips with other contents than when they were measured: {names}"
             note(f"{line}; all are measured again")
         if changed or config.force:
             folder.clear()
             forget(folder.path)
 
-    about = {name: value for name, value in point.describe().items() if name in FACTS}
-    about["checkpoint"] = point.adapter and point.adapter["checkpoint"]
+    described = {name: value for name, value in point.describe().items() if name in FACTS}
+    described["checkpoint"] = point.adapter and point.adapter["checkpoint"]
     # Not under "point": tables of scores leave it out.
-    with attempt(folder, config, {"measured": about, "identity": identity}, begin) as to_do:
+    with attempt(folder, config, {"measured": described, "identity": identity}, begin) as to_do:
         if not to_do:
             return finished_before(folder)
         keep_states(folder, states)
         from videopool.measuring.figures import draw_point
-        from videopool.tracking.norms import log_norms
+        from videopool.tracking.point import log_norms
         from videopool.tracking.run import wandb_run
 
-        content = {**jsonable(config), "point": {"name": folder.path.name, **about}}
+        content = {**jsonable(config), "point": {"name": folder.path.name, **described}}
         with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
-            metrics, numbers = measure(point, settings, clips, folder, about)
+            metrics, numbers = measure(point, settings, clips, folder, described)
             draw_point(folder.path)
             if run is not None:
                 log_norms(run, folder.path)
@@ -68,12 +68,12 @@ def run(config: DictConfig) -> Outcome:
 
 
 def tell(config: DictConfig, outcome: Outcome) -> None:
-    """Print what a point measured."""
+    """Print a point's norms."""
     tell_norms(Path(outcome.folder))
 
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
-    """Write and print what the points of a study measured."""
+    """Write and print the norms of a study's points."""
     if any(outcome["folder"] for outcome in outcomes):
         from videopool.measuring.study import sum_up_norms
 
@@ -81,9 +81,9 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
 
 
 def _changed(folder: PointFolder, clips: Sequence[ClipJob], states: States) -> list[str]:
-    """Names of the clips whose contents are others than when they were measured."""
-    if not (old := touched(folder, states)):
+    """Names of the clips whose contents changed after they were measured."""
+    if not (suspects := touched(folder, states)):
         return []
     before = measured_contents(folder.path)
     paths = {clip_name(clip): clip.clip for clip in clips}
-    return sorted(name for name in old & before.keys() if content_of(paths[name]) != before[name])
+    return sorted(name for name in suspects & before.keys() if content_of(paths[name]) != before[name])

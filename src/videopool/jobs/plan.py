@@ -1,4 +1,4 @@
-"""job=plan: what points would cost, and what their samples could show, from configuration alone."""
+"""job=plan: costs of points, and the differences that their samples can show, from configuration alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,19 +12,18 @@ from videopool.runtime.outcome import COMPLETE, Outcome
 
 
 def run(config: DictConfig) -> Outcome:
-    """What one point would cost; its row goes into the table of the run."""
+    """The costs of one point: a row of the multirun's table."""
     row = cost_of(config)
     if row["prefill_tflops"] is None:
-        told = "the model is behind an API, so its costs are not known here"
+        message = "the model is behind an API, so its costs are not known here"
     else:
-        told = f"{row['visual_tokens']} visual tokens, {with_unit(row['prefill_tflops'], 'TFLOPs')} of prefill"
-    return Outcome(COMPLETE, str(row["point"]), told, row=row)
+        message = f"{row['visual_tokens']} visual tokens, {with_unit(row['prefill_tflops'], 'TFLOPs')} of prefill"
+    return Outcome(COMPLETE, str(row["point"]), message, row=row)
 
 
 def tell(config: DictConfig, outcome: Outcome) -> None:
     """Print the table of one point."""
-    assert outcome.row is not None
-    show_plan([outcome.row])
+    show_plan([outcome.row or {}])
 
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:

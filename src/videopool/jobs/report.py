@@ -12,18 +12,12 @@ from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
 
 def run(config: DictConfig) -> Outcome:
-    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study and print its table.
-
-    Raises:
-        ConfigError: job.pair is not two names, or job.samples no number.
-        ResultsError: as write_report.
-    """
+    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study and print its table."""
     pair, samples = jsonable(config.job.pair), number(config, "job.samples", 0, whole=True)
     if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
         raise ConfigError(f"job.pair={pair!r}: name two points, as in job.pair=[a,b], or say null")
     study = Path(config.results_dir) / config.study
     files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config))
     show(table, study.name)
-    unfinished = table[table.status != "complete"]
-    status = COMPLETE if unfinished.empty else FAILED
+    status = COMPLETE if (table.status == "complete").all() else FAILED
     return Outcome(status, f"report of {config.study}", f"{len(table)} points; {name_files(files)}", str(study))

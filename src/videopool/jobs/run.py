@@ -1,9 +1,10 @@
-"""Run jobs one after another or side by side, tell how each ended, and sum up a multirun."""
+"""Run one job, alone or in a multirun, and print its outcome."""
 
 import errno
 import json
 import os
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -14,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.errors import ConfigError, Stopped
-from videopool.errors import UserError
+from videopool.errors import UserError, one_line
 from videopool.inference.device_failure import DeviceFailed
 from videopool.results import PointBusy
 from videopool.runtime.exit_code import settle
@@ -27,15 +28,17 @@ JOBS = (
     "evaluate", "report", "compare", "dashboard", "plan", "inspect", "features", "norms", "show", "check_videos",
     "speed", "finetune", "pretrain",
 )  # fmt: skip
-OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file to which jobs of a multirun add how they ended
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # what no program can mend
+OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file for the outcomes of a multirun
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # full or read-only disks: no bug of the program
 
 
 class Job(Protocol):
     """A module of this room that is a job. Two more functions are optional:
 
-    tell(config, outcome): print more of a complete job that ran alone.
-    sum_up(config, outcomes): print and write what the points of a multirun make together (Outcome.as_dict of each).
+    tell(config, outcome): print the results of a complete job that ran alone.
+    sum_up(config, outcomes): write and print the results of a multirun, from the Outcome of each point as a dict.
+
+    `run` raises UserError (ConfigError, ResultsError, ...) for what the user can mend, and Stopped.
     """
 
     @staticmethod
@@ -43,21 +46,16 @@ class Job(Protocol):
 
 
 def job_of(name: str) -> Job:
-    """The job of a name; imported when it is asked for, so that none waits for another's libraries.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """Import a job by name; no job waits for the libraries of another. Raises ConfigError if there is none."""
     if name not in JOBS:
         raise ConfigError(f"job.name={name!r}: choose one of {', '.join(JOBS)}")
     return cast(Job, import_module(f"videopool.jobs.{name}"))
 
 
 def run_and_tell(config: DictConfig) -> str:
-    """Run one job, print how it ended, and note it for the multirun it belongs to.
+    """Run one job, print its outcome, and note it for its multirun. Returns the outcome's status.
 
-    Returns:
-        The status of the outcome. Only a stop by the user raises (KeyboardInterrupt).
+    Raises KeyboardInterrupt, and nothing else, if the user asked to stop.
     """
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     if multirun and (count := kills()):
@@ -66,18 +64,18 @@ def run_and_tell(config: DictConfig) -> str:
         mark("began")
         outcome = _run(config)
         mark("ended")
-    how = {COMPLETE: "done" if outcome.fresh else "kept", FAILED: "FAILED", BUSY: "busy"}[outcome.status]
+    word = {COMPLETE: "done" if outcome.fresh else "kept", FAILED: "FAILED", BUSY: "busy"}[outcome.status]
     number = f"[{HydraConfig.get().job.num}] " if multirun else ""
     stream = sys.stderr if outcome.status == FAILED else sys.stdout
-    print(f"{number}{how:>6}  {outcome.name}: {outcome.message}", file=stream, flush=True)
+    print(f"{number}{word:>6}  {outcome.name}: {outcome.message}", file=stream, flush=True)
     if multirun and OUTCOMES in os.environ:
-        line = {"number": HydraConfig.get().job.num, "job": OmegaConf.select(config, "job.name"), **outcome.as_dict()}
+        line = {"number": HydraConfig.get().job.num, "job": OmegaConf.select(config, "job.name"), **asdict(outcome)}
         with open(os.environ[OUTCOMES], "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     elif outcome.status == COMPLETE and (tell := getattr(job_of(config.job.name), "tell", None)):
         tell(config, outcome)
     if outcome.status == FAILED or (outcome.status == BUSY and not multirun):
-        settle(1)  # a multirun waits at its end for what is busy
+        settle(1)  # a multirun waits at its end for busy points
     return outcome.status
 
 
@@ -100,10 +98,10 @@ def _run(config: DictConfig) -> Outcome:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK:
             message = f"{error.filename or config.results_dir}: {error.strerror}"
-        else:  # An error of the program, not of the user: its trace is kept, and the other points of the sweep go on.
-            line = " ".join(str(error).split())[:300]
-            told = line if isinstance(error, DeviceFailed) else f"{type(error).__name__}: {line}"
-            message = f"internal error: {told} ({keep_trace(Path(config.results_dir) / config.study)})"
+        else:  # an error of the program, not of the user: keep its trace; the sweep's other points go on
+            kind = "" if isinstance(error, DeviceFailed) else f"{type(error).__name__}: "
+            trace = keep_trace(Path(config.results_dir) / config.study)
+            message = f"internal error: {kind}{one_line(error)} ({trace})"
     return Outcome(FAILED, _overrides() or str(config.job.name), message)
 
 

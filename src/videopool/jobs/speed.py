@@ -1,4 +1,4 @@
-"""job=speed: how fast the program is, and how much faster sharing makes it. A benchmark, not a test."""
+"""job=speed: the program's speed, and the gain of sharing work between points. A benchmark, not a test."""
 
 import os
 import time
@@ -19,32 +19,23 @@ from videopool.speed.table import speed_table
 
 
 def run(config: DictConfig) -> Outcome:
-    """Measure the parts asked for; print one table, write speed.json and a figure.
-
-    Raises:
-        ConfigError: no such part or size, or a size that needs a GPU where there is none.
-        AssertionError: sharing changed a prediction.
-    """
+    """Measure the chosen parts; print one table, write speed.json and a figure."""
     letters = check(config)
     study, started = Path(config.results_dir) / config.study, time.perf_counter()
-    # Looked up before anything is measured: what else the machine does.
+    path = study / "speed.json"
     content: dict[str, Any] = {
         "size": config.job.size,
         "started": now(),
-        "machine": {**hardware(), "load_average": os.getloadavg()},
+        "machine": {**hardware(), "load_average": os.getloadavg()},  # load by others, before the measurement
         "versions": versions(),
         "git": git_state(),
     }
-    with bench(config) as made, progress_lines() as line:
-        for found in measure(made, letters, line):
-            # After each part, so that one that fails does not take the others along.
-            content |= {
-                "wall_seconds": time.perf_counter() - started,
-                "peak_memory_bytes": peak_memory_bytes(),
-                **found,
-            }
-            write_json(study / "speed.json", content)
-    files = [str(study / "speed.json")]
+    with bench(config) as opened, progress_lines() as line:
+        for results in measure(opened, letters, line):  # after each part: a part that fails loses no earlier one
+            seconds, peak = time.perf_counter() - started, peak_memory_bytes()
+            content |= {"wall_seconds": seconds, "peak_memory_bytes": peak, **results}
+            write_json(path, content)
+    files = [str(path)]
     if "sweep" in content:
         files += save_figure(sweep_seconds(content["sweep"]["seconds_by_kind"]), study / "figures" / "speed")
     console().print(speed_table(content))

@@ -1,11 +1,10 @@
-"""A point whose model is behind an API: frames go out as images, words come back."""
+"""A point with a model behind an API: frames go out as images, words come back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videopool.chat import FORMATS, ChatEndpoint
-from videopool.config.build import plain
-from videopool.config.check import Number, Rules, check, whole
+from videopool.config.build import Number, Rules, check, plain, whole
 from videopool.config.errors import ConfigError
 from videopool.notes import note
 from videopool.points.point import Point
@@ -21,42 +20,37 @@ RULES: Rules = {
     whole(1, 100): ("model.quality",),
     whole(1, MOST_SIDE): ("model.max_side",),
 }
+UNKNOWN = ("lora_alpha", "visual_tokens", "prefill_gflops", "map_signature", "windows")
 
 
 class ApiPoint(Point):
-    """One configuration with a model behind an API; nothing is pooled, and nothing is known of its inside.
-
-    Raises:
-        UserError: the configuration or the files it names are wrong.
-    """
+    """A point with a model behind an API: no pooling, no access to its inside. Raises UserError as Point."""
 
     def take_model(self) -> None:
-        """Check what is particular to an API, and make its client."""
+        """Check the settings of the API and build its client."""
         model = self.model
         if type(self.pooling) is not NoPooling or self.stage != "projector":
             raise ConfigError("model=api: tokens of a model behind an API cannot be pooled; say pooling=none")
         if self.config.lora.checkpoint is not None:
             raise ConfigError("model=api: a model behind an API takes no lora.checkpoint; say lora=none")
         check(self.config, {**RULES, Number(0, null=True): [f"model.prices.{kind}" for kind in model["prices"]]})
-        rows, cols = model["rows"], model["cols"]
-        if model["view"] == "grid" and rows * cols != self.sampler.num:
-            raise ConfigError(
-                f"model.rows={rows} and model.cols={cols} need frames.num={rows * cols}, got {self.sampler.num}"
-            )
+        rows, cols, frames = model["rows"], model["cols"], self.sampler.num
+        if model["view"] == "grid" and rows * cols != frames:
+            raise ConfigError(f"model.rows={rows} and model.cols={cols} need frames.num={rows * cols}, got {frames}")
         self.endpoint = ChatEndpoint("model", **{key: model[key] for key in ENDPOINT})
         if warning := self.endpoint.warning:
             note(warning)
         self.adapter = None
 
     def check(self) -> None:
-        """Raises ConfigError if the benchmark asks for what an API does not say."""
+        """Raises ConfigError if the benchmark needs likelihoods."""
         choices = any(sample.options for sample in self.benchmark.samples)
         if choices and self.benchmark.scoring != "generate":
             raise ConfigError("model=api: no likelihoods come from an API; say benchmark.scoring=generate")
 
     @property
     def view(self) -> dict[str, object]:
-        """How frames are shown; what does not matter for the view is left out."""
+        """The settings that change the images."""
         names = ["view", "format", "max_side"]
         names += ["rows", "cols"] if self.model["view"] == "grid" else []
         names += ["quality"] if self.model["format"] == "jpeg" else []
@@ -64,12 +58,12 @@ class ApiPoint(Point):
 
     @property
     def model_name(self) -> str:
-        """The model as tables call it, with the view."""
-        shown = f"grid {self.model['rows']}x{self.model['cols']}" if self.model["view"] == "grid" else "frames"
-        return f"{self.model['name'] or self.model['model']} {shown}"
+        """The model's name in tables, with the view."""
+        view = f"grid {self.model['rows']}x{self.model['cols']}" if self.model["view"] == "grid" else "frames"
+        return f"{self.model['name'] or self.model['model']} {view}"
 
     def identity(self) -> dict[str, object]:
-        """All that determines the numbers; prices are no part of the answers."""
+        """All that determines the numbers; prices change metrics, not answers."""
         return {**super().identity(), "prices": self.model["prices"]}
 
     def answer_identity(self) -> dict[str, object]:
@@ -80,25 +74,12 @@ class ApiPoint(Point):
             **self.question_identity(),
         }
 
-    def describe(self) -> dict[str, object]:
-        """What tables say about the point; None for what only the server knows."""
-        return {
-            "model": self.model_name,
-            "lora_alpha": None,
-            "pooling": self.pooling.label,
-            "stage": self.stage,
-            "frames": self.sampler.num,
-            "visual_tokens": None,
-            "benchmark": self.benchmark.id,
-            "split": self.benchmark.split,
-            "prefill_gflops": None,
-            "map_signature": None,
-            "windows": None,
-            **self.scored_by(),
-        }
+    def describe_model(self) -> dict[str, object]:
+        """None for columns that only the server knows."""
+        return dict.fromkeys(UNKNOWN)
 
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-        """Tokens of all answers and, where both prices are known, what they cost."""
+        """Tokens of all answers, and their cost where both prices are known."""
         kinds = {"input": "prompt_tokens", "output": "completion_tokens"}
         used = {kind: sum(int(record.get(name) or 0) for record in records) for kind, name in kinds.items()}
         prices = self.model["prices"]

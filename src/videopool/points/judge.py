@@ -5,7 +5,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.benchmarks import Benchmark
 from videopool.config.build import build
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
@@ -17,12 +16,10 @@ from videopool.results import fingerprint
 
 
 def build_judge(config: DictConfig) -> Judge | None:
-    """The judge that `judge._target_` names; None for none. Nothing is loaded or asked yet.
+    """Build the judge of `judge._target_`, or None. Nothing is loaded or asked yet.
 
-    The source of a user's own class is part of the judge's id: a changed one gives new verdicts.
-
-    Raises:
-        ConfigError, ChatError, ModelError: the group says something impossible.
+    The source hash of a user's own class is part of the judge's id: a changed class gives new verdicts.
+    Raises ConfigError, ChatError or ModelError for an impossible setting.
     """
     if config.judge.get("_target_") is None:
         return None
@@ -37,19 +34,7 @@ def build_judge(config: DictConfig) -> Judge | None:
 
 
 def local_judge(source: str, revision: str | None, **settings: Any) -> LocalJudge:
-    """A Hugging Face language model from a folder or by its id.
-
-    Raises:
-        ChatError, ModelError: there is no such model, or a setting is wrong.
-    """
+    """A Hugging Face language model from a folder or by its id. Raises ChatError or ModelError for wrong settings."""
     folder = locate(source, revision, "judge.source")
     check_weights(folder, f"judge.source={source}")
     return LocalJudge(folder, identity(source, revision, "judge.source"), Path(source).name, **settings)
-
-
-def check_gradable(judge: Judge, benchmark: Benchmark) -> None:
-    """Raises ConfigError if a benchmark has no open question with an answer that a judge could compare with."""
-    if not any(sample.answer and not sample.options for sample in benchmark.samples):
-        raise ConfigError(
-            f"judge {judge.label}: {benchmark.id} has no open questions with reference answers; say judge=none"
-        )

@@ -1,4 +1,4 @@
-"""One attempt at a folder of results: claimed, begun with a manifest, ended with metrics or with why it failed."""
+"""One attempt at a results folder: claimed, begun with a manifest, ended with metrics or the failure."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,30 +13,27 @@ from videopool.runtime.outcome import COMPLETE, Outcome
 
 
 def folder_of(config: DictConfig, name: str, identity: Mapping[str, object]) -> PointFolder:
-    """Where the results of a configuration are, not claimed yet."""
+    """The results folder of a configuration, not claimed yet."""
     return PointFolder(Path(config.results_dir) / config.study, name, fingerprint(identity))
 
 
 def finished_before(folder: PointFolder) -> Outcome:
-    """The outcome of a job that finds its work done."""
+    """The outcome of a job whose work was done before."""
     return Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
 
 
 @contextmanager
 def attempt(
-    folder: PointFolder,
-    config: DictConfig,
-    told: Mapping[str, object],
-    begin: Callable[[], None],
+    folder: PointFolder, config: DictConfig, content: Mapping[str, object], begin: Callable[[], None]
 ) -> Iterator[bool]:
-    """Claim a folder for a block that fills it; an error of the block is kept there as the failure.
+    """Claim a folder for a block that fills it. An error of the block is kept there as the failure.
 
     Args:
-        told: what the manifest says beside the configuration and how the attempt runs.
-        begin: brings the claimed folder to where the attempt starts: nothing is left of what is done again.
+        content: of the manifest, beside the configuration and the environment of the attempt.
+        begin: clears the claimed folder of everything that is done again.
 
     Yields:
-        False if there is nothing to do: another process has finished the work meanwhile.
+        False if another process has finished the work meanwhile.
 
     Raises:
         PointBusy: another process has the folder.
@@ -47,18 +44,16 @@ def attempt(
         if folder.finished:
             yield False
             return
-        folder.write_manifest(
-            {
-                **told,
-                "config": jsonable(config),
-                "versions": versions(),
-                "reader": config.job.reader,
-                "attention": config.model.get("attention"),
-                "git": git_state(),
-                "hardware": hardware(),
-                "started": now(),
-            }
-        )
+        environment = {
+            "config": jsonable(config),
+            "versions": versions(),
+            "reader": config.job.reader,
+            "attention": config.model.get("attention"),
+            "git": git_state(),
+            "hardware": hardware(),
+            "started": now(),
+        }
+        folder.write_manifest({**content, **environment})
         try:
             yield True
         except Exception as error:

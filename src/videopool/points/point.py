@@ -1,4 +1,4 @@
-"""One point: a configuration made into objects, with what identifies it."""
+"""One point: a configuration as objects, with its identity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,27 +8,25 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt
-from videopool.config.build import build, plain
-from videopool.config.check import Number, Rules, check, whole
+from videopool.config.build import Number, Rules, build, check, plain, whole
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.store import shared_store
-from videopool.models import identity, prefill_flops
+from videopool.models import identity, load_adapter, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import check_context, check_needs
 from videopool.notes import note
-from videopool.points.adapter import adapter_identity, read_adapter
-from videopool.points.judge import build_judge, check_gradable
-from videopool.points.pooling_settings import pooling_settings
-from videopool.points.setting import Setting, readable
+from videopool.points.judge import build_judge
+from videopool.points.setting import Setting, pooling_settings, readable
 from videopool.pooling import map_signature
 from videopool.results import fingerprint
 
 PARSING = ("strict", "pllava")  # of generated answers
-CODE = ("model", "pooling", "frames", "benchmark", "prompt", "features", "trainer")  # groups that may name a user's own
+# Groups that may name the user's own classes.
+CODE = ("model", "pooling", "frames", "benchmark", "prompt", "features", "trainer")
 RULES: Rules = {
     PARSING: ("compat.scoring",),
     whole(0): ("job.workers",),
@@ -39,25 +37,25 @@ RULES: Rules = {
 
 
 class Point(Setting):
-    """One configuration, made into objects; weights are not loaded, and the model's sizes not before they are used.
+    """One configuration as objects. Weights are not loaded; the model's sizes are read lazily.
 
-    Raises:
-        UserError: the configuration or the files it names are wrong.
+    Raises UserError for a wrong configuration or file.
     """
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
         check(config, RULES)
         if str(config.trainer.get("precision")).endswith("16-true"):
-            raise ConfigError(
-                f"trainer.precision={config.trainer.precision}: say model.dtype=bfloat16 or float16 instead"
-            )
+            precision = config.trainer.precision
+            raise ConfigError(f"trainer.precision={precision}: say model.dtype=bfloat16 or float16 instead")
         self.prompt: Prompt = build(config, "prompt")
         self.take_model()
         self.judge = build_judge(config)
         self.benchmark = self.take_benchmark()
-        if self.judge is not None:
-            check_gradable(self.judge, self.benchmark)
+        samples = self.benchmark.samples
+        if self.judge is not None and not any(sample.answer and not sample.options for sample in samples):
+            missing = f"{self.benchmark.id} has no open questions with reference answers"
+            raise ConfigError(f"judge {self.judge.label}: {missing}; say judge=none")
 
     def take_benchmark(self) -> Benchmark:
         """The samples of the group `benchmark`."""
@@ -65,73 +63,66 @@ class Point(Setting):
         return benchmark
 
     def take_model(self) -> None:
-        """Find out what the model is, from the group `model` and what goes with it."""
+        """Identify the model and its checkpoint; open the feature store."""
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
-        self.adapter = read_adapter(plain(self.config.lora))
+        self.adapter = _read_adapter(plain(self.config.lora))
         self.store: FeatureStore = shared_store(self.config)
 
     def check(self) -> None:
         """Raises UserError if pooling, frames and model do not fit each other."""
-        name, source = self.model["name"], self.model["source"]
+        name, source, stated = self.model["name"], self.model["source"], self.model["shape"]
         check_needs(self.pooling, self.shape, name, self.stage)
-        if self.model["shape"] is not None:
-            told = shape_from(self.model["shape"], target=self.model.get("_target_")).stretched(
-                self.model["rope_factor"]
-            )
-            if on_hub(source) and (differences := shape_differences(told, self.shape)):
+        if stated is not None:
+            shape = shape_from(stated, target=self.model.get("_target_")).stretched(self.model["rope_factor"])
+            if on_hub(source) and (differences := shape_differences(shape, self.shape)):
                 note(f"model.shape, used by job=plan, is not that of {source}: {differences}")
         check_context(name, self.shape.context, self.visual_tokens)
-        trained = self.adapter and self.adapter["trained_pooling"]
+        adapter = self.adapter or {}
+        trained = adapter.get("trained_pooling")
         if trained and trained != pooling_settings(self.config, self.pooling):
-            told = trained.get("label", "another pooling")
-            note(
-                f"{name} with {self.adapter['checkpoint']} was trained under {told}, "  # type: ignore[index]
-                f"and is evaluated under {self.pooling.label}"
-            )
+            label = trained.get("label", "another pooling")
+            line = f"{name} with {adapter['checkpoint']} was trained under {label}"
+            note(f"{line}, and is evaluated under {self.pooling.label}")
 
     @property
     def model_name(self) -> str:
-        """The model as tables call it, with what was put onto it or changed about it."""
-        name = str(self.model["name"])
-        if self.adapter is not None:
-            alpha = self.adapter["alpha"]
-            name += f" {Path(self.adapter['checkpoint']).name}" if alpha is None else f" alpha {_digits(alpha)}"
-            if self.adapter["projector"] is not None:
-                name += f" projector {_digits(self.adapter['projector'])}"
-        if self.model["rope_factor"] is not None:
-            name += f" rope {_digits(self.model['rope_factor'])}"
-        return name
+        """The model's name in tables, with its checkpoint and changes."""
+        adapter = self.adapter or {}
+        parts = [str(self.model["name"])]
+        if adapter and adapter["alpha"] is None:
+            parts.append(Path(adapter["checkpoint"]).name)
+        changes = {key: adapter.get(key) for key in ("alpha", "projector")} | {"rope": self.model["rope_factor"]}
+        parts += [f"{word} {_digits(value)}" for word, value in changes.items() if value is not None]
+        return " ".join(parts)
 
     @property
     def name(self) -> str:
-        """Readable, for folders and tables."""
-        parts = [self.model_name, *self.parts]
-        if self.benchmark.scoring != "likelihood":
-            parts.append(self.benchmark.scoring)
-        if self.judge is not None:
-            parts.append(f"judge {self.judge.label}")
-        return readable(*parts)
+        """The readable name of folders and tables."""
+        scoring = [] if self.benchmark.scoring == "likelihood" else [self.benchmark.scoring]
+        judge = [] if self.judge is None else [f"judge {self.judge.label}"]
+        return readable(self.model_name, *self.parts, *scoring, *judge)
 
     def identity(self) -> dict[str, object]:
         """All that determines the numbers."""
-        answers, benchmark = self.answer_identity(), self.benchmark
-        scored = {
+        benchmark = self.benchmark
+        return {
+            **self.answer_identity(),
             "groups": {name: sorted(tasks) for name, tasks in benchmark.groups.items()},
             "headline": list(benchmark.groups.get(benchmark.headline or "", ())),
             "axes": dict(benchmark.axes),
+            **({} if self.judge is None else {"judge": self.judge.id}),
         }
-        return {**answers, **scored, **({} if self.judge is None else {"judge": self.judge.id})}
 
     @property
     def answers(self) -> str:
-        """Fingerprint of all that determines the answers: points that differ in their judge alone share it."""
+        """Fingerprint of all that determines the answers. Points that differ only in their judge share it."""
         return fingerprint(self.answer_identity())
 
     def answer_identity(self) -> dict[str, object]:
         """All that determines the answers."""
         return {
             "model": self.model_identity,
-            "adapter": self.adapter and adapter_identity(self.adapter),
+            "adapter": self.adapter and _adapter_identity(self.adapter),
             "dtype": self.model["dtype"],
             "rope_factor": self.model["rope_factor"],
             "precision": self.config.trainer.get("precision"),
@@ -144,7 +135,7 @@ class Point(Setting):
         }
 
     def question_identity(self) -> dict[str, object]:
-        """All that determines what is asked, and how answers are read."""
+        """All that determines questions, prompts and the parsing of answers."""
         benchmark = self.benchmark
         return {
             "reader": self.config.job.reader,
@@ -160,38 +151,79 @@ class Point(Setting):
         }
 
     def describe(self) -> dict[str, object]:
-        """What tables say about the point."""
-        size = (self.sampler.num, self.shape.height, self.shape.width)
+        """The point's columns in tables."""
+        weights = self.benchmark.task_weights
+        judged = {"judge": None} if self.judge is None else {"judge": self.judge.id, "task_weights": weights}
         return {
             "model": self.model_name,
-            "lora_alpha": self.adapter and self.adapter["alpha"],
-            "trained_pooling": self.adapter and self.adapter["trained_pooling"],
-            "trained_recipe": self.adapter and self.adapter["recipe"],
-            "training": self.adapter and self.adapter["training"],
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
-            "visual_tokens": self.visual_tokens,
             "benchmark": self.benchmark.id,
             "split": self.benchmark.split,
-            "prefill_gflops": prefill_flops(self.shape, self.visual_tokens) / 1e9,
-            "map_signature": map_signature(self.pooling, *size),
-            "windows": self.pooling.windows(*self.grid),
-            "prompt": chosen("prompt") or self.prompt.hash(True),
-            **self.scored_by(),
+            **self.describe_model(),
+            **judged,
         }
 
-    def scored_by(self) -> dict[str, object]:
-        """Who graded open answers, and the weights of tasks in the score."""
-        if self.judge is None:
-            return {"judge": None}
-        return {"judge": self.judge.id, "task_weights": self.benchmark.task_weights}
+    def describe_model(self) -> dict[str, object]:
+        """Columns that need access to the model's inside."""
+        adapter = self.adapter or {}
+        return {
+            "lora_alpha": adapter.get("alpha"),
+            "trained_pooling": adapter.get("trained_pooling"),
+            "trained_recipe": adapter.get("recipe"),
+            "training": adapter.get("training"),
+            "visual_tokens": self.visual_tokens,
+            "prefill_gflops": prefill_flops(self.shape, self.visual_tokens) / 1e9,
+            "map_signature": map_signature(self.pooling, self.frames, self.shape.height, self.shape.width),
+            "windows": self.pooling.windows(*self.grid),
+            "prompt": chosen("prompt") or self.prompt.hash(True),
+        }
 
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-        """Metrics that only this kind of point has."""
+        """Metrics of this kind of point alone."""
         return {}
 
 
+def _read_adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
+    """Checkpoint, identity, alpha and so on of the group `lora`; None for the released model."""
+    alpha: Any = lora["alpha"]
+    projector = lora["projector"]
+    if lora["checkpoint"] is None:
+        for key in ("alpha", "projector"):
+            if lora[key] is not None:
+                raise ConfigError(f"lora.{key}={lora[key]}: there is no lora.checkpoint to scale")
+        return None
+    if projector is not None and not _is_number(projector):
+        raise ConfigError(f"lora.projector={projector!r}: give a number, or null for the checkpoint's own")
+    checkpoint = load_adapter(str(lora["checkpoint"]))
+    if not checkpoint.ranks and alpha is not None:
+        raise ConfigError(f"lora.alpha={alpha}: {checkpoint.source} has no LoRA to scale; say lora.alpha=null")
+    if checkpoint.ranks:
+        alpha = checkpoint.alpha if alpha is None else alpha
+        if not _is_number(alpha) or not alpha >= 0:
+            raise ConfigError(f"lora.alpha={alpha!r}: give a number of at least 0 (the checkpoint does not say one)")
+    return {
+        "checkpoint": checkpoint.source,
+        "identity": checkpoint.identity,
+        "projector": None if projector is None else float(projector),
+        "trained_pooling": checkpoint.trained_pooling,
+        "recipe": checkpoint.recipe,
+        "training": checkpoint.training,
+        "alpha": None if alpha is None else float(alpha),
+    }
+
+
+def _adapter_identity(adapter: dict[str, Any]) -> dict[str, Any]:
+    """The identity of the changed weights; the projector only where it differs from the checkpoint's own."""
+    identity = {key: adapter[key] for key in ("identity", "alpha")}
+    return identity if adapter["projector"] is None else {**identity, "projector": adapter["projector"]}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _digits(value: float) -> str:
-    """A number in as many digits as tell it from all others."""
+    """The shortest digits that identify a number."""
     return repr(float(value)).removesuffix(".0").replace("+", "")

@@ -1,41 +1,44 @@
 """Model, pooling and frames of a configuration, read and checked in one visit."""
 
+import json
 import re
 from functools import cached_property
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.config.build import build, build_pooling, plain
+from videopool.config.build import build, build_pooling, check, plain
 from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape
 from videopool.models.configuration import DTYPES
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, announced, grid_frames, image_keys
+from videopool.results.fingerprint import without_later
 from videopool.video import READERS, Sampler
 
 
 class Setting:
-    """Model, pooling and frames of a configuration, without weights and benchmark.
-
-    The model's sizes are not looked up before they are used.
+    """Model, pooling and frames of a configuration, without weights and benchmark; the model's sizes are read lazily.
 
     Attributes:
         model: the resolved group `model`.
-        stage: where the pooling acts.
+        stage: "projector" or "encoder", where the pooling acts.
         pooling, sampler: as configured.
+        frames: per clip.
+        parts: of the readable name, after the model.
 
-    Raises:
-        UserError: the configuration is wrong.
+    Raises UserError for a wrong configuration.
     """
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
         self.pooling, self.stage = pooling_of(config)
-        if config.job.reader not in READERS:
-            raise ConfigError(f"job.reader={config.job.reader!r}: choose one of {', '.join(READERS)}")
+        check(config, {READERS: ["job.reader"]})
         self.sampler: Sampler = build(config, "frames")
+        self.frames = int(self.sampler.num)
         self.model = plain(config.model)
+        self.parts = [self.pooling.label, f"f{self.frames}", *([self.stage] if self.stage != "projector" else [])]
 
     @cached_property
     def shape(self) -> ModelShape:
@@ -43,44 +46,40 @@ class Setting:
         return own_shape(self.model)
 
     @property
-    def frames(self) -> int:
-        """How many are chosen of a clip."""
-        return int(self.sampler.num)
-
-    @property
     def grid(self) -> tuple[int, int, int]:
-        """Size (T, H, W) of the patch grid of a clip."""
+        """Size (T, H, W) of a clip's patch grid."""
         return grid_frames(self.pooling, self.frames), self.shape.height, self.shape.width
 
     @cached_property
     def pooled(self) -> int:
-        """Tokens that the pooling makes of a clip."""
+        """Pooled tokens per clip."""
         return announced(self.pooling, *self.grid)
 
     @property
     def visual_tokens(self) -> int:
-        """Tokens that the language model reads of a clip: pooled ones and the family's separators."""
+        """Tokens per clip that the language model reads: pooled ones and the family's separators."""
         return self.pooled + self.shape.separators
 
     @property
     def model_name(self) -> str:
-        """The model as tables call it, with what is changed about it."""
+        """The model's name in tables, with its changes."""
         changed = (("alpha", OmegaConf.select(self.config, "lora.alpha")), ("rope", self.model.get("rope_factor")))
         return str(self.model["name"]) + "".join(f" {word} {value:g}" for word, value in changed if value is not None)
 
     @property
     def name(self) -> str:
-        """Readable, for folders and tables."""
+        """The readable name of folders and tables."""
         return readable(self.model_name, *self.parts)
-
-    @property
-    def parts(self) -> list[str]:
-        """What names say beside the model."""
-        return [self.pooling.label, f"f{self.frames}", *([self.stage] if self.stage != "projector" else [])]
 
 
 class StatedSetting(Setting):
-    """A setting that needs no file of a released model: its sizes are those of its `shape:` block."""
+    """A setting without any file of a released model: its `shape:` block states the sizes.
+
+    Attributes:
+        bytes_per_value: of the model's dtype.
+        images: per clip that the tower reads: frames, or one tiled image, and a thumbnail.
+        projected: tokens per clip that the projector reads.
+    """
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
@@ -88,40 +87,37 @@ class StatedSetting(Setting):
         if self.model["dtype"] not in DTYPES:
             raise ModelError(f"model.dtype={self.model['dtype']}: choose one of {', '.join(DTYPES)}")
         check_needs(self.pooling, self.shape, str(self.model["name"]), self.stage)
-        image_keys(self.pooling, self.frames)  # whether the frames are as many as it makes images of
+        image_keys(self.pooling, self.frames)  # raises if a tiling pooling needs another number of frames
+        self.bytes_per_value = DTYPES[self.model["dtype"]].itemsize
+        tiles, height, width = self.grid
+        self.images = tiles + (THUMBNAIL in self.pooling.needs)
+        patches = self.images * height * width + tiles * (CLS in self.pooling.needs)
+        self.projected = self.pooled if self.stage == "encoder" else patches
 
     @cached_property
     def shape(self) -> ModelShape:
         """The model's sizes, as stated or from its own configuration."""
         return point_shape(self.model)
 
-    @property
-    def bytes_per_value(self) -> int:
-        """Of the model's dtype."""
-        return DTYPES[self.model["dtype"]].itemsize
-
-    @property
-    def images(self) -> int:
-        """How many the tower reads of a clip: frames, or one that shows them all, and a thumbnail."""
-        return self.grid[0] + (THUMBNAIL in self.pooling.needs)
-
-    @property
-    def projected(self) -> int:
-        """Tokens that the projector reads of a clip."""
-        patches = self.images * self.shape.height * self.shape.width
-        return self.pooled if self.stage == "encoder" else patches + self.grid[0] * (CLS in self.pooling.needs)
-
 
 def pooling_of(config: DictConfig) -> tuple[Pooling, str]:
-    """A configuration's pooling and the stage where it acts. Raises ConfigError if it is none, or acts at no stage."""
+    """A configuration's pooling and its stage. Raises ConfigError for another class or stage."""
     stage = str(config.pooling.get("stage", "projector"))
     if stage not in STAGES:
         raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
     return build_pooling(config), stage
 
 
+def pooling_settings(config: DictConfig, pooling: Pooling) -> dict[str, Any]:
+    """Label, stage and settings of a point's pooling, to be kept with weights and compared: as JSON gives them back."""
+    settings = without_later(plain(config.pooling))
+    stage = settings.pop("stage", "projector")
+    content: dict[str, Any] = json.loads(json.dumps({"label": pooling.label, "stage": stage, "settings": settings}))
+    return content
+
+
 def refuse_api(config: DictConfig) -> None:
-    """Raises ConfigError if the model is behind an API, where nothing can be looked at."""
+    """Raises ConfigError for a model behind an API, whose inside cannot be read."""
     if "base_url" in config.model:
         raise ConfigError("model=api: nothing is known of the inside of a model behind an API; choose another model")
 

@@ -1,27 +1,26 @@
-"""Ctrl-C, and a plain kill: finish what is in hand, then stop."""
+"""Ctrl-C and SIGTERM: finish the work in progress, then stop."""
 
 import ctypes
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.util import Finalize
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any
 
-_Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
-_handlers: list[object] = []  # those in force here
+_handlers: list[object] = []  # our handlers in force
 
 
 class StopRequest:
-    """Becomes true once the user, or the cluster, has asked to stop; in the processes started from this one too."""
+    """Whether the user or the cluster has asked to stop; shared with processes forked from this one."""
 
     def __init__(self) -> None:
         self._asked = multiprocessing.RawValue(ctypes.c_bool, False)  # no lock: set from a signal handler
         self._process = os.getpid()
-        self._on_term: _Handler = signal.SIG_DFL
+        self._on_term: Any = signal.SIG_DFL
 
     @property
     def asked(self) -> bool:
@@ -31,23 +30,21 @@ class StopRequest:
         self._asked.value = True
 
     def take_back(self) -> None:
-        """Handle SIGTERM as before Lightning took it over, which would end a training within a step, and with 0."""
+        """Restore our SIGTERM handler. Lightning's own exits in the middle of a step, with exit code 0."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_term if os.getpid() == self._process else signal.SIG_DFL)
 
 
 @contextmanager
 def ask_before_stopping() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one interrupts at once.
+    """Turn the first Ctrl-C or SIGTERM (of `kill` or a scheduler) into a request; a second interrupts at once.
 
-    SIGTERM is what `kill` sends, and a scheduler that wants its machine back. Where somebody else handles it, as
-    submitit does in its jobs, that is left to them.
+    A handler of SIGTERM that is already there, such as submitit's, stays.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # signals reach the main thread only
         return
-
     pressed = 0  # in this process: a terminal sends each press to all of them
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -57,10 +54,10 @@ def ask_before_stopping() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.ask()
 
-    asking = [signal.SIGINT]
+    numbers = [signal.SIGINT]
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        asking.append(signal.SIGTERM)
-    before = {number: signal.signal(number, on_signal) for number in asking}
+        numbers.append(signal.SIGTERM)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     request._on_term = signal.getsignal(signal.SIGTERM)
     _handlers.append(on_signal)
     try:
@@ -72,15 +69,15 @@ def ask_before_stopping() -> Iterator[StopRequest]:
 
 
 def ignore_interrupts(_: int = 0) -> None:
-    """For loader processes: the main process decides when to stop."""
+    """For worker processes: the main process decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def end_loaders_at_exit() -> None:
-    """In a process of several devices: end its loader processes with it, also where it ends by an error.
+    """In one of several device processes: kill its loader processes at its end, after an error too.
 
-    They ignore SIGTERM, so multiprocessing, which sends them that at the end, would wait for them for ever.
+    They ignore SIGTERM, which multiprocessing sends at the end and then waits forever.
     """
     Finalize(None, _kill_children, exitpriority=10)
 
@@ -90,10 +87,10 @@ def _kill_children() -> None:
         child.kill()
 
 
-def _end_when_told() -> None:
-    """In a process just forked: SIGTERM ends it, as its parent relies on where one of several devices has failed."""
+def _end_on_sigterm() -> None:
+    """After a fork: SIGTERM ends the child. Its parent relies on this where one of several devices fails."""
     if signal.getsignal(signal.SIGTERM) in _handlers:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-os.register_at_fork(after_in_child=_end_when_told)
+os.register_at_fork(after_in_child=_end_on_sigterm)

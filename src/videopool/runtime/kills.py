@@ -1,20 +1,20 @@
-"""Points of a multirun whose process was killed: how often, counted in a file that outlives them."""
+"""How often the process of a multirun's point was killed, counted in a file that outlives it."""
 
 import os
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-STARTS = "VIDEOPOOL_STARTS"  # names the file to which jobs add that they began and ended, for one command
+STARTS = "VIDEOPOOL_STARTS"  # names the file where jobs of one command note their start and end
 MOST_KILLS = 2  # of one point
-MOST_KILLS_JOBLIB = 3  # which ends the points beside a killed one too
+MOST_KILLS_JOBLIB = 3  # joblib ends the points beside a killed one too
 
 
-def mark(what: str) -> None:
-    """Add to the command's list that this point began or ended."""
+def mark(event: str) -> None:
+    """Note that this point "began" or "ended"."""
     if STARTS in os.environ:
         with open(os.environ[STARTS], "a", encoding="utf-8") as file:
-            file.write(f"{what} {HydraConfig.get().job.num}\n")
+            file.write(f"{event} {HydraConfig.get().job.num}\n")
 
 
 def kills() -> int:

@@ -1,9 +1,9 @@
-"""How a job ended."""
+"""The outcome of a job."""
 
 import time
 import traceback
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ COMPLETE, FAILED, BUSY = "complete", "failed", "busy"
 
 @dataclass
 class Outcome:
-    """What one job of a run has to say at its end.
+    """The outcome of one job.
 
     Attributes:
-        status: "complete", "failed" or "busy" (another process has the point).
+        status: "complete", "failed" or "busy" (another process works on the point).
         name: of the point or job.
         message: one line.
-        folder: where its files are, "" if there is none.
+        folder: of its files, "" for none.
         fresh: False if it had been finished before.
-        row: what the job adds to a table of the whole run; None if it adds nothing.
+        row: its row in a table of the whole multirun, or None.
     """
 
     status: str
@@ -30,16 +30,13 @@ class Outcome:
     fresh: bool = True
     row: dict[str, Any] | None = None
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
-
 
 def keep_trace(study: Path) -> str:
-    """Write the current traceback to a file of the study; says where, or prints it if that fails."""
-    folder = study / "errors"
+    """Write the current traceback to a file of the study, or print it if that fails. Returns where it is."""
+    name = f"{time.strftime('%Y-%m-%dT%H%M%S+0000', time.gmtime())}-{uuid.uuid4().hex[:6]}.txt"
+    path = study / "errors" / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{time.strftime('%Y-%m-%dT%H%M%S+0000', time.gmtime())}-{uuid.uuid4().hex[:6]}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(traceback.format_exc(), encoding="utf-8")
         return f"trace: {path}"
     except OSError:

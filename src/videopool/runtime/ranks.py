@@ -1,26 +1,45 @@
-"""Which of several processes of one run this is."""
+"""Several processes of one run: how they start, and which of them this is."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # set by launchers, and by Lightning for the processes it starts
+# Set by Lightning in this process, for those that it starts.
+SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
 
 
 def rank_of_process() -> int:
-    """0 for the first, and where there is one."""
+    """The rank of this process; 0 for the first or only one."""
     return next((int(os.environ[name]) for name in RANKS if os.environ.get(name, "").isdigit()), 0)
 
 
-# What Lightning sets here, for the processes that it starts.
-SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
+def strategy_of(config: "DictConfig") -> str:
+    """Lightning's strategy for several devices, where the configuration says "auto".
+
+    A fork inherits the weights. CUDA does not survive a fork; there the weights go through shared memory.
+    """
+    import torch
+
+    strategy = str(config.trainer.get("strategy", "auto"))
+    if strategy != "auto":
+        return strategy
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    return "ddp_fork" if on_cpu and START_METHOD == "fork" else "ddp_spawn"
 
 
 @contextmanager
 def own_environment() -> Iterator[None]:
-    """Forget afterwards what Lightning tells the processes that it starts: the next run starts its own.
+    """Restore the variables that Lightning sets for its processes: the next run starts its own.
 
-    Nothing else is touched, as other threads may read the environment meanwhile.
+    Other variables stay untouched: other threads may read the environment meanwhile.
     """
     before = {name: os.environ.get(name) for name in SET_BY_LIGHTNING}
     try:

@@ -11,27 +11,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 PATIENCE = 2.0  # seconds before a progress bar appears
-WIDE = 190  # columns, where there is no terminal to fit
+WIDE = 190  # columns where the output is no terminal
 
 
 def console() -> Console:
-    """The terminal. Names are printed as they are, whatever brackets and colons they hold."""
-    found = Console(markup=False, emoji=False)
-    if not found.is_terminal:
-        found.width = WIDE
-    return found
+    """The terminal. It prints names as they are, with their brackets and colons."""
+    screen = Console(markup=False, emoji=False)
+    if not screen.is_terminal:
+        screen.width = WIDE
+    return screen
 
 
 def plain(text: object, style: str = "") -> Text:
-    """Words of a table that no console takes for markup; a title's style is "table.title"."""
+    """A cell, title (style "table.title") or caption that no console parses as markup."""
     return Text(str(text), style=style)
 
 
-def watched(items: list[Any], what: str) -> Iterator[Any]:
-    """Items one by one, with a progress bar in a terminal once that takes longer than a moment."""
+def watched(items: list[Any], title: str) -> Iterator[Any]:
+    """Items one by one; a progress bar appears in a terminal after PATIENCE seconds."""
     bar = _bar()
-    line = bar.add_task(what, total=len(items))
-    started = time.perf_counter()
+    line, started = bar.add_task(title, total=len(items)), time.perf_counter()
     try:
         for item in items:
             yield item
@@ -44,7 +43,7 @@ def watched(items: list[Any], what: str) -> Iterator[Any]:
 
 @contextmanager
 def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """A progress bar; gives the function (count, words to show) that moves it on."""
+    """A progress bar. Yields the function (count, words to show) that advances it."""
     with _bar() as bar:
         line = bar.add_task(title, total=total, completed=done)
         yield lambda count, now=None: bar.update(line, advance=count, description=now and f"{title}  {now}")
@@ -52,9 +51,9 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Callable[...
 
 @contextmanager
 def progress_lines() -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    """A progress bar of several lines; gives the function (title, total) that begins one and gives what moves it on.
+    """A progress bar of several lines. Yields the function (title, total) that adds a line and returns its step.
 
-    It draws at each step and not in a thread of its own, which would take time from what is measured.
+    Each step redraws it: a thread that redraws would take time from the measurement.
     """
     with _bar(auto_refresh=False) as bar:
 
@@ -67,7 +66,6 @@ def progress_lines() -> Iterator[Callable[[str, int], Callable[[], None]]]:
 
 
 def _bar(auto_refresh: bool = True) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    off = not sys.stdout.isatty()
-    return Progress(*columns, *times, transient=True, disable=off, auto_refresh=auto_refresh)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    hidden = not sys.stdout.isatty()
+    return Progress(*columns, TimeRemainingColumn(), transient=True, disable=hidden, auto_refresh=auto_refresh)

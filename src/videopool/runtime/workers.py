@@ -1,100 +1,82 @@
-"""Processes for work that may kill the process that does it."""
+"""Processes for work that may kill its process.
 
-import multiprocessing
+joblib's loky does not nest in a sweep by joblib (forked), or imports for seconds in which Ctrl-C kills it (spawned).
+"""
+
 import os
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-from videopool.runtime.devices import START_METHOD
 from videopool.runtime.interrupts import ignore_interrupts
+from videopool.runtime.ranks import START_METHOD
 
-PATIENCE = 1.0  # seconds between two looks at whether there is still someone to work for
+PATIENCE = 1.0  # seconds between two checks by an idle worker that its parent is alive
 
 
-@dataclass
 class _Worker:
-    """A process, the line to it, and the place of the job that it has; None if it has none."""
+    """A process that does one job after another, and the pipe to it."""
 
-    process: BaseProcess
-    line: Connection
-    place: int | None = None
+    def __init__(self, work: Callable[..., Any]) -> None:
+        context: Any = get_context(START_METHOD)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
+        self.process.start()
+        theirs.close()  # so that our end sees the process die
 
 
 def in_processes(
     work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], count: int, stopped: Callable[[], bool]
 ) -> Generator[tuple[int, Any], None, None]:
-    """Results of work(*job), as they come, each with its job's place; None where the process that had it died.
+    """Run work(*job) in `count` processes; yield (index of the job, result) as they finish, None if the process died.
 
     Args:
-        work: a function at the top of a module.
-        jobs: its arguments.
-        count: how many processes.
-        stopped: asked before each job; once true, no further one is begun.
-
-    Raises:
-        RuntimeError: work raised an error.
+        work: a module-level function; an error of it raises RuntimeError here.
+        stopped: asked before each job; once true, no further job starts.
     """
-    left = iter(range(len(jobs)))
-    workers: list[_Worker] = []
+    waiting = iter(enumerate(jobs))
+    idle: list[_Worker] = []
+    busy: dict[Any, tuple[int, _Worker]] = {}  # by pipe
     try:
         while True:
-            while not stopped() and len(busy := [w for w in workers if w.place is not None]) < count:
-                if (place := next(left, None)) is None:
-                    break
-                worker = next((w for w in workers if w.place is None), None)
-                if worker is None:
-                    worker = _started(work)
-                    workers.append(worker)
-                worker.place = place
-                worker.line.send(jobs[place])
-            busy = [w for w in workers if w.place is not None]
+            while len(busy) < count and not stopped() and (job := next(waiting, None)) is not None:
+                worker = idle.pop() if idle else _Worker(work)
+                busy[worker.pipe] = job[0], worker
+                worker.pipe.send(job[1])
             if not busy:
                 return
-            ready = wait([w.line for w in busy], timeout=PATIENCE)
-            for worker in [w for w in busy if w.line in ready]:
-                done, worker.place = worker.place, None
+            for pipe in wait([*busy]):
+                index, worker = busy.pop(pipe)
+                result, error = None, ""
                 try:
-                    result, error = worker.line.recv()
+                    result, error = worker.pipe.recv()
+                    idle.append(worker)
                 except (EOFError, ConnectionError):
-                    workers.remove(worker)
                     worker.process.join()
-                    result, error = None, ""
                 if error:
                     raise RuntimeError(error)
-                assert done is not None
-                yield done, result
+                yield index, result
     finally:
-        for worker in workers:
+        for worker in [*idle, *(worker for _, worker in busy.values())]:
             worker.process.kill()
             worker.process.join()
-            worker.line.close()
+            worker.pipe.close()
 
 
-def _started(work: Callable[..., Any]) -> _Worker:
-    context: Any = multiprocessing.get_context(START_METHOD)
-    line, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
-    process.start()
-    theirs.close()  # so that its end is seen here when the process dies
-    return _Worker(process, line)
-
-
-def _serve(work: Callable[..., Any], line: Connection, parent: int) -> None:
-    """What a process does: one job after another, until there is nobody left to work for."""
+def _serve(work: Callable[..., Any], pipe: Connection, parent: int) -> None:
+    """Do one job after another while the parent lives."""
     ignore_interrupts()
     while True:
-        while not line.poll(PATIENCE):
+        while not pipe.poll(PATIENCE):
             if os.getppid() != parent:
                 return
         try:
-            job = line.recv()
+            job = pipe.recv()
         except EOFError:
             return
         try:
-            line.send((work(*job), ""))
-        except Exception:  # any: the parent raises it, and a silent death would pass for a clip that kills its reader
-            line.send((None, traceback.format_exc()))
+            pipe.send((work(*job), ""))
+        except Exception:  # the parent raises it: a silent death would pass for a clip that kills its reader
+            pipe.send((None, traceback.format_exc()))

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from videopool.config.catalogue import catalogue, catalogued
+from videopool.config.choices import catalogue, catalogued
 from videopool.errors import UserError
 from videopool.features import FeatureStore
 from videopool.models.loading import DTYPES

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.config.build import number
-from videopool.config.catalogue import catalogue
+from videopool.config.choices import catalogue
 from videopool.config.errors import ConfigError
 from videopool.models.cost import parameter_count
 from videopool.models.loading import DTYPES

@@ -1,4 +1,4 @@
-"""What W&B gets of a study: its table and figures, in a run of their own beside those of its points."""
+"""A study's table and figures in a W&B run of their own, beside the runs of its points."""
 
 from pathlib import Path
 
@@ -11,12 +11,7 @@ JOB = "report"
 
 
 def log_study(config: DictConfig, study: Path) -> None:
-    """Log sweep.csv and the figures that a report has just written.
-
-    Args:
-        config: of the multirun; `logger` is used.
-        study: its folder.
-    """
+    """Log sweep.csv and the figures that a report has just written into the study's folder."""
     table = read_spreadsheet(study / "sweep.csv")
     figures = sorted((study / "figures").glob("*.png"))
     content = {"study": str(config.study), "baseline": str(config.baseline), "points": list(table.point)}

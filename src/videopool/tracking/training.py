@@ -1,4 +1,4 @@
-"""What W&B gets of a training run while it runs: loss, rate, speed, held-out loss, norms of visual tokens."""
+"""A training run in W&B while it runs: loss, rate, speed, held-out loss, norms of visual tokens."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 from videopool.config.build import jsonable
 from videopool.tracking.run import telling, wandb_run
 
-# Names in W&B, by name in a line of the log.
+# Names in W&B, by key of a line of the log.
 NAMES = {
+    "step": "step",
     "loss": "train/loss",
     "ema": "train/loss_moving_mean",
     "rate": "train/rate",
@@ -19,53 +20,43 @@ NAMES = {
     "visual_norm_median": "visual_tokens/median_norm",
     "visual_norm_max_over_median": "visual_tokens/max_over_median_norm",
 }
-FIGURES = (
-    "steps",
-    "loss",
-    "validation_loss",
-    "best_validation_loss",
-    "examples",
-    "labelled_tokens",
-    "seconds_per_step",
-)
+SUMMARY = (
+    "steps", "loss", "validation_loss", "best_validation_loss", "examples", "labelled_tokens", "seconds_per_step",
+)  # fmt: skip
 
 
 class TrainingCurves:
-    """Where the lines of a training run's log go; nowhere, without a W&B run."""
+    """Logs the lines of a training run's log; does nothing without a W&B run."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
 
     def add(self, *rows: Mapping[str, Any]) -> None:
-        """Log lines of log.jsonl, in their order. A run that goes on begins with those of its earlier attempts."""
+        """Log lines of log.jsonl, in their order. A resumed run starts with the lines of its earlier attempts."""
         if self._run is None:
             return
         with telling("log the training curves"):
             for row in rows:
-                told = {name: row[key] for key, name in NAMES.items() if key in row}
+                values = {name: row[key] for key, name in NAMES.items() if key in row}
                 if row.get("step_seconds"):
-                    told["train/labelled_tokens_per_second"] = row["tokens"] / row["step_seconds"]
-                self._run.log({"step": row["step"], **told})
+                    values["train/labelled_tokens_per_second"] = row["tokens"] / row["step_seconds"]
+                self._run.log(values)
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Note the figures of the whole run."""
+        """Put the metrics of the whole run into its summary."""
         if self._run is not None:
             with telling("note the figures of the run"):
-                self._run.summary.update({f"run/{name}": metrics[name] for name in FIGURES})
+                self._run.summary.update({f"run/{name}": metrics[name] for name in SUMMARY})
 
 
 @contextmanager
-def training_curves(config: DictConfig, folder: Path, about: Mapping[str, Any]) -> Iterator[TrainingCurves]:
-    """A W&B run for a training run, of type "finetune", in the group of its study.
+def training_curves(config: DictConfig, folder: Path, described: Mapping[str, Any]) -> Iterator[TrainingCurves]:
+    """A W&B run of type "finetune" for the training run of a folder. Raises ConfigError as wandb_run.
 
     Args:
-        folder: of the run.
-        about: what tables say about it.
-
-    Raises:
-        ConfigError: no such logger or mode.
+        described: the training run's columns in tables.
     """
-    content = {**jsonable(config), "training_run": {"name": folder.name, **about}}
+    content = {**jsonable(config), "training_run": {"name": folder.name, **described}}
     with wandb_run(config, folder.parent, "finetune", folder.name, content) as run:
         if run is not None:
             with telling("define the axes of plots"):

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from videopool.models import VideoLM
 from videopool.models.lora import trainable
-from videopool.runtime.devices import strategy_of
+from videopool.runtime.ranks import strategy_of
 from videopool.training.module import Tuner
 
 

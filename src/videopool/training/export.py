@@ -10,7 +10,7 @@ from torch import Tensor
 from videopool.config.build import plain
 from videopool.files import whole_folder
 from videopool.models.export import Trained, export
-from videopool.points.pooling_settings import pooling_settings
+from videopool.points.setting import pooling_settings
 from videopool.pooling import Adaptive
 from videopool.results.errors import writing
 from videopool.results.point import TRAINING_LOG

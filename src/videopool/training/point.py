@@ -6,8 +6,7 @@ from functools import cached_property
 import torch
 from omegaconf import DictConfig
 
-from videopool.config.build import build, build_pooling, jsonable, plain
-from videopool.config.check import Number, Rules, check, whole
+from videopool.config.build import Number, Rules, build, build_pooling, check, jsonable, plain, whole
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds

@@ -19,8 +19,8 @@ from videopool.models.lora import checkpoint_gradients, make_trainable, restore,
 from videopool.models.probe import probe
 from videopool.notes import note
 from videopool.results import PointFailed
-from videopool.runtime.devices import START_METHOD
 from videopool.runtime.interrupts import ask_before_stopping, ignore_interrupts
+from videopool.runtime.ranks import START_METHOD
 from videopool.tracking.training import TrainingCurves
 from videopool.training.batches import (
     HELD_OUT,
