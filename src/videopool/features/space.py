@@ -1,24 +1,23 @@
-"""The size limit of a store on disk: what has not been used for longest goes first."""
+"""The size limit of a store on disk: the least recently used segments go first."""
 
 import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from videopool.features.segment import DAMAGED, SUFFIX
 from videopool.locks import locked
 
 LOCK = "lock"
-RESCAN = 16  # the folder is measured anew after writing this fraction of the limit: other processes write too
-LOW_WATER = 0.9  # of the limit, to which old segments are removed once it is reached
-RESERVE_BYTES = 1 << 28  # left free on the file system, for results
+RESCAN = 16  # measure again after writing 1/16 of the limit: other processes write too
+LOW_WATER = 0.9  # of the limit: how far down eviction goes
+RESERVE_BYTES = 1 << 28  # stay free on the file system, for results
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """A segment on disk, or a damaged one.
+class StoredFile(NamedTuple):
+    """A segment on disk, intact or damaged.
 
     Attributes:
         path: of the file.
@@ -32,7 +31,7 @@ class StoredFile:
 
 
 def stored_files(root: Path) -> Iterator[StoredFile]:
-    """All segments below a folder, damaged ones too. Files that vanish meanwhile are left out."""
+    """All segments below a folder, including damaged ones. Skips files that vanish meanwhile."""
     folders = [root]
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
@@ -46,12 +45,9 @@ def stored_files(root: Path) -> Iterator[StoredFile]:
 
 
 def evict(root: Path, target: float) -> list[StoredFile]:
-    """Remove damaged files, then the segments that were used least recently, down to a number of bytes.
+    """Remove damaged files, then the least recently used segments, down to `target` bytes. Returns the removed files.
 
-    A segment that some process has mapped stays readable there.
-
-    Returns:
-        What was removed.
+    A segment that a process has mapped stays readable there.
     """
     with locked(root / LOCK):
         return _evict(root, target)[0]
@@ -64,23 +60,24 @@ def _evict(root: Path, target: float) -> tuple[list[StoredFile], int]:
     for file in files:
         if total <= target:
             break
-        file.path.unlink(missing_ok=True)
+        remove(file.path, root)
         total -= file.size
         removed.append(file)
-        remove_empty(file.path.parent, root)
     return removed, total
 
 
-def remove_empty(folder: Path, root: Path) -> None:
-    """Remove a folder and those above it that are empty then, up to root."""
+def remove(path: Path, root: Path) -> None:
+    """Remove a file, if it is there, and then the folders up to root that are empty."""
+    path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        while folder != root:
+        for folder in path.parents:
+            if folder == root:
+                break
             folder.rmdir()
-            folder = folder.parent
 
 
 class Space:
-    """Keeps what is below a folder within a limit; used by one thread.
+    """Keeps a folder within a limit. For one thread.
 
     Args:
         root: the folder.
@@ -88,13 +85,12 @@ class Space:
     """
 
     def __init__(self, root: Path, limit: int) -> None:
-        self.root = root
-        self.limit = limit
+        self.root, self.limit = root, limit
         self._total: int | None = None  # bytes below root, as far as this process knows
         self._unseen = 0  # bytes written since root was measured
 
     def make_room(self, size: int) -> None:
-        """Remove old segments until so many bytes more are within the limit.
+        """Evict until `size` more bytes fit.
 
         Raises:
             OSError: the file system is full, or files cannot be removed.

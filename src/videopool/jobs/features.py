@@ -7,8 +7,7 @@ from omegaconf import DictConfig
 from videopool.config.build import build
 from videopool.config.errors import ConfigError
 from videopool.features import DiskStore, FeatureStoreError
-from videopool.features.table import holdings_table, size_text
-from videopool.features.upkeep import holdings, prune, verify
+from videopool.features.upkeep import holdings, holdings_table, prune, size_text, verify
 from videopool.notes import note_list
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 from videopool.runtime.terminal import console, watched
@@ -56,19 +55,9 @@ def _verify(store: DiskStore) -> Outcome:
 
 def _prune(store: DiskStore) -> Outcome:
     freed = prune(store.root, store.limit_bytes)
-    parts = [
-        f"{count} {name}"
-        for name, count in (
-            ("damaged", freed.damaged),
-            ("unfinished", freed.unfinished),
-            ("duplicates", freed.duplicates),
-            ("beyond the limit", freed.old),
-            ("records of clips that are gone or changed", freed.records),
-        )
-        if count
-    ]
+    parts = [f"{count} {reason}" for reason, count in sorted(freed.items()) if reason != "bytes"]
     left = sum(holding.bytes for holding in holdings(store.root))
-    told = f"freed {size_text(freed.bytes)} ({', '.join(parts) or 'nothing to remove'}); {size_text(left)} kept"
+    told = f"freed {size_text(freed['bytes'])} ({', '.join(parts) or 'nothing to remove'}); {size_text(left)} kept"
     return Outcome(COMPLETE, "features prune", f"{told} of at most {size_text(store.limit_bytes)}", str(store.root))
 
 
