@@ -16,6 +16,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 
 from videopool.video.clip import Clip, ClipInfo, UnreadableClipError
@@ -158,7 +159,8 @@ def _in_one_order(known: list[int], stamps: list[int | None], first: tuple[int |
 def _upright(frame: "av.VideoFrame") -> np.ndarray:
     """A frame's RGB, uint8 [height, width, 3], rotated and mirrored by its display matrix in steps of 90 degrees."""
     image = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]  # the stubs ask for a name
+    # Not frame.side_data, which is a reference cycle: a forked process may collect it, and hangs freeing the frame.
+    matrix = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]  # the stubs ask for a name
     if matrix is None:
         return image
     # The display matrix takes (x, y) to (a x + c y, b x + d y).
