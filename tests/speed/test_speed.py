@@ -25,10 +25,9 @@ from videopool.shapes.tokenizer import build_tokenizer
 from videopool.speed import commands as speed_commands
 from videopool.speed import training as speed_training
 from videopool.speed.bench import bench
-from videopool.speed.points import compare
+from videopool.speed.points import compare, shared_share, token_ratio
 from videopool.speed.random_model import random_backbone, save_random_model
 from videopool.speed.rates import bandwidths, rates
-from videopool.speed.sweep import shared_share, token_ratio
 from videopool.speed.timing import Turns, interleaved, median_interval, turn
 
 LITTLE = (

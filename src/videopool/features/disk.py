@@ -2,30 +2,39 @@
 
 <root>/v1/<source, 16 digits>/source.json                                   the source in words
 <root>/v1/<source>/<content, 2 digits>/<content>/<segment>.safetensors      views of one clip
-<root>/v1/clips/...                                                         records of clips
+<root>/v1/clips/<2 digits>/<path's hash>.json                               record of a clip
+
+A clip's record holds its content hash, length and timing. It is valid while the clip's size and time of change stay the
+same and the clip is opened the same way; `upkeep.verify` reads the clip again.
 """
 
+import base64
+import contextlib
+import hashlib
 import json
 import os
+import secrets
 import threading
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from videopool.features.clips import FOLDER, ClipRecords
 from videopool.features.rounding import DTYPES, FeatureStoreError, check_dtype, finite, round_features
 from videopool.features.segment import (
     DAMAGED,
+    SUFFIX,
     DamagedSegmentError,
     Segment,
     codes_of,
     grouped,
     pack,
-    segment_name,
     write_whole,
 )
 from videopool.features.source import OWN, ClipKey, FrameSource, View, source_hash, view_code
@@ -35,7 +44,7 @@ from videopool.files import set_aside
 from videopool.video import ClipInfo
 
 VERSION = "v1"
-SOURCE = "source.json"
+SOURCE, CLIPS = "source.json", "clips"
 PENDING = 4  # clips that may wait to be written
 
 
@@ -46,7 +55,6 @@ class DiskStore(FeatureStore):
     computed, and finish() says so.
 
     Args:
-        root: the folder.
         limit_bytes: of all files together; the least recently used segments go first.
         dtype: "float16", "bfloat16" or "float32"; None for the model's own.
 
@@ -61,13 +69,12 @@ class DiskStore(FeatureStore):
         self.root, self.limit_bytes = Path(root), limit_bytes
         self._top = self.root / VERSION
         self._space = Space(self._top, limit_bytes)
-        self._records = ClipRecords(self._top / FOLDER)
         self._start()
+        self._clips: dict[ClipState, tuple[str, ClipInfo]] = {}
         self._sources: dict[FrameSource, tuple[str, Path]] = {}
         self._verified: dict[str, set[str]] = defaultdict(set)
         self._touched: set[Path] = set()
         self._bad: set[str] = set()
-        self._described: set[FrameSource] = set()
         self._writable = True
         self._damaged = 0
         self._notes: dict[str, str] = {}  # by kind of failure, so that each appears once
@@ -125,14 +132,24 @@ class DiskStore(FeatureStore):
         return rounded
 
     def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
-        return self._records.get(state)
+        if state not in self._clips:
+            record = read_record(self._record(state))
+            if record is None or record[0] != state:
+                return None
+            self._clips[state] = record[1:]
+        return self._clips[state]
 
     def remember(self, state: ClipState, content: str, info: ClipInfo) -> None:
-        if self._writable:
+        if self._writable and self._clips.get(state, ("",))[0] != content:
+            self._clips[state] = (content, info)
             try:
-                self._records.put(state, content, info)
+                write_whole(self._record(state), pack_record(state, content, info), fsync=False)
             except OSError as error:
                 self._stop_writing(error)
+
+    def _record(self, state: ClipState) -> Path:
+        name = hashlib.sha256(f"{state.path}\0{state.opened}".encode()).hexdigest()
+        return self._top / CLIPS / name[:2] / f"{name}.json"
 
     def finish(self) -> list[str]:
         with self._here():
@@ -237,25 +254,47 @@ class DiskStore(FeatureStore):
             reason = f"do not fit features.limit_bytes={self.limit_bytes}: not kept"
             self._notes["too large"] = f"a clip's features ({size / 1e6:.3g} MB) {reason}"
             return
+        digits, folder = self._source(clip.source)
         try:
             for group in grouped(fresh):
                 if not self._writable:
                     return
-                content = pack(self._source(clip.source)[0], clip.content, group)
+                content = pack(digits, clip.content, group)
                 self._space.make_room(len(content))
-                self._describe(clip.source)
-                write_whole(self._folder(clip) / segment_name(group), content)
+                if not (folder / SOURCE).exists():
+                    words = {"kept": self.dtype or OWN, "hash": digits, **asdict(clip.source)}
+                    write_whole(folder / SOURCE, json.dumps(words, indent=1).encode())
+                name = ".".join(map(view_code, group)) + f"-{secrets.token_hex(6)}{SUFFIX}"
+                write_whole(self._folder(clip) / name, content)
         except OSError as error:
             self._stop_writing(error)
-
-    def _describe(self, source: FrameSource) -> None:
-        """Write source.json, once per source."""
-        digits, folder = self._source(source)
-        if source not in self._described and not (folder / SOURCE).exists():
-            words = {"kept": self.dtype or OWN, "hash": digits, **asdict(source)}
-            write_whole(folder / SOURCE, json.dumps(words, indent=1).encode())
-        self._described.add(source)
 
     def _stop_writing(self, error: OSError) -> None:
         self._writable = False
         self._notes["stopped"] = f"{self.root} cannot be written ({error.strerror or error}): nothing more is kept"
+
+
+def pack_record(state: ClipState, content: str, info: ClipInfo) -> bytes:
+    """The bytes of a clip's record."""
+    times = None
+    if info.timestamps is not None:
+        times = base64.b64encode(np.asarray(info.timestamps, "<f8").tobytes()).decode()
+    record = {**asdict(state), "content": content, **vars(info), "timestamps": times}
+    return json.dumps({**record, "checksum": _checksum(record)}).encode()
+
+
+def _checksum(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def read_record(path: Path) -> tuple[ClipState, str, ClipInfo] | None:
+    """A clip's state, content hash, length and timing; None if there is no intact record."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_bytes())
+        if record.pop("checksum") == _checksum(record):
+            times = record["timestamps"]
+            stamps = None if times is None else np.frombuffer(base64.b64decode(times), "<f8").astype(np.float64)
+            info = ClipInfo(record["num_frames"], record["fps"], stamps, record["first_index"])
+            state = ClipState(record["path"], record["size"], record["modified"], record["opened"])
+            return state, record["content"], info
+    return None

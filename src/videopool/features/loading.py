@@ -23,49 +23,30 @@ CLOCK_GRAIN = 20_000_000  # nanoseconds; two changes of a file this close togeth
 
 @dataclass(frozen=True)
 class ClipJob:
-    """A stretch of a clip and its samples.
+    """A stretch of a clip and its samples."""
 
-    Attributes:
-        clip: file or folder.
-        name: of the clip within its benchmark; seeds random samplers.
-        samples: questions or lessons about it; not used here.
-        start, end: bounds in seconds, or None.
-        fps: frames per second of a folder of frames.
-    """
-
-    clip: Path
-    name: str
-    samples: tuple[Any, ...]
-    start: float | None = None
+    clip: Path  # file or folder
+    name: str  # within its benchmark; seeds random samplers
+    samples: tuple[Any, ...]  # questions or lessons; not used here
+    start: float | None = None  # bound in seconds
     end: float | None = None
-    fps: float = 3.0
+    fps: float = 3.0  # of a folder of frames
 
 
 @dataclass
 class LoadedClip:
-    """A clip as a loader process read it.
-
-    Attributes:
-        job: the clip and its questions.
-        state, digest, info: of the file; digest is its content hash.
-        indices: the sampler's frames, in order.
-        views: the tower's inputs, in order: the same frames, or one image tiled of them.
-        pixels: [M, 3, S, S] of the views in `encoded`; None if none were needed.
-        encoded: the views in pixels.
-        error: why the clip cannot be used, "" if it can.
-        seconds: spent here, by kind of work.
-    """
+    """A clip as a loader process read it."""
 
     job: ClipJob
     state: ClipState | None = None
-    digest: str = ""
+    digest: str = ""  # content hash
     info: ClipInfo | None = None
-    indices: list[int] = field(default_factory=list)
-    views: list[View] = field(default_factory=list)
-    pixels: Tensor | None = None
+    indices: list[int] = field(default_factory=list)  # the sampler's frames, in order
+    views: list[View] = field(default_factory=list)  # the tower's inputs, in order: frames, or an image tiled of them
+    pixels: Tensor | None = None  # [M, 3, S, S] of the views in `encoded`; None if none were needed
     encoded: list[View] = field(default_factory=list)
-    error: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
+    error: str = ""  # why the clip cannot be used, "" if it can
+    seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
 
     @property
     def times(self) -> list[float]:
@@ -119,17 +100,11 @@ def in_order(views: Iterable[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Composed:
-    """An image made of some frames of a clip.
+    """An image made of some frames of a clip."""
 
-    Attributes:
-        layout: names the map `make`, as part of the view's key.
-        make: uint8 frames [T, h, w, 3] to [1, h', w', 3].
-        shown: number of frames to the places of those shown; None: all.
-    """
-
-    layout: str
-    make: Callable[[np.ndarray], np.ndarray]
-    shown: Callable[[int], list[int]] | None = None
+    layout: str  # names the map `make` in the view's key
+    make: Callable[[np.ndarray], np.ndarray]  # uint8 frames [T, h, w, 3] to [1, h', w', 3]
+    shown: Callable[[int], list[int]] | None = None  # number of frames to the places of those shown; None: all
 
     def view(self, indices: Sequence[int]) -> View:
         """The image of a clip's chosen frames."""
@@ -139,21 +114,13 @@ class Composed:
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How all clips of a point are read.
-
-    Attributes:
-        sampler: chooses frames.
-        reader: name of the video reader.
-        image_processor: makes pixels of views.
-        tile: an image in place of the frames; None: each frame is a view.
-        thumbnail: an image as one more view, after them.
-    """
+    """How all clips of a point are read."""
 
     sampler: Sampler
-    reader: str
-    image_processor: Any
-    tile: Composed | None = None
-    thumbnail: Composed | None = None
+    reader: str  # of videos
+    image_processor: Any  # makes pixels of views
+    tile: Composed | None = None  # an image in place of the frames; None: each frame is a view
+    thumbnail: Composed | None = None  # an image as one more view, after them
 
     def state(self, job: ClipJob) -> ClipState | None:
         """State of a clip on disk, None if there is none."""
@@ -162,8 +129,7 @@ class LoadPlan:
     def choose(self, job: ClipJob, info: ClipInfo) -> tuple[list[int], list[View]]:
         """Frames of a clip of this length and timing, and the tower's views of them; equal views look equal.
 
-        Raises:
-            UnreadableClipError: the job's bounds lie outside the clip.
+        Raises UnreadableClipError if the job's bounds lie outside the clip.
         """
         indices = self.sampler.indices(info, job.start, job.end, job.name)
         views: list[View] = list(indices) if self.tile is None else [self.tile.view(indices)]
@@ -192,17 +158,11 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """A clip to load, with the store's knowledge of it.
-
-    Attributes:
-        job: the clip.
-        known: its state, content hash, length and timing, if it was opened before in this state.
-        missing: views that the store lacks; None if the clip is not known.
-    """
+    """A clip to load, with the store's knowledge of it."""
 
     job: ClipJob
-    known: tuple[ClipState, str, ClipInfo] | None = None
-    missing: list[View] | None = None
+    known: tuple[ClipState, str, ClipInfo] | None = None  # with content hash, if it was opened before in this state
+    missing: list[View] | None = None  # views that the store lacks; None if the clip is not known
 
     @property
     def must_read(self) -> bool:
@@ -256,14 +216,7 @@ def _read(loaded: LoadedClip, plan: LoadPlan, missing: list[View] | None) -> Non
 
 
 class ClipDataset(Dataset[LoadedClip]):
-    """Clips to read. Views that the store has when the dataset is made are not decoded.
-
-    Args:
-        jobs: clips with their questions.
-        plan: sampler, reader and image processor.
-        store: asked once, here; loader processes have no store.
-        source: how features will be made of the clips.
-    """
+    """Clips to read. Views that the store has when the dataset is made are not decoded; loaders have no store."""
 
     def __init__(self, jobs: Sequence[ClipJob], plan: LoadPlan, store: FeatureStore, source: FrameSource) -> None:
         self.jobs, self.plan = list(jobs), plan
@@ -283,11 +236,7 @@ class ClipDataset(Dataset[LoadedClip]):
 
 @contextmanager
 def unchanging(plan: LoadPlan, job: ClipJob) -> Iterator[ClipState]:
-    """The state of a clip, which must not change inside the block.
-
-    Raises:
-        UnreadableClipError: there is no clip, or it changed inside the block.
-    """
+    """The state of a clip. Raises UnreadableClipError if there is no clip, or it changed inside the block."""
     state = plan.state(job)
     if state is None:
         raise UnreadableClipError(job.clip, "no such file")
@@ -299,8 +248,7 @@ def unchanging(plan: LoadPlan, job: ClipJob) -> Iterator[ClipState]:
 def read_again(plan: LoadPlan, loaded: LoadedClip, views: Sequence[View], seconds: dict[str, float]) -> Tensor:
     """Pixels [M, 3, S, S] of views of a clip that was read before, or known. Adds the time spent to seconds.
 
-    Raises:
-        UnreadableClipError: the clip cannot be read, or has changed.
+    Raises UnreadableClipError if the clip cannot be read or has changed.
     """
     job = loaded.job
     with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:

@@ -42,11 +42,7 @@ def rounds(own: str, kept: str | None, precision: object = None) -> str | None:
 
 
 def round_features(features: Mapping[View, Tensor], dtype: str | None) -> dict[View, Tensor]:
-    """Features in a store's dtype; unchanged for None.
-
-    Raises:
-        FeatureStoreError: a finite value lies outside the dtype's range.
-    """
+    """Features in a store's dtype; unchanged for None. Raises FeatureStoreError if a finite value is out of range."""
     if dtype is None:
         return dict(features)
     rounded = {view: own.to(DTYPES[dtype]) for view, own in features.items()}

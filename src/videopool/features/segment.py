@@ -46,24 +46,13 @@ def grouped(features: Mapping[View, Tensor]) -> Iterator[dict[View, Tensor]]:
         yield group
 
 
-def segment_name(views: Mapping[View, Tensor]) -> str:
-    """A new name for a segment of these views."""
-    return ".".join(map(view_code, views)) + f"-{secrets.token_hex(6)}{SUFFIX}"
-
-
 def codes_of(name: str) -> list[str]:
     """Codes of the views in a segment of this name; none for other files."""
     return name.partition("-")[0].split(".") if name.endswith(SUFFIX) else []
 
 
 def pack(source: str, content: str, features: Mapping[View, Tensor]) -> bytes:
-    """The bytes of a segment.
-
-    Args:
-        source: hash of the source.
-        content: hash of the clip.
-        features: by view, all of one shape and dtype.
-    """
+    """The bytes of a segment, from hashes of source and clip and features of one shape and dtype."""
     tensors = {view_code(view): values.contiguous() for view, values in features.items()}
     checksums = {code: _checksum(source, content, code, values) for code, values in tensors.items()}
     metadata = {
@@ -85,7 +74,6 @@ class Segment:
     """An opened segment. Its tensors are mapped and stay readable after an unlink.
 
     Args:
-        path: of the file.
         source, content: expected hashes; the first digits of the source's suffice.
 
     Raises:
@@ -109,15 +97,11 @@ class Segment:
                 raise ValueError("its name lists other views")
 
     def tensor(self, code: str, verify: bool) -> Tensor:
-        """A view's features [C + H*W, Dv], mapped from the file.
-
-        Args:
-            code: of the view.
-            verify: compare the checksum, which reads all bytes.
+        """A view's features [C + H*W, Dv], mapped from the file; `verify` compares the checksum, which reads all bytes.
 
         Raises:
             DamagedSegmentError: checksum or view differ, or there is no such view.
-            FileNotFoundError: it is gone.
+            FileNotFoundError: the file is gone.
         """
         with _reading(self.path):
             features = self._file.get_tensor(code)
@@ -142,15 +126,9 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes, fsync: bool = True) -> None:
-    """Write a file whole or not at all; makes its folders.
+    """Write a file whole or not at all, with fsync before the rename; makes its folders.
 
-    Args:
-        path: of the file.
-        content: its bytes.
-        fsync: before the rename.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
+    Raises OSError if it cannot be written, and leaves nothing behind.
     """
     part = path.with_name(f".{secrets.token_hex(8)}{UNFINISHED}")
     for attempt in range(3):

@@ -20,43 +20,26 @@ class FrameSource:
     """How features are made of a clip's views. Equal sources make equal features of equal bytes.
 
     Pooling, projector, language model, prompt and question come after the features and are not part of it.
-
-    Attributes:
-        reader: of videos.
-        processor: hash of the image processor's settings.
-        tower: hash of the tower's configuration and weights.
-        media: which tower, "video" or "image".
-        layer: which of the tower's layers.
-        dtype: of the model, e.g. "float32".
-        shape: of a view's features, (C + H*W, Dv).
-        arithmetic: kind of device, attention, precision of the trainer.
-        software: versions of the packages that decode, preprocess and encode.
-        model: for which this was first made; for tables only, not compared.
     """
 
-    reader: str
-    processor: str
-    tower: str
-    media: str
-    layer: str
-    dtype: str
-    shape: tuple[int, int]
-    arithmetic: str
-    software: str
-    model: str = field(default="", compare=False)
+    reader: str  # of videos
+    processor: str  # hash of the image processor's settings
+    tower: str  # hash of the tower's configuration and weights
+    media: str  # which tower, "video" or "image"
+    layer: str  # of the tower
+    dtype: str  # of the model, e.g. "float32"
+    shape: tuple[int, int]  # of a view's features, (C + H*W, Dv)
+    arithmetic: str  # kind of device, attention, precision of the trainer
+    software: str  # versions of the packages that decode, preprocess and encode
+    model: str = field(default="", compare=False)  # the first model with this source, for tables
 
 
 @dataclass(frozen=True)
 class ClipKey:
-    """A clip under one source; together with a view, the key of features.
-
-    Attributes:
-        source: how features are made.
-        content: SHA-256 of the clip's bytes.
-    """
+    """A clip under one source; together with a view, the key of features."""
 
     source: FrameSource
-    content: str
+    content: str  # SHA-256 of the clip's bytes
 
 
 def source_hash(source: FrameSource, kept: str) -> str:

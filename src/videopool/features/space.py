@@ -17,17 +17,11 @@ RESERVE_BYTES = 1 << 28  # stay free on the file system, for results
 
 
 class StoredFile(NamedTuple):
-    """A segment on disk, intact or damaged.
-
-    Attributes:
-        path: of the file.
-        size: bytes.
-        used: time of last use in nanoseconds.
-    """
+    """A segment on disk, intact or damaged."""
 
     path: Path
-    size: int
-    used: int
+    size: int  # bytes
+    used: int  # time of last use in nanoseconds
 
 
 def stored_files(root: Path) -> Iterator[StoredFile]:
@@ -77,12 +71,7 @@ def remove(path: Path, root: Path) -> None:
 
 
 class Space:
-    """Keeps a folder within a limit. For one thread.
-
-    Args:
-        root: the folder.
-        limit: bytes.
-    """
+    """Keeps a folder within a limit in bytes. For one thread."""
 
     def __init__(self, root: Path, limit: int) -> None:
         self.root, self.limit = root, limit
@@ -90,11 +79,7 @@ class Space:
         self._unseen = 0  # bytes written since root was measured
 
     def make_room(self, size: int) -> None:
-        """Evict until `size` more bytes fit.
-
-        Raises:
-            OSError: the file system is full, or files cannot be removed.
-        """
+        """Evict until `size` more bytes fit. Raises OSError if the file system is full or files cannot be removed."""
         self.root.mkdir(parents=True, exist_ok=True)
         if self._total is None or self._unseen > self.limit // RESCAN:
             self._total, self._unseen = sum(file.size for file in stored_files(self.root)), 0

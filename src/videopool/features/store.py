@@ -18,29 +18,18 @@ from videopool.video import ClipInfo
 
 @dataclass(frozen=True)
 class ClipState:
-    """A clip on disk, without opening it; differs after a change of the clip.
+    """A clip on disk, without opening it; differs after a change of the clip."""
 
-    Attributes:
-        path: absolute.
-        size: bytes; of a folder, those of all its files.
-        modified: time of change in nanoseconds; of a folder, a hash of its files' names, sizes and times.
-        opened: how the clip is opened, which determines its length and timing.
-    """
-
-    path: str
-    size: int
-    modified: int
-    opened: str
+    path: str  # absolute
+    size: int  # bytes; of a folder, those of all its files
+    modified: int  # time of change in nanoseconds; of a folder, a hash of its files' names, sizes and times
+    opened: str  # how the clip is opened, which determines its length and timing
 
 
 class FeatureStore:
-    """Keeps nothing: every request decodes and encodes again.
+    """Keeps nothing: every request decodes and encodes again."""
 
-    Attributes:
-        dtype: of kept features; None for the model's own.
-    """
-
-    dtype: str | None = None
+    dtype: str | None = None  # of kept features; None for the model's own
 
     def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
         """Views of a clip that are not kept, each once, in order. Reads no features."""
@@ -53,11 +42,8 @@ class FeatureStore:
     def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
         """Keep the features [C + H*W, Dv] (CPU) of views of one clip that were encoded together.
 
-        Returns:
-            The features in the store's dtype, to compute with.
-
-        Raises:
-            FeatureStoreError: a value is out of the dtype's range; nothing is kept.
+        Returns them in the store's dtype, to compute with. Raises FeatureStoreError and keeps nothing if a value is out
+        of the dtype's range.
         """
         return dict(features)
 
@@ -74,14 +60,9 @@ class FeatureStore:
 
 
 class MemoryStore(FeatureStore):
-    """Keeps features in this process's memory; the least recently used views go first.
+    """Keeps features in this process's memory, up to limit_bytes; the least recently used views go first.
 
-    Args:
-        limit_bytes: of all features together.
-        dtype: "float16", "bfloat16" or "float32"; None for the model's own.
-
-    Raises:
-        FeatureStoreError: no such dtype.
+    `dtype` is "float16", "bfloat16" or "float32"; None for the model's own. Raises FeatureStoreError for any other.
     """
 
     def __init__(self, limit_bytes: int, dtype: str | None = None) -> None:
@@ -125,12 +106,8 @@ class MemoryStore(FeatureStore):
 class JointStore(FeatureStore):
     """Features [C + H*W, D1 + D2 + ...] of several layers, each kept in one store under its own source.
 
-    So jobs share a layer whether they need it alone or beside others. A view is kept if all its parts are. The source
-    in a clip's key is ignored: the parts' sources count.
-
-    Args:
-        store: keeps the parts.
-        sources: of the parts, in order; their shapes give the widths.
+    So jobs share a layer whether they need it alone or beside others. A view is kept if all its parts are. `sources`
+    give the parts' order and widths; the source in a clip's key is ignored.
     """
 
     def __init__(self, store: FeatureStore, sources: Sequence[FrameSource]) -> None:

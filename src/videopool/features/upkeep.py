@@ -14,8 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from videopool.features.clips import FOLDER, read_record
-from videopool.features.disk import SOURCE, VERSION
+from videopool.features.disk import CLIPS, SOURCE, VERSION, read_record
 from videopool.features.loading import content_hash, file_state
 from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, DamagedSegmentError, Segment, codes_of
 from videopool.features.source import OWN
@@ -29,24 +28,15 @@ Watch = Callable[[list[Any], str], Iterable[Any]]  # wraps a list in a progress 
 
 @dataclass
 class Holding:
-    """The content of a store for one source.
+    """The content of a store for one source."""
 
-    Attributes:
-        name: of its folder, the first digits of the source's hash.
-        words: source.json; empty if unreadable.
-        clips, views: how many; a view in several segments counts once.
-        bytes: of the segments.
-        used: time of last use in nanoseconds.
-        damaged: number of files set aside.
-    """
-
-    name: str
-    words: dict[str, Any] = field(default_factory=dict)
+    name: str  # of its folder, the first digits of the source's hash
+    words: dict[str, Any] = field(default_factory=dict)  # source.json; empty if unreadable
     clips: int = 0
-    views: int = 0
-    bytes: int = 0
-    used: int = 0
-    damaged: int = 0
+    views: int = 0  # a view in several segments counts once
+    bytes: int = 0  # of the segments
+    used: int = 0  # time of last use in nanoseconds
+    damaged: int = 0  # number of files set aside
 
 
 def holdings(root: Path) -> list[Holding]:
@@ -69,7 +59,7 @@ def holdings(root: Path) -> list[Holding]:
 
 def _source_folders(top: Path) -> list[Path]:
     with suppress(OSError):
-        return sorted(p for p in top.iterdir() if p.is_dir() and p.name != FOLDER)
+        return sorted(p for p in top.iterdir() if p.is_dir() and p.name != CLIPS)
     return []
 
 
@@ -85,12 +75,11 @@ def holdings_table(held: list[Holding], title: str) -> Table:
     """One row per source: how its features are made, and how many there are."""
     table = Table(title=title)
     for name in ("source", "model", "tower", "made in", "kept in"):
-        table.add_column(name, justify="left")
+        table.add_column(name)
     for name in ("clips", "views", "size", "damaged", "last used"):
         table.add_column(name, justify="right", no_wrap=True)
     for holding in held:
-        words = holding.words
-        columns = ["?"] * 4
+        words, columns = holding.words, ["?"] * 4
         with suppress(KeyError):
             tower = f"{words['media']} {words['tower'][:8]}, layer {words['layer']}"
             arithmetic = f"{words['dtype']} on {words['arithmetic']}; {words['reader']}"
@@ -114,19 +103,13 @@ def size_text(count: float) -> str:
 
 @dataclass
 class Verdict:
-    """The result of verify().
+    """The result of verify()."""
 
-    Attributes:
-        views, segments, clips: numbers of intact ones; clips are those whose content was compared.
-        damaged: path and reason of damaged segments and records.
-        changed: clips whose content differs from their record, though size and time of change do not.
-    """
-
-    views: int = 0
-    segments: int = 0
-    clips: int = 0
-    damaged: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    views: int = 0  # intact ones
+    segments: int = 0  # intact ones
+    clips: int = 0  # whose content was compared
+    damaged: list[str] = field(default_factory=list)  # path and reason of segments and records
+    changed: list[str] = field(default_factory=list)  # clips with other content, but the size and time of their record
 
 
 def verify(root: Path, watch: Watch) -> Verdict:
@@ -166,18 +149,15 @@ def verify(root: Path, watch: Watch) -> Verdict:
 
 
 def _records(root: Path) -> list[Path]:
-    return sorted((root / VERSION / FOLDER).glob("*/*.json"))
+    return sorted((root / VERSION / CLIPS).glob("*/*.json"))
 
 
 def prune(root: Path, limit: int) -> Counter[str]:
     """Remove useless files, then the least recently used segments, down to `limit` bytes.
 
-    Returns:
-        `bytes`, and the number of files by reason: "damaged"; "unfinished", left by dead processes; "duplicates", whose
-        views are in other segments; "beyond the limit"; "records of clips that are gone or changed".
-
-    Raises:
-        OSError: files cannot be removed.
+    Returns `bytes`, and the number of files by reason: "damaged"; "unfinished", left by dead processes; "duplicates",
+    whose views are in other segments; "beyond the limit"; "records of clips that are gone or changed". Raises OSError
+    if files cannot be removed.
     """
     top, freed = root / VERSION, Counter[str]()
     if not top.is_dir():

@@ -32,23 +32,14 @@ Line = Callable[[str, int], Step]  # begins a line of the progress bar (title, s
 
 @dataclass
 class Bench:
-    """Model and clips of one size, ready to measure.
+    """Model and clips of one size, ready to measure."""
 
-    Attributes:
-        config: of the job.
-        size: its block of job.sizes, resolved.
-        folder: for results and files, deleted at the end.
-        clips: folder of the clips and their questions.
-        source: of the model, as model.source takes it.
-        in_memory: the model, if its weights are in no file; else None.
-    """
-
-    config: DictConfig
-    size: dict[str, Any]
-    folder: Path
-    clips: Path
-    source: str
-    in_memory: Backbone | None = None
+    config: DictConfig  # of the job
+    size: dict[str, Any]  # its block of job.sizes, resolved
+    folder: Path  # for results and files, deleted at the end
+    clips: Path  # folder of the clips and their questions
+    source: str  # of the model, as model.source takes it
+    in_memory: Backbone | None = None  # the model, if its weights are in no file
 
     def load(self) -> Backbone:
         """The model, loaded anew if its weights are in files."""
@@ -67,19 +58,22 @@ class Bench:
         return build(OmegaConf.create({"features": node}), "features")
 
     def point(self, study: str, pooling: Any, frames: int, questions: int | None = None, **job: Any) -> DictConfig:
-        """The configuration of a point.
+        """The configuration of a point with uniform frames.
 
         Args:
-            study: subfolder for its results.
-            pooling: node of the configuration.
-            frames: number of frames of the uniform sampler.
             questions: per clip; None for the size's number.
             job: changes to the group `job`; `scoring` goes to the benchmark.
         """
-        config = self._composed(study, pooling, frames)
-        scoring = job.pop("scoring", "likelihood")
+        config, scoring = self._composed(study, pooling, frames), job.pop("scoring", "likelihood")
         config.job = {"name": "evaluate", **{key: self.config.job[key] for key in POINT_KEYS}, **job}
-        config.benchmark = {**self.benchmark(questions), "scoring": scoring}
+        config.benchmark = {
+            "_target_": "videopool.benchmarks.load_mvbench",
+            "id": "timing",
+            "root": str(self.clips),
+            "tasks": [f"questions_{questions or self.size['questions']}"],
+            "scoring": scoring,
+            "max_new_tokens": 16,
+        }
         return config
 
     def training(self, study: str, pooling: Any, steps: int) -> DictConfig:
@@ -125,17 +119,6 @@ class Bench:
     def model(self) -> dict[str, Any]:
         """The keys of the group `model`."""
         return {"name": self.size["name"], "source": self.source, "dtype": self.size["dtype"], "shape": None}
-
-    def benchmark(self, questions: int | None = None) -> dict[str, Any]:
-        """The group `benchmark` for so many questions per clip; None for the size's number."""
-        return {
-            "_target_": "videopool.benchmarks.load_mvbench",
-            "id": "timing",
-            "root": str(self.clips),
-            "tasks": [f"questions_{questions or self.size['questions']}"],
-            "scoring": "likelihood",
-            "max_new_tokens": 16,
-        }
 
 
 @contextmanager

@@ -34,20 +34,20 @@ def processes(bench: Bench, line: Line) -> dict[str, Any]:
 
 
 def _multirun(bench: Bench, processes: int) -> dict[str, Any]:
-    """Run `videopool -m` in joblib processes.
+    """Run `videopool -m` in joblib processes. Raises ConfigError with the command's last line if it fails.
 
-    Returns:
-        points, and two rates: over the whole command including its start, and between the first point's begin and the
-        last one's end (points_per_minute_at_work).
-
-    Raises:
-        ConfigError: the command failed; with its last line.
+    Returns two rates: over the whole command with its start, and `at_work`, between the first point's begin and the
+    last one's end.
     """
-    job, study, benchmark = bench.config.job, f"e-{processes}", bench.benchmark()
+    job, study = bench.config.job, f"e-{processes}"
     command = [
         *_command(bench, study, "evaluate", "-m", *shlex.split(str(job.multirun))),
         *("features=memory", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={processes}"),
-        *("benchmark=mvbench", f"benchmark.root={benchmark['root']}", f"benchmark.tasks={benchmark['tasks']}"),
+        *(
+            "benchmark=mvbench",
+            f"benchmark.root={bench.clips}",
+            f"benchmark.tasks=[questions_{bench.size['questions']}]",
+        ),
         *(f"job.{key}={job[key]}" for key in POINT_KEYS),
     ]
     started = time.perf_counter()
@@ -58,20 +58,16 @@ def _multirun(bench: Bench, processes: int) -> dict[str, Any]:
     begun = min((folder / "lock").stat().st_mtime for folder in folders)
     at_work = max((folder / "metrics.json").stat().st_mtime for folder in folders) - begun
     return {
-        "processes": processes,
-        "points": len(folders),
-        "seconds": seconds,
-        "points_per_minute": 60 * len(folders) / seconds,
-        "seconds_at_work": at_work,
-        "points_per_minute_at_work": 60 * len(folders) / at_work,
-    }
+        "processes": processes, "points": len(folders),
+        "seconds": seconds, "points_per_minute": 60 * len(folders) / seconds,
+        "seconds_at_work": at_work, "points_per_minute_at_work": 60 * len(folders) / at_work,
+    }  # fmt: skip
 
 
 def resumed(bench: Bench, way: str) -> dict[str, Any]:
-    """Stop a training after half of its steps, and give the same command again.
+    """Stop a training by a signal after half of its steps, and give the same command again.
 
-    Args:
-        way: key of SIGNALS; Ctrl-C and kill keep the last step, kill -9 goes back to the last checkpoint.
+    Ctrl-C and kill keep the last step; kill -9 goes back to the last checkpoint.
 
     Returns:
         seconds from the start of the second command to the end of its first step, including the program's start;
@@ -93,11 +89,12 @@ def resumed(bench: Bench, way: str) -> dict[str, Any]:
         *("trainer.accelerator=cpu", f"hydra.run.dir={bench.folder}"),
     ]
     first, started = _start(command), time.perf_counter()
-    while not (logs := [path for path in _logs(bench.folder / study) if len(_steps(path)) >= steps // 2]):
+    log: Path | None = None
+    while log is None or len(_steps(log)) < steps // 2:
         _wait(first, started)
+        log = next((bench.folder / study).glob(f"*/{TRAINING_LOG}"), None)
     first.send_signal(SIGNALS[way])
     first.communicate()
-    log = logs[0]
     taken = _steps(log)[-1]
     kept = int(str((read_json(log.parent / "checkpoints" / "last.json") or {"step": 0})["step"]))
     if kept >= steps:
@@ -125,10 +122,8 @@ def _command(bench: Bench, study: str, job: str, *words: str) -> list[str]:
 def _start(command: list[str], own_session: bool = True, **more: str) -> "subprocess.Popen[str]":
     # A multirun around this job has variables of its own, which do not concern the command.
     own = {name: value for name, value in os.environ.items() if not name.startswith("VIDEOPOOL_")}
-    nowhere, pipe = subprocess.DEVNULL, subprocess.PIPE
-    return subprocess.Popen(
-        command, env={**own, **more}, stdout=nowhere, stderr=pipe, text=True, start_new_session=own_session
-    )
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**own, **more}, start_new_session=own_session, **streams)
 
 
 def _finish(process: "subprocess.Popen[str]", key: str) -> None:
@@ -146,10 +141,6 @@ def _wait(process: "subprocess.Popen[str]", started: float) -> None:
         process.kill()
         raise ConfigError(f"job.training: no step within {PATIENCE:g} seconds")
     time.sleep(GLANCE)
-
-
-def _logs(study: Path) -> list[Path]:
-    return list(study.glob(f"*/{TRAINING_LOG}"))
 
 
 def _steps(log: Path) -> list[int]:

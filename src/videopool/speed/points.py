@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections import defaultdict
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,16 +22,17 @@ from videopool.evaluation.records import about
 from videopool.evaluation.run import evaluate_point
 from videopool.features import ClipJob, FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
-from videopool.models import Backbone, VideoLM
+from videopool.models import Backbone, ModelShape, VideoLM, prefill_flops
 from videopool.models.reading import next_token_logits, prefill
 from videopool.points.point import Point
 from videopool.results import read_records
 from videopool.runtime.outcome import Outcome
-from videopool.speed.bench import Bench
-from videopool.speed.timing import clock, timed
-from videopool.video import Clip, Sampler, open_clip
+from videopool.speed.bench import Bench, Line
+from videopool.speed.timing import clock, in_turn, timed
+from videopool.video import Clip, open_clip
 
 LOAD, OTHER = "load", "other"
+READING_LLM = ("prefill", "questions", "whole prompts")
 SLACK = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}  # tolerance of options' log-probabilities, by dtype
 
 
@@ -75,31 +76,19 @@ class Alone(Measured):
 
 @dataclass
 class Run:
-    """A finished run of a point.
+    """A finished run of a point."""
 
-    Attributes:
-        seconds: wall clock, from its configuration to its metrics.
-        kinds: seconds by kind of work; their sum is `seconds`.
-        records: by sample.
-    """
-
-    seconds: float
-    kinds: dict[str, float]
-    records: dict[str, dict[str, Any]]
+    seconds: float  # wall clock, from its configuration to its metrics
+    kinds: dict[str, float]  # seconds by kind of work; their sum is `seconds`
+    point: Point
+    records: dict[str, dict[str, Any]]  # by sample
 
 
 def run_point(
     bench: Bench, config: DictConfig, evaluator: type[Evaluator], store: FeatureStore, fresh: bool = False
 ) -> Run:
-    """Run a point as job=evaluate does.
-
-    Args:
-        config: of the point; its folder must not hold it yet.
-        evaluator: Measured or Alone.
-        store: of features.
-        fresh: load the model anew; its time counts.
-    """
-    kinds: dict[str, float] = defaultdict(float)
+    """Run a point as job=evaluate does; its folder must not hold it yet. `fresh` loads the model anew."""
+    kinds: dict[str, float] = {}
     evaluators: list[Evaluator] = []
 
     def load(_: Point) -> Backbone:
@@ -110,32 +99,25 @@ def run_point(
         evaluators.append(evaluator(*parts))
         return evaluators[0]
 
-    def run() -> Outcome:
+    def run() -> tuple[Point, Outcome]:
         torch.manual_seed(int(config.seed))
         point = Point(config)
         point.store = store
-        return evaluate_point(point, partial(answer_with_weights, point, load=load, kind=make))
+        return point, evaluate_point(point, partial(answer_with_weights, point, load=load, kind=make))
 
     with contextlib.redirect_stdout(io.StringIO()):  # hides the point's own progress bar
-        seconds, outcome = timed(run)
+        seconds, (point, outcome) = timed(run)
     kinds |= evaluators[0].seconds
     kinds[OTHER] = seconds - sum(kinds.values())
     records = read_records(Path(outcome.folder) / "records.jsonl")
-    return Run(seconds, dict(kinds), {str(record["id"]): record for record in records})
+    return Run(seconds, kinds, point, {str(record["id"]): record for record in records})
 
 
 def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], slack: float) -> dict:
-    """Compare two runs' records.
+    """Compare two runs' records, with a tolerance of options' log-probabilities.
 
-    Args:
-        slack: tolerance of options' log-probabilities; between options this close, the prediction is rounding.
-
-    Returns:
-        compared, max_difference of options' log-probabilities, and ties: samples with different predictions, between
-        options within slack of each other.
-
-    Raises:
-        AssertionError: samples, predictions or log-probabilities differ, i.e. sharing changed results.
+    Returns compared, max_difference of log-probabilities, and ties: different predictions, between options within slack
+    of each other. Raises AssertionError for other differences, because then sharing changed results.
     """
     if left.keys() != right.keys():
         raise AssertionError("the two ways did not answer the same samples")
@@ -159,50 +141,35 @@ def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[s
 class Floor:
     """The least work of a sweep: each frame decoded and encoded once, and the model's work of each point.
 
-    Without the program around it: no result files, no Lightning loops, no records.
-
-    Args:
-        backbone: the model.
-        point: any of the sweep; they share benchmark, prompt, reader and batch limits.
-
-    Attributes:
-        before: token ids before the visual tokens.
-        questions: token ids of each question, by clip.
+    Without the program around it: no result files, no Lightning loops, no records. The points differ in poolings and
+    samplers alone.
     """
 
-    def __init__(self, backbone: Backbone, point: Point) -> None:
-        self.backbone, self.reader = backbone, str(point.config.job.reader)
-        self.clips = group_by_clip(point.benchmark.samples)
-        prompts = [
-            [
-                backbone.split_prompt(point.prompt.text(s.question, s.options, backbone.image_token))
-                for s in clip.samples
-            ]
-            for clip in self.clips
-        ]
-        self.before = prompts[0][0][0]
-        self.questions = [[after for _, after in row] for row in prompts]
-        self._features: list[dict[int, Tensor]] = [{} for _ in self.clips]
-        self._indices: dict[int, list[list[int]]] = {}  # by number of frames, then clip
+    def __init__(self, backbone: Backbone, points: Sequence[Point]) -> None:
+        point, self.backbone = points[0], backbone
+        self.clips, self.reader = group_by_clip(point.benchmark.samples), str(point.config.job.reader)
 
-    def choose(self, samplers: Sequence[Sampler]) -> int:
-        """Choose frames by each sampler. Returns their number over all clips, each frame counted once."""
+        def split(sample: Sample) -> tuple[list[int], list[int]]:
+            return backbone.split_prompt(point.prompt.text(sample.question, sample.options, backbone.image_token))
+
+        prompts = [[split(sample) for sample in clip.samples] for clip in self.clips]
+        self.before = prompts[0][0][0]  # token ids before the visual tokens
+        self.questions = [[after for _, after in row] for row in prompts]  # token ids of each question, by clip
         infos = [(job, self._open(job).info) for job in self.clips]
-        for sampler in samplers:
-            self._indices[sampler.num] = [sampler.indices(i, job.start, job.end, job.name) for job, i in infos]
-        return sum(map(len, self._unions()))
+        self._indices = {  # by number of frames, then clip
+            own.sampler.num: [own.sampler.indices(info, job.start, job.end, job.name) for job, info in infos]
+            for own in points
+        }
+        self.frames = [sorted(set().union(*chosen)) for chosen in zip(*self._indices.values(), strict=True)]  # by clip
+        self._features: list[dict[int, Tensor]] = [{} for _ in self.clips]
 
     def _open(self, job: ClipJob) -> Clip:
         return open_clip(job.clip, self.reader, job.fps)
 
-    def _unions(self) -> list[list[int]]:
-        """All chosen frames of each clip."""
-        return [sorted(set().union(*chosen)) for chosen in zip(*self._indices.values(), strict=True)]
-
     def decode(self) -> None:
-        """Decode all chosen frames, in one go per clip."""
-        for job, union in zip(self.clips, self._unions(), strict=True):
-            self._open(job).frames(union)
+        """Decode all frames of the sweep, in one go per clip."""
+        for job, frames in zip(self.clips, self.frames, strict=True):
+            self._open(job).frames(frames)
 
     def encode(self, frames: int) -> dict[str, float]:
         """Preprocess and encode the frames that this number of frames adds; seconds by kind of work, {} if none.
@@ -236,3 +203,78 @@ class Floor:
             with clock(seconds, "questions"):
                 next_token_logits(self.backbone, prefix, [self.questions[place] for place in places])
         return seconds
+
+
+def token_ratio(prefix: int, questions: Sequence[int]) -> float:
+    """Positions without a shared prefix over those with one: sum(P + q) / (P + sum(q)) for prefix P, questions q."""
+    return sum(prefix + size for size in questions) / (prefix + sum(questions))
+
+
+def shared_share(shape: ModelShape, prefix: int, questions: Sequence[int]) -> float:
+    """Share of the language model's operations (prefill_flops) that remains once a clip's prefix P is read once.
+
+    A question of q positions then costs the operations of P + q positions less those of P.
+    """
+    alone = [prefill_flops(shape, prefix + size) for size in questions]
+    once = prefill_flops(shape, prefix)
+    return (once + sum(prompt - once for prompt in alone)) / sum(alone)
+
+
+def one_point(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part a: seconds per sample of a point by kind of work, with nothing kept; by likelihood, and generating."""
+    job, count = bench.config.job, int(bench.config.job.repeats)
+    step = line("one point", 2 * (count + 1))
+    entry: dict[str, Any] = {}
+    for scoring in ("likelihood", "generate"):
+        runs = []
+        for number in range(count + 1):
+            config = bench.point(f"a-{scoring}-{number}", job.one.pooling, job.one.frames, scoring=scoring)
+            runs.append(run_point(bench, config, Measured, FeatureStore()))
+            step()
+        run = sorted(runs[1:], key=lambda run: run.seconds)[count // 2]  # the first run warms up
+        samples, point = len(run.records), run.point
+        entry |= {"pooling": point.pooling.label, "frames": point.sampler.num, "visual_tokens": point.visual_tokens}
+        entry[scoring] = {
+            "samples": samples,
+            "seconds_per_sample": run.seconds / samples,
+            "by_kind": {kind: spent / samples for kind, spent in run.kinds.items()},
+        }
+    return entry
+
+
+def prefix(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part d: seconds of the language model with a shared prefix and without, by number of questions per clip.
+
+    Both ways read one clip at a time and keep features, so that only the prefix differs.
+    """
+    job, count = bench.config.job, int(bench.config.job.repeats)
+    step = line("shared prefixes", len(job.asked) * (count + 1))
+    store, rows = bench.store("prefix"), []
+    for asked in job.asked:
+        seconds: dict[str, list[float]] = {"shared": [], "alone": []}
+        for number in range(count + 1):
+            works = {}
+            for way, evaluator in (("shared", Measured), ("alone", Alone)):
+                study = f"d-{asked}-{number}-{way}"
+                config = bench.point(study, job.prefix.pooling, job.prefix.frames, asked, max_clips=1)
+                config.benchmark.limit = asked * int(job.prefix.clips)  # the questions of one clip follow each other
+                works[way] = partial(run_point, bench, config, evaluator, store)
+            runs = in_turn(works, number)
+            if number:  # the first round warms up and fills the store
+                for way, run in runs.items():
+                    seconds[way].append(sum(run.kinds.get(kind, 0.0) for kind in READING_LLM))
+            step()
+        point = runs["shared"].point
+        floor = Floor(bench.backbone, [point])
+        length = len(floor.before) + point.visual_tokens
+        sizes = [[len(ids) for ids in questions] for questions in floor.questions]
+        shared, alone = (statistics.median(spent) for spent in seconds.values())
+        allowed = statistics.mean(token_ratio(length, own) for own in sizes)
+        rows.append({
+            "questions": asked, "visual_tokens": point.visual_tokens, "prefix_tokens": length,
+            "question_tokens": statistics.mean(size for own in sizes for size in own),
+            "shared_seconds": shared, "alone_seconds": alone,
+            "ratio": alone / shared, "allowed_ratio": allowed, "share_reached": alone / shared / allowed,
+            "agreement": compare(runs["shared"].records, runs["alone"].records, SLACK[bench.size["dtype"]]),
+        })  # fmt: skip
+    return {"rows": rows}

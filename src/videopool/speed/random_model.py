@@ -73,11 +73,7 @@ def _fill(model: nn.Module) -> None:
 def random_backbone(
     shape: ModelShape, tokenizer: Any, folder: Path, name: str, device: str, dtype: torch.dtype
 ) -> Backbone:
-    """A model whose weights are made on the device and are in no file.
-
-    Args:
-        folder: gets the configuration, the tokenizer and the image processor, like a model's folder.
-        device: "cuda" or "cpu".
+    """A model whose weights are made on the device and are in no file; the folder gets all its other files.
 
     Raises:
         ModelError: no such model has these sizes, or the vocabulary is smaller than the tokenizer's.

@@ -28,17 +28,9 @@ def _medians(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int =
 
 
 def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, rounds: int, side: int) -> dict[str, Any]:
-    """Prefill and tower against the device's own matrix product, measured in turns.
+    """Prefill of `clips` at once and the tower on `frames` at once, against a product of square matrices, in turns.
 
-    Args:
-        visual_tokens: of a clip.
-        frames: of a clip, which the tower encodes at once.
-        clips: which the language model reads at once.
-        side: of the square matrices whose product stands for the device's peak.
-
-    Returns:
-        matmul_tflops; prefill_tokens_per_second, prefill_tflops and its share of the product's;
-        tower_frames_per_second, tower_tflops and share. models.cost counts operations.
+    The product stands for the device's peak. models.cost counts the operations of prefill and tower.
     """
     shape, device, dtype = backbone.shape, backbone.device, backbone.dtype
     square = torch.randn(side, side, device=device, dtype=dtype)
@@ -57,17 +49,13 @@ def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, round
     reading = clips * prefill_flops(shape, length) / spent["prefill"]
     seeing = tower_flops(shape, frames) / spent["tower"]
     return {
-        "matmul_side": side,
-        "matmul_tflops": product / 1e12,
-        "prefill_clips": clips,
-        "prefill_positions": length,
+        "matmul_side": side, "matmul_tflops": product / 1e12,
+        "prefill_clips": clips, "prefill_positions": length,
         "prefill_tokens_per_second": clips * length / spent["prefill"],
-        "prefill_tflops": reading / 1e12,
-        "prefill_share_of_matmul": reading / product,
+        "prefill_tflops": reading / 1e12, "prefill_share_of_matmul": reading / product,
         "tower_frames_per_second": frames / spent["tower"],
-        "tower_tflops": seeing / 1e12,
-        "tower_share_of_matmul": seeing / product,
-    }
+        "tower_tflops": seeing / 1e12, "tower_share_of_matmul": seeing / product,
+    }  # fmt: skip
 
 
 def _context_for(pooling: Pooling, grid: Tensor) -> PoolingContext:
@@ -114,16 +102,10 @@ def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> li
     for name, spent in seconds.items():
         values, visual_tokens = written[name]
         rate = (grid.numel() + values) * grid.element_size() / spent / 1e9
-        rows.append(
-            {
-                "name": name,
-                "seconds": spent,
-                "gb_per_second": rate,
-                "tokens_per_second": cells / spent,
-                "visual_tokens": visual_tokens,
-                "slower_than_copy": rows[0]["gb_per_second"] / rate if rows else 1.0,
-            }
-        )
+        rows.append({
+            "name": name, "seconds": spent, "gb_per_second": rate, "tokens_per_second": cells / spent,
+            "visual_tokens": visual_tokens, "slower_than_copy": rows[0]["gb_per_second"] / rate if rows else 1.0,
+        })  # fmt: skip
     return rows + [{"name": name, "error": error} for name, error in failed.items()]
 
 

@@ -14,7 +14,7 @@ from videopool.models.cost import parameter_count
 from videopool.models.loading import DTYPES
 from videopool.speed.bench import Bench, Line
 from videopool.speed.commands import processes
-from videopool.speed.parts import one_point, prefix
+from videopool.speed.points import one_point, prefix
 from videopool.speed.rates import operators, rates
 from videopool.speed.sweep import Sweep
 from videopool.speed.table import SECTIONS
@@ -49,17 +49,13 @@ def measure(bench: Bench, letters: list[str], line: Line) -> Iterator[dict[str, 
     parts: dict[str, Any] = {}
     results: dict[str, Any] = {
         "model": {
-            "name": size["name"],
-            "dtype": size["dtype"],
-            "device": str(bench.backbone.device),
-            "parameters": parameter_count(shape),
-            "grid": [shape.height, shape.width],
-            "tower": [shape.vision_layers_run, shape.tower_dim],
-            "language_model": [shape.layers, shape.dim],
+            "name": size["name"], "dtype": size["dtype"], "device": str(bench.backbone.device),
+            "parameters": parameter_count(shape), "grid": [shape.height, shape.width],
+            "tower": [shape.vision_layers_run, shape.tower_dim], "language_model": [shape.layers, shape.dim],
         },
         "clips": {name: size[name] for name in ("clips", "questions", "pixels", "hold")},
         "parts": parts,
-    }
+    }  # fmt: skip
     if bench.in_memory is not None:
         repeats = int(bench.config.job.repeats)
         results["rates"] = _wall(partial(rates, bench.backbone, rounds=repeats, **size["rates"]))

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from videopool.features import FeatureStore
-from videopool.models import ModelShape, prefill_flops
 from videopool.points.point import Point
 from videopool.speed.bench import Bench, Line
-from videopool.speed.points import LOAD, OTHER, SLACK, Alone, Floor, Measured, Run, compare, run_point
+from videopool.speed.points import LOAD, OTHER, SLACK, Alone, Floor, Measured, Run, compare, run_point, shared_share
 from videopool.speed.timing import in_turn, timed
 
 # Modes: nothing shared; everything shared, from an empty store and from one with all frames; the floor.
@@ -19,21 +18,13 @@ READING = ("decode", "preprocess", "vision")
 
 
 class Sweep:
-    """Poolings x frame counts, each point in some modes.
-
-    Args:
-        parts: letters of NEEDED.
-
-    Attributes:
-        rows: one per point, with seconds by mode.
-        kinds: seconds by mode and kind of work.
-    """
+    """Poolings x frame counts, each point in the modes that some parts (letters of NEEDED) need."""
 
     def __init__(self, bench: Bench, parts: Sequence[str]) -> None:
         self.bench = bench
         self.modes: set[str] = set().union(*(NEEDED[part] for part in parts))
-        self.rows: list[dict[str, Any]] = []
-        self.kinds: dict[str, Counter[str]] = {mode: Counter() for mode in (OFF, COLD, WARM, FLOOR)}
+        self.rows: list[dict[str, Any]] = []  # one per point, with seconds by mode
+        self.kinds: dict[str, Counter[str]] = {mode: Counter() for mode in (OFF, COLD, WARM, FLOOR)}  # seconds
         self._records: dict[str, dict[str, dict[str, Any]]] = {mode: {} for mode in (OFF, COLD, WARM)}
         self._prompts = 0.0  # seconds of whole prompts that remain if each prefix is read once
 
@@ -43,10 +34,9 @@ class Sweep:
         grid = [(pooling, int(frames)) for pooling in job.poolings for frames in job.frames]
         step = line("a sweep", len(grid))
         points = [Point(bench.point(FLOOR, job.poolings[0], frames)) for frames in job.frames]
-        self.floor = Floor(bench.backbone, points[0])
-        self.frames = self.floor.choose([point.sampler for point in points])
+        self.floor = Floor(bench.backbone, points)
         run_point(bench, bench.point("warm-up", *grid[0]), Measured, FeatureStore())
-        self.store, self._decoding = bench.store("sweep"), []
+        self.store, self._decoding = bench.store("sweep"), list[float]()
         for number, (pooling, frames) in enumerate(grid):
             self._run(number, pooling, frames)
             step()
@@ -67,7 +57,7 @@ class Sweep:
             if reading := floor.encode(frames):
                 self.kinds[FLOOR].update(reading)
                 self._decoding.append(timed(floor.decode)[0])
-            return {FLOOR: Run(*timed(lambda: floor.answer(point)), {})}
+            return {FLOOR: Run(*timed(lambda: floor.answer(point)), point, {})}
 
         works = {"alone": alone, "shared": shared, "floor": least}
         if OFF not in self.modes:
@@ -98,7 +88,7 @@ class Sweep:
         modes = [mode for mode in self.kinds if mode in self.modes]
         return {
             "points": self.rows,
-            "frames_distinct": self.frames,
+            "frames_distinct": sum(map(len, self.floor.frames)),
             "frames_of_all_points": sum(row["frames"] for row in self.rows) * len(self.floor.clips),
             "seconds": {mode: self._total(mode) for mode in modes},
             "seconds_by_kind": {mode: dict(self.kinds[mode]) for mode in modes},
@@ -112,25 +102,15 @@ class Sweep:
         that remains if each prefix is read once. Loops, files and records count as avoidable.
         """
         off, floor, points = self.kinds[OFF], self.kinds[FLOOR], len(self.rows)
-        remaining = {
-            LOAD: off[LOAD] / points,
-            **{kind: floor[kind] for kind in READING},
-            "pool": off["pool"],
-            "language model": self._prompts,
-        }
+        remaining = {LOAD: off[LOAD] / points, **{kind: floor[kind] for kind in READING}}
+        remaining |= {"pool": off["pool"], "language model": self._prompts}
         alone, shared = self._total(OFF), self._total(COLD)
         ratio, allowed = alone / shared, alone / sum(remaining.values())
         return {
-            "points": points,
-            "off_seconds": alone,
-            "shared_seconds": shared,
-            "ratio": ratio,
-            "remaining_seconds": remaining,
-            "allowed_ratio": allowed,
-            "share_reached": ratio / allowed,
-            "agreement": self._agreement(OFF),
-            "wall_seconds": alone + shared,
-        }
+            "points": points, "off_seconds": alone, "shared_seconds": shared, "remaining_seconds": remaining,
+            "ratio": ratio, "allowed_ratio": allowed, "share_reached": ratio / allowed,
+            "agreement": self._agreement(OFF), "wall_seconds": alone + shared,
+        }  # fmt: skip
 
     def against_floor(self) -> dict[str, Any]:
         """Part c: the shared sweep against its floor, with an empty store and with a full one.
@@ -141,34 +121,9 @@ class Sweep:
         cold, warm, model, points = self._total(COLD), self._total(WARM), self._total(FLOOR), len(self.rows)
         reading = sum(self.kinds[FLOOR][kind] for kind in READING)
         return {
-            "floor_reading_seconds": reading,
-            "floor_model_seconds": model,
-            "cold_seconds": cold,
-            "warm_seconds": warm,
-            "cold_over_floor": cold / (reading + model),
-            "warm_over_floor": warm / model,
-            "other_seconds_per_point": self.kinds[WARM][OTHER] / points,
+            "floor_reading_seconds": reading, "floor_model_seconds": model, "cold_seconds": cold, "warm_seconds": warm,
+            "cold_over_floor": cold / (reading + model), "warm_over_floor": warm / model,
             "floor_model_seconds_per_point": model / points,
-            "agreement": self._agreement(WARM),
-            "wall_seconds": warm + model + reading,
-        }
-
-
-def token_ratio(prefix: int, questions: Sequence[int]) -> float:
-    """Positions read without a shared prefix over positions read with one: sum(P + q) / (P + sum(q)).
-
-    Args:
-        prefix: P, positions of text and visual tokens before the question.
-        questions: q, positions of each question of a clip.
-    """
-    return sum(prefix + size for size in questions) / (prefix + sum(questions))
-
-
-def shared_share(shape: ModelShape, prefix: int, questions: Sequence[int]) -> float:
-    """Share of the language model's operations (prefill_flops) that remains once a clip's prefix P is read once.
-
-    A question of q positions then costs the operations of P + q positions less those of P.
-    """
-    alone = [prefill_flops(shape, prefix + size) for size in questions]
-    once = prefill_flops(shape, prefix)
-    return (once + sum(prompt - once for prompt in alone)) / sum(alone)
+            "other_seconds_per_point": self.kinds[WARM][OTHER] / points,
+            "agreement": self._agreement(WARM), "wall_seconds": warm + model + reading,
+        }  # fmt: skip

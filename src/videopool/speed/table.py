@@ -101,7 +101,8 @@ def _operators(entry: dict[str, Any]) -> Iterator[Row]:
             yield row["name"], "-", row["error"][:60]
             continue
         rate = f"{row['gb_per_second']:.1f} GB/s, {row['tokens_per_second'] / 1e6:.2f} M tokens/s"
-        slower, target = row["slower_than_copy"], ()
+        slower = row["slower_than_copy"]
+        target: Row = ()
         if row["name"].startswith(HELD_TO_COPY):
             target = (f"<= {SLOWER_WANTED:g}x", _met(slower <= SLOWER_WANTED))
         yield row["name"], rate, f"copy is {slower:.2f}x as fast; {_ms(row['seconds'])}", *target

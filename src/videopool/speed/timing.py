@@ -50,13 +50,7 @@ def in_turn(works: Mapping[str, Callable[[], T]], number: int) -> dict[str, T]:
 
 
 def interleaved(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each call, by work; every round calls each work once.
-
-    Args:
-        works: to time.
-        rounds: calls of each work that count.
-        warm_up: rounds before them.
-    """
+    """Seconds of each call, by work. Each round calls each work once; `warm_up` more rounds come first."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(-warm_up, rounds):
         for name in turn(works, number):
@@ -77,11 +71,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 class Turns:
-    """Threads that work one at a time, in turn.
-
-    Args:
-        names: of the threads, the first to begin first.
-    """
+    """Threads, by name, that work one at a time, in turn."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._waiting, self._changed = list(names), threading.Condition()

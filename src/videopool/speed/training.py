@@ -36,15 +36,10 @@ SAME_LOSS = 1e-4  # relative tolerance of the two loops' losses, which round a m
 
 @dataclass
 class Training:
-    """A finished training.
+    """A finished training."""
 
-    Attributes:
-        seconds: wall clock, from its configuration to its export.
-        losses: by step.
-    """
-
-    seconds: float
-    losses: list[float]
+    seconds: float  # wall clock, from its configuration to its export
+    losses: list[float]  # by step
 
 
 def training(bench: Bench, line: Line) -> dict[str, Any]:
@@ -64,7 +59,7 @@ def training(bench: Bench, line: Line) -> dict[str, Any]:
 def _sweep(bench: Bench, step: Step) -> dict[str, Any]:
     """The same poolings trained from one store and with nothing kept, in turn."""
     settings, store = bench.config.job.training, bench.store("training")
-    steps, rows = int(settings.steps), []
+    steps, rows = int(settings.steps), list[dict[str, Any]]()
     for number, pooling in enumerate(settings.poolings):
         works = {
             way: partial(_train, bench.training(f"g-{way}-{number}", pooling, steps), own)
@@ -78,14 +73,9 @@ def _sweep(bench: Bench, step: Step) -> dict[str, Any]:
         rows.append({"pooling": point.pooling.label, "visual_tokens": point.visual_tokens, **seconds})
         step()
     kept, alone = (sum(row[way] for row in rows) for way in (KEPT, ALONE))
-    return {
-        "rows": rows,
-        "steps": steps,
-        "epochs": steps * int(settings.recipe.global_batch) / int(bench.size["clips"]),
-        "kept_seconds": kept,
-        "alone_seconds": alone,
-        "ratio": alone / kept,
-    }
+    epochs = steps * int(settings.recipe.global_batch) / int(bench.size["clips"])
+    totals = {"kept_seconds": kept, "alone_seconds": alone, "ratio": alone / kept}
+    return {"rows": rows, "steps": steps, "epochs": epochs, **totals}
 
 
 def loop(bench: Bench, step: Step) -> dict[str, Any]:
@@ -115,21 +105,16 @@ def loop(bench: Bench, step: Step) -> dict[str, Any]:
     ratios = [job / bare - 1 for job, bare in zip(seconds[JOB], seconds[BARE], strict=True)]
     low, high = median_interval(ratios)
     return {
-        "steps": steps,
-        "rounds": int(settings.loop_rounds),
-        "job_seconds": statistics.median(seconds[JOB]),
-        "bare_seconds": statistics.median(seconds[BARE]),
-        "overhead": statistics.median(ratios),
-        "overhead_low": low,
-        "overhead_high": high,
-    }
+        "steps": steps, "rounds": int(settings.loop_rounds),
+        "job_seconds": statistics.median(seconds[JOB]), "bare_seconds": statistics.median(seconds[BARE]),
+        "overhead": statistics.median(ratios), "overhead_low": low, "overhead_high": high,
+    }  # fmt: skip
 
 
 def _side_by_side(configs: dict[str, DictConfig], store: FeatureStore) -> dict[str, tuple[Training, list[float]]]:
     """Train in the job's loop and in a bare loop, step by step in turn; the first of `configs` begins.
 
-    Returns:
-        By loop, its training, and the seconds between the ends of its steps, without the other's.
+    Returns, by loop, its training and the seconds between the ends of its steps, without the other's.
     """
     turns, own = Turns(configs), threading.local()
     spans: dict[str, list[float]] = {way: [] for way in configs}
@@ -178,7 +163,7 @@ def _trained(config: DictConfig, store: FeatureStore, take_steps: TakeSteps) -> 
 
 def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
     """fit() on one device, without Lightning, validation, or writing between steps."""
-    optimiser, rows = tuner.configure_optimizers(), []
+    optimiser, rows = tuner.configure_optimizers(), list[dict[str, Any]]()
     loss, tokens, started = 0.0, 0.0, time.perf_counter()
     for number, batch in enumerate(tuner.loaders("train", 0, 1), start=1):
         with torch.autocast(tuner.backbone.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):

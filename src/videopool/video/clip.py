@@ -17,12 +17,7 @@ def printable(name: str) -> str:
 
 
 class UnreadableClipError(UserError):
-    """A clip cannot be read: it is missing, empty, damaged, or has no video stream.
-
-    Attributes:
-        path: file or folder.
-        reason: one line, in the words of the library that failed where there are any.
-    """
+    """A clip cannot be read: it is missing, empty, damaged, or has no video stream. `reason` is one line."""
 
     def __init__(self, path: str | Path, reason: str | Exception) -> None:
         self.path = printable(str(path))
@@ -40,30 +35,18 @@ class ClipBoundsError(UnreadableClipError):
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """Length and timing of a clip.
+    """Length and timing of a clip."""
 
-    Attributes:
-        num_frames: readable indices are 0 .. num_frames - 1.
-        fps: frames per second; the mean rate where frames are unevenly spaced.
-        timestamps: [num_frames] seconds from the first frame; None where frames are evenly spaced.
-        first_index: number of the first frame. Bounds in seconds become frame numbers, which start here.
-    """
-
-    num_frames: int
-    fps: float
-    timestamps: np.ndarray | None = None
-    first_index: int = 0
+    num_frames: int  # indices are 0 .. num_frames - 1
+    fps: float  # frames per second; the mean rate where frames are unevenly spaced
+    timestamps: np.ndarray | None = None  # [num_frames] seconds from the first frame; None for even spacing
+    first_index: int = 0  # number of the first frame, for bounds in seconds that become frame numbers
 
 
 class Clip(ABC):
-    """An opened clip: frame i is the i-th in presentation order. Not for several threads at once.
+    """An opened clip: frame i is the i-th in presentation order. Not for several threads at once."""
 
-    Attributes:
-        path: file or folder.
-        info: length and timing.
-    """
-
-    path: Path
+    path: Path  # file or folder
     info: ClipInfo
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:

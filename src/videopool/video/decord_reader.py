@@ -19,14 +19,7 @@ OTHER_PICTURE = 8.0  # mean difference in grey levels; two readers' RGB of one p
 
 
 class DecordClip(Clip):
-    """A video file.
-
-    Attributes:
-        seconds: [num_frames] from the first frame.
-
-    Raises:
-        UnreadableClipError: decord cannot open it.
-    """
+    """A video file. Raises UnreadableClipError if decord cannot open it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +32,7 @@ class DecordClip(Clip):
             starts = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
         except DECORD_ERRORS as error:
             raise UnreadableClipError(path, f"decord cannot read it: {_reason(error)}") from error
-        self.seconds = starts - starts[0]
+        self.seconds = starts - starts[0]  # [num_frames] from the first frame
         fps, even = rate_of(self.seconds, nominal)
         self.info = ClipInfo(count, fps, None if even else self.seconds)
 
@@ -75,8 +68,7 @@ class DecordClip(Clip):
 def trusted(path: Path) -> tuple[DecordClip | PyAVClip, str]:
     """A clip for decord; or for PyAV with the reason, where decord cannot read it or disagrees with the container.
 
-    Raises:
-        UnreadableClipError: PyAV cannot read it either.
+    Raises UnreadableClipError if PyAV cannot read it either.
     """
     clip = PyAVClip(path)
     if not clip.regular:

@@ -54,11 +54,7 @@ def animation(path: Path) -> str:
 
 
 class AnimatedWebPClip(Clip):
-    """An animated WebP, which Pillow reads and FFmpeg does not.
-
-    Raises:
-        UnreadableClipError: it cannot be read.
-    """
+    """An animated WebP, which Pillow reads and FFmpeg does not. Raises UnreadableClipError if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,14 +97,9 @@ def _natural_order(path: Path) -> tuple[list[str | Decimal], str]:
 
 
 class FrameFolderClip(Clip):
-    """Images of a folder in natural order, or one image as a clip of one frame.
+    """Images of a folder in natural order, taken at `fps` frames per second; or one image as a clip of one frame.
 
-    Args:
-        path: folder or image file.
-        fps: rate at which the frames were taken (3 for MVBench's TVQA frames).
-
-    Raises:
-        UnreadableClipError: there is no such folder or file, or no image in it.
+    Raises UnreadableClipError if there is no such folder or file, or no image in it.
     """
 
     def __init__(self, path: Path, fps: float) -> None:

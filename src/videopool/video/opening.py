@@ -19,7 +19,6 @@ def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
     """Open a video file, an animated or still image, or a folder of numbered frames.
 
     Args:
-        path: file or folder.
         reader: "pyav" or "decord", for video files. Where decord and the container disagree, PyAV reads the clip
             and a line on stderr says so.
         fps: rate of a folder of frames.

@@ -28,12 +28,8 @@ class ShrunkFirst:
     """An image processor that resizes frames twice: PLLaVA's preprocessing (arXiv 2404.16994).
 
     First as `resize_crop_longshort` in models/pllava/processing_pllava.py of magic-research/PLLaVA: the long side is
-    cut to `longest` pixels, but the short side keeps at least the processor's size; bicubic, in whole grey levels.
-    Rounding may crop the last line of the long side. Then the processor resizes again.
-
-    Args:
-        image_processor: of transformers; all attributes but to_dict() are its own.
-        longest: pixels of the long side; 640 in the reference.
+    cut to `longest` pixels (640 there), but the short side keeps at least the processor's size; bicubic, in whole grey
+    levels. Rounding may crop the last line of the long side. Then the processor resizes again.
     """
 
     def __init__(self, image_processor: Any, longest: int) -> None:

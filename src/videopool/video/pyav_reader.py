@@ -28,21 +28,14 @@ CLOCK_MAY_SKIP = ("mpegts", "mpeg")
 
 
 class PyAVClip(Clip):
-    """A video file or GIF.
-
-    Attributes:
-        seconds: [num_frames] from the first frame.
-
-    Raises:
-        UnreadableClipError: FFmpeg cannot read it, or it has no video stream or no frames.
-    """
+    """A video file or GIF. Raises UnreadableClipError if FFmpeg cannot read it, or finds no video stream or frames."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         # Indices of the frames in the decoder's order; None while that is the order of the stamps.
         self._numbers: list[int] | None = None
         self._stamps: list[int] = []
-        self.seconds, self.info = self._scan()
+        self.seconds, self.info = self._scan()  # seconds [num_frames] from the first frame
 
     @property
     def regular(self) -> bool:
@@ -160,7 +153,7 @@ def _upright(frame: "av.VideoFrame") -> np.ndarray:
     """A frame's RGB, uint8 [height, width, 3], rotated and mirrored by its display matrix in steps of 90 degrees."""
     image = frame.to_ndarray(format="rgb24")
     # Not frame.side_data, which is a reference cycle: a forked process may collect it, and hangs freeing the frame.
-    matrix = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]  # the stubs ask for a name
+    matrix = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)  # type: ignore[call-arg]  # missing in the stubs
     if matrix is None:
         return image
     # The display matrix takes (x, y) to (a x + c y, b x + d y).

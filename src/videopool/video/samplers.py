@@ -20,10 +20,8 @@ def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path:
     """First and last frame (0-based, inclusive) between two bounds in seconds, cut to the clip.
 
     With even spacing a bound of t seconds is frame round(t * fps), halves to even, as in PLLaVA's evaluation; frame
-    numbers count from info.first_index. With uneven spacing the time stamps decide.
-
-    Raises:
-        ClipBoundsError: no frame lies between the bounds.
+    numbers count from info.first_index. With uneven spacing the time stamps decide. Raises ClipBoundsError if the
+    stretch is empty or lies outside the clip.
     """
     last = info.num_frames - 1
     if start is None and end is None:
@@ -49,13 +47,9 @@ def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path:
 
 
 class Sampler(ABC):
-    """Chooses frame indices from a clip's length and timing, without reading it.
+    """Chooses `num` frame indices from a clip's length and timing, without reading it.
 
-    Args:
-        num: number of frames.
-
-    Raises:
-        FrameSamplingError: num is not a positive integer.
+    Raises FrameSamplingError for settings that make no sense.
     """
 
     def __init__(self, num: int = 16) -> None:
@@ -69,12 +63,8 @@ class Sampler(ABC):
         """Frame indices, repeated where the clip is shorter than num. Ascending, except for CyclingSampler.
 
         Args:
-            info: the clip's length and timing.
-            start, end: bounds in seconds, or None.
+            start, end: bounds in seconds, or None. Raises ClipBoundsError if they lie outside the clip.
             key: the clip's name, for errors and a random sampler's seed.
-
-        Raises:
-            ClipBoundsError: no frame lies between the bounds.
         """
         first, last = bounds_to_span(info, start, end, key)
         return [min(max(int(i), first), last) for i in self.choose_in(info, first, last, key)]
@@ -107,11 +97,8 @@ class CyclingSampler(UniformSampler):
 class MiddleSampler(Sampler):
     """One frame of each of num equal intervals: PLLaVA's training (dataset/video_utils.py, get_frame_indices).
 
-    Intervals end at whole frames. A clip shorter than num shows each frame once, then repeats the last.
-
-    Args:
-        num: number of frames.
-        fix_start: frames after the start of each interval; None for its middle.
+    Intervals end at whole frames. A clip shorter than num shows each frame once, then repeats the last. The frame is
+    `fix_start` frames after the start of its interval; None for its middle.
     """
 
     def __init__(self, num: int = 16, fix_start: int | None = None) -> None:
@@ -147,13 +134,8 @@ class InteriorSampler(Sampler):
 class FpsSampler(Sampler):
     """One frame every 1 / rate seconds, by time stamps where spacing is uneven; thinned evenly to num.
 
-    A frame that stays on the screen for several periods counts once.
-
-    Args:
-        num: maximum number of frames.
-        rate: frames per second of the clip's time.
-        centred: the middle of each period, as in PLLaVA's training, instead of its first frame. A clip shorter than
-            half a period shows its middle frame.
+    A frame that stays on the screen for several periods counts once. `centred` takes the middle of each period, as in
+    PLLaVA's training, instead of its first frame; a clip shorter than half a period then shows its middle frame.
     """
 
     def __init__(self, num: int = 16, rate: float = 1.0, centred: bool = False) -> None:
@@ -194,12 +176,7 @@ class FpsSampler(Sampler):
 
 
 class RandomSampler(Sampler):
-    """A random frame of each of num equal segments, for training.
-
-    Args:
-        num: number of frames.
-        seed: determines the draw together with the clip's key, whatever was drawn before.
-    """
+    """A random frame of each of num equal segments, for training; seed and the clip's key alone determine the draw."""
 
     def __init__(self, num: int = 16, seed: int = 0) -> None:
         super().__init__(num)

@@ -11,9 +11,7 @@ CLOCK_GAP = 10.0  # seconds; FFmpeg's -dts_delta_threshold, where a container's 
 def clock_jumps(stamps: Sequence[int | None], tick: float, may_skip: bool) -> bool:
     """Whether clips were joined: the clock goes backwards or, with `may_skip`, far ahead.
 
-    Args:
-        stamps: decoding time stamps in the file's order.
-        tick: seconds per stamp unit.
+    `stamps` are decoding time stamps in the file's order, in units of `tick` seconds.
     """
     steps = np.diff(np.array([stamp for stamp in stamps if stamp is not None], float)) * tick
     return bool((steps < 0).any() or (may_skip and (steps > CLOCK_GAP).any()))
@@ -23,8 +21,7 @@ def timeline(stamps: Sequence[int | None], tick: float, period: float, jumps: bo
     """Seconds [num_frames] from the first frame, never falling.
 
     Args:
-        stamps: presentation time stamps in presentation order, None where one is missing.
-        tick: seconds per stamp unit.
+        stamps: presentation time stamps in presentation order, in units of `tick` seconds; None where one is missing.
         period: seconds between frames, for missing stamps and where clips were joined.
         jumps: the clock jumps, so a joined clip goes on one period after the previous one. Otherwise, stamps out of
             order belong to the frames in ascending order.
@@ -48,11 +45,9 @@ def timeline(stamps: Sequence[int | None], tick: float, period: float, jumps: bo
 
 
 def rate_of(seconds: np.ndarray, nominal: float) -> tuple[float, bool]:
-    """Frames per second, nominal if frames are evenly spaced at it and mean otherwise; and whether they are.
+    """Frames per second of frames at `seconds` [num_frames]; and whether they are evenly spaced.
 
-    Args:
-        seconds: [num_frames] from the first frame.
-        nominal: the container's rate, 0 if unknown.
+    The nominal rate (the container's, 0 if unknown) if frames are evenly spaced at it, else the mean rate.
     """
     span = float(seconds[-1])
     mean = (len(seconds) - 1) / span if span > 0 else nominal or 1.0
