@@ -38,26 +38,21 @@ def stored_files(root: Path) -> Iterator[StoredFile]:
                         yield StoredFile(Path(entry.path), stat.st_size, stat.st_mtime_ns)
 
 
-def evict(root: Path, target: float) -> list[StoredFile]:
-    """Remove damaged files, then the least recently used segments, down to `target` bytes. Returns the removed files.
+def evict(root: Path, target: float) -> tuple[list[StoredFile], int]:
+    """Remove damaged files, then the least recently used segments, down to `target` bytes.
 
-    A segment that a process has mapped stays readable there.
+    Returns the removed files and the bytes left. A segment that a process has mapped stays readable there.
     """
     with locked(root / LOCK):
-        return _evict(root, target)[0]
-
-
-def _evict(root: Path, target: float) -> tuple[list[StoredFile], int]:
-    files = sorted(stored_files(root), key=lambda file: (file.path.suffix != DAMAGED, file.used))
-    total = sum(file.size for file in files)
-    removed = []
-    for file in files:
-        if total <= target:
-            break
-        remove(file.path, root)
-        total -= file.size
-        removed.append(file)
-    return removed, total
+        files = sorted(stored_files(root), key=lambda file: (file.path.suffix != DAMAGED, file.used))
+        left, removed = sum(file.size for file in files), []
+        for file in files:
+            if left <= target:
+                break
+            remove(file.path, root)
+            left -= file.size
+            removed.append(file)
+    return removed, left
 
 
 def remove(path: Path, root: Path) -> None:
@@ -84,8 +79,7 @@ class Space:
         if self._total is None or self._unseen > self.limit // RESCAN:
             self._total, self._unseen = sum(file.size for file in stored_files(self.root)), 0
         if self._total + size > self.limit:
-            with locked(self.root / LOCK):
-                _, self._total = _evict(self.root, min(LOW_WATER * self.limit, self.limit - size))
+            _, self._total = evict(self.root, min(LOW_WATER * self.limit, self.limit - size))
             self._unseen = 0
         state = os.statvfs(self.root)
         if state.f_bavail * state.f_frsize < size + RESERVE_BYTES:

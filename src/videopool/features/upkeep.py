@@ -179,11 +179,12 @@ def prune(root: Path, limit: int) -> Counter[str]:
             elif codes <= kept:
                 drop(file.path, "duplicates")
             kept |= codes
-        for folder in _damaged_folders(top):
+        # Folders with the name of a segment, set aside.
+        for folder in [path for path in top.rglob(f"*{DAMAGED}") if path.is_dir()]:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             freed.update({"bytes": size, "damaged": 1})
             shutil.rmtree(folder)
-    for file in evict(top, limit):
+    for file in evict(top, limit)[0]:
         freed.update({"bytes": file.size, "beyond the limit": 1})
     for path in _records(root):
         record = read_record(path)
@@ -203,8 +204,3 @@ def _unfinished(top: Path) -> Iterator[Path]:
                 old = time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED
                 if old and not is_claimed(file.fileno()):
                     yield path
-
-
-def _damaged_folders(top: Path) -> list[Path]:
-    """Folders with the name of a segment that were set aside."""
-    return [Path(parent) / name for parent, names, _ in os.walk(top) for name in names if name.endswith(DAMAGED)]

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from videopool.runtime.terminal import plain
 
 # Targets. Upper bounds: cold and warm sweep over their floor; an everyday pooling over a copy. Lower bounds: ratio with
 # 25 questions, and its share of the allowed ratio.
@@ -12,20 +15,21 @@ MANY_QUESTIONS, RATIO_WANTED, SHARE_WANTED = 25, 5.0, 0.7
 TRAINING_WANTED, LOOP_WANTED, RESUME_WANTED = 3.0, 0.05, 10.0  # times faster, share of a step, seconds
 HELD_TO_COPY = ("adaptive", "strided")
 
-Row = tuple[str, ...]  # what, measured, beside, wanted, met; trailing empty cells are left out
+Row = tuple[str | Text, ...]  # cells of COLUMNS without the part; empty ones at the end are left out
+COLUMNS = ("part", "what", "measured", "against", "target", "met")
 
 
 def speed_table(content: dict[str, Any]) -> Table:
     """One row per figure, one section per part."""
     machine = content["machine"]
     table = Table(title=f"speed, {content['size']}")
-    for name in ("part", "what", "measured", "beside", "wanted", "met"):
+    for name in COLUMNS:
         table.add_column(name, justify="left" if name in ("part", "what") else "right")
     if "rates" in content:
         _add(table, "gpu", _rates(content["rates"]), content["rates"])
     for letter, entry in content["parts"].items():
         name, section = SECTIONS[letter]
-        rows = iter([("skipped", "", entry["skipped"])]) if "skipped" in entry else section(entry)
+        rows: Iterator[Row] = iter([("skipped", "", entry["skipped"])]) if "skipped" in entry else section(entry)
         _add(table, f"{letter} {name}", rows, entry)
     where = machine.get("gpu") or f"{machine['cores']} cores, {machine['threads']} threads"
     load = f"load average before: {machine['load_average'][0]:.2f}"
@@ -71,8 +75,8 @@ def _floor(entry: dict[str, Any]) -> Iterator[Row]:
     reading, model = entry["floor_reading_seconds"], entry["floor_model_seconds"]
     yield "floor: frames once, language model", f"{reading:.2f} + {model:.2f} s"
     for way, wanted, floor in (("cold", COLD_WANTED, reading + model), ("warm", WARM_WANTED, model)):
-        ratio, beside = entry[f"{way}_over_floor"], f"{entry[f'{way}_seconds']:.2f} s / {floor:.2f} s"
-        yield f"{way} store over floor", f"{ratio:.2f}", beside, f"<= {wanted}", _met(ratio <= wanted)
+        ratio, against = entry[f"{way}_over_floor"], f"{entry[f'{way}_seconds']:.2f} s / {floor:.2f} s"
+        yield f"{way} store over floor", f"{ratio:.2f}", against, *_target(f"<= {wanted}", ratio <= wanted)
     per_point = f"{_ms(entry['floor_model_seconds_per_point'])} of model"
     yield "beside the model, per point", _ms(entry["other_seconds_per_point"]), per_point
 
@@ -83,16 +87,16 @@ def _prefix(entry: dict[str, Any]) -> Iterator[Row]:
         ratio, share = row["ratio"], row["share_reached"]
         target: Row = ()
         if row["questions"] >= MANY_QUESTIONS:
-            met = _met(ratio >= RATIO_WANTED and share >= SHARE_WANTED)
-            target = (f">= {RATIO_WANTED:g}x, >= {_percent(SHARE_WANTED)}", met)
+            met = ratio >= RATIO_WANTED and share >= SHARE_WANTED
+            target = _target(f">= {RATIO_WANTED:g}x, >= {_percent(SHARE_WANTED)}", met)
         yield what, f"{ratio:.2f}x", f"{row['allowed_ratio']:.2f}x allowed, {_percent(share)} reached", *target
 
 
 def _processes(entry: dict[str, Any]) -> Iterator[Row]:
     for row in entry["rows"]:
         what = f"{row['processes']} process{'es' if row['processes'] > 1 else ''}, {row['points']} points"
-        beside = f"{row['speed_up_at_work']:.2f}x; with start {row['points_per_minute']:.1f}/min"
-        yield what, f"{row['points_per_minute_at_work']:.1f} points/min", beside
+        against = f"{row['speed_up_at_work']:.2f}x; with start {row['points_per_minute']:.1f}/min"
+        yield what, f"{row['points_per_minute_at_work']:.1f} points/min", against
 
 
 def _operators(entry: dict[str, Any]) -> Iterator[Row]:
@@ -104,7 +108,7 @@ def _operators(entry: dict[str, Any]) -> Iterator[Row]:
         slower = row["slower_than_copy"]
         target: Row = ()
         if row["name"].startswith(HELD_TO_COPY):
-            target = (f"<= {SLOWER_WANTED:g}x", _met(slower <= SLOWER_WANTED))
+            target = _target(f"<= {SLOWER_WANTED:g}x", slower <= SLOWER_WANTED)
         yield row["name"], rate, f"copy is {slower:.2f}x as fast; {_ms(row['seconds'])}", *target
 
 
@@ -114,18 +118,18 @@ def _training(entry: dict[str, Any]) -> Iterator[Row]:
         what = f"{row['pooling']}, {row['visual_tokens']} visual tokens"
         yield what, f"{row['kept']:.2f} s", f"{row['alone']:.2f} s with nothing kept"
     what = f"trainings of {sweep['steps']} steps, {sweep['epochs']:g} epochs, over those from the store"
-    beside = f"{sweep['alone_seconds']:.1f} s / {sweep['kept_seconds']:.1f} s; equal losses"
-    met = _met(sweep["ratio"] >= TRAINING_WANTED)
-    yield what, f"{sweep['ratio']:.2f}x", beside, f">= {TRAINING_WANTED:g}x", met
+    against = f"{sweep['alone_seconds']:.1f} s / {sweep['kept_seconds']:.1f} s; equal losses"
+    target = _target(f">= {TRAINING_WANTED:g}x", sweep["ratio"] >= TRAINING_WANTED)
+    yield what, f"{sweep['ratio']:.2f}x", against, *target
     overhead, low, high = (100 * loop[name] for name in ("overhead", "overhead_low", "overhead_high"))
-    beside = f"[{low:+.1f}, {high:+.1f}]; {_ms(loop['job_seconds'])} / {_ms(loop['bare_seconds'])} a step"
-    met = _met(loop["overhead"] < LOOP_WANTED)
-    yield "loop over a bare one", f"{overhead:+.1f} %", beside, f"< {100 * LOOP_WANTED:g} %", met
+    against = f"[{low:+.1f}, {high:+.1f}]; {_ms(loop['job_seconds'])} / {_ms(loop['bare_seconds'])} per step"
+    target = _target(f"< {_percent(LOOP_WANTED)}", loop["overhead"] < LOOP_WANTED)
+    yield "loop over a bare one", f"{overhead:+.1f} %", against, *target
     for row in entry["resume"]:
-        beside = f"{row['taken']} steps taken, {row['kept']} kept, {row['again']} taken again"
+        against = f"{row['taken']} steps taken, {row['kept']} kept, {row['again']} taken again"
         lossless = row["again"] == 0 or row["way"] == "kill -9"  # which goes back to the last checkpoint
-        met = _met(row["seconds"] < RESUME_WANTED and lossless)
-        yield f"resuming after {row['way']}", f"{row['seconds']:.1f} s", beside, f"< {RESUME_WANTED:g} s", met
+        target = _target(f"< {RESUME_WANTED:g} s", row["seconds"] < RESUME_WANTED and lossless)
+        yield f"resuming after {row['way']}", f"{row['seconds']:.1f} s", against, *target
 
 
 def _ms(seconds: float) -> str:
@@ -136,8 +140,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _met(yes: bool) -> str:
-    return "yes" if yes else "[red]no[/red]"
+def _target(text: str, met: bool) -> Row:
+    return text, "yes" if met else plain("no", "red")
 
 
 # By the letters in speed.json; letters and words both stand in job.parts.

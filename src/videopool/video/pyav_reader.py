@@ -78,7 +78,10 @@ class PyAVClip(Clip):
         jumps = clock_jumps([dts for _, dts, _, _ in packets], tick, may_skip)
         stamps: list[int | None] = [pts for pts, _, _, discard in packets if not discard]
         known = sorted(stamp for stamp in stamps if stamp is not None)
-        if known and one_each and not jumps and _in_one_order(known, stamps, packets[0]):
+        # Stamps differ from frame to frame, and nothing is shown before the first key frame.
+        pts, _, starts_at_key, _ = packets[0] if packets else (None, None, False, False)
+        in_order = len(set(known)) == len(stamps) > 0 and pts is not None and pts <= known[0]
+        if one_each and not jumps and starts_at_key and in_order:
             self._stamps = known
             stamps = [*known]
         else:
@@ -141,12 +144,6 @@ class PyAVClip(Clip):
                 for frame in decoded:
                     stamped = frame.pts in suspect if frame.pts is not None else damaged
                     yield frame, not (begun and (stamped or frame.is_corrupt))
-
-
-def _in_one_order(known: list[int], stamps: list[int | None], first: tuple[int | None, int | None, bool, bool]) -> bool:
-    """Whether stamps differ from frame to frame and nothing is shown before the first key frame."""
-    pts, _, key, _ = first
-    return len(set(known)) == len(stamps) and key and pts is not None and pts <= known[0]
 
 
 def _upright(frame: "av.VideoFrame") -> np.ndarray:
