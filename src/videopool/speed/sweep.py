@@ -40,7 +40,7 @@ class Sweep:
         for number, (pooling, frames) in enumerate(grid):
             self._run(number, pooling, frames)
             step()
-        self.kinds[FLOOR]["decode"] = statistics.mean(self._decoding)
+        self.kinds[FLOOR].update({"decode": statistics.mean(self._decoding)})
 
     def _run(self, number: int, pooling: Any, frames: int) -> None:
         bench, floor, point = self.bench, self.floor, Point(self.bench.point(FLOOR, pooling, frames))
