@@ -23,7 +23,7 @@ from videopool.features import ClipState, DiskStore, FrameSource
 from videopool.features import disk as disk_module
 from videopool.features import segment as segment_module
 from videopool.features import space as space_module
-from videopool.features.clips import read_record
+from videopool.features.disk import read_record
 from videopool.features.segment import LONGEST, codes_of
 from videopool.video import ClipInfo
 

@@ -80,8 +80,7 @@ def test_views_and_pixels(tmp_path, backbone):
     plan: LoadPlan = load_plan(UniformSampler(num=3), "pyav", backbone.image_processor, pooling)
     job = ClipJob(tmp_path / "a.mp4", "a", ())
     with open_clip(job.clip, "pyav") as clip:
-        indices = plan.sampler.indices(clip.info)
-        views = plan.views(indices)
+        indices, views = plan.choose(job, clip.info)
         assert views == [*indices, (plan.thumbnail.layout, indices[0], indices[2])]
         pixels = plan.pixels(clip, in_order(views), {})
         frames = clip.frames(indices)

@@ -24,12 +24,10 @@ from videopool.pooling import Adaptive, FrameCls, NoPooling
 from videopool.shapes.tokenizer import build_tokenizer
 from videopool.speed import commands as speed_commands
 from videopool.speed import training as speed_training
-from videopool.speed.arithmetic import shared_share, token_ratio
 from videopool.speed.bench import bench
-from videopool.speed.device import rates
-from videopool.speed.operators import bandwidths
-from videopool.speed.points import compare
+from videopool.speed.points import compare, shared_share, token_ratio
 from videopool.speed.random_model import random_backbone, save_random_model
+from videopool.speed.rates import bandwidths, rates
 from videopool.speed.timing import Turns, interleaved, median_interval, turn
 
 LITTLE = (
@@ -149,7 +147,7 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
     assert killed["kept"] % 3 == 0
     assert all(row["seconds"] > 0 for row in resume)
     table = capsys.readouterr().out
-    for words in ("going on behind a kill -9", "loop over a bare one", "with nothing kept"):
+    for words in ("resuming after kill -9", "loop over a bare one", "with nothing kept"):
         assert words in table
 
 

@@ -1,8 +1,6 @@
 """Features: clips read ahead, tower features stored."""
 
 from videopool.features.disk import DiskStore
-from videopool.features.errors import FeatureStoreError
-from videopool.features.joint import JointStore
 from videopool.features.loading import (
     ClipDataset,
     ClipJob,
@@ -17,34 +15,12 @@ from videopool.features.loading import (
     read_again,
     request_clip,
 )
-from videopool.features.memory import MemoryStore
-from videopool.features.rounding import rounds
+from videopool.features.rounding import FeatureStoreError, rounds
 from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
-from videopool.features.store import ClipState, FeatureStore
+from videopool.features.store import ClipState, FeatureStore, JointStore, MemoryStore
 
 __all__ = [
-    "ClipDataset",
-    "ClipJob",
-    "ClipKey",
-    "ClipRequest",
-    "ClipState",
-    "Composed",
-    "DiskStore",
-    "FeatureStore",
-    "FeatureStoreError",
-    "FrameSource",
-    "JointStore",
-    "LoadPlan",
-    "LoadedClip",
-    "MemoryStore",
-    "View",
-    "content_hash",
-    "file_state",
-    "frames_of",
-    "in_order",
-    "load_clip",
-    "read_again",
-    "request_clip",
-    "rounds",
-    "software",
-]
+    "ClipDataset", "ClipJob", "ClipKey", "ClipRequest", "ClipState", "Composed", "DiskStore", "FeatureStore",
+    "FeatureStoreError", "FrameSource", "JointStore", "LoadPlan", "LoadedClip", "MemoryStore", "View", "content_hash",
+    "file_state", "frames_of", "in_order", "load_clip", "read_again", "request_clip", "rounds", "software",
+]  # fmt: skip

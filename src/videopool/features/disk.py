@@ -1,45 +1,62 @@
-"""Features on disk, shared by processes and runs: a view is encoded once.
+"""Features on disk, shared by processes and runs: each view is encoded once.
 
-<root>/v1/<source, 16 digits>/source.json                                   what the source is, in words
+<root>/v1/<source, 16 digits>/source.json                                   the source in words
 <root>/v1/<source>/<content, 2 digits>/<content>/<segment>.safetensors      views of one clip
-<root>/v1/clips/...                                                         what is known of clips
+<root>/v1/clips/<2 digits>/<path's hash>.json                               record of a clip
+
+A clip's record holds its content hash, length and timing. It is valid while the clip's size and time of change stay the
+same and the clip is opened the same way; `upkeep.verify` reads the clip again.
 """
 
+import base64
+import contextlib
+import hashlib
 import json
 import os
+import secrets
 import threading
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from videopool.features.clips import FOLDER, ClipRecords
-from videopool.features.errors import DamagedSegmentError, FeatureStoreError
-from videopool.features.rounding import DTYPES, check_dtype, finite, round_features
-from videopool.features.segment import DAMAGED, Segment, codes_of, grouped, pack, segment_name, write_whole
-from videopool.features.source import OWN, ClipKey, FrameSource, View, source_hash, source_words, view_code
+from videopool.features.rounding import DTYPES, FeatureStoreError, check_dtype, finite, round_features
+from videopool.features.segment import (
+    DAMAGED,
+    SUFFIX,
+    DamagedSegmentError,
+    Segment,
+    codes_of,
+    grouped,
+    pack,
+    write_whole,
+)
+from videopool.features.source import OWN, ClipKey, FrameSource, View, source_hash, view_code
 from videopool.features.space import Space
 from videopool.features.store import ClipState, FeatureStore
 from videopool.files import set_aside
 from videopool.video import ClipInfo
 
 VERSION = "v1"
-SOURCE = "source.json"
-UNDER_WAY = 4  # clips that may wait to be written
+SOURCE, CLIPS = "source.json", "clips"
+PENDING = 4  # clips that may wait to be written
 
 
 class DiskStore(FeatureStore):
-    """Keeps features in files below a folder, which is made when the first are kept.
+    """Keeps features in files below a folder, which the first write makes.
 
-    Any number of processes and threads may use one folder. Writing is done by a thread of its own. What cannot
-    be written or read is computed; the lines of finish() say so.
+    Safe for any number of processes and threads. A thread of its own writes. Views that cannot be written or read are
+    computed, and finish() says so.
 
     Args:
-        root: the folder.
-        limit_bytes: of all files together; segments that were used least recently go first.
-        dtype: "float16", "bfloat16" or "float32"; None to keep the model's own.
+        limit_bytes: of all files together; the least recently used segments go first.
+        dtype: "float16", "bfloat16" or "float32"; None for the model's own.
 
     Raises:
         FeatureStoreError: no such dtype, or no such limit.
@@ -52,16 +69,15 @@ class DiskStore(FeatureStore):
         self.root, self.limit_bytes = Path(root), limit_bytes
         self._top = self.root / VERSION
         self._space = Space(self._top, limit_bytes)
-        self._records = ClipRecords(self._top / FOLDER)
         self._start()
+        self._clips: dict[ClipState, tuple[str, ClipInfo]] = {}
         self._sources: dict[FrameSource, tuple[str, Path]] = {}
         self._verified: dict[str, set[str]] = defaultdict(set)
         self._touched: set[Path] = set()
         self._bad: set[str] = set()
-        self._named: set[FrameSource] = set()
         self._writable = True
         self._damaged = 0
-        self._notes: dict[str, str] = {}  # by what went wrong, so that each is said once
+        self._notes: dict[str, str] = {}  # by kind of failure, so that each appears once
 
     def _start(self) -> None:
         """Lock and writer of this process."""
@@ -71,7 +87,7 @@ class DiskStore(FeatureStore):
         self._writes: dict[Future[None], ClipKey] = {}
 
     def _here(self) -> threading.RLock:
-        """The lock; a process that was forked gets its own, and its own writer."""
+        """The lock; a forked process gets its own, and its own writer."""
         if self._process != os.getpid():
             self._start()
         return self._lock
@@ -93,46 +109,59 @@ class DiskStore(FeatureStore):
             lost: set[View] = set()
             while True:
                 listed = self._list(clip)
-                found = self._collect(clip, views, listed)
+                kept = self._collect(clip, views, listed)
                 damaged = {view for view in views if not self._bad.isdisjoint(listed.get(view_code(view), ()))}
                 if not damaged:
                     break
-                lost |= damaged  # the segment was set aside, and all its views with it
-            self._damaged += len(lost - found.keys())
-            return found
+                lost |= damaged  # _read() set the segment aside, with all its views
+            self._damaged += len(lost - kept.keys())
+            return kept
 
     def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
         rounded = round_features(features, self.dtype)
-        for one in rounded.values():
-            if tuple(one.shape) != clip.source.shape:
-                raise ValueError(f"features of shape {tuple(one.shape)} from a source of {clip.source.shape}")
+        for values in rounded.values():
+            if tuple(values.shape) != clip.source.shape:
+                raise ValueError(f"features of shape {tuple(values.shape)} from a source of {clip.source.shape}")
         if self._writable and all(map(finite, rounded.values())):
             with self._here():
-                self._submit(clip, rounded)
+                if self._writer is None:
+                    self._writer = ThreadPoolExecutor(1, "features")
+                while len(self._writes) >= PENDING:
+                    self._settle(next(iter(self._writes)))
+                self._writes[self._writer.submit(self._write, clip, rounded)] = clip
         return rounded
 
     def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
-        return self._records.get(state)
+        if state not in self._clips:
+            record = read_record(self._record(state))
+            if record is None or record[0] != state:
+                return None
+            self._clips[state] = record[1:]
+        return self._clips[state]
 
     def remember(self, state: ClipState, content: str, info: ClipInfo) -> None:
-        if self._writable:
+        if self._writable and self._clips.get(state, ("",))[0] != content:
+            self._clips[state] = (content, info)
             try:
-                self._records.put(state, content, info)
+                write_whole(self._record(state), pack_record(state, content, info), fsync=False)
             except OSError as error:
                 self._stop_writing(error)
+
+    def _record(self, state: ClipState) -> Path:
+        name = hashlib.sha256(f"{state.path}\0{state.opened}".encode()).hexdigest()
+        return self._top / CLIPS / name[:2] / f"{name}.json"
 
     def finish(self) -> list[str]:
         with self._here():
             self._wait_for(None)
             if self._writer is not None:
-                self._writer.shutdown()  # no thread of ours is there when loader processes are forked
+                self._writer.shutdown()  # so that loader processes are forked without this thread
                 self._writer = None
             lines = list(self._notes.values())
             if self._damaged:
                 entries = "entry" if self._damaged == 1 else "entries"
-                lines.append(
-                    f"{self._damaged} damaged {entries} recomputed (set aside as *{DAMAGED} below {self._top})"
-                )
+                where = f"(set aside as *{DAMAGED} below {self._top})"
+                lines.append(f"{self._damaged} damaged {entries} recomputed {where}")
             self._notes.clear()
             self._damaged = 0
             return [f"feature store: {line}" for line in lines]
@@ -162,71 +191,53 @@ class DiskStore(FeatureStore):
         return listed
 
     def _collect(self, clip: ClipKey, views: Sequence[View], listed: dict[str, list[str]]) -> dict[View, Tensor]:
-        """Views from the segments that are listed; segments that turn out to be damaged are set aside."""
-        opened: dict[str, Segment | None] = {}
-        found: dict[View, Tensor] = {}
+        """Views from the listed segments."""
+        opened: dict[str, Segment] = {}
+        kept: dict[View, Tensor] = {}
         for view in dict.fromkeys(views):
-            for name in listed.get(view_code(view), ()):
-                if name not in opened:
-                    opened[name] = self._open(clip, name)
-                features = self._read(clip, opened[name], view)
+            code = view_code(view)
+            for name in listed.get(code, ()):
+                features = self._read(clip, name, code, opened)
                 if features is not None:
-                    found[view] = features
+                    kept[view] = features
                     break
-        return found
+        return kept
 
-    def _open(self, clip: ClipKey, name: str) -> Segment | None:
+    def _read(self, clip: ClipKey, name: str, code: str, opened: dict[str, Segment]) -> Tensor | None:
+        """A view from a segment, None if the segment is gone or damaged. Sets a damaged segment aside."""
+        if name in self._bad:
+            return None
+        path = self._folder(clip) / name
         try:
-            return Segment(self._folder(clip) / name, self._source(clip.source)[0], clip.content)
-        except FileNotFoundError:  # another process made room
+            if name not in opened:
+                opened[name] = Segment(path, self._source(clip.source)[0], clip.content)
+            features = opened[name].tensor(code, verify=code not in self._verified[name])
+            dtype = features.dtype if self.dtype is None else DTYPES[self.dtype]
+            if (tuple(features.shape), features.dtype) != (clip.source.shape, dtype):
+                raise DamagedSegmentError(f"{path}: of another shape or dtype than its source")
+        except FileNotFoundError:  # another process evicted it
             return None
         except DamagedSegmentError:
-            self._set_aside(clip, name)
+            self._bad.add(name)
+            set_aside(path, DAMAGED)
             return None
-
-    def _read(self, clip: ClipKey, segment: Segment | None, view: View) -> Tensor | None:
-        if segment is None or segment.path.name in self._bad:
-            return None
-        code, verified = view_code(view), self._verified[segment.path.name]
-        try:
-            features = segment.tensor(code, verify=code not in verified)
-        except DamagedSegmentError:
-            self._set_aside(clip, segment.path.name)
-            return None
-        except FileNotFoundError:  # another process made room
-            return None
-        dtype = features.dtype if self.dtype is None else DTYPES[self.dtype]
-        if (tuple(features.shape), features.dtype) != (clip.source.shape, dtype):
-            self._set_aside(clip, segment.path.name)
-            return None
-        verified.add(code)
-        self._touch(segment.path)
+        self._verified[name].add(code)
+        self._touch(path)
         return features
 
     def _touch(self, path: Path) -> None:
-        """Record that a segment was used, once in a process."""
+        """Mark a segment as used, once per process."""
         if path not in self._touched:
             self._touched.add(path)
             try:
                 os.utime(path)
             except OSError:
-                pass  # read-only, or gone: whoever reads it will see
-
-    def _set_aside(self, clip: ClipKey, name: str) -> None:
-        self._bad.add(name)
-        set_aside(self._folder(clip) / name, DAMAGED)
+                pass  # read-only, or gone: reading it will tell
 
     # Writing
 
-    def _submit(self, clip: ClipKey, features: dict[View, Tensor]) -> None:
-        if self._writer is None:
-            self._writer = ThreadPoolExecutor(1, "features")
-        while len(self._writes) >= UNDER_WAY:
-            self._settle(next(iter(self._writes)))
-        self._writes[self._writer.submit(self._write, clip, features)] = clip
-
     def _wait_for(self, clip: ClipKey | None) -> None:
-        """Until nothing of a clip is under way; None for all clips."""
+        """Wait for the pending writes of a clip; None for all clips."""
         for write in [write for write, written in self._writes.items() if clip in (None, written)]:
             self._settle(write)
 
@@ -235,36 +246,55 @@ class DiskStore(FeatureStore):
         write.result()
 
     def _write(self, clip: ClipKey, features: Mapping[View, Tensor]) -> None:
-        """In the writer's thread, which takes no lock that others hold while they wait for it."""
-        folder = self._folder(clip)
+        """Runs in the writer's thread. Takes no lock, because holders of the lock wait for it."""
+        listed = self._list(clip)
+        fresh = {view: values for view, values in features.items() if view_code(view) not in listed}
+        size = sum(values.nbytes for values in fresh.values())
+        if size > self.limit_bytes:
+            reason = f"do not fit features.limit_bytes={self.limit_bytes}: not kept"
+            self._notes["too large"] = f"a clip's features ({size / 1e6:.3g} MB) {reason}"
+            return
+        digits, folder = self._source(clip.source)
         try:
-            names = os.listdir(folder) if folder.is_dir() else []
-            kept = {code for name in set(names) - self._bad for code in codes_of(name)}
-            fresh = {view: one for view, one in features.items() if view_code(view) not in kept}
-            size = sum(one.nbytes for one in fresh.values())
-            if size > self.limit_bytes:
-                self._notes["too large"] = (
-                    f"a clip's features ({size / 1e6:.3g} MB) do not fit features.limit_bytes={self.limit_bytes}: "
-                    "not kept"
-                )
-                return
             for group in grouped(fresh):
                 if not self._writable:
                     return
-                content = pack(self._source(clip.source)[0], clip.content, group)
+                content = pack(digits, clip.content, group)
                 self._space.make_room(len(content))
-                self._name(clip.source)
-                write_whole(folder / segment_name(group), content)
+                if not (folder / SOURCE).exists():
+                    words = {"kept": self.dtype or OWN, "hash": digits, **asdict(clip.source)}
+                    write_whole(folder / SOURCE, json.dumps(words, indent=1).encode())
+                name = ".".join(map(view_code, group)) + f"-{secrets.token_hex(6)}{SUFFIX}"
+                write_whole(self._folder(clip) / name, content)
         except OSError as error:
             self._stop_writing(error)
-
-    def _name(self, source: FrameSource) -> None:
-        """Say beside a source's features what the source is."""
-        _, folder = self._source(source)
-        if source not in self._named and not (folder / SOURCE).exists():
-            write_whole(folder / SOURCE, json.dumps(source_words(source, self.dtype or OWN), indent=1).encode())
-        self._named.add(source)
 
     def _stop_writing(self, error: OSError) -> None:
         self._writable = False
         self._notes["stopped"] = f"{self.root} cannot be written ({error.strerror or error}): nothing more is kept"
+
+
+def pack_record(state: ClipState, content: str, info: ClipInfo) -> bytes:
+    """The bytes of a clip's record."""
+    times = None
+    if info.timestamps is not None:
+        times = base64.b64encode(np.asarray(info.timestamps, "<f8").tobytes()).decode()
+    record = {**asdict(state), "content": content, **vars(info), "timestamps": times}
+    return json.dumps({**record, "checksum": _checksum(record)}).encode()
+
+
+def _checksum(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def read_record(path: Path) -> tuple[ClipState, str, ClipInfo] | None:
+    """A clip's state, content hash, length and timing; None if there is no intact record."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_bytes())
+        if record.pop("checksum") == _checksum(record):
+            times = record["timestamps"]
+            stamps = None if times is None else np.frombuffer(base64.b64decode(times), "<f8").astype(np.float64)
+            info = ClipInfo(record["num_frames"], record["fps"], stamps, record["first_index"])
+            state = ClipState(record["path"], record["size"], record["modified"], record["opened"])
+            return state, record["content"], info
+    return None

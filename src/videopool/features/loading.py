@@ -1,4 +1,4 @@
-"""Read clips ahead of the model, in loader processes, and only what is not known yet."""
+"""Read clips ahead of the model, in loader processes, and only the views that the store lacks."""
 
 import hashlib
 import os
@@ -16,69 +16,41 @@ from torch.utils.data import Dataset
 
 from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
 from videopool.features.store import ClipState, FeatureStore
-from videopool.video import (
-    Clip,
-    ClipInfo,
-    Sampler,
-    UnreadableClipError,
-    is_hidden,
-    open_clip,
-    printable,
-    to_pixels,
-)
+from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, is_hidden, open_clip, printable, to_pixels
 
-CLOCK_GRAIN = 20_000_000  # nanoseconds within which two changes of a file may get one time
+CLOCK_GRAIN = 20_000_000  # nanoseconds; two changes of a file this close together may get the same time
 
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One stretch of one clip, with all that is to be done with it.
+    """A stretch of a clip and its samples."""
 
-    Attributes:
-        clip: file or folder.
-        name: of the clip within its benchmark; seeds random samplers.
-        samples: what is asked about it; not looked at here.
-        start, end: bounds in seconds, or None.
-        fps: frames per second, where the clip is a folder of frames.
-    """
-
-    clip: Path
-    name: str
-    samples: tuple[Any, ...]
-    start: float | None = None
+    clip: Path  # file or folder
+    name: str  # within its benchmark; seeds random samplers
+    samples: tuple[Any, ...]  # questions or lessons; not used here
+    start: float | None = None  # bound in seconds
     end: float | None = None
-    fps: float = 3.0
+    fps: float = 3.0  # of a folder of frames
 
 
 @dataclass
 class LoadedClip:
-    """What a loader process found out about a clip.
-
-    Attributes:
-        job: the clip and its questions.
-        state, digest, info: of the file; digest is its content hash.
-        indices: frames that the sampler chose, in order.
-        views: what the tower sees, in order: the same frames, or one image tiled of them.
-        pixels: [M, 3, S, S] of the views in `encoded`; None where none was needed.
-        encoded: the views in pixels.
-        error: why the clip cannot be used, "" if it can.
-        seconds: spent here, by kind of work.
-    """
+    """A clip as a loader process read it."""
 
     job: ClipJob
     state: ClipState | None = None
-    digest: str = ""
+    digest: str = ""  # content hash
     info: ClipInfo | None = None
-    indices: list[int] = field(default_factory=list)
-    views: list[View] = field(default_factory=list)
-    pixels: Tensor | None = None
+    indices: list[int] = field(default_factory=list)  # the sampler's frames, in order
+    views: list[View] = field(default_factory=list)  # the tower's inputs, in order: frames, or an image tiled of them
+    pixels: Tensor | None = None  # [M, 3, S, S] of the views in `encoded`; None if none were needed
     encoded: list[View] = field(default_factory=list)
-    error: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
+    error: str = ""  # why the clip cannot be used, "" if it can
+    seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
 
     @property
     def times(self) -> list[float]:
-        """Seconds of the chosen frames, counted from the clip's first one."""
+        """Seconds of the chosen frames from the clip's first frame."""
         if self.info is None:
             return []
         stamps, fps = self.info.timestamps, self.info.fps
@@ -86,14 +58,13 @@ class LoadedClip:
 
 
 def file_state(path: Path, opened: str) -> ClipState | None:
-    """State of a file, or of a folder by the files in it; None if there is nothing.
+    """State of a file, or of a folder by its files; None if there is nothing.
 
-    A file that was changed a moment ago is waited for: a second change within the clock's grain would
-    leave the state as it is.
+    Waits if a file has just changed: a second change within the clock's grain would leave the state as it is.
     """
     try:
         stats = [(p.name, p.stat()) for p in _files(path)]
-    except (OSError, ValueError):  # the latter for a name that no file can have
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     times = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     age = time.time_ns() - max((time for _, _, time in times), default=0)
@@ -129,17 +100,11 @@ def in_order(views: Iterable[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Composed:
-    """An image that is made of some frames of a clip.
+    """An image made of some frames of a clip."""
 
-    Attributes:
-        layout: names what make does, as part of the view's key.
-        make: uint8 frames [T, h, w, 3] to [1, h', w', 3].
-        shown: which of so many frames, by their places; None: all.
-    """
-
-    layout: str
-    make: Callable[[np.ndarray], np.ndarray]
-    shown: Callable[[int], list[int]] | None = None
+    layout: str  # names the map `make` in the view's key
+    make: Callable[[np.ndarray], np.ndarray]  # uint8 frames [T, h, w, 3] to [1, h', w', 3]
+    shown: Callable[[int], list[int]] | None = None  # number of frames to the places of those shown; None: all
 
     def view(self, indices: Sequence[int]) -> View:
         """The image of a clip's chosen frames."""
@@ -149,42 +114,34 @@ class Composed:
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How clips are read; the same for all clips of a point.
-
-    Attributes:
-        sampler: chooses frames.
-        reader: name of the reader of videos.
-        image_processor: makes pixels of views.
-        tile: an image in place of the frames; None: each frame is a view.
-        thumbnail: an image that is one more view, behind them.
-    """
+    """How all clips of a point are read."""
 
     sampler: Sampler
-    reader: str
-    image_processor: Any
-    tile: Composed | None = None
-    thumbnail: Composed | None = None
+    reader: str  # of videos
+    image_processor: Any  # makes pixels of views
+    tile: Composed | None = None  # an image in place of the frames; None: each frame is a view
+    thumbnail: Composed | None = None  # an image as one more view, after them
 
     def state(self, job: ClipJob) -> ClipState | None:
         """State of a clip on disk, None if there is none."""
         return file_state(job.clip, f"{software(self.reader)}; {self.reader}; {job.fps} frames per second in folders")
 
-    def choose(self, job: ClipJob, info: ClipInfo) -> list[int]:
-        """Frames of a clip of this length and timing. Raises UnreadableClipError for bounds outside of it."""
-        return self.sampler.indices(info, job.start, job.end, job.name)
+    def choose(self, job: ClipJob, info: ClipInfo) -> tuple[list[int], list[View]]:
+        """Frames of a clip of this length and timing, and the tower's views of them; equal views look equal.
 
-    def views(self, indices: Sequence[int]) -> list[View]:
-        """What the tower will see of these frames, equal where what is seen is equal."""
+        Raises UnreadableClipError if the job's bounds lie outside the clip.
+        """
+        indices = self.sampler.indices(info, job.start, job.end, job.name)
         views: list[View] = list(indices) if self.tile is None else [self.tile.view(indices)]
-        return views if self.thumbnail is None else [*views, self.thumbnail.view(indices)]
+        return indices, views if self.thumbnail is None else [*views, self.thumbnail.view(indices)]
 
     def pixels(self, clip: Clip, views: Sequence[Any], seconds: dict[str, float]) -> Tensor:
-        """Views of an open clip, each once and in_order, to pixels [M, 3, S, S]. Adds the time spent to seconds."""
+        """Pixels [M, 3, S, S] of views of an open clip, each once and in_order. Adds the time spent to seconds."""
         started = time.perf_counter()
         unique = sorted(set().union(*map(frames_of, views)))
         read = clip.frames(unique)
         place = {index: number for number, index in enumerate(unique)}
-        # Frames first, then an image of some of them, which is of another size: as in_order has views.
+        # Frames first, then images of several, which differ in size: the order of in_order().
         single = [place[view] for view in views if not isinstance(view, tuple)]
         groups = [read if single == list(range(len(read))) else read[single]] if single else []
         makers = {image.layout: image.make for image in (self.tile, self.thumbnail) if image is not None}
@@ -201,17 +158,11 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """A clip to load, with what the store knew of it.
-
-    Attributes:
-        job: the clip.
-        known: its state, content hash, length and timing, if it was opened before in this state.
-        missing: views that the store does not hold; None where the clip is not known.
-    """
+    """A clip to load, with the store's knowledge of it."""
 
     job: ClipJob
-    known: tuple[ClipState, str, ClipInfo] | None = None
-    missing: list[View] | None = None
+    known: tuple[ClipState, str, ClipInfo] | None = None  # with content hash, if it was opened before in this state
+    missing: list[View] | None = None  # views that the store lacks; None if the clip is not known
 
     @property
     def must_read(self) -> bool:
@@ -220,62 +171,55 @@ class ClipRequest:
 
 
 def request_clip(job: ClipJob, plan: LoadPlan, store: FeatureStore, source: FrameSource) -> ClipRequest:
-    """Ask the store about a clip. Loader processes, which never see the store, can load what is then missing."""
+    """Ask the store about a clip. Loader processes, which have no store, then load the missing views."""
     state = plan.state(job)
     known = None if state is None else store.clip(state)
     if state is None or known is None:
         return ClipRequest(job)
     try:
-        wanted = plan.views(plan.choose(job, known[1]))
+        _, views = plan.choose(job, known[1])
     except UnreadableClipError:
-        wanted = []
-    return ClipRequest(job, (state, *known), store.missing(ClipKey(source, known[0]), wanted))
+        views = []
+    return ClipRequest(job, (state, *known), store.missing(ClipKey(source, known[0]), views))
 
 
 def load_clip(request: ClipRequest, plan: LoadPlan) -> LoadedClip:
-    """What was asked for: pixels of the views that the store lacks, or why there are none."""
+    """Pixels of the views that the store lacks, or the reason why there are none."""
     loaded = LoadedClip(request.job)
     try:
         if request.known is not None:
             loaded.state, loaded.digest, loaded.info = request.known
-            loaded.indices = plan.choose(request.job, loaded.info)
-            loaded.views = plan.views(loaded.indices)
+            loaded.indices, loaded.views = plan.choose(request.job, loaded.info)
         if request.must_read:
             _read(loaded, plan, request.missing)
     except UnreadableClipError as error:
         loaded.error = str(error)
-        with suppress(OSError, ValueError):  # of what cannot be read, but is there
+        with suppress(OSError, ValueError):
             loaded.digest = loaded.digest or content_hash(request.job.clip)
     return loaded
 
 
 def _read(loaded: LoadedClip, plan: LoadPlan, missing: list[View] | None) -> None:
-    """Open the clip and decode what is missing; all views where its content is not known, or no longer."""
+    """Open the clip and decode the missing views; all views if its content is unknown or has changed."""
     job, started = loaded.job, time.perf_counter()
     with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:
         if state != loaded.state:
-            loaded.state, loaded.digest, loaded.info = state, _hash(job.clip), clip.info
-            loaded.indices = plan.choose(job, clip.info)
-            loaded.views, missing = plan.views(loaded.indices), None
-        chosen: set[Any] = set(loaded.views if missing is None else missing)
-        loaded.encoded = in_order(chosen)
+            try:
+                digest = content_hash(job.clip)
+            except OSError as error:
+                raise UnreadableClipError(job.clip, error) from error
+            loaded.state, loaded.digest, loaded.info = state, digest, clip.info
+            (loaded.indices, loaded.views), missing = plan.choose(job, clip.info), None
+        loaded.encoded = in_order(loaded.views if missing is None else missing)
         loaded.seconds["decode"] = time.perf_counter() - started
         loaded.pixels = plan.pixels(clip, loaded.encoded, loaded.seconds)
 
 
 class ClipDataset(Dataset[LoadedClip]):
-    """Clips to read. Views that the store holds when the dataset is made are not decoded.
-
-    Args:
-        jobs: clips with their questions.
-        plan: sampler, reader and image processor.
-        store: asked once, here; loader processes never see it.
-        source: how features will be made of the clips.
-    """
+    """Clips to read. Views that the store has when the dataset is made are not decoded; loaders have no store."""
 
     def __init__(self, jobs: Sequence[ClipJob], plan: LoadPlan, store: FeatureStore, source: FrameSource) -> None:
-        self.jobs = list(jobs)
-        self.plan = plan
+        self.jobs, self.plan = list(jobs), plan
         self._requests = [request_clip(job, plan, store, source) for job in self.jobs]
 
     @property
@@ -290,20 +234,9 @@ class ClipDataset(Dataset[LoadedClip]):
         return load_clip(self._requests[place], self.plan)
 
 
-def _hash(path: Path) -> str:
-    try:
-        return content_hash(path)
-    except OSError as error:
-        raise UnreadableClipError(path, error.strerror or str(error)) from error
-
-
 @contextmanager
 def unchanging(plan: LoadPlan, job: ClipJob) -> Iterator[ClipState]:
-    """The state of a clip, which stays the same while it is read.
-
-    Raises:
-        UnreadableClipError: there is no clip, or it was changed inside the block.
-    """
+    """The state of a clip. Raises UnreadableClipError if there is no clip, or it changed inside the block."""
     state = plan.state(job)
     if state is None:
         raise UnreadableClipError(job.clip, "no such file")
@@ -315,8 +248,7 @@ def unchanging(plan: LoadPlan, job: ClipJob) -> Iterator[ClipState]:
 def read_again(plan: LoadPlan, loaded: LoadedClip, views: Sequence[View], seconds: dict[str, float]) -> Tensor:
     """Pixels [M, 3, S, S] of views of a clip that was read before, or known. Adds the time spent to seconds.
 
-    Raises:
-        UnreadableClipError: the clip cannot be read, or is another by now.
+    Raises UnreadableClipError if the clip cannot be read or has changed.
     """
     job = loaded.job
     with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:

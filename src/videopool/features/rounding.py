@@ -1,7 +1,7 @@
 """Features in the dtype of a store.
 
-Rounding is to the nearest. Relative error of a value in the dtype's normal range: at most 2^-11 in float16,
-2^-8 in bfloat16. Below 2^-14 float16 has an absolute error of at most 2^-25 instead.
+Rounding is to the nearest. Relative error in the dtype's normal range: at most 2^-11 for float16, 2^-8 for bfloat16.
+Below 2^-14, float16 has an absolute error of at most 2^-25 instead.
 """
 
 import math
@@ -10,27 +10,31 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from videopool.features.errors import FeatureStoreError
+from videopool.errors import UserError
 from videopool.features.source import View
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 LOSSLESS = {("float16", "float32"), ("bfloat16", "float32")}
 
 
+class FeatureStoreError(UserError, ValueError):
+    """A store with wrong settings, or features that it cannot hold."""
+
+
 def check_dtype(dtype: str | None) -> str | None:
-    """The name of a store's dtype. Raises FeatureStoreError if there is no such dtype."""
+    """The dtype of a store. Raises FeatureStoreError if there is no such dtype."""
     if dtype is not None and dtype not in DTYPES:
         raise FeatureStoreError(f"features.dtype={dtype}: choose one of {', '.join(DTYPES)}, or null to round nothing")
     return dtype
 
 
 def rounds(own: str, kept: str | None, precision: object = None) -> str | None:
-    """The dtype that features are rounded to, or None if keeping them changes no value.
+    """The dtype that features are rounded to, or None if a store changes no value.
 
     Args:
         own: dtype of the model.
         kept: dtype of the store; None for the model's.
-        precision: of the trainer; with one, the model's dtype does not say what the features' is.
+        precision: of the trainer; if set, the features' dtype may differ from the model's.
     """
     if kept is None or (precision is None and (own == kept or (own, kept) in LOSSLESS)):
         return None
@@ -38,16 +42,11 @@ def rounds(own: str, kept: str | None, precision: object = None) -> str | None:
 
 
 def round_features(features: Mapping[View, Tensor], dtype: str | None) -> dict[View, Tensor]:
-    """Features in a store's dtype; as they are for None.
-
-    Raises:
-        FeatureStoreError: a finite value lies outside the dtype's range.
-    """
+    """Features in a store's dtype; unchanged for None. Raises FeatureStoreError if a finite value is out of range."""
     if dtype is None:
         return dict(features)
-    rounded = {}
+    rounded = {view: own.to(DTYPES[dtype]) for view, own in features.items()}
     for view, own in features.items():
-        rounded[view] = own.to(DTYPES[dtype])
         if own.dtype != DTYPES[dtype] and not finite(rounded[view]) and finite(own):
             wider = "bfloat16" if dtype == "float16" else "float32"
             raise FeatureStoreError(
@@ -58,8 +57,8 @@ def round_features(features: Mapping[View, Tensor], dtype: str | None) -> dict[V
 
 
 def finite(features: Tensor) -> bool:
-    """Whether there is neither infinity nor NaN; where there is nothing, there is none."""
+    """Whether there is neither infinity nor NaN. True for an empty tensor."""
     if not features.numel():
         return True
-    low, high = torch.aminmax(features)  # both are NaN if there is one; many times as fast as torch.isfinite
+    low, high = torch.aminmax(features)  # NaN propagates to both; much faster than torch.isfinite
     return math.isfinite(low) and math.isfinite(high)

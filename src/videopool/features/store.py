@@ -1,71 +1,145 @@
-"""What every store of features offers, and the one that keeps nothing.
+"""The interface of feature stores, and those that need no disk.
 
-A view's features depend on its FrameSource, on the clip's bytes and on the view, and those are their key. A
-store may round (see rounding.py); it then hands back the rounded features of what it is given too, so that
-a point computes with the same values whether a view was kept or has just been encoded.
+A view's features are a function of their key: FrameSource, the clip's bytes, view. A store may round (rounding.py); its
+put() then returns the rounded features, so that a point computes with the same values cold and warm.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from videopool.features.source import ClipKey, View
+from videopool.features.rounding import check_dtype, round_features
+from videopool.features.source import ClipKey, FrameSource, View
 from videopool.video import ClipInfo
 
 
 @dataclass(frozen=True)
 class ClipState:
-    """What is known of a clip on disk without opening it: it changes when the clip does.
+    """A clip on disk, without opening it; differs after a change of the clip."""
 
-    Attributes:
-        path: absolute.
-        size: bytes, of all files of a folder together.
-        modified: time of change in nanoseconds; of a folder, a hash of its files' names, sizes and times.
-        opened: how the clip is opened, which its length and timing depend on.
-    """
-
-    path: str
-    size: int
-    modified: int
-    opened: str
+    path: str  # absolute
+    size: int  # bytes; of a folder, those of all its files
+    modified: int  # time of change in nanoseconds; of a folder, a hash of its files' names, sizes and times
+    opened: str  # how the clip is opened, which determines its length and timing
 
 
 class FeatureStore:
-    """Keeps nothing: every frame is decoded and encoded each time it is asked for.
+    """Keeps nothing: every request decodes and encodes again."""
 
-    Attributes:
-        dtype: that features are kept in; None for the model's own.
-    """
-
-    dtype: str | None = None
+    dtype: str | None = None  # of kept features; None for the model's own
 
     def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
-        """Which views of a clip are not kept, each once, in their order. Reads no features."""
+        """Views of a clip that are not kept, each once, in order. Reads no features."""
         return list(dict.fromkeys(views))
 
     def get(self, clip: ClipKey, views: Sequence[View]) -> dict[View, Tensor]:
-        """Features [C + H*W, Dv] (CPU) of those views that are kept. They are shared: do not change them."""
+        """Features [C + H*W, Dv] (CPU) of the views that are kept. Shared: do not change them."""
         return {}
 
     def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
         """Keep the features [C + H*W, Dv] (CPU) of views of one clip that were encoded together.
 
-        Returns:
-            The features as they are kept: what to go on computing with.
-
-        Raises:
-            FeatureStoreError: a value is out of the range of the store's dtype; nothing is kept.
+        Returns them in the store's dtype, to compute with. Raises FeatureStoreError and keeps nothing if a value is out
+        of the dtype's range.
         """
         return dict(features)
 
     def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
-        """Content hash, and length and timing, of a clip that was opened before in this state, or None."""
+        """Content hash, length and timing of a clip that was opened before in this state, or None."""
         return None
 
     def remember(self, state: ClipState, content: str, info: ClipInfo) -> None:
         """Keep a clip's content hash, length and timing."""
 
     def finish(self) -> list[str]:
-        """The end of a point: finish what is under way. Returns what went wrong since the last end, a line each."""
+        """End a point: finish pending writes. Returns the failures since the last call, a line each."""
         return []
+
+
+class MemoryStore(FeatureStore):
+    """Keeps features in this process's memory, up to limit_bytes; the least recently used views go first.
+
+    `dtype` is "float16", "bfloat16" or "float32"; None for the model's own. Raises FeatureStoreError for any other.
+    """
+
+    def __init__(self, limit_bytes: int, dtype: str | None = None) -> None:
+        self.dtype = check_dtype(dtype)
+        self.limit_bytes = limit_bytes
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[ClipKey, View], Tensor] = OrderedDict()
+        self._clips: dict[ClipState, tuple[str, ClipInfo]] = {}
+
+    def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
+        kept = self.get(clip, views)
+        return [view for view in dict.fromkeys(views) if view not in kept]
+
+    def get(self, clip: ClipKey, views: Sequence[View]) -> dict[View, Tensor]:
+        kept = {view: self._kept[clip, view] for view in views if (clip, view) in self._kept}
+        for view in kept:
+            self._kept.move_to_end((clip, view))
+        return kept
+
+    def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
+        rounded = round_features(features, self.dtype)
+        for view, values in rounded.items():
+            if values.nbytes > self.limit_bytes:
+                continue
+            if (clip, view) in self._kept:
+                self.bytes -= self._kept.pop((clip, view)).nbytes
+            self._kept[clip, view] = values.clone()  # a slice would keep its whole batch in memory
+            self.bytes += values.nbytes
+        while self.bytes > self.limit_bytes:
+            _, dropped = self._kept.popitem(last=False)
+            self.bytes -= dropped.nbytes
+        return rounded
+
+    def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
+        return self._clips.get(state)
+
+    def remember(self, state: ClipState, content: str, info: ClipInfo) -> None:
+        self._clips[state] = (content, info)
+
+
+class JointStore(FeatureStore):
+    """Features [C + H*W, D1 + D2 + ...] of several layers, each kept in one store under its own source.
+
+    So jobs share a layer whether they need it alone or beside others. A view is kept if all its parts are. `sources`
+    give the parts' order and widths; the source in a clip's key is ignored.
+    """
+
+    def __init__(self, store: FeatureStore, sources: Sequence[FrameSource]) -> None:
+        self.store, self.sources = store, list(sources)
+        self.dtype = store.dtype
+
+    def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
+        lacking = set().union(*(self.store.missing(replace(clip, source=one), views) for one in self.sources))
+        return [view for view in dict.fromkeys(views) if view in lacking]
+
+    def get(self, clip: ClipKey, views: Sequence[View]) -> dict[View, Tensor]:
+        parts = [self.store.get(replace(clip, source=source), views) for source in self.sources]
+        return {
+            view: torch.cat([part[view] for part in parts], dim=-1)
+            for view in dict.fromkeys(views)
+            if all(view in part for part in parts)
+        }
+
+    def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
+        widths = [source.shape[1] for source in self.sources]
+        split = {view: values.split(widths, dim=-1) for view, values in features.items()}
+        parts = [
+            self.store.put(replace(clip, source=source), {view: own[place].contiguous() for view, own in split.items()})
+            for place, source in enumerate(self.sources)
+        ]
+        return {view: torch.cat([part[view] for part in parts], dim=-1) for view in features}
+
+    def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
+        return self.store.clip(state)
+
+    def remember(self, state: ClipState, content: str, info: ClipInfo) -> None:
+        self.store.remember(state, content, info)
+
+    def finish(self) -> list[str]:
+        return self.store.finish()

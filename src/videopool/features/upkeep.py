@@ -1,55 +1,49 @@
-"""What a store on disk holds; checking all of it; clearing it up. Other processes may go on using it meanwhile."""
+"""List, verify and prune a store on disk, while other processes use it."""
 
+import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from videopool.features.clips import FOLDER, read_record
-from videopool.features.disk import SOURCE, VERSION
-from videopool.features.errors import DamagedSegmentError
+from rich.table import Table
+
+from videopool.features.disk import CLIPS, SOURCE, VERSION, read_record
 from videopool.features.loading import content_hash, file_state
-from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, Segment, codes_of
-from videopool.features.source import fits, read_words
-from videopool.features.space import LOCK, evict, remove_empty, stored_files
+from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, DamagedSegmentError, Segment, codes_of
+from videopool.features.source import OWN
+from videopool.features.space import LOCK, evict, remove, stored_files
 from videopool.files import set_aside
 from videopool.locks import is_claimed, locked
 
-ABANDONED = 60  # seconds after which an unfinished file that nobody claims is taken for a dead process's
-Watch = Callable[[list[Any], str], Iterable[Any]]  # items and what is done with them, to the items one by one
+ABANDONED = 60  # seconds; the writer of an older unfinished file without a claim is dead
+Watch = Callable[[list[Any], str], Iterable[Any]]  # wraps a list in a progress bar: (items, title) -> items
 
 
 @dataclass
 class Holding:
-    """What a store holds of one source.
+    """The content of a store for one source."""
 
-    Attributes:
-        name: of its folder, the first digits of the source's hash.
-        words: what the source is, as source.json says; empty if that cannot be read.
-        clips, views: how many; a view that several segments hold counts once.
-        bytes: of the segments.
-        used: when one was last used, in nanoseconds.
-        damaged: files that were set aside.
-    """
-
-    name: str
-    words: dict[str, Any] = field(default_factory=dict)
+    name: str  # of its folder, the first digits of the source's hash
+    words: dict[str, Any] = field(default_factory=dict)  # source.json; empty if unreadable
     clips: int = 0
-    views: int = 0
-    bytes: int = 0
-    used: int = 0
-    damaged: int = 0
+    views: int = 0  # a view in several segments counts once
+    bytes: int = 0  # of the segments
+    used: int = 0  # time of last use in nanoseconds
+    damaged: int = 0  # number of files set aside
 
 
 def holdings(root: Path) -> list[Holding]:
-    """What is kept below a store's root, by source, as folders and names of files tell."""
-    found = []
+    """The content of a store by source, from names of folders and files."""
+    held = []
     for folder in _source_folders(root / VERSION):
-        holding = Holding(folder.name, read_words(folder / SOURCE) or {})
+        holding = Holding(folder.name, _words(folder))
         views: dict[Path, set[str]] = {}
         for file in stored_files(folder):
             if file.path.suffix == DAMAGED:
@@ -59,57 +53,92 @@ def holdings(root: Path) -> list[Holding]:
             holding.bytes += file.size
             holding.used = max(holding.used, file.used)
         holding.clips, holding.views = len(views), sum(map(len, views.values()))
-        found.append(holding)
-    return found
+        held.append(holding)
+    return held
 
 
 def _source_folders(top: Path) -> list[Path]:
     with suppress(OSError):
-        return sorted(p for p in top.iterdir() if p.is_dir() and p.name != FOLDER)
+        return sorted(p for p in top.iterdir() if p.is_dir() and p.name != CLIPS)
     return []
+
+
+def _words(folder: Path) -> dict[str, Any]:
+    """The content of source.json, empty if unreadable."""
+    with suppress(OSError, ValueError):
+        words = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+        return words if isinstance(words, dict) else {}
+    return {}
+
+
+def holdings_table(held: list[Holding], title: str) -> Table:
+    """One row per source: how its features are made, and how many there are."""
+    table = Table(title=title)
+    for name in ("source", "model", "tower", "made in", "kept in"):
+        table.add_column(name)
+    for name in ("clips", "views", "size", "damaged", "last used"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for holding in held:
+        words, columns = holding.words, ["?"] * 4
+        with suppress(KeyError):
+            tower = f"{words['media']} {words['tower'][:8]}, layer {words['layer']}"
+            arithmetic = f"{words['dtype']} on {words['arithmetic']}; {words['reader']}"
+            kept = words["kept"] if words["kept"] != OWN else words["dtype"]
+            columns = [words["model"], tower, arithmetic, kept]
+        used = datetime.fromtimestamp(holding.used / 1e9, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+        counts = (str(holding.clips), str(holding.views), size_text(holding.bytes), str(holding.damaged))
+        table.add_row(holding.name[:8], *columns, *counts, used if holding.used else "-")
+    table.caption = "views: frames, or images tiled of a clip's frames; source.json in each folder describes the source"
+    return table
+
+
+def size_text(count: float) -> str:
+    """A number of bytes with its unit."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.4g} GB"
 
 
 @dataclass
 class Verdict:
-    """What verify() found.
+    """The result of verify()."""
 
-    Attributes:
-        views, segments, clips: that were read; clips are those whose content was compared.
-        damaged: segments set aside, and why.
-        changed: clips that are not what their records say, though size and time of change are.
-    """
-
-    views: int = 0
-    segments: int = 0
-    clips: int = 0
-    damaged: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    views: int = 0  # intact ones
+    segments: int = 0  # intact ones
+    clips: int = 0  # whose content was compared
+    damaged: list[str] = field(default_factory=list)  # path and reason of segments and records
+    changed: list[str] = field(default_factory=list)  # clips with other content, but the size and time of their record
 
 
 def verify(root: Path, watch: Watch) -> Verdict:
-    """Read every segment and every recorded clip. What is damaged is set aside, so that it is made again."""
+    """Read all segments and all recorded clips. Damaged segments are set aside, so that they are made again."""
     verdict = Verdict()
     for folder in _source_folders(root / VERSION):
-        words = read_words(folder / SOURCE)
+        words = _words(folder)
         segments = sorted(file.path for file in stored_files(folder) if file.path.suffix == SUFFIX)
         for path in watch(segments, f"segments of {folder.name}"):
             try:
-                segment = Segment(path, folder.name, path.parent.name)
-                for code in codes_of(path.name):
-                    if words is not None and not fits(words, segment.tensor(code, verify=True)):
+                segment, codes = Segment(path, folder.name, path.parent.name), codes_of(path.name)
+                for code in codes:
+                    features = segment.tensor(code, verify=True)
+                    dtypes = (OWN, str(features.dtype).removeprefix("torch."))
+                    if words and (list(features.shape) != words["shape"] or words["kept"] not in dtypes):
                         raise DamagedSegmentError(f"{path}: of another shape or dtype than its source")
-                verdict.segments += 1
-                verdict.views += len(codes_of(path.name))
             except FileNotFoundError:
                 continue
             except DamagedSegmentError as error:
                 set_aside(path, DAMAGED)
                 verdict.damaged.append(str(error))
+            else:
+                verdict.segments += 1
+                verdict.views += len(codes)
     for path in watch(_records(root), "clips"):
         record = read_record(path)
         if record is None:
             path.unlink(missing_ok=True)
-            verdict.damaged.append(f"{path}: no whole record")
+            verdict.damaged.append(f"{path}: no intact record")
         elif file_state(Path(record[0].path), record[0].opened) == record[0]:
             verdict.clips += 1
             with suppress(OSError):
@@ -120,91 +149,58 @@ def verify(root: Path, watch: Watch) -> Verdict:
 
 
 def _records(root: Path) -> list[Path]:
-    return sorted((root / VERSION / FOLDER).glob("*/*.json"))
+    return sorted((root / VERSION / CLIPS).glob("*/*.json"))
 
 
-@dataclass
-class Freed:
-    """What prune() removed.
+def prune(root: Path, limit: int) -> Counter[str]:
+    """Remove useless files, then the least recently used segments, down to `limit` bytes.
 
-    Attributes:
-        bytes: in all.
-        damaged, unfinished, duplicates, old: how many files: set aside; left by processes that died; with
-            views that other segments hold; beyond the limit.
-        records: of clips that are gone or were changed.
+    Returns `bytes`, and the number of files by reason: "damaged"; "unfinished", left by dead processes; "duplicates",
+    whose views are in other segments; "beyond the limit"; "records of clips that are gone or changed". Raises OSError
+    if files cannot be removed.
     """
-
-    bytes: int = 0
-    damaged: int = 0
-    unfinished: int = 0
-    duplicates: int = 0
-    old: int = 0
-    records: int = 0
-
-
-def prune(root: Path, limit: int) -> Freed:
-    """Remove what is of no use, then what was not used for longest, down to a limit in bytes.
-
-    Raises:
-        OSError: files cannot be removed.
-    """
-    top, freed = root / VERSION, Freed()
+    top, freed = root / VERSION, Counter[str]()
     if not top.is_dir():
         return freed
+
+    def drop(path: Path, reason: str) -> None:
+        freed.update({"bytes": path.stat().st_size, reason: 1})
+        remove(path, top)
+
     with locked(top / LOCK):
         for path in _unfinished(top):
-            freed.bytes += _remove(path, top)
-            freed.unfinished += 1
+            drop(path, "unfinished")
         views: dict[Path, set[str]] = {}
         segments = sorted(stored_files(top), key=lambda file: (-len(codes_of(file.path.name)), file.path.name))
         for file in segments:
             codes, kept = set(codes_of(file.path.name)), views.setdefault(file.path.parent, set())
             if file.path.suffix == DAMAGED:
-                freed.bytes += _remove(file.path, top)
-                freed.damaged += 1
+                drop(file.path, "damaged")
             elif codes <= kept:
-                freed.bytes += _remove(file.path, top)
-                freed.duplicates += 1
+                drop(file.path, "duplicates")
             kept |= codes
-        for folder in _damaged_folders(top):
-            freed.bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        # Folders with the name of a segment, set aside.
+        for folder in [path for path in top.rglob(f"*{DAMAGED}") if path.is_dir()]:
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            freed.update({"bytes": size, "damaged": 1})
             shutil.rmtree(folder)
-            freed.damaged += 1
-    for file in evict(top, limit):
-        freed.bytes += file.size
-        freed.old += 1
+    for file in evict(top, limit)[0]:
+        freed.update({"bytes": file.size, "beyond the limit": 1})
     for path in _records(root):
         record = read_record(path)
         if record is None or file_state(Path(record[0].path), record[0].opened) != record[0]:
-            freed.bytes += _remove(path, top)
-            freed.records += 1
+            drop(path, "records of clips that are gone or changed")
     for holding in holdings(root):
         if not holding.views:
-            (top / holding.name / SOURCE).unlink(missing_ok=True)
-            remove_empty(top / holding.name, top)
+            remove(top / holding.name / SOURCE, top)
     return freed
 
 
 def _unfinished(top: Path) -> Iterator[Path]:
-    """Files that a process was writing when it died: nothing holds a claim to them."""
+    """Files of writers that died: nothing holds a claim on them."""
     for folder, _, names in os.walk(top):
-        for name in names:
-            if name.endswith(UNFINISHED):
-                path = Path(folder) / name
-                with suppress(OSError), path.open("rb") as file:
-                    old = time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED
-                    if old and not is_claimed(file.fileno()):
-                        yield path
-
-
-def _damaged_folders(top: Path) -> list[Path]:
-    """Folders with the name of a segment that were set aside."""
-    return [Path(at) / name for at, names, _ in os.walk(top) for name in names if name.endswith(DAMAGED)]
-
-
-def _remove(path: Path, top: Path) -> int:
-    """Remove a file, and folders that are empty then. Returns its size."""
-    size = path.stat().st_size
-    path.unlink()
-    remove_empty(path.parent, top)
-    return size
+        for path in (Path(folder) / name for name in names if name.endswith(UNFINISHED)):
+            with suppress(OSError), path.open("rb") as file:
+                old = time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED
+                if old and not is_claimed(file.fileno()):
+                    yield path

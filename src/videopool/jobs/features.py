@@ -5,8 +5,7 @@ from omegaconf import DictConfig
 from videopool.config.build import build, check
 from videopool.config.errors import ConfigError
 from videopool.features import DiskStore, FeatureStoreError
-from videopool.features.table import holdings_table, size_text
-from videopool.features.upkeep import holdings, prune, verify
+from videopool.features.upkeep import holdings, holdings_table, prune, size_text, verify
 from videopool.notes import note_list
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 from videopool.runtime.terminal import console, watched
@@ -48,16 +47,10 @@ def _verify(store: DiskStore) -> tuple[bool, str]:
 
 def _prune(store: DiskStore) -> tuple[bool, str]:
     freed = prune(store.root, store.limit_bytes)
-    counts = {
-        "damaged": freed.damaged,
-        "unfinished": freed.unfinished,
-        "duplicates": freed.duplicates,
-        "beyond the limit": freed.old,
-        "records of clips that are gone or changed": freed.records,
-    }
-    removed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing to remove"
+    removed = ", ".join(f"{count} {reason}" for reason, count in sorted(freed.items()) if reason != "bytes")
     left = size_text(sum(holding.bytes for holding in holdings(store.root)))
-    return True, f"freed {size_text(freed.bytes)} ({removed}); {left} kept of at most {size_text(store.limit_bytes)}"
+    message = f"freed {size_text(freed['bytes'])} ({removed or 'nothing to remove'}); {left} kept"
+    return True, f"{message} of at most {size_text(store.limit_bytes)}"
 
 
 ACTIONS = {"list": _list, "verify": _verify, "prune": _prune}  # each returns whether all is well, and one line

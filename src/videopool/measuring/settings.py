@@ -8,9 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.config.build import plain
-from videopool.config.check import check as check_rules
-from videopool.config.check import whole
+from videopool.config.build import check as check_rules
+from videopool.config.build import plain, whole
 from videopool.config.errors import ConfigError
 from videopool.features import ClipJob
 from videopool.inference.batches import group_by_clip

@@ -1,6 +1,7 @@
-"""The program as a command: points in one process and in several; trainings that are stopped and go on."""
+"""The program as a command: the part processes of job=speed, and trainings that are stopped and resumed."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,81 +11,88 @@ from typing import Any
 
 from videopool.config.errors import ConfigError
 from videopool.results.point import TRAINING_LOG, read_json, read_training_log
-from videopool.speed.bench import POINT_KEYS, Bench
+from videopool.speed.bench import POINT_KEYS, Bench, Line
 
 SIGNALS = {"Ctrl-C": signal.SIGINT, "kill": signal.SIGTERM, "kill -9": signal.SIGKILL}
 PATIENCE = 300.0  # seconds to wait for a step
 GLANCE = 0.02  # seconds between two looks at the log
 
 
-def multirun(made: Bench, processes: int, words: list[str]) -> dict[str, Any]:
-    """Run `videopool -m` on the bench's model and clips.
+def processes(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part e: the same multirun in one process and in several, one thread each."""
+    counts = bench.config.job.processes
+    if bench.in_memory is not None:
+        return {"skipped": "the weights are in no file that other processes could load"}
+    step, rows = line("processes", len(counts)), []
+    for count in counts:
+        rows.append(_multirun(bench, int(count)))
+        step()
+    for row in rows:
+        row["speed_up"] = row["points_per_minute"] / rows[0]["points_per_minute"]
+        row["speed_up_at_work"] = row["points_per_minute_at_work"] / rows[0]["points_per_minute_at_work"]
+    return {"rows": rows}
 
-    Args:
-        processes: of joblib's launcher, one thread each.
-        words: overrides that make the points.
 
-    Returns:
-        points, and two rates: over the whole command with its start, and from the first point's begin to the
-        last one's end (points_per_minute_at_work).
+def _multirun(bench: Bench, processes: int) -> dict[str, Any]:
+    """Run `videopool -m` in joblib processes. Raises ConfigError with the command's last line if it fails.
 
-    Raises:
-        ConfigError: the command failed; with its last line.
+    Returns two rates: over the whole command with its start, and `at_work`, between the first point's begin and the
+    last one's end.
     """
-    study, benchmark = f"e-{processes}", made.benchmark(made.size["questions"])
+    job, study = bench.config.job, f"e-{processes}"
     command = [
-        *_command(made, study, "evaluate", "-m", *words),
+        *_command(bench, study, "evaluate", "-m", *shlex.split(str(job.multirun))),
         *("features=memory", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={processes}"),
-        *("benchmark=mvbench", f"benchmark.root={benchmark['root']}", f"benchmark.tasks={benchmark['tasks']}"),
-        *(f"job.{key}={made.config.job[key]}" for key in POINT_KEYS),
+        *(
+            "benchmark=mvbench",
+            f"benchmark.root={bench.clips}",
+            f"benchmark.tasks=[questions_{bench.size['questions']}]",
+        ),
+        *(f"job.{key}={job[key]}" for key in POINT_KEYS),
     ]
     started = time.perf_counter()
-    done = _start(command, own_session=False, OMP_NUM_THREADS="1")
-    told = done.communicate()[1]
+    _finish(_start(command, own_session=False, OMP_NUM_THREADS="1"), "job.multirun")
     seconds = time.perf_counter() - started
-    if done.returncode:
-        raise ConfigError(f"job.multirun: the command ended with {done.returncode}: {_last(told)}")
-    folders = [path.parent for path in (made.folder / study).glob("*/metrics.json")]
-    # By the clock of the file system: when points were claimed, and when they were complete.
+    folders = [path.parent for path in (bench.folder / study).glob("*/metrics.json")]
+    # The file system's clock: when points were claimed and when they were complete.
     begun = min((folder / "lock").stat().st_mtime for folder in folders)
     at_work = max((folder / "metrics.json").stat().st_mtime for folder in folders) - begun
     return {
-        "processes": processes,
-        "points": len(folders),
-        "seconds": seconds,
-        "points_per_minute": 60 * len(folders) / seconds,
-        "seconds_at_work": at_work,
-        "points_per_minute_at_work": 60 * len(folders) / at_work,
-    }
+        "processes": processes, "points": len(folders),
+        "seconds": seconds, "points_per_minute": 60 * len(folders) / seconds,
+        "seconds_at_work": at_work, "points_per_minute_at_work": 60 * len(folders) / at_work,
+    }  # fmt: skip
 
 
-def resumed(made: Bench, way: str) -> dict[str, Any]:
-    """Stop a training once half of its steps are taken, and give the same command again.
+def resumed(bench: Bench, way: str) -> dict[str, Any]:
+    """Stop a training by a signal after half of its steps, and give the same command again.
 
-    Args:
-        way: one of SIGNALS; Ctrl-C and kill keep the step just taken, kill -9 goes back to the last checkpoint.
+    Ctrl-C and kill keep the last step; kill -9 goes back to the last checkpoint.
 
     Returns:
-        seconds from the start of the second command to the end of its first step, the program's own start included;
-        `taken` steps before, `kept` ones, `again`: those that were taken a second time.
+        seconds from the start of the second command to the end of its first step, including the program's start;
+        numbers of steps: `taken` before, `kept`, and taken `again`.
 
     Raises:
         ConfigError: a command failed; with its last line.
-        AssertionError: the log has not each step once.
+        AssertionError: the log does not have each step once.
     """
-    settings = made.config.job.training
+    settings = bench.config.job.training
     recipe, steps, study = settings.recipe, int(settings.resume_steps), f"g-{way.replace(' ', '')}"
     command = [
-        *_command(made, study, "finetune", "pooling=adaptive_Tx6x6", f"frames.num={settings.frames}"),
-        *("training_data=llava", *(f"training_data.sources.llava.{k}={v}" for k, v in made.conversations.items())),
+        *_command(bench, study, "finetune", "pooling=adaptive_Tx6x6", f"frames.num={settings.frames}"),
+        *("training_data=llava", *(f"training_data.sources.llava.{k}={v}" for k, v in bench.conversations.items())),
         *(f"training.{name}={recipe[name]}" for name in ("global_batch", "micro_batch")),
         *(f"training.steps={steps}", f"training.validation.share={recipe.validation.share}"),
-        *("features=disk", "features.dtype=null", f"features.root={made.folder / 'features'}"),
+        *("features=disk", "features.dtype=null", f"features.root={bench.folder / 'features'}"),
         *("job.evaluate=false", "job.workers=0", f"job.checkpoint_every={settings.job.checkpoint_every}"),
-        *("trainer.accelerator=cpu", f"hydra.run.dir={made.folder}"),
+        *("trainer.accelerator=cpu", f"hydra.run.dir={bench.folder}"),
     ]
-    first = _start(command)
-    log = _log_with(made.folder / study, steps // 2, first)
+    first, started = _start(command), time.perf_counter()
+    log: Path | None = None
+    while log is None or len(_steps(log)) < steps // 2:
+        _wait(first, started)
+        log = next((bench.folder / study).glob(f"*/{TRAINING_LOG}"), None)
     first.send_signal(SIGNALS[way])
     first.communicate()
     taken = _steps(log)[-1]
@@ -96,44 +104,37 @@ def resumed(made: Bench, way: str) -> dict[str, Any]:
     while not (log.stat().st_mtime_ns > begun and kept + 1 in _steps(log)):
         _wait(second, started)
     seconds = time.perf_counter() - started
-    told = second.communicate()[1]
-    if second.returncode:
-        raise ConfigError(f"job.training: the command ended with {second.returncode}: {_last(told)}")
+    _finish(second, "job.training")
     if _steps(log) != list(range(1, steps + 1)):
-        raise AssertionError(f"{log} has not each of {steps} steps once")
+        raise AssertionError(f"{log} does not have each of {steps} steps once")
     return {"way": way, "seconds": seconds, "steps": steps, "taken": taken, "kept": kept, "again": taken - kept}
 
 
-def _command(made: Bench, study: str, job: str, *words: str) -> list[str]:
-    """The program on the bench's model, with its results in the bench's folder."""
+def _command(bench: Bench, study: str, job: str, *words: str) -> list[str]:
+    """The program with the bench's model and results folder."""
     return [
         *(sys.executable, "-m", "videopool", *words, f"job={job}", "logger=none"),
-        *(f"results_dir={made.folder}", f"data_dir={made.folder}", f"study={study}"),
-        *(f"model.{name}={value}" for name, value in made.model.items() if value is not None),
+        *(f"results_dir={bench.folder}", f"data_dir={bench.folder}", f"study={study}"),
+        *(f"model.{name}={value}" for name, value in bench.model.items() if value is not None),
     ]
 
 
 def _start(command: list[str], own_session: bool = True, **more: str) -> "subprocess.Popen[str]":
-    # What a multirun that this job may be part of keeps for itself is not the command's.
+    # A multirun around this job has variables of its own, which do not concern the command.
     own = {name: value for name, value in os.environ.items() if not name.startswith("VIDEOPOOL_")}
-    nowhere, pipe = subprocess.DEVNULL, subprocess.PIPE
-    return subprocess.Popen(
-        command, env={**own, **more}, stdout=nowhere, stderr=pipe, text=True, start_new_session=own_session
-    )
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**own, **more}, start_new_session=own_session, **streams)
 
 
-def _log_with(study: Path, steps: int, process: "subprocess.Popen[str]") -> Path:
-    """The log of the study's one training, once it has so many steps."""
-    started = time.perf_counter()
-    while True:
-        for path in study.glob(f"*/{TRAINING_LOG}"):
-            if len(_steps(path)) >= steps:
-                return path
-        _wait(process, started)
+def _finish(process: "subprocess.Popen[str]", key: str) -> None:
+    """Wait for the end. Raises ConfigError if it is a failure."""
+    errors = process.communicate()[1]
+    if process.returncode:
+        raise ConfigError(f"{key}: the command ended with {process.returncode}: {_last(errors)}")
 
 
 def _wait(process: "subprocess.Popen[str]", started: float) -> None:
-    """A moment. Raises ConfigError if there is nothing left to wait for."""
+    """Wait a moment. Raises ConfigError if the process has ended or PATIENCE is over."""
     if process.poll() is not None:
         raise ConfigError(f"job.training: the command ended too early: {_last(process.communicate()[1])}")
     if time.perf_counter() - started > PATIENCE:
@@ -146,5 +147,5 @@ def _steps(log: Path) -> list[int]:
     return [int(row["step"]) for row in read_training_log(log.parent) if "loss" in row]
 
 
-def _last(told: str) -> str:
-    return (told.strip().splitlines() or ["no word from it"])[-1]
+def _last(errors: str) -> str:
+    return (errors.strip().splitlines() or ["no message"])[-1]

@@ -1,11 +1,10 @@
-"""Points run for their time: with the program's sharing, without any of it, and at the least that is possible."""
+"""Points run for their time: with sharing, with none, and at their floor, the least possible work."""
 
 import contextlib
 import io
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,251 +14,267 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
 from videopool.evaluation.evaluator import Asked, Evaluator, likeliest
 from videopool.evaluation.local import answer_with_weights
 from videopool.evaluation.records import about
 from videopool.evaluation.run import evaluate_point
-from videopool.features import FeatureStore
+from videopool.features import ClipJob, FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
-from videopool.models import Backbone, VideoLM
+from videopool.models import Backbone, ModelShape, VideoLM, prefill_flops
 from videopool.models.reading import next_token_logits, prefill
 from videopool.points.point import Point
 from videopool.results import read_records
 from videopool.runtime.outcome import Outcome
-from videopool.speed.timing import synchronise, timed
-from videopool.video import Sampler, open_clip
+from videopool.speed.bench import Bench, Line
+from videopool.speed.timing import clock, in_turn, timed
+from videopool.video import Clip, open_clip
 
 LOAD, OTHER = "load", "other"
+READING_LLM = ("prefill", "questions", "whole prompts")
+SLACK = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}  # tolerance of options' log-probabilities, by dtype
 
 
 class Measured(Evaluator):
-    """The program's evaluator with a clock that waits for the GPU, so that each kind of work gets its own time."""
+    """The program's evaluator; its clock waits for the GPU, so that each kind of work gets its own time."""
 
-    @contextmanager
-    def clock(self, kind: str) -> Iterator[None]:
-        synchronise()
-        with super().clock(kind):
-            yield
-            synchronise()
+    def clock(self, kind: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return clock(self.seconds, kind)
 
 
 class Alone(Measured):
-    """Reads each question with its whole prompt, one after another. Options of multiple choice only."""
+    """Reads each question with its whole prompt, one after another. For multiple choice only."""
 
     def _answer(
         self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None
     ) -> dict[str, dict[str, object]]:
         with self.clock("pool"):
-            tokens = self.tokens_of([clip for clip, _ in asked], features.to(self.backbone.dtype), text)
+            tokens = self.tokens_of([clip for clip, _ in asked], features, text)
         records: dict[str, dict[str, object]] = {}
-        for (clip, samples), seen in zip(asked, tokens, strict=True):
+        for (clip, samples), visual in zip(asked, tokens, strict=True):
             for sample in samples:
-                before, after = self.backbone.split_prompt(self._text(sample, listed=True))
                 with self.clock("whole prompts"):
-                    scores = self._scores(before, seen, after)
-                letters = LETTERS[: len(sample.options)]
-                ids = self.backbone.next_token_ids(self.answers.prompt.answer_start, letters)
-                records[sample.id] = {
-                    **about(sample),
-                    "status": "ok",
-                    **likeliest(sample, scores[ids].tolist()),
-                    "frame_indices": clip.indices,
-                    "visual_tokens": len(seen),
-                }
+                    scores = self._scores(sample, visual)
+                outcome = {"status": "ok", **likeliest(sample, scores)}
+                place = {"frame_indices": clip.indices, "visual_tokens": len(visual)}
+                records[sample.id] = {**about(sample), **outcome, **place}
         return records
 
-    def _scores(self, before: Sequence[int], seen: Tensor, after: Sequence[int]) -> Tensor:
-        """Log-probabilities of the token behind the whole prompt [vocabulary] (CPU)."""
-        device = self.backbone.device
-        head, tail = (self.backbone.embed(torch.tensor([list(ids)], device=device)) for ids in (before, after))
-        whole = torch.cat([head, seen[None].to(self.backbone.dtype), tail], dim=1)
-        hidden = self.backbone.llm(whole, use_cache=False).last_hidden_state
-        return self.backbone.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)
+    def _scores(self, sample: Sample, visual: Tensor) -> list[float]:
+        """Log-probability of each option's letter after the whole prompt with visual tokens [N, D]."""
+        model = self.backbone
+        before, after = (
+            model.embed(torch.tensor([ids], device=model.device))
+            for ids in model.split_prompt(self._text(sample, listed=True))
+        )
+        prompt = torch.cat([before, visual[None].to(model.dtype), after], dim=1)
+        hidden = model.llm(prompt, use_cache=False).last_hidden_state
+        letters = model.next_token_ids(self.answers.prompt.answer_start, LETTERS[: len(sample.options)])
+        return model.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)[letters].tolist()
 
 
 @dataclass
 class Run:
-    """One point, run.
+    """A finished run of a point."""
 
-    Attributes:
-        seconds: wall clock, from its configuration to its metrics.
-        kinds: seconds by kind of work; they add up to `seconds`.
-        records: by sample.
-    """
-
-    seconds: float
-    kinds: dict[str, float]
-    records: dict[str, dict[str, Any]]
+    seconds: float  # wall clock, from its configuration to its metrics
+    kinds: dict[str, float]  # seconds by kind of work; their sum is `seconds`
+    point: Point
+    records: dict[str, dict[str, Any]]  # by sample
 
 
-def run_point(config: DictConfig, evaluator: type[Evaluator], store: FeatureStore, load: Callable[[], Backbone]) -> Run:
-    """Run a point as job=evaluate does.
+def run_point(
+    bench: Bench, config: DictConfig, evaluator: type[Evaluator], store: FeatureStore, fresh: bool = False
+) -> Run:
+    """Run a point as job=evaluate does; its folder must not hold it yet. `fresh` loads the model anew."""
+    kinds: dict[str, float] = {}
+    evaluators: list[Evaluator] = []
 
-    Args:
-        config: of the point; its folder must not hold it yet.
-        evaluator: Measured or Alone.
-        store: of features.
-        load: gives the model; its time counts.
-    """
-    kinds: dict[str, float] = defaultdict(float)
-    made: list[Evaluator] = []
+    def load(_: Point) -> Backbone:
+        with clock(kinds, LOAD):
+            return bench.load() if fresh else bench.backbone
 
-    def loading(_: Point) -> Backbone:
-        kinds[LOAD], backbone = timed(load)
-        return backbone
+    def make(*parts: Any) -> Evaluator:
+        evaluators.append(evaluator(*parts))
+        return evaluators[0]
 
-    def making(*parts: Any) -> Evaluator:
-        made.append(evaluator(*parts))
-        return made[0]
-
-    def run() -> Outcome:
+    def run() -> tuple[Point, Outcome]:
         torch.manual_seed(int(config.seed))
         point = Point(config)
         point.store = store
-        return evaluate_point(point, partial(answer_with_weights, point, load=loading, kind=making))
+        return point, evaluate_point(point, partial(answer_with_weights, point, load=load, kind=make))
 
-    # The progress of a single point is not shown: the job has a bar of its own.
-    with contextlib.redirect_stdout(io.StringIO()):
-        seconds, outcome = timed(run)
-    kinds |= made[0].seconds
+    with contextlib.redirect_stdout(io.StringIO()):  # hides the point's own progress bar
+        seconds, (point, outcome) = timed(run)
+    kinds |= evaluators[0].seconds
     kinds[OTHER] = seconds - sum(kinds.values())
     records = read_records(Path(outcome.folder) / "records.jsonl")
-    return Run(seconds, dict(kinds), {str(record["id"]): record for record in records})
+    return Run(seconds, kinds, point, {str(record["id"]): record for record in records})
 
 
-class Floor:
-    """The least that a sweep has to do, without the program around it: no files, no loops of Lightning, no records.
+def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], slack: float) -> dict:
+    """Compare two runs' records, with a tolerance of options' log-probabilities.
 
-    Args:
-        backbone: the model.
-        point: any of the sweep: its benchmark, prompt, reader and batch limits are those of all.
+    Returns compared, max_difference of log-probabilities, and ties: different predictions, between options within slack
+    of each other. Raises AssertionError for other differences, because then sharing changed results.
     """
-
-    def __init__(self, backbone: Backbone, point: Point) -> None:
-        self.backbone = backbone
-        self.reader = str(point.config.job.reader)
-        self.clips = group_by_clip(point.benchmark.samples)
-        self.prompts: list[list[tuple[list[int], list[int]]]] = [
-            [
-                backbone.split_prompt(point.prompt.text(s.question, s.options, backbone.image_token))
-                for s in clip.samples
-            ]
-            for clip in self.clips
-        ]
-        self.features: list[dict[int, Tensor]] = [{} for _ in self.clips]
-        self.indices: dict[int, list[list[int]]] = {}
-
-    @property
-    def before(self) -> list[int]:
-        """Ids of the text before the visual tokens, the same for all."""
-        return self.prompts[0][0][0]
-
-    def questions(self, clip: int) -> list[int]:
-        """Lengths of a clip's questions, in tokens."""
-        return [len(after) for _, after in self.prompts[clip]]
-
-    def choose(self, samplers: Sequence[Sampler]) -> int:
-        """Choose frames by each sampler; returns how many there are in all clips, each counted once."""
-        self.indices = {sampler.num: [] for sampler in samplers}
-        for job in self.clips:
-            with open_clip(job.clip, self.reader, job.fps) as clip:
-                info = clip.info
-            for sampler in samplers:
-                self.indices[sampler.num].append(sampler.indices(info, job.start, job.end, job.name))
-        return sum(map(len, self._unions()))
-
-    def _unions(self) -> list[list[int]]:
-        """All chosen frames of each clip."""
-        return [
-            sorted({index for chosen in self.indices.values() for index in chosen[place]})
-            for place in range(len(self.clips))
-        ]
-
-    def decode(self) -> float:
-        """Decode all chosen frames of all clips in one go each; seconds."""
-        started = time.perf_counter()
-        for job, union in zip(self.clips, self._unions(), strict=True):
-            with open_clip(job.clip, self.reader, job.fps) as clip:
-                clip.frames(union)
-        return time.perf_counter() - started
-
-    def encode(self, frames: int) -> dict[str, float] | None:
-        """Preprocess and encode what a number of frames adds to what was encoded before; seconds by kind of work.
-
-        None if it adds nothing. Decoding for it is not counted: decode() is what that takes at least.
-        """
-        seconds: dict[str, float] = defaultdict(float)
-        for place, job in enumerate(self.clips):
-            new = sorted(set(self.indices[frames][place]) - self.features[place].keys())
-            if not new:
-                continue
-            with open_clip(job.clip, self.reader, job.fps) as clip:
-                read = clip.frames(new)
-            synchronise()
-            started = time.perf_counter()
-            pixels = self.backbone.preprocess(read)
-            ready = time.perf_counter()
-            encoded = self.backbone.features(pixels).cpu()
-            seconds["preprocess"] += ready - started
-            seconds["vision"] += time.perf_counter() - ready
-            self.features[place] |= dict(zip(new, encoded, strict=True))
-        return dict(seconds) or None
-
-    @torch.inference_mode()
-    def answer(self, point: Point) -> dict[str, float]:
-        """Pool and read all clips for one point, in batches as large as the program's; seconds by kind of work."""
-        seconds: dict[str, float] = defaultdict(float)
-        model = VideoLM(self.backbone, point.pooling, point.stage)
-        job, chosen = point.config.job, self.indices[point.sampler.num]
-        size = clips_at_once(job, point.visual_tokens)
-        for first in range(0, len(self.clips), size):
-            places = range(first, min(first + size, len(self.clips)))
-            synchronise()
-            started = time.perf_counter()
-            kept = [torch.stack([self.features[place][i] for i in chosen[place]]) for place in places]
-            tokens = model.visual_tokens(torch.stack(kept).to(self.backbone.device, self.backbone.dtype))
-            synchronise()
-            pooled = time.perf_counter()
-            prefix = prefill(self.backbone, self.before, tokens)
-            synchronise()
-            filled = time.perf_counter()
-            next_token_logits(self.backbone, prefix, [[after for _, after in self.prompts[place]] for place in places])
-            seconds["pool"] += pooled - started
-            seconds["prefill"] += filled - pooled
-            seconds["questions"] += time.perf_counter() - filled
-        return dict(seconds)
-
-
-def compare(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]], slack: float) -> dict:
-    """Hold two runs' records to each other.
-
-    Args:
-        slack: by how much options' log-probabilities may differ, and be so close that which is ahead is rounding.
-
-    Returns:
-        compared, max_difference of options' log-probabilities, and ties: samples whose predictions differ
-        between options that are within slack of each other.
-
-    Raises:
-        AssertionError: other samples, predictions, or log-probabilities: sharing would have changed results.
-    """
-    if one.keys() != other.keys():
+    if left.keys() != right.keys():
         raise AssertionError("the two ways did not answer the same samples")
     largest, ties = 0.0, 0
-    for name, left in one.items():
-        right = other[name]
-        pairs = list(zip(left["option_logprobs"], right["option_logprobs"], strict=True))
-        difference = max(abs(a - b) for a, b in pairs)
+    for name, record in left.items():
+        other = right[name]
+        scores = record["option_logprobs"]
+        difference = max(abs(a - b) for a, b in zip(scores, other["option_logprobs"], strict=True))
         largest = max(largest, difference)
         if difference > slack:
             raise AssertionError(f"{name}: log-probabilities of options differ by {difference:.4f}")
-        if left["prediction"] == right["prediction"]:
-            continue
-        places = [left["options"].index(record["prediction"]) for record in (left, right)]
-        if abs(left["option_logprobs"][places[0]] - left["option_logprobs"][places[1]]) > slack:
-            raise AssertionError(
-                f"{name}: predicted {left['prediction']!r} one way and {right['prediction']!r} the other"
-            )
-        ties += 1
-    return {"compared": len(one), "max_difference": largest, "ties": ties}
+        if record["prediction"] != other["prediction"]:
+            first, second = (record["options"].index(one["prediction"]) for one in (record, other))
+            if abs(scores[first] - scores[second]) > slack:
+                predictions = f"predicted {record['prediction']!r} one way and {other['prediction']!r} the other"
+                raise AssertionError(f"{name}: {predictions}")
+            ties += 1
+    return {"compared": len(left), "max_difference": largest, "ties": ties}
+
+
+class Floor:
+    """The least work of a sweep: each frame decoded and encoded once, and the model's work of each point.
+
+    Without the program around it: no result files, no Lightning loops, no records. The points differ in poolings and
+    samplers alone.
+    """
+
+    def __init__(self, backbone: Backbone, points: Sequence[Point]) -> None:
+        point, self.backbone = points[0], backbone
+        self.clips, self.reader = group_by_clip(point.benchmark.samples), str(point.config.job.reader)
+
+        def split(sample: Sample) -> tuple[list[int], list[int]]:
+            return backbone.split_prompt(point.prompt.text(sample.question, sample.options, backbone.image_token))
+
+        prompts = [[split(sample) for sample in clip.samples] for clip in self.clips]
+        self.before = prompts[0][0][0]  # token ids before the visual tokens
+        self.questions = [[after for _, after in row] for row in prompts]  # token ids of each question, by clip
+        infos = [(job, self._open(job).info) for job in self.clips]
+        self._indices = {  # by number of frames, then clip
+            own.sampler.num: [own.sampler.indices(info, job.start, job.end, job.name) for job, info in infos]
+            for own in points
+        }
+        self.frames = [sorted(set().union(*chosen)) for chosen in zip(*self._indices.values(), strict=True)]  # by clip
+        self._features: list[dict[int, Tensor]] = [{} for _ in self.clips]
+
+    def _open(self, job: ClipJob) -> Clip:
+        return open_clip(job.clip, self.reader, job.fps)
+
+    def decode(self) -> None:
+        """Decode all frames of the sweep, in one go per clip."""
+        for job, frames in zip(self.clips, self.frames, strict=True):
+            self._open(job).frames(frames)
+
+    def encode(self, frames: int) -> dict[str, float]:
+        """Preprocess and encode the frames that this number of frames adds; seconds by kind of work, {} if none.
+
+        Their decoding does not count, because decode() measures it.
+        """
+        seconds: dict[str, float] = {}
+        for job, chosen, features in zip(self.clips, self._indices[frames], self._features, strict=True):
+            if new := sorted(set(chosen) - features.keys()):
+                images = self._open(job).frames(new)
+                with clock(seconds, "preprocess"):
+                    pixels = self.backbone.preprocess(images)
+                with clock(seconds, "vision"):
+                    encoded = self.backbone.features(pixels).cpu()
+                features.update(zip(new, encoded, strict=True))
+        return seconds
+
+    @torch.inference_mode()
+    def answer(self, point: Point) -> dict[str, float]:
+        """Pool and read all clips for a point, in the program's batch sizes; seconds by kind of work."""
+        seconds: dict[str, float] = {}
+        model, chosen = VideoLM(self.backbone, point.pooling, point.stage), self._indices[point.sampler.num]
+        size = clips_at_once(point.config.job, point.visual_tokens)
+        for first in range(0, len(self.clips), size):
+            places = range(len(self.clips))[first : first + size]
+            with clock(seconds, "pool"):
+                clips = [torch.stack([self._features[place][i] for i in chosen[place]]) for place in places]
+                tokens = model.visual_tokens(torch.stack(clips).to(self.backbone.device, self.backbone.dtype))
+            with clock(seconds, "prefill"):
+                prefix = prefill(self.backbone, self.before, tokens)
+            with clock(seconds, "questions"):
+                next_token_logits(self.backbone, prefix, [self.questions[place] for place in places])
+        return seconds
+
+
+def token_ratio(prefix: int, questions: Sequence[int]) -> float:
+    """Positions without a shared prefix over those with one: sum(P + q) / (P + sum(q)) for prefix P, questions q."""
+    return sum(prefix + size for size in questions) / (prefix + sum(questions))
+
+
+def shared_share(shape: ModelShape, prefix: int, questions: Sequence[int]) -> float:
+    """Share of the language model's operations (prefill_flops) that remains once a clip's prefix P is read once.
+
+    A question of q positions then costs the operations of P + q positions less those of P.
+    """
+    alone = [prefill_flops(shape, prefix + size) for size in questions]
+    once = prefill_flops(shape, prefix)
+    return (once + sum(prompt - once for prompt in alone)) / sum(alone)
+
+
+def one_point(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part a: seconds per sample of a point by kind of work, with nothing kept; by likelihood, and generating."""
+    job, count = bench.config.job, int(bench.config.job.repeats)
+    step = line("one point", 2 * (count + 1))
+    entry: dict[str, Any] = {}
+    for scoring in ("likelihood", "generate"):
+        runs = []
+        for number in range(count + 1):
+            config = bench.point(f"a-{scoring}-{number}", job.one.pooling, job.one.frames, scoring=scoring)
+            runs.append(run_point(bench, config, Measured, FeatureStore()))
+            step()
+        run = sorted(runs[1:], key=lambda run: run.seconds)[count // 2]  # the first run warms up
+        samples, point = len(run.records), run.point
+        entry |= {"pooling": point.pooling.label, "frames": point.sampler.num, "visual_tokens": point.visual_tokens}
+        entry[scoring] = {
+            "samples": samples,
+            "seconds_per_sample": run.seconds / samples,
+            "by_kind": {kind: spent / samples for kind, spent in run.kinds.items()},
+        }
+    return entry
+
+
+def prefix(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part d: seconds of the language model with a shared prefix and without, by number of questions per clip.
+
+    Both ways read one clip at a time and keep features, so that only the prefix differs.
+    """
+    job, count = bench.config.job, int(bench.config.job.repeats)
+    step = line("shared prefixes", len(job.asked) * (count + 1))
+    store, rows = bench.store("prefix"), []
+    for asked in job.asked:
+        seconds: dict[str, list[float]] = {"shared": [], "alone": []}
+        for number in range(count + 1):
+            works = {}
+            for way, evaluator in (("shared", Measured), ("alone", Alone)):
+                study = f"d-{asked}-{number}-{way}"
+                config = bench.point(study, job.prefix.pooling, job.prefix.frames, asked, max_clips=1)
+                config.benchmark.limit = asked * int(job.prefix.clips)  # the questions of one clip follow each other
+                works[way] = partial(run_point, bench, config, evaluator, store)
+            runs = in_turn(works, number)
+            if number:  # the first round warms up and fills the store
+                for way, run in runs.items():
+                    seconds[way].append(sum(run.kinds.get(kind, 0.0) for kind in READING_LLM))
+            step()
+        point = runs["shared"].point
+        floor = Floor(bench.backbone, [point])
+        length = len(floor.before) + point.visual_tokens
+        sizes = [[len(ids) for ids in questions] for questions in floor.questions]
+        shared, alone = (statistics.median(spent) for spent in seconds.values())
+        allowed = statistics.mean(token_ratio(length, own) for own in sizes)
+        rows.append({
+            "questions": asked, "visual_tokens": point.visual_tokens, "prefix_tokens": length,
+            "question_tokens": statistics.mean(size for own in sizes for size in own),
+            "shared_seconds": shared, "alone_seconds": alone,
+            "ratio": alone / shared, "allowed_ratio": allowed, "share_reached": alone / shared / allowed,
+            "agreement": compare(runs["shared"].records, runs["alone"].records, SLACK[bench.size["dtype"]]),
+        })  # fmt: skip
+    return {"rows": rows}

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,119 +23,98 @@ from videopool.results import PointFolder
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.speed.bench import Bench, Line, Step
 from videopool.speed.commands import SIGNALS, resumed
-from videopool.speed.timing import Turns, median_interval, timed, turn
+from videopool.speed.timing import Turns, in_turn, median_interval, timed, turn
 from videopool.training.loop import Keeper, TakeSteps, fit
 from videopool.training.module import Tuner
 from videopool.training.point import TrainingPoint
 from videopool.training.train import train_point
 
-KEPT, ALONE = "kept", "alone"  # ways of the sweep: from one store; each run encodes its own frames, in every epoch
-JOB, BARE = "job", "bare"  # ways of the loop
-SAME_LOSS = 1e-4  # of the two loops, relative: they round the factor of a micro-batch at different places
+KEPT, ALONE = "kept", "alone"  # the sweep from one store; each run encoding its own frames in every epoch
+JOB, BARE = "job", "bare"  # the loops
+SAME_LOSS = 1e-4  # relative tolerance of the two loops' losses, which round a micro-batch's factor differently
 
 
 @dataclass
 class Training:
-    """One training, run.
+    """A finished training."""
 
-    Attributes:
-        seconds: wall clock, from its configuration to its export.
-        losses: step by step.
-    """
-
-    seconds: float
-    losses: list[float]
+    seconds: float  # wall clock, from its configuration to its export
+    losses: list[float]  # by step
 
 
-def training(made: Bench, line: Line) -> dict[str, Any]:
-    """Fine-tuning: a sweep of poolings, the loop, resuming. Raises AssertionError if two ways do not learn alike."""
-    settings = made.config.job.training
-    if made.made is not None:
+def training(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part g: a sweep of poolings, the loop, resuming. Raises AssertionError if two ways do not learn alike."""
+    settings = bench.config.job.training
+    if bench.in_memory is not None:
         return {"skipped": "the weights are in no file that a training could load"}
     step = line("fine-tuning", len(settings.poolings) + int(settings.loop_rounds) + len(SIGNALS))
-    train(made.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
-    found = {"sweep": sweep(made, step), "loop": loop(made, step)}
-    rows = []
+    _train(bench.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
+    entry: dict[str, Any] = {"sweep": _sweep(bench, step), "loop": loop(bench, step), "resume": []}
     for way in SIGNALS:
-        rows.append(resumed(made, way))
+        entry["resume"].append(resumed(bench, way))
         step()
-    return {**found, "resume": rows}
+    return entry
 
 
-def sweep(made: Bench, step: Step) -> dict[str, Any]:
-    """The same poolings trained under from one store, and with nothing kept, in turn."""
-    settings, store = made.config.job.training, made.store("training")
-    rows: list[dict[str, Any]] = []
+def _sweep(bench: Bench, step: Step) -> dict[str, Any]:
+    """The same poolings trained from one store and with nothing kept, in turn."""
+    settings, store = bench.config.job.training, bench.store("training")
+    steps, rows = int(settings.steps), list[dict[str, Any]]()
     for number, pooling in enumerate(settings.poolings):
-        runs: dict[str, Training] = {}
-        for way in turn([KEPT, ALONE], number):
-            config = made.training(f"g-{way}-{number}", pooling, int(settings.steps))
-            runs[way] = train(config, store if way == KEPT else FeatureStore())
-        if runs[KEPT].losses != runs[ALONE].losses and made.size["dtype"] == "float32":
+        works = {
+            way: partial(_train, bench.training(f"g-{way}-{number}", pooling, steps), own)
+            for way, own in ((KEPT, store), (ALONE, FeatureStore()))
+        }
+        runs = in_turn(works, number)
+        if runs[KEPT].losses != runs[ALONE].losses and bench.size["dtype"] == "float32":
             raise AssertionError(f"losses of {pooling} from the store are not those without it")
-        point = Point(made.point(f"g-{number}", pooling, int(settings.frames), made.size["questions"]))
-        told = {"pooling": point.pooling.label, "visual_tokens": point.visual_tokens}
-        rows.append({**told, **{way: run.seconds for way, run in runs.items()}})
+        point = Point(bench.point(f"g-{number}", pooling, settings.frames))
+        seconds = {way: run.seconds for way, run in runs.items()}
+        rows.append({"pooling": point.pooling.label, "visual_tokens": point.visual_tokens, **seconds})
         step()
-    totals = {way: sum(row[way] for row in rows) for way in (KEPT, ALONE)}
-    shown = int(settings.steps) * int(settings.recipe.global_batch)
-    return {
-        "rows": rows,
-        "steps": int(settings.steps),
-        "epochs": shown / int(made.size["clips"]),
-        "kept_seconds": totals[KEPT],
-        "alone_seconds": totals[ALONE],
-        "ratio": totals[ALONE] / totals[KEPT],
-    }
+    kept, alone = (sum(row[way] for row in rows) for way in (KEPT, ALONE))
+    epochs = steps * int(settings.recipe.global_batch) / int(bench.size["clips"])
+    totals = {"kept_seconds": kept, "alone_seconds": alone, "ratio": alone / kept}
+    return {"rows": rows, "steps": steps, "epochs": epochs, **totals}
 
 
-def loop(made: Bench, step: Step) -> dict[str, Any]:
-    """A step of the job's loop and of a bare one, over the same batches, features kept, step by step in turn.
+def loop(bench: Bench, step: Step) -> dict[str, Any]:
+    """A step of the job's loop and of a bare loop, over the same batches with kept features, in turn.
 
-    The pace of a machine changes more between two loops than they differ, and less between two steps. The first step
-    of a loop, which warms up, is left out; so are checkpoints, which are written between steps.
+    The machine's pace changes less between two steps than between two loops. The first step of a loop warms up and
+    does not count, nor do checkpoints.
 
     Returns:
-        `overhead`, the median of how much longer a step of the job's loop is than the one beside it, with the interval
-        (95 %) `overhead_low`, `overhead_high`, and medians of both steps' seconds.
+        `overhead`, the median of (step of the job's loop / next step of the bare loop - 1), its 95 % interval
+        `overhead_low`, `overhead_high`, and the median seconds of both steps.
     """
-    settings = made.config.job.training
-    pooling, steps, store = settings.poolings[0], int(settings.loop_steps), made.store("loop")
+    settings = bench.config.job.training
+    pooling, steps, store = settings.poolings[0], int(settings.loop_steps), bench.store("loop")
     seconds: dict[str, list[float]] = {JOB: [], BARE: []}
-    train(made.training("g-fill", pooling, -(-made.size["clips"] // int(settings.recipe.global_batch))), store)
+    _train(bench.training("g-fill", pooling, -(-bench.size["clips"] // int(settings.recipe.global_batch))), store)
     for number in range(int(settings.loop_rounds)):
-        configs = {}
-        for way in turn([JOB, BARE], number):
-            configs[way] = made.training(f"g-{way}-{number}", pooling, steps)
-            configs[way].job.checkpoint_every = steps
-        runs = _side_by_side(configs, store)
-        for one, other in zip(runs[JOB][0].losses, runs[BARE][0].losses, strict=True):
-            if abs(one - other) > SAME_LOSS * abs(other):
-                raise AssertionError(f"the job's loop has a loss of {one}, a bare one {other}")
-        for way, (_, spans) in runs.items():
+        configs = {way: bench.training(f"g-{way}-{number}", pooling, steps) for way in turn(seconds, number)}
+        losses = {}
+        for way, (run, spans) in _side_by_side(configs, store).items():
+            losses[way] = run.losses
             seconds[way] += spans[1:]
+        for job, bare in zip(losses[JOB], losses[BARE], strict=True):
+            if abs(job - bare) > SAME_LOSS * abs(bare):
+                raise AssertionError(f"the job's loop has a loss of {job}, a bare one {bare}")
         step()
     ratios = [job / bare - 1 for job, bare in zip(seconds[JOB], seconds[BARE], strict=True)]
     low, high = median_interval(ratios)
     return {
-        "steps": steps,
-        "rounds": int(settings.loop_rounds),
-        "job_seconds": statistics.median(seconds[JOB]),
-        "bare_seconds": statistics.median(seconds[BARE]),
-        "overhead": statistics.median(ratios),
-        "overhead_low": low,
-        "overhead_high": high,
-    }
+        "steps": steps, "rounds": int(settings.loop_rounds),
+        "job_seconds": statistics.median(seconds[JOB]), "bare_seconds": statistics.median(seconds[BARE]),
+        "overhead": statistics.median(ratios), "overhead_low": low, "overhead_high": high,
+    }  # fmt: skip
 
 
 def _side_by_side(configs: dict[str, DictConfig], store: FeatureStore) -> dict[str, tuple[Training, list[float]]]:
-    """Train in the job's loop and in a bare one, a step of the one and a step of the other.
+    """Train in the job's loop and in a bare loop, step by step in turn; the first of `configs` begins.
 
-    Args:
-        configs: of the runs, by way; the first one begins.
-
-    Returns:
-        Of each, its losses, and the seconds from the end of each step to the end of the next, without the other's.
+    Returns, by loop, its training and the seconds between the ends of its steps, without the other's.
     """
     turns, own = Turns(configs), threading.local()
     spans: dict[str, list[float]] = {way: [] for way in configs}
@@ -146,6 +126,7 @@ def _side_by_side(configs: dict[str, DictConfig], store: FeatureStore) -> dict[s
         own.began = time.perf_counter()
 
     def run(way: str) -> Training:
+        configs[way].job.checkpoint_every = configs[way].training.steps
         with turns.taking(way):
             own.way, own.began = way, time.perf_counter()
             return _trained(configs[way], store, loops[way])
@@ -153,19 +134,14 @@ def _side_by_side(configs: dict[str, DictConfig], store: FeatureStore) -> dict[s
     hook = register_optimizer_step_post_hook(stepped)
     try:
         with contextlib.redirect_stdout(io.StringIO()), ThreadPoolExecutor(len(configs)) as pool:
-            found = {way: pool.submit(run, way) for way in configs}
-            return {way: (one.result(), spans[way]) for way, one in found.items()}
+            futures = {way: pool.submit(run, way) for way in configs}
+            return {way: (future.result(), spans[way]) for way, future in futures.items()}
     finally:
         hook.remove()
 
 
-def train(config: DictConfig, store: FeatureStore) -> Training:
-    """Train as job=finetune does.
-
-    Args:
-        config: of the run; its folder must not hold it yet.
-        store: of features.
-    """
+def _train(config: DictConfig, store: FeatureStore) -> Training:
+    """Train as job=finetune does; the folder must not hold the run yet."""
     with contextlib.redirect_stdout(io.StringIO()):
         return _trained(config, store, fit)
 
@@ -186,12 +162,9 @@ def _trained(config: DictConfig, store: FeatureStore, take_steps: TakeSteps) -> 
 
 
 def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
-    """What fit() does, without Lightning, validation or anything written between steps; on one device."""
-    parameters = list(trainable(tuner.backbone).values())
-    optimiser = tuner.configure_optimizers()
-    rows: list[dict[str, Any]] = []
-    loss = tokens = 0.0
-    started = time.perf_counter()
+    """fit() on one device, without Lightning, validation, or writing between steps."""
+    optimiser, rows = tuner.configure_optimizers(), list[dict[str, Any]]()
+    loss, tokens, started = 0.0, 0.0, time.perf_counter()
     for number, batch in enumerate(tuner.loaders("train", 0, 1), start=1):
         with torch.autocast(tuner.backbone.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             total, count = tuner.losses(batch)
@@ -200,7 +173,7 @@ def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, pre
         if number % micros:
             continue
         if config.training.clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, float(config.training.clip))
+            torch.nn.utils.clip_grad_norm_(trainable(tuner.backbone).values(), float(config.training.clip))
         for group in optimiser.param_groups:
             group["lr"] = tuner.optimisation.at(len(rows))
         optimiser.step()

@@ -1,59 +1,40 @@
 """Read clips with decord, frame after frame, where it agrees with the container.
 
-decord's random access returns other frames than asked for on open groups of pictures and on some
-stream-copied cuts, and depends on the order of access; its sequential `next()` does not. Of AVI and MPEG files it
-tells other times or frames than the packets have, and it reads neither GIF nor AV1.
+decord's random access returns wrong frames on open groups of pictures and on some stream-copied cuts, and depends on
+the order of access; its sequential `next()` does not. For AVI and MPEG files its times or frames differ from the
+packets'. It reads neither GIF nor AV1.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import decord
 import numpy as np
 
-from videopool.video.clip import ClipInfo, check_indices, stack
-from videopool.video.errors import UnreadableClipError
+from videopool.video.clip import Clip, ClipInfo, UnreadableClipError
 from videopool.video.pyav_reader import PyAVClip
 from videopool.video.timeline import rate_of
 
-DECORD_ERRORS = (decord.DECORDError, RuntimeError, OSError, UnicodeError)  # the last for names that are no UTF-8
-OTHER_PICTURE = 8.0  # grey levels; the readers' conversions of one picture to RGB are nearer on average
+DECORD_ERRORS = (decord.DECORDError, RuntimeError, OSError, UnicodeError)  # the last for names that are not UTF-8
+OTHER_PICTURE = 8.0  # mean difference in grey levels; two readers' RGB of one picture differ by less
 
 
-class DecordClip:
-    """A video file.
+class DecordClip(Clip):
+    """A video file. Raises UnreadableClipError if decord cannot open it."""
 
-    Attributes:
-        seconds: [num_frames] from the first frame.
-
-    Raises:
-        UnreadableClipError: decord cannot open it.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise UnreadableClipError(self.path, "no such file")
-        if self.path.stat().st_size == 0:
-            raise UnreadableClipError(self.path, "the file is empty")
+    def __init__(self, path: Path) -> None:
+        self.path = path
         reader = self._open()
+        count = len(reader)
+        if count == 0:
+            raise UnreadableClipError(path, "no frame can be decoded")
         try:
-            count = len(reader)
-            if count == 0:
-                raise UnreadableClipError(self.path, "no frame can be decoded")
-            fps = float(reader.get_avg_fps()) or 1.0
+            nominal = float(reader.get_avg_fps()) or 1.0
             starts = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
         except DECORD_ERRORS as error:
-            raise UnreadableClipError(self.path, f"decord cannot read it: {_reason(error)}") from error
-        self.seconds = starts - starts[0]
-        fps, even = rate_of(self.seconds, fps)
+            raise UnreadableClipError(path, f"decord cannot read it: {_reason(error)}") from error
+        self.seconds = starts - starts[0]  # [num_frames] from the first frame
+        fps, even = rate_of(self.seconds, nominal)
         self.info = ClipInfo(count, fps, None if even else self.seconds)
-
-    def __enter__(self) -> "DecordClip":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def _open(self) -> "decord.VideoReader":
         try:
@@ -61,20 +42,18 @@ class DecordClip:
         except DECORD_ERRORS as error:
             raise UnreadableClipError(self.path, f"decord cannot open it: {_reason(error)}") from error
 
-    def frames(self, indices: Sequence[int]) -> np.ndarray:
-        wanted = check_indices(indices, self.info.num_frames)
-        found: dict[int, np.ndarray] = {}
-        reader, missing = self._open(), set(wanted)
-        for index in range(max(wanted, default=-1) + 1):
+    def decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        reader, decoded = self._open(), {}
+        for index in range(max(wanted) + 1):
             try:
                 frame = reader.next()
             except StopIteration:
                 break
             except DECORD_ERRORS as error:
                 raise UnreadableClipError(self.path, f"frame {index}: {_reason(error)}") from error
-            if index in missing:
-                found[index] = frame.asnumpy()
-        return stack(self.path, found, wanted)
+            if index in wanted:
+                decoded[index] = frame.asnumpy()
+        return decoded
 
     def readable(self) -> int:
         reader = self._open()
@@ -86,11 +65,10 @@ class DecordClip:
         return self.info.num_frames
 
 
-def trusted(path: str | Path) -> "tuple[DecordClip | PyAVClip, str]":
-    """A clip read by decord; or by PyAV, and why, where decord cannot read it or disagrees with the container.
+def trusted(path: Path) -> tuple[DecordClip | PyAVClip, str]:
+    """A clip for decord; or for PyAV with the reason, where decord cannot read it or disagrees with the container.
 
-    Raises:
-        UnreadableClipError: PyAV cannot read it either.
+    Raises UnreadableClipError if PyAV cannot read it either.
     """
     clip = PyAVClip(path)
     if not clip.regular:
@@ -101,15 +79,15 @@ def trusted(path: str | Path) -> "tuple[DecordClip | PyAVClip, str]":
         if count != frames:
             return clip, f"decord counts {count} frames, the container has {frames}"
         if np.abs(other.seconds - clip.seconds).max() > 0.5 / clip.info.fps or (np.diff(other.seconds) < 0).any():
-            return clip, "decord's times of its frames are not those of the container"
+            return clip, "decord's frame times differ from the container's"
         first, ours = other.frames([0]), clip.frames([0])
     except UnreadableClipError as error:
         return clip, error.reason
     if first.shape != ours.shape or np.abs(first.astype(int) - ours).mean() > OTHER_PICTURE:
-        return clip, "decord's first frame is another"
+        return clip, "decord's first frame differs"
     return other, ""
 
 
 def _reason(error: Exception) -> str:
-    """decord's messages carry a stack trace; its last sentence of the first line says what happened."""
+    """The last sentence of the first line; the rest is a stack trace."""
     return str(error).strip().splitlines()[0].split("] ")[-1][:200]

@@ -3,28 +3,23 @@
 from pathlib import Path
 
 from videopool.notes import note
-from videopool.video.clip import Clip
-from videopool.video.errors import UnreadableClipError, printable
-from videopool.video.frame_folder import FrameFolderClip
-from videopool.video.images import IMAGE_SUFFIXES, AnimatedWebPClip, animation
+from videopool.video.clip import Clip, UnreadableClipError, printable
+from videopool.video.images import IMAGE_SUFFIXES, AnimatedWebPClip, FrameFolderClip, animation
 from videopool.video.pyav_reader import PyAVClip
 
 READERS = ("pyav", "decord")
-READING = 2  # to be raised when a file's frames or their times come out otherwise than before
-# fmt: off
+READING = 2  # raise it when frames or times of some file come out differently; part of the feature store's keys
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".wmv", ".flv", ".ogv", ".mpg", ".mpeg", ".vob", ".ts",
     ".mts", ".m2ts", ".gif",
-})
-# fmt: on
+})  # fmt: skip
 
 
 def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
-    """Open a video file, an animated or a still image, or a folder of numbered frames.
+    """Open a video file, an animated or still image, or a folder of numbered frames.
 
     Args:
-        path: the file or folder.
-        reader: "pyav" or "decord", for video files. Where decord and the container disagree, PyAV reads the clip,
+        reader: "pyav" or "decord", for video files. Where decord and the container disagree, PyAV reads the clip
             and a line on stderr says so.
         fps: rate of a folder of frames.
 
@@ -37,16 +32,14 @@ def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
     path = Path(path)
     try:
         is_folder = path.is_dir()
-    except OSError as error:  # as of a name that is too long
-        raise UnreadableClipError(path, error.strerror or str(error)) from error
-    if is_folder:
-        return FrameFolderClip(path, fps)
-    moving = animation(path)
-    if moving == "WEBP":
+    except OSError as error:  # e.g. a name that is too long
+        raise UnreadableClipError(path, error) from error
+    suffix, animated = path.suffix.lower(), "" if is_folder else animation(path)
+    if animated == "WEBP":
         return AnimatedWebPClip(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES and not moving:
+    if is_folder or (suffix in IMAGE_SUFFIXES and not animated):
         return FrameFolderClip(path, fps)
-    if reader == "pyav" or moving or path.suffix.lower() == ".gif":
+    if reader == "pyav" or animated or suffix == ".gif":
         return PyAVClip(path)
     try:
         from videopool.video.decord_reader import trusted

@@ -1,59 +1,45 @@
 """Read clips with PyAV (FFmpeg). The default reader.
 
-Frame i is the i-th that FFmpeg shows when it decodes the file from its start. A pass over the packets, without
-decoding, gives how many there are and when they are shown, if each packet has a time stamp of its own, in one
-order, from a key frame on. Where that does not hold (clips joined end to end, stamps that repeat or are missing, a
-beginning inside a group of pictures, frames stored as fields, hidden frames), the file is decoded once to count.
-Frames are then decoded from the start and told by their place in the decoder's output; where that and the stamps
-disagree, decoding the whole file settles whether frames are lost to damage or the stamps are wrong.
+Frame i is the i-th frame of a decoding from the start. Regular files start at a key frame and have one packet with its
+own time stamp per frame: a pass over the packets counts and times them without decoding. Other files are decoded once
+to count: joined clips, repeated or missing stamps, a start inside a group of pictures, frames stored as fields, hidden
+frames. Frames are identified by their place in the decoder's output. If that disagrees with the stamps, decoding the
+whole file settles whether frames are lost to damage or the stamps are wrong.
 
-Seeking is never used: it is inexact on open groups of pictures and on stream-copied cuts. A packet that fails to
-decode makes every frame up to the next key frame suspect; asking for one of those is an error, the others are exact.
+Nothing seeks: seeking is inexact on open groups of pictures and on stream-copied cuts. A packet that fails to decode
+makes all frames up to the next key frame suspect; asking for one of those is an error, the others are exact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 
-from videopool.video.clip import ClipInfo, check_indices, stack
-from videopool.video.errors import UnreadableClipError
+from videopool.video.clip import Clip, ClipInfo, UnreadableClipError
 from videopool.video.timeline import clock_jumps, rate_of, timeline
 
 PROGRESSIVE = (0, 1)  # FFmpeg's field orders "unknown" and "progressive"; others may store a frame as two packets
-HIDES_FRAMES = ("vp8",)  # codecs with packets that show nothing
+HIDES_FRAMES = ("vp8",)  # codecs with packets that show no frame
 CLOCK_MAY_SKIP = ("mpegts", "mpeg")
 
 
-class PyAVClip:
-    """A video file or GIF.
+class PyAVClip(Clip):
+    """A video file or GIF. Raises UnreadableClipError if FFmpeg cannot read it, or finds no video stream or frames."""
 
-    Attributes:
-        seconds: [num_frames] from the first frame.
-        regular: each packet is one frame, in the order of their time stamps.
-
-    Raises:
-        UnreadableClipError: not a file that FFmpeg can read, or one without a video stream or frames.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        # Indices of the frames in the decoder's order; None as long as that is the order of the stamps.
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Indices of the frames in the decoder's order; None while that is the order of the stamps.
         self._numbers: list[int] | None = None
         self._stamps: list[int] = []
-        self.seconds, self.info = self._scan()
-
-    def __enter__(self) -> "PyAVClip":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+        self.seconds, self.info = self._scan()  # seconds [num_frames] from the first frame
 
     @property
     def regular(self) -> bool:
+        """Each packet is one frame, in the order of the time stamps."""
         return self._numbers is None
 
     @contextmanager
@@ -63,7 +49,7 @@ class PyAVClip:
         if self.path.stat().st_size == 0:
             raise UnreadableClipError(self.path, "the file is empty")
         try:
-            # Of a bare path, FFmpeg takes what stands before a colon for a protocol.
+            # In a bare path, FFmpeg takes the text before a colon for a protocol.
             container = av.open(f"file:{self.path}")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise UnreadableClipError(self.path, f"FFmpeg cannot open it: {_reason(error)}") from error
@@ -92,11 +78,14 @@ class PyAVClip:
         jumps = clock_jumps([dts for _, dts, _, _ in packets], tick, may_skip)
         stamps: list[int | None] = [pts for pts, _, _, discard in packets if not discard]
         known = sorted(stamp for stamp in stamps if stamp is not None)
-        if known and one_each and not jumps and _in_one_order(known, stamps, packets[0]):
+        # Stamps differ from frame to frame, and nothing is shown before the first key frame.
+        pts, _, starts_at_key, _ = packets[0] if packets else (None, None, False, False)
+        in_order = len(set(known)) == len(stamps) > 0 and pts is not None and pts <= known[0]
+        if one_each and not jumps and starts_at_key and in_order:
             self._stamps = known
             stamps = [*known]
         else:
-            stamps = self._decoded_stamps()
+            stamps = [frame.pts for frame, _ in self._decode()]
             self._numbers = list(range(len(stamps)))
         if not stamps:
             raise UnreadableClipError(self.path, "no frame can be decoded")
@@ -104,26 +93,20 @@ class PyAVClip:
         fps, even = rate_of(seconds, nominal)
         return seconds, ClipInfo(len(stamps), fps, None if even else seconds)
 
-    def _decoded_stamps(self) -> list[int | None]:
-        """Time stamps in the decoder's order."""
-        return [frame.pts for frame, _ in self._decode()]
-
-    def frames(self, indices: Sequence[int]) -> np.ndarray:
-        wanted = check_indices(indices, self.info.num_frames)
-        missing, found = set(wanted), {}
-        for index, frame, sound in self._numbered() if missing else ():
-            if index in missing and sound:
-                found[index] = _upright(frame)
-                missing.discard(index)
-            if not missing:
-                break
-        return stack(self.path, found, wanted)
+    def decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        decoded: dict[int, np.ndarray] = {}
+        for index, frame, sound in self._numbered():
+            if sound and index in wanted and index not in decoded:
+                decoded[index] = _upright(frame)
+                if len(decoded) == len(wanted):
+                    break
+        return decoded
 
     def readable(self) -> int:
         return len({index for index, _, sound in self._numbered() if sound})
 
     def _numbered(self) -> "Iterator[tuple[int, av.VideoFrame, bool]]":
-        """Frames in the decoder's order, each with its index, and whether it is whole; the first ones perhaps twice."""
+        """Frames in the decoder's order, each with its index and whether it is whole. May start over once."""
         for place, (frame, sound) in enumerate(self._decode()):
             if self._numbers is None and (place >= len(self._stamps) or frame.pts != self._stamps[place]):
                 self._numbers = self._settled()
@@ -132,26 +115,24 @@ class PyAVClip:
             yield place if self._numbers is None else self._numbers[place], frame, sound
 
     def _settled(self) -> list[int]:
-        """Indices in the decoder's order, where it gives other stamps than the packets have."""
-        shown = self._decoded_stamps()
+        """Indices in the decoder's order, where its stamps differ from the packets'."""
+        shown = [frame.pts for frame, _ in self._decode()]
         number = {stamp: index for index, stamp in enumerate(self._stamps)}
         indices = [number.get(stamp, -1) for stamp in shown if stamp is not None]
         some_lost = len(indices) == len(shown) and all(a < b for a, b in zip([-1, *indices], indices, strict=False))
         return indices if some_lost else list(range(len(shown)))
 
     def _decode(self) -> "Iterator[tuple[av.VideoFrame, bool]]":
-        """Frames in the decoder's order, each with whether it is whole: no damage may have reached it."""
+        """Frames in the decoder's order, each with whether it is whole, i.e. no damage can have reached it."""
         suspect: set[int] = set()
-        begun = damaged = False  # before the first key frame, what FFmpeg can show counts as whole
+        begun = damaged = False  # frames before the first key frame count as whole
         with self._open() as (container, stream):
             packets = container.demux(stream)
             while True:
                 try:
                     packet = next(packets)
-                except StopIteration:
-                    return
-                except av.error.FFmpegError:
-                    return  # the rest of the file is unreadable; frames that were wanted from it stay missing
+                except (StopIteration, av.error.FFmpegError):
+                    return  # the end, or the rest of the file is unreadable and its frames stay missing
                 if packet.is_keyframe:
                     begun, damaged = True, False
                 try:
@@ -165,19 +146,14 @@ class PyAVClip:
                     yield frame, not (begun and (stamped or frame.is_corrupt))
 
 
-def _in_one_order(known: list[int], stamps: list[int | None], first: tuple[int | None, int | None, bool, bool]) -> bool:
-    """Whether time stamps tell frames apart and say their order, with nothing shown before the first key frame."""
-    pts, _, key, _ = first
-    return len(set(known)) == len(stamps) and key and pts is not None and pts <= known[0]
-
-
 def _upright(frame: "av.VideoFrame") -> np.ndarray:
-    """A frame's RGB, uint8 [height, width, 3], turned and mirrored by its display matrix to the nearest right angle."""
+    """A frame's RGB, uint8 [height, width, 3], rotated and mirrored by its display matrix in steps of 90 degrees."""
     image = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]  # the stubs ask for a name
+    # Not frame.side_data, which is a reference cycle: a forked process may collect it, and hangs freeing the frame.
+    matrix = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)  # type: ignore[call-arg]  # missing in the stubs
     if matrix is None:
         return image
-    # A point (x, y) is shown at (a x + c y, b x + d y).
+    # The display matrix takes (x, y) to (a x + c y, b x + d y).
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32)
     if abs(int(b)) > abs(int(a)):
         image, a, d = image.swapaxes(0, 1), c, b

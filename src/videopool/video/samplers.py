@@ -1,4 +1,4 @@
-"""Which frames of a clip are looked at."""
+"""Which frames of a clip a model sees."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -6,20 +6,22 @@ from itertools import pairwise
 
 import numpy as np
 
-from videopool.video.clip import ClipInfo
-from videopool.video.errors import ClipBoundsError, FrameSamplingError
+from videopool.errors import UserError
+from videopool.video.clip import ClipBoundsError, ClipInfo
 
-TICK = 0.002  # seconds; files that count in milliseconds round the times of frames
+TICK = 0.002  # seconds; tolerance for files that round times to milliseconds
+
+
+class FrameSamplingError(UserError, ValueError):
+    """A sampler's settings make no sense."""
 
 
 def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path: str = "clip") -> tuple[int, int]:
-    """First and last frame (0-based, inclusive) of a stretch given in seconds, cut to the clip.
+    """First and last frame (0-based, inclusive) between two bounds in seconds, cut to the clip.
 
-    With even spacing a bound of t seconds is frame round(t * fps), halves to even, as in PLLaVA's
-    evaluation; frame numbers count from info.first_index. With uneven spacing the time stamps decide.
-
-    Raises:
-        ClipBoundsError: the stretch is empty or lies outside the clip.
+    With even spacing a bound of t seconds is frame round(t * fps), halves to even, as in PLLaVA's evaluation; frame
+    numbers count from info.first_index. With uneven spacing the time stamps decide. Raises ClipBoundsError if the
+    stretch is empty or lies outside the clip.
     """
     last = info.num_frames - 1
     if start is None and end is None:
@@ -33,7 +35,7 @@ def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path:
         if len(inside):
             return int(inside[0]), int(inside[-1])
         if begin <= info.timestamps[-1] + 1 / info.fps and finish >= 0:
-            # Between two frames: what is on the screen is the frame before.
+            # Between two frames, the earlier one is on the screen.
             index = int(np.searchsorted(info.timestamps, begin, side="right")) - 1
             return index, index
         raise ClipBoundsError(path, f"{start}..{end} s lies outside the clip (0..{info.timestamps[-1]:.2f} s)")
@@ -45,13 +47,9 @@ def bounds_to_span(info: ClipInfo, start: float | None, end: float | None, path:
 
 
 class Sampler(ABC):
-    """Chooses frame indices from a clip's length and timing, without reading it.
+    """Chooses `num` frame indices from a clip's length and timing, without reading it.
 
-    Args:
-        num: how many frames.
-
-    Raises:
-        FrameSamplingError: num is not a positive integer.
+    Raises FrameSamplingError for settings that make no sense.
     """
 
     def __init__(self, num: int = 16) -> None:
@@ -59,31 +57,25 @@ class Sampler(ABC):
             raise FrameSamplingError(f"frames.num must be a positive integer, got {num!r}")
         self.num = num
 
-    @property
-    def max_frames(self) -> int:
-        """The most frames that indices() can return."""
-        return self.num
-
     def indices(
         self, info: ClipInfo, start: float | None = None, end: float | None = None, key: str = "clip"
     ) -> list[int]:
-        """Frame indices, some more than once where the clip is shorter than num. Ascending but for CyclingSampler.
+        """Frame indices, repeated where the clip is shorter than num. Ascending, except for CyclingSampler.
 
         Args:
-            info: the clip's length and timing.
-            start, end: bounds in seconds, or None.
-            key: names the clip, in errors and as part of a random sampler's seed.
+            start, end: bounds in seconds, or None. Raises ClipBoundsError if they lie outside the clip.
+            key: the clip's name, for errors and a random sampler's seed.
         """
         first, last = bounds_to_span(info, start, end, key)
         return [min(max(int(i), first), last) for i in self.choose_in(info, first, last, key)]
 
     def choose_in(self, info: ClipInfo, first: int, last: int, key: str) -> list[int]:
-        """Indices in first..last (both included), for samplers that go by the times of frames."""
+        """Indices in first..last (inclusive). Samplers that use frame times override this in place of choose()."""
         return self.choose(first, last, info.fps, key)
 
     @abstractmethod
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
-        """Indices in first..last (both included)."""
+        """Indices in first..last (inclusive)."""
 
 
 class UniformSampler(Sampler):
@@ -95,7 +87,7 @@ class UniformSampler(Sampler):
 
 
 class CyclingSampler(UniformSampler):
-    """UniformSampler's frames once each, then from the start again: PLLaVA's GIFs that are shorter than num."""
+    """UniformSampler's frames once each, then from the start again: PLLaVA's evaluation on GIFs shorter than num."""
 
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
         once = list(dict.fromkeys(super().choose(first, last, fps, key)))
@@ -105,11 +97,8 @@ class CyclingSampler(UniformSampler):
 class MiddleSampler(Sampler):
     """One frame of each of num equal intervals: PLLaVA's training (dataset/video_utils.py, get_frame_indices).
 
-    Intervals end at whole frames. A clip shorter than num shows each frame once, then its last one again.
-
-    Args:
-        num: how many frames.
-        fix_start: so many frames behind the start of each interval; None for its middle.
+    Intervals end at whole frames. A clip shorter than num shows each frame once, then repeats the last. The frame is
+    `fix_start` frames after the start of its interval; None for its middle.
     """
 
     def __init__(self, num: int = 16, fix_start: int | None = None) -> None:
@@ -121,37 +110,32 @@ class MiddleSampler(Sampler):
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
         length = last - first + 1
         edges = np.linspace(0, length, min(self.num, length) + 1)
-        chosen = [
-            first + (int(a) + int(b) - 1) // 2 if self.fix_start is None else first + int(a) + self.fix_start
-            for a, b in pairwise(edges)
-        ]
+        if self.fix_start is None:
+            chosen = [first + (int(a) + int(b) - 1) // 2 for a, b in pairwise(edges)]
+        else:
+            chosen = [first + int(a) + self.fix_start for a in edges[:-1]]
         return chosen + chosen[-1:] * (self.num - len(chosen))
 
 
 class LinspaceSampler(Sampler):
-    """num evenly spaced frames from the first to the last; one frame alone is the first."""
+    """num evenly spaced frames from the first to the last; for num=1, the first."""
 
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
         return [round(float(i)) for i in np.linspace(first, last, self.num)]
 
 
 class InteriorSampler(Sampler):
-    """num evenly spaced frames that leave out both ends: linspace of num + 2 without its ends (IG-VLM)."""
+    """num evenly spaced frames without the ends: a linspace of num + 2 frames without its ends (IG-VLM)."""
 
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
         return [int(i) for i in np.linspace(first, last, self.num + 2)[1:-1]]
 
 
 class FpsSampler(Sampler):
-    """One frame every 1 / rate seconds, by the frames' times where they are unevenly spaced; thinned evenly to num.
+    """One frame every 1 / rate seconds, by time stamps where spacing is uneven; thinned evenly to num.
 
-    A frame that stays on the screen for several periods is taken once.
-
-    Args:
-        num: the most frames.
-        rate: frames per second of the clip's time.
-        centred: take the middle of each period, as PLLaVA's training does, not its first frame. A clip shorter
-            than half a period shows its middle frame.
+    A frame that stays on the screen for several periods counts once. `centred` takes the middle of each period, as in
+    PLLaVA's training, instead of its first frame; a clip shorter than half a period then shows its middle frame.
     """
 
     def __init__(self, num: int = 16, rate: float = 1.0, centred: bool = False) -> None:
@@ -166,7 +150,7 @@ class FpsSampler(Sampler):
             return self.choose(first, last, info.fps, key)
         times = info.timestamps[first : last + 1]
         start = times[0] + (0.5 / self.rate if self.centred else 0.0)
-        # Periods that begin before a frame comes on; it is taken if one begins while it is on the screen.
+        # Number of periods begun before each frame. A frame is chosen if a period begins while it is on the screen.
         begun = np.maximum(np.ceil((times - start - TICK) * self.rate), 0)
         all_begun = np.floor((times[-1] - start + TICK) * self.rate) + 1
         chosen = first + np.flatnonzero(begun < np.append(begun[1:], all_begun))
@@ -176,7 +160,7 @@ class FpsSampler(Sampler):
 
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
         if self.centred and fps > self.rate:
-            # In seconds: in frames, halves would be rounded otherwise than in the reference.
+            # In seconds: counted in frames, halves would round differently from the reference.
             period = 1 / self.rate
             seconds = np.arange(period / 2, (last - first + 1) / fps + period / 2, period)
             frames = [first + int(i) for i in np.round(seconds * fps)]
@@ -192,12 +176,7 @@ class FpsSampler(Sampler):
 
 
 class RandomSampler(Sampler):
-    """One frame at random in each of num equal segments, for training.
-
-    Args:
-        num: how many frames.
-        seed: with the clip's key it determines the draw, whatever was drawn before.
-    """
+    """A random frame of each of num equal segments, for training; seed and the clip's key alone determine the draw."""
 
     def __init__(self, num: int = 16, seed: int = 0) -> None:
         super().__init__(num)

@@ -1,0 +1,127 @@
+"""Rates of single operations: prefill and tower against a matrix product, poolings against a copy of their grid."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videopool.config.choices import catalogue, catalogued
+from videopool.errors import UserError
+from videopool.models import Backbone, prefill_flops
+from videopool.models.cost import tower_flops
+from videopool.models.loading import DTYPES
+from videopool.models.reading import prefill
+from videopool.pooling import Pooling, PoolingContext
+from videopool.pooling.contract import random_context
+from videopool.speed.bench import Bench, Line
+from videopool.speed.timing import interleaved, timed
+
+SLOW = 2.0  # seconds; a pooling that takes longer runs once
+
+
+def _medians(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
+    return {name: statistics.median(spent) for name, spent in interleaved(works, rounds, warm_up).items()}
+
+
+def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, rounds: int, side: int) -> dict[str, Any]:
+    """Prefill of `clips` at once and the tower on `frames` at once, against a product of square matrices, in turns.
+
+    The product stands for the device's peak. models.cost counts the operations of prefill and tower.
+    """
+    shape, device, dtype = backbone.shape, backbone.device, backbone.dtype
+    square = torch.randn(side, side, device=device, dtype=dtype)
+    tokens = torch.randn(clips, visual_tokens, shape.dim, device=device, dtype=dtype)
+    pixels = torch.randn(frames, 3, shape.image_size, shape.image_size, device=device, dtype=dtype)
+    before = [0] * 32  # a prompt's text before its visual tokens
+    with torch.inference_mode():
+        works = {
+            "matmul": lambda: square @ square,
+            "prefill": lambda: prefill(backbone, before, tokens),
+            "tower": lambda: backbone.features(pixels),
+        }
+        spent = _medians(works, rounds, warm_up=2)
+    length = len(before) + visual_tokens
+    product = 2 * side**3 / spent["matmul"]
+    reading = clips * prefill_flops(shape, length) / spent["prefill"]
+    seeing = tower_flops(shape, frames) / spent["tower"]
+    return {
+        "matmul_side": side, "matmul_tflops": product / 1e12,
+        "prefill_clips": clips, "prefill_positions": length,
+        "prefill_tokens_per_second": clips * length / spent["prefill"],
+        "prefill_tflops": reading / 1e12, "prefill_share_of_matmul": reading / product,
+        "tower_frames_per_second": frames / spent["tower"],
+        "tower_tflops": seeing / 1e12, "tower_share_of_matmul": seeing / product,
+    }  # fmt: skip
+
+
+def _context_for(pooling: Pooling, grid: Tensor) -> PoolingContext:
+    """A random context with the pooling's needs, in the grid's dtype and on its device."""
+    context = random_context(pooling.needs, *grid.shape[1:])
+    values = {field.name: getattr(context, field.name) for field in fields(context)}
+    floats = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.is_floating_point()}
+    return replace(context, **{name: value.to(grid) for name, value in floats.items()})
+
+
+def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Median rates of each pooling's forward pass and of a copy of the grid (`clone`), the first row; in turns.
+
+    Bytes are the necessary ones: the grid read once and the result written once, so the copy moves twice the grid.
+    Tokens are the grid's. A pooling that takes more than SLOW seconds runs once; one that refuses this grid has an
+    `error` instead of rates.
+
+    Returns:
+        Rows with name, seconds, gb_per_second (1e9 bytes), tokens_per_second, visual_tokens and slower_than_copy, the
+        copy's GB/s over the pooling's.
+    """
+    cells = grid[..., 0].numel()
+    works: dict[str, Callable[[], Any]] = {"copy": grid.clone}
+    written, failed, slow = {"copy": (grid.numel(), cells)}, {}, {}
+    with torch.inference_mode():
+        for name, pooling in poolings.items():
+            work = partial(pooling.to(grid), grid, _context_for(pooling, grid))
+            try:
+                spent, tokens = timed(work)
+            except (ValueError, TypeError, RuntimeError) as error:
+                failed[name] = str(error).splitlines()[0]
+                continue
+            if tokens.data_ptr() == grid.data_ptr():
+                failed[name] = "a view of the grid: nothing to do"
+                continue
+            written[name] = (tokens.numel(), tokens[..., 0].numel())
+            if spent > SLOW:
+                slow[name] = spent
+            else:
+                works[name] = work
+            del tokens
+        seconds = _medians(works, rounds) | slow
+    rows: list[dict[str, Any]] = []
+    for name, spent in seconds.items():
+        values, visual_tokens = written[name]
+        rate = (grid.numel() + values) * grid.element_size() / spent / 1e9
+        rows.append({
+            "name": name, "seconds": spent, "gb_per_second": rate, "tokens_per_second": cells / spent,
+            "visual_tokens": visual_tokens, "slower_than_copy": rows[0]["gb_per_second"] / rate if rows else 1.0,
+        })  # fmt: skip
+    return rows + [{"name": name, "error": error} for name, error in failed.items()]
+
+
+def operators(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part f: bandwidth of the poolings alone."""
+    settings, step = bench.config.job.operators, line("poolings alone", 1)
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.randn(list(settings.shape), generator=generator).to(settings.device, DTYPES[settings.dtype])
+    poolings: dict[str, Pooling] = {}
+    failed: list[dict[str, Any]] = []
+    for name in settings.names or catalogue():
+        try:
+            poolings[name] = catalogued(name)
+        except UserError as error:
+            failed.append({"name": name, "error": str(error).splitlines()[0]})
+    rows = bandwidths(poolings, grid, int(bench.config.job.repeats))
+    step()
+    described = {"dtype": settings.dtype, "device": settings.device, "grid_bytes": grid.nbytes}
+    return {"grid": list(settings.shape), **described, "rows": rows + failed}
