@@ -20,7 +20,7 @@ from reference import (
     write_image_processor,
 )
 from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
-from videopool.models.adapter import canonical
+from videopool.models.checkpoint import canonical
 from videopool.models.loading import load_image_processor
 from videopool.models.merging import merge
 from videopool.models.reading import generate, greedy_answers, prefill

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from videopool.models.errors import ModelError
 
 if TYPE_CHECKING:
-    from videopool.models.adapter import AdapterCheckpoint, attach, load_adapter, set_alpha
+    from videopool.models.adapter import attach, set_alpha
     from videopool.models.backbone import Backbone
+    from videopool.models.checkpoint import AdapterCheckpoint, load_adapter
     from videopool.models.configuration import load_config
     from videopool.models.cost import prefill_flops
     from videopool.models.families import FAMILIES
@@ -33,7 +34,8 @@ __all__ = [
     "set_alpha",
 ]
 _PLACES = {
-    "adapter": ("AdapterCheckpoint", "attach", "load_adapter", "set_alpha"),
+    "adapter": ("attach", "set_alpha"),
+    "checkpoint": ("AdapterCheckpoint", "load_adapter"),
     "backbone": ("Backbone",),
     "configuration": ("load_config",),
     "cost": ("prefill_flops",),

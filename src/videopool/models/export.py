@@ -14,7 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videopool.models.adapter import ABOUT, ADAPTER
+from videopool.models.checkpoint import ABOUT, ADAPTER
 
 PEFT = "peft"  # folder within the other
 NOT_THE_WEIGHTS = ("transformers_version", "_name_or_path")  # which release wrote the base, and where it lay

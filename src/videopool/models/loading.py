@@ -11,8 +11,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.utils import logging as transformers_logging
 
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import DTYPES, first_line, load_config, name_keys, refuse_adapter
-from videopool.models.errors import ModelError
+from videopool.models.configuration import DTYPES, load_config, refuse_adapter
+from videopool.models.errors import ModelError, first_line, listed
 from videopool.models.families import family_of
 from videopool.models.shape import model_shape
 from videopool.models.source import identity, locate
@@ -151,9 +151,10 @@ def load_backbone(
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
-    wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys") if report[kind]}
-    if wrong:
-        raise ModelError(f"model.source={source}: the weights do not fit the configuration: {name_keys(wrong)}")
+    wrong = {kind: sorted(report[f"{kind}_keys"]) for kind in ("missing", "unexpected")}
+    if any(wrong.values()):
+        problems = "; ".join(f"{kind} keys: {listed(keys)}" for kind, keys in wrong.items() if keys)
+        raise ModelError(f"model.source={source}: the weights do not fit the configuration: {problems}")
     name = name or Path(source.removeprefix("videopool:")).name
     placed = device_map is not None
     backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision, target=target), placed)

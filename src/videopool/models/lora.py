@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videopool.models.adapter import ADAPTER
 from videopool.models.backbone import Backbone
+from videopool.models.checkpoint import ADAPTER
 from videopool.models.errors import ModelError
 
 WRAPPED = "_fsdp_wrapped_module."  # in names, where FSDP has put modules into its own

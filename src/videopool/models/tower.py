@@ -1,4 +1,4 @@
-"""Hidden states between a model's layers, without running or keeping more of it than is asked for."""
+"""Hidden states between a model's layers; nothing else runs or is kept."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,32 +7,28 @@ from torch import Tensor, nn
 
 
 class _Enough(Exception):
-    """Leaves the model once the last layer that is wanted has run."""
+    """Leaves the model once the last wanted layer has run."""
 
 
 def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) -> dict[int, Tensor]:
-    """What enters the first of a model's blocks (0) or leaves the i-th (i), by i, while `run` runs the model.
+    """Hidden states by layer while `run` runs the model: 0 is the input of the first block, i the output of the i-th.
 
-    Blocks behind the last wanted one do not run.
+    Blocks after the last wanted one do not run.
     """
-    found: dict[int, Tensor] = {}
-    wanted = set(layers)
+    states: dict[int, Tensor] = {}
+    last = max(layers)
 
-    def keep(number: int, states: Tensor) -> None:
-        found[number] = states
-        if number == max(wanted):
+    def keep(layer: int, output: Any) -> None:
+        states[layer] = output[0] if isinstance(output, tuple) else output
+        if layer == last:
             raise _Enough
 
-    handles = []
-    for number in sorted(wanted):
-        if number == 0:
-            handles.append(blocks[0].register_forward_pre_hook(lambda _, args: keep(0, args[0])))
-        else:
-            handles.append(
-                blocks[number - 1].register_forward_hook(
-                    lambda _, __, out, number=number: keep(number, out[0] if isinstance(out, tuple) else out)
-                )
-            )
+    handles = [
+        blocks[layer - 1].register_forward_hook(lambda _, __, output, layer=layer: keep(layer, output))
+        if layer
+        else blocks[0].register_forward_pre_hook(lambda _, inputs: keep(0, inputs))
+        for layer in set(layers)
+    ]
     try:
         run()
     except _Enough:
@@ -40,17 +36,16 @@ def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) 
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return states
 
 
 def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
     """Hidden states [T, C + H*W, D] of some layers for pixels [T, 3, S, S].
 
-    Layers count as in transformers: 0 is what enters the first layer, i what leaves the i-th, negative ones
-    count from the end. No other states are kept: CLIP-L's last but one of 24 needs a twenty-fifth of the memory
-    of all.
+    Layers count as in transformers: 0 is the input of the first layer, i the output of the i-th, and negative numbers
+    count from the end. No other states are kept: for the last layer but one of CLIP-L, 1/25 of the memory of all.
     """
     blocks: Any = tower.encoder.layers  # type: ignore[union-attr]
     wanted = [layer if layer >= 0 else len(blocks) + 1 + layer for layer in layers]
-    found = layer_states(blocks, lambda: tower(pixels), wanted)
-    return [found[number] for number in wanted]
+    states = layer_states(blocks, lambda: tower(pixels), wanted)
+    return [states[layer] for layer in wanted]

@@ -15,8 +15,8 @@ from videopool.inference.frame_source import frame_source
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.inference.weights import own_backbone
 from videopool.models import Backbone
+from videopool.models.adapter import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
-from videopool.models.probe import probe
 from videopool.notes import note
 from videopool.results import PointFailed
 from videopool.runtime.devices import START_METHOD
