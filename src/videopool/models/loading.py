@@ -1,4 +1,4 @@
-"""Load a model whole, or say in one line why not."""
+"""Load a complete model, or say in one line why it does not load."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,13 +26,13 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer
 
 
 def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
-    """What makes one view of a frame for the model's tower, by Pillow's arithmetic, whatever else is installed.
+    """The processor that makes one view of a frame, by Pillow's arithmetic, independent of other installed libraries.
 
-    Families that cut images into tiles do so in their own processors; a video's frame is one view, made
-    with the same size, crop and normalisation.
+    Families that cut images into tiles do so in their own processors; a video's frame is one view with the same size,
+    crop and normalisation.
 
     Raises:
-        ModelError: there is none, or it makes views of another size than image_size.
+        ModelError: there is none, or its views are not image_size pixels wide and high.
     """
     folder = locate(source, revision)
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
@@ -44,21 +44,16 @@ def load_image_processor(source: str, revision: str | None = None, image_size: i
         saved = AutoImageProcessor.from_pretrained(str(folder), backend="pil").to_dict()
     except Exception as error:
         raise ModelError(f"model.source={source}: no image processor could be read ({first_line(error)})") from error
-    kept = {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
-    kept.setdefault("do_center_crop", False)
-    processor = CLIPImageProcessorPil(**kept)
-    made = _view(kept)
-    if image_size is not None and made != (image_size, image_size):
+    settings = {"do_center_crop": False}
+    settings |= {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
+    size: Any = settings["crop_size" if settings["do_center_crop"] else "size"]
+    height, width = (int(size.get(side, 0)) for side in ("height", "width"))
+    if image_size is not None and (height, width) != (image_size, image_size):
         raise ModelError(
-            f"model.source={source}: its image processor makes views of {made[0]} x {made[1]} pixels, its tower takes "
+            f"model.source={source}: its image processor makes views of {height} x {width} pixels, its tower takes "
             f"{image_size} x {image_size}; mend preprocessor_config.json"
         )
-    return processor
-
-
-def _view(settings: Mapping[str, Any]) -> tuple[int, int]:
-    size = settings["crop_size"] if settings["do_center_crop"] else settings["size"]
-    return (int(size.get("height", 0)), int(size.get("width", 0)))
+    return CLIPImageProcessorPil(**settings)
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> Any:
@@ -73,7 +68,7 @@ def load_tokenizer(source: str, revision: str | None = None) -> Any:
 
 
 def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
-    """Raises ModelError where a device cannot do attention in a dtype, before any weights are loaded."""
+    """Raises ModelError if a device cannot compute attention in a dtype, before any weights are loaded."""
     if dtype not in DTYPES:
         raise ModelError(f"model.dtype={dtype}: choose one of {', '.join(DTYPES)}")
     if attention not in ATTENTIONS:
@@ -106,20 +101,19 @@ def load_backbone(
     """Load a model from a folder, from this package ("videopool:..."), or by its Hugging Face id.
 
     Args:
-        source: where the model is.
-        name: for tables; the last part of source if not given.
+        source: folder, "videopool:..." or Hugging Face id.
+        name: for tables; None for the last part of source.
         dtype: "float32", "bfloat16" or "float16".
-        device: "cpu", "cuda", "cuda:1" ...; not used with a device_map.
+        device: "cpu", "cuda", "cuda:1" ...; ignored with a device_map.
         attention: transformers' attention implementation, "sdpa" or "eager".
         revision: commit or branch on the hub.
-        device_map: spread the weights over devices: "auto", "balanced", or module name to device
-            (as accelerate takes it).
+        device_map: spread the weights over devices: "auto", "balanced", or module name to device, for accelerate.
         max_memory: limit by device, for device_map="auto", as in {0: "20GiB", "cpu": "60GiB"}.
-        rope_factor: linear scaling of rotary positions, as SlowFast-LLaVA uses.
-        target: the user's class for the family, as family_of() takes it.
+        rope_factor: linear scaling of rotary positions, as in SlowFast-LLaVA.
+        target: the user's class for the family, as in family_of().
 
     Raises:
-        ModelError: anything that keeps the model from loading whole.
+        ModelError: the model does not load completely.
     """
     check_attention(dtype, attention, "cpu" if device_map else device)
     config = load_config(source, revision, rope_factor, target)
@@ -129,10 +123,8 @@ def load_backbone(
     check_weights(folder, f"model.source={source}")
     tokenizer = load_tokenizer(source, revision)
     image_processor = load_image_processor(source, revision, shape.image_size)
-    family = family_of(config.model_type, target)
-    placement: dict[str, Any] = {}
-    if device_map is not None:
-        placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None}
+    family, placed = family_of(config.model_type, target), device_map is not None
+    placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -151,11 +143,9 @@ def load_backbone(
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
-    wrong = {kind: sorted(report[f"{kind}_keys"]) for kind in ("missing", "unexpected")}
-    if any(wrong.values()):
-        problems = "; ".join(f"{kind} keys: {listed(keys)}" for kind, keys in wrong.items() if keys)
-        raise ModelError(f"model.source={source}: the weights do not fit the configuration: {problems}")
+    if wrong := [kind for kind in ("missing_keys", "unexpected_keys") if report[kind]]:
+        keys = "; ".join(f"{kind.replace('_', ' ')}: {listed(sorted(report[kind]))}" for kind in wrong)
+        raise ModelError(f"model.source={source}: the weights do not fit the configuration: {keys}")
     name = name or Path(source.removeprefix("videopool:")).name
-    placed = device_map is not None
     backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision, target=target), placed)
     return backbone if placed else backbone.to(device)
