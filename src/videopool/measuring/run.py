@@ -39,9 +39,9 @@ def measure(
         Stopped: the user asked to stop.
     """
     # What needs weights or Lightning is imported here: a finished point needs none of them.
-    from videopool.inference.frame_source import frame_source
+    from videopool.inference.backbones import point_backbone
+    from videopool.inference.feature_key import feature_source
     from videopool.inference.predict import predict
-    from videopool.inference.weights import point_backbone
     from videopool.measuring.meter import NormLog, NormMeter, Parts
     from videopool.runtime.interrupts import ask_before_stopping
 
@@ -54,7 +54,7 @@ def measure(
         note(line)
     backbone = point_backbone(point.model, point.model_identity, point.adapter)
     plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
-    parts = Parts(point.store, frame_source(config, backbone), backbone, settings)
+    parts = Parts(point.store, feature_source(config, backbone), backbone, settings)
     meter = NormMeter(backbone, pooling, point.stage, plan, parts, point.prompt, settings, measured)
     log = NormLog(folder.path, measured, progress, int(config.job.save_every))
     if missing:

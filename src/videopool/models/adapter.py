@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from videopool.models import weight_files
 from videopool.models.backbone import Backbone
-from videopool.models.checkpoint import ADAPTER, BUFFERS, CONFIG, KEY, AdapterCheckpoint, Part, canonical
+from videopool.models.checkpoint import ADAPTER, BUFFERS, CONFIG, KEY, AdapterCheckpoint, Part, Size, canonical
 from videopool.models.errors import ModelError, is_number, listed
 from videopool.models.peft_settings import PeftSettings
 
@@ -167,8 +167,8 @@ def _check(backbone: Backbone, checkpoint: AdapterCheckpoint, own: dict[str, str
         base = sizes[weight] if _module(own.get(weight, "")) in linear else None
         rank = parts[Part.A][0] if Part.A in parts else parts.get(Part.B, (0,))[-1]
         for part, size in parts.items():
-            fitting = {Part.A: (max(rank, 1), base[1]), Part.B: (base[0], rank)}.get(part, base[:1]) if base else None
-            wanted.append((f"{module}.{part}", size, fitting, base))
+            fitting: dict[str, Size] = {Part.A: (max(rank, 1), base[1]), Part.B: (base[0], rank)} if base else {}
+            wanted.append((f"{module}.{part}", size, fitting.get(part, base and base[:1]), base))
     for name, size, fitting, base in wanted:
         if fitting is not None and size != fitting:
             raise ModelError(

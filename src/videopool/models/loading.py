@@ -44,9 +44,9 @@ def load_image_processor(source: str, revision: str | None = None, image_size: i
         saved = AutoImageProcessor.from_pretrained(str(folder), backend="pil").to_dict()
     except Exception as error:
         raise ModelError(f"model.source={source}: no image processor could be read ({first_line(error)})") from error
-    settings = {"do_center_crop": False}
+    settings: dict[str, Any] = {"do_center_crop": False}
     settings |= {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
-    size: Any = settings["crop_size" if settings["do_center_crop"] else "size"]
+    size = settings["crop_size" if settings["do_center_crop"] else "size"]
     height, width = (int(size.get(side, 0)) for side in ("height", "width"))
     if image_size is not None and (height, width) != (image_size, image_size):
         raise ModelError(

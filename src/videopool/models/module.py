@@ -94,12 +94,7 @@ class VideoLM(pl.LightningModule):
         return logits, cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
 
     def token_losses(
-        self,
-        ids: Tensor,
-        media: Sequence[Sequence[Tensor]],
-        mask: Tensor,
-        labels: Tensor,
-        rounds: Tensor | None = None,
+        self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor, rounds: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each labelled token, row after row; no other logits are computed.
 

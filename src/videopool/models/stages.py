@@ -33,7 +33,7 @@ def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_
     if TEXT in pooling.needs and not one_question:
         raise ModelError(
             f"pooling {pooling.label} gives each question its own visual tokens; a conversation of several questions "
-            "has no single prompt to pool by, so training under this pooling is not possible"
+            "has no single prompt to pool by, so it cannot be trained under"
         )
 
 
