@@ -105,7 +105,8 @@ def test_video_llava_reads_images_and_videos_in_one_prompt(tmp_path):
     ids = ids_of(backbone, text)
     image, video = pixels_of(1, 5), pixels_of(3, 6)
     lm = VideoLM(backbone, FrameCls(NoPooling()))
-    media = [lm.image_tokens(backbone.features(image, "image"))[0], lm.visual_tokens(backbone.features(video)[None])[0]]
+    unpooled = backbone.project(backbone.encode(image, "image")).flatten(0, 2)
+    media = [unpooled, lm.visual_tokens(backbone.features(video)[None])[0]]
     assert [len(m) for m in media] == [36, 3 * 37]
     ours, _ = lm(ids, [media])
     long = expand(expand(ids, backbone.media_ids["image"], 36), backbone.media_ids["video"], 111)

@@ -18,21 +18,9 @@ if TYPE_CHECKING:
     from videopool.models.module import VideoLM
 
 __all__ = [
-    "FAMILIES",
-    "AdapterCheckpoint",
-    "Backbone",
-    "ModelError",
-    "ModelShape",
-    "VideoLM",
-    "attach",
-    "identity",
-    "load_adapter",
-    "load_backbone",
-    "load_config",
-    "model_shape",
-    "prefill_flops",
-    "set_alpha",
-]
+    "FAMILIES", "AdapterCheckpoint", "Backbone", "ModelError", "ModelShape", "VideoLM", "attach", "identity",
+    "load_adapter", "load_backbone", "load_config", "model_shape", "prefill_flops", "set_alpha",
+]  # fmt: skip
 _LATER = {"load_backbone": "loading", "VideoLM": "module"}  # transformers and Lightning take seconds to import
 
 

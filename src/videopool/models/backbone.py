@@ -13,11 +13,55 @@ import torch
 from torch import Tensor, nn
 
 from videopool.models.errors import ModelError
-from videopool.models.sizes import ModelShape
-from videopool.models.tower import hidden_states
+from videopool.models.sizes import ModelShape, feature_layers
 from videopool.video import to_pixels
 
 VISION_CHUNK = 16  # frames that the tower sees at once, so that its memory does not grow with T
+
+
+class _Enough(Exception):
+    """Leaves the model once the last wanted layer has run."""
+
+
+def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) -> dict[int, Tensor]:
+    """Hidden states by layer while `run` runs the model: 0 is the input of the first block, i the output of the i-th.
+
+    Blocks after the last wanted one do not run.
+    """
+    states: dict[int, Tensor] = {}
+    last = max(layers)
+
+    def keep(layer: int, output: Any) -> None:
+        states[layer] = output[0] if isinstance(output, tuple) else output
+        if layer == last:
+            raise _Enough
+
+    handles = [
+        blocks[layer - 1].register_forward_hook(lambda _, __, output, layer=layer: keep(layer, output))
+        if layer
+        else blocks[0].register_forward_pre_hook(lambda _, inputs: keep(0, inputs))
+        for layer in set(layers)
+    ]
+    try:
+        run()
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states
+
+
+def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """Hidden states [T, C + H*W, D] of some layers for pixels [T, 3, S, S].
+
+    Layers count as in transformers: 0 is the input of the first layer, i the output of the i-th, and negative numbers
+    count from the end. No other states are kept: for the last layer but one of CLIP-L, 1/25 of the memory of all.
+    """
+    blocks: Any = tower.encoder.layers  # type: ignore[union-attr]
+    wanted = [layer if layer >= 0 else len(blocks) + 1 + layer for layer in layers]
+    states = layer_states(blocks, lambda: tower(pixels), wanted)
+    return [states[layer] for layer in wanted]
 
 
 class Backbone(nn.Module):
@@ -27,11 +71,9 @@ class Backbone(nn.Module):
 
     Args:
         model: a transformers model of one of the families.
-        tokenizer: its tokenizer.
         image_processor: makes one view of a frame.
-        shape: the model's sizes.
         name: for tables.
-        identity: of the weights, as identity() gives it.
+        identity: of the weights, from identity().
         placed: loading spread the weights over devices, where they stay.
 
     Attributes:
@@ -71,8 +113,7 @@ class Backbone(nn.Module):
         self.media_ids = self._media_ids()
         self.image_token = tokenizer.convert_ids_to_tokens(self.media_ids["video"])
         ends = model.generation_config.eos_token_id
-        if ends is None:
-            ends = tokenizer.eos_token_id
+        ends = tokenizer.eos_token_id if ends is None else ends
         self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
         self._split: dict[str, tuple[list[int], list[int]]] = {}
 
@@ -118,10 +159,6 @@ class Backbone(nn.Module):
         return self.model.get_input_embeddings().weight.dtype
 
     @property
-    def feature_layer(self) -> str:
-        return str(self.model.config.vision_feature_layer)
-
-    @property
     def extra(self) -> int:
         """C: a frame's features before its patches (the CLS token)."""
         return int(self.shape.cls)
@@ -146,20 +183,13 @@ class Backbone(nn.Module):
     def features(self, pixels: Tensor, media: str = "video", layers: Sequence[int] | None = None) -> Tensor:
         """Pixels [T, 3, S, S] to the tower's features [T, C + H*W, Dv], VISION_CHUNK frames at a time.
 
-        Args:
-            layers: of the tower, counted as in hidden_states(), concatenated in the last dimension; None for the
-                model's feature layers.
+        Several layers, counted as in hidden_states(), are concatenated; None stands for the model's feature layers.
         """
         tower = self.tower(media)
         weight = next(tower.parameters())
-        if layers is None:
-            layer = self.model.config.vision_feature_layer
-            layers = [layer] if isinstance(layer, int) else list(layer)
-        chunks = [
-            torch.cat(hidden_states(tower, chunk.to(weight.device, weight.dtype), layers), dim=-1)
-            for chunk in pixels.split(VISION_CHUNK)
-        ]
-        return torch.cat(chunks)
+        layers = feature_layers(self.model.config) if layers is None else layers
+        chunks = (chunk.to(weight.device, weight.dtype) for chunk in pixels.split(VISION_CHUNK))
+        return torch.cat([torch.cat(hidden_states(tower, chunk, layers), dim=-1) for chunk in chunks])
 
     def grid(self, features: Tensor) -> Tensor:
         """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""
@@ -202,11 +232,7 @@ class Backbone(nn.Module):
         return self.model.lm_head(hidden).float()
 
     def split_prompt(self, text: str) -> tuple[list[int], list[int]]:
-        """Token ids before and after the placeholder of the visual tokens.
-
-        Raises:
-            ModelError: there is none, or more than one.
-        """
+        """Token ids before and after the placeholder of the visual tokens. Raises ModelError if there is not one."""
         if text not in self._split:  # the points of a sweep ask the same questions
             ids = self.tokenizer.encode(text)
             places = [place for place, number in enumerate(ids) if number in self.media_ids.values()]
@@ -236,11 +262,7 @@ class Backbone(nn.Module):
         return question[:common], [ids[common:] for ids in texts]
 
     def next_token_ids(self, context: str, words: Sequence[str]) -> list[int]:
-        """The token that each word adds when it directly follows a text.
-
-        Raises:
-            ModelError: a word is more than one token there, or changes the tokens before it.
-        """
+        """The token that each word adds right after a text. Raises ModelError if a word is not exactly one token."""
         before = self.tokenizer.encode(context)
         ids = []
         for word in words:

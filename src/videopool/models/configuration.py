@@ -12,7 +12,7 @@ import torch
 
 from videopool.models.errors import ModelError, first_line, listed
 from videopool.models.families import FAMILIES, family_of
-from videopool.models.sizes import check_stretch
+from videopool.models.sizes import check_stretch, feature_layers
 from videopool.models.source import CONFIGURATION, locate, read_json
 from videopool.notes import note
 
@@ -45,13 +45,7 @@ DEFAULTS: dict[str, Any] = {
 def load_config(
     source: str, revision: str | None = None, rope_factor: float | None = None, target: str | None = None
 ) -> Any:
-    """A model's transformers configuration.
-
-    Args:
-        source: folder, Hugging Face id, or "videopool:...".
-        revision: commit or branch on the hub.
-        rope_factor: linear scaling of the language model's rotary positions, and of its context.
-        target: the user's class for the family, as in family_of().
+    """A model's transformers configuration; arguments as in load_backbone().
 
     Raises:
         ModelError: there is none, its family is not supported, or it needs a computation that is not implemented here.
@@ -104,13 +98,7 @@ def _read_config(folder: Path, source: str, _modified: int) -> Any:
 
 
 def unknown_keys(config: Any, content: Mapping[str, Any], within: str = "") -> list[str]:
-    """Keys of a config.json, with values, that its transformers classes do not have and that are not harmless.
-
-    Args:
-        config: transformers' object for the file.
-        content: of the file.
-        within: name of the part that is checked, with a dot.
-    """
+    """Keys of a config.json, with values, that its transformers object does not have and that are not harmless."""
     known = {field.name for field in fields(config)} | set(config.attribute_map) | {"model_type"}
     if "rope_parameters" in known:  # names in older files
         known |= {"rope_theta", "rope_scaling"}
@@ -160,9 +148,3 @@ def _not_computed(config: Any) -> str:
     else:
         return ""
     return f"vision_feature_select_strategy={strategy}: {why}"
-
-
-def feature_layers(config: Any) -> list[int]:
-    """The tower's layers that a configuration takes features from."""
-    layer = config.vision_feature_layer
-    return [layer] if isinstance(layer, int) else list(layer)

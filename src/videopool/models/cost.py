@@ -14,20 +14,17 @@ FLOAT32 = 4  # bytes
 def prefill_flops(shape: ModelShape, tokens: int) -> float:
     """Floating-point operations of the language model's forward pass over L = tokens positions.
 
-    Each layer takes 2 * L * (weights of the query, key, value and output projections and of the three matrices of the
-    gated MLP), and 4 * L^2 * heads * head_dim for scores and their weighted sum over the full L x L square, as counters
-    of attention kernels have it (a causal kernel may skip up to half). Grouped heads have narrower keys and values,
-    but as many scores. The vocabulary is left out.
+    Each layer takes 2 * L * (weights of the attention projections and of the three matrices of the gated MLP), and
+    4 * L^2 * heads * head_dim for scores and their weighted sum over the full L x L square, as counters of attention
+    kernels have it (a causal kernel may skip up to half). The vocabulary is left out.
     """
-    return _linear_flops(shape, tokens) + _attention_flops(shape, tokens)
+    return sum(_flops(shape, tokens))
 
 
-def _linear_flops(shape: ModelShape, tokens: int) -> float:
-    return float(shape.layers * 2 * tokens * _layer_weights(shape))
-
-
-def _attention_flops(shape: ModelShape, tokens: int) -> float:
-    return float(shape.layers * 4 * tokens**2 * shape.heads * shape.head_dim)
+def _flops(shape: ModelShape, tokens: int) -> tuple[float, float]:
+    """Floating-point operations of all layers' matrices, and of their attention."""
+    matrices = shape.layers * 2 * tokens * _layer_weights(shape)
+    return float(matrices), float(shape.layers * 4 * tokens**2 * shape.heads * shape.head_dim)
 
 
 def _layer_weights(shape: ModelShape) -> int:
@@ -47,7 +44,8 @@ def training_flops(shape: ModelShape, tokens: int, projected: int, again: bool =
         projected: tokens that the projector reads.
         again: gradient checkpointing runs each layer forward a second time, up to its last matrix.
     """
-    llm = (2 + again) * _linear_flops(shape, tokens) + (3 + again) * _attention_flops(shape, tokens)
+    matrices, attention = _flops(shape, tokens)
+    llm = (2 + again) * matrices + (3 + again) * attention
     last = 2 * shape.layers * tokens * shape.intermediate * shape.dim
     return llm - again * last + 3 * projector_flops(shape, projected)
 
@@ -65,10 +63,7 @@ def tower_flops(shape: ModelShape, frames: int) -> float:
 
 
 def projector_flops(shape: ModelShape, tokens: int) -> float:
-    """Floating-point operations of the two-layer projector.
-
-    It reads T * H * W tokens where pooling acts after the projector, and the pooled ones where it acts before.
-    """
+    """Floating-point operations of the two-layer projector: on T * H * W tokens, or on pooled ones."""
     return float(2 * tokens * (shape.vision_dim * shape.dim + shape.dim**2))
 
 

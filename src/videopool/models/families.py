@@ -44,11 +44,7 @@ FAMILIES: dict[str, type[Backbone]] = {one.model_type: one for one in (Llava, Ll
 
 
 def family_of(model_type: str, target: str | None = None) -> type[Backbone]:
-    """The family of a model.
-
-    Args:
-        model_type: from config.json.
-        target: the dotted name of the user's class (`model._target_`); None for one of FAMILIES.
+    """The family of a model type; target is the dotted name of a user's class (`model._target_`).
 
     Raises:
         ModelError: there is no such family, or the class reads another model type.

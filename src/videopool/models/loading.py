@@ -28,8 +28,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer
 def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
     """The processor that makes one view of a frame, by Pillow's arithmetic, independent of other installed libraries.
 
-    Families that cut images into tiles do so in their own processors; a video's frame is one view with the same size,
-    crop and normalisation.
+    A family's own processor may cut images into tiles; here a frame is one view of the same size and normalisation.
 
     Raises:
         ModelError: there is none, or its views are not image_size pixels wide and high.

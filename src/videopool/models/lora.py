@@ -21,7 +21,6 @@ def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
     """Unfreeze the projector and new LoRA matrices on the language model, in float32; freeze the rest.
 
     Args:
-        backbone: changed in place.
         lora: rank, alpha (the scale), dropout (of LoRA's input, in training) and targets (some of backbone.attention);
             None for no LoRA.
 

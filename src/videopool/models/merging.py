@@ -60,6 +60,8 @@ def merge(
     """Embed prompts, each with its images and videos.
 
     Args:
+        mask: [B, L] 1 for tokens, 0 for padding, on either side; None: no padding.
+        labels: [B, L] token ids; IGNORED where no loss is taken.
         rounds: [B, L] 0 for tokens that all see, k for tokens that only round k sees; positions count the tokens that a
             token sees. None: causal attention.
 

@@ -64,10 +64,6 @@ class VideoLM(pl.LightningModule):
         )
         return at_stage(backbone.grid(frames)), context
 
-    def image_tokens(self, features: Tensor) -> Tensor:
-        """Tower features [B, C + H*W, Dv] of still images to visual tokens [B, H*W, D]: no pooling."""
-        return self.backbone.project(self.backbone.grid(features)).flatten(1, 2)
-
     def forward(
         self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor | None = None, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -75,16 +71,12 @@ class VideoLM(pl.LightningModule):
 
         Args:
             ids: [B, L] token ids with a placeholder for each medium.
-            media: visual tokens [N, D] by row and placeholder, from visual_tokens() or image_tokens().
-            mask: [B, L] 1 for tokens, 0 for padding, on either side.
-            labels: [B, L] token ids; IGNORED (-100) where no loss is taken.
+            media: visual tokens [N, D] by row and placeholder, from visual_tokens().
+            mask, labels: [B, L], as in merge().
 
         Returns:
             Logits [B, L', vocabulary] in float32, where L' counts visual tokens, and the mean cross-entropy
             over labelled positions (None without labels).
-
-        Raises:
-            ModelError: a row has more or fewer placeholders than media.
         """
         merged = merge(self.backbone, ids, media, mask, labels)
         logits = self.backbone.logits(self._hidden(merged)[0])
@@ -98,12 +90,7 @@ class VideoLM(pl.LightningModule):
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each labelled token, row after row; no other logits are computed.
 
-        Args:
-            ids, media, mask, labels: as in forward().
-            rounds: [B, L] of independent rounds, as in merge().
-
-        Returns:
-            Losses [labelled tokens] in float32, and the row [labelled tokens] of each.
+        Arguments are those of merge(). Returns losses [labelled tokens] in float32, and the row of each.
         """
         merged = merge(self.backbone, ids, media, mask, labels, rounds)
         hidden, start = self._hidden(merged)

@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from videopool.models.backbone import Backbone
+from videopool.models.backbone import Backbone, layer_states
 from videopool.models.errors import ModelError
 from videopool.models.merging import Merged, additive
 from videopool.models.stages import check_context
-from videopool.models.tower import layer_states
 
 Ids = Sequence[int]
 Continued = tuple[Ids, Sequence[Ids]]  # a question, and its continuations
@@ -32,20 +31,18 @@ class Prefix:
 
     cache: DynamicCache
     length: int
-    batch: int
 
 
 @torch.inference_mode()
 def prefill(backbone: Backbone, before: Ids, tokens: Tensor) -> Prefix:
     """Read the text before the image and the visual tokens [B, N, D] of clips."""
-    batch = tokens.shape[0]
-    ids = torch.tensor([list(before)], dtype=torch.long, device=backbone.device).expand(batch, -1)
+    ids = torch.tensor([list(before)], dtype=torch.long, device=backbone.device).expand(len(tokens), -1)
     embedded = torch.cat([backbone.embed(ids), tokens.to(backbone.device, backbone.dtype)], dim=1)
     check_context(backbone.name, backbone.shape.context, embedded.shape[1])
     cache = DynamicCache(config=backbone.model.config.text_config)
     if embedded.shape[1]:  # a blind model may have nothing to read before the question
         backbone.llm(embedded, past_key_values=cache, use_cache=True)
-    return Prefix(cache, embedded.shape[1], batch)
+    return Prefix(cache, embedded.shape[1])
 
 
 def _packed(backbone: Backbone, prefix: Prefix, texts: Sequence[Sequence[Ids]]) -> list[list[Tensor]]:
@@ -64,7 +61,7 @@ def _packed(backbone: Backbone, prefix: Prefix, texts: Sequence[Sequence[Ids]]) 
     places = padded([[range(size) for size in row] for row in sizes], 0)
     length = ids.shape[1]
     same = owner[:, :, None] == owner[:, None, :]
-    allowed = torch.ones(prefix.batch, length, prefix.length + length, dtype=torch.bool)
+    allowed = torch.ones(len(ids), length, prefix.length + length, dtype=torch.bool)
     allowed[:, :, prefix.length :] = same & torch.ones(length, length, dtype=torch.bool).tril()
     hidden = backbone.llm(
         backbone.embed(ids.to(device)),

@@ -7,21 +7,17 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
-from videopool.models.configuration import TOWERS, feature_layers, model_config
+from videopool.models.configuration import TOWERS, model_config
 from videopool.models.errors import LISTED, ModelError, is_number
 from videopool.models.families import FAMILIES, family_of
-from videopool.models.sizes import ModelShape
+from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.source import on_hub
 
 TEXT_MODELS = ("llama", "mistral", "qwen2")
 
 
 def model_shape(config: Any, target: str | None = None) -> ModelShape:
-    """Sizes from a transformers configuration.
-
-    Args:
-        config: of a family's model.
-        target: the user's class for the family, as in family_of().
+    """Sizes from a transformers configuration; target as in family_of().
 
     Raises:
         ModelError: the family, or the kind of language model or tower, is not supported.
@@ -33,7 +29,8 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
     if vision.model_type not in TOWERS:
         raise ModelError(f"vision tower {vision.model_type!r} is not supported; supported: {', '.join(TOWERS)}")
     layers, depth = feature_layers(config), vision.num_hidden_layers
-    image_size, patch = _side(vision.image_size), _side(vision.patch_size)
+    sides = (vision.image_size, vision.patch_size)
+    image_size, patch = (int(side if isinstance(side, int) else side[0]) for side in sides)
     rope = getattr(text, "rope_parameters", None) or {}
     return ModelShape(
         height=image_size // patch,
@@ -72,17 +69,13 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
     )
 
 
-def _side(size: Any) -> int:
-    return int(size if isinstance(size, int) else size[0])
-
-
 def shape_from(mapping: Mapping[str, Any], where: str = "model.shape", target: str | None = None) -> ModelShape:
     """Sizes from the `shape:` block of a conf/model file.
 
     Args:
-        mapping: names of ModelShape's attributes and their values.
+        mapping: values of ModelShape's attributes.
         where: the configuration key that errors name.
-        target: the user's class for the family, as in family_of().
+        target: as in family_of().
 
     Raises:
         ModelError: unknown or missing keys, wrong kinds of values, or sizes that contradict each other.
@@ -137,12 +130,9 @@ def _contradiction(shape: ModelShape) -> str:
 
 
 def point_shape(model: Mapping[str, Any]) -> ModelShape:
-    """Sizes of a point's model: from its `shape:` block, or from the source's config.json.
+    """Sizes of a point's model, given as the group `model`: from its `shape:` block, or from the source's config.json.
 
     A folder's own config.json overrides the block, which describes the released model.
-
-    Args:
-        model: the resolved configuration group `model`: source, and optionally revision, shape, rope_factor.
 
     Raises:
         ModelError: neither exists, or its kind is not supported.

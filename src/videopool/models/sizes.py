@@ -71,3 +71,9 @@ def check_stretch(factor: Any, rope_type: str) -> None:
         raise ModelError(f"model.rope_factor={factor!r}: give a number of at least 1, or null")
     if rope_type != "default":
         raise ModelError(f"model.rope_factor={factor}: the model scales its positions already ({rope_type})")
+
+
+def feature_layers(config: Any) -> list[int]:
+    """The tower's layers that a configuration takes features from."""
+    layer = config.vision_feature_layer
+    return [layer] if isinstance(layer, int) else list(layer)

@@ -37,8 +37,7 @@ def locate(
     """The folder of a model; a Hugging Face id is taken from the local cache, or fetched.
 
     Args:
-        source: folder, Hugging Face id, or "videopool:...".
-        revision: commit or branch on the hub.
+        source, revision: as in load_backbone().
         key: the configuration key that errors name.
         wanted: patterns of the files to fetch.
 
@@ -114,14 +113,8 @@ def identity(source: str, revision: str | None = None, key: str = "model.source"
     """The identity of a model's weights: a content hash of a folder's files, or id and commit on the hub.
 
     The process caches hashes; for large files the folder does too, unless it is read-only. A cached hash holds as long
-    as names, sizes and modification times stay the same.
-
-    Args:
-        source, revision, key: as in locate().
-        target: the user's class for the family, which becomes part of the identity.
-
-    Raises:
-        ModelError: as locate().
+    as names, sizes and modification times stay the same. A user's class (target) becomes part of the identity.
+    Arguments and errors are those of locate().
     """
     if target is not None:
         return f"{identity(source, revision, key)} read by {target}"

@@ -10,15 +10,12 @@ PROVIDED = frozenset({FRAME_TIMES, CLS, TEXT, THUMBNAIL})
 
 
 def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_question: bool = True) -> None:
-    """Check that a model provides the context that a pooling needs.
+    """Raises ModelError unless a model gives a pooling the context that it needs.
 
     Args:
         name: of the model.
         stage: where the pooling acts. Prompt vectors exist after the projector only.
         one_question: visual tokens serve one question, so they may depend on it.
-
-    Raises:
-        ModelError: it does not.
     """
     if not isinstance(pooling.needs, (frozenset, set)):
         raise ModelError(f"pooling {class_name(pooling)}: needs must be a set of names, got {pooling.needs!r}")
@@ -28,7 +25,7 @@ def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_
     if TEXT in pooling.needs and stage != "projector":
         raise ModelError(
             f"pooling {pooling.label} compares patches with the prompt, whose vector exists only after the projector: "
-            f"set pooling.stage=projector, not {stage}"
+            f"say pooling.stage=projector, not {stage}"
         )
     if TEXT in pooling.needs and not one_question:
         raise ModelError(

@@ -29,11 +29,7 @@ def no_pointers(paths: Iterable[Path], where: str) -> None:
 
 
 def check_weights(folder: Path, where: str) -> None:
-    """Open the weights that transformers will read, so that an error names the file.
-
-    Raises:
-        ModelError: no weights as safetensors, a missing shard, or a file that cannot be read.
-    """
+    """Open the weights that transformers will read. Raises ModelError, naming the file, if that fails."""
     index = folder / f"{SAFETENSORS}.index.json"
     no_pointers(sorted(folder.glob("*.json")) + sorted(folder.glob("*.model")), where)
     if (folder / SAFETENSORS).is_file():
@@ -74,11 +70,7 @@ def all_shards(paths: list[Path], where: str) -> list[Path]:
 
 
 def shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
-    """Sizes of a file's tensors by name; the numbers stay on the disk.
-
-    Raises:
-        ModelError: a Git LFS pointer, or a truncated, damaged or foreign file.
-    """
+    """Sizes of a file's tensors by name; the numbers stay on the disk. Raises ModelError for a file that is damaged."""
     no_pointers([path], where)
     try:
         if path.suffix != ".safetensors":

@@ -15,7 +15,7 @@ from videopool.inference.backbones import own_backbone
 from videopool.inference.feature_key import feature_source
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.models import Backbone
-from videopool.models.adapter import probe
+from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.notes import note
 from videopool.results import PointFailed
