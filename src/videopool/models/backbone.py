@@ -227,6 +227,13 @@ class Backbone(nn.Module):
         """The language model's hidden states and cache; options go to transformers."""
         return self.language_model(inputs_embeds=embeddings, **options)
 
+    def read(
+        self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache: Any = None
+    ) -> Tensor:
+        """Last hidden states [B, L, D] of embeddings; a cache holds what precedes them, and grows by them."""
+        options = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+        return self.llm(embeddings, **options, use_cache=cache is not None).last_hidden_state
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] to logits [..., vocabulary] in float32."""
         return self.model.lm_head(hidden).float()

@@ -21,24 +21,16 @@ IGNORED = -100  # label of a position without loss
 
 @dataclass(frozen=True)
 class Merged:
-    """A batch as the language model reads it.
+    """A batch as the language model reads it."""
 
-    Attributes:
-        embeddings: [B, L', D].
-        mask: [B, L'] 1 for tokens, 0 for padding.
-        positions: [B, L'] rank among the unpadded positions of the row; 1 at padding.
-        labels: [B, L'] token ids, IGNORED at visual tokens and padding.
-        attention: `mask`, or with independent rounds an additive mask [B, 1, L', L']: 0 where a position (third axis)
-            sees another (fourth), the dtype's minimum elsewhere.
-        common: length of the prefix that all rows share with plain causal attention, no padding and no labels;
-            0 without independent rounds.
-    """
-
-    embeddings: Tensor
-    mask: Tensor
-    positions: Tensor
-    labels: Tensor
+    embeddings: Tensor  # [B, L', D]
+    mask: Tensor  # [B, L'] 1 for tokens, 0 for padding
+    positions: Tensor  # [B, L'] rank among the unpadded positions of the row; 1 at padding
+    labels: Tensor  # [B, L'] token ids, IGNORED at visual tokens and padding
+    # `mask`, or with independent rounds an additive mask [B, 1, L', L']: 0 where a position (third axis) sees another
+    # (fourth), the dtype's minimum elsewhere.
     attention: Tensor
+    # Length of the prefix that all rows share with plain causal attention, no padding and no labels; 0 without rounds.
     common: int = 0
 
 

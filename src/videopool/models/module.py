@@ -105,17 +105,10 @@ class VideoLM(pl.LightningModule):
         A long common prefix is read first, as evaluation reads questions: it is plainly causal, which takes half the
         attention of a mask over all, and visual tokens are most of it.
         """
-        llm, start, cache = self.backbone.llm, 0, None
+        start, cache = 0, None
         recomputed = getattr(self.backbone.language_model, "gradient_checkpointing", False)
         if merged.common >= LONG and not recomputed:  # recomputed layers keep no KV cache
             start, cache = merged.common, DynamicCache(config=self.backbone.model.config.text_config)
-            prefix = {"position_ids": merged.positions[:, :start], "past_key_values": cache}
-            llm(merged.embeddings[:, :start], use_cache=True, **prefix)
-        hidden = llm(
-            merged.embeddings[:, start:],
-            attention_mask=merged.attention[:, :, start:] if start else merged.attention,
-            position_ids=merged.positions[:, start:],
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        return hidden, start
+            self.backbone.read(merged.embeddings[:, :start], positions=merged.positions[:, :start], cache=cache)
+        mask = merged.attention[:, :, start:] if start else merged.attention
+        return self.backbone.read(merged.embeddings[:, start:], mask, merged.positions[:, start:], cache), start

@@ -41,7 +41,7 @@ def prefill(backbone: Backbone, before: Ids, tokens: Tensor) -> Prefix:
     check_context(backbone.name, backbone.shape.context, embedded.shape[1])
     cache = DynamicCache(config=backbone.model.config.text_config)
     if embedded.shape[1]:  # a blind model may have nothing to read before the question
-        backbone.llm(embedded, past_key_values=cache, use_cache=True)
+        backbone.read(embedded, cache=cache)
     return Prefix(cache, embedded.shape[1])
 
 
@@ -63,13 +63,8 @@ def _packed(backbone: Backbone, prefix: Prefix, texts: Sequence[Sequence[Ids]]) 
     same = owner[:, :, None] == owner[:, None, :]
     allowed = torch.ones(len(ids), length, prefix.length + length, dtype=torch.bool)
     allowed[:, :, prefix.length :] = same & torch.ones(length, length, dtype=torch.bool).tril()
-    hidden = backbone.llm(
-        backbone.embed(ids.to(device)),
-        attention_mask=additive(allowed.to(device), backbone.dtype),
-        position_ids=(places + prefix.length).to(device),
-        past_key_values=prefix.cache,
-        use_cache=True,
-    ).last_hidden_state
+    mask, positions = additive(allowed.to(device), backbone.dtype), (places + prefix.length).to(device)
+    hidden = backbone.read(backbone.embed(ids.to(device)), mask, positions, prefix.cache)
     return [list(states[: sum(row)].split(row)) for states, row in zip(hidden, sizes, strict=True)]
 
 
@@ -161,9 +156,7 @@ def _greedy(
         seen: [Q, K] false for padding among the cache's positions and the embeddings.
     """
     rows = torch.arange(len(last), device=last.device)
-    states = backbone.llm(
-        embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-    ).last_hidden_state[rows, last]
+    states = backbone.read(embeddings, mask, positions, cache)[rows, last]
     position = positions[rows, last]
     # A generated placeholder is read as id 0, as in the PLLaVA reference; its own embedding was never trained.
     placeholders = torch.tensor(sorted(set(backbone.media_ids.values())), device=backbone.device)
@@ -179,13 +172,9 @@ def _greedy(
         if not unfinished or step == max_new_tokens:
             break
         seen = torch.cat([seen, seen.new_ones(len(rows), 1)], dim=1)
-        states = backbone.llm(
-            backbone.embed(tokens.masked_fill(torch.isin(tokens, placeholders), 0)[:, None]),
-            attention_mask=additive(seen[:, None, :], backbone.dtype),
-            position_ids=(position + step)[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
+        embeddings = backbone.embed(tokens.masked_fill(torch.isin(tokens, placeholders), 0)[:, None])
+        mask = additive(seen[:, None, :], backbone.dtype)
+        states = backbone.read(embeddings, mask, (position + step)[:, None], cache)[:, -1]
     return answers
 
 
