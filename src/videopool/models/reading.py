@@ -108,24 +108,21 @@ def greedy_answers(
 
     Questions are padded on the right and padding is masked, so an answer does not depend on its neighbours.
     """
-    device = backbone.device
     flat = [torch.tensor(list(question)) for row in questions for question in row]
-    clips = torch.tensor([clip for clip, row in enumerate(questions) for _ in row], device=device)
-    ids = pad_sequence(flat, batch_first=True).to(device)
+    clips = torch.tensor([clip for clip, row in enumerate(questions) for _ in row], device=backbone.device)
+    ids = pad_sequence(flat, batch_first=True).to(backbone.device)
     longest = ids.shape[1]
     check_context(backbone.name, backbone.shape.context, prefix.length + longest + max_new_tokens)
     prefix.cache.batch_select_indices(clips)
-    lengths = torch.tensor([len(question) for question in flat], device=device)
-    steps = torch.arange(longest, device=device)
-    real = steps[None] < lengths[:, None]  # [Q, longest]
+    steps = torch.arange(longest, device=ids.device)
+    real = steps[None] < torch.tensor([[len(question)] for question in flat], device=ids.device)  # [Q, longest]
     seen = torch.cat([real.new_ones(len(flat), prefix.length), real], dim=1)
     allowed = seen[:, None, :].repeat(1, longest, 1)
     allowed[:, :, prefix.length :] &= real.new_ones(longest, longest).tril()
     positions = (steps + prefix.length)[None].expand(len(flat), -1)
     mask = additive(allowed, backbone.dtype)
-    answers = _greedy(backbone, backbone.embed(ids), mask, positions, lengths - 1, prefix.cache, seen, max_new_tokens)
-    rest = iter(answers)
-    return [[next(rest) for _ in row] for row in questions]
+    answers = iter(_greedy(backbone, backbone.embed(ids), mask, positions, seen, prefix.cache, max_new_tokens))
+    return [[next(answers) for _ in row] for row in questions]
 
 
 @torch.inference_mode()
@@ -133,43 +130,35 @@ def generate(backbone: Backbone, merged: Merged, max_new_tokens: int) -> list[li
     """Greedy continuation of each row of a merged batch, padded on either side, without the end token."""
     mask, cache = merged.mask, DynamicCache(config=backbone.model.config.text_config)
     check_context(backbone.name, backbone.shape.context, int(mask.sum(-1).max()) + max_new_tokens)
-    last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(-1)
-    return _greedy(backbone, merged.embeddings, mask, merged.positions, last, cache, mask == 1, max_new_tokens)
+    return _greedy(backbone, merged.embeddings, mask, merged.positions, mask == 1, cache, max_new_tokens)
 
 
 def _greedy(
-    backbone: Backbone,
-    embeddings: Tensor,
-    mask: Tensor,
-    positions: Tensor,
-    last: Tensor,
-    cache: DynamicCache,
-    seen: Tensor,
-    max_new_tokens: int,
+    backbone: Backbone, embeddings: Tensor, mask: Tensor, positions: Tensor, seen: Tensor, cache: Any, most: int
 ) -> list[list[int]]:
-    """Read embeddings [Q, L, D], and continue each row greedily.
+    """Read embeddings [Q, L, D], and continue each row greedily by at most so many tokens.
 
     Args:
         mask, positions: of the embeddings, as transformers takes them.
-        last: [Q] index of each row's last token.
-        cache: KV cache of the positions before the embeddings.
         seen: [Q, K] false for padding among the cache's positions and the embeddings.
+        cache: KV cache of the positions before the embeddings.
     """
-    rows = torch.arange(len(last), device=last.device)
+    rows, steps = (torch.arange(size, device=seen.device) for size in positions.shape)
+    last = (seen[:, -len(steps) :] * steps).argmax(-1)
     states = backbone.read(embeddings, mask, positions, cache)[rows, last]
     position = positions[rows, last]
     # A generated placeholder is read as id 0, as in the PLLaVA reference; its own embedding was never trained.
     placeholders = torch.tensor(sorted(set(backbone.media_ids.values())), device=backbone.device)
     answers: list[list[int]] = [[] for _ in rows]
     unfinished = set(range(len(rows)))
-    for step in range(1, max_new_tokens + 1):
+    for step in range(1, most + 1):
         tokens = backbone.logits(states).argmax(-1).to(backbone.device)
         for row, token in enumerate(tokens.tolist()):
             if token in backbone.end_ids:
                 unfinished.discard(row)
             elif row in unfinished:
                 answers[row].append(token)
-        if not unfinished or step == max_new_tokens:
+        if not unfinished or step == most:
             break
         seen = torch.cat([seen, seen.new_ones(len(rows), 1)], dim=1)
         embeddings = backbone.embed(tokens.masked_fill(torch.isin(tokens, placeholders), 0)[:, None])
