@@ -208,9 +208,9 @@ def check(backbone: Backbone, checkpoint: AdapterCheckpoint, own: dict[str, str]
         weight = f"{module}.weight"
         base = sizes[weight] if _module(own.get(weight, "")) in linear else None
         rank = parts[LORA_A][0] if LORA_A in parts else parts.get(LORA_B, (0,))[-1]
+        matrices: dict[str, Size] = {LORA_A: (max(rank, 1), base[1]), LORA_B: (base[0], rank)} if base else {}
         for part, size in parts.items():
-            fitting: dict[str, Size] = {LORA_A: (max(rank, 1), base[1]), LORA_B: (base[0], rank)} if base else {}
-            wanted.append((f"{module}.{part}", size, fitting.get(part, base[:1] if base else None), base))
+            wanted.append((f"{module}.{part}", size, matrices.get(part, base[:1] if base else None), base))
     for name, size, fitting, base in wanted:
         if fitting is not None and size != fitting:
             raise ModelError(

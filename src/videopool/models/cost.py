@@ -120,9 +120,9 @@ def peak_bytes(
     clips: int = 1,
     attention: str = "sdpa",
 ) -> int:
-    """Peak memory of a forward pass over clips: an estimate.
+    """Peak memory of a forward pass over a batch of clips: an estimate.
 
-    weights + the largest of
+    Frames, visual tokens (separators included) and text tokens are numbers per clip. It is weights + the largest of
     - tower: features of a clip's frames + for VISION_CHUNK frames the pixels, the hidden states asked for,
       three more, and three activations of the MLP's width (QuickGELU makes three, GELU two);
     - projector: features of all clips + two activations of its width;
@@ -133,13 +133,6 @@ def peak_bytes(
     Activations came out 0 to 30 % above traced forward passes of small float32 models. A GPU adds about 1 GB for its
     context and libraries' workspaces, and fragmentation; fused kernels stay below the estimate. Not counted: generated
     tokens, and what a training step keeps.
-
-    Args:
-        frames: per clip.
-        tokens: visual tokens per clip, separators included.
-        text_tokens: of prompt and questions.
-        clips: batch size.
-        attention: "sdpa" or "eager".
     """
     chunk = min(frames, VISION_CHUNK)
     positions = shape.height * shape.width + shape.cls

@@ -63,6 +63,9 @@ def _from_hub(source: str, revision: str | None, key: str, wanted: tuple[str, ..
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    def refused(reason: str) -> ModelError:
+        return ModelError(f"{key}={source}: {reason}")
+
     def snapshot(offline: bool) -> Path:
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(wanted), local_files_only=offline))
 
@@ -73,21 +76,19 @@ def _from_hub(source: str, revision: str | None, key: str, wanted: tuple[str, ..
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
-        raise ModelError(f"{key}={source}: neither a folder nor a Hugging Face id ({first_line(error)})") from error
+        raise refused(f"neither a folder nor a Hugging Face id ({first_line(error)})") from error
     advice = f"fetch it where there is a network (hf download {source}) or name a folder with {key}=..."
     if constants.HF_HUB_OFFLINE:
-        raise ModelError(f"{key}={source}: not in the local cache, and HF_HUB_OFFLINE is set; {advice}")
+        raise refused(f"not in the local cache, and HF_HUB_OFFLINE is set; {advice}")
     try:
         # The hub's own client retries for half a minute before it reports that there is no network.
         httpx.head(constants.ENDPOINT, timeout=PROBE_SECONDS, follow_redirects=True)
     except httpx.HTTPError as error:
-        raise ModelError(
-            f"{key}={source}: not in the local cache, and {constants.ENDPOINT} cannot be reached; {advice}"
-        ) from error
+        raise refused(f"not in the local cache, and {constants.ENDPOINT} cannot be reached; {advice}") from error
     try:
         return snapshot(offline=False)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx.HTTPError) as error:
-        raise ModelError(f"{key}={source}: cannot be fetched ({first_line(error)})") from error
+        raise refused(f"cannot be fetched ({first_line(error)})") from error
 
 
 def _complete(folder: Path) -> bool:
