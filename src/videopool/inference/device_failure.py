@@ -17,13 +17,9 @@ class DeviceFailed(RuntimeError):
 
 
 def device_failure(error: ProcessException, devices: int) -> Exception:
-    """The exception to raise when a process ends early.
+    """The exception to raise when one of several processes raised something, or ended by a signal.
 
     An error that the user can fix keeps its message, lack of memory too; any other includes the process's text.
-
-    Args:
-        error: of the parent: a process raised something, or ended by a signal.
-        devices: number of processes.
     """
     ended = f"a process of trainer.devices={devices} ended"
     if not isinstance(error, ProcessRaisedException):

@@ -43,13 +43,7 @@ def _build(node: str, group: str) -> Any:
 
 
 def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FrameSource:
-    """Everything that determines a point's features.
-
-    Args:
-        config: of the point.
-        backbone: its model.
-        media: the tower, "video" or "image".
-    """
+    """Everything that determines the features that a point's tower for "video" or "image" makes."""
     shape, reader = backbone.shape, str(config.job.reader)
     if backbone.tower(media) is backbone.tower(MEDIA):
         media = MEDIA  # an image is a clip of one frame, and shares features with it

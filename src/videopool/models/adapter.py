@@ -20,10 +20,7 @@ from videopool.models.errors import ModelError, is_number
 def attach(backbone: Backbone, checkpoint: AdapterCheckpoint, alpha: float | None = None) -> None:
     """Put a checkpoint onto its base, for good; only alpha and the projector's share can change afterwards.
 
-    Args:
-        backbone: the base; changed in place.
-        checkpoint: LoRA and projector, or more.
-        alpha: scale of LoRA; None for the trained one, or 0 where the checkpoint states none.
+    LoRA is scaled by alpha; None stands for the trained one, or 0 where the checkpoint states none.
 
     Raises:
         ModelError: the checkpoint belongs to another base, or is incomplete.

@@ -76,10 +76,6 @@ class Backbone(nn.Module):
         identity: of the weights, from identity().
         placed: loading spread the weights over devices, where they stay.
 
-    Attributes:
-        base_projector, tuned_projector: weights on the CPU, once a checkpoint with a projector is attached; else None.
-        alpha_parts: alpha of a LoRA layer relative to the checkpoint's, by the layer's name; 1 for other layers.
-
     Raises:
         ModelError: the vocabulary has no token for visual tokens.
     """
@@ -107,9 +103,10 @@ class Backbone(nn.Module):
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.shape, self.name, self.identity, self.placed = shape, name, identity, placed
+        # Weights on the CPU, once a checkpoint with a projector is attached.
         self.base_projector: dict[str, Tensor] | None = None
         self.tuned_projector: dict[str, Tensor] | None = None
-        self.alpha_parts: dict[str, float] = {}
+        self.alpha_parts: dict[str, float] = {}  # by LoRA layer: alpha relative to the checkpoint's, where it differs
         self.media_ids = self._media_ids()
         self.image_token = tokenizer.convert_ids_to_tokens(self.media_ids["video"])
         ends = model.generation_config.eos_token_id

@@ -185,10 +185,9 @@ def same_base(stated: Sequence[float], own: Sequence[float]) -> bool:
 
 
 def check(backbone: Backbone, checkpoint: AdapterCheckpoint, own: dict[str, str]) -> None:
-    """Raises ModelError unless each weight has a place of its size, and no part is incomplete.
+    """Raises ModelError unless each weight has a place of its size among the base's, and no part is incomplete.
 
-    Args:
-        own: names of the base's weights by canonical name.
+    `own` holds the names of the base's weights by canonical name.
     """
     where, peft = f"{KEY}={checkpoint.source}", checkpoint.peft
     if checkpoint.base is not None and not same_base(checkpoint.base.get("probe", ()), probe(backbone)):

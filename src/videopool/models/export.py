@@ -38,11 +38,9 @@ class Trained:
 
 
 def export(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> None:
-    """Write a PLLaVA folder and, with LoRA, a peft folder below it. Equal weights make equal files.
+    """Write trained weights, by transformers' names, to a PLLaVA folder and, with LoRA, a peft folder below it.
 
-    Args:
-        folder: is created if missing.
-        weights: trained parameters by their names in transformers' model.
+    Equal weights make equal files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file({_pllava_name(name): weight for name, weight in weights.items()}, folder / "model.safetensors")

@@ -67,16 +67,10 @@ class VideoLM(pl.LightningModule):
     def forward(
         self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor | None = None, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Read prompts with images and videos in them.
+        """Read prompts with images and videos in them; arguments are those of merge().
 
-        Args:
-            ids: [B, L] token ids with a placeholder for each medium.
-            media: visual tokens [N, D] by row and placeholder, from visual_tokens().
-            mask, labels: [B, L], as in merge().
-
-        Returns:
-            Logits [B, L', vocabulary] in float32, where L' counts visual tokens, and the mean cross-entropy
-            over labelled positions (None without labels).
+        Returns logits [B, L', vocabulary] in float32, where L' counts visual tokens, and the mean cross-entropy over
+        labelled positions (None without labels).
         """
         merged = merge(self.backbone, ids, media, mask, labels)
         logits = self.backbone.logits(self._hidden(merged)[0])

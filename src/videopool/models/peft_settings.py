@@ -65,11 +65,7 @@ class PeftSettings:
 
 
 def peft_settings(content: Mapping[str, Any], where: str) -> PeftSettings:
-    """Read an adapter_config.json.
-
-    Args:
-        content: of the file.
-        where: the configuration key that errors name.
+    """Check the content of an adapter_config.json; errors name `where`.
 
     Raises:
         ModelError: an adapter other than LoRA, a setting that changes the computation and is not computed here, an
