@@ -165,7 +165,7 @@ def test_bad_folders_are_told_in_one_line(folder, tmp_path):
     tokens = [p.name for p in folder.iterdir() if "token" in p.name]
     cases = {
         copy(folder, tmp_path / "a", tokens): "has no tokenizer",
-        copy(folder, tmp_path / "b", ["preprocessor_config.json"]): "no preprocessor_config.json",
+        copy(folder, tmp_path / "b", ["preprocessor_config.json"]): r"no image processor \(preprocessor_config.json",
         copy(folder, tmp_path / "c", image_token_index=5000, video_token_index=5000): "no such token",
         copy(folder, tmp_path / "d", image_token_index=5, video_token_index=7): None,
     }

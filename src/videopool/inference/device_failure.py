@@ -1,7 +1,7 @@
 """The error of a process among several devices, rebuilt from the text that its parent has."""
 
 import re
-from importlib import import_module
+from pydoc import locate
 
 import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
@@ -45,9 +45,5 @@ def _raised(trace: str) -> tuple[str, str]:
 
 def _class(name: str) -> type[BaseException]:
     """The class that a dotted name stands for; Exception if it cannot be found."""
-    module, _, own = name.rpartition(".")
-    try:
-        kind = getattr(import_module(module or "builtins"), own, None)
-    except ImportError:
-        return Exception
+    kind = locate(name)
     return kind if isinstance(kind, type) and issubclass(kind, BaseException) else Exception

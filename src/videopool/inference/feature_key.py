@@ -4,7 +4,6 @@ import hashlib
 import json
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -20,8 +19,6 @@ from videopool.results import fingerprint
 MEDIA = "video"
 NOT_COMPARED = ("transformers_version", "architectures", "dtype")  # of a tower's configuration: in the key elsewhere
 QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
-
-_hashes: WeakKeyDictionary[Backbone, dict[tuple[Any, ...], str]] = WeakKeyDictionary()
 
 
 def shared_store(config: DictConfig) -> Any:
@@ -79,10 +76,9 @@ def tower_hash(backbone: Backbone, media: str) -> str:
     Models with one tower in common share it. For weights that are not in memory, the identity of their files is used.
     """
     state = (media, backbone.identity, backbone.dtype, tuple(lora_scales(backbone.tower(media)).items()))
-    known = _hashes.setdefault(backbone, {})
-    if state not in known:
-        known[state] = _hash(backbone, media)
-    return known[state]
+    if state not in backbone.tower_hashes:
+        backbone.tower_hashes[state] = _hash(backbone, media)
+    return backbone.tower_hashes[state]
 
 
 def _hash(backbone: Backbone, media: str) -> str:

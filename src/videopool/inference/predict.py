@@ -49,10 +49,9 @@ class Batches(Dataset[list[LoadedClip]]):
 
 
 class Log(Protocol):
-    """Takes a model's output for a batch. `path` is a file in the point's folder; with several devices, its lines are
-    the records."""
+    """Takes a model's output for a batch."""
 
-    path: Path
+    path: Path  # a file in the point's folder; with several devices, its lines are the records
 
     def append(self, records: Any) -> None: ...
 

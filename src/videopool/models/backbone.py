@@ -112,6 +112,7 @@ class Backbone(nn.Module):
         ends = model.generation_config.eos_token_id
         ends = tokenizer.eos_token_id if ends is None else ends
         self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
+        self.tower_hashes: dict[tuple[Any, ...], str] = {}  # by the state of a tower, for keys of features
         self._split: dict[str, tuple[list[int], list[int]]] = {}
 
     @classmethod

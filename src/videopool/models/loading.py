@@ -1,6 +1,6 @@
 """Load a complete model, or say in one line why it does not load."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,22 @@ from videopool.models.weight_files import check_weights
 ATTENTIONS = ("sdpa", "eager")
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
                  "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def _read(cls: Any, kind: str, source: str, revision: str | None, names: Sequence[str], **options: Any) -> Any:
+    """A processor of transformers, from a folder with one of some files. Raises ModelError if that fails."""
+    folder = locate(source, revision)
+    if not any((folder / name).is_file() for name in names):
+        raise ModelError(
+            f"model.source={source}: {folder} has no {kind} ({' or '.join(names)}); copy it from the model that this "
+            "one derives from"
+        )
+    try:
+        return cls.from_pretrained(str(folder), **options)
+    except Exception as error:
+        raise ModelError(f"model.source={source}: no {kind} could be read ({first_line(error)})") from error
 
 
 def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
@@ -33,16 +48,7 @@ def load_image_processor(source: str, revision: str | None = None, image_size: i
     Raises:
         ModelError: there is none, or its views are not image_size pixels wide and high.
     """
-    folder = locate(source, revision)
-    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
-        raise ModelError(
-            f"model.source={source}: {folder} has no preprocessor_config.json; copy it from the model that the "
-            "tower is from"
-        )
-    try:
-        saved = AutoImageProcessor.from_pretrained(str(folder), backend="pil").to_dict()
-    except Exception as error:
-        raise ModelError(f"model.source={source}: no image processor could be read ({first_line(error)})") from error
+    saved = _read(AutoImageProcessor, "image processor", source, revision, PROCESSOR_FILES, backend="pil").to_dict()
     settings: dict[str, Any] = {"do_center_crop": False}
     settings |= {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
     size = settings["crop_size" if settings["do_center_crop"] else "size"]
@@ -53,17 +59,6 @@ def load_image_processor(source: str, revision: str | None = None, image_size: i
             f"{image_size} x {image_size}; mend preprocessor_config.json"
         )
     return CLIPImageProcessorPil(**settings)
-
-
-def load_tokenizer(source: str, revision: str | None = None) -> Any:
-    """A model's tokenizer. Raises ModelError if there is none or it cannot be read."""
-    folder = locate(source, revision)
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise ModelError(f"model.source={source}: {folder} has no tokenizer (one of {', '.join(TOKENIZER_FILES)})")
-    try:
-        return AutoTokenizer.from_pretrained(str(folder))
-    except Exception as error:
-        raise ModelError(f"model.source={source}: no tokenizer could be read ({first_line(error)})") from error
 
 
 def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
@@ -120,7 +115,7 @@ def load_backbone(
     folder = locate(source, revision)
     refuse_adapter(folder, source)
     check_weights(folder, f"model.source={source}")
-    tokenizer = load_tokenizer(source, revision)
+    tokenizer = _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
     image_processor = load_image_processor(source, revision, shape.image_size)
     family, placed = family_of(config.model_type, target), device_map is not None
     placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}

@@ -89,10 +89,9 @@ def shape_from(mapping: Mapping[str, Any], where: str = "model.shape", target: s
     needed.remove("separators")
     unknown = [str(key) for key in mapping if key not in kinds]
     missing = [name for name in needed if name not in mapping]
-    if unknown or missing:
-        parts = [f"no such key: {', '.join(unknown)}"] if unknown else []
-        parts += [f"missing: {', '.join(missing)}"] if missing else []
-        raise ModelError(f"{where}: {'; '.join(parts)}")
+    wrong = (("no such key", unknown), ("missing", missing))
+    if problems := [f"{problem}: {', '.join(names)}" for problem, names in wrong if names]:
+        raise ModelError(f"{where}: {'; '.join(problems)}")
     for name, value in mapping.items():
         if wanted := _wanted(name, value, kinds[name]):
             raise ModelError(f"{where}.{name} must be {wanted}, got {value!r}")
