@@ -77,7 +77,6 @@ ONLY_IN = {
 }
 LONGEST, LONGEST_JOB = 350, 120  # lines
 LONG: set[str] = {
-    "models/adapter.py",
     "shapes/pretraining.py",
 }  # files that are longer, to be cut
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT
 from videopool.config.build import build, build_pooling
 from videopool.evaluation.run import point_of
-from videopool.inference.weights import own_backbone
+from videopool.inference.backbones import own_backbone
 from videopool.models.shape import point_shape
 from videopool.points.judge import build_judge
 from videopool.reports.files import own_figures

@@ -127,7 +127,7 @@ def checkpoint(tmp_path):
 
 def test_alpha_is_an_axis_of_one_loaded_model(run, checkpoint, tmp_path, monkeypatch):
     """Four alphas load one model; alpha 0 is not the untouched base; points are told apart and kept."""
-    from videopool.inference import weights
+    from videopool.inference import backbones
 
     loads = []
 
@@ -135,9 +135,8 @@ def test_alpha_is_an_axis_of_one_loaded_model(run, checkpoint, tmp_path, monkeyp
         loads.append(settings)
         return load_backbone(**settings)
 
-    weights._load.cache_clear()
-    weights._load_with_checkpoint.cache_clear()
-    monkeypatch.setattr(weights, "load_backbone", counted)
+    backbones._loaded.clear()
+    monkeypatch.setattr(backbones, "load_backbone", counted)
     folders = [
         run("lora=pllava", f"lora.checkpoint={checkpoint}", f"lora.alpha={a}", "frames.num=1") for a in (0, 4, 8)
     ]

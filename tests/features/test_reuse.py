@@ -14,8 +14,8 @@ from videopool.app import register_experiments
 from videopool.evaluation import local as evaluation_local
 from videopool.evaluation.run import evaluate
 from videopool.features import FeatureStoreError
-from videopool.inference import store as inference_store
-from videopool.inference.frame_source import frame_source, processor_hash
+from videopool.inference import feature_key
+from videopool.inference.feature_key import feature_source, processor_hash
 from videopool.models import Backbone, load_backbone
 from videopool.models.loading import load_image_processor
 from videopool.paths import shipped
@@ -65,7 +65,7 @@ def run(compose_):
 
     def call(*words, fresh=True):
         if fresh:
-            inference_store._stores.clear()
+            feature_key._build.cache_clear()
         return Ran(evaluate(compose_(*words, f"study=s{next(count)}")).folder)
 
     return call
@@ -174,17 +174,17 @@ def test_the_source_is_the_tower_not_the_whole_model(compose_, tmp_path):
     """Other language models behind one tower share its features; another weight in the tower does not."""
     config, folder = compose_("features=disk"), save(tmp_path / "one", "llava")
     backbone = load_backbone(str(folder))
-    source = frame_source(config, backbone)
+    source = feature_source(config, backbone)
     again = load_backbone(str(folder))
     with torch.no_grad():
         again.parts.language_model.embed_tokens.weight += 1
         again.parts.multi_modal_projector.linear_1.weight += 1
-    assert frame_source(config, again) == source
+    assert feature_source(config, again) == source
     changed = load_backbone(str(folder))
     with torch.no_grad():
         next(changed.tower("video").parameters()).view(-1)[0] += 1e-3
-    assert frame_source(config, changed).tower != source.tower
-    assert frame_source(config, load_backbone(str(folder), dtype="bfloat16")) != source
+    assert feature_source(config, changed).tower != source.tower
+    assert feature_source(config, load_backbone(str(folder), dtype="bfloat16")) != source
     assert source.shape == (37, 32)
     assert backbone.features(torch.zeros(1, 3, 48, 48)).shape[1:] == source.shape
 

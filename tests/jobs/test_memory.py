@@ -40,7 +40,7 @@ TOWER = """
 import json, resource, sys, torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from videopool.models.backbone import VISION_CHUNK
-from videopool.models.tower import hidden_states
+from videopool.models.backbone import hidden_states
 torch.set_num_threads(1)
 sizes = dict(hidden_size=192, intermediate_size=768, num_hidden_layers=6, num_attention_heads=3)
 tower = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)).eval()

@@ -14,7 +14,7 @@ from own_poolings import First, Strip, Told
 from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.features import ClipJob, FeatureStore, load_clip, request_clip
-from videopool.inference import store
+from videopool.inference import feature_key
 from videopool.inference.load_plan import load_plan
 from videopool.inference.reader import ClipReader
 from videopool.jobs.finetune import run as finetune
@@ -90,7 +90,7 @@ def configs(hydra_conf, media, data_dir):
     """Of training and of evaluation, alike, with a pooling by its file or in words."""
 
     def call(pooling, *words, of=("evaluate", "finetune")):
-        store._stores.clear()
+        feature_key._build.cache_clear()
         words = (
             f"results_dir={media}/results", f"data_dir={data_dir}", "logger=none", "job.workers=0", "features=none",
             "trainer.accelerator=cpu", f"frames.num={FRAMES}", "benchmark=clips", f"benchmark.root={media}/media",

@@ -105,7 +105,8 @@ def test_video_llava_reads_images_and_videos_in_one_prompt(tmp_path):
     ids = ids_of(backbone, text)
     image, video = pixels_of(1, 5), pixels_of(3, 6)
     lm = VideoLM(backbone, FrameCls(NoPooling()))
-    media = [lm.image_tokens(backbone.features(image, "image"))[0], lm.visual_tokens(backbone.features(video)[None])[0]]
+    unpooled = backbone.project(backbone.encode(image, "image")).flatten(0, 2)
+    media = [unpooled, lm.visual_tokens(backbone.features(video)[None])[0]]
     assert [len(m) for m in media] == [36, 3 * 37]
     ours, _ = lm(ids, [media])
     long = expand(expand(ids, backbone.media_ids["image"], 36), backbone.media_ids["video"], 111)
@@ -164,7 +165,7 @@ def test_bad_folders_are_told_in_one_line(folder, tmp_path):
     tokens = [p.name for p in folder.iterdir() if "token" in p.name]
     cases = {
         copy(folder, tmp_path / "a", tokens): "has no tokenizer",
-        copy(folder, tmp_path / "b", ["preprocessor_config.json"]): "no preprocessor_config.json",
+        copy(folder, tmp_path / "b", ["preprocessor_config.json"]): r"no image processor \(preprocessor_config.json",
         copy(folder, tmp_path / "c", image_token_index=5000, video_token_index=5000): "no such token",
         copy(folder, tmp_path / "d", image_token_index=5, video_token_index=7): None,
     }

@@ -13,9 +13,9 @@ from transformers import LlavaForConditionalGeneration
 from random_models import FAMILIES, save
 from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
 from videopool.models.adapter import set_projector
+from videopool.models.checkpoint import probe, same_base
 from videopool.models.export import Trained, export
 from videopool.models.lora import make_trainable, restore, trainable, training_mode
-from videopool.models.probe import probe, same_base
 from videopool.pooling import NoPooling
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"]}

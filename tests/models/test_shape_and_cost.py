@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from videopool.models import ModelError, load_config
-from videopool.models.backbone import VISION_CHUNK
+from videopool.models.backbone import VISION_CHUNK, hidden_states
 from videopool.models.cost import (
     feature_bytes,
     kv_cache_bytes,
@@ -41,7 +41,6 @@ from videopool.models.cost import (
     weight_bytes,
 )
 from videopool.models.shape import ModelShape, model_shape, point_shape, shape_differences, shape_from
-from videopool.models.tower import hidden_states
 from videopool.paths import shipped
 
 FAMILIES = {

@@ -22,7 +22,7 @@ from conftest import numbered_frames
 from videopool.app import register_experiments
 from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
-from videopool.inference import store
+from videopool.inference import feature_key
 from videopool.jobs.finetune import run as finetune
 from videopool.models import VideoLM, load_backbone, prefill_flops
 from videopool.models.backbone import Backbone
@@ -65,7 +65,7 @@ def tune(configure):
     """Train, without the evaluation behind it; gives the run's folder."""
 
     def call(*words):
-        store._stores.clear()
+        feature_key._build.cache_clear()
         return Path(finetune(configure("job.evaluate=false", *words)).folder)
 
     return call
@@ -276,7 +276,7 @@ def test_trainings_that_differ_in_their_seed_alone_are_taken_together(configure,
     words = ["frames=random", "frames.num=2", "training.steps=1", "benchmark.clips=60", "benchmark.per_task=8"]
     words += ["benchmark.limit=2", "study=r"]
     for more in (["seed=0"], ["seed=1"], ["seed=2", "training.rate=0.01"]):
-        store._stores.clear()
+        feature_key._build.cache_clear()
         finetune(configure(*words, *more))
     study = tmp_path / "results" / "r"
     exports = {path: json.loads(path.read_text()) for path in study.glob("*/export/videopool.json")}

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers.image_transforms import get_resize_output_image_size, resize
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from videopool.inference.frame_source import processor_hash
+from videopool.inference.feature_key import processor_hash
 from videopool.video import ShrunkFirst, open_clip, to_pixels
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])[:, None, None]

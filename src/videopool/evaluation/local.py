@@ -6,11 +6,11 @@ from videopool.benchmarks import Sample
 from videopool.evaluation.evaluator import AnswerSettings, Evaluator
 from videopool.evaluation.work import Work
 from videopool.features import ClipDataset
+from videopool.inference.backbones import point_backbone
 from videopool.inference.batches import clips_at_once, group_by_clip
-from videopool.inference.frame_source import frame_source
+from videopool.inference.feature_key import feature_source
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.inference.predict import predict
-from videopool.inference.weights import point_backbone
 from videopool.models import Backbone
 from videopool.points.point import Point
 from videopool.results import RecordLog
@@ -37,7 +37,7 @@ def answer_with_weights(
     backbone = load(point) if load else point_backbone(point.model, point.model_identity, point.adapter)
     settings = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
     plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
-    source = frame_source(config, backbone)
+    source = feature_source(config, backbone)
     evaluator = kind(backbone, pooling, point.stage, settings, point.store, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
     times = Times(log.path.with_name(TIMES))

@@ -13,11 +13,11 @@ from videopool.config.errors import ConfigError
 from videopool.errors import UserError
 from videopool.features import ClipJob, load_clip, read_again, request_clip
 from videopool.figures.film import FilmRow
+from videopool.inference.backbones import point_backbone
 from videopool.inference.batches import group_by_clip
-from videopool.inference.frame_source import frame_source, trainer_device
+from videopool.inference.feature_key import feature_source, trainer_device
 from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.inference.reader import ClipReader
-from videopool.inference.weights import point_backbone
 from videopool.measuring.stages import ENCODER
 from videopool.models.stages import TEXT, THUMBNAIL, check_needs
 from videopool.norms import token_norms
@@ -97,7 +97,7 @@ class ShownClip:
     def __init__(self, point: ClipPoint) -> None:
         self.point, self.job = point, point.clip
         self.backbone = point_backbone(point.model, point.model_identity, point.adapter)
-        self.source = frame_source(point.config, self.backbone)
+        self.source = feature_source(point.config, self.backbone)
         if not self.backbone.placed:
             self.backbone.to(trainer_device(point.config))
         self.plain = self.view(ShownPooling(NoPooling(), "projector"))

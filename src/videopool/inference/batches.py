@@ -1,6 +1,7 @@
-"""From samples to clips that are read once."""
+"""Samples grouped by clip, so that each clip is read once."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from videopool.benchmarks import Sample
@@ -8,20 +9,19 @@ from videopool.features import ClipJob
 
 
 def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
-    """Samples that see the same frames together, in the order of their first appearance."""
-    groups: dict[tuple[object, ...], list[Sample]] = {}
+    """Group samples that see the same frames, in the order of their first appearance."""
+    groups: dict[tuple[Path, float | None, float | None], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.clip, sample.start, sample.end), []).append(sample)
     return [
-        ClipJob(first.clip, first.clip_id, tuple(members), first.start, first.end, first.fps)
-        for members in groups.values()
-        for first in members[:1]
+        ClipJob(clip, group[0].clip_id, tuple(group), start, end, group[0].fps)
+        for (clip, start, end), group in groups.items()
     ]
 
 
 def clips_at_once(job: Any, visual_tokens: int) -> int:
-    """How many clips of so many visual tokens are read together, as `max_clips` and `max_visual_tokens` of a job say.
+    """Batch size for clips of so many visual tokens, within `max_clips` and `max_visual_tokens` of a job.
 
-    A clip that leaves none, of a blind model, takes the room of one.
+    A blind pooling makes 0 tokens; count it as 1.
     """
     return max(1, min(int(job.max_clips), int(job.max_visual_tokens) // max(1, visual_tokens)))

@@ -1,7 +1,7 @@
-"""What a process of several devices raised, told by its parent."""
+"""The error of a process among several devices, rebuilt from the text that its parent has."""
 
 import re
-from importlib import import_module
+from pydoc import locate
 
 import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
@@ -9,49 +9,41 @@ from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
 from videopool.errors import UserError
 from videopool.results import PointFailed
 
-_KIND = re.compile(r"^([A-Za-z_][\w.]*)(?:: |:?$)")  # begins what Python prints of an exception
+_KIND = re.compile(r"^([A-Za-z_][\w.]*)(?:: |:?$)")  # begins a printed exception
 
 
 class DeviceFailed(RuntimeError):
-    """A process of several devices raised an error of the program; its trace is in that of the cause."""
+    """A process of several devices raised an error of the program; the cause holds its traceback."""
 
 
 def device_failure(error: ProcessException, devices: int) -> Exception:
-    """What to raise for the end of a process before its time.
+    """The exception to raise when one of several processes raised something, or ended by a signal.
 
-    An error that its user can mend is told as one, lack of memory too; any other with the words of the process.
-
-    Args:
-        error: of the parent: a process raised something, or ended by a signal.
-        devices: how many processes there were.
+    An error that the user can fix keeps its message, lack of memory too; any other includes the process's text.
     """
-    told = f"a process of trainer.devices={devices} ended"
+    ended = f"a process of trainer.devices={devices} ended"
     if not isinstance(error, ProcessRaisedException):
-        return PointFailed(f"{told}: {error}")
-    kind, message = _raised(str(error))
-    if issubclass(kind_of := _class(kind), UserError):
+        return PointFailed(f"{ended}: {error}")
+    name, message = _raised(str(error))
+    kind = _class(name)
+    if issubclass(kind, UserError):
         return PointFailed(message)
-    if issubclass(kind_of, (MemoryError, torch.OutOfMemoryError)):
+    if issubclass(kind, (MemoryError, torch.OutOfMemoryError)):
         return MemoryError(message)
-    return DeviceFailed(f"{told}: {kind}{': ' if message else ''}{message}")
+    return DeviceFailed(f"{ended}: {name}{': ' if message else ''}{message}")
 
 
 def _raised(trace: str) -> tuple[str, str]:
-    """Class and message of the exception that a printed trace ends with; of the first cause, where it quotes one."""
+    """Class and message of the exception that ends a printed traceback; of the first cause, where it quotes one."""
     lines = trace.splitlines()
-    frames = [place for place, line in enumerate(lines) if line.startswith("  File ")]
-    for place in range(frames[-1] + 1 if frames else 0, len(lines)):
-        if found := _KIND.match(lines[place]):
-            message = "\n".join([lines[place][found.end() :], *lines[place + 1 :]])
-            return found[1], message.strip()
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    for number in range(frames[-1] + 1 if frames else 0, len(lines)):
+        if match := _KIND.match(lines[number]):
+            return match[1], "\n".join([lines[number][match.end() :], *lines[number + 1 :]]).strip()
     return "Exception", " ".join(trace.split())
 
 
 def _class(name: str) -> type[BaseException]:
-    """The class that a name with its module stands for; Exception if it cannot be found."""
-    module, _, own = name.rpartition(".")
-    try:
-        found = getattr(import_module(module or "builtins"), own, None)
-    except ImportError:
-        found = None
-    return found if isinstance(found, type) and issubclass(found, BaseException) else Exception
+    """The class that a dotted name stands for; Exception if it cannot be found."""
+    kind = locate(name)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else Exception

@@ -12,27 +12,26 @@ from videopool.video import Sampler, ShrunkFirst
 
 
 def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
-    """What makes pixels of a point's views: the model's, or as PLLaVA's evaluation uses it."""
+    """The image processor of a point: the model's, or the one of PLLaVA's evaluation (`compat.longest`)."""
     longest = config.compat.longest
     return backbone.image_processor if longest is None else ShrunkFirst(backbone.image_processor, int(longest))
 
 
 def load_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> LoadPlan:
-    """How clips are read for a pooling: frame by frame or tiled into one image, and perhaps with a thumbnail behind.
+    """How clips are read for a pooling: frame by frame or tiled into one image, perhaps followed by a thumbnail.
 
-    Images are named by what is made of fixed frames, so that poolings that make the same ones share their features.
+    An image's name is its content for fixed frames, so poolings that make the same image share its features.
 
     Args:
-        still: the clips are still images, which are one image already and are not tiled.
+        still: the clips are still images, which are not tiled.
 
     Raises:
         PoolingShapeError, PoolingContractError: the pooling cannot make an image of so many frames.
     """
     tiled, shown = image_keys(pooling, sampler.num, still)
-    tile = thumbnail = None
-    if tiled is not None:
-        tile = Composed(f"tiled {tiled}", partial(tiled_by, pooling))
-    if shown is not None:
-        part = thumbnail_of(pooling)
-        thumbnail = Composed(f"thumbnail {shown}", partial(thumbnail_by, part), part.shown)
+    tile = None if tiled is None else Composed(f"tiled {tiled}", partial(tiled_by, pooling))
+    if shown is None:
+        return LoadPlan(sampler, reader, image_processor, tile)
+    part = thumbnail_of(pooling)
+    thumbnail = Composed(f"thumbnail {shown}", partial(thumbnail_by, part), part.shown)
     return LoadPlan(sampler, reader, image_processor, tile, thumbnail)

@@ -1,11 +1,12 @@
-"""Lightning's predict loop over batches of clips, on one device or several; records are written after each batch.
+"""Lightning's predict loop over batches of clips, on one device or several; each batch's records are written at once.
 
-Which clips stand in a batch together does not depend on the number of devices, so neither do the records.
+The clips of a batch do not depend on the number of devices, so neither do the records.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,11 +28,11 @@ from videopool.runtime.ranks import START_METHOD, own_environment, strategy_of
 from videopool.runtime.terminal import progress_bar
 
 WATCH_SECONDS = 0.5
-TOLD = ".device-"  # begins the names of files in which the processes of several devices tell what they did
+DEVICE_FILES = ".device-"  # prefix of files in which processes of several devices report their seconds and frames
 
 
 class Batches(Dataset[list[LoadedClip]]):
-    """Clips in groups of at most `size`, in order; empty ones once the user asked to stop."""
+    """Clips in groups of at most `size`, in order; empty groups after the user asked to stop."""
 
     def __init__(self, clips: ClipDataset, size: int, stop: StopRequest) -> None:
         self.clips, self.size, self.stop = clips, size, stop
@@ -47,13 +48,9 @@ class Batches(Dataset[list[LoadedClip]]):
 
 
 class Log(Protocol):
-    """Where what a model makes of a batch is appended.
+    """Takes a model's output for a batch."""
 
-    Attributes:
-        path: a file in the point's folder; with several devices, records are lines of it.
-    """
-
-    path: Path
+    path: Path  # a file in the point's folder; with several devices, its lines are the records
 
     def append(self, records: Any) -> None: ...
 
@@ -67,60 +64,47 @@ def predict(
     batch: int,
     times: Times | None = None,
 ) -> None:
-    """Run a model over some clips and append what it makes of them.
+    """Run a model over clips and append its output to a log.
 
     Args:
         config: of the point; `job` and `trainer` are used.
-        batch: clips read at once. With fewer batches than devices, as behind a point that was stopped near its end,
-            some devices are left out.
-        times: where each batch's are written, if anywhere.
+        batch: clips per batch. With fewer batches than devices, some devices stay idle.
+        times: where the times of each batch are written, if anywhere.
 
     Raises:
-        PointFailed, DeviceFailed: a process of several devices ended before its time.
+        PointFailed, DeviceFailed: a process of several devices ended early.
     """
-    batches = Batches(clips, batch, stop)
+    batches, folder = Batches(clips, batch, stop), log.path.parent
     if not len(batches):
         return
     asked = number(config, "trainer.devices", 1, whole=True)
-    devices = min(asked, len(batches))  # each has at least one to read
+    devices = min(asked, len(batches))
     workers = int(config.job.workers) if clips.must_read else 0
     loader: DataLoader[Any] = DataLoader(
         batches,
         batch_size=1,
-        collate_fn=_only,
+        collate_fn=itemgetter(0),
         num_workers=workers,
         worker_init_fn=ignore_interrupts if workers else None,
         multiprocessing_context=START_METHOD if workers else None,
     )
-    total = sum(len(clip.samples) for clip in clips.jobs)
-    with progress_bar(log.path.parent.name, total) as advance:
+    with progress_bar(folder.name, sum(len(clip.samples) for clip in clips.jobs)) as advance:
         if devices == 1:
             alone = {} if asked == 1 else {"devices": 1, "strategy": "auto"}
-            _run(config, evaluator, loader, _Writer(log, advance, times), **alone)
+            _run(config, evaluator, loader, _Writer(log, times, advance), **alone)
             return
-        _told_by_devices(log.path.parent)  # by those of an attempt that failed
+        _take_reports(folder)  # those of a failed attempt
         with _watched(log.path, advance):
-            more = {"devices": devices, "strategy": strategy_of(config)}
-            _run(config, evaluator, loader, _Writer(log, _ignore, times), **more)
-    for told in _told_by_devices(log.path.parent):
-        for kind, spent in told["seconds"].items():
+            _run(config, evaluator, loader, _Writer(log, times), devices=devices, strategy=strategy_of(config))
+    for report in _take_reports(folder):
+        evaluator.frames.update(report["frames"])
+        for kind, spent in report["seconds"].items():
             evaluator.seconds[kind] += spent
-        for kind, count in told["frames"].items():
-            evaluator.frames[kind] += count
 
 
 def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], writer: "_Writer", **more: Any) -> None:
-    trainer: pl.Trainer = build(
-        config,
-        "trainer",
-        callbacks=[writer],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **surroundings(config),
-        **more,
-    )
+    more |= dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer: pl.Trainer = build(config, "trainer", callbacks=[writer], **surroundings(config), **more)
     try:
         with own_environment():
             trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
@@ -129,59 +113,46 @@ def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], wri
 
 
 def surroundings(config: DictConfig) -> dict[str, Any]:
-    """What Trainer needs to keep to this machine, whatever a cluster says in variables; none for a named strategy."""
+    """Trainer arguments that ignore a cluster's variables and use this machine alone; none for a named strategy."""
     chosen = str(config.trainer.get("strategy", "auto"))
     return {"plugins": [LightningEnvironment()]} if chosen == "auto" else {}
-
-
-def _only(items: Sequence[list[LoadedClip]]) -> list[LoadedClip]:
-    (item,) = items
-    return item
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 class _Writer(Callback):
     """Writes the records of each batch as soon as it is done."""
 
-    def __init__(self, log: Log, advance: Callable[[int], None], times: Times | None) -> None:
-        self.records, self.advance, self.times = log, advance, times
+    def __init__(self, log: Log, times: Times | None, advance: Callable[[int], None] | None = None) -> None:
+        self.output, self.times, self.advance = log, times, advance
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         if trainer.world_size > 1:
             end_loaders_at_exit()
 
-    def on_predict_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        self.records.append(outputs)
+    def on_predict_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        self.output.append(outputs)
         if self.times is not None and outputs:
-            assert isinstance(module, ClipReader)
             self.times.add(len(outputs), module.seconds)
-        self.advance(len(outputs))
+        if self.advance is not None:
+            self.advance(len(outputs))
 
-    def on_predict_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_predict_end(self, trainer: pl.Trainer, module: Any) -> None:
         if trainer.world_size > 1:
-            assert isinstance(module, ClipReader)
-            path = self.records.path.parent / f"{TOLD}{trainer.global_rank}.json"
+            path = self.output.path.with_name(f"{DEVICE_FILES}{trainer.global_rank}.json")
             write_json(path, {"seconds": module.seconds, "frames": module.frames})
 
 
-def _told_by_devices(folder: Path) -> list[dict[str, Any]]:
-    """What each device's process spent and read, by kind; the files are removed."""
-    found = []
-    for path in folder.glob(f"{TOLD}*.json"):
-        found.append(read_json(path) or {"seconds": {}, "frames": {}})
+def _take_reports(folder: Path) -> list[dict[str, Any]]:
+    """Seconds and frames of each device's process by kind; the files are removed."""
+    reports = []
+    for path in folder.glob(f"{DEVICE_FILES}*.json"):
+        reports.append(read_json(path) or {"seconds": {}, "frames": {}})
         path.unlink()
-    return found
+    return reports
 
 
 @contextmanager
 def _watched(path: Path, advance: Callable[[int], None]) -> Iterator[None]:
-    """Move the bar on by what other processes append to a file."""
+    """Advance the progress bar by the lines that other processes append to a file."""
     done = threading.Event()
 
     def watch() -> None:

@@ -13,7 +13,7 @@ from videopool.inference.reader import ClipReader
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR
 from videopool.models import Backbone
-from videopool.models.llm_states import llm_states
+from videopool.models.reading import llm_states
 from videopool.models.stages import TEXT, THUMBNAIL
 from videopool.norms import Measurement, StageNorms, token_norms
 from videopool.norms.places import as_feature, patch_texture

@@ -34,9 +34,9 @@ def measure(
     the user asked to stop.
     """
     # Imported here, because a finished point needs neither weights nor Lightning.
-    from videopool.inference.frame_source import frame_source
+    from videopool.inference.backbones import point_backbone
+    from videopool.inference.feature_key import feature_source
     from videopool.inference.predict import predict
-    from videopool.inference.weights import point_backbone
     from videopool.measuring.meter import NormLog, NormMeter, Parts
     from videopool.runtime.interrupts import ask_before_stopping
 
@@ -51,7 +51,7 @@ def measure(
         note(line)
     backbone = point_backbone(point.model, point.model_identity, point.adapter)
     plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
-    parts = Parts(point.store, frame_source(config, backbone), backbone, settings)
+    parts = Parts(point.store, feature_source(config, backbone), backbone, settings)
     meter = NormMeter(backbone, point, plan, parts, settings, measured)
     if missing:
         log = NormLog(folder.path, measured, so_far, int(config.job.save_every))

@@ -1,7 +1,7 @@
 """One small interface over image-to-text models; families differ in a few methods.
 
 Shapes: pixels [T, 3, S, S]; features [T, C + H*W, Dv] from the tower, where C is 1 for a CLS token, else 0;
-grid [T, H, W, Dv] before and [T, H, W, D] behind the projector; embeddings [B, L, D].
+grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L, D].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,51 +13,81 @@ import torch
 from torch import Tensor, nn
 
 from videopool.models.errors import ModelError
-from videopool.models.sizes import ModelShape
-from videopool.models.tower import hidden_states
+from videopool.models.sizes import ModelShape, feature_layers
 from videopool.video import to_pixels
 
 VISION_CHUNK = 16  # frames that the tower sees at once, so that its memory does not grow with T
-MEDIA = ("video", "image")
+
+
+class _Enough(Exception):
+    """Leaves the model once the last wanted layer has run."""
+
+
+def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) -> dict[int, Tensor]:
+    """Hidden states by layer while `run` runs the model: 0 is the input of the first block, i the output of the i-th.
+
+    Blocks after the last wanted one do not run.
+    """
+    states: dict[int, Tensor] = {}
+    last = max(layers)
+
+    def keep(layer: int, output: Any) -> None:
+        states[layer] = output[0] if isinstance(output, tuple) else output
+        if layer == last:
+            raise _Enough
+
+    handles = [
+        blocks[layer - 1].register_forward_hook(lambda _, __, output, layer=layer: keep(layer, output))
+        if layer
+        else blocks[0].register_forward_pre_hook(lambda _, inputs: keep(0, inputs))
+        for layer in set(layers)
+    ]
+    try:
+        run()
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states
+
+
+def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """Hidden states [T, C + H*W, D] of some layers for pixels [T, 3, S, S].
+
+    Layers count as in transformers: 0 is the input of the first layer, i the output of the i-th, and negative numbers
+    count from the end. No other states are kept: for the last layer but one of CLIP-L, 1/25 of the memory of all.
+    """
+    blocks: Any = tower.encoder.layers  # type: ignore[union-attr]
+    wanted = [layer if layer >= 0 else len(blocks) + 1 + layer for layer in layers]
+    states = layer_states(blocks, lambda: tower(pixels), wanted)
+    return [states[layer] for layer in wanted]
 
 
 class Backbone(nn.Module):
     """A LLaVA model in parts: tower, projector, language model, tokenizer, image processor.
 
+    A family is a subclass that declares its facts as class attributes.
+
     Args:
-        model: of transformers, of one of the families.
-        tokenizer: its tokenizer.
+        model: a transformers model of one of the families.
         image_processor: makes one view of a frame.
-        shape: the model's sizes.
         name: for tables.
-        identity: what the weights are.
-        placed: the weights were spread over devices when they were loaded, and stay there.
-
-    A family is a subclass; its facts stand on the class.
-
-    Attributes:
-        model_type: of the family, as in its checkpoints' config.json.
-        architecture: class of the family's models, or the name of one in transformers.
-        towers: name of the vision tower for each medium; most families have one for both.
-        projector_name, language_name: names of the other parts.
-        newline: name of the family's newline token; "" if it has none.
-        separators: newline tokens behind a clip's visual tokens.
-        attention: layers of the language model's attention, which LoRA can be put on.
-        base_projector, tuned_projector: weights on the CPU, once a checkpoint with a projector was put on; else None.
-        alpha_parts: by name of a layer with LoRA, what its alpha is of that of the checkpoint; 1 where there is none.
+        identity: of the weights, from identity().
+        placed: loading spread the weights over devices, where they stay.
 
     Raises:
         ModelError: the vocabulary has no token for visual tokens.
     """
 
-    model_type: ClassVar[str]
-    architecture: ClassVar[type | str]
-    towers: ClassVar[Mapping[str, str]] = {"video": "vision_tower", "image": "vision_tower"}
+    model_type: ClassVar[str]  # in the config.json of the family's checkpoints
+    architecture: ClassVar[type | str]  # the model's class, or its name in transformers
+    towers: ClassVar[Mapping[str, str]] = {"video": "vision_tower", "image": "vision_tower"}  # name by medium
     projector_name: ClassVar[str] = "multi_modal_projector"
     language_name: ClassVar[str] = "language_model"
-    newline: ClassVar[str] = ""
-    separators: ClassVar[int] = 0
-    attention: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    newline: ClassVar[str] = ""  # name of the newline token; "" if there is none
+    separators: ClassVar[int] = 0  # newline tokens after a clip's visual tokens
+    attention: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj")  # attention layers that take LoRA
 
     def __init__(
         self,
@@ -71,21 +101,18 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.image_processor = image_processor
-        self.shape = shape
-        self.name = name
-        self.identity = identity
-        self.placed = placed
+        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.shape, self.name, self.identity, self.placed = shape, name, identity, placed
+        # Weights on the CPU, once a checkpoint with a projector is attached.
         self.base_projector: dict[str, Tensor] | None = None
         self.tuned_projector: dict[str, Tensor] | None = None
-        self.alpha_parts: dict[str, float] = {}
+        self.alpha_parts: dict[str, float] = {}  # by LoRA layer: alpha relative to the checkpoint's, where it differs
         self.media_ids = self._media_ids()
         self.image_token = tokenizer.convert_ids_to_tokens(self.media_ids["video"])
         ends = model.generation_config.eos_token_id
-        if ends is None:
-            ends = tokenizer.eos_token_id
+        ends = tokenizer.eos_token_id if ends is None else ends
         self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
+        self.tower_hashes: dict[tuple[Any, ...], str] = {}  # by the state of a tower, for keys of features
         self._split: dict[str, tuple[list[int], list[int]]] = {}
 
     @classmethod
@@ -93,26 +120,26 @@ class Backbone(nn.Module):
         """The class that reads the family's weights."""
         if isinstance(cls.architecture, type):
             return cls.architecture
-        import transformers  # here, as it takes seconds and a plan needs none of it
+        import transformers  # here, because it takes seconds and a plan needs none of it
 
         return getattr(transformers, cls.architecture)
 
     def _media_ids(self) -> dict[str, int]:
-        """Ids of the tokens that stand for visual tokens, by kind of medium."""
+        """Ids of the placeholder tokens for visual tokens, by medium."""
         ids = {"image": self.model.config.image_token_id}
         ids["video"] = getattr(self.model.config, "video_token_id", None) or ids["image"]
-        for kind, number in ids.items():
+        for medium, number in ids.items():
             word = self.tokenizer.convert_ids_to_tokens(number) if number < len(self.tokenizer) else None
             if word is None or self.tokenizer.encode(word, add_special_tokens=False) != [number]:
                 raise ModelError(
-                    f"{self.name}: the configuration says that token {number} stands for an {kind}, but the tokenizer "
-                    f"({len(self.tokenizer)} tokens) has no such token; take the tokenizer that belongs to the model, "
-                    "or add <image> to it"
+                    f"{self.name}: the configuration says that token {number} stands for an {medium}, but the "
+                    f"tokenizer ({len(self.tokenizer)} tokens) has no such token; take the tokenizer that belongs to "
+                    "the model, or add <image> to it"
                 )
         return ids
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Backbone":
-        # Whoever moves the module around it (Lightning does) must not gather what was spread on purpose.
+        # Moving the module around it (as Lightning does) must not gather weights that were spread on purpose.
         return self if self.placed else super()._apply(fn, recurse)
 
     @property
@@ -122,7 +149,7 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where embeddings are."""
+        """The device of the embeddings."""
         return self.model.get_input_embeddings().weight.device
 
     @property
@@ -130,12 +157,8 @@ class Backbone(nn.Module):
         return self.model.get_input_embeddings().weight.dtype
 
     @property
-    def feature_layer(self) -> str:
-        return str(self.model.config.vision_feature_layer)
-
-    @property
     def extra(self) -> int:
-        """C: how many of a frame's features stand before its patches (the CLS token)."""
+        """C: a frame's features before its patches (the CLS token)."""
         return int(self.shape.cls)
 
     def tower(self, media: str) -> nn.Module:
@@ -151,27 +174,20 @@ class Backbone(nn.Module):
         return getattr(self.parts, self.language_name)
 
     def preprocess(self, frames: np.ndarray) -> Tensor:
-        """uint8 frames [T, H, W, 3] to pixels [T, 3, S, S], as the model's image processor says."""
+        """uint8 frames [T, H, W, 3] to pixels [T, 3, S, S] by the model's image processor."""
         return to_pixels(self.image_processor, frames)
 
     @torch.inference_mode()
     def features(self, pixels: Tensor, media: str = "video", layers: Sequence[int] | None = None) -> Tensor:
-        """Pixels [T, 3, S, S] to all of the tower's features [T, C + H*W, Dv], VISION_CHUNK frames at a time.
+        """Pixels [T, 3, S, S] to the tower's features [T, C + H*W, Dv], VISION_CHUNK frames at a time.
 
-        Several feature layers stand side by side in the last dimension.
-
-        Args:
-            layers: of the tower, as hidden_states() counts them; None for the model's feature layers.
+        Several layers, counted as in hidden_states(), are concatenated; None stands for the model's feature layers.
         """
         tower = self.tower(media)
-        at = next(tower.parameters())
-        if layers is None:
-            layer = self.model.config.vision_feature_layer
-            layers = [layer] if isinstance(layer, int) else list(layer)
-        parts = []
-        for chunk in pixels.split(VISION_CHUNK):
-            parts.append(torch.cat(hidden_states(tower, chunk.to(at.device, at.dtype), layers), dim=-1))
-        return torch.cat(parts)
+        weight = next(tower.parameters())
+        layers = feature_layers(self.model.config) if layers is None else layers
+        chunks = (chunk.to(weight.device, weight.dtype) for chunk in pixels.split(VISION_CHUNK))
+        return torch.cat([torch.cat(hidden_states(tower, chunk, layers), dim=-1) for chunk in chunks])
 
     def grid(self, features: Tensor) -> Tensor:
         """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""
@@ -182,7 +198,7 @@ class Backbone(nn.Module):
         return features[..., 0, :] if self.shape.cls else None
 
     def encode(self, pixels: Tensor, media: str = "video") -> Tensor:
-        """Pixels [T, 3, S, S] to the tower's patch grid [T, H, W, Dv], CLS left out."""
+        """Pixels [T, 3, S, S] to the tower's patch grid [T, H, W, Dv], without CLS."""
         return self.grid(self.features(pixels, media))
 
     def project(self, grid: Tensor) -> Tensor:
@@ -190,7 +206,7 @@ class Backbone(nn.Module):
         return self.projector(grid)
 
     def finish(self, tokens: Tensor) -> Tensor:
-        """What the family puts behind a clip's visual tokens: [B, N, D] to [B, N + separators, D]."""
+        """Append the family's separators to a clip's visual tokens: [B, N, D] to [B, N + separators, D]."""
         if not self.separators:
             return tokens
         newline = getattr(self.parts, self.newline).to(tokens.device, tokens.dtype)
@@ -209,16 +225,19 @@ class Backbone(nn.Module):
         """The language model's hidden states and cache; options go to transformers."""
         return self.language_model(inputs_embeds=embeddings, **options)
 
+    def read(
+        self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache: Any = None
+    ) -> Tensor:
+        """Last hidden states [B, L, D] of embeddings; a cache holds what precedes them, and grows by them."""
+        options = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+        return self.llm(embeddings, **options, use_cache=cache is not None).last_hidden_state
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] to logits [..., vocabulary] in float32."""
         return self.model.lm_head(hidden).float()
 
     def split_prompt(self, text: str) -> tuple[list[int], list[int]]:
-        """Token ids before and after the one place for the visual tokens.
-
-        Raises:
-            ModelError: there is no such place, or more than one.
-        """
+        """Token ids before and after the placeholder of the visual tokens. Raises ModelError if there is not one."""
         if text not in self._split:  # the points of a sweep ask the same questions
             ids = self.tokenizer.encode(text)
             places = [place for place, number in enumerate(ids) if number in self.media_ids.values()]
@@ -229,35 +248,31 @@ class Backbone(nn.Module):
         return list(before), list(after)
 
     def continued(self, text: str, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-        """Token ids behind the place of the visual tokens: of a prompt, and of each text that goes on from it.
+        """Token ids after the placeholder: of a prompt, and of each continuation of it.
 
-        A space stands between them unless the prompt ends with one. Where tokens join the end of the prompt and a
-        continuation, the prompt ends before them.
+        A space separates them unless the prompt ends with one. Where the tokenizer merges the end of the prompt with a
+        continuation, the prompt ends before the merged token.
 
         Raises:
             ModelError: as split_prompt(); or a continuation adds no token.
         """
         _, question = self.split_prompt(text)
-        joint = "" if text[-1:].isspace() else " "
-        whole = [self.split_prompt(text + joint + one)[1] for one in continuations]
-        together = zip(question, *whole, strict=False)  # the shortest ends it
-        kept = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, together))
-        for one, ids in zip(continuations, whole, strict=True):
-            if len(ids) == kept:
-                raise ModelError(f"{one!r} adds no token to the prompt: use benchmark.scoring=generate")
-        return question[:kept], [ids[kept:] for ids in whole]
+        space = "" if text[-1:].isspace() else " "
+        texts = [self.split_prompt(text + space + continuation)[1] for continuation in continuations]
+        together = zip(question, *texts, strict=False)  # the shortest ends it
+        common = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, together))
+        for continuation, ids in zip(continuations, texts, strict=True):
+            if len(ids) == common:
+                raise ModelError(f"{continuation!r} adds no token to the prompt: use benchmark.scoring=generate")
+        return question[:common], [ids[common:] for ids in texts]
 
     def next_token_ids(self, context: str, words: Sequence[str]) -> list[int]:
-        """The token that each word adds when it is written right behind a text.
-
-        Raises:
-            ModelError: a word is more than one token there, or changes the tokens before it.
-        """
+        """The token that each word adds right after a text. Raises ModelError if a word is not exactly one token."""
         before = self.tokenizer.encode(context)
         ids = []
         for word in words:
             after = self.tokenizer.encode(context + word)
             if after[: len(before)] != before or len(after) != len(before) + 1:
-                raise ModelError(f"{word!r} is not one token behind {context[-12:]!r}: use benchmark.scoring=generate")
+                raise ModelError(f"{word!r} is not one token after {context[-12:]!r}: use benchmark.scoring=generate")
             ids.append(after[-1])
         return ids

@@ -1,4 +1,4 @@
-"""A model's configuration, without anything that its weights would need."""
+"""A model's configuration; no weights are read."""
 
 import json
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from videopool.models.errors import ModelError
+from videopool.models.errors import ModelError, first_line, listed
 from videopool.models.families import FAMILIES, family_of
-from videopool.models.source import CONFIGURATION, locate
+from videopool.models.sizes import check_stretch, feature_layers
+from videopool.models.source import CONFIGURATION, locate, read_json
 from videopool.notes import note
 
-TOWERS = {"clip_vision_model": True, "siglip_vision_model": False}  # whether a CLS token stands before the patches
+TOWERS = {"clip_vision_model": True, "siglip_vision_model": False}  # whether a CLS token precedes the patches
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-LISTED_KEYS = 4
-# Rotary positions that do not depend on how long the prompt is, or on those that were read before.
+# Rotary positions that do not depend on the prompt's length or on earlier prompts.
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-# In files of earlier releases, without effect on what is computed here: generation is greedy, and tokens, labels and
-# training are others' business.
+# Keys in files of earlier releases that change nothing here: generation is greedy, and the tokenizer, labels and
+# training are configured elsewhere.
 HARMLESS = (
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
     "_name_or_path", "attn_implementation", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id",
@@ -34,7 +34,7 @@ HARMLESS = (
     "tie_word_embeddings", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript", "transformers_version",
     "typical_p", "use_bfloat16", "use_cache", "use_image_newline_parameter", "video_seq_length", "vocab_size",
 )  # fmt: skip
-# Harmless as long as they have these values, which say nothing.
+# Keys that change nothing as long as they have these values.
 DEFAULTS: dict[str, Any] = {
     "add_cross_attention": False, "bad_words_ids": None, "chunk_size_feed_forward": 0, "is_decoder": False,
     "no_repeat_ngram_size": 0, "pruned_heads": {}, "repetition_penalty": 1.0, "suppress_tokens": None,
@@ -45,32 +45,28 @@ DEFAULTS: dict[str, Any] = {
 def load_config(
     source: str, revision: str | None = None, rope_factor: float | None = None, target: str | None = None
 ) -> Any:
-    """A model's transformers configuration.
-
-    Args:
-        source: folder, Hugging Face id, or "videopool:...".
-        revision: commit or branch on the hub.
-        rope_factor: stretch the language model's rotary positions by this factor (linear scaling), and its
-            context with them.
-        target: the user's class for the family, as family_of() takes it.
+    """A model's transformers configuration; arguments as in load_backbone().
 
     Raises:
-        ModelError: there is none, it is of a family that is not supported, or it asks for what is not computed here.
+        ModelError: there is none, its family is not supported, or it needs a computation that is not implemented here.
     """
     folder = locate(source, revision, wanted=CONFIGURATION)
     refuse_adapter(folder, source)
     try:
         config = deepcopy(_read_config(folder, source, (folder / "config.json").stat().st_mtime_ns))
-    except Exception as error:  # whatever transformers makes of a broken file
+    except Exception as error:  # whatever transformers raises for a broken file
         raise ModelError(f"model.source={source}: no configuration could be read ({first_line(error)})") from error
     try:
         family_of(config.model_type, target)
     except ModelError as error:
         raise ModelError(f"model.source={source}: {error}") from error
-    if wrong := _not_computed(config):
-        raise ModelError(f"model.source={source}: config.json: {wrong}")
+    if problem := _not_computed(config):
+        raise ModelError(f"model.source={source}: config.json: {problem}")
     if rope_factor is not None:
-        _stretch(config.text_config, rope_factor)
+        text = config.text_config
+        check_stretch(rope_factor, text.rope_parameters.get("rope_type", "default"))
+        text.rope_parameters = {**text.rope_parameters, "rope_type": "linear", "factor": float(rope_factor)}
+        text.max_position_embeddings = int(text.max_position_embeddings * rope_factor)
     return config
 
 
@@ -94,108 +90,61 @@ def _read_config(folder: Path, source: str, _modified: int) -> Any:
 
     config = AutoConfig.from_pretrained(str(folder))
     if config.model_type in FAMILIES and (unknown := unknown_keys(config, read_json(folder / "config.json"))):
-        more = f" and {len(unknown) - LISTED_KEYS} more" if len(unknown) > LISTED_KEYS else ""
         note(
-            f"model.source={source}: config.json says {', '.join(unknown[:LISTED_KEYS])}{more}, which "
-            "transformers does not know of such a model and nothing here computes"
+            f"model.source={source}: config.json sets {listed(unknown)}; transformers does not know this of such a "
+            "model, and nothing here computes it"
         )
     return config
 
 
 def unknown_keys(config: Any, content: Mapping[str, Any], within: str = "") -> list[str]:
-    """Keys of a config.json, with values, that its classes in transformers do not have and that are not harmless.
-
-    Args:
-        config: what transformers made of it.
-        content: of the file.
-        within: name of the part that it is of, with a dot.
-    """
+    """Keys of a config.json, with values, that its transformers object does not have and that are not harmless."""
     known = {field.name for field in fields(config)} | set(config.attribute_map) | {"model_type"}
-    if "rope_parameters" in known:  # what older files say instead
+    if "rope_parameters" in known:  # names in older files
         known |= {"rope_theta", "rope_scaling"}
-    found = []
+    unknown = []
     for key, value in content.items():
         part = getattr(config, key, None)
         if key in ("text_config", "vision_config") and isinstance(value, Mapping) and part is not None:
-            found += unknown_keys(part, value, f"{key}.")
+            unknown += unknown_keys(part, value, f"{key}.")
         elif key not in known and key not in HARMLESS and value is not None and DEFAULTS.get(key, ...) != value:
-            found.append(f"{within}{key}={json.dumps(value)[:60]}")
-    return found
+            unknown.append(f"{within}{key}={json.dumps(value)[:60]}")
+    return unknown
 
 
 def _not_computed(config: Any) -> str:
-    """What a configuration asks for that is not computed here, or ""; all else is done by transformers' own parts."""
+    """The first setting that is not computed here, or ""; transformers' own parts compute all others."""
     text, vision = config.text_config, config.vision_config
     for part in (config, text, vision):
         if getattr(part, "quantization_config", None) is not None:
-            return "quantization_config: quantised weights are not read; take the model as it was before"
+            return "quantization_config: quantised weights are not read; take the model before quantisation"
         if getattr(part, "return_dict", True) is not True:
             return f"return_dict={part.return_dict}: leave it out"
-    windows = [kind for kind in getattr(text, "layer_types", None) or [] if kind != "full_attention"]
-    if getattr(text, "sliding_window", None) is not None or getattr(text, "use_sliding_window", False) or windows:
-        said = f"sliding_window={getattr(text, 'sliding_window', None)}"
-        return f"text_config: {said}: attention in sliding windows is not computed here; set sliding_window to null"
+    window, kinds = getattr(text, "sliding_window", None), set(getattr(text, "layer_types", None) or [])
+    if window is not None or getattr(text, "use_sliding_window", False) or kinds - {"full_attention"}:
+        return (
+            f"text_config: sliding_window={window}: attention in sliding windows is not computed here; set "
+            "sliding_window to null"
+        )
     rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope not in ROPE_TYPES:
         return f"text_config: rope_type={rope}: choose one of {', '.join(ROPE_TYPES)}"
     if vision.model_type not in TOWERS:
-        return ""  # model_shape() says so
+        return ""  # model_shape() reports it
     for name in ("image_size", "patch_size"):
         size = getattr(vision, name)
         if not isinstance(size, int) and len(set(size)) != 1:
-            return f"vision_config: {name}={list(size)}: views and patches are square here"
+            return f"vision_config: {name}={list(size)}: views and patches must be square"
     if vision.num_channels != 3:
         return f"vision_config: num_channels={vision.num_channels}: frames have 3"
-    return _features_not_computed(config, vision)
-
-
-def _features_not_computed(config: Any, vision: Any) -> str:
-    depth, chosen = vision.num_hidden_layers, config.vision_feature_layer
-    layers = [chosen] if isinstance(chosen, int) else list(chosen)
+    depth, layers = vision.num_hidden_layers, feature_layers(config)
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
-        return f"vision_feature_layer={chosen}: the tower has hidden states {-depth - 1}..{depth}"
+        return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"
     strategy, cls = config.vision_feature_select_strategy, TOWERS[vision.model_type]
-    if (strategy == "default") != cls:
-        why = (
-            "it keeps the CLS token among the patches, where a grid has no place for it; say default"
-            if cls
-            else "it leaves the first token out, which is a patch in a tower without CLS token; say full"
-        )
-        return f"vision_feature_select_strategy={strategy}: {why}"
-    return ""
-
-
-def _stretch(text: Any, factor: float) -> None:
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor < 1:
-        raise ModelError(f"model.rope_factor={factor!r}: give a number of at least 1, or null")
-    rope = dict(text.rope_parameters)
-    if rope.get("rope_type", "default") != "default":
-        raise ModelError(f"model.rope_factor={factor}: the model scales its positions already ({rope['rope_type']})")
-    text.rope_parameters = {**rope, "rope_type": "linear", "factor": float(factor)}
-    text.max_position_embeddings = int(text.max_position_embeddings * factor)
-
-
-def name_keys(wrong: Mapping[str, list[str]]) -> str:
-    """The first few of each kind of wrong keys, and how many more there are."""
-    parts = []
-    for kind, keys in wrong.items():
-        more = f" and {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
-        parts.append(f"{kind.replace('_', ' ')}: {', '.join(keys[:LISTED_KEYS])}{more}")
-    return "; ".join(parts)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object beside a model's weights. Raises ModelError if it is broken."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: no JSON object")
-    return content
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    if cls and strategy != "default":
+        why = "it keeps the CLS token among the patches, where a grid has no place for it; set default"
+    elif strategy == "default" and not cls:
+        why = "it drops the first token, which is a patch in a tower without CLS token; set full"
+    else:
+        return ""
+    return f"vision_feature_select_strategy={strategy}: {why}"

@@ -1,9 +1,8 @@
-"""What reading clips costs, from a model's sizes alone.
+"""The cost of reading clips, from a model's sizes alone.
 
-Operations are floating-point ones, two per multiply-add; they count matrix products, and leave out norms,
-activations, softmax and rotary embeddings. Bytes are exact where a docstring does not say "estimate".
-T frames make H x W patches each; L is a number of positions that the language model reads, the family's
-separators behind the visual tokens included.
+Operations are floating-point ones, two per multiply-add, of matrix products; norms, activations, softmax and rotary
+embeddings are left out. Bytes are exact where a docstring does not say "estimate". T frames make H x W patches each;
+L counts the language model's positions, the family's separators included.
 """
 
 from videopool.models.backbone import VISION_CHUNK
@@ -15,37 +14,38 @@ FLOAT32 = 4  # bytes
 def prefill_flops(shape: ModelShape, tokens: int) -> float:
     """Floating-point operations of the language model's forward pass over L = tokens positions.
 
-    For each layer: 2 * L * (weights of the query, key, value and output projections and of the three
-    matrices of the gated MLP) + 4 * L^2 * heads * head_dim for scores and their weighted sum, counted over
-    the full L x L square as attention kernels' counters do (a causal kernel may skip up to half of it).
-    Grouped heads have narrower keys and values, but as many scores. The vocabulary is left out.
+    Each layer takes 2 * L * (weights of the attention projections and of the three matrices of the gated MLP), and
+    4 * L^2 * heads * head_dim for scores and their weighted sum over the full L x L square, as counters of attention
+    kernels have it (a causal kernel may skip up to half). The vocabulary is left out.
     """
-    return _linear_flops(shape, tokens) + _attention_flops(shape, tokens)
+    return sum(_flops(shape, tokens))
 
 
-def _linear_flops(shape: ModelShape, tokens: int) -> float:
+def _flops(shape: ModelShape, tokens: int) -> tuple[float, float]:
+    """Floating-point operations of all layers' matrices, and of their attention."""
+    matrices = shape.layers * 2 * tokens * _layer_weights(shape)
+    return float(matrices), float(shape.layers * 4 * tokens**2 * shape.heads * shape.head_dim)
+
+
+def _layer_weights(shape: ModelShape) -> int:
+    """Weights of the matrices in one layer of the language model."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    weights = shape.dim * (2 * queries + 2 * keys) + 3 * shape.dim * shape.intermediate
-    return float(shape.layers * 2 * tokens * weights)
-
-
-def _attention_flops(shape: ModelShape, tokens: int) -> float:
-    return float(shape.layers * 4 * tokens**2 * shape.heads * shape.head_dim)
+    return shape.dim * (2 * queries + 2 * keys) + 3 * shape.dim * shape.intermediate
 
 
 def training_flops(shape: ModelShape, tokens: int, projected: int, again: bool = False) -> float:
-    """Floating-point operations of learning from one conversation over L = tokens positions, text included.
+    """Floating-point operations of a training step on one conversation over L = tokens positions, text included.
 
-    Going backward, the frozen language model takes gradients of what entered its matrices, and none of the matrices:
-    as many operations as going forward, and twice as many for attention, of whose two products both sides have
-    gradients. The projector takes both. The tower's features are there; LoRA's own matrices and the vocabulary are
-    left out.
+    The backward pass of the frozen language model needs gradients of its matrices' inputs, none of the matrices: as
+    many operations as the forward pass, and twice as many for attention, whose two products both have gradients on
+    both sides. The projector needs both. Not counted: the tower (its features exist), LoRA's matrices, the vocabulary.
 
     Args:
         projected: tokens that the projector reads.
-        again: each layer is run forward a second time, up to its last matrix, as gradient checkpointing does.
+        again: gradient checkpointing runs each layer forward a second time, up to its last matrix.
     """
-    llm = (2 + again) * _linear_flops(shape, tokens) + (3 + again) * _attention_flops(shape, tokens)
+    matrices, attention = _flops(shape, tokens)
+    llm = (2 + again) * matrices + (3 + again) * attention
     last = 2 * shape.layers * tokens * shape.intermediate * shape.dim
     return llm - again * last + 3 * projector_flops(shape, projected)
 
@@ -54,7 +54,7 @@ def tower_flops(shape: ModelShape, frames: int) -> float:
     """Floating-point operations of the vision tower on T = frames frames, up to the feature layer.
 
     With P = H * W positions (one more with CLS) of width D and an MLP of width I, a frame takes
-    2 * H * W * 3 * patch^2 * D for the patches, and in each layer 2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D.
+    2 * H * W * 3 * patch^2 * D for the patches, and 2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D per layer.
     """
     patches, width = shape.height * shape.width, shape.tower_dim
     positions = patches + shape.cls
@@ -63,55 +63,46 @@ def tower_flops(shape: ModelShape, frames: int) -> float:
 
 
 def projector_flops(shape: ModelShape, tokens: int) -> float:
-    """Floating-point operations of the two-layer projector on so many tokens.
-
-    They are T * H * W where pooling acts behind the projector, and the pooled ones where it acts before.
-    """
+    """Floating-point operations of the two-layer projector: on T * H * W tokens, or on pooled ones."""
     return float(2 * tokens * (shape.vision_dim * shape.dim + shape.dim**2))
 
 
 def parameter_count(shape: ModelShape) -> int:
     """Number of weights of the whole model, unused layers of towers included, tied matrices once."""
-    newline = shape.dim if shape.newline else 0
-    return shape.towers * _tower_parameters(shape) + _projector_parameters(shape) + newline + _llm_parameters(shape)
+    projector = shape.vision_dim * shape.dim + shape.dim**2 + 2 * shape.dim * shape.projector_bias
+    newline = shape.dim * shape.newline
+    return shape.towers * _tower_parameters(shape) + projector + newline + _llm_parameters(shape)
 
 
 def _tower_parameters(shape: ModelShape) -> int:
     width, inner = shape.tower_dim, shape.vision_intermediate
-    patches = shape.height * shape.width
     attention = 4 * (width**2 + width)
     mlp = 2 * width * inner + inner + width
     norm = 2 * width
-    embeddings = 3 * shape.patch**2 * width + (patches + shape.cls) * width
+    embeddings = 3 * shape.patch**2 * width + (shape.height * shape.width + shape.cls) * width
     # CLIP: a CLS token and a norm before the layers. SigLIP: a bias of the patch embedding. Both: a last norm.
     embeddings += width + norm if shape.cls else width
-    # Of SigLIP: a probe that attends to the patches, a norm and an MLP.
+    # SigLIP's head: a probe that attends to the patches, a norm and an MLP.
     head = width + attention + norm + mlp if shape.pooling_head else 0
     return embeddings + shape.vision_layers * (attention + mlp + 2 * norm) + norm + head
 
 
-def _projector_parameters(shape: ModelShape) -> int:
-    biases = 2 * shape.dim if shape.projector_bias else 0
-    return shape.vision_dim * shape.dim + shape.dim**2 + biases
-
-
 def _llm_parameters(shape: ModelShape) -> int:
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    layer = shape.dim * (2 * queries + 2 * keys) + 3 * shape.dim * shape.intermediate + 2 * shape.dim
+    layer = _layer_weights(shape) + 2 * shape.dim
     if shape.qkv_bias:
-        layer += queries + 2 * keys
-        layer += 0 if shape.text == "qwen2" else shape.dim  # llama's attention_bias is of the output too
+        layer += (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+        layer += 0 if shape.text == "qwen2" else shape.dim  # llama's attention_bias includes the output projection
     embeddings = shape.vocabulary * shape.dim * (1 if shape.tied else 2)
     return shape.layers * layer + embeddings + shape.dim
 
 
 def weight_bytes(shape: ModelShape, bytes_per_value: int) -> int:
-    """Bytes of all weights. (Biases of llama's MLP, which no model of the families has, are not counted.)"""
+    """Bytes of all weights, except biases of llama's MLP, which no model of the families has."""
     return parameter_count(shape) * bytes_per_value
 
 
 def kv_cache_bytes(shape: ModelShape, tokens: int, bytes_per_value: int) -> int:
-    """Bytes of the keys and values that the language model keeps for so many positions."""
+    """Bytes of the language model's KV cache."""
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * tokens * bytes_per_value
 
 
@@ -129,33 +120,24 @@ def peak_bytes(
     clips: int = 1,
     attention: str = "sdpa",
 ) -> int:
-    """Largest memory of a forward pass over clips of so many frames: an estimate.
+    """Peak memory of a forward pass over a batch of clips: an estimate.
 
-    weights + the largest of
+    Frames, visual tokens (separators included) and text tokens are numbers per clip. It is weights + the largest of
     - tower: features of a clip's frames + for VISION_CHUNK frames the pixels, the hidden states asked for,
       three more, and three activations of the MLP's width (QuickGELU makes three, GELU two);
     - projector: features of all clips + two activations of its width;
-    - language model, over L = tokens + text_tokens positions a clip: key-value cache + four
-      hidden states, rotary tables and three activations of the MLP's width + one row of logits a clip in
-      float32. Attention that writes its scores down ("eager") adds two squares of L x L a head, one of them
-      in float32, and one for the mask.
+    - language model, over L = tokens + text_tokens positions per clip: KV cache + four hidden states, rotary tables
+      and three activations of the MLP's width + one row of float32 logits per clip. Attention that stores its scores
+      ("eager") adds two L x L squares per head, one of them in float32, and one for the mask.
 
-    Slack: activations came out 0 to 30 % above traced forward passes of small float32 models.
-    On a GPU about 1 GB for its context and libraries' workspaces comes on top, and fragmentation; fused
-    kernels stay below. Answers' own tokens and what a training step keeps are not counted.
-
-    Args:
-        frames: of a clip.
-        tokens: visual tokens of a clip, separators included.
-        text_tokens: of prompt and questions.
-        clips: read at once.
-        attention: "sdpa" or "eager".
+    Activations came out 0 to 30 % above traced forward passes of small float32 models. A GPU adds about 1 GB for its
+    context and libraries' workspaces, and fragmentation; fused kernels stay below the estimate. Not counted: generated
+    tokens, and what a training step keeps.
     """
     chunk = min(frames, VISION_CHUNK)
     positions = shape.height * shape.width + shape.cls
-    features = frames * feature_bytes(shape, 1)
     layer = (3 + shape.feature_layers) * shape.tower_dim + 3 * shape.vision_intermediate
-    tower = features + chunk * (3 * shape.image_size**2 + positions * layer)
+    tower = frames * feature_bytes(shape, 1) + chunk * (3 * shape.image_size**2 + positions * layer)
     projector = clips * frames * shape.height * shape.width * (shape.vision_dim + 2 * shape.dim)
     length = tokens + text_tokens
     read = clips * length
@@ -165,5 +147,6 @@ def peak_bytes(
         square = clips * length**2
         llm += (shape.heads + 1) * square
         extra += shape.heads * square * FLOAT32
-    largest = max(tower * bytes_per_value, projector * bytes_per_value, llm * bytes_per_value + extra)
-    return weight_bytes(shape, bytes_per_value) + largest
+    return weight_bytes(shape, bytes_per_value) + max(
+        tower * bytes_per_value, projector * bytes_per_value, llm * bytes_per_value + extra
+    )

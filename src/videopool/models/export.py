@@ -1,7 +1,7 @@
-"""Trained weights as others read them: PLLaVA's folder, and peft's with the projector in it.
+"""Export of trained weights: PLLaVA's folder, and peft's with the projector in it.
 
-The names of the first are those of PLLaVA's wrapped model (arXiv 2404.16994, tasks/train), whose loader takes one
-model.safetensors; the second is opened by peft's PeftModel.from_pretrained on the base model.
+The first has the names of PLLaVA's wrapped model (arXiv 2404.16994, tasks/train), whose loader takes one
+model.safetensors; peft's PeftModel.from_pretrained opens the second on the base model.
 """
 
 import json
@@ -14,50 +14,36 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videopool.models.adapter import ABOUT, ADAPTER
+from videopool.models.checkpoint import ABOUT, ADAPTER
 
 PEFT = "peft"  # folder within the other
-NOT_THE_WEIGHTS = ("transformers_version", "_name_or_path")  # which release wrote the base, and where it lay
+NOT_THE_WEIGHTS = ("transformers_version", "_name_or_path")  # release that wrote the base, and its path
 _LANGUAGE = re.compile(r"^(?:model\.)?language_model\.")
 _PROJECTOR = re.compile(r"^(?:model\.)?(?=multi_modal_projector\.)")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What there is to say of trained weights.
+    """The origin of trained weights."""
 
-    Attributes:
-        source: of the base model.
-        probe: of its weights, see probe().
-        config: its transformers configuration.
-        pooling: that it was trained under; label, stage and settings.
-        frames: how frames were sampled.
-        recipe: hash of all that determined the training but the seed.
-        lora: rank, alpha, dropout and targets; empty if the projector alone was trained.
-        reference: what PLLaVA's configuration says beside, as num_frames and pooling_shape.
-        facts: clips, images, examples, steps and operations of the training, for tables.
-    """
-
-    source: str
-    probe: list[float]
-    config: Mapping[str, Any]
-    pooling: Mapping[str, Any]
-    frames: Mapping[str, Any]
-    recipe: str
-    lora: Mapping[str, Any] = field(default_factory=dict)
-    reference: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    source: str  # of the base model
+    probe: list[float]  # of its weights, see probe()
+    config: Mapping[str, Any]  # its transformers configuration
+    pooling: Mapping[str, Any]  # in training: label, stage and settings
+    frames: Mapping[str, Any]  # settings of the sampler
+    recipe: str  # hash of all that determined the training but the seed
+    lora: Mapping[str, Any] = field(default_factory=dict)  # rank, alpha, dropout, targets; empty without LoRA
+    reference: Mapping[str, Any] = field(default_factory=dict)  # further keys of PLLaVA's config, e.g. pooling_shape
+    facts: Mapping[str, Any] = field(default_factory=dict)  # clips, images, examples, steps and operations, for tables
 
 
 def export(folder: Path, weights: Mapping[str, Tensor], trained: Trained) -> None:
-    """Write a PLLaVA folder and, with LoRA, a peft folder below it. Equal weights make equal files.
+    """Write trained weights, by transformers' names, to a PLLaVA folder and, with LoRA, a peft folder below it.
 
-    Args:
-        folder: made if it is not there.
-        weights: trained parameters by their names in transformers' model.
+    Equal weights make equal files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({_pllava_name(name): value for name, value in weights.items()}, folder / "model.safetensors")
+    save_file({_pllava_name(name): weight for name, weight in weights.items()}, folder / "model.safetensors")
     config = {name: value for name, value in trained.config.items() if name not in NOT_THE_WEIGHTS}
     _write(folder / "config.json", {**config, **trained.reference})
     about = {
@@ -82,17 +68,16 @@ def _export_peft(folder: Path, weights: Mapping[str, Tensor], trained: Trained) 
     from peft import LoraConfig
 
     folder.mkdir(exist_ok=True)
-    targets = "|".join(trained.lora["targets"])
     LoraConfig(
         base_model_name_or_path=trained.source,
         r=trained.lora["rank"],
         lora_alpha=trained.lora["alpha"],
         lora_dropout=trained.lora["dropout"],
-        target_modules=rf".*language_model\.layers\.\d+\.self_attn\.({targets})",
+        target_modules=rf".*language_model\.layers\.\d+\.self_attn\.({'|'.join(trained.lora['targets'])})",
         modules_to_save=["multi_modal_projector"],
         inference_mode=True,
     ).save_pretrained(str(folder))
-    named = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": value for name, value in weights.items()}
+    named = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": weight for name, weight in weights.items()}
     save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 

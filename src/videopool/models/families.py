@@ -9,7 +9,7 @@ from videopool.models.errors import ModelError
 
 
 class Llava(Backbone):
-    """LLaVA-1.5 (arXiv 2310.03744), and whatever else is saved as transformers' Llava."""
+    """LLaVA-1.5 (arXiv 2310.03744), and other models saved as transformers' Llava."""
 
     model_type = "llava"
     architecture = "LlavaForConditionalGeneration"
@@ -33,7 +33,7 @@ class LlavaOnevision(Backbone):
 
 
 class VideoLlava(Backbone):
-    """Video-LLaVA (arXiv 2311.10122): a tower for images and one for videos, aligned, before one projector."""
+    """Video-LLaVA (arXiv 2311.10122): aligned towers for images and for videos before one projector."""
 
     model_type = "video_llava"
     architecture = "VideoLlavaForConditionalGeneration"
@@ -44,14 +44,10 @@ FAMILIES: dict[str, type[Backbone]] = {one.model_type: one for one in (Llava, Ll
 
 
 def family_of(model_type: str, target: str | None = None) -> type[Backbone]:
-    """The family of a model.
-
-    Args:
-        model_type: as config.json has it.
-        target: the user's own class by its dotted name, from `model._target_`; None for one of FAMILIES.
+    """The family of a model type; target is the dotted name of a user's class (`model._target_`).
 
     Raises:
-        ModelError: there is no such family, or the class is of another.
+        ModelError: there is no such family, or the class reads another model type.
     """
     if target is None:
         if model_type not in FAMILIES:

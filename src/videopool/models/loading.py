@@ -1,6 +1,6 @@
-"""Load a model whole, or say in one line why not."""
+"""Load a complete model, or say in one line why it does not load."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.utils import logging as transformers_logging
 
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import DTYPES, first_line, load_config, name_keys, refuse_adapter
-from videopool.models.errors import ModelError
+from videopool.models.configuration import DTYPES, load_config, refuse_adapter
+from videopool.models.errors import ModelError, first_line, listed
 from videopool.models.families import family_of
 from videopool.models.shape import model_shape
 from videopool.models.source import identity, locate
@@ -22,58 +22,47 @@ from videopool.models.weight_files import check_weights
 ATTENTIONS = ("sdpa", "eager")
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
                  "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
-def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
-    """What makes one view of a frame for the model's tower, by Pillow's arithmetic, whatever else is installed.
+def _read(cls: Any, kind: str, source: str, revision: str | None, names: Sequence[str], **options: Any) -> Any:
+    """A processor of transformers, from a folder with one of some files. Raises ModelError if that fails."""
+    folder = locate(source, revision)
+    if not any((folder / name).is_file() for name in names):
+        raise ModelError(
+            f"model.source={source}: {folder} has no {kind} ({' or '.join(names)}); copy it from the model that this "
+            "one derives from"
+        )
+    try:
+        return cls.from_pretrained(str(folder), **options)
+    except Exception as error:
+        raise ModelError(f"model.source={source}: no {kind} could be read ({first_line(error)})") from error
 
-    Families that cut images into tiles do so in their own processors; a video's frame is one view, made
-    with the same size, crop and normalisation.
+
+def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
+    """The processor that makes one view of a frame, by Pillow's arithmetic, independent of other installed libraries.
+
+    A family's own processor may cut images into tiles; here a frame is one view of the same size and normalisation.
 
     Raises:
-        ModelError: there is none, or it makes views of another size than image_size.
+        ModelError: there is none, or its views are not image_size pixels wide and high.
     """
-    folder = locate(source, revision)
-    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+    saved = _read(AutoImageProcessor, "image processor", source, revision, PROCESSOR_FILES, backend="pil").to_dict()
+    settings: dict[str, Any] = {"do_center_crop": False}
+    settings |= {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
+    size = settings["crop_size" if settings["do_center_crop"] else "size"]
+    height, width = (int(size.get(side, 0)) for side in ("height", "width"))
+    if image_size is not None and (height, width) != (image_size, image_size):
         raise ModelError(
-            f"model.source={source}: {folder} has no preprocessor_config.json; copy it from the model that the "
-            "tower is from"
-        )
-    try:
-        saved = AutoImageProcessor.from_pretrained(str(folder), backend="pil").to_dict()
-    except Exception as error:
-        raise ModelError(f"model.source={source}: no image processor could be read ({first_line(error)})") from error
-    kept = {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
-    kept.setdefault("do_center_crop", False)
-    processor = CLIPImageProcessorPil(**kept)
-    made = _view(kept)
-    if image_size is not None and made != (image_size, image_size):
-        raise ModelError(
-            f"model.source={source}: its image processor makes views of {made[0]} x {made[1]} pixels, its tower takes "
+            f"model.source={source}: its image processor makes views of {height} x {width} pixels, its tower takes "
             f"{image_size} x {image_size}; mend preprocessor_config.json"
         )
-    return processor
-
-
-def _view(settings: Mapping[str, Any]) -> tuple[int, int]:
-    size = settings["crop_size"] if settings["do_center_crop"] else settings["size"]
-    return (int(size.get("height", 0)), int(size.get("width", 0)))
-
-
-def load_tokenizer(source: str, revision: str | None = None) -> Any:
-    """A model's tokenizer. Raises ModelError if there is none or it cannot be read."""
-    folder = locate(source, revision)
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise ModelError(f"model.source={source}: {folder} has no tokenizer (one of {', '.join(TOKENIZER_FILES)})")
-    try:
-        return AutoTokenizer.from_pretrained(str(folder))
-    except Exception as error:
-        raise ModelError(f"model.source={source}: no tokenizer could be read ({first_line(error)})") from error
+    return CLIPImageProcessorPil(**settings)
 
 
 def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
-    """Raises ModelError where a device cannot do attention in a dtype, before any weights are loaded."""
+    """Raises ModelError if a device cannot compute attention in a dtype, before any weights are loaded."""
     if dtype not in DTYPES:
         raise ModelError(f"model.dtype={dtype}: choose one of {', '.join(DTYPES)}")
     if attention not in ATTENTIONS:
@@ -106,20 +95,19 @@ def load_backbone(
     """Load a model from a folder, from this package ("videopool:..."), or by its Hugging Face id.
 
     Args:
-        source: where the model is.
-        name: for tables; the last part of source if not given.
+        source: folder, "videopool:..." or Hugging Face id.
+        name: for tables; None for the last part of source.
         dtype: "float32", "bfloat16" or "float16".
-        device: "cpu", "cuda", "cuda:1" ...; not used with a device_map.
+        device: "cpu", "cuda", "cuda:1" ...; ignored with a device_map.
         attention: transformers' attention implementation, "sdpa" or "eager".
         revision: commit or branch on the hub.
-        device_map: spread the weights over devices: "auto", "balanced", or module name to device
-            (as accelerate takes it).
+        device_map: spread the weights over devices: "auto", "balanced", or module name to device, for accelerate.
         max_memory: limit by device, for device_map="auto", as in {0: "20GiB", "cpu": "60GiB"}.
-        rope_factor: linear scaling of rotary positions, as SlowFast-LLaVA uses.
-        target: the user's class for the family, as family_of() takes it.
+        rope_factor: linear scaling of rotary positions, as in SlowFast-LLaVA.
+        target: the user's class for the family, as in family_of().
 
     Raises:
-        ModelError: anything that keeps the model from loading whole.
+        ModelError: the model does not load completely.
     """
     check_attention(dtype, attention, "cpu" if device_map else device)
     config = load_config(source, revision, rope_factor, target)
@@ -127,12 +115,10 @@ def load_backbone(
     folder = locate(source, revision)
     refuse_adapter(folder, source)
     check_weights(folder, f"model.source={source}")
-    tokenizer = load_tokenizer(source, revision)
+    tokenizer = _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
     image_processor = load_image_processor(source, revision, shape.image_size)
-    family = family_of(config.model_type, target)
-    placement: dict[str, Any] = {}
-    if device_map is not None:
-        placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None}
+    family, placed = family_of(config.model_type, target), device_map is not None
+    placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -151,10 +137,9 @@ def load_backbone(
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
-    wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys") if report[kind]}
-    if wrong:
-        raise ModelError(f"model.source={source}: the weights do not fit the configuration: {name_keys(wrong)}")
+    if wrong := [kind for kind in ("missing_keys", "unexpected_keys") if report[kind]]:
+        keys = "; ".join(f"{kind.replace('_', ' ')}: {listed(sorted(report[kind]))}" for kind in wrong)
+        raise ModelError(f"model.source={source}: the weights do not fit the configuration: {keys}")
     name = name or Path(source.removeprefix("videopool:")).name
-    placed = device_map is not None
     backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision, target=target), placed)
     return backbone if placed else backbone.to(device)

@@ -1,9 +1,9 @@
-"""Put visual tokens in the places that a prompt keeps for them.
+"""Put visual tokens in place of a prompt's placeholders.
 
-A prompt of L ids with M places becomes L - M + (all visual tokens) positions. Padding stays where it was;
-rows of unequal length are padded on the side that the batch is padded on.
+A prompt of L ids with M placeholders becomes L - M + (all visual tokens) positions. Padding stays where it was; rows of
+unequal length are padded on the batch's own side.
 
-Shapes: ids, mask, labels [B, L]; media[b][m] the visual tokens [N, D] of the m-th place of row b.
+Shapes: ids, mask, labels [B, L]; media[b][m] the visual tokens [N, D] of placeholder m in row b.
 """
 
 from collections.abc import Sequence
@@ -11,33 +11,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 
-IGNORED = -100  # label of a position that no loss is taken at
+IGNORED = -100  # label of a position without loss
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A batch as the language model reads it.
+    """A batch as the language model reads it."""
 
-    Attributes:
-        embeddings: [B, L', D].
-        mask: [B, L'] 1 where there is something to read, 0 for padding.
-        positions: [B, L'] rank among the unpadded positions of the row; 1 at padding.
-        labels: [B, L'] token ids, IGNORED at visual tokens and padding.
-        attention: what the language model is told of who sees whom: `mask`, or with independent rounds
-            [B, 1, L', L'], 0 where a position (third axis) sees another (fourth), the dtype's least number elsewhere.
-        common: with independent rounds, how many positions all rows begin with that each see all before them, where
-            nothing is padding and from which nothing is predicted; 0 otherwise.
-    """
-
-    embeddings: Tensor
-    mask: Tensor
-    positions: Tensor
-    labels: Tensor
+    embeddings: Tensor  # [B, L', D]
+    mask: Tensor  # [B, L'] 1 for tokens, 0 for padding
+    positions: Tensor  # [B, L'] rank among the unpadded positions of the row; 1 at padding
+    labels: Tensor  # [B, L'] token ids, IGNORED at visual tokens and padding
+    # `mask`, or with independent rounds an additive mask [B, 1, L', L']: 0 where a position (third axis) sees another
+    # (fourth), the dtype's minimum elsewhere.
     attention: Tensor
+    # Length of the prefix that all rows share with plain causal attention, no padding and no labels; 0 without rounds.
     common: int = 0
 
 
@@ -59,11 +52,13 @@ def merge(
     """Embed prompts, each with its images and videos.
 
     Args:
-        rounds: [B, L] 0 for what all see, k for what only round k sees; positions count what a token sees. None: each
-            token sees all before it.
+        mask: [B, L] 1 for tokens, 0 for padding, on either side; None: no padding.
+        labels: [B, L] token ids; IGNORED where no loss is taken.
+        rounds: [B, L] 0 for tokens that all see, k for tokens that only round k sees; positions count the tokens that a
+            token sees. None: causal attention.
 
     Raises:
-        ModelError: a row has more or fewer places than media.
+        ModelError: a row has more or fewer placeholders than media.
     """
     device = backbone.device
     ids = ids.to(device)
@@ -79,38 +74,29 @@ def merge(
             raise ModelError(f"row {row}: {len(places)} places for visual tokens, but {len(tokens)} clips or images")
         parts: list[tuple[Tensor, ...]] = []
         start = 0
-        for place, visual in zip([*places, ids.shape[1]], [*tokens, None], strict=True):
-            parts.append(tuple(one[row, start:place] for one in (embedded, mask, labels, owners)))
-            if visual is not None:
-                seen = torch.ones(len(visual), dtype=mask.dtype, device=device)
-                unlearned = torch.full_like(seen, IGNORED, dtype=labels.dtype)
-                parts.append((visual.to(embedded), seen, unlearned, torch.zeros_like(seen, dtype=owners.dtype)))
+        for place, visual in zip([*places, ids.shape[1]], [*tokens, embedded[row, :0]], strict=True):
+            parts.append(tuple(kind[row, start:place] for kind in (embedded, mask, labels, owners)))
+            ones = mask.new_ones(len(visual))
+            parts.append(
+                (visual.to(embedded), ones, labels.new_full(ones.shape, IGNORED), owners.new_zeros(ones.shape))
+            )
             start = place + 1
-        merged.append(tuple(torch.cat(kind) for kind in zip(*parts, strict=True)))
-    left = bool((mask[:, 0] == 0).any())
-    longest = max(len(row[0]) for row in merged)
-    out = (
-        embedded.new_zeros(len(merged), longest, embedded.shape[-1]),
-        mask.new_zeros(len(merged), longest),
-        labels.new_full((len(merged), longest), IGNORED),
-        owners.new_zeros(len(merged), longest),
+        merged.append([torch.cat(kind) for kind in zip(*parts, strict=True)])
+    side = "left" if bool((mask[:, 0] == 0).any()) else "right"
+    embeddings, mask, labels, owner = (
+        pad_sequence(list(rows), batch_first=True, padding_value=padding, padding_side=side)
+        for rows, padding in zip(zip(*merged, strict=True), (0, 0, IGNORED, 0), strict=True)
     )
-    for number, row_parts in enumerate(merged):
-        size = len(row_parts[0])
-        where = slice(longest - size, longest) if left else slice(0, size)
-        for target, value in zip(out, row_parts, strict=True):
-            target[number, where] = value
-    learned = out[2].masked_fill(out[1] == 0, IGNORED)
+    labels = labels.masked_fill(mask == 0, IGNORED)
     if rounds is None:
-        positions = (out[1].cumsum(-1) - 1).masked_fill(out[1] == 0, 1)
-        return Merged(out[0], out[1], positions, learned, out[1])
-    owner = out[3]
-    seen = (owner[:, None] == 0) | (owner[:, None] == owner[:, :, None])  # [B, who sees, who is seen]
-    allowed = seen & (out[1] == 1)[:, None] & torch.ones_like(seen[0]).tril()
-    positions = (allowed.sum(-1) - 1).masked_fill(out[1] == 0, 1)
-    # Padding sees itself, since a row of attention must see something.
-    allowed |= torch.eye(longest, dtype=torch.bool, device=device)
-    predicts = torch.nn.functional.pad(learned[:, 1:], (0, 1), value=IGNORED)  # what each position is to say next
-    plain = (owner == 0) & (out[1] == 1) & (predicts == IGNORED)
+        positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
+        return Merged(embeddings, mask, positions, labels, mask)
+    seen = (owner[:, None] == 0) | (owner[:, None] == owner[:, :, None])  # [B, query, key]
+    allowed = seen & (mask == 1)[:, None] & torch.ones_like(seen[0]).tril()
+    positions = (allowed.sum(-1) - 1).masked_fill(mask == 0, 1)
+    # Padding sees itself, because a row of attention must see something.
+    allowed |= torch.eye(mask.shape[1], dtype=torch.bool, device=device)
+    predicted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # the label of each next position
+    plain = (owner == 0) & (mask == 1) & (predicted == IGNORED)
     common = int(plain.cummin(dim=-1).values.sum(dim=-1).min())
-    return Merged(out[0], out[1], positions, learned, additive(allowed, embedded.dtype), common)
+    return Merged(embeddings, mask, positions, labels, additive(allowed, embeddings.dtype), common)

@@ -1,77 +1,53 @@
 """The sizes of a model, which are known without its weights."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from videopool.models.errors import ModelError
+from videopool.models.errors import ModelError, is_number
 
-# Types of RoPE scaling that stretch the range they were trained on by a factor.
-STRETCHING = ("linear", "dynamic")
+STRETCHING = ("linear", "dynamic")  # types of RoPE scaling that multiply the trained range by a factor
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes that are known from a model's configuration, without its weights.
+    """Sizes that a model's configuration states. A tower is the vision tower, an LLM the language model."""
 
-    Attributes:
-        height, width: of the patch grid.
-        vision_dim, dim: before and after the projector.
-        context: positions that the language model takes, RoPE scaling included.
-        layers, heads, kv_heads, head_dim, intermediate, vocabulary: of the language model.
-        family: the model type, as in FAMILIES.
-        text: kind of language model: "llama", "mistral" or "qwen2".
-        vision_layers: of the tower, as many as there are weights for.
-        vision_layers_run: of the tower, up to the (last) feature layer.
-        feature_layers: how many of the tower's layers stand side by side in vision_dim.
-        vision_heads, vision_intermediate: of the tower.
-        patch, image_size: sides in pixels of a patch and of the view that the tower takes.
-        cls: the tower puts a CLS token before the patches (CLIP does, SigLIP does not).
-        pooling_head: the tower's weights include SigLIP's pooling head, which is not used here.
-        towers: 2 where videos and images have one each.
-        separators: tokens that the family puts behind a clip's visual tokens.
-        newline: the weights include a newline token.
-        tied: word embeddings and output layer are one matrix.
-        qkv_bias: queries, keys and values have biases.
-        projector_bias: both layers of the projector have biases.
-        rope_theta, rope_type, rope_factor: of the rotary positions.
-        original_context: positions before RoPE scaling, where the configuration says so.
-    """
-
-    height: int
+    height: int  # of the patch grid
     width: int
-    vision_dim: int
-    dim: int
-    context: int
-    layers: int
+    vision_dim: int  # before the projector
+    dim: int  # after the projector
+    context: int  # positions of the LLM, RoPE scaling included
+    layers: int  # of the LLM, as the next five
     heads: int
     kv_heads: int
     head_dim: int
     intermediate: int
     vocabulary: int
-    family: str = "llava"
-    text: str = "llama"
-    vision_layers: int = 0
-    vision_layers_run: int = 0
-    feature_layers: int = 1
+    family: str = "llava"  # model type, as in FAMILIES
+    text: str = "llama"  # kind of LLM: "llama", "mistral" or "qwen2"
+    vision_layers: int = 0  # layers of the tower that have weights
+    vision_layers_run: int = 0  # layers of the tower up to the (last) feature layer
+    feature_layers: int = 1  # layers of the tower that are concatenated in vision_dim
     vision_heads: int = 0
     vision_intermediate: int = 0
-    patch: int = 0
-    image_size: int = 0
-    cls: bool = True
-    pooling_head: bool = False
-    towers: int = 1
-    separators: int = 0
-    newline: bool = False
-    tied: bool = False
-    qkv_bias: bool = False
-    projector_bias: bool = True
+    patch: int = 0  # side in pixels
+    image_size: int = 0  # side of the tower's input in pixels
+    cls: bool = True  # the tower puts a CLS token before the patches (CLIP does, SigLIP does not)
+    pooling_head: bool = False  # the tower's weights include SigLIP's pooling head, which is not used here
+    towers: int = 1  # 2 where videos and images have one each
+    separators: int = 0  # tokens that the family puts after a clip's visual tokens
+    newline: bool = False  # the weights include a newline token
+    tied: bool = False  # word embeddings and output layer share one matrix
+    qkv_bias: bool = False  # queries, keys and values have biases
+    projector_bias: bool = True  # both layers of the projector have biases
     rope_theta: float = 10000.0
     rope_type: str = "default"
     rope_factor: float = 1.0
-    original_context: int | None = None
+    original_context: int | None = None  # positions before RoPE scaling, where the configuration states them
 
     @property
     def tower_dim(self) -> int:
-        """Width of the tower; vision_dim holds feature_layers of them."""
+        """Width of the tower."""
         return self.vision_dim // self.feature_layers
 
     @property
@@ -82,15 +58,22 @@ class ModelShape:
         return int(self.context / self.rope_factor) if self.rope_type in STRETCHING else self.context
 
     def stretched(self, factor: float | None) -> "ModelShape":
-        """The same with linear RoPE scaling by a factor; None leaves it as it is.
-
-        Raises:
-            ModelError: a factor below 1, or a model that scales its positions already.
-        """
+        """The same with linear RoPE scaling by a factor; None changes nothing. Raises ModelError as check_stretch()."""
         if factor is None:
             return self
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor < 1:
-            raise ModelError(f"model.rope_factor={factor!r}: give a number of at least 1, or null")
-        if self.rope_type != "default":
-            raise ModelError(f"model.rope_factor={factor}: the model scales its positions already ({self.rope_type})")
+        check_stretch(factor, self.rope_type)
         return replace(self, context=int(self.context * factor), rope_type="linear", rope_factor=float(factor))
+
+
+def check_stretch(factor: Any, rope_type: str) -> None:
+    """Raises ModelError for a factor below 1, or a model that scales its positions already."""
+    if not is_number(factor) or factor < 1:
+        raise ModelError(f"model.rope_factor={factor!r}: give a number of at least 1, or null")
+    if rope_type != "default":
+        raise ModelError(f"model.rope_factor={factor}: the model scales its positions already ({rope_type})")
+
+
+def feature_layers(config: Any) -> list[int]:
+    """The tower's layers that a configuration takes features from."""
+    layer = config.vision_feature_layer
+    return [layer] if isinstance(layer, int) else list(layer)

@@ -1,4 +1,4 @@
-"""Where a pooling may act in a model, and whether the two fit."""
+"""Where a pooling acts in a model, and whether the two fit."""
 
 from videopool.models.errors import ModelError
 from videopool.models.sizes import ModelShape
@@ -10,35 +10,32 @@ PROVIDED = frozenset({FRAME_TIMES, CLS, TEXT, THUMBNAIL})
 
 
 def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_question: bool = True) -> None:
-    """Whether a pooling gets what it needs.
+    """Raises ModelError unless a model gives a pooling the context that it needs.
 
     Args:
         name: of the model.
-        stage: where the pooling acts. Prompts are vectors in the space behind the projector alone.
-        one_question: visual tokens are made for one question at a time, so that they may depend on it.
-
-    Raises:
-        ModelError: it does not.
+        stage: where the pooling acts. Prompt vectors exist after the projector only.
+        one_question: visual tokens serve one question, so they may depend on it.
     """
     if not isinstance(pooling.needs, (frozenset, set)):
         raise ModelError(f"pooling {class_name(pooling)}: needs must be a set of names, got {pooling.needs!r}")
-    lacking = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {CLS})
-    if lacking:
-        raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(lacking))}, which {name} does not give")
+    missing = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {CLS})
+    if missing:
+        raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(missing))}, which {name} does not give")
     if TEXT in pooling.needs and stage != "projector":
         raise ModelError(
-            f"pooling {pooling.label} compares patches with the prompt, which has a vector behind the projector alone: "
+            f"pooling {pooling.label} compares patches with the prompt, whose vector exists only after the projector: "
             f"say pooling.stage=projector, not {stage}"
         )
     if TEXT in pooling.needs and not one_question:
         raise ModelError(
-            f"pooling {pooling.label} gives each question its own visual tokens; in a conversation of several "
-            "questions there is no one prompt to pool by, so it cannot be trained under"
+            f"pooling {pooling.label} gives each question its own visual tokens; a conversation of several questions "
+            "has no single prompt to pool by, so it cannot be trained under"
         )
 
 
 def check_context(name: str, context: int, length: int) -> None:
-    """Raises ModelError where a sequence is longer than a model's context."""
+    """Raises ModelError if a sequence is longer than a model's context."""
     if length > context:
         raise ModelError(
             f"{length} tokens do not fit {name}'s context of {context}: take fewer frames, a pooling with fewer "

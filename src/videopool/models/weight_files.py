@@ -1,4 +1,4 @@
-"""Files with weights: which of a folder's are read, and one line for those that cannot be."""
+"""Files with weights: which files of a folder are read, and a one-line error for a file that cannot be read."""
 
 import re
 import zipfile
@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from videopool.models.configuration import LISTED_KEYS, first_line, read_json
-from videopool.models.errors import ModelError
+from videopool.models.errors import ModelError, first_line, listed
+from videopool.models.source import read_json
 
 SAFETENSORS = "model.safetensors"
 _POINTER = b"version https://git-lfs"
@@ -20,7 +20,7 @@ _SHARD = re.compile(r"-(\d+)-of-(\d+)\.(?:safetensors|bin)$")
 
 
 def no_pointers(paths: Iterable[Path], where: str) -> None:
-    """Raises ModelError for a file that Git LFS has left a pointer in the place of."""
+    """Raises ModelError for a Git LFS pointer in place of a file."""
     for path in paths:
         if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(_POINTER):
             raise ModelError(
@@ -29,11 +29,7 @@ def no_pointers(paths: Iterable[Path], where: str) -> None:
 
 
 def check_weights(folder: Path, where: str) -> None:
-    """Open what transformers will read of a model's weights, for the error to name the file.
-
-    Raises:
-        ModelError: no weights as safetensors, a missing shard, or a file that cannot be read.
-    """
+    """Open the weights that transformers will read. Raises ModelError, naming the file, if that fails."""
     index = folder / f"{SAFETENSORS}.index.json"
     no_pointers(sorted(folder.glob("*.json")) + sorted(folder.glob("*.model")), where)
     if (folder / SAFETENSORS).is_file():
@@ -41,10 +37,10 @@ def check_weights(folder: Path, where: str) -> None:
     elif index.is_file():
         paths = indexed(index, where)
     else:
-        kept = ", ".join(sorted(path.name for path in folder.glob("*.bin"))[:LISTED_KEYS])
+        others = listed(sorted(path.name for path in folder.glob("*.bin")))
         raise ModelError(
             f"{where}: {folder} has no {SAFETENSORS} and no {index.name}"
-            + (f"; save {kept} as safetensors (save_pretrained does)" if kept else "")
+            + (f"; save {others} as safetensors (save_pretrained does)" if others else "")
         )
     for path in paths:
         shapes(path, where)
@@ -53,62 +49,54 @@ def check_weights(folder: Path, where: str) -> None:
 def indexed(index: Path, where: str) -> list[Path]:
     """The shards that an index names. Raises ModelError if one is missing, or if it is no index."""
     no_pointers([index], where)
-    named = read_json(index).get("weight_map")
-    if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise ModelError(f"{where}: {index} has no weight_map from names of weights to files")
-    paths = sorted({index.parent / name for name in named.values()})
+    paths = sorted({index.parent / name for name in names.values()})
     missing = [path.name for path in paths if path.parent != index.parent or not path.is_file()]
     if missing:
-        raise ModelError(f"{where}: shards that {index} names are missing: {', '.join(missing[:LISTED_KEYS])}")
+        raise ModelError(f"{where}: shards that {index} names are missing: {listed(missing)}")
     return paths
 
 
-def whole(paths: list[Path], where: str) -> list[Path]:
-    """The same paths. Raises ModelError if they number themselves and one is missing."""
+def all_shards(paths: list[Path], where: str) -> list[Path]:
+    """The same paths. Raises ModelError if their names count shards and one is missing."""
     numbered = [match for match in map(_SHARD.search, (path.name for path in paths)) if match]
     count = max((int(match.group(2)) for match in numbered), default=0)
     missing = sorted(set(range(1, count + 1)) - {int(match.group(1)) for match in numbered})
     if missing:
-        raise ModelError(f"{where}: of {count} shards {', '.join(map(str, missing[:LISTED_KEYS]))} are missing")
+        raise ModelError(f"{where}: of {count} shards {listed([str(number) for number in missing])} are missing")
     return paths
 
 
 def shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
-    """Sizes of a file's tensors by name; the numbers stay on the disk.
-
-    Raises:
-        ModelError: a Git LFS pointer, or a file that is cut short, damaged, or holds something else.
-    """
+    """Sizes of a file's tensors by name; the numbers stay on the disk. Raises ModelError for a file that is damaged."""
     no_pointers([path], where)
     try:
         if path.suffix != ".safetensors":
-            return {name: tuple(value.shape) for name, value in _tensors(path).items()}
+            return {name: tuple(value.shape) for name, value in _read(path, path.stat().st_mtime_ns).items()}
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except Exception as error:  # whatever the libraries make of a broken file
+    except Exception as error:  # whatever the libraries raise for a broken file
         raise ModelError(f"{where}: {path} cannot be read ({first_line(error)})") from error
 
 
 def tensor(path: Path, name: str) -> Tensor:
     """One tensor of a file that shapes() could read."""
     if path.suffix != ".safetensors":
-        return _tensors(path)[name]
+        return _read(path, path.stat().st_mtime_ns)[name]
     with safe_open(path, "pt") as file:
         return file.get_tensor(name)
 
 
 def forget() -> None:
-    """Let go of the file that was read last."""
+    """Drop the cached file."""
     _read.cache_clear()
-
-
-def _tensors(path: Path) -> Mapping[str, Tensor]:
-    return _read(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
 def _read(path: Path, _modified: int) -> Mapping[str, Tensor]:
-    # Files of torch before 1.6 cannot be mapped and are read whole.
+    # Files of torch before 1.6 cannot be memory-mapped.
     content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     if not isinstance(content, Mapping):
         raise ValueError(f"it holds a {type(content).__name__}, and no weights by name")

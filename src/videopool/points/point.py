@@ -13,7 +13,7 @@ from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
-from videopool.inference.store import shared_store
+from videopool.inference.feature_key import shared_store
 from videopool.models import identity, load_adapter, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub

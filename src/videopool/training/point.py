@@ -10,7 +10,7 @@ from videopool.config.build import Number, Rules, build, build_pooling, check, j
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
-from videopool.inference.store import shared_store
+from videopool.inference.feature_key import shared_store
 from videopool.models import identity
 from videopool.models.stages import check_context, check_needs
 from videopool.notes import note

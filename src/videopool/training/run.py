@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from videopool.config.errors import Stopped
-from videopool.inference.frame_source import frame_source
+from videopool.inference.backbones import own_backbone
+from videopool.inference.feature_key import feature_source
 from videopool.inference.load_plan import image_processor_of, load_plan
-from videopool.inference.weights import own_backbone
 from videopool.models import Backbone
+from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
-from videopool.models.probe import probe
 from videopool.notes import note
 from videopool.results import PointFailed
 from videopool.runtime.interrupts import ask_before_stopping, ignore_interrupts
@@ -79,7 +79,7 @@ def train(
         "image": load_plan(UniformSampler(1), config.job.reader, processor, still, still=True),
     }
     alike = _as_evaluated(config)
-    sources = {kind: frame_source(alike, backbone, kind) for kind in ("video", "image")}
+    sources = {kind: feature_source(alike, backbone, kind) for kind in ("video", "image")}
     asking = Asking(plans, point.store, sources)
 
     def loader(kind: str, rank: int, world: int) -> DataLoader[MicroBatch]:

@@ -1,10 +1,9 @@
-"""What determines the features that a point's tower makes."""
+"""A point's feature store, and the key under which its tower's features are kept."""
 
 import hashlib
 import json
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -18,58 +17,51 @@ from videopool.models.adapter import lora_scales
 from videopool.results import fingerprint
 
 MEDIA = "video"
-# Of a tower's configuration: what does not change its numbers, or is said elsewhere.
-NOT_COMPARED = ("transformers_version", "architectures", "dtype")
-
+NOT_COMPARED = ("transformers_version", "architectures", "dtype")  # of a tower's configuration: in the key elsewhere
 QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
 
-_hashes: WeakKeyDictionary[Backbone, dict[tuple[Any, ...], str]] = WeakKeyDictionary()
 
-
-def frame_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FrameSource:
-    """The source of a point's features.
-
-    Args:
-        config: of the point.
-        backbone: its model.
-        media: "video" or "image": which tower.
-    """
-    shape = backbone.shape
-    if backbone.tower(media) is backbone.tower(MEDIA):
-        media = MEDIA  # an image is a clip of one frame, and shares features with it
-    device = next(backbone.tower(media).parameters()).device.type
-    if not backbone.placed:
-        # The trainer moves the model there when it runs.
-        device = trainer_device(config).type
-    tower = tower_hash(backbone, media)
-    if code := own_code(config, ["model"]):  # a class of the user's may make other features of the same weights
-        tower += f" read by {config.model._target_} {fingerprint(code)}"
-    arithmetic = (device, config.model.attention, config.trainer.get("precision") or "32-true")
-    return FrameSource(
-        reader=str(config.job.reader),
-        processor=processor_hash(image_processor_of(config, backbone)),
-        tower=tower,
-        media=media,
-        layer=backbone.feature_layer,
-        dtype=str(backbone.dtype).removeprefix("torch."),
-        shape=(backbone.extra + shape.height * shape.width, shape.vision_dim),
-        arithmetic=" ".join(map(str, arithmetic)),
-        software=software(str(config.job.reader)),
-        model=backbone.name,
-    )
+def shared_store(config: DictConfig) -> Any:
+    """The feature store: one per process for all points with the same settings."""
+    return _build(OmegaConf.to_yaml(config.features, resolve=True), "features")
 
 
 def trainer_device(config: DictConfig) -> torch.device:
     """The device that a point's trainer runs on."""
-    return _root_device(OmegaConf.to_yaml(config.trainer, resolve=True))
+    device: torch.device = _build(OmegaConf.to_yaml(config.trainer, resolve=True), "trainer").strategy.root_device
+    return device
 
 
 @cache
-def _root_device(trainer: str) -> torch.device:
-    """That of a trainer by its node of the configuration (YAML)."""
-    made = build(OmegaConf.create({"trainer": OmegaConf.create(trainer)}), "trainer", **QUIET)
-    device: torch.device = made.strategy.root_device
-    return device
+def _build(node: str, group: str) -> Any:
+    """The object of a group, given as YAML."""
+    config = OmegaConf.create({group: OmegaConf.create(node)})
+    return build(config, group, **(QUIET if group == "trainer" else {}))
+
+
+def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FrameSource:
+    """Everything that determines the features that a point's tower for "video" or "image" makes."""
+    shape, reader = backbone.shape, str(config.job.reader)
+    if backbone.tower(media) is backbone.tower(MEDIA):
+        media = MEDIA  # an image is a clip of one frame, and shares features with it
+    device = next(backbone.tower(media).parameters()).device.type
+    if not backbone.placed:
+        device = trainer_device(config).type  # to which the trainer moves the model
+    tower = tower_hash(backbone, media)
+    if code := own_code(config, ["model"]):  # a user's class may compute other features from the same weights
+        tower += f" read by {config.model._target_} {fingerprint(code)}"
+    return FrameSource(
+        reader=reader,
+        processor=processor_hash(image_processor_of(config, backbone)),
+        tower=tower,
+        media=media,
+        layer=str(backbone.model.config.vision_feature_layer),
+        dtype=str(backbone.dtype).removeprefix("torch."),
+        shape=(backbone.extra + shape.height * shape.width, shape.vision_dim),
+        arithmetic=f"{device} {config.model.attention} {config.trainer.get('precision') or '32-true'}",
+        software=software(reader),
+        model=backbone.name,
+    )
 
 
 def processor_hash(image_processor: Any) -> str:
@@ -78,17 +70,15 @@ def processor_hash(image_processor: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def tower_hash(backbone: Backbone, media: str = MEDIA) -> str:
-    """SHA-256 of the tower's configuration, weights and LoRA scales as they are now; taken once for each state.
+def tower_hash(backbone: Backbone, media: str) -> str:
+    """SHA-256 of the tower's configuration, weights and LoRA scales as they are now; computed once for each state.
 
-    Models that have one tower in common share it. Where weights are not in memory, the identity of the files
-    that they are from stands for them.
+    Models with one tower in common share it. For weights that are not in memory, the identity of their files is used.
     """
     state = (media, backbone.identity, backbone.dtype, tuple(lora_scales(backbone.tower(media)).items()))
-    kept = _hashes.setdefault(backbone, {})
-    if state not in kept:
-        kept[state] = _hash(backbone, media)
-    return kept[state]
+    if state not in backbone.tower_hashes:
+        backbone.tower_hashes[state] = _hash(backbone, media)
+    return backbone.tower_hashes[state]
 
 
 def _hash(backbone: Backbone, media: str) -> str:

@@ -1,0 +1,43 @@
+"""One loaded backbone per process, for all points that use it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from videopool.models import Backbone, attach, load_adapter, load_backbone, set_alpha
+from videopool.models.adapter import set_projector
+
+# Keys of the group `model` that loading takes.
+SETTINGS = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor")
+
+_loaded: dict[str, Backbone] = {}  # at most one, by everything that its weights depend on but alpha and projector
+
+
+def own_backbone(model: Mapping[str, Any]) -> Backbone:
+    """The model of the group `model`, for a user that changes its weights; the shared one leaves memory."""
+    _loaded.clear()
+    settings: dict[str, Any] = {name: model.get(name) for name in SETTINGS}
+    return load_backbone(**settings, target=model.get("_target_"))
+
+
+def point_backbone(model: Mapping[str, Any], identity: str, adapter: Mapping[str, Any] | None) -> Backbone:
+    """The model, loaded once for all points that use it; only alpha and projector are set for each.
+
+    Args:
+        model: the group `model`.
+        identity: of its files, so that changed files are loaded again.
+        adapter: the checkpoint to attach: checkpoint, identity of its files, alpha of LoRA, and projector between the
+            base's (0) and the checkpoint's (1), None for the checkpoint's.
+    """
+    settings = [model.get(name) for name in (*SETTINGS, "_target_")]
+    key = repr([settings, identity, adapter and (adapter["checkpoint"], adapter["identity"])])
+    if key not in _loaded:
+        backbone = own_backbone(model)
+        if adapter is not None:
+            attach(backbone, load_adapter(adapter["checkpoint"]))
+        _loaded[key] = backbone
+    backbone = _loaded[key]
+    if adapter is not None and adapter["alpha"] is not None:
+        set_alpha(backbone, adapter["alpha"])
+    if adapter is not None and (adapter["projector"] is not None or backbone.tuned_projector is not None):
+        set_projector(backbone, 1.0 if adapter["projector"] is None else adapter["projector"])
+    return backbone
