@@ -1,4 +1,4 @@
-"""A benchmark: samples, where they come from, and how they are grouped."""
+"""A benchmark: its samples, their files, and how tasks are grouped."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
 
-from videopool.benchmarks.errors import BenchmarkError
+from videopool.benchmarks.errors import BenchmarkError, check_choice, listed
 from videopool.video import printable
 
 SCORINGS = ("likelihood", "cloze", "generate")
@@ -20,17 +20,17 @@ class Sample:
     """One question on one clip.
 
     Attributes:
-        id: stable across points.
-        clip: file or folder; the name under which its records are clustered is `clip_id`.
-        clip_id: the clip's name within the benchmark.
+        id: unique and stable across points.
+        clip: file or folder.
+        clip_id: the clip's name within the benchmark; records are clustered by it.
         question: "" asks for a description.
-        options: of a multiple-choice question, the answer among them; () for an open one.
-        answer: the right answer; "" if unknown, and then nothing is scored.
-        task: kind of question, "" if there is only one.
+        options: of a multiple-choice question, including the answer; () for an open question.
+        answer: the right answer; "" if unknown, then the sample gets no score.
+        task: kind of question; "" if there is only one.
         start, end: bounds in seconds, or None.
-        fps: frames per second, where the clip is a folder of frames.
-        pair: names the samples that are judged together, whose answers should agree; "" if there are none.
-        judged: the answer is a reference for a judge; comparing words with it says nothing, so nothing is scored.
+        fps: frames per second of a clip that is a folder of frames.
+        pair: shared by two samples that are judged together because their answers should agree; or "".
+        judged: only a judge can compare with `answer`, so that the sample has no score without one.
     """
 
     id: str
@@ -50,16 +50,6 @@ class Sample:
         for name in ("id", "clip_id"):
             object.__setattr__(self, name, printable(getattr(self, name)))
 
-    @property
-    def answer_index(self) -> int:
-        """Place of the answer among the options."""
-        return self.options.index(self.answer)
-
-    @property
-    def chance(self) -> float | None:
-        """Score of a guess, 0..1; None for an open question."""
-        return max(1, self.options.count(self.answer)) / len(self.options) if self.options else None
-
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -67,16 +57,19 @@ class Benchmark:
 
     Attributes:
         id: name and split, as in "shapes/test".
-        split: which part of the data this is.
+        split: the part of the data, as in "test".
         samples: in no particular order.
-        annotation_hash: SHA-256 of the files that the samples were read from.
-        groups: names for sets of tasks; a task may be in none.
-        headline: the group whose score stands for the benchmark; None for all tasks.
-        scoring: of multiple choice: "likelihood" of the option letters; "cloze", likelihood of the options' texts as
-            answers to the question put without options, a mean over their tokens; or "generate" an answer and parse it.
+        annotation_hash: SHA-256 of the annotation files.
+        groups: named sets of tasks; a task may be in none. A loader may pass None.
+        headline: the group whose score stands for the benchmark; None: all tasks.
+        scoring: of multiple choice: "likelihood" of the option letters; "cloze", the likelihood of each option's text
+            (mean over its tokens) as answer to the question without options; or "generate" an answer and parse it.
         max_new_tokens: of generated answers.
-        axes: what a judge grades answers on: by the axis, the task of the samples whose answers it grades; empty
-            where a judge says whether they are right.
+        axes: for each axis that a judge grades, the task whose answers it grades; empty if a judge only decides
+            whether answers are right.
+
+    Raises:
+        BenchmarkError: no samples, a repeated id, an unknown scoring or headline, or more options than letters.
     """
 
     id: str
@@ -90,16 +83,16 @@ class Benchmark:
     axes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", self.groups or {})
         if not self.samples:
             raise BenchmarkError(f"benchmark {self.id}: no usable sample was found")
-        if self.scoring not in SCORINGS:
-            raise BenchmarkError(f"benchmark.scoring={self.scoring!r}: choose one of {', '.join(SCORINGS)}")
+        check_choice("benchmark.scoring", self.scoring, SCORINGS)
         if self.headline is not None and self.headline not in self.groups:
             raise BenchmarkError(f"benchmark.headline={self.headline!r}: groups are {', '.join(self.groups)}")
         seen: set[str] = set()
         for sample in self.samples:
             if sample.id in seen:
-                raise BenchmarkError(f"benchmark {self.id}: sample id {sample.id!r} stands twice")
+                raise BenchmarkError(f"benchmark {self.id}: the sample id {sample.id!r} stands twice")
             seen.add(sample.id)
             if len(sample.options) > len(ascii_uppercase) and self.scoring != "cloze":
                 raise BenchmarkError(
@@ -113,20 +106,57 @@ class Benchmark:
 
     @property
     def task_weights(self) -> dict[str, float]:
-        """Weights of tasks in the score: each axis counts alike. Empty where each sample does."""
+        """Weights of tasks in the score, so that all axes count alike; empty if all samples count alike."""
         return {task: float(count) for task, count in Counter(self.axes.values()).items()}
 
     @property
     def samples_hash(self) -> str:
-        """SHA-256 over all that samples say, whatever their order; not where their clips lie, nor what is in them."""
+        """SHA-256 of all samples, whatever their order; of neither paths nor contents of clips."""
         lines = sorted(json.dumps({**asdict(sample), "clip": None}, sort_keys=True) for sample in self.samples)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def missing_clips(benchmark: Benchmark) -> list[str]:
+    """Sorted names of the clips that are not on disk."""
+    paths = {sample.clip_id: sample.clip for sample in benchmark.samples}
+    return sorted(name for name, path in paths.items() if not os.path.exists(path))
+
+
+def require_clips(benchmark: Benchmark) -> str:
+    """One line on the clips that are not on disk; "" if all are there.
+
+    Raises:
+        BenchmarkError: none of them is there.
+    """
+    missing, clips = missing_clips(benchmark), len({sample.clip_id for sample in benchmark.samples})
+    if not missing:
+        return ""
+    if len(missing) == clips:
+        path = benchmark.samples[0].clip
+        raise BenchmarkError(f"benchmark {benchmark.id}: none of its {clips} clips is there, not even {path}")
+    lost = set(missing)
+    asked = sum(sample.clip_id in lost for sample in benchmark.samples)
+    share = f"{len(missing)} of {clips} clips ({100 * len(missing) / clips:.1f} %)"
+    samples = f"{asked} of {len(benchmark.samples)} samples"
+    return f"benchmark {benchmark.id}: {share} are not there, with {samples}: {listed(missing)}"
+
+
+def repeated_answers(benchmark: Benchmark) -> str:
+    """One line on questions whose right answer is among the options more than once; "" if there are none."""
+    ids = [sample.id for sample in benchmark.samples if sample.options.count(sample.answer) > 1]
+    if not ids:
+        return ""
+    share = f"{len(ids)} of {len(benchmark.samples)} samples"
+    return (
+        f"benchmark {benchmark.id}: in {share} the right answer stands among the options more than once, "
+        f"and each of them counts as right: {listed(ids)}"
+    )
 
 
 def inside(root: Path, name: str, where: str) -> Path:
     """A path below root. Raises BenchmarkError for a name that leads out of it.
 
-    Judged by the name alone: links that the user has put below root may point anywhere.
+    Only the name counts: links that the user put below root may point anywhere.
     """
     relative = os.path.normpath(name)
     if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
@@ -135,20 +165,10 @@ def inside(root: Path, name: str, where: str) -> Path:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over names and contents of files, in the order of their names."""
+    """SHA-256 of names and contents of files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         content = path.read_bytes()
         digest.update(f"{path.name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
-
-
-def read_json(path: Path) -> object:
-    """A JSON file. Raises BenchmarkError if it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BenchmarkError(f"annotation file {path} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise BenchmarkError(f"annotation file {path}: {error}") from error

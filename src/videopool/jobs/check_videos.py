@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from videopool.benchmarks import Benchmark, repeated_answers, require_clips
-from videopool.benchmarks.check_journal import Journal
 from videopool.benchmarks.clip_check import (
     BOUNDS,
     MISSING,
@@ -18,6 +17,7 @@ from videopool.benchmarks.clip_check import (
     UNREADABLE,
     ClipReport,
     ClipTask,
+    Journal,
     check_clip,
     clip_tasks,
     report,
