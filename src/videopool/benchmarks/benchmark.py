@@ -17,34 +17,20 @@ SCORINGS = ("likelihood", "cloze", "generate")
 
 @dataclass(frozen=True)
 class Sample:
-    """One question on one clip.
+    """One question on one clip."""
 
-    Attributes:
-        id: unique and stable across points.
-        clip: file or folder.
-        clip_id: the clip's name within the benchmark; records are clustered by it.
-        question: "" asks for a description.
-        options: of a multiple-choice question, including the answer; () for an open question.
-        answer: the right answer; "" if unknown, then the sample gets no score.
-        task: kind of question; "" if there is only one.
-        start, end: bounds in seconds, or None.
-        fps: frames per second of a clip that is a folder of frames.
-        pair: shared by two samples that are judged together because their answers should agree; or "".
-        judged: only a judge can compare with `answer`, so that the sample has no score without one.
-    """
-
-    id: str
-    clip: Path
-    clip_id: str
-    question: str
-    options: tuple[str, ...] = ()
-    answer: str = ""
-    task: str = ""
-    start: float | None = None
+    id: str  # unique, and stable across points
+    clip: Path  # file or folder
+    clip_id: str  # the clip's name within the benchmark; records are clustered by it
+    question: str  # "" asks for a description
+    options: tuple[str, ...] = ()  # with the right one among them; () for an open question
+    answer: str = ""  # the right answer; "" if unknown, so that the sample gets no score
+    task: str = ""  # kind of question; "" if there is only one
+    start: float | None = None  # seconds
     end: float | None = None
-    fps: float = 3.0
-    pair: str = ""
-    judged: bool = False
+    fps: float = 3.0  # frames per second of a clip that is a folder of frames
+    pair: str = ""  # shared by two samples whose answers should agree, so that they are judged together
+    judged: bool = False  # only a judge can compare with `answer`, so that the sample has no score without one
 
     def __post_init__(self) -> None:
         for name in ("id", "clip_id"):
@@ -55,32 +41,20 @@ class Sample:
 class Benchmark:
     """Samples of one split of one benchmark.
 
-    Attributes:
-        id: name and split, as in "shapes/test".
-        split: the part of the data, as in "test".
-        samples: in no particular order.
-        annotation_hash: SHA-256 of the annotation files.
-        groups: named sets of tasks; a task may be in none. A loader may pass None.
-        headline: the group whose score stands for the benchmark; None: all tasks.
-        scoring: of multiple choice: "likelihood" of the option letters; "cloze", the likelihood of each option's text
-            (mean over its tokens) as answer to the question without options; or "generate" an answer and parse it.
-        max_new_tokens: of generated answers.
-        axes: for each axis that a judge grades, the task whose answers it grades; empty if a judge only decides
-            whether answers are right.
-
-    Raises:
-        BenchmarkError: no samples, a repeated id, an unknown scoring or headline, or more options than letters.
+    Raises BenchmarkError for no samples, a repeated id, an unknown scoring or headline, or more options than letters.
     """
 
-    id: str
+    id: str  # name and split, as in "shapes/test"
     split: str
-    samples: Sequence[Sample]
-    annotation_hash: str
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    headline: str | None = None
+    samples: Sequence[Sample]  # in no particular order
+    annotation_hash: str  # SHA-256 of the annotation files
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)  # named sets of tasks; a loader may pass None
+    headline: str | None = None  # the group whose score stands for the benchmark; None: all tasks
+    # Multiple choice: "likelihood" of the option letters; "cloze", likelihood of each option's text (mean over its
+    # tokens) as answer to the question without options; or "generate" an answer and parse it.
     scoring: str = "likelihood"
-    max_new_tokens: int = 32
-    axes: Mapping[str, str] = field(default_factory=dict)
+    max_new_tokens: int = 32  # of generated answers
+    axes: Mapping[str, str] = field(default_factory=dict)  # by axis of a judge, the task that it grades
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", self.groups or {})
@@ -123,11 +97,7 @@ def missing_clips(benchmark: Benchmark) -> list[str]:
 
 
 def require_clips(benchmark: Benchmark) -> str:
-    """One line on the clips that are not on disk; "" if all are there.
-
-    Raises:
-        BenchmarkError: none of them is there.
-    """
+    """One line on the clips that are not on disk; "" if all are there. Raises BenchmarkError if none is."""
     missing, clips = missing_clips(benchmark), len({sample.clip_id for sample in benchmark.samples})
     if not missing:
         return ""

@@ -17,48 +17,27 @@ OK, MISSING, UNREADABLE, BOUNDS = "ok", "missing", "unreadable", "bad_bounds"
 
 @dataclass(frozen=True)
 class ClipTask:
-    """A clip to check.
+    """A clip to check."""
 
-    Attributes:
-        clip: its name within the benchmark.
-        path: file or folder.
-        fps: of a folder of frames.
-        bounds: start and end of the stretches that samples ask about, in seconds.
-        samples: number of samples on it.
-    """
-
-    clip: str
-    path: str
-    fps: float
-    bounds: tuple[tuple[float | None, float | None], ...]
-    samples: int
+    clip: str  # its name within the benchmark
+    path: str  # file or folder
+    fps: float  # of a folder of frames
+    bounds: tuple[tuple[float | None, float | None], ...]  # start and end, in seconds, of each stretch asked about
+    samples: int  # number of samples on it
 
 
 @dataclass(frozen=True)
 class ClipReport:
-    """A line of check_videos.csv.
-
-    Attributes:
-        clip: its name within the benchmark.
-        status: "ok", "missing", "unreadable", or "bad_bounds" if a stretch lies outside the clip.
-        reason: one line; "" if it is ok.
-        frames: number of frames.
-        fps: frames per second.
-        duration: in seconds.
-        size: width x height of its frames.
-        seconds: spent on reading it.
-        samples: number of samples on it.
-        path: file or folder.
-    """
+    """A line of check_videos.csv; docs/benchmarks.md describes its columns."""
 
     clip: str
-    status: str
-    reason: str = ""
+    status: str  # OK, MISSING, UNREADABLE, or BOUNDS for a stretch outside the clip
+    reason: str = ""  # one line
     frames: int | None = None
     fps: float | None = None
-    duration: float | None = None
-    size: str = ""
-    seconds: float = 0.0
+    duration: float | None = None  # seconds
+    size: str = ""  # width x height
+    seconds: float = 0.0  # spent on reading it
     samples: int = 0
     path: str = ""
 
@@ -122,11 +101,7 @@ def _bounds(task: ClipTask, info: ClipInfo) -> tuple[str, str]:
 class Journal:
     """Reports so far, on disk, so that a stopped check can go on.
 
-    A report counts while the file's size and modification time, and the settings of the check, stay the same.
-
-    Args:
-        path: of the file.
-        how: reader and thoroughness of the check.
+    A report counts while the file's size and modification time, and the check's settings (`how`), stay the same.
     """
 
     def __init__(self, path: Path, how: dict[str, object]) -> None:

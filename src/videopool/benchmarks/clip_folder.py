@@ -14,15 +14,11 @@ ANIMATIONS = (".webp", ".apng", ".png")
 
 
 class ClipFolder:
-    """The folder of a benchmark's clips.
+    """The folder of a benchmark's clips. Raises BenchmarkError if there is none.
 
     Args:
-        root: the folder.
         prefixes: files may have one of these before the name ("v_" for ActivityNet).
         recursive: clips may lie in folders below root.
-
-    Raises:
-        BenchmarkError: there is no such folder.
     """
 
     def __init__(self, root: str | Path, prefixes: Sequence[str] = (), recursive: bool = False) -> None:
@@ -38,8 +34,7 @@ class ClipFolder:
     def find(self, name: str, where: str) -> Path:
         """The clip of a name with or without suffix: a file, or a folder of frames; the bare path if there is none.
 
-        Raises:
-            BenchmarkError: the name leads out of the root, or several clips in folders below have it.
+        Raises BenchmarkError for a name that leads out of the root, or that several clips in folders below have.
         """
         if name not in self._found:
             self._found[name] = self._find(name, where)

@@ -24,17 +24,10 @@ def load_clips(
     answers: str = "auto",
     **settings: Any,
 ) -> Benchmark:
-    """Read a folder of videos and of animated WebP and PNG images.
+    """Read a folder of videos and of animated WebP and PNG images; one line on stderr names its other files.
 
-    Args:
-        root: the folder. One line on stderr names its other files.
-        questions: a sheet as load_qa_sheet reads it, with its `columns` and `answers`; None: each clip is described.
-        limit: read only the first samples.
-        recursive: also look into folders below root.
-        settings: as of load_qa_sheet.
-
-    Raises:
-        BenchmarkError: no such folder or file, a malformed row (naming its line), no clip.
+    conf/benchmark/clips.yaml explains the arguments; `settings` are Benchmark's. Raises BenchmarkError for a missing
+    folder or file, a malformed row (naming its line), or a folder without clips.
     """
     settings["max_new_tokens"] = max_new_tokens
     if questions is not None:

@@ -29,18 +29,8 @@ def load_mvbench(
 
     A clip is a video, a GIF or a folder of frames; start and end bound it, in seconds.
 
-    Args:
-        tasks: files to read, by name; None: all.
-        folders: of a task's clips, below <root>/video/. A clip that is not there may lie in <root>/video/ itself.
-        id_field: the field that names a sample, where a row has it; else, or with None, task and place name it (the
-            release gives ids to some tasks only, and uses them more than once).
-        bounds: False for clips that are already cut to start and end.
-        fps: of folders of frames, for rows without an fps.
-        limit: read only the first samples of each task.
-        settings: groups, headline, scoring, max_new_tokens of Benchmark.
-
-    Raises:
-        BenchmarkError: a missing or malformed file, naming file and row.
+    conf/benchmark/mvbench.yaml explains the arguments; `settings` are Benchmark's. The field `id_field` names a sample;
+    in rows without it, task and place do. Raises BenchmarkError for a missing or malformed file, naming file and row.
     """
     folder = Path(root) / "json"
     if not folder.is_dir():

@@ -34,8 +34,7 @@ Series = dict[str, dict[int, list[str]]]  # by word, the columns at each place
 def options_of(row: Row, fill_ups: frozenset[str] = FILL_UPS) -> tuple[tuple[str, ...], int]:
     """The options of a row without trailing empty ones and placeholders (fill-ups), and the number of the first.
 
-    Raises:
-        BenchmarkError: columns that look like options in an unknown layout, or a row with a gap or a single option.
+    Raises BenchmarkError for columns that look like options in an unknown layout, and for a gap or a single option.
     """
     try:
         series, lists, first = layout_of(tuple(row.cells))
@@ -47,8 +46,8 @@ def options_of(row: Row, fill_ups: frozenset[str] = FILL_UPS) -> tuple[tuple[str
         sources.setdefault(_trimmed(row, texts, names, fill_ups), names[0])
     for name in lists:
         texts = _list_in(row, name)
-        names = [f"{name}[{place}]" for place in range(len(texts))]
-        sources.setdefault(_trimmed(row, texts, names, fill_ups), name)
+        places = [f"{name}[{place}]" for place in range(len(texts))]
+        sources.setdefault(_trimmed(row, texts, places, fill_ups), name)
     sources.pop((), None)
     if len(sources) > 1:
         raise row.error(f"malformed row: {' and '.join(map(repr, sources.values()))} give different options; {MAP}")
@@ -57,14 +56,9 @@ def options_of(row: Row, fill_ups: frozenset[str] = FILL_UPS) -> tuple[tuple[str
 
 @lru_cache(maxsize=256)
 def layout_of(names: tuple[str, ...]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...], int]:
-    """The columns that hold options.
+    """Series of columns with one option each, columns with a list of all options, and the number of the first option.
 
-    Returns:
-        Series of columns with one option each; columns with a list of all options; the number of the first option: 1
-        if columns are numbered from 1, else 0. All series and lists of a row must agree.
-
-    Raises:
-        ValueError: an ambiguous or unknown layout, saying what to do.
+    It is 1 if columns are numbered from 1, else 0. Raises ValueError for an ambiguous or unknown layout.
     """
     series: Series = defaultdict(lambda: defaultdict(list))
     suspects: Series = defaultdict(lambda: defaultdict(list))

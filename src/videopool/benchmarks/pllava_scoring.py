@@ -56,23 +56,16 @@ def generated_text(generated: str, prompt: Prompt, multiple_choice: bool) -> str
 
 @dataclass(frozen=True)
 class Verdict:
-    """PLLaVA's verdict on a multiple-choice answer.
+    """PLLaVA's verdict on a multiple-choice answer."""
 
-    Attributes:
-        right: None where PLLaVA's code raises (a truth of one word); such a sample is not scored.
-        followed: False if the first word has none of the letters a to g.
-    """
-
-    right: bool | None
-    followed: bool
+    right: bool | None  # None where PLLaVA's code raises (a truth of one word); such a sample is not scored
+    followed: bool  # False if the first word has none of the letters a to g
 
 
 def check_answer(prediction: str, truth: str) -> Verdict:
-    """PLLaVA's rule: an answer is right if the first words, in lower case, contain one another.
+    """PLLaVA's rule: a prediction is right if its first word and that of the truth, "(B) the option", overlap.
 
-    Args:
-        prediction: from answer_text.
-        truth: from truth_text: "(B) the option".
+    One of the two words, in lower case, must contain the other.
     """
     word = prediction.lower().split(" ")[0]
     letter, _, rest = truth.lower().partition(" ")
@@ -83,10 +76,6 @@ def check_answer(prediction: str, truth: str) -> Verdict:
 
 
 def truth_text(options: Sequence[str], answer: str) -> str:
-    """The right answer as PLLaVA writes it; the last of equal options counts.
-
-    Raises:
-        ValueError: the answer is not among the options.
-    """
+    """The right answer as PLLaVA writes it; the last of equal options counts. Raises ValueError if it is no option."""
     index = len(options) - 1 - list(reversed(options)).index(answer)
     return f"({ascii_uppercase[index]}) {answer}"

@@ -72,8 +72,7 @@ class Prompt:
     def question_text(self, question: str, options: Sequence[str] = ()) -> str:
         """The question with its options, without the conversation around it.
 
-        Raises:
-            BenchmarkError: more options than letters, which benchmarks accept for cloze alone.
+        Raises BenchmarkError for more options than letters, which benchmarks accept for cloze alone.
         """
         if len(options) > len(ascii_uppercase):
             raise BenchmarkError(

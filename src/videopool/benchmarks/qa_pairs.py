@@ -29,21 +29,9 @@ def load_qa_pairs(
 ) -> Benchmark:
     """Read <annotations>/test_q.json (video_name, question, question_id) and test_a.json (answer, question_id, type).
 
-    The id joins questions and answers, whatever their order.
+    The id joins questions and answers, whatever their order. conf/benchmark/qa_pairs.yaml explains the arguments.
 
-    Args:
-        root: the folder of the clips.
-        annotations: the folder of the two files.
-        questions, answers: their names.
-        columns: the question file's own names for its fields, where they differ.
-        repeated_ids: "refuse" an id that stands twice in a file, or "number": the second question of an id goes
-            with its second answer.
-        task_names: words for the types.
-        prefixes, recursive: see ClipFolder.
-        limit: read only the first questions.
-
-    Raises:
-        BenchmarkError: no such folder or file, a malformed entry, a question without an answer, or the reverse.
+    Raises BenchmarkError for a missing folder or file, a malformed entry, or a question without answer or the reverse.
     """
     clips, folder = ClipFolder(root, prefixes, recursive), Path(annotations)
     files = [folder / questions, folder / answers]

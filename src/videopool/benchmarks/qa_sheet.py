@@ -37,22 +37,10 @@ def load_qa_sheet(
     key: str = "benchmark.annotations",
     **settings: Any,
 ) -> Benchmark:
-    """Read a sheet: CSV, TSV, JSON or JSON lines.
+    """Read a sheet (CSV, TSV, JSON or JSON lines). conf/benchmark/qa_sheet.yaml explains the arguments.
 
-    Args:
-        root: the folder of the clips.
-        annotations: the sheet: video_name, question and, optionally, answer, options (see options.py), question_id,
-            question_type, start, end, fps.
-        columns: the sheet's own names for these, where they differ.
-        answers, repeated_ids, task_names, bounds_in_name, fps: see samples_of.
-        prefixes, recursive: see ClipFolder.
-        split_sizes: questions of the benchmark's splits; a larger file is refused.
-        limit: read only the first questions.
-        key: of the sheet in the configuration, for messages.
-        settings: groups, headline, scoring, max_new_tokens of Benchmark.
-
-    Raises:
-        BenchmarkError: no such folder or file, or an unusable row, naming it.
+    `key` is the sheet's key in the configuration, for messages; `settings` are Benchmark's. Raises BenchmarkError for a
+    missing folder or file, or an unusable row, naming it.
     """
     clips, sheet = ClipFolder(root, prefixes, recursive), Path(annotations)
     rows = renamed(read_table(sheet, key), columns or {}, NEEDED)

@@ -42,8 +42,7 @@ def samples_of(
         bounds_in_name: a clip named <clip>_<start>_<end> is that stretch, in seconds, of <clip>.
         fps: of clips that are folders of frames, for rows without an fps.
 
-    Raises:
-        BenchmarkError: an unusable row, naming file, place and field.
+    Raises BenchmarkError for an unusable row, naming file, place and field.
     """
     ids = ids_of(rows, repeated_ids)
     # A word that is an answer somewhere is an option, not a placeholder.
@@ -82,11 +81,7 @@ def samples_of(
 def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
     """The question_id of each row, or else its place among the rows.
 
-    Args:
-        repeated: "refuse" a repeated id; "number" the second one id#2, and so on.
-
-    Raises:
-        BenchmarkError: a repeated id, naming both places.
+    `repeated` ids: "refuse" them with a BenchmarkError that names both places, or "number" the second id#2, and so on.
     """
     check_choice("benchmark.repeated_ids", repeated, REPEATED)
     ids: list[str] = []

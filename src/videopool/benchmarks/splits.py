@@ -13,15 +13,12 @@ SPLITS = {
 
 
 def check_split(split: str, file: Path, questions: int = 0, sizes: Mapping[str, int] | None = None) -> None:
-    """Refuse a file of another split.
+    """Raises BenchmarkError for a file with the name of another split, or with more questions than the split.
 
     Args:
-        split: as in the benchmark's id; names other than train, val and test are not compared with the file's name.
-        questions: in the file.
+        split: as in the benchmark's id; the file's name is only compared with names for train, val and test.
+        questions: number in the file.
         sizes: questions of known splits.
-
-    Raises:
-        BenchmarkError: the file has the name of another split, or more questions than the split.
     """
     if sizes and questions > sizes.get(split, questions):
         raise BenchmarkError(

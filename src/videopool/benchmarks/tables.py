@@ -29,17 +29,11 @@ Columns = Mapping[str, str | Sequence[str] | None]
 
 @dataclass(frozen=True)
 class Row:
-    """One entry of an annotation file.
+    """One entry of an annotation file."""
 
-    Attributes:
-        where: file and line, or file and entry.
-        cells: values by column; text if the file is a table.
-        heading: file and line of the column names, if the file is a table.
-    """
-
-    where: str
-    cells: Mapping[str, object]
-    heading: str = ""
+    where: str  # file and line, or file and entry
+    cells: Mapping[str, object]  # values by column; text if the file is a table
+    heading: str = ""  # file and line of a table's column names
 
     def error(self, message: str) -> BenchmarkError:
         """An error about this row."""
@@ -52,8 +46,7 @@ class Row:
     def text(self, field: str, required: bool = False) -> str:
         """A value as stripped text; "" if there is none.
 
-        Raises:
-            BenchmarkError: the value is neither text nor a number, or a required value is missing.
+        Raises BenchmarkError for a value that is neither text nor number, and for a required one that is missing.
         """
         text = self.as_text(self.cells.get(field), field)
         if required and not text:
@@ -91,11 +84,8 @@ def read_table(path: Path, key: str) -> list[Row]:
     A table has its column names in the first line; fields may be quoted and hold line breaks. Its separator is the one
     of the column names: comma, tab, semicolon or bar. JSON is a list of objects, JSON lines one object per line.
 
-    Args:
-        key: the file's key in the configuration, for messages.
-
-    Raises:
-        BenchmarkError: a missing, empty or malformed file (naming the place), or another format.
+    Messages name `key`, the file's key in the configuration. Raises BenchmarkError for a missing, empty or malformed
+    file, naming the place, and for another format.
     """
     kind = path.suffix.lower()
     if kind not in KINDS and path.is_file():
@@ -124,8 +114,7 @@ def renamed(rows: Sequence[Row], columns: Columns, needed: Sequence[str], mapped
         needed: names that every row must have.
         mapped: whether the user can set `benchmark.columns`.
 
-    Raises:
-        BenchmarkError: a missing or ambiguous column, naming the columns there are and the key to set.
+    Raises BenchmarkError for a missing or ambiguous column, naming the columns there are and the key to set.
     """
     if unknown := [name for name in columns if name not in (*FIELDS, *needed)]:
         raise BenchmarkError(f"benchmark.columns: {unknown[0]!r} is none of {', '.join(FIELDS)}")

@@ -44,18 +44,9 @@ def load_vcgbench(
 ) -> Benchmark:
     """Read generic_qa.json, temporal_qa.json (Q, A, video_name) and consistency_qa.json (Q1, Q2, A, video_name).
 
-    Without them, read IG-VLM's sheets of the same questions: Generic_QA.csv, Temporal_QA.csv, Consistency_QA1.csv
-    and Consistency_QA2.csv.
-
-    Args:
-        root: the folder of the clips.
-        annotations: the folder of the files.
-        parts: the files to read: generic, temporal, consistency. A sample's task is its part.
-        recursive: clips may lie in folders below root.
-        limit: read only the first entries of each file; a pair is one entry.
-
-    Raises:
-        BenchmarkError: no such folder or file, a malformed entry, or halves of pairs that do not fit.
+    Without them, read IG-VLM's sheets of the same questions. conf/benchmark/vcgbench.yaml explains the arguments. A
+    sample's task is its part. Raises BenchmarkError for a missing folder or file, a malformed entry, or halves of pairs
+    that do not fit.
     """
     clips, folder = ClipFolder(root, recursive=recursive), Path(annotations)
     rows: list[Row] = []

@@ -31,16 +31,8 @@ def load_video_mme(
     Clips are named by videoID, or else by video_id. Options lose their letters, which prompts add again. Questions may
     stand in a list `questions` of their video.
 
-    Args:
-        root: the folder of the clips.
-        annotations: the file; pandas can export the release's parquet file.
-        tasks: the field that scores are broken down by: duration, domain, sub_category or task_type.
-        recursive: clips may lie in folders below root.
-        limit: read only the first questions.
-        settings: groups, headline, scoring, max_new_tokens of Benchmark.
-
-    Raises:
-        BenchmarkError: no such folder or file, or an unusable entry, naming it.
+    conf/benchmark/video_mme.yaml explains the arguments; `settings` are Benchmark's. Raises BenchmarkError for a
+    missing folder or file, or an unusable entry, naming it.
     """
     check_choice("benchmark.tasks", tasks, TASKS)
     clips, file = ClipFolder(root, recursive=recursive), Path(annotations)

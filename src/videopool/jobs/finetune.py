@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, listed, states_of, touched
+from videopool.benchmarks.errors import listed
+from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, states_of, touched
 from videopool.jobs import evaluate
 from videopool.points.lifecycle import folder_of
 from videopool.results import PointFolder

@@ -1,8 +1,7 @@
 """Judges: language models that grade open-ended answers against a reference."""
 
-from videopool.judges.endpoint import EndpointJudge
 from videopool.judges.gradings import Grading, gradings
-from videopool.judges.local import LocalJudge
+from videopool.judges.models import EndpointJudge, LocalJudge
 from videopool.judges.protocol import HIGHEST, PROTOCOL, BadVerdict, Item, Judge, Verdict
 
 __all__ = [

@@ -16,9 +16,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.evaluator import Asked, Evaluator, likeliest
-from videopool.evaluation.local import answer_with_weights
-from videopool.evaluation.records import about
+from videopool.evaluation.evaluator import Asked, Evaluator, answer_with_weights, likeliest
+from videopool.evaluation.records import sample_fields
 from videopool.evaluation.run import evaluate_point
 from videopool.features import FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
@@ -61,7 +60,7 @@ class Alone(Measured):
                 letters = LETTERS[: len(sample.options)]
                 ids = self.backbone.next_token_ids(self.answers.prompt.answer_start, letters)
                 records[sample.id] = {
-                    **about(sample),
+                    **sample_fields(sample),
                     "status": "ok",
                     **likeliest(sample, scores[ids].tolist()),
                     "frame_indices": clip.indices,
