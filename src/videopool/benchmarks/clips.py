@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, Sample
+from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError, listed
 from videopool.benchmarks.qa_sheet import load_qa_sheet
 from videopool.benchmarks.tables import Columns
@@ -33,9 +34,7 @@ def load_clips(
     if questions is not None:
         settings |= {"recursive": recursive, "limit": limit, "key": "benchmark.questions"}
         return load_qa_sheet(root, questions, id, split, columns, answers, **settings)
-    folder = Path(root)
-    if not folder.is_dir():
-        raise BenchmarkError(f"benchmark.root={root}: no such folder")
+    folder = ClipFolder(root).root
     files = sorted(p for p in (folder.rglob("*") if recursive else folder.glob("*")) if p.is_file())
     files = [p for p in files if not any(map(is_hidden, p.relative_to(folder).parts))]
     videos = {p: p.suffix.lower() in VIDEO_SUFFIXES or animation(p) for p in files}

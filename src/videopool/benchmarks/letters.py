@@ -19,20 +19,28 @@ NEAR = 200  # characters examined beside a letter
 _THINK = r"(?:think|thinking|thought|reasoning)"
 _THOUGHTS = re.compile(rf"<({_THINK})>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _OPEN_THOUGHTS = re.compile(rf"<{_THINK}>.*\Z", re.DOTALL | re.IGNORECASE)
-_SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:eos|end_of_turn|pad)>|\[/?INST\]")
-_LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]*)\}")
-_BOXED = re.compile(r"\\f?box(?:ed)?\s*\{([^{}]*)\}")
-_MATHS = re.compile(r"\\[()\[\]]|\$")
-_OPEN_TAG = re.compile(r"<\s*(?:final[\s_-]*)?(?:answer|ans|option|choice)\s*>", re.IGNORECASE)
-_CLOSE_TAG = re.compile(r"<\s*/\s*(?:final[\s_-]*)?(?:answer|ans|option|choice)\s*>", re.IGNORECASE)
-_MARKUP = re.compile(r"<(b|i|u|s|em|strong|p|span|code|pre)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3}|`{1,3}|\"|')\s*[(\[]?([A-Za-z])[)\]]?\s*[.:,)]?\s*\1(?!\w)")
 # Other kinds of brackets, quotes, dashes and commas, to ASCII.
 _ASCII = str.maketrans(
     "\u3010\u3011\u300c\u300d\u300e\u300f\u3008\u3009\u300a\u300b\u201c\u201d\u2018\u2019\u2013\u2014\u2212\u3001\u3002",
     "()()()()()\"\"''---,.",
 )
-_LINE_MARKS = re.compile(r"^[ \t]*(?:[>#•*+-]+[ \t]+)+", re.MULTILINE)
+_TAG = r"(?:final[\s_-]*)?(?:answer|ans|option|choice)\s*>"
+_LATEX = r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]*)\}"
+# Markup, and the plain text for it, in order.
+_PLAIN_FORM = (
+    (r"<\|[^|<>]*\|>|</?s>|<(?:eos|end_of_turn|pad)>|\[/?INST\]", " "),
+    (_LATEX, r"\1"),
+    (_LATEX, r"\1"),  # nested
+    (r"\\f?box(?:ed)?\s*\{([^{}]*)\}", r"\nAnswer: (\1)\n"),
+    (r"\\[()\[\]]|\$", ""),
+    (rf"(?i)<\s*{_TAG}", "\nAnswer: "),
+    (rf"(?i)<\s*/\s*{_TAG}", "\n"),
+    (r"(?is)<(b|i|u|s|em|strong|p|span|code|pre)>(.*?)</\1>", r"**\2**"),
+    (r"(?<!\w)(\*{1,3}|_{1,3}|`{1,3}|\"|')\s*[(\[]?([A-Za-z])[)\]]?\s*[.:,)]?\s*\1(?!\w)", r"(\2)"),
+    (r"[*`]", ""),
+    (r"(?m)^[ \t]*(?:[>#•*+-]+[ \t]+)+", ""),  # marks of lists and quotes
+    (r"(?<!\w)_+|_+(?!\w)", ""),
+)
 
 # Claims.
 _GAP = r"[\s:=\"'`>-]*"
@@ -133,12 +141,10 @@ def _plain(answer: str) -> str:
     """The answer without thoughts, markup, and wide or invisible characters."""
     text = unicodedata.normalize("NFKC", answer)
     text = "".join(c for c in text if unicodedata.category(c) != "Cf").translate(_ASCII)
-    text = _SPECIAL.sub(" ", without_thoughts(text))
-    text = _BOXED.sub(r"\nAnswer: (\1)\n", _LATEX.sub(r"\1", _LATEX.sub(r"\1", text)))
-    text = _CLOSE_TAG.sub("\n", _OPEN_TAG.sub("\nAnswer: ", _MATHS.sub("", text)))
-    text = _EMPHASIS.sub(r"(\2)", _MARKUP.sub(r"**\2**", text))
-    text = _LINE_MARKS.sub("", text.replace("*", "").replace("`", ""))
-    return re.sub(r"(?<!\w)_+|_+(?!\w)", "", text).strip()
+    text = without_thoughts(text)
+    for pattern, replacement in _PLAIN_FORM:
+        text = re.sub(pattern, replacement, text)
+    return text.strip()
 
 
 def _same_text(text: str, options: Sequence[str]) -> int | None:
@@ -221,8 +227,8 @@ def _texts(text: str, options: Sequence[str]) -> Iterator[int]:
     pieces += [match["rest"] for match in _SAYS.finditer(text)]
     for piece in pieces:
         without = re.sub(r"^\s*[(\[]?\s*[A-Za-z]\s*[)\].:,-]+\s*", "", piece)
-        for one in {piece, without, re.split(r"[.;]\s", f"{piece} ")[0]}:
-            if len(one.strip()) > 1 and (place := _same_text(one, options)) is not None:
+        for form in {piece, without, re.split(r"[.;]\s", f"{piece} ")[0]}:
+            if len(form.strip()) > 1 and (place := _same_text(form, options)) is not None:
                 yield place
 
 

@@ -34,13 +34,8 @@ def turns_of(prompt: Prompt) -> Turns:
 def answer_text(decoded: str, turns: Turns, begun: str = "", opening: str = "") -> str:
     """The answer within the decoded text of a whole conversation.
 
-    Drops all up to the last turn of the assistant, then all up to the first `begun`, and every further `begun`.
-
-    Args:
-        decoded: prompt and continuation.
-        turns: start and end of the assistant's turn.
-        begun: start of the answer that the prompt gave.
-        opening: put in front again; "(" for multiple choice.
+    Drops all up to the last turn of the assistant, then all up to the first `begun` (the start of the answer that the
+    prompt gave) and every further `begun`, and puts `opening` ("(" for multiple choice) in front.
     """
     text = decoded.split(turns.assistant)[-1].removesuffix(turns.closing).strip()
     if begun:

@@ -7,6 +7,7 @@ from string import ascii_uppercase
 
 from videopool.benchmarks.errors import BenchmarkError
 
+# The places that texts of a prompt hold, once each; {image} stands for the visual tokens.
 PLACES = {
     "template": ("{image}", "{question}"),
     "multiple_choice": ("{question}", "{options}"),
@@ -17,32 +18,17 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation template with one place for the visual tokens.
+    """A conversation template. Raises ValueError if one of the PLACES is missing or stands twice."""
 
-    Args:
-        template: the conversation up to the answer; holds "{image}" and "{question}" once each.
-        multiple_choice: a question with options; holds "{question}" and "{options}".
-        option: one option; holds "{letter}" and "{text}".
-        separator: between two options.
-        answer_prefix: start of the answer to a multiple-choice question, so that a letter comes next.
-        describe: the request for a description, for samples without a question.
-        open_ended: a question without options; holds "{question}".
-        open_answer_prefix: start of the answer to a question without options.
-        trim: drop white space after the last option.
-
-    Raises:
-        ValueError: a place is missing or stands twice.
-    """
-
-    template: str
-    multiple_choice: str
+    template: str  # the conversation up to the answer
+    multiple_choice: str  # a question with options
     option: str
-    separator: str
-    answer_prefix: str
-    describe: str
-    open_ended: str = "{question}"
-    open_answer_prefix: str = ""
-    trim: bool = False
+    separator: str  # between two options
+    answer_prefix: str  # start of the answer to a multiple-choice question, so that a letter comes next
+    describe: str  # the question for samples without one
+    open_ended: str = "{question}"  # a question without options
+    open_answer_prefix: str = ""  # start of its answer
+    trim: bool = False  # drop white space after the last option
 
     def __post_init__(self) -> None:
         for name, places in PLACES.items():

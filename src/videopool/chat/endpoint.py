@@ -42,15 +42,7 @@ class Reply:
 class ChatEndpoint:
     """A model on a server. Raises ChatError for a wrong argument.
 
-    Args:
-        group: the configuration group that errors name.
-        base_url: without /chat/completions.
-        model: the server's name for it.
-        key_env: the environment variable that holds the key; None for a server without keys.
-        timeout: seconds per request.
-        concurrency: requests at once.
-        retries: after a request that failed.
-        backoff: seconds before the first retry; each further retry doubles it.
+    Errors name `group`, a configuration group. conf/judge/openai.yaml explains the other arguments.
     """
 
     def __init__(

@@ -10,9 +10,8 @@ from videopool.benchmarks import Sample, repeated_answers, require_clips
 from videopool.config.errors import Stopped
 from videopool.evaluation.api import answer_by_api
 from videopool.evaluation.contents import content_of
-from videopool.evaluation.judging import grade, store_path, ungraded
+from videopool.evaluation.judging import grade, ungraded
 from videopool.evaluation.records import AnswerCost
-from videopool.judges import Judge
 from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.point import Point
@@ -20,17 +19,14 @@ from videopool.results import (
     PointFailed,
     PointFolder,
     RecordLog,
-    ReplyStore,
     metrics_of,
     read_records,
-    write_records,
 )
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
-from videopool.results.records import ANSWERED, JUDGE_FAILED, OK
+from videopool.results.records import ANSWERED, OK
 from videopool.results.times import MODEL, SHARED, read_times
 from videopool.runtime.interrupts import StopRequest, ask_before_stopping
-from videopool.runtime.terminal import progress_bar
 
 Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], AnswerCost]  # appends records of samples to a log
 LISTED_FAILURES = 10
@@ -54,7 +50,7 @@ def answer(
     graded: dict[str, object] = {}
     if judge is not None:
         began = time.perf_counter()
-        records, graded = _graded(point, folder, judge, records)
+        records, graded = grade(point, folder, judge, records)
         seconds["judge"] = time.perf_counter() - began
     _check_failures(records, float(point.config.job.max_failed_fraction))
     metrics = metrics_of(
@@ -140,23 +136,6 @@ def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, objec
         "shared_seconds": sum(spent.get(kind, 0.0) for kind in SHARED) if answered else None,
         "seconds": {kind: round(own, 3) for kind, own in {**seconds, **spent}.items()},
     }
-
-
-def _graded(
-    point: Point, folder: PointFolder, judge: Judge, records: Sequence[dict[str, object]]
-) -> tuple[list[dict[str, object]], dict[str, object]]:
-    """Records with the judge's verdicts, which replace those on disk; and metrics of the grading.
-
-    Replies are stored as they come, so that a stopped point goes on from there.
-    """
-    store = ReplyStore(store_path(point.config, judge))
-    progress = partial(progress_bar, f"judge {folder.path.name}")
-    with ask_before_stopping() as stop:
-        graded, usage = grade(judge, store, records, point.benchmark.axes, lambda: stop.asked, progress)
-    write_records(folder.path / RECORDS, graded)
-    if stop.asked and any(record["status"] == JUDGE_FAILED for record in graded):
-        raise Stopped(f"all samples of {folder.path.name} are answered, and not all are graded")
-    return graded, {"judge": judge.id, "judge_replies": str(store.path), **usage}
 
 
 def _check_failures(records: Sequence[dict[str, object]], allowed: float) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videopool.chat import ChatEndpoint, ChatError, Reply, RequestFailed, check_number
+from videopool.chat import ChatEndpoint, ChatError, Reply, RequestFailed
+from videopool.chat.errors import check_number
 from videopool.judges.protocol import PROTOCOL
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -36,13 +37,8 @@ class EndpointJudge(ChatEndpoint):
 class LocalJudge:
     """A causal language model of Hugging Face, decoded greedily. Raises ChatError for a wrong argument.
 
-    Requests use its tokenizer's chat template, or plain paragraphs if there is none.
-
-    Args:
-        identity: of the files in the model's folder; part of the judge's id, as is the readable name.
-        dtype: of the weights.
-        device: "cpu", "cuda", or "auto" for a GPU if there is one.
-        max_tokens: of a verdict.
+    Requests use its tokenizer's chat template, or plain paragraphs if there is none. The identity of the model's files
+    and its readable name are part of the judge's id; conf/judge/local.yaml explains the other arguments.
     """
 
     concurrency = 1
