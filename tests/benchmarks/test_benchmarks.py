@@ -83,7 +83,7 @@ def test_mvbench_rows(tmp_path):
     ("rows", "words"),
     [
         ([ROW, {**ROW, "answer": "z"}], "entry 1: the answer 'z' is not among the candidates"),
-        ([{"video": "a.mp4"}], "entry 0: the field 'question' is missing"),
+        ([{"video": "a.mp4"}], "entry 0: malformed row: the field 'question' is missing"),
         ([{**ROW, "video": "../../secret.mp4"}], "leads out of"),
         ([{**ROW, "video": "/etc/passwd"}], "leads out of"),
         ([], "no usable sample"),

@@ -14,16 +14,10 @@ KNOWN_LETTERS = "abcdefg"
 OPENING = "("
 
 
-@dataclass(frozen=True)
-class Turns:
-    """Start and end of the assistant's turn in decoded text."""
+Turns = tuple[str, str]  # start and end of the assistant's turn in decoded text
 
-    assistant: str
-    closing: str
-
-
-VICUNA = Turns("ASSISTANT:", "</s>")
-CHATML = Turns("<|im_start|> assistant\n", "<|im_end|>\n")
+VICUNA: Turns = ("ASSISTANT:", "</s>")
+CHATML: Turns = ("<|im_start|> assistant\n", "<|im_end|>\n")
 
 
 def turns_of(prompt: Prompt) -> Turns:
@@ -37,7 +31,8 @@ def answer_text(decoded: str, turns: Turns, begun: str = "", opening: str = "") 
     Drops all up to the last turn of the assistant, then all up to the first `begun` (the start of the answer that the
     prompt gave) and every further `begun`, and puts `opening` ("(" for multiple choice) in front.
     """
-    text = decoded.split(turns.assistant)[-1].removesuffix(turns.closing).strip()
+    start, end = turns
+    text = decoded.split(start)[-1].removesuffix(end).strip()
     if begun:
         text = "".join(text.split(begun.strip())[1:])
     return opening + text if opening else text.strip()
@@ -46,7 +41,7 @@ def answer_text(decoded: str, turns: Turns, begun: str = "", opening: str = "") 
 def generated_text(generated: str, prompt: Prompt, multiple_choice: bool) -> str:
     """The answer as PLLaVA reads it from the text generated after a prompt."""
     turns, begun = turns_of(prompt), prompt.prefix(multiple_choice)
-    return answer_text(turns.assistant + begun + generated, turns, begun, OPENING if multiple_choice else "")
+    return answer_text(turns[0] + begun + generated, turns, begun, OPENING if multiple_choice else "")
 
 
 @dataclass(frozen=True)
