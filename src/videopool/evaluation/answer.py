@@ -15,13 +15,7 @@ from videopool.evaluation.records import AnswerCost
 from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.point import Point
-from videopool.results import (
-    PointFailed,
-    PointFolder,
-    RecordLog,
-    metrics_of,
-    read_records,
-)
+from videopool.results import PointFailed, PointFolder, RecordLog, metrics_of, read_records
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
 from videopool.results.records import ANSWERED, OK
