@@ -47,7 +47,7 @@ ROOMS: dict[str, set[str]] = {
     "shapes": {"benchmarks", "training_data", "files", "locks", "runtime"},
     "models": {"pooling", "video", "files", "notes", "errors"},
     "features": {"video", "files", "locks", "errors"},
-    "judges": {"chat"},
+    "judges": {"benchmarks", "chat"},
     "benchmarks": {"video", "files", "notes", "errors"},
     "results": {"files", "locks", "errors"},
     "norms": {"pooling", "files", "errors"},

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from videopool.benchmarks.scoring import parse_letter
+from videopool.benchmarks.letters import parse_letter
 
 COLOURS = ["red", "blue", "green", "yellow"]
 SECOND = [

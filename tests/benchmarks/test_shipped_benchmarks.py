@@ -230,7 +230,7 @@ def test_answers_keep_their_white_space(tmp_path):
 def test_the_documentation_has_no_other_choices_and_every_file_says_what_it_is():
     text = (shipped("conf").parent / "docs" / "benchmarks.md").read_text()
     configured = {path.stem: path.read_text() for path in (shipped("conf") / "benchmark").glob("*.yaml")}
-    table = text.split("## What there is")[1].split("\n\n")[0]
+    table = text.split("## Benchmarks")[1].split("\n\n")[0]
     listed = set(re.findall(r"`(\w+)`", "\n".join(row.split("|")[1] for row in table.splitlines()[3:])))
     assert listed <= configured.keys()
     assert all(content.startswith("# ") for content in configured.values())

@@ -77,7 +77,7 @@ def test_parts_and_limit(tmp_path):
     assert len(load_vcgbench(tmp_path, tmp_path, parts=["consistency"]).samples) == 4
     with pytest.raises(BenchmarkError, match=r"there is neither generic_qa\.json nor Generic_QA\.csv"):
         load_vcgbench(tmp_path, tmp_path)
-    with pytest.raises(BenchmarkError, match=r"benchmark\.parts: 'all' is none of generic, temporal, consistency"):
+    with pytest.raises(BenchmarkError, match=r"benchmark\.parts='all': choose one of generic, temporal, consistency"):
         load_vcgbench(tmp_path, tmp_path, parts=["all"])
 
 

@@ -154,7 +154,7 @@ def test_answers_are_taken_over_whatever_the_judge(point, tmp_path, monkeypatch,
     def no_model(*_):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("videopool.evaluation.local.point_backbone", no_model)
+    monkeypatch.setattr("videopool.evaluation.evaluator.point_backbone", no_model)
     with chat_server(lambda number, body: RIGHT) as server:
         first = point(*QA, *asked_of(server))
         second = point(*QA, *asked_of(server, model="other"))
@@ -247,7 +247,7 @@ def test_lasting_failures_fail_the_point_and_only_they_are_asked_again(point, tm
         assert all(record["score"] is None and record["prediction"] is not None for record in failed)
         assert all("no verdict" in record["reason"] and "'hm'" in record["reason"] for record in failed)
         assert len(server.asked) == 9 + 3 * 2
-        monkeypatch.setattr("videopool.evaluation.local.point_backbone", None)
+        monkeypatch.setattr("videopool.evaluation.evaluator.point_backbone", None)
         point(*QA, *asked_of(server, retries=0), "job.max_failed_fraction=0.5")
         assert len(server.asked) == 15 + 3
         metrics = read(folder)

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from adapters import TARGETS, adapter_in_tower
 from random_models import save
 from videopool.app import register_experiments
-from videopool.evaluation import local as evaluation_local
+from videopool.evaluation import evaluator as evaluator_module
 from videopool.evaluation.run import evaluate
 from videopool.features import FeatureStoreError
 from videopool.inference import feature_key
@@ -255,7 +255,7 @@ def test_a_value_out_of_range_ends_the_point_in_one_line(run, monkeypatch):
 def test_a_clip_that_goes_in_between_fails_alone(run, tmp_path, data_dir, monkeypatch):
     """Its features are gone from the store after the clips were looked up, and it cannot be read again."""
     run("features=disk", *PLAIN)
-    looked_up = evaluation_local.ClipDataset
+    looked_up = evaluator_module.ClipDataset
 
     def then_lose(jobs, plan, store, source):
         dataset = looked_up(jobs, plan, store, source)
@@ -266,7 +266,7 @@ def test_a_clip_that_goes_in_between_fails_alone(run, tmp_path, data_dir, monkey
         monkeypatch.setattr(type(plan), "state", lambda self, job: None if job.clip == lost else state(self, job))
         return dataset
 
-    monkeypatch.setattr(evaluation_local, "ClipDataset", then_lose)
+    monkeypatch.setattr(evaluator_module, "ClipDataset", then_lose)
     ran = run("features=disk", "job.max_failed_fraction=0.5", *PLAIN)
     failed = [record for record in ran.records if record["status"] != "ok"]
     assert {record["status"] for record in failed} == {"unreadable_video"}

@@ -16,8 +16,7 @@ from PIL import Image
 
 from conftest import numbered_frames
 from videopool.app import register_experiments
-from videopool.benchmarks.check_journal import Journal
-from videopool.benchmarks.clip_check import ClipReport, ClipTask, check_clip
+from videopool.benchmarks.clip_check import ClipReport, ClipTask, Journal, check_clip
 from videopool.jobs.run import run_and_tell
 from videopool.paths import shipped
 from videopool.runtime import exit_code

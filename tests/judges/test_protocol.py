@@ -5,7 +5,8 @@ import json
 import pytest
 
 from videopool.benchmarks.vcgbench import AXES
-from videopool.judges import BadVerdict, Item, Verdict, gradings, protocol
+from videopool.evaluation.judging import gradings
+from videopool.judges import BadVerdict, Item, Verdict, protocol
 
 YES = Verdict(4, True)
 SHORT = Item("answer", ("who runs?",), "a dog", ("the dog",))

@@ -1,10 +1,9 @@
-"""Benchmarks: annotations to samples, prompts, scoring."""
+"""Benchmarks: samples from annotations, prompts, scoring."""
 
-from videopool.benchmarks.benchmark import Benchmark, Sample
+from videopool.benchmarks.benchmark import Benchmark, Sample, missing_clips, repeated_answers, require_clips
 from videopool.benchmarks.clips import load_clips
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.mvbench import load_mvbench
-from videopool.benchmarks.presence import missing_clips, repeated_answers, require_clips
 from videopool.benchmarks.prompts import Prompt
 from videopool.benchmarks.qa_pairs import load_qa_pairs
 from videopool.benchmarks.qa_sheet import load_qa_sheet

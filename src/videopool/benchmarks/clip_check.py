@@ -1,12 +1,15 @@
-"""Whether one clip can be read, and what it is."""
+"""Whether one clip can be read, its facts, and the journal of an unfinished check."""
 
+import json
 import os
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, Sample
+from videopool.files import append, json_lines, read_json_lines
 from videopool.video import ClipInfo, UnreadableClipError, bounds_to_span, open_clip, printable
 
 OK, MISSING, UNREADABLE, BOUNDS = "ok", "missing", "unreadable", "bad_bounds"
@@ -14,67 +17,41 @@ OK, MISSING, UNREADABLE, BOUNDS = "ok", "missing", "unreadable", "bad_bounds"
 
 @dataclass(frozen=True)
 class ClipTask:
-    """A clip to check.
+    """A clip to check."""
 
-    Attributes:
-        clip: its name within the benchmark.
-        path: file or folder.
-        fps: of a folder of frames.
-        bounds: the stretches that samples ask about, in seconds.
-        samples: how many samples ask about it.
-    """
-
-    clip: str
-    path: str
-    fps: float
-    bounds: tuple[tuple[float | None, float | None], ...]
-    samples: int
+    clip: str  # its name within the benchmark
+    path: str  # file or folder
+    fps: float  # of a folder of frames
+    bounds: tuple[tuple[float | None, float | None], ...]  # start and end, in seconds, of each stretch asked about
+    samples: int  # number of samples on it
 
 
 @dataclass(frozen=True)
 class ClipReport:
-    """What became of a clip: a line of check_videos.csv.
-
-    Attributes:
-        clip: its name within the benchmark.
-        status: "ok", "missing", "unreadable", or "bad_bounds" for stretches that lie outside it.
-        reason: one line, "" if it is ok.
-        frames: how many it has.
-        fps: frames per second.
-        duration: in seconds.
-        size: width x height of its frames.
-        seconds: spent on reading it.
-        samples: how many samples ask about it.
-        path: file or folder.
-    """
+    """A line of check_videos.csv; docs/benchmarks.md describes its columns."""
 
     clip: str
-    status: str
-    reason: str = ""
+    status: str  # OK, MISSING, UNREADABLE, or BOUNDS for a stretch outside the clip
+    reason: str = ""  # one line
     frames: int | None = None
     fps: float | None = None
-    duration: float | None = None
-    size: str = ""
-    seconds: float = 0.0
+    duration: float | None = None  # seconds
+    size: str = ""  # width x height
+    seconds: float = 0.0  # spent on reading it
     samples: int = 0
     path: str = ""
 
 
 def clip_tasks(benchmark: Benchmark) -> list[ClipTask]:
     """Each file or folder of a benchmark once, in the order of its first sample."""
-    found: dict[Path, list[Sample]] = {}
+    by_path: dict[Path, list[Sample]] = defaultdict(list)
     for sample in benchmark.samples:
-        found.setdefault(sample.clip, []).append(sample)
-    return [
-        ClipTask(
-            samples[0].clip_id,
-            str(path),
-            samples[0].fps,
-            tuple(dict.fromkeys((s.start, s.end) for s in samples if (s.start, s.end) != (None, None))),
-            len(samples),
-        )
-        for path, samples in found.items()
-    ]
+        by_path[sample.clip].append(sample)
+    tasks = []
+    for path, samples in by_path.items():
+        bounds = dict.fromkeys((s.start, s.end) for s in samples if (s.start, s.end) != (None, None))
+        tasks.append(ClipTask(samples[0].clip_id, str(path), samples[0].fps, tuple(bounds), len(samples)))
+    return tasks
 
 
 def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
@@ -82,7 +59,7 @@ def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
 
     Args:
         reader: of videos, one of video.READERS.
-        full: all frames, not just the first, the middle and the last.
+        full: read all frames instead of the first, the middle and the last.
     """
     started = time.perf_counter()
     if not os.path.exists(task.path):
@@ -96,10 +73,8 @@ def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
             facts = {"frames": info.num_frames, "fps": info.fps, "duration": length + 1 / info.fps}
             shape = clip.frames(sorted({0, last // 2, last})).shape
             facts["size"] = f"{shape[2]}x{shape[1]}"
-            if full:
-                good = clip.readable()
-                if good < info.num_frames:
-                    raise UnreadableClipError(task.path, f"{good} of {info.num_frames} frames can be decoded")
+            if full and (good := clip.readable()) < info.num_frames:
+                raise UnreadableClipError(task.path, f"{good} of {info.num_frames} frames can be decoded")
         status, reason = _bounds(task, info)
     except UnreadableClipError as error:
         status, reason = UNREADABLE, error.reason
@@ -109,7 +84,7 @@ def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
 
 
 def report(task: ClipTask, status: str, reason: str, **facts: Any) -> ClipReport:
-    """A report with what is known from the task."""
+    """A report with the facts of the task."""
     return ClipReport(task.clip, status, reason, samples=task.samples, path=printable(task.path), **facts)
 
 
@@ -121,3 +96,39 @@ def _bounds(task: ClipTask, info: ClipInfo) -> tuple[str, str]:
         except UnreadableClipError as error:
             return BOUNDS, error.reason
     return OK, ""
+
+
+class Journal:
+    """Reports so far, on disk, so that a stopped check can go on.
+
+    A report counts while the file's size and modification time, and the check's settings (`how`), stay the same.
+    """
+
+    def __init__(self, path: Path, how: dict[str, object]) -> None:
+        self.path, self.how = path, how
+        self._kept: dict[str, ClipReport] = {}
+        for entry in read_json_lines(path):
+            try:
+                self._kept[entry["key"]] = ClipReport(**entry["report"])
+            except (KeyError, TypeError):
+                continue  # of another release
+
+    def get(self, task: ClipTask) -> ClipReport | None:
+        """An earlier report of the clip as it is now."""
+        return self._kept.get(self._key(task))
+
+    def add(self, task: ClipTask, result: ClipReport) -> None:
+        """Append a report."""
+        append(self.path, json_lines([{"key": self._key(task), "report": asdict(result)}]))
+
+    def remove(self) -> None:
+        """Delete the journal of a complete check."""
+        self.path.unlink(missing_ok=True)
+
+    def _key(self, task: ClipTask) -> str:
+        try:
+            stat = os.stat(task.path)
+            state: list[int] = [stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            state = []
+        return json.dumps([asdict(task), self.how, state])

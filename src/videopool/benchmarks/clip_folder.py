@@ -1,8 +1,9 @@
 """Find clips by the names that annotations give them."""
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from videopool.benchmarks.benchmark import inside
@@ -13,15 +14,11 @@ ANIMATIONS = (".webp", ".apng", ".png")
 
 
 class ClipFolder:
-    """The folder that a benchmark's clips are in.
+    """The folder of a benchmark's clips. Raises BenchmarkError if there is none.
 
     Args:
-        root: the folder.
-        prefixes: files may carry one of these before the name ("v_" for ActivityNet).
-        recursive: clips may lie in folders below.
-
-    Raises:
-        BenchmarkError: there is no such folder.
+        prefixes: files may have one of these before the name ("v_" for ActivityNet).
+        recursive: clips may lie in folders below root.
     """
 
     def __init__(self, root: str | Path, prefixes: Sequence[str] = (), recursive: bool = False) -> None:
@@ -31,17 +28,13 @@ class ClipFolder:
         if not self.root.is_dir():
             raise BenchmarkError(f"benchmark.root={root}: no such folder")
         # Listed once: a sheet asks for one clip many times.
-        self._listed = cache(_listing)
+        self._listing = cache(_listing)
         self._found: dict[str, Path] = {}
-        self._below: dict[str, list[Path]] | None = None
 
     def find(self, name: str, where: str) -> Path:
-        """The clip of a name, which may leave out the suffix: a file, or a folder of frames.
+        """The clip of a name with or without suffix: a file, or a folder of frames; the bare path if there is none.
 
-        A clip that is not there is the bare path, which fails when it is read.
-
-        Raises:
-            BenchmarkError: the name leads out of the root, or names several clips in folders below.
+        Raises BenchmarkError for a name that leads out of the root, or that several clips in folders below have.
         """
         if name not in self._found:
             self._found[name] = self._find(name, where)
@@ -51,47 +44,48 @@ class ClipFolder:
         path = inside(self.root, name, where)
         if path.name in ("", os.pardir) or os.path.normpath(name) == os.curdir:
             raise BenchmarkError(f"{where}: {name!r} names no clip")
+        there = self._listing(path.parent)
         for prefix in self.prefixes:
-            if found := self._listed(path.parent).get(prefix + path.name):
-                return found
-            for suffix in ANIMATIONS:  # a still of that name may be a video's thumbnail
-                found = self._listed(path.parent).get(prefix + path.name + suffix)
-                if found and animation(found):
-                    return found
+            if clip := there.get(prefix + path.name):
+                return clip
+            for suffix in ANIMATIONS:  # a still image of that name may be a video's thumbnail
+                clip = there.get(prefix + path.name + suffix)
+                if clip and animation(clip):
+                    return clip
         if self.recursive and path.parent == self.root:
-            several = {p for prefix in self.prefixes for p in self._everywhere().get(prefix + path.name, ())}
+            several = {clip for prefix in self.prefixes for clip in self._below.get(prefix + path.name, ())}
             if len(several) > 1:
                 raise BenchmarkError(f"{where}: {name!r} names several clips: {', '.join(map(str, sorted(several)))}")
             if several:
                 return several.pop()
         return path
 
-    def _everywhere(self) -> dict[str, list[Path]]:
+    @cached_property
+    def _below(self) -> dict[str, list[Path]]:
         """Clips in all folders below the root, by name."""
-        if self._below is None:
-            self._below = {}
-            seen: set[str] = set()
-            for folder, below, _ in os.walk(self.root, followlinks=True):
-                real = os.path.realpath(folder)
-                if real in seen:  # a link back up
-                    below.clear()
-                    continue
-                seen.add(real)
-                below[:] = [name for name in below if not is_hidden(name)]
-                for name, path in self._listed(Path(folder)).items():
-                    self._below.setdefault(name, []).append(path)
-        return self._below
+        clips = defaultdict(list)
+        seen: set[str] = set()
+        for folder, below, _ in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:  # a link back up
+                below.clear()
+                continue
+            seen.add(real)
+            below[:] = [name for name in below if not is_hidden(name)]
+            for name, path in self._listing(Path(folder)).items():
+                clips[name].append(path)
+        return clips
 
 
 def _listing(folder: Path) -> dict[str, Path]:
-    """What is in a folder, by name; videos by their name without suffix too, where nothing else is called so."""
+    """The contents of a folder by name; videos also by their name without suffix, unless something else has it."""
     try:
         names = sorted(name for name in os.listdir(folder) if not is_hidden(name))
     except OSError:
         return {}
-    found = {name: folder / name for name in names}
+    paths = {name: folder / name for name in names}
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in VIDEO_SUFFIXES:
-            found.setdefault(stem, folder / name)
-    return found
+            paths.setdefault(stem, folder / name)
+    return paths

@@ -1,38 +1,46 @@
-"""Which option a generated answer names: strictly, so that nothing is guessed.
+"""The option that a generated answer names: read strictly, so that nothing is guessed.
 
-A *claim* says which option is the answer: a letter alone or in front, in brackets or bold, behind "answer is", or an
-option's whole text. A *mention* only speaks of an option. An answer is parsed if all its claims are of one option and
-it mentions no other. What stands in a block of thoughts does not count.
+A *claim* says which option is the answer: a letter alone or in front, in brackets or bold, after "answer is", or an
+option's whole text. A *mention* only speaks of an option. An answer is parsed if all its claims name one option and
+it mentions no other. Blocks of thoughts do not count.
 """
 
 import re
-import string
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-MOST = 64  # letters that are looked at for what stands between them
-NEAR = 200  # characters that are looked at beside a letter
-LETTERS = string.ascii_uppercase
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
+from videopool.benchmarks.scoring import LETTERS, normalise
 
-# Form: what is taken away, or put as plain text, before anything is read.
-_THOUGHTS = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_OPEN_THOUGHTS = re.compile(r"<(?:think|thinking|thought|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
-_SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:eos|end_of_turn|pad)>|\[/?INST\]")
-_LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]*)\}")
-_BOXED = re.compile(r"\\f?box(?:ed)?\s*\{([^{}]*)\}")
-_MATHS = re.compile(r"\\[()\[\]]|\$")
-_OPEN_TAG = re.compile(r"<\s*(?:final[\s_-]*)?(?:answer|ans|option|choice)\s*>", re.IGNORECASE)
-_CLOSE_TAG = re.compile(r"<\s*/\s*(?:final[\s_-]*)?(?:answer|ans|option|choice)\s*>", re.IGNORECASE)
-_MARKUP = re.compile(r"<(b|i|u|s|em|strong|p|span|code|pre)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3}|`{1,3}|\"|')\s*[(\[]?([A-Za-z])[)\]]?\s*[.:,)]?\s*\1(?!\w)")
-# Brackets, quotes, dashes and commas of other kinds, as ASCII has them.
+MOST = 64  # letters whose surroundings are examined
+NEAR = 200  # characters examined beside a letter
+
+# Form: removed, or replaced by plain text, before anything is read.
+_THINK = r"(?:think|thinking|thought|reasoning)"
+_THOUGHTS = re.compile(rf"<({_THINK})>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_OPEN_THOUGHTS = re.compile(rf"<{_THINK}>.*\Z", re.DOTALL | re.IGNORECASE)
+# Other kinds of brackets, quotes, dashes and commas, to ASCII.
 _ASCII = str.maketrans(
     "\u3010\u3011\u300c\u300d\u300e\u300f\u3008\u3009\u300a\u300b\u201c\u201d\u2018\u2019\u2013\u2014\u2212\u3001\u3002",
     "()()()()()\"\"''---,.",
 )
-_LINE_MARKS = re.compile(r"^[ \t]*(?:[>#•*+-]+[ \t]+)+", re.MULTILINE)
+_TAG = r"(?:final[\s_-]*)?(?:answer|ans|option|choice)\s*>"
+_LATEX = r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]*)\}"
+# Markup, and the plain text for it, in order.
+_PLAIN_FORM = (
+    (r"<\|[^|<>]*\|>|</?s>|<(?:eos|end_of_turn|pad)>|\[/?INST\]", " "),
+    (_LATEX, r"\1"),
+    (_LATEX, r"\1"),  # nested
+    (r"\\f?box(?:ed)?\s*\{([^{}]*)\}", r"\nAnswer: (\1)\n"),
+    (r"\\[()\[\]]|\$", ""),
+    (rf"(?i)<\s*{_TAG}", "\nAnswer: "),
+    (rf"(?i)<\s*/\s*{_TAG}", "\n"),
+    (r"(?is)<(b|i|u|s|em|strong|p|span|code|pre)>(.*?)</\1>", r"**\2**"),
+    (r"(?<!\w)(\*{1,3}|_{1,3}|`{1,3}|\"|')\s*[(\[]?([A-Za-z])[)\]]?\s*[.:,)]?\s*\1(?!\w)", r"(\2)"),
+    (r"[*`]", ""),
+    (r"(?m)^[ \t]*(?:[>#•*+-]+[ \t]+)+", ""),  # marks of lists and quotes
+    (r"(?<!\w)_+|_+(?!\w)", ""),
+)
 
 # Claims.
 _GAP = r"[\s:=\"'`>-]*"
@@ -70,7 +78,7 @@ _CAN_FOLLOW_A = re.compile(
     r"\s*(?:because|since|due to|is (?:the )?(?:correct|right|best|answer)|or\b|and [A-Z]\b)", re.I
 )
 
-# What turns a claim into a mention.
+# Words that turn a claim into a mention.
 _NOT_BEFORE = re.compile(
     r"(?:\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bnor\b|\bexcept\b|\bthan\b|\binstead of\b|\bexclud\w+"
     r"|\bwrong\b|\bincorrect\b|\beliminat\w+|\bruled? out\b|\bunlikely\b|\beither\b|\bif\b)[^.!?;,\n]{0,60}$",
@@ -92,76 +100,59 @@ _JOINTS = (
 _MORE = re.compile(r"^\W*(?:(?:or|and|/|&|but not|not|nor|,)\s*)?(?:also |maybe |perhaps )?")
 
 
-@lru_cache(maxsize=4096)
-def normalise(text: str) -> str:
-    """Lower case, without punctuation, articles and repeated spaces; for comparing short answers."""
-    text = unicodedata.normalize("NFKC", text).lower()
-    text = "".join(" " if c in string.punctuation else c for c in text)
-    return " ".join(_ARTICLES.sub(" ", text).split())
+def without_thoughts(text: str) -> str:
+    """A reply without its thoughts; "" if it ends within them."""
+    text = re.split(rf"</{_THINK}>", _THOUGHTS.sub(" ", text), flags=re.IGNORECASE)[-1]
+    return _OPEN_THOUGHTS.sub(" ", text)
 
 
-def parse_letter(text: str, options: Sequence[str]) -> int | None:
-    """Which option a generated answer names; None if it names none, or more than one.
+def parse_letter(answer: str, options: Sequence[str]) -> int | None:
+    """The place of the option that a generated answer names; None if it names none, or more than one.
 
     Of options with the same text, the first stands for all of them.
     """
-    said = _plain(text)
-    whole = _same_text(said, options)
-    claims: set[int] = set(_texts(said, options))
-    mentions: set[int] = {*_bare(said, options), *_parts(said, options)}
+    text = _plain(answer)
+    whole = _same_text(text, options)
+    claims = set(_texts(text, options))
+    mentions = {*_bare(text, options), *_parts(text, options)}
     lettered: set[int] = set()
-    for letter, start, end, sure in _letters(said, options):
+    for letter, start, end, sure in _letters(text, options):
         place = _place(letter)
-        behind = said[end : end + NEAR]
-        follows = f"{normalise(behind)} "
-        own = place < len(options) and normalise(options[place])  # "B) not moving" denies nothing
-        denied = not (own and follows.startswith(f"{own} ")) and _NOT_AFTER.match(behind)
-        (
-            claims if sure and not denied and not _NOT_BEFORE.search(said[max(0, start - NEAR) : start]) else mentions
-        ).add(place)
+        claimed = sure and not _denied(text, start, end, options[place] if place < len(options) else "")
+        (claims if claimed else mentions).add(place)
         lettered.add(place)
-    exact = any(_folded(option) == _folded(said).rstrip(" .!") for option in options)
-    if not exact and re.search(r"(?<![\w'])[Aa]\s*(?:[^\w\s]|$)", said):  # no article
+    exact = any(_folded(option) == _folded(text).rstrip(" .!") for option in options)
+    if not exact and re.search(r"(?<![\w'])[Aa]\s*(?:[^\w\s]|$)", text):  # no article
         lettered.add(0)
     if whole is not None and all(place == whole or place >= len(options) for place in lettered):
         return whole  # whatever words its text has
-    named = {_first(options, place) for place in claims | mentions}
-    if len(named) != 1 or not claims:
+    named = {options.index(options[place]) if place < len(options) else place for place in claims | mentions}
+    if len(named) != 1 or not claims or whole is not None:
         return None
     (place,) = named
-    if place >= len(options) or whole is not None or _contradicts(said, options, place):
-        return None
-    return place
+    return None if place >= len(options) or _contradicts(text, options, place) else place
 
 
 def _place(letter: str) -> int:
     return LETTERS.index(letter.upper())
 
 
-def _first(options: Sequence[str], place: int) -> int:
-    return options.index(options[place]) if place < len(options) else place
+def _plain(answer: str) -> str:
+    """The answer without thoughts, markup, and wide or invisible characters."""
+    text = unicodedata.normalize("NFKC", answer)
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf").translate(_ASCII)
+    text = without_thoughts(text)
+    for pattern, replacement in _PLAIN_FORM:
+        text = re.sub(pattern, replacement, text)
+    return text.strip()
 
 
-def _plain(text: str) -> str:
-    """The answer without thoughts, markup and wide or invisible characters."""
-    said = unicodedata.normalize("NFKC", text)
-    said = "".join(c for c in said if unicodedata.category(c) != "Cf").translate(_ASCII)
-    said = _THOUGHTS.sub(" ", said)
-    said = _OPEN_THOUGHTS.sub(" ", re.split(r"</(?:think|thinking|thought|reasoning)>", said, flags=re.I)[-1])
-    said = _SPECIAL.sub(" ", said)
-    said = _BOXED.sub(r"\nAnswer: (\1)\n", _LATEX.sub(r"\1", _LATEX.sub(r"\1", said)))
-    said = _CLOSE_TAG.sub("\n", _OPEN_TAG.sub("\nAnswer: ", _MATHS.sub("", said)))
-    said = _EMPHASIS.sub(r"(\2)", _MARKUP.sub(r"**\2**", said))
-    said = _LINE_MARKS.sub("", said.replace("*", "").replace("`", ""))
-    return re.sub(r"(?<!\w)_+|_+(?!\w)", "", said).strip()
-
-
-def _same_text(said: str, options: Sequence[str]) -> int | None:
-    """The option that a text equals, or that each of its lines does; None if there is none, or several that differ."""
-    if (place := _equal(said, options)) is not None:
+def _same_text(text: str, options: Sequence[str]) -> int | None:
+    """The option that equals a text, or each of its lines; None if there is none, or several that differ."""
+    if (place := _equal(text, options)) is not None:
         return place
-    found = {_equal(line, options) for line in said.splitlines() if line.strip()}
-    return found.pop() if len(found) == 1 else None
+    places = {_equal(line, options) for line in text.splitlines() if line.strip()}
+    return places.pop() if len(places) == 1 else None
 
 
 def _equal(text: str, options: Sequence[str]) -> int | None:
@@ -179,94 +170,95 @@ def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _letters(said: str, options: Sequence[str]) -> Iterator[tuple[str, int, int, bool]]:
-    """Letters in the form of claims: letter, where it starts and ends, and whether it is one for sure."""
-    words = re.findall(r"\w+", said)
+def _denied(text: str, start: int, end: int, option: str) -> bool:
+    """Whether the words around a letter deny it. "B) not moving" denies nothing if that is option B."""
+    after, own = text[end : end + NEAR], normalise(option)
+    repeated = own and f"{normalise(after)} ".startswith(f"{own} ")
+    denied_after = not repeated and _NOT_AFTER.match(after)
+    return bool(denied_after or _NOT_BEFORE.search(text[max(0, start - NEAR) : start]))
+
+
+def _letters(text: str, options: Sequence[str]) -> Iterator[tuple[str, int, int, bool]]:
+    """Letters in the form of claims: letter, its start and end, and whether it is a claim for sure."""
+    words = re.findall(r"\w+", text)
     if words and re.fullmatch("[A-Za-z]", words[0]) and len({word.upper() for word in words}) == 1:
-        yield words[0], 0, len(said), not re.search(r"\?|\.\.", said)
+        yield words[0], 0, len(text), not re.search(r"\?|\.\.", text)
         return
-    for match in _BRACKETED.finditer(said):
+    for match in _BRACKETED.finditer(text):
         yield match[1], match.start(), match.end(), True
-    for match in _LEAD.finditer(said):
+    for match in _LEAD.finditer(text):
         letter, mark = match["letter"], match["mark"].strip()
         # At the end of a line, before a word in lower case, it may be an article.
-        wraps = letter in "AaI" and not mark and re.match(r"[ \t]*\n[ \t]*[a-z]", said[match.end("letter") :][:NEAR])
+        wraps = letter in "AaI" and not mark and re.match(r"[ \t]*\n[ \t]*[a-z]", text[match.end("letter") :][:NEAR])
         yield letter, match.start(), match.end(), not wraps and (letter.isupper() or mark not in (",", "-"))
-    for match in _LEAD_BARE.finditer(said):
+    for match in _LEAD_BARE.finditer(text):
         letter, rest = match["letter"], match["rest"]
         verdict = _VERDICT.match(rest) and letter.isupper()
         if _REASON.match(rest) or verdict or _same_text(rest.strip("()"), options) == _place(letter):
             yield letter, match.start(), match.end("letter"), True
-    for match in _PHRASE.finditer(said):
+    for match in _PHRASE.finditer(text):
         if match["open"]:
             continue  # a bracketed letter, seen already, or a word in brackets
-        letter, after = match["letter"], said[match.end("letter") : match.end("letter") + NEAR]
-        named = bool(_NAMING.search(said[match.start() : match.start("letter")]))
+        letter, after = match["letter"], text[match.end("letter") : match.end("letter") + NEAR]
+        named = bool(_NAMING.search(text[match.start() : match.start("letter")]))
         if letter in "aAI":
-            sure = bool(_ENDS.match(after)) or (letter == "A" and bool(_CAN_FOLLOW_A.match(after)))
+            follows = letter == "A" and _CAN_FOLLOW_A.match(after)
         else:
-            sure = bool(_ENDS.match(after) or _REASON.match(after.lstrip()) or _VERDICT.match(after.lstrip()))
-            sure = sure or (letter.isupper() and named)
+            follows = _REASON.match(after.lstrip()) or _VERDICT.match(after.lstrip()) or (letter.isupper() and named)
+        sure = bool(_ENDS.match(after) or follows)
         if sure or named:
             yield letter, match.start(), match.end("letter"), sure
 
 
-def _bare(said: str, options: Sequence[str]) -> Iterator[int]:
-    """Options that lone letters may mean, where they are no article, no "I", and no word of an option."""
+def _bare(text: str, options: Sequence[str]) -> Iterator[int]:
+    """Options of lone letters that are no article, no "I", and no word of an option."""
     words = {word.upper() for o in options for word in re.findall(r"\b[A-Za-z]\b", o) if len(o.strip()) > 1} - {"A"}
-    for match in re.finditer(r"(?<![\w'.])([A-Za-z])(?![\w'])(?!\.\w)", said):
-        letter, after = match[1], said[match.end() : match.end() + NEAR]
-        before_word = bool(re.match(r"[ \t]+\w|[ \t]*\n[ \t]*[a-z]", after))
-        joined = bool(_JOINED.match(after))
-        if _place(letter) >= len(options) or (letter.upper() in words and before_word and not joined):
-            continue
-        if letter in "Ii" and not joined and before_word:
-            continue
-        if letter in "Aa" and before_word and not joined and not (letter == "A" and _SPEAKS.match(after)):
-            continue
-        yield _place(letter)
+    for match in re.finditer(r"(?<![\w'.])([A-Za-z])(?![\w'])(?!\.\w)", text):
+        letter, after = match[1], text[match.end() : match.end() + NEAR]
+        before_word = re.match(r"[ \t]+\w|[ \t]*\n[ \t]*[a-z]", after) and not _JOINED.match(after)
+        word = letter in "Iia" or letter.upper() in words or (letter == "A" and not _SPEAKS.match(after))
+        if _place(letter) < len(options) and not (before_word and word):
+            yield _place(letter)
 
 
-def _texts(said: str, options: Sequence[str]) -> Iterator[int]:
-    """Options whose whole text is a line, a sentence, or stands behind "answer is"."""
-    pieces = [piece for line in said.splitlines() for piece in (line, *re.split(r"(?<=[.!?;:])\s+", line))]
-    pieces += [match["rest"] for match in _SAYS.finditer(said)]
+def _texts(text: str, options: Sequence[str]) -> Iterator[int]:
+    """Options whose whole text is a line, a sentence, or comes after "answer is"."""
+    pieces = [piece for line in text.splitlines() for piece in (line, *re.split(r"(?<=[.!?;:])\s+", line))]
+    pieces += [match["rest"] for match in _SAYS.finditer(text)]
     for piece in pieces:
         without = re.sub(r"^\s*[(\[]?\s*[A-Za-z]\s*[)\].:,-]+\s*", "", piece)
-        for one in {piece, without, re.split(r"[.;]\s", f"{piece} ")[0]}:
-            if len(one.strip()) > 1 and (place := _same_text(one, options)) is not None:
+        for form in {piece, without, re.split(r"[.;]\s", f"{piece} ")[0]}:
+            if len(form.strip()) > 1 and (place := _same_text(form, options)) is not None:
                 yield place
 
 
-def _parts(said: str, options: Sequence[str]) -> Iterator[int]:
-    """Options whose whole text stands between two commas, an "or" and the like."""
+def _parts(text: str, options: Sequence[str]) -> Iterator[int]:
+    """Options whose whole text stands between two commas, an "or" or the like."""
     joints = _joints(tuple(options))
     for option in options:
         if len(joints.split(option)) > 1:
-            said = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", "", said, flags=re.I)
-    plain = said
-    for _, start, end, _ in [*_letters(said, options)][:MOST]:
+            text = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", "", text, flags=re.I)
+    plain = text
+    for _, start, end, _ in [*_letters(text, options)][:MOST]:
         plain = plain[:start] + "\n" * (end - start) + plain[end:]
-    for part in (
-        *joints.split(_HEADS.sub("\n", plain)),
-        *(joints.split(match["rest"])[0] for match in _SAYS.finditer(said)),
-    ):
+    answers = [joints.split(match["rest"])[0] for match in _SAYS.finditer(text)]
+    for part in [*joints.split(_HEADS.sub("\n", plain)), *answers]:
         if len(part.strip()) > 1 and (place := _equal(part, options)) is not None:
             yield place
 
 
 @lru_cache(maxsize=256)
 def _joints(options: tuple[str, ...]) -> re.Pattern[str]:
-    """What stands between parts of a text: signs, and words that are no option themselves."""
+    """Separators of the parts of a text: signs, and words that are no option themselves."""
     words = "|".join(word for word in _JOINTS if word not in {normalise(option) for option in options})
     return re.compile(rf"[.!?;:,/()\n]|->|\b(?:{words})\b", re.I)
 
 
-def _contradicts(said: str, options: Sequence[str], place: int) -> bool:
-    """Whether the text behind the letter of an option begins with, or adds, that of another."""
+def _contradicts(text: str, options: Sequence[str], place: int) -> bool:
+    """Whether the text after an option's letter begins with, or adds, another option's text."""
     own = normalise(options[place])
     others = {normalise(o) for o in options if o != options[place]} - {own, ""}
-    for line in said.splitlines():
+    for line in text.splitlines():
         capital, small = LETTERS[place], LETTERS[place].lower()
         match = re.search(rf"(?<![\w'])(?:{capital}(?![\w'])|{small}(?=\s*[).:\]]))[\s)\]}}>.:,=-]*(?P<rest>.*)", line)
         if not match:
@@ -274,21 +266,19 @@ def _contradicts(said: str, options: Sequence[str], place: int) -> bool:
         sentence = re.split(rf"[.!?;]\s|\b{_REASONS}", match["rest"] + " ", flags=re.I)[0]
         rest = f"{normalise(sentence)} "
         starts = max((o for o in (own, *others) if o and rest.startswith(f"{o} ")), key=len, default="")
-        if starts and starts != own:
-            return True
-        if starts == own and starts:
-            more = sentence[_length(sentence, own) :]
-            if joined := _MORE.match(more):
-                follows = f"{normalise(more[joined.end() :])} "
-                if any(follows.startswith(f"{o} ") for o in others):
-                    return True
-        elif any(f" {o} " in f" {rest}" for o in others if o not in own.split() and f" {o} " not in f" {own} "):
+        if starts == own != "":
+            follows = f"{normalise(_MORE.sub('', sentence[_length(sentence, own) :]))} "
+            contradicted = any(follows.startswith(f"{o} ") for o in others)
+        else:
+            strange = (o for o in others if f" {o} " not in f" {own} ")
+            contradicted = starts != "" or any(f" {o} " in f" {rest}" for o in strange)
+        if contradicted:
             return True
     return False
 
 
 def _length(sentence: str, own: str) -> int:
-    """How much of a sentence an option's text takes up."""
+    """The length of an option's text at the start of a sentence."""
     for end in range(1, len(sentence) + 1):
         if normalise(sentence[:end]) == own and (end == len(sentence) or not sentence[end].isalnum()):
             return end

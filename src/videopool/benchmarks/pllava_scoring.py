@@ -1,110 +1,71 @@
-"""Answers read and scored as PLLaVA's evaluation does it, to reproduce published numbers.
+"""Read and score answers as PLLaVA's evaluation does, to reproduce published numbers.
 
-The default is the strict reading in scoring.py; docs/reference_differences.md says where the two part.
+The default is the strict reading of letters.py; docs/reference_differences.md lists the differences.
 PLLaVA (arXiv 2404.16994): tasks/eval/eval_utils.py, tasks/eval/model_utils.py and tasks/eval/mvbench of its code.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from videopool.benchmarks.prompts import Prompt
-from videopool.benchmarks.scoring import LETTERS
 
 KNOWN_LETTERS = "abcdefg"
 OPENING = "("
 
 
-@dataclass(frozen=True)
-class Turns:
-    """What begins and what closes the assistant's turn in decoded text."""
+Turns = tuple[str, str]  # start and end of the assistant's turn in decoded text
 
-    assistant: str
-    closing: str
-
-
-VICUNA = Turns("ASSISTANT:", "</s>")
-CHATML = Turns("<|im_start|> assistant\n", "<|im_end|>\n")
+VICUNA: Turns = ("ASSISTANT:", "</s>")
+CHATML: Turns = ("<|im_start|> assistant\n", "<|im_end|>\n")
 
 
 def turns_of(prompt: Prompt) -> Turns:
-    """The turns that a prompt is written in."""
+    """The turns of a prompt."""
     return CHATML if "<|im_start|>" in prompt.template else VICUNA
 
 
 def answer_text(decoded: str, turns: Turns, begun: str = "", opening: str = "") -> str:
     """The answer within the decoded text of a whole conversation.
 
-    All up to the last turn of the assistant goes, then all up to the first `begun` and every further `begun`.
-
-    Args:
-        decoded: prompt and continuation.
-        turns: what begins and closes the assistant's turn.
-        begun: the beginning of the answer that the prompt gave.
-        opening: put in front again; "(" for multiple choice.
+    Drops all up to the last turn of the assistant, then all up to the first `begun` (the start of the answer that the
+    prompt gave) and every further `begun`, and puts `opening` ("(" for multiple choice) in front.
     """
-    text = decoded.split(turns.assistant)[-1].removesuffix(turns.closing).strip()
+    start, end = turns
+    text = decoded.split(start)[-1].removesuffix(end).strip()
     if begun:
         text = "".join(text.split(begun.strip())[1:])
     return opening + text if opening else text.strip()
 
 
 def generated_text(generated: str, prompt: Prompt, multiple_choice: bool) -> str:
-    """The answer as PLLaVA reads it from what was generated behind a prompt."""
-    begun = prompt.answer_prefix if multiple_choice else prompt.open_answer_prefix
-    turns = turns_of(prompt)
-    opening = OPENING if multiple_choice else ""
-    return answer_text(turns.assistant + begun + generated, turns, begun, opening)
+    """The answer as PLLaVA reads it from the text generated after a prompt."""
+    turns, begun = turns_of(prompt), prompt.prefix(multiple_choice)
+    return answer_text(turns[0] + begun + generated, turns, begun, OPENING if multiple_choice else "")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a multiple-choice answer.
+    """PLLaVA's verdict on a multiple-choice answer."""
 
-    Attributes:
-        right: None where PLLaVA's code raises (a truth of one word); such a sample is not scored.
-        followed: False where the first word holds none of the letters a to g.
-    """
-
-    right: bool | None
-    followed: bool
+    right: bool | None  # None where PLLaVA's code raises (a truth of one word); such a sample is not scored
+    followed: bool  # False if the first word has none of the letters a to g
 
 
 def check_answer(prediction: str, truth: str) -> Verdict:
-    """Whether a prediction is right by PLLaVA's rule: the first words, in lower case, contain one another.
+    """PLLaVA's rule: a prediction is right if its first word and that of the truth, "(B) the option", overlap.
 
-    Args:
-        prediction: as answer_text gives it.
-        truth: as truth_text gives it: "(B) the option".
+    One of the two words, in lower case, must contain the other.
     """
-    said = prediction.lower().split(" ")[0]
+    word = prediction.lower().split(" ")[0]
     letter, _, rest = truth.lower().partition(" ")
     if not rest:
         return Verdict(None, True)
-    followed = any(known in said for known in KNOWN_LETTERS)
-    return Verdict(followed and (said.replace(".", "") in letter or letter in said), followed)
+    followed = any(known in word for known in KNOWN_LETTERS)
+    return Verdict(followed and (word.replace(".", "") in letter or letter in word), followed)
 
 
 def truth_text(options: Sequence[str], answer: str) -> str:
-    """The right answer as PLLaVA writes it; the last of equal options counts.
-
-    Raises:
-        ValueError: the answer is not among the options.
-    """
+    """The right answer as PLLaVA writes it; the last of equal options counts. Raises ValueError if it is no option."""
     index = len(options) - 1 - list(reversed(options)).index(answer)
-    return f"({LETTERS[index]}) {answer}"
-
-
-def mvbench_accuracies(verdicts: Iterable[tuple[str, bool]]) -> dict[str, float]:
-    """Accuracy in percent of each task and, as "Avg", of all samples together, from (task, right).
-
-    Raises:
-        ValueError: there is nothing to average.
-    """
-    tasks: dict[str, list[bool]] = defaultdict(list)
-    for task, right in verdicts:
-        tasks[task].append(right)
-    if not tasks:
-        raise ValueError("no sample was scored")
-    every = [right for rights in tasks.values() for right in rights]
-    return {name: sum(rights) / len(rights) * 100 for name, rights in {**tasks, "Avg": every}.items()}
+    return f"({ascii_uppercase[index]}) {answer}"

@@ -1,4 +1,4 @@
-"""How a question becomes the text that a model reads."""
+"""The text that a model reads for a question."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,86 +7,77 @@ from string import ascii_uppercase
 
 from videopool.benchmarks.errors import BenchmarkError
 
+# The places that texts of a prompt hold, once each; {image} stands for the visual tokens.
+PLACES = {
+    "template": ("{image}", "{question}"),
+    "multiple_choice": ("{question}", "{options}"),
+    "option": ("{letter}", "{text}"),
+    "open_ended": ("{question}",),
+}
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation template with one place for the visual tokens.
+    """A conversation template. Raises ValueError if one of the PLACES is missing or stands twice."""
 
-    Args:
-        template: the conversation up to the answer; holds "{image}" and "{question}" once each.
-        multiple_choice: how a question with options is put; holds "{question}" and "{options}".
-        option: one option; holds "{letter}" and "{text}".
-        separator: between two options.
-        answer_prefix: begins the answer to a multiple-choice question, so that a letter comes next.
-        describe: the request for a description, where a clip has no question.
-        open_ended: how a question without options is put; holds "{question}".
-        open_answer_prefix: begins the answer to a question without options.
-        trim: drop white space behind the last option.
-    """
-
-    template: str
-    multiple_choice: str
+    template: str  # the conversation up to the answer
+    multiple_choice: str  # a question with options
     option: str
-    separator: str
-    answer_prefix: str
-    describe: str
-    open_ended: str = "{question}"
-    open_answer_prefix: str = ""
-    trim: bool = False
+    separator: str  # between two options
+    answer_prefix: str  # start of the answer to a multiple-choice question, so that a letter comes next
+    describe: str  # the question for samples without one
+    open_ended: str = "{question}"  # a question without options
+    open_answer_prefix: str = ""  # start of its answer
+    trim: bool = False  # drop white space after the last option
 
     def __post_init__(self) -> None:
-        for name, places in {
-            "template": ("{image}", "{question}"),
-            "multiple_choice": ("{question}", "{options}"),
-            "option": ("{letter}", "{text}"),
-            "open_ended": ("{question}",),
-        }.items():
+        for name, places in PLACES.items():
             for place in places:
                 if getattr(self, name).count(place) != 1:
                     raise ValueError(f"prompt.{name} must hold {place} exactly once")
 
     @property
     def answer_start(self) -> str:
-        """The end of every multiple-choice prompt, behind which a letter comes."""
+        """The end of every multiple-choice prompt; a letter comes next."""
         return self.template.split("{question}")[1] + self.answer_prefix
 
     def pattern(self, options: bool) -> str:
-        """The whole prompt with places for what samples fill in: {image}, {question} and, with options, {options}."""
-        said = self.multiple_choice if options else self.open_ended
-        return self.template.replace("{question}", said) + (self.answer_prefix if options else self.open_answer_prefix)
+        """The whole prompt with its places: {image}, {question} and, with options, {options}."""
+        question = self.multiple_choice if options else self.open_ended
+        return self.template.replace("{question}", question) + self.prefix(options)
+
+    def prefix(self, options: bool) -> str:
+        """The start of the answer that the prompt gives."""
+        return self.answer_prefix if options else self.open_answer_prefix
 
     def hash(self, options: bool) -> str:
-        """Twelve hexadecimal digits that name the pattern and how options are listed in it."""
-        told = [self.pattern(options), *([self.option, self.separator, str(self.trim)] if options else [])]
-        return hashlib.sha256("\0".join(told).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits of the pattern and the form of its options."""
+        parts = [self.pattern(options), *([self.option, self.separator, str(self.trim)] if options else [])]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
     def question_text(self, question: str, options: Sequence[str] = ()) -> str:
-        """What is asked, without the conversation around it.
+        """The question with its options, without the conversation around it.
 
-        Raises:
-            BenchmarkError: more options than letters, which benchmarks accept for cloze alone.
+        Raises BenchmarkError for more options than letters, which benchmarks accept for cloze alone.
         """
         if len(options) > len(ascii_uppercase):
             raise BenchmarkError(
                 f"a question with {len(options)} options cannot be put with letters, of which there are "
                 f"{len(ascii_uppercase)}: {question[:80]!r}"
             )
+        lines = [
+            self.option.replace("{letter}", letter).replace("{text}", option)
+            for letter, option in zip(ascii_uppercase, options, strict=False)
+        ]
+        choices = self.separator.join(lines)
+        # The question comes last, so that braces in it stay as they are.
+        before, after = (self.multiple_choice if options else self.open_ended).split("{question}")
         if options:
-            listed = self.separator.join(
-                self.option.replace("{letter}", letter).replace("{text}", option)
-                for letter, option in zip(ascii_uppercase[: len(options)], options, strict=True)
-            )
-            if self.trim:
-                listed = listed.rstrip()
-            before, after = self.multiple_choice.split("{question}")
-            return before.replace("{options}", listed) + question + after.replace("{options}", listed)
-        before, after = self.open_ended.split("{question}")
+            choices = choices.rstrip() if self.trim else choices
+            before, after = (part.replace("{options}", choices) for part in (before, after))
         return before + question + after
 
     def text(self, question: str, options: Sequence[str] = (), image: str = "<image>") -> str:
-        """The whole prompt. image: the text that stands for the visual tokens. Raises as question_text does."""
-        asked = self.question_text(question, options)
-        # The question is put in last, so that braces in it stay as they are.
-        head, tail = self.template.split("{question}")
-        text = head.replace("{image}", image) + asked + tail.replace("{image}", image)
-        return text + (self.answer_prefix if options else self.open_answer_prefix)
+        """The whole prompt; `image` stands for the visual tokens. Raises BenchmarkError as question_text does."""
+        head, tail = (part.replace("{image}", image) for part in self.template.split("{question}"))
+        return head + self.question_text(question, options) + tail + self.prefix(bool(options))

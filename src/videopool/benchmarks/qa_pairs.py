@@ -1,16 +1,14 @@
-"""Open questions and their answers in two JSON files, as ActivityNet-QA is released and Video-LLaVA keeps others."""
+"""Open questions and their answers in two JSON files, the layout of ActivityNet-QA and of Video-LLaVA's others."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
-from videopool.benchmarks.errors import BenchmarkError
+from videopool.benchmarks.errors import BenchmarkError, listed
 from videopool.benchmarks.rows import ids_of, samples_of
 from videopool.benchmarks.splits import check_split
 from videopool.benchmarks.tables import Columns, Row, read_table, renamed
-
-LISTED = 5  # ids in an error message
 
 
 def load_qa_pairs(
@@ -31,63 +29,40 @@ def load_qa_pairs(
 ) -> Benchmark:
     """Read <annotations>/test_q.json (video_name, question, question_id) and test_a.json (answer, question_id, type).
 
-    Questions and answers belong together by their id, whatever their order.
+    The id joins questions and answers, whatever their order. conf/benchmark/qa_pairs.yaml explains the arguments.
 
-    Args:
-        root: the folder of the clips.
-        annotations: the folder of the two files.
-        questions, answers: their names.
-        columns: the question file's own names for its fields, where they differ.
-        repeated_ids: "refuse" an id that stands twice in a file, or "number": the second question of an id goes
-            with its second answer.
-        task_names: words for the types.
-        prefixes, recursive: see ClipFolder.
-        limit: at most so many questions, the first ones.
-
-    Raises:
-        BenchmarkError: no such folder or file, a malformed entry, a question without an answer, or the reverse.
+    Raises BenchmarkError for a missing folder or file, a malformed entry, or a question without answer or the reverse.
     """
     clips, folder = ClipFolder(root, prefixes, recursive), Path(annotations)
     files = [folder / questions, folder / answers]
-    asked, told = (read_table(file, "benchmark.annotations") for file in files)
+    asked, answered = (read_table(file, "benchmark.annotations") for file in files)
     asked = renamed(asked, columns or {}, ("video_name", "question", "question_id"))
-    told = renamed(told, {}, ("answer", "question_id"), mapped=False)
-    check_split(split, files[0], len(asked), {})
-    samples = samples_of(_joined(asked, told, files, repeated_ids), clips, task_names=task_names)
+    answered = renamed(answered, {}, ("answer", "question_id"), mapped=False)
+    check_split(split, files[0])
+    samples = samples_of(_joined(asked, answered, files, repeated_ids), clips, task_names=task_names)
     return Benchmark(
-        id=f"{id}/{split}",
-        split=split,
-        samples=samples[:limit],
-        annotation_hash=hash_files(files),
-        scoring=scoring,
-        max_new_tokens=max_new_tokens,
+        f"{id}/{split}", split, samples[:limit], hash_files(files), scoring=scoring, max_new_tokens=max_new_tokens
     )
 
 
-def _joined(asked: Sequence[Row], told: Sequence[Row], files: Sequence[Path], repeated: str) -> list[Row]:
-    """Questions with the answer and type of their id."""
-    for row in (*asked, *told):
+def _joined(asked: Sequence[Row], answered: Sequence[Row], files: Sequence[Path], repeated: str) -> list[Row]:
+    """Questions, each with the answer and type of its id."""
+    for row in (*asked, *answered):
         row.text("question_id", required=True)
-    ids = ids_of(asked, repeated)
-    by_id = dict(zip(ids_of(told, repeated), told, strict=True))
-    lacking = [one for one in ids if one not in by_id]
-    extra = sorted(by_id.keys() - set(ids))
+    questions = dict(zip(ids_of(asked, repeated), asked, strict=True))
+    answers = dict(zip(ids_of(answered, repeated), answered, strict=True))
+    lacking = [repr(name) for name in questions if name not in answers]
+    extra = [repr(name) for name in sorted(answers.keys() - questions.keys())]
     faults = []
     if lacking:
-        faults.append(f"{len(lacking)} of {len(ids)} questions have no answer in {files[1].name}: {_some(lacking)}")
+        faults.append(f"{len(lacking)} of {len(asked)} questions have no answer in {files[1].name}: {listed(lacking)}")
     if extra:
-        faults.append(f"{len(extra)} answers belong to no question in {files[0].name}: {_some(extra)}")
+        faults.append(f"{len(extra)} answers belong to no question in {files[0].name}: {listed(extra)}")
     if faults:
         raise BenchmarkError(f"{files[0].parent}: {'; '.join(faults)}")
     joined = []
-    for one, row in zip(ids, asked, strict=True):
-        answer = by_id[one]
-        kind = answer.cells.get("type", row.cells.get("question_type"))
-        more = {"question_id": one, "answer": answer.text("answer"), "question_type": kind}
-        joined.append(Row(row.where, {**row.cells, **more}))
+    for name, row in questions.items():
+        kind = answers[name].cells.get("type", row.cells.get("question_type"))
+        answer = {"question_id": name, "answer": answers[name].text("answer"), "question_type": kind}
+        joined.append(Row(row.where, {**row.cells, **answer}))
     return joined
-
-
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
-    return ", ".join(map(repr, ids[:LISTED])) + more

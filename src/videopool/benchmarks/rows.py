@@ -1,17 +1,20 @@
-"""Rows of annotation files to samples."""
+"""Samples from the rows of an annotation file."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
 
-from videopool.benchmarks.answers import Choice, answers_of
 from videopool.benchmarks.benchmark import Sample
 from videopool.benchmarks.clip_folder import ClipFolder
-from videopool.benchmarks.errors import BenchmarkError
+from videopool.benchmarks.errors import check_choice
 from videopool.benchmarks.options import FILL_UPS, options_of
 from videopool.benchmarks.tables import Row
 
 REPEATED = ("refuse", "number")
+ANSWERS = ("auto", "text", "index", "number", "letter")
+SHOWN = 40  # characters of an option in an error message
 FRAMES_PER_SECOND = 3.0
 # A stretch of a longer video, as in "6H78U_11.1_19.6".
 STRETCH = re.compile(r"(?P<clip>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)")
@@ -26,40 +29,36 @@ def samples_of(
     bounds_in_name: bool = False,
     fps: float = FRAMES_PER_SECOND,
 ) -> list[Sample]:
-    """One sample a row.
+    """One sample per row.
 
     Args:
-        rows: with video_name, question, and optionally answer; options (see options.py); question_id,
+        rows: with video_name, question and, optionally, answer; options (see options.py); question_id,
             question_type, start, end (seconds), fps, pair.
-        clips: where the clips are.
-        answers: what the answers to multiple-choice questions mean; see answers_of.
+        answers: form of the answers to multiple choice: the option's "text", its "index" (from 0), "number" (from 1)
+            or "letter". "auto": the text, the place (counted as the columns are: from 1 for a1, a2 ..., else from 0)
+            or the letter, the first of these that fits all rows; if none does, each answer is a text or else a place.
         repeated_ids: "refuse" a question_id that stands twice, or "number" the later ones.
         task_names: words for question types.
-        bounds_in_name: a clip named <clip>_<start>_<end> is that stretch, in seconds, of a longer one.
-        fps: of clips that are folders of frames, where a row does not say it.
+        bounds_in_name: a clip named <clip>_<start>_<end> is that stretch, in seconds, of <clip>.
+        fps: of clips that are folders of frames, for rows without an fps.
 
-    Raises:
-        BenchmarkError: a row that cannot be used, naming file, place and field.
+    Raises BenchmarkError for an unusable row, naming file, place and field.
     """
     ids = ids_of(rows, repeated_ids)
-    # A word that is an answer somewhere is an option, not a filled-up place.
+    # A word that is an answer somewhere is an option, not a placeholder.
     fill_ups = FILL_UPS - {row.text("answer") for row in rows}
-    found = [options_of(row, fill_ups) for row in rows]
-    asked = [Choice(row, o.texts, row.text("answer"), o.first) for row, o in zip(rows, found, strict=True) if o.texts]
-    chosen = iter(answers_of(asked, answers))
+    questions = [_Question(row, row.text("answer"), *options_of(row, fill_ups)) for row in rows]
     names = {str(kind): str(name) for kind, name in (task_names or {}).items()}
     samples: list[Sample] = []
-    for row, sample_id, own in zip(rows, ids, (o.texts for o in found), strict=True):
+    for row, sample_id, asked, answer in zip(rows, ids, questions, _answers(questions, answers), strict=True):
         name = row.text("video_name", required=True)
         question = row.text("question")
-        answer = next(chosen) if own else row.text("answer")
-        if not question and (own or answer):
+        if not question and (asked.options or answer):
             raise row.error("malformed row: the field 'question' is empty")
         start, end = row.number("start"), row.number("end")
         if bounds_in_name and (stretch := STRETCH.fullmatch(name)):
             name, start, end = stretch["clip"], float(stretch["start"]), float(stretch["end"])
-        if start is not None and end is not None and start > end:
-            raise row.error(f"the field 'start' ({start:g} s) comes after 'end' ({end:g} s)")
+        check_bounds(row, start, end)
         kind = row.text("question_type")
         samples.append(
             Sample(
@@ -67,7 +66,7 @@ def samples_of(
                 clip=clips.find(name, row.where),
                 clip_id=name,
                 question=question,
-                options=own,
+                options=asked.options,
                 answer=answer,
                 task=names.get(kind, kind),
                 start=start,
@@ -79,33 +78,83 @@ def samples_of(
     return samples
 
 
-def ids_of(rows: Sequence[Row], repeated: str, field: str = "question_id") -> list[str]:
-    """The id of each row; its place among the rows where it has none.
+def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
+    """The question_id of each row, or else its place among the rows.
 
-    Args:
-        repeated: "refuse" an id that stands twice; "number" the second one id#2, and so on.
-
-    Raises:
-        BenchmarkError: an id stands twice, naming both places.
+    `repeated` ids: "refuse" them with a BenchmarkError that names both places, or "number" the second id#2, and so on.
     """
-    if repeated not in REPEATED:
-        raise BenchmarkError(f"benchmark.repeated_ids={repeated!r}: choose one of {', '.join(REPEATED)}")
+    check_choice("benchmark.repeated_ids", repeated, REPEATED)
     ids: list[str] = []
     first: dict[str, Row] = {}
     seen: Counter[str] = Counter()
     for number, row in enumerate(rows):
-        own = row.text(field) or f"{number:06d}"
+        own = row.text("question_id") or f"{number:06d}"
         seen[own] += 1
         if seen[own] > 1 and repeated == "refuse":
-            raise row.error(f"the {field} {own!r} stands twice; first in {first[own].where}")
+            raise row.error(f"the question_id {own!r} stands twice; first in {first[own].where}")
         first.setdefault(own, row)
         ids.append(own if seen[own] == 1 else f"{own}#{seen[own]}")
     return ids
 
 
+def check_bounds(row: Row, start: float | None, end: float | None) -> None:
+    """Raises BenchmarkError if the start comes after the end, both in seconds."""
+    if start is not None and end is not None and start > end:
+        raise row.error(f"the field 'start' ({start:g} s) comes after 'end' ({end:g} s)")
+
+
 def frame_rate(row: Row, otherwise: float) -> float:
-    """The rate of a clip that is a folder of frames. Raises BenchmarkError if it is not above 0."""
+    """The rate of a clip that is a folder of frames. Raises BenchmarkError if it is 0."""
     rate = row.number("fps")
     if rate == 0:
         raise row.error("the field 'fps' must be above 0")
     return float(otherwise) if rate is None else rate
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A row with its answer as the sheet gives it, its options, and the number of the first option (0 or 1)."""
+
+    row: Row
+    answer: str
+    options: tuple[str, ...]
+    first: int
+
+
+def _answers(questions: Sequence[_Question], form: str) -> list[str]:
+    """The right options' texts, and answers to open questions as they are; "" for no answer. See samples_of."""
+    check_choice("benchmark.answers", form, ANSWERS)
+    forms: tuple[str, ...] = (form,)
+    if form == "auto":
+        given = [question for question in questions if question.options and question.answer]
+        fitting = (f for f in ("text", "place", "letter") if all(_option(q, f) is not None for q in given))
+        first = next(fitting, "")
+        forms = (first,) if first else ("text", "place")
+    return [_answer(question, forms) if question.options else question.answer for question in questions]
+
+
+def _answer(question: _Question, forms: Sequence[str]) -> str:
+    if not question.answer:
+        return ""
+    for form in forms:
+        if (answer := _option(question, form)) is not None:
+            return answer
+    options = [option if len(option) <= SHOWN else f"{option[:SHOWN]}..." for option in question.options]
+    hint = "" if "text" in forms else f" (benchmark.answers={forms[0]})"
+    if not hint and question.first:
+        hint = ", counted from 1 as the columns are (benchmark.answers=index counts from 0)"
+    answer = question.answer[: 2 * SHOWN]
+    raise question.row.error(f"the answer {answer!r} is not among the options {options}{hint}")
+
+
+def _option(question: _Question, form: str) -> str | None:
+    """The option that an answer of this form names; None if there is none."""
+    answer, options = question.answer, question.options
+    if form == "text":
+        return answer if answer in options else None
+    if form == "letter":
+        place = ascii_uppercase.find(answer.upper()) if len(answer) == 1 else -1
+    else:
+        first = {"index": 0, "number": 1, "place": question.first}[form]
+        place = int(answer) - first if re.fullmatch("[0-9]{1,9}", answer) else -1
+    return options[place] if 0 <= place < len(options) else None

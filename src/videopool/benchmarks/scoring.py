@@ -1,10 +1,21 @@
-"""From a model's answer to a score."""
+"""Scores of short answers."""
 
+import re
+import string
+import unicodedata
 from collections import Counter
+from functools import lru_cache
 
-from videopool.benchmarks.letters import LETTERS, normalise, parse_letter
+LETTERS = string.ascii_uppercase  # of options
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
 
-__all__ = ["LETTERS", "exact_match", "normalise", "parse_letter", "token_f1"]
+
+@lru_cache(maxsize=4096)
+def normalise(text: str) -> str:
+    """Lower case, without punctuation, articles and repeated spaces."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = "".join(" " if c in string.punctuation else c for c in text)
+    return " ".join(_ARTICLES.sub(" ", text).split())
 
 
 def exact_match(prediction: str, answer: str) -> bool:
@@ -13,13 +24,13 @@ def exact_match(prediction: str, answer: str) -> bool:
 
 
 def token_f1(prediction: str, answer: str) -> float:
-    """Harmonic mean of the shares of words that two short answers have in common, after normalisation, 0..1.
+    """F1 of the words of two short answers after normalisation, 0..1.
 
-    As in SQuAD (Rajpurkar et al., arXiv 1606.05250, section 6.1): a word counts as often as it stands in both. Two
-    answers of which nothing is left after normalisation agree only with each other.
+    As in SQuAD (Rajpurkar et al., arXiv 1606.05250, section 6.1): a word counts as often as both have it. Two answers
+    that normalise to nothing agree only with each other.
     """
-    said, wanted = normalise(prediction).split(), normalise(answer).split()
-    if not said or not wanted:
-        return float(said == wanted)
-    common = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * common / (len(said) + len(wanted))
+    predicted, wanted = normalise(prediction).split(), normalise(answer).split()
+    if not predicted or not wanted:
+        return float(predicted == wanted)
+    common = sum((Counter(predicted) & Counter(wanted)).values())
+    return 2 * common / (len(predicted) + len(wanted))

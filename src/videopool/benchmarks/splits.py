@@ -1,4 +1,4 @@
-"""Whether a file can be of the split that it is said to be of: points of different splits must not be compared."""
+"""Whether a file can hold the split that it is read as: points of different splits must not be compared."""
 
 import re
 from collections.abc import Mapping
@@ -12,24 +12,21 @@ SPLITS = {
 }  # fmt: skip
 
 
-def check_split(split: str, file: Path, questions: int, sizes: Mapping[str, int]) -> None:
-    """Refuse a file that cannot be of a split.
+def check_split(split: str, file: Path, questions: int = 0, sizes: Mapping[str, int] | None = None) -> None:
+    """Raises BenchmarkError for a file with the name of another split, or with more questions than the split.
 
     Args:
-        split: as the benchmark's id has it; one that is neither training, validation nor test is not checked by name.
-        questions: in the file.
-        sizes: questions of splits that are known.
-
-    Raises:
-        BenchmarkError: the file's name is that of another split, or it has more questions than the split.
+        split: as in the benchmark's id; the file's name is only compared with names for train, val and test.
+        questions: number in the file.
+        sizes: questions of known splits.
     """
-    if split in sizes and questions > sizes[split]:
+    if sizes and questions > sizes.get(split, questions):
         raise BenchmarkError(
             f"annotation file {file} has {questions} questions, the split {split!r} has {sizes[split]}: "
             "it is another one's; say benchmark.split=..."
         )
-    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", file.stem)
-    named = {SPLITS[part] for part in (re.sub("(set|split)$", "", part.lower()) for part in parts) if part in SPLITS}
+    words = (re.sub("(set|split)$", "", word.lower()) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", file.stem))
+    named = {SPLITS[word] for word in words if word in SPLITS}
     own = SPLITS.get(split.lower())
     if own and len(named) == 1 and own not in named:
         other = named.pop()

@@ -1,4 +1,4 @@
-"""Annotation files to rows: CSV, TSV, JSON and JSON lines, each row with its place in the file for error messages."""
+"""Annotation files as rows: CSV, TSV, JSON and JSON lines. Each row knows its place in the file, for messages."""
 
 import csv
 import io
@@ -10,59 +10,52 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videopool.benchmarks.errors import BenchmarkError
+from videopool.benchmarks.errors import BenchmarkError, listed
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-OTHERS = ",;\t|"  # that tables of either suffix have
-SAID = re.compile(r"\ufeff?sep=([,;|\t])", re.IGNORECASE)  # spreadsheets' first line
+OTHERS = ",;\t|"  # separators of tables with either suffix
+SEPARATOR_LINE = re.compile(r"\ufeff?sep=([,;|\t])", re.IGNORECASE)  # spreadsheets' first line
 JSON_LINES = (".jsonl", ".ndjson")
 KINDS = (*SEPARATORS, ".json", *JSON_LINES)
 LISTED = 12  # names in an error message
 
-# What readers look for in a sheet.
+# The names that readers look for in a sheet.
 FIELDS = (
     "video_name", "question", "answer", "options", "question_id", "question_type", "start", "end", "fps",
 )  # fmt: skip
-# What a file calls the values that readers look for.
+# The file's own names for these.
 Columns = Mapping[str, str | Sequence[str] | None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One entry of an annotation file.
+    """One entry of an annotation file."""
 
-    Attributes:
-        where: file and line, or file and entry, for error messages.
-        cells: values by column; text if the file is a table.
-        heading: file and line of the column names, where they stand apart.
-    """
-
-    where: str
-    cells: Mapping[str, object]
-    heading: str = ""
+    where: str  # file and line, or file and entry
+    cells: Mapping[str, object]  # values by column; text if the file is a table
+    heading: str = ""  # file and line of a table's column names
 
     def error(self, message: str) -> BenchmarkError:
         """An error about this row."""
         return BenchmarkError(f"{self.where}: {message}")
 
     def heading_error(self, message: str) -> BenchmarkError:
-        """An error about the columns that this row has."""
+        """An error about the columns of this row."""
         return BenchmarkError(f"{self.heading or self.where}: {message}")
 
     def text(self, field: str, required: bool = False) -> str:
-        """A value as text without white space around it; "" where there is none.
+        """A value as stripped text; "" if there is none.
 
-        Raises:
-            BenchmarkError: the value is no text or number, or it is required and there is none.
+        Raises BenchmarkError for a value that is neither text nor number, and for a required one that is missing.
         """
         text = self.as_text(self.cells.get(field), field)
         if required and not text:
-            what = "is empty" if field in self.cells else "is missing"
-            raise self.error(f"malformed row: the field {field!r} {what}")
+            problem = "is empty" if field in self.cells else "is missing"
+            raise self.error(f"malformed row: the field {field!r} {problem}")
         return text
 
     def as_text(self, value: object, field: str) -> str:
-        """One value, or one of a list, as text. Whole numbers lose the fraction that some exports give them."""
+        """A value, or one of a list, as text. Whole numbers lose the fraction that some exports add."""
         if value is None:
             return ""
         if isinstance(value, float) and value.is_integer():
@@ -72,50 +65,39 @@ class Row:
         return "" if isinstance(value, float) and math.isnan(value) else str(value).strip()
 
     def number(self, field: str) -> float | None:
-        """A finite number of at least 0, or None where there is none.
-
-        Raises:
-            BenchmarkError: it is something else.
-        """
-        said = self.text(field)
-        if not said or said.lower() == "nan":
+        """A finite number of at least 0; None if there is none. Raises BenchmarkError for anything else."""
+        text = self.text(field)
+        if not text or text.lower() == "nan":
             return None
         try:
-            value = float(said)
+            value = float(text)
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and value >= 0):
-            raise self.error(f"the field {field!r} must be a number of at least 0, got {said!r}")
+            raise self.error(f"the field {field!r} must be a number of at least 0, got {text!r}")
         return value
 
 
 def read_table(path: Path, key: str) -> list[Row]:
-    """All rows of an annotation file; its suffix says what it is.
+    """All rows of an annotation file, whose suffix gives its format. Files are UTF-8, with or without a BOM.
 
-    A table has its column names in the first line, and fields that may be quoted and hold line breaks; they are
-    parted by what parts the column names: commas, tabs, semicolons or bars. JSON is a
-    list of objects, JSON lines one object a line. All are UTF-8, with or without a byte order mark.
+    A table has its column names in the first line; fields may be quoted and hold line breaks. Its separator is the one
+    of the column names: comma, tab, semicolon or bar. JSON is a list of objects, JSON lines one object per line.
 
-    Args:
-        path: the file.
-        key: what the configuration calls it.
-
-    Raises:
-        BenchmarkError: it is missing, empty, of another kind, or malformed somewhere (naming where).
+    Messages name `key`, the file's key in the configuration. Raises BenchmarkError for a missing, empty or malformed
+    file, naming the place, and for another format.
     """
-    if not path.is_file():
-        raise BenchmarkError(f"annotation file {path} does not exist ({key})")
     kind = path.suffix.lower()
-    if kind not in KINDS:
+    if kind not in KINDS and path.is_file():
         advice = "; export it: pandas.read_parquet(...).to_json(..., orient='records')" if kind == ".parquet" else ""
         raise BenchmarkError(f"annotation file {path}: {' '.join(KINDS)} can be read{advice} ({key})")
-    text = _decoded(path)
+    text = text_of(path, key)
     if not text.strip():
         raise BenchmarkError(f"annotation file {path} is empty ({key})")
     if kind in SEPARATORS:
-        rows = _table(path, text, SEPARATORS[kind])
+        rows = _table_rows(path, text, SEPARATORS[kind])
     else:
-        rows = _json_lines(path, text) if kind in JSON_LINES else _json(path, text)
+        rows = _json_lines(path, text) if kind in JSON_LINES else json_rows(path, text)
     if not rows:
         raise BenchmarkError(f"annotation file {path}: no usable sample was found ({key})")
     return rows
@@ -127,25 +109,24 @@ def renamed(rows: Sequence[Row], columns: Columns, needed: Sequence[str], mapped
     Case, blanks and hyphens of headings do not matter: "Video Name" is video_name.
 
     Args:
-        columns: for a name that readers look for, the file's own; None if it is the same. Several make one value: a
-            list for `options`, else their texts joined by "_"; an empty list leaves the value out.
+        columns: the file's own name for one of FIELDS; None: the same name. A list makes one value of several columns:
+            a list for `options`, else texts joined by "_". An empty list leaves the value out.
         needed: names that every row must have.
-        mapped: whether the user can say `benchmark.columns`.
+        mapped: whether the user can set `benchmark.columns`.
 
-    Raises:
-        BenchmarkError: a column is missing, or could be one of two; says which there are, and how to name it.
+    Raises BenchmarkError for a missing or ambiguous column, naming the columns there are and the key to set.
     """
     if unknown := [name for name in columns if name not in (*FIELDS, *needed)]:
         raise BenchmarkError(f"benchmark.columns: {unknown[0]!r} is none of {', '.join(FIELDS)}")
     own = {name: [n] if isinstance(n, str) else list(n) for name, n in columns.items() if n is not None}
-    plans: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    found = []
+    plans: dict[tuple[str, ...], dict[str, list[str]]] = {}  # one per set of columns
+    result = []
     for row in rows:
         names = tuple(row.cells)
         if names not in plans:
             plans[names] = _plan(row, own, needed, mapped)
-        found.append(_renamed(row, plans[names], own))
-    return found
+        result.append(_renamed(row, plans[names], all_options="options" not in own))
+    return result
 
 
 def plain_name(name: str) -> str:
@@ -154,59 +135,57 @@ def plain_name(name: str) -> str:
 
 
 def _plan(row: Row, own: Mapping[str, Sequence[str]], needed: Sequence[str], mapped: bool) -> dict[str, list[str]]:
-    """The file's columns for each name that is there."""
+    """The file's columns for each of our names."""
     plan = {name: [_column(row, n, name, mapped) for n in names] for name, names in own.items()}
     for name in dict.fromkeys((*needed, *FIELDS)):
-        if name not in plan and (name in needed or any(plain_name(c) == name for c in row.cells)):
+        if name not in plan and (name in needed or any(plain_name(cell) == name for cell in row.cells)):
             plan[name] = [_column(row, name, name, mapped)]
     return plan
 
 
 def _column(row: Row, name: str, field: str, mapped: bool) -> str:
-    """The one column of a name."""
-    if name != field and name in row.cells:  # as the user has it
+    """The one column called `name`, which holds a field."""
+    if name != field and name in row.cells:  # the user's choice
         return name
     alike = [cell for cell in row.cells if cell == name or (plain_name(cell) == plain_name(name) != "")]
     if len(alike) == 1:
         return alike[0]
     if alike:
         raise row.heading_error(f"{', '.join(map(repr, alike))} could all be the column {name!r}; keep one of them")
-    there = [repr(cell) for cell in row.cells if cell]
-    more = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
+    there = listed([repr(cell) for cell in row.cells if cell], LISTED) or "none"
     advice = f"; name its own with benchmark.columns.{field}=..." if mapped and field in FIELDS else ""
-    raise row.heading_error(
-        f"the column {name!r} is missing; there are {', '.join(there[:LISTED]) or 'none'}{more}{advice}"
-    )
+    raise row.heading_error(f"the column {name!r} is missing; there are {there}{advice}")
 
 
-def _renamed(row: Row, plan: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]]) -> Row:
+def _renamed(row: Row, plan: Mapping[str, Sequence[str]], all_options: bool) -> Row:
+    """A row by a plan; without `all_options`, no column beside the plan's can be an option."""
     used = {n for names in plan.values() for n in names}
-    # Where the user says which the options are, no other column is one.
-    cells = {name: value for name, value in row.cells.items() if name not in used and "options" not in own}
+    cells = {name: value for name, value in row.cells.items() if name not in used and all_options}
     for name, names in plan.items():
-        if name == "options":
-            several = [row.cells[n] for n in names]
-            cells[name] = several[0] if len(names) == 1 else several
+        if len(names) == 1:
+            cells[name] = row.cells[names[0]]
         else:
-            cells[name] = row.cells[names[0]] if len(names) == 1 else "_".join(row.text(n) for n in names)
+            cells[name] = [row.cells[n] for n in names] if name == "options" else "_".join(map(row.text, names))
     return replace(row, cells=cells)
 
 
-def _decoded(path: Path) -> str:
+def text_of(path: Path, key: str) -> str:
+    """The text of an annotation file. Raises BenchmarkError for a missing file, or a byte that is not UTF-8."""
+    if not path.is_file():
+        raise BenchmarkError(f"annotation file {path} does not exist ({key})")
     try:
         content = path.read_bytes()
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise BenchmarkError(f"annotation file {path}: {error.strerror or error}") from error
-    try:
-        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise BenchmarkError(f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8") from error
 
 
 def _separator(text: str, usual: str) -> str:
-    """What stands between fields: the separator that parts the heading most, the usual one among equals."""
-    if match := SAID.match(text):
+    """The separator that splits the heading into most parts; the usual one among equals."""
+    if match := SEPARATOR_LINE.match(text):
         return match[1]
 
     def parts(separator: str) -> int:
@@ -218,9 +197,9 @@ def _separator(text: str, usual: str) -> str:
     return max(usual, *OTHERS, key=parts)
 
 
-def _table(path: Path, text: str, usual: str) -> list[Row]:
+def _table_rows(path: Path, text: str, usual: str) -> list[Row]:
     separator = _separator(text.lstrip("\r\n"), usual)
-    # The csv module takes line breaks apart itself; strict: a quote that is never closed must not eat the rest.
+    # The csv module splits lines itself; strict: a quote that is never closed must not swallow the rest.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
     heading = ""
@@ -233,11 +212,9 @@ def _table(path: Path, text: str, usual: str) -> list[Row]:
             raise BenchmarkError(f"{where}: malformed row: {error}") from error
         if fields is None:
             return rows
-        if not fields:
+        if not fields or (not header and SEPARATOR_LINE.match(separator.join(fields))):
             continue
         if not header:
-            if SAID.match(separator.join(fields)):
-                continue
             header, heading = [name.strip(" \t\r\n\ufeff\xa0") for name in fields], where
             if twice := sorted({name for name in header if name and header.count(name) > 1}):
                 raise BenchmarkError(f"{where}: the column {twice[0]!r} stands twice")
@@ -247,7 +224,8 @@ def _table(path: Path, text: str, usual: str) -> list[Row]:
             rows.append(Row(where, dict(zip(header, fields, strict=True)), heading))
 
 
-def _json(path: Path, text: str) -> list[Row]:
+def json_rows(path: Path, text: str) -> list[Row]:
+    """The rows of a JSON text. Raises BenchmarkError unless it is a list of objects."""
     content = _parsed(text, str(path))
     if not isinstance(content, list):
         keys = f" with {', '.join(map(repr, list(content)[:LISTED]))}" if isinstance(content, dict) else ""

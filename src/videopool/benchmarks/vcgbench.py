@@ -1,7 +1,7 @@
 """Video-ChatGPT's benchmark of generated text (arXiv 2306.05424): open questions whose answers a judge grades.
 
-Three files, five axes: each axis grades the answers to one file's questions (`AXES`). The consistency file asks the
-same thing twice; both answers are graded together, so both samples carry the same `pair`.
+Three files, five axes: each axis grades the answers to one file's questions (`AXES`). The consistency file asks each
+question in two ways; a judge grades both answers together, so both samples share a `pair`.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
-from videopool.benchmarks.errors import BenchmarkError
+from videopool.benchmarks.errors import BenchmarkError, check_choice, listed
 from videopool.benchmarks.rows import ids_of, samples_of
 from videopool.benchmarks.tables import Row, read_table, renamed
 
-# What is graded: by the task of the samples whose answers are.
+# By axis, the task whose answers it grades.
 AXES = {
     "correctness_of_information": "generic",
     "detail_orientation": "generic",
@@ -22,13 +22,13 @@ AXES = {
     "temporal_understanding": "temporal",
     "consistency": "consistency",
 }
-PARTS = ("generic", "temporal", "consistency")
-JSON_FILES = {part: (f"{part}_qa.json",) for part in PARTS}
-SHEETS = {
+PARTS = {
     "generic": ("Generic_QA.csv",),
     "temporal": ("Temporal_QA.csv",),
     "consistency": ("Consistency_QA1.csv", "Consistency_QA2.csv"),
-}
+}  # with IG-VLM's sheets
+
+Entry = list[tuple[Row, str]]  # one question, or a pair of them, each with its row
 
 
 def load_vcgbench(
@@ -36,7 +36,7 @@ def load_vcgbench(
     annotations: str | Path,
     id: str = "vcgbench",
     split: str = "test",
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = tuple(PARTS),
     recursive: bool = False,
     scoring: str = "generate",
     max_new_tokens: int = 200,
@@ -44,90 +44,70 @@ def load_vcgbench(
 ) -> Benchmark:
     """Read generic_qa.json, temporal_qa.json (Q, A, video_name) and consistency_qa.json (Q1, Q2, A, video_name).
 
-    Where these are not, IG-VLM's sheets of the same questions: Generic_QA.csv, Temporal_QA.csv, Consistency_QA1.csv
-    and Consistency_QA2.csv.
-
-    Args:
-        root: the folder of the clips.
-        annotations: the folder of the files.
-        parts: which of the files to read: generic, temporal, consistency. A sample's task is its part.
-        recursive: clips may lie in folders below root.
-        limit: at most so many entries of each file, the first ones; a pair is one entry.
-
-    Raises:
-        BenchmarkError: no such folder or file, a malformed entry, or halves of pairs that do not fit.
+    Without them, read IG-VLM's sheets of the same questions. conf/benchmark/vcgbench.yaml explains the arguments. A
+    sample's task is its part. Raises BenchmarkError for a missing folder or file, a malformed entry, or halves of pairs
+    that do not fit.
     """
-    for part in parts:
-        if part not in PARTS:
-            raise BenchmarkError(f"benchmark.parts: {part!r} is none of {', '.join(PARTS)}")
     clips, folder = ClipFolder(root, recursive=recursive), Path(annotations)
     rows: list[Row] = []
     files: list[Path] = []
     for part in dict.fromkeys(parts):
-        own = _files(folder, part)
+        check_choice("benchmark.parts", part, PARTS)
+        own = [folder / f"{part}_qa.json"]
+        if own[0].is_file():
+            answer, entries = "A", _of_json(own[0], ("Q1", "Q2") if part == "consistency" else ("Q",))
+        elif (folder / PARTS[part][0]).is_file():
+            own = [folder / name for name in PARTS[part]]
+            answer, entries = "answer", _of_sheets(own)
+        else:
+            sheets = " and ".join(PARTS[part])
+            raise BenchmarkError(f"benchmark.annotations={folder}: there is neither {own[0].name} nor {sheets}")
         files += own
-        entries = [read_table(file, "benchmark.annotations") for file in own]
-        rows += _of_json(entries[0], part, limit) if own[0].suffix == ".json" else _of_sheets(entries, part, limit)
+        for number, entry in enumerate(entries[:limit]):
+            rows += _rows(f"{part}/{number:05d}", part, entry, entry[0][0].text(answer))
     return Benchmark(
-        id=f"{id}/{split}",
-        split=split,
-        samples=[replace(sample, judged=True) for sample in samples_of(rows, clips)],
-        annotation_hash=hash_files(files),
+        f"{id}/{split}",
+        split,
+        [replace(sample, judged=True) for sample in samples_of(rows, clips)],
+        hash_files(files),
         scoring=scoring,
         max_new_tokens=max_new_tokens,
         axes={axis: part for axis, part in AXES.items() if part in parts},
     )
 
 
-def _files(folder: Path, part: str) -> list[Path]:
-    """The files of one part that are there."""
-    for names in (JSON_FILES[part], SHEETS[part]):
-        if (folder / names[0]).is_file():
-            return [folder / name for name in names]
-    expected = f"{JSON_FILES[part][0]} nor {' and '.join(SHEETS[part])}"
-    raise BenchmarkError(f"benchmark.annotations={folder}: there is neither {expected}")
+def _of_json(file: Path, asked: Sequence[str]) -> list[Entry]:
+    rows = renamed(read_table(file, "benchmark.annotations"), {}, (*asked, "A", "video_name"), mapped=False)
+    return [[(row, row.text(name, required=True)) for name in asked] for row in rows]
 
 
-def _of_json(entries: Sequence[Row], part: str, limit: int | None) -> list[Row]:
-    asked = ("Q1", "Q2") if part == "consistency" else ("Q",)
-    return [
-        row
-        for number, entry in enumerate(renamed(entries, {}, (*asked, "A", "video_name"), mapped=False)[:limit])
-        for row in _entry(part, number, [(entry, entry.text(name, required=True)) for name in asked], entry.text("A"))
-    ]
-
-
-def _of_sheets(entries: Sequence[Sequence[Row]], part: str, limit: int | None) -> list[Row]:
+def _of_sheets(files: Sequence[Path]) -> list[Entry]:
+    """Entries of one sheet, or of two whose rows belong together by their id."""
     needed = ("video_name", "question", "answer", "question_id")
-    first, *others = [renamed(rows, {}, needed, mapped=False) for rows in entries]
-    halves = [[(row, row.text("question", required=True))] for row in first]
-    for rows in others:
-        # The halves of a pair stand in two sheets and belong together by their id.
-        ids, second = ids_of(first, "number"), dict(zip(ids_of(rows, "number"), rows, strict=True))
-        if set(ids) != second.keys():
-            odd = sorted(set(ids) ^ second.keys())
-            places = f"{first[0].where.rpartition(',')[0]} and {rows[0].where.rpartition(',')[0]}"
-            raise BenchmarkError(f"{places}: {len(odd)} questions stand in one of them alone: {', '.join(odd[:5])}")
-        for one, half in zip(ids, halves, strict=True):
-            row, (other, _) = second[one], half[0]
-            if row.text("video_name") != other.text("video_name"):
-                raise row.error(f"the field 'video_name' differs from that of the same question in {other.where}")
-            half.append((row, row.text("question", required=True)))
-    return [
-        row
-        for number, half in enumerate(halves[:limit])
-        for row in _entry(part, number, half, half[0][0].text("answer"))
-    ]
+    sheets = []
+    for file in files:
+        rows = renamed(read_table(file, "benchmark.annotations"), {}, needed, mapped=False)
+        sheets.append(dict(zip(ids_of(rows, "number"), rows, strict=True)))
+    if odd := sorted(sheets[0].keys() ^ sheets[-1].keys()):
+        places = " and ".join(map(str, files))
+        raise BenchmarkError(f"{places}: {len(odd)} questions stand in one of them alone: {listed(odd)}")
+    entries = []
+    for name, first in sheets[0].items():
+        rows = [sheet[name] for sheet in sheets]
+        if rows[-1].text("video_name") != first.text("video_name"):
+            where = first.where
+            raise rows[-1].error(f"the field 'video_name' differs from that of the same question in {where}")
+        entries.append([(row, row.text("question", required=True)) for row in rows])
+    return entries
 
 
-def _entry(part: str, number: int, asked: Sequence[tuple[Row, str]], answer: str) -> list[Row]:
+def _rows(name: str, part: str, entry: Entry, answer: str) -> list[Row]:
     """Rows of one entry: a question, or a pair of them with one answer."""
-    name = f"{part}/{number:05d}"
     rows = []
-    for place, (row, question) in enumerate(asked, 1):
+    for place, (row, question) in enumerate(entry, 1):
         if not answer:
             raise row.error("malformed row: there is no answer to compare with")
-        paired = {"question_id": f"{name}/{place}", "pair": name} if len(asked) > 1 else {"question_id": name}
+        paired = {"question_id": f"{name}/{place}", "pair": name} if len(entry) > 1 else {"question_id": name}
         cells = {"video_name": row.cells["video_name"], "question": question, "answer": answer, "question_type": part}
         rows.append(Row(row.where, {**cells, **paired}))
     return rows

@@ -1,4 +1,4 @@
-"""Frames as a chat request takes them."""
+"""Frames as parts of a chat message."""
 
 import base64
 import io
@@ -10,12 +10,12 @@ FORMATS = {"jpeg": "JPEG", "png": "PNG"}
 
 
 def image_part(frame: np.ndarray, format: str, quality: int, max_side: int) -> dict[str, object]:
-    """A frame, uint8 [h, w, 3], as one part of a message: a data URL.
+    """A frame, uint8 [height, width, 3], as a data URL.
 
     Args:
         format: "jpeg" or "png".
         quality: of JPEG, 1..100.
-        max_side: pixels; a larger frame is made smaller (Lanczos), its proportions kept.
+        max_side: in pixels; a larger frame is scaled down (Lanczos), keeping its proportions.
     """
     image = Image.fromarray(frame)
     scale = max_side / max(image.size)

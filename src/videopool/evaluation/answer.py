@@ -3,140 +3,133 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from videopool.benchmarks import Sample, repeated_answers, require_clips
 from videopool.config.errors import Stopped
 from videopool.evaluation.api import answer_by_api
-from videopool.evaluation.judging import grade, store_path, ungraded
-from videopool.evaluation.reuse import answered_elsewhere
-from videopool.evaluation.work import Work
-from videopool.judges import Judge
+from videopool.evaluation.contents import content_of
+from videopool.evaluation.judging import grade, ungraded
+from videopool.evaluation.records import AnswerCost
 from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.point import Point
-from videopool.results import (
-    PointFailed,
-    PointFolder,
-    RecordLog,
-    ReplyStore,
-    metrics_of,
-    read_records,
-    write_records,
-)
+from videopool.results import PointFailed, PointFolder, RecordLog, metrics_of, read_records
 from videopool.results.manifest import now, peak_memory_bytes
-from videopool.results.point import RECORDS, TIMES
-from videopool.results.records import JUDGE_FAILED, OK
+from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
+from videopool.results.records import ANSWERED, OK
 from videopool.results.times import MODEL, SHARED, read_times
 from videopool.runtime.interrupts import StopRequest, ask_before_stopping
-from videopool.runtime.terminal import progress_bar
 
-Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], Work]  # appends records of samples to a log
+Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], AnswerCost]  # appends records of samples to a log
 LISTED_FAILURES = 10
 
 
 def answer(
     point: Point, folder: PointFolder, answerer: Answerer | None = None
 ) -> tuple[dict[str, Any], list[dict[str, object]]]:
-    """Answer what a point lacks, have answers graded if it has a judge; then metrics and records of all.
+    """Answer the open questions of a point and, with a judge, grade all answers; then metrics and records of all.
 
     Raises:
-        PointFailed: too many samples could not be evaluated, or a process ended before its time.
+        PointFailed: too many samples could not be evaluated, or a process ended too early.
         ChatError: the judge, or the API that answers, cannot be used.
         Stopped: the user asked to stop.
     """
     benchmark, judge = point.benchmark, point.judge
     started = time.perf_counter()
-    work = _complete_answers(point, folder, answerer or partial(_answer_missing, point))
+    cost = _complete_answers(point, folder, answerer or partial(_answer_missing, point))
     records = [ungraded(record) for record in read_records(folder.path / RECORDS)]
-    seconds = dict(work.seconds)
+    seconds = dict(cost.seconds)
     graded: dict[str, object] = {}
     if judge is not None:
         began = time.perf_counter()
-        records, graded = _graded(point, folder, judge, records)
+        records, graded = grade(point, folder, judge, records)
         seconds["judge"] = time.perf_counter() - began
     _check_failures(records, float(point.config.job.max_failed_fraction))
     metrics = metrics_of(
         records, benchmark.groups, benchmark.in_headline, benchmark.axes if judge else {}, benchmark.task_weights
     )
-    seconds["other"] = max(0.0, time.perf_counter() - started - sum(seconds.values()) + work.ahead)
+    elapsed = time.perf_counter() - started
+    seconds["other"] = max(0.0, elapsed - sum(seconds.values()) + cost.ahead)
     metrics |= {
         **_times(folder, seconds),
-        **work.counts,
+        **cost.counts,
         **graded,
         **point.more_metrics(records),
-        "elapsed_seconds": time.perf_counter() - started,
+        "elapsed_seconds": elapsed,
         "peak_memory_bytes": peak_memory_bytes(),
         "finished": now(),
     }
     return metrics, records
 
 
-def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> Work:
-    """Answer what has no answer yet, here or in another point; what that took."""
+def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> AnswerCost:
+    """Take answers of other points over, answer the other open questions, and return the cost."""
     samples = point.benchmark.samples
     log = RecordLog(folder.path / RECORDS, folder.attempt)
     lacking = [sample for sample in samples if sample.id not in log.done]
     if lacking and not point.config.force:
-        found, attempts = answered_elsewhere(folder.path, point.answers, lacking)
+        records, attempts = _answered_elsewhere(folder.path, point.answers, lacking)
         folder.add_attempts(attempts)
-        log.append(found)
+        log.append(records)
     missing = [sample for sample in lacking if sample.id not in log.done]
     if len(missing) < len(lacking):
         print(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")
     if not missing:
-        return Work()
+        return AnswerCost()
     if point.judge is not None:
         point.judge.check()
     for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
         note(line)
     with ask_before_stopping() as stop:
-        work = answerer(missing, log, stop)
+        cost = answerer(missing, log, stop)
     if stop.asked:
         done = len(read_records(log.path))
         raise Stopped(f"{done} of {len(samples)} samples of {folder.path.name} are done")
-    return work
+    return cost
 
 
-def _answer_missing(point: Point, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> Work:
+def _answered_elsewhere(
+    folder: Path, answers: str, samples: Sequence[Sample]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Ungraded answers of other points of the study on clips as they are now, and facts of the attempts they name.
+
+    The points share `answers`, the fingerprint of all that determines answers; only their judge differs.
+    """
+    records: list[dict[str, Any]] = []
+    attempts: dict[str, Any] = {}
+    lacking = {sample.id: sample.clip for sample in samples}
+    for manifest in sorted(folder.parent.glob(f"*/{MANIFEST}")):
+        if manifest.parent == folder or not lacking or (read_json(manifest) or {}).get("answers") != answers:
+            continue
+        for record in read_records(manifest.parent / RECORDS):
+            clip = lacking.get(str(record["id"]))
+            if clip is not None and record["status"] in ANSWERED and record.get("content") == content_of(clip):
+                del lacking[str(record["id"])]
+                records.append(ungraded(record))
+        attempts |= attempts_of(manifest.parent)
+    named = {record.get("attempt") for record in records}
+    return records, {name: attempt for name, attempt in attempts.items() if name in named}
+
+
+def _answer_missing(point: Point, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> AnswerCost:
     """Append records of samples to the log, by a model of this machine or behind an API."""
     if isinstance(point, ApiPoint):
         return answer_by_api(point, missing, log, stop)
-    from videopool.evaluation.local import answer_with_weights  # which needs Lightning
+    from videopool.evaluation.evaluator import answer_with_weights  # needs Lightning
 
     return answer_with_weights(point, missing, log, stop)
 
 
 def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, object]:
-    """Seconds by kind over all attempts, as far as they were answering; of the model, a sample; of what is shared.
-
-    Args:
-        seconds: of this attempt.
-    """
+    """Seconds by kind (of this attempt and, for answering, of all), per sample for the model, and of shared work."""
     answered, spent = read_times(folder.path / TIMES)
-    whole = {**seconds, **spent}
     return {
         "seconds_per_sample": sum(spent.get(kind, 0.0) for kind in MODEL) / answered if answered else None,
         "shared_seconds": sum(spent.get(kind, 0.0) for kind in SHARED) if answered else None,
-        "seconds": {kind: round(one, 3) for kind, one in whole.items()},
+        "seconds": {kind: round(own, 3) for kind, own in {**seconds, **spent}.items()},
     }
-
-
-def _graded(
-    point: Point, folder: PointFolder, judge: Judge, records: Sequence[dict[str, object]]
-) -> tuple[list[dict[str, object]], dict[str, object]]:
-    """Records with the judge's verdicts, in place of those without; and what that took.
-
-    Replies are kept as they come, so that a point that is stopped here goes on where it was.
-    """
-    store = ReplyStore(store_path(point.config, judge))
-    progress = partial(progress_bar, f"judge {folder.path.name}")
-    with ask_before_stopping() as stop:
-        graded, usage = grade(judge, store, records, point.benchmark.axes, lambda: stop.asked, progress)
-    write_records(folder.path / RECORDS, graded)
-    if stop.asked and any(record["status"] == JUDGE_FAILED for record in graded):
-        raise Stopped(f"all samples of {folder.path.name} are answered, and not all are graded")
-    return graded, {"judge": judge.id, "judge_replies": str(store.path), **usage.as_dict()}
 
 
 def _check_failures(records: Sequence[dict[str, object]], allowed: float) -> None:
@@ -144,9 +137,10 @@ def _check_failures(records: Sequence[dict[str, object]], allowed: float) -> Non
     failed = [record for record in records if record["status"] != OK]
     if len(failed) == len(records) or len(failed) > allowed * len(records):
         clips = {str(record["clip"]): str(record.get("reason", record["status"])) for record in failed}
-        listed = "".join(f"\n    {name}: {reason}" for name, reason in list(clips.items())[:LISTED_FAILURES])
-        more = f"\n    and {len(clips) - LISTED_FAILURES} more" if len(clips) > LISTED_FAILURES else ""
+        lines = [f"{name}: {reason}" for name, reason in clips.items()]
+        more = [f"and {len(lines) - LISTED_FAILURES} more"] if len(lines) > LISTED_FAILURES else []
         raise PointFailed(
             f"{len(failed)} of {len(records)} samples could not be evaluated "
-            f"(allowed: job.max_failed_fraction={allowed:g}):{listed}{more}"
+            f"(allowed: job.max_failed_fraction={allowed:g}):"
+            + "".join(f"\n    {line}" for line in [*lines[:LISTED_FAILURES], *more])
         )

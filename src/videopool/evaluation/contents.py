@@ -1,36 +1,34 @@
-"""Are clips those that were evaluated? Their contents are compared, and hashed only where size or time has changed."""
+"""Whether clips still have the evaluated contents. A clip is hashed only if its size or modification time changed."""
 
 import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from videopool.benchmarks.errors import listed
 from videopool.features import content_hash, file_state
 from videopool.results import PointFolder
 from videopool.results.point import METRICS, RECORDS, read_json, write_json
 from videopool.results.records import read_records, write_records
 
-STATES = "clip_states.json"  # size and time of change of each clip when the last attempt began
-LISTED = 5
+STATES = "clip_states.json"  # size and modification time of each clip when the last attempt began
 END = 1 << 16  # bytes
 
-Clips = Mapping[str, Path]  # by the name that records have for them
+Clips = Mapping[str, Path]  # by the clip's name in records
 States = dict[str, list[int] | None]
 
-_hashed: dict[tuple[str, int, int], str] = {}  # by path, size and time of change
+_hashed: dict[tuple[str, int, int], str] = {}  # by path, size and modification time
 
 
 def states_of(clips: Clips) -> States:
-    """Size in bytes and time of change of each clip; None where there is none."""
-    found: States = {}
-    for name, path in clips.items():
-        state = file_state(path, "")
-        found[name] = None if state is None else [state.size, state.modified]
-    return found
+    """Size in bytes and modification time of each clip; None for a missing clip."""
+    states = {name: file_state(path, "") for name, path in clips.items()}
+    return {name: None if state is None else [state.size, state.modified] for name, state in states.items()}
 
 
 def content_of(path: Path) -> str:
-    """SHA-256 of a clip's content; "" if there is none or it cannot be read. Hashed once for each state."""
+    """SHA-256 of a clip's content, hashed once for each state; "" if the clip is missing or unreadable."""
     state = file_state(path, "")
     if state is None:
         return ""
@@ -44,7 +42,7 @@ def content_of(path: Path) -> str:
 
 
 def ends_of(path: Path) -> str:
-    """SHA-256 of sizes and both ends of a clip's files: of many more than can be read whole; "" if it is not there."""
+    """SHA-256 of size and both ends of each of a clip's files, for data too large to read whole; "" if missing."""
     digest = hashlib.sha256()
     try:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
@@ -60,50 +58,44 @@ def ends_of(path: Path) -> str:
 
 
 def keep_states(folder: PointFolder, states: States, ends: Mapping[str, str] | None = None) -> None:
-    """Keep the states of clips before any is read. Raises ResultsError if that cannot be written."""
+    """Write the states of clips, before any clip is read. Raises ResultsError if they cannot be written."""
     write_json(folder.path / STATES, {"states": states, **({} if ends is None else {"ends": ends})})
 
 
 def kept_ends(folder: PointFolder) -> dict[str, str]:
-    """What keep_states kept of clips' ends."""
-    ends = (read_json(folder.path / STATES) or {}).get("ends")
-    return ends if isinstance(ends, dict) else {}
+    """The clips' ends from keep_states."""
+    return _kept(folder, "ends")
 
 
 def touched(folder: PointFolder, states: States) -> set[str]:
-    """Clips whose size or time of change is not what it was when the last attempt began."""
-    kept = (read_json(folder.path / STATES) or {}).get("states")
-    before = kept if isinstance(kept, dict) else {}
+    """Clips whose size or modification time changed since the last attempt began."""
+    before = _kept(folder, "states")
     return {name for name, state in states.items() if state is not None and before.get(name) != state}
 
 
-def listed(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+def _kept(folder: PointFolder, name: str) -> dict[str, Any]:
+    kept = (read_json(folder.path / STATES) or {}).get(name)
+    return kept if isinstance(kept, dict) else {}
 
 
 def outdated(folder: PointFolder, clips: Clips, states: States) -> dict[str, list[str]]:
-    """Records of a point whose clips are others by now: ids of samples by clip.
+    """Ids of samples, by clip, whose record belongs to another content of the clip.
 
-    A clip that is as it was when the last attempt began is not hashed, one that is not there cannot be compared.
+    Untouched clips are not hashed, and missing clips cannot be compared.
     """
     old = touched(folder, states)
-    found: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = {}
     for record in read_records(folder.path / RECORDS) if old else ():
         name = str(record["clip"])
         if name in old and record.get("content") != content_of(clips[name]):
-            found.setdefault(name, []).append(str(record["id"]))
-    return found
+            samples.setdefault(name, []).append(str(record["id"]))
+    return samples
 
 
 def redo_outdated(folder: PointFolder, clips: Clips, states: States) -> str:
-    """Forget the records of a claimed point whose clips are others by now, and that it is finished.
+    """Delete outdated records of a claimed point, and its metrics, so that it is unfinished.
 
-    Returns:
-        One line on them; "" if there is none.
-
-    Raises:
-        ResultsError: the records cannot be written.
+    Returns one line on them, or "" if there are none. Raises ResultsError if the records cannot be written.
     """
     if not (old := outdated(folder, clips, states)):
         return ""
@@ -111,8 +103,7 @@ def redo_outdated(folder: PointFolder, clips: Clips, states: States) -> str:
     kept = [record for record in read_records(folder.path / RECORDS) if record["id"] not in lost]
     (folder.path / METRICS).unlink(missing_ok=True)
     write_records(folder.path / RECORDS, kept)
-    names = sorted(old)
     return (
-        f"{folder.path.name}: clips with other contents than when they were evaluated: {len(names)} ({listed(names)}); "
-        f"samples done again: {len(lost)}"
+        f"{folder.path.name}: clips with other contents than when they were evaluated: {len(old)} "
+        f"({listed(sorted(old))}); samples done again: {len(lost)}"
     )

@@ -1,73 +1,63 @@
 """Evaluation through the LightningModule: clips in, records out."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.records import about, failed_record, read_answer, score_of
-from videopool.features import FeatureStore, FrameSource, LoadedClip, LoadPlan
+from videopool.evaluation.records import AnswerCost, failed_record, read_answer, sample_fields, score_of
+from videopool.features import ClipDataset, LoadedClip
 from videopool.features.rounding import finite
+from videopool.inference.backbones import point_backbone
+from videopool.inference.batches import clips_at_once, group_by_clip
+from videopool.inference.feature_key import feature_source
+from videopool.inference.load_plan import image_processor_of, load_plan
+from videopool.inference.predict import predict
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
 from videopool.models.reading import Prefix, continuation_logprobs, greedy_answers, next_token_logits, prefill
 from videopool.models.stages import TEXT
-from videopool.pooling import Pooling
+from videopool.points.point import Point
+from videopool.results import RecordLog
+from videopool.results.point import TIMES
+from videopool.results.times import Times
+from videopool.runtime.interrupts import StopRequest
 from videopool.video import UnreadableClipError
 
 NOT_FINITE = "visual tokens with NaN or infinite values: a precision too narrow (model.dtype), or the pooling"
 READ_AT_ONCE = 8  # questions, where each reads its clip anew
 
 Asked = tuple[LoadedClip, Sequence[Sample]]  # a clip and questions on it
+Records = dict[str, dict[str, object]]  # by sample
 
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How answers are drawn from the model.
-
-    Attributes:
-        prompt: conversation template.
-        scoring: of multiple choice, "likelihood", "cloze" or "generate".
-        max_new_tokens: of generated answers.
-        parsing: of generated answers, "strict" or, as PLLaVA's code reads and scores them, "pllava".
-    """
+    """How to draw answers from the model."""
 
     prompt: Prompt
-    scoring: str
-    max_new_tokens: int
-    parsing: str = "strict"
+    scoring: str  # of multiple choice; see Benchmark
+    max_new_tokens: int  # of generated answers
+    parsing: str = "strict"  # of generated answers; see read_answer
 
 
 class Evaluator(ClipReader):
-    """A VideoLM that answers a benchmark's questions.
+    """A VideoLM that answers a benchmark's questions; `reading` holds the arguments of ClipReader."""
 
-    Args:
-        answers: how questions are put and answers drawn.
-        store, plan, source: as ClipReader takes them.
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        pooling: Pooling,
-        stage: str,
-        answers: AnswerSettings,
-        store: FeatureStore,
-        plan: LoadPlan,
-        source: FrameSource,
-    ) -> None:
-        super().__init__(backbone, pooling, stage, store, plan, source)
+    def __init__(self, answers: AnswerSettings, *reading: Any) -> None:
+        super().__init__(*reading)
         self.answers = answers
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
         """Records of all questions of some clips, in their order."""
         by_frames: dict[int, list[tuple[LoadedClip, Tensor]]] = defaultdict(list)
-        records: dict[str, dict[str, object]] = {}
+        records: Records = {}
         for clip in batch:
             for kind, spent in clip.seconds.items():
                 self.seconds[kind] += spent
@@ -78,135 +68,133 @@ class Evaluator(ClipReader):
             except UnreadableClipError as error:
                 for sample in clip.job.samples:
                     records[sample.id] = failed_record(sample, "unreadable_video", clip.error or str(error))
+        answer = self._answer_each if TEXT in self.pooling.needs else self._answer
         for members in by_frames.values():
-            features = torch.stack([seen for _, seen in members])
-            rows = [(clip, clip.job.samples) for clip, _ in members]
-            if TEXT in self.pooling.needs:
-                records.update(self._answer_each(rows, features))
-            else:
-                records.update(self._answer(rows, features))
+            features = torch.stack([own for _, own in members])
+            records |= answer([(clip, clip.job.samples) for clip, _ in members], features)
         return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]
 
-    def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> dict[str, dict[str, object]]:
-        """As _answer, where visual tokens depend on the question: each question reads its clip anew."""
+    def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> Records:
+        """As _answer, for visual tokens that depend on the question: each question reads its clip anew."""
         single = [(place, clip, sample) for place, (clip, samples) in enumerate(rows) for sample in samples]
-        records: dict[str, dict[str, object]] = {}
+        records: Records = {}
         for start in range(0, len(single), READ_AT_ONCE):
             some = single[start : start + READ_AT_ONCE]
-            questions = [sample.question or self.answers.prompt.describe for _, _, sample in some]
-            text = torch.stack([self.backbone.text_vector(question) for question in questions])
+            text = torch.stack([self.backbone.text_vector(self._question(sample)) for _, _, sample in some])
             chosen = features[[place for place, _, _ in some]]
-            records.update(self._answer([(clip, [sample]) for _, clip, sample in some], chosen, text))
+            records |= self._answer([(clip, [sample]) for _, clip, sample in some], chosen, text)
         return records
 
-    def _answer(
-        self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None
-    ) -> dict[str, dict[str, object]]:
+    def _answer(self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None) -> Records:
         """Records of questions on clips with equally many frames.
 
-        Args:
-            asked: a row each.
-            features: [B, T, C + H*W, Dv].
-            text: [B, D] a prompt a row, where the pooling needs it.
+        Features are [B, T, C + H*W, Dv]; `text`, [B, D], holds one prompt per clip if the pooling needs it.
         """
         with self.clock("pool"):
             tokens = self.tokens_of([clip for clip, _ in asked], features, text)
-            usable = [place for place, own in enumerate(tokens) if finite(own)]
-        records: dict[str, dict[str, object]] = {
+            usable = [samples if finite(own) else () for (_, samples), own in zip(asked, tokens, strict=True)]
+        records: Records = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)
-            for place, (_, samples) in enumerate(asked)
-            if place not in usable
+            for (_, samples), own in zip(asked, usable, strict=True)
+            if not own
             for sample in samples
         }
-        asked, tokens = [asked[place] for place in usable], tokens[usable]
-        ways: dict[str, list[list[Sample]]] = {
-            way: [[s for s in samples if self._way(s) == way] for _, samples in asked]
-            for way in ("likelihood", "cloze", "generate")
-        }
-        for way, rows in ways.items():
+        for mode in ("likelihood", "cloze", "generate"):
+            rows = [[sample for sample in samples if self._mode(sample) == mode] for samples in usable]
             kept = [place for place, row in enumerate(rows) if row]
             if not kept:
                 continue
-            samples = [rows[place] for place in kept]
-            listed = way != "cloze"
-            prompts = [[self._text(sample, listed) for sample in row] for row in samples]
+            rows = [rows[place] for place in kept]
+            listed = mode != "cloze"
+            prompts = [[self._text(sample, listed) for sample in row] for row in rows]
             before, _ = self.backbone.split_prompt(prompts[0][0])
             with self.clock("prefill"):
                 prefix = prefill(self.backbone, before, tokens[kept])
-            read = {"likelihood": self._by_letter, "cloze": self._by_text, "generate": self._by_answer}[way]
-            with self.clock("generate" if way == "generate" else "questions"):
-                outcomes = read(prefix, samples, prompts)
-            for place, row, row_outcomes in zip(kept, samples, outcomes, strict=True):
-                for sample, outcome in zip(row, row_outcomes, strict=True):
+            with self.clock("generate" if mode == "generate" else "questions"):
+                outputs = self._read(mode, prefix, rows, prompts)
+            for place, row, row_outputs in zip(kept, rows, outputs, strict=True):
+                for sample, output in zip(row, row_outputs, strict=True):
                     records[sample.id] = {
-                        **about(sample),
+                        **sample_fields(sample),
                         "prompt": self.answers.prompt.hash(listed and bool(sample.options)),
                         "status": "ok",
-                        **outcome,
+                        **self._outcome(mode, sample, output),
                         "frame_indices": asked[place][0].indices,
                         "visual_tokens": tokens.shape[1],
                     }
         return records
 
-    def _way(self, sample: Sample) -> str:
-        """How the answer to one question is drawn: without options there is nothing to choose from."""
+    def _mode(self, sample: Sample) -> str:
+        """How to draw the answer to one question; without options there is nothing to choose from."""
         return self.answers.scoring if sample.options else "generate"
 
+    def _question(self, sample: Sample) -> str:
+        return sample.question or self.answers.prompt.describe
+
     def _text(self, sample: Sample, listed: bool) -> str:
-        """The prompt; listed: with the options, if there are any."""
-        question = sample.question or self.answers.prompt.describe
-        return self.answers.prompt.text(question, sample.options if listed else (), self.backbone.image_token)
+        """The prompt; with `listed`, it lists the sample's options."""
+        options = sample.options if listed else ()
+        return self.answers.prompt.text(self._question(sample), options, self.backbone.image_token)
 
-    def _questions(self, prompts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Token ids of each prompt behind the place of the visual tokens."""
-        return [[self.backbone.split_prompt(text)[1] for text in row] for row in prompts]
-
-    def _by_letter(
-        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
-    ) -> list[list[dict[str, object]]]:
-        longest = max(len(sample.options) for row in samples for sample in row)
-        letters = self.backbone.next_token_ids(self.answers.prompt.answer_start, LETTERS[:longest])
-        logits = next_token_logits(self.backbone, prefix, self._questions(prompts))
-        return [
-            [
-                likeliest(sample, scores[: len(sample.options)])
-                for sample, scores in zip(row, of_row.log_softmax(-1)[:, letters].tolist(), strict=True)
+    def _read(
+        self, mode: str, prefix: Prefix, rows: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
+    ) -> list[list[Any]]:
+        """The model's output for each question: log-probabilities of its options, or ids of a generated answer."""
+        if mode == "cloze":
+            texts = [
+                [self.backbone.continued(text, sample.options) for sample, text in zip(row, own, strict=True)]
+                for row, own in zip(rows, prompts, strict=True)
             ]
-            for row, of_row in zip(samples, logits, strict=True)
-        ]
+            return continuation_logprobs(self.backbone, prefix, texts)
+        questions = [[self.backbone.split_prompt(text)[1] for text in row] for row in prompts]
+        if mode == "generate":
+            return greedy_answers(self.backbone, prefix, questions, self.answers.max_new_tokens)
+        longest = max(len(sample.options) for row in rows for sample in row)
+        letters = self.backbone.next_token_ids(self.answers.prompt.answer_start, LETTERS[:longest])
+        logits = next_token_logits(self.backbone, prefix, questions)
+        return [of_row.log_softmax(-1)[:, letters].tolist() for of_row in logits]
 
-    def _by_text(
-        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
-    ) -> list[list[dict[str, object]]]:
-        asked = [
-            [self.backbone.continued(text, sample.options) for sample, text in zip(row, texts, strict=True)]
-            for row, texts in zip(samples, prompts, strict=True)
-        ]
-        found = continuation_logprobs(self.backbone, prefix, asked)
-        return [
-            [likeliest(sample, scores) for sample, scores in zip(row, of_row, strict=True)]
-            for row, of_row in zip(samples, found, strict=True)
-        ]
-
-    def _by_answer(
-        self, prefix: Prefix, samples: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
-    ) -> list[list[dict[str, object]]]:
-        answers = greedy_answers(self.backbone, prefix, self._questions(prompts), self.answers.max_new_tokens)
-        outcomes: list[list[dict[str, object]]] = []
-        for row, row_answers in zip(samples, answers, strict=True):
-            row_outcomes: list[dict[str, object]] = []
-            for sample, ids in zip(row, row_answers, strict=True):
-                text = self.backbone.tokenizer.decode(ids, skip_special_tokens=True)
-                row_outcomes.append(read_answer(sample, text, self.answers.prompt, self.answers.parsing))
-            outcomes.append(row_outcomes)
-        return outcomes
+    def _outcome(self, mode: str, sample: Sample, output: Sequence[Any]) -> dict[str, object]:
+        if mode != "generate":
+            return likeliest(sample, output[: len(sample.options)])
+        text = self.backbone.tokenizer.decode(output, skip_special_tokens=True)
+        return read_answer(sample, text, self.answers.prompt, self.answers.parsing)
 
 
 def likeliest(sample: Sample, logprobs: Sequence[float]) -> dict[str, object]:
-    """The outcome of a choice by likelihood."""
+    """Prediction and score of a choice by likelihood."""
     choice = max(range(len(logprobs)), key=logprobs.__getitem__)
     return {
         "prediction": sample.options[choice],
         "score": score_of(sample, sample.options[choice] == sample.answer),
         "option_logprobs": [round(value, 4) for value in logprobs],
     }
+
+
+def answer_with_weights(
+    point: Point,
+    missing: Sequence[Sample],
+    log: RecordLog,
+    stop: StopRequest,
+    load: Callable[[Point], Backbone] | None = None,
+    kind: Callable[..., Evaluator] = Evaluator,
+) -> AnswerCost:
+    """Append records of samples to the log, answered by a model of this machine.
+
+    Args:
+        load: gives the model; None: load it once per process.
+        kind: makes the evaluator from its arguments.
+    """
+    config, benchmark, pooling = point.config, point.benchmark, point.pooling
+    backbone = load(point) if load else point_backbone(point.model, point.model_identity, point.adapter)
+    answers = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
+    plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
+    source = feature_source(config, backbone)
+    evaluator = kind(answers, backbone, pooling, point.stage, point.store, plan, source)
+    dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
+    times = Times(log.path.with_name(TIMES))
+    predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens), times)
+    seconds = dict(evaluator.seconds)
+    # Loader processes decode and preprocess while the model runs, so these seconds are not part of the elapsed time.
+    ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess"))
+    return AnswerCost(seconds, ahead, evaluator.frames)

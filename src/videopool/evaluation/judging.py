@@ -3,54 +3,75 @@
 import hashlib
 import re
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from videopool.chat import NoText, Reply, RequestFailed, ask_all
-from videopool.judges import BadVerdict, Item, Judge, Verdict, gradings
-from videopool.results import ReplyStore
+from videopool.chat import NoText, RequestFailed, ask_all
+from videopool.config.errors import Stopped
+from videopool.judges import BadVerdict, Item, Judge, Verdict
+from videopool.judges.protocol import ANSWER, HIGHEST
+from videopool.points.point import Point
+from videopool.results import PointFolder, ReplyStore, write_records
 from videopool.results.manifest import now
+from videopool.results.point import RECORDS
 from videopool.results.records import JUDGE_FAILED, OK
+from videopool.runtime.interrupts import ask_before_stopping
+from videopool.runtime.terminal import progress_bar
 
 LONGEST = 120  # characters of a judge's id in the name of a file
-# What grading adds to a record; `unjudged_score` is the score that it had before.
+# Keys that grading adds to a record; `unjudged_score` keeps the earlier score.
 ADDED = ("judge", "judge_grade", "axes", "verdict", "unjudged_score")
 
 Record = dict[str, Any]
 
 
-def store_path(config: DictConfig, judge: Judge) -> Path:
-    """Where a judge's replies are kept."""
-    if config.judge.store is not None:
-        return Path(str(config.judge.store)).expanduser()
-    name = re.sub(r"[^A-Za-z0-9._@-]+", "-", judge.id)
-    if len(name) > LONGEST:
-        name = f"{name[:LONGEST]}-{hashlib.sha256(judge.id.encode()).hexdigest()[:8]}"
-    return Path(config.results_dir) / "judgements" / f"{name}.jsonl"
-
-
 @dataclass
-class Usage:
-    """What a point's grading took, this time.
+class Grading:
+    """One record and the requests about it."""
 
-    Attributes:
-        judge_requests: made, those that failed among them.
-        judge_reused: verdicts that were there already.
-        judge_prompt_tokens, judge_completion_tokens: of the replies that came.
+    record: Record
+    items: dict[str, Item] = field(default_factory=dict)  # by axis; empty if something is lacking
+    lacking: str = ""  # why it cannot be graded; "" if it can
+
+    def graded(self, verdicts: Mapping[str, Verdict]) -> Record:
+        """The record's new values by its verdicts, by axis.
+
+        score is 0 .. 1: for a short answer 1 if it is right, else the mean grade / 5. judge_grade is 0 .. 5, the mean
+        over axes.
+        """
+        grades = {axis: verdict.grade for axis, verdict in verdicts.items()}
+        mean = sum(grades.values()) / len(grades)
+        if ANSWER in verdicts:
+            verdict = verdicts[ANSWER]
+            return {"score": float(bool(verdict.right)), "judge_grade": mean, "verdict": verdict.as_dict()}
+        replies = {axis: verdict.as_dict() for axis, verdict in verdicts.items()}
+        return {"score": mean / HIGHEST, "judge_grade": mean, "axes": grades, "verdict": replies}
+
+
+def gradings(records: Iterable[Record], axes: Mapping[str, str]) -> list[Grading]:
+    """The gradable ones among answered records: open questions with a reference answer.
+
+    `axes` gives, by axis, the task whose answers it grades; empty for right or wrong.
     """
-
-    judge_requests: int = 0
-    judge_reused: int = 0
-    judge_prompt_tokens: int = 0
-    judge_completion_tokens: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+    opened = [record for record in records if not record["options"] and record["answer"]]
+    pairs: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(opened, key=lambda record: str(record["id"])):
+        pairs[record.get("pair", "")].append(record)
+    result = []
+    for record in opened:
+        own = [axis for axis, task in axes.items() if task == record["task"]] if axes else [ANSWER]
+        paired = axes and record.get("pair")
+        together = pairs[record["pair"]] if paired else [record]
+        if own and paired and len(together) != 2:
+            result.append(Grading(record, lacking="the other answer of its pair is not there"))
+        elif own:
+            questions, predictions = (tuple(str(r[name]) for r in together) for name in ("question", "prediction"))
+            items = {axis: Item(axis, questions, together[0]["answer"], predictions) for axis in own}
+            result.append(Grading(record, items))
+    return result
 
 
 def ungraded(record: Record) -> Record:
@@ -61,66 +82,67 @@ def ungraded(record: Record) -> Record:
     return {**bare, "status": OK, "score": record["unjudged_score"]}
 
 
-def grade(
-    judge: Judge,
-    store: ReplyStore,
-    records: Iterable[Record],
-    axes: Mapping[str, str],
-    stopped: Callable[[], bool],
-    progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
-) -> tuple[list[Record], Usage]:
-    """Records with what the judge says of them; those that it says nothing usable of become judge_failed.
+def grade(point: Point, folder: PointFolder, judge: Judge, records: list[Record]) -> tuple[list[Record], Record]:
+    """Records with the judge's verdicts, which replace those on disk; and metrics of the grading.
 
-    What the store has a verdict for is not asked again; if that is all, the judge needs neither key nor weights.
-
-    Args:
-        records: of a point; answered ones without a judge's marks (see ungraded), and failed ones.
-        axes: of the benchmark.
-        stopped: whether the user asked to stop; then the rest is left ungraded.
-        progress: makes a progress bar of so many steps; gives what moves it on.
+    Records without a verdict become judge_failed. Replies are stored as they come, so that a stopped point goes on
+    from there. If all verdicts are stored, the judge needs neither key nor weights.
 
     Raises:
         ChatError: the judge cannot be used.
+        Stopped: the user asked to stop before all were graded.
     """
-    records = list(records)
-    chosen = gradings([record for record in records if record["status"] == OK], axes)
+    store = ReplyStore(_store_path(point, judge))
+    chosen = gradings([record for record in records if record["status"] == OK], point.benchmark.axes)
     items = {item.key(judge.id): item for grading in chosen for item in grading.items.values()}
-    usage = Usage()
-    verdicts: dict[str, Verdict] = {}
-    for key, item in items.items():
-        if (verdict := _kept(store, key, item)) is not None:
-            verdicts[key] = verdict
-    usage.judge_reused = len(verdicts)
-    open_keys = [key for key in items if key not in verdicts]
+    stored = {key: _stored_verdict(store, key, item) for key, item in items.items()}
+    verdicts = {key: verdict for key, verdict in stored.items() if verdict is not None}
+    usage = Counter(judge_requests=0, judge_reused=len(verdicts), judge_prompt_tokens=0, judge_completion_tokens=0)
+    missing = {key: item for key, item in items.items() if key not in verdicts}
     failures: dict[str, str] = {}
-    if open_keys:
-        judge.check()
-        try:
-            with progress(len(open_keys)) as advance:
-                for key, result in _asked(judge, store, {key: items[key] for key in open_keys}, usage, stopped):
-                    if isinstance(result, RequestFailed):
-                        failures[key] = str(result)
-                    else:
-                        verdicts[key] = result
-                    advance(1)
-        finally:
-            judge.close()
+    with ask_before_stopping() as stop:
+        if missing:
+            judge.check()
+            try:
+                with progress_bar(f"judge {folder.path.name}", len(missing)) as advance:
+                    for key, result in _ask(judge, store, missing, usage, lambda: stop.asked):
+                        if isinstance(result, RequestFailed):
+                            failures[key] = str(result)
+                        else:
+                            verdicts[key] = result
+                        advance(1)
+            finally:
+                judge.close()
     by_id: dict[str, Record] = {}
     for grading in chosen:
         keys = {axis: item.key(judge.id) for axis, item in grading.items.items()}
-        reason = grading.lacking or next((failures[key] for key in keys.values() if key in failures), "")
-        bare = {**grading.record, "judge": judge.id, "unjudged_score": grading.record["score"]}
-        if not reason and any(key not in verdicts for key in keys.values()):
-            reason = "not asked yet"
-        if reason:
-            by_id[bare["id"]] = {**bare, "status": JUDGE_FAILED, "reason": reason, "score": None}
+        open_keys = [key for key in keys.values() if key not in verdicts]
+        record = {**grading.record, "judge": judge.id, "unjudged_score": grading.record["score"]}
+        if grading.lacking or open_keys:
+            reasons = [grading.lacking, *(failures.get(key, "") for key in open_keys), "not asked yet"]
+            record |= {"status": JUDGE_FAILED, "reason": next(filter(None, reasons)), "score": None}
         else:
-            by_id[bare["id"]] = {**bare, **grading.graded({axis: verdicts[key] for axis, key in keys.items()})}
-    return [by_id.get(record["id"], record) for record in records], usage
+            record |= grading.graded({axis: verdicts[key] for axis, key in keys.items()})
+        by_id[record["id"]] = record
+    graded = [by_id.get(record["id"], record) for record in records]
+    write_records(folder.path / RECORDS, graded)
+    if stop.asked and any(record["status"] == JUDGE_FAILED for record in graded):
+        raise Stopped(f"all samples of {folder.path.name} are answered, and not all are graded")
+    return graded, {"judge": judge.id, "judge_replies": str(store.path), **usage}
 
 
-def _kept(store: ReplyStore, key: str, item: Item) -> Verdict | None:
-    """The newest verdict among the replies that are kept; those that are none do not count."""
+def _store_path(point: Point, judge: Judge) -> Path:
+    """The file of a judge's replies."""
+    if point.config.judge.store is not None:
+        return Path(str(point.config.judge.store)).expanduser()
+    name = re.sub(r"[^A-Za-z0-9._@-]+", "-", judge.id)
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{hashlib.sha256(judge.id.encode()).hexdigest()[:8]}"
+    return Path(point.config.results_dir) / "judgements" / f"{name}.jsonl"
+
+
+def _stored_verdict(store: ReplyStore, key: str, item: Item) -> Verdict | None:
+    """The newest verdict among the stored replies; None if none of them is a verdict."""
     for text in store.texts(key):
         try:
             return item.verdict(text)
@@ -129,35 +151,26 @@ def _kept(store: ReplyStore, key: str, item: Item) -> Verdict | None:
     return None
 
 
-def _asked(
-    judge: Judge, store: ReplyStore, items: Mapping[str, Item], usage: Usage, stopped: Callable[[], bool]
+def _ask(
+    judge: Judge, store: ReplyStore, items: Mapping[str, Item], usage: Counter[str], stopped: Callable[[], bool]
 ) -> Iterator[tuple[str, Verdict | RequestFailed]]:
-    """Verdicts by key, as they come; every reply is kept, verdict or not. Adds to usage."""
+    """Verdicts by key, as they come. Stores every reply, verdict or not, and adds to `usage`."""
     lock = threading.Lock()
-    wrong: dict[str, str] = {}  # with the last reply: at temperature 0 the same request has the same reply
+    faults: dict[str, str] = {}  # of the last reply: at temperature 0 the same request has the same reply
 
     def attempt(key: str) -> Verdict:
         with lock:
-            usage.judge_requests += 1
+            usage["judge_requests"] += 1
         try:
-            return answered(key, judge.reply(items[key].messages(wrong.get(key, ""))))
+            reply = judge.reply(items[key].messages(faults.get(key, "")))
+            tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+            with lock:
+                usage.update({f"judge_{name}": count for name, count in tokens.items()})
+            facts = {"judge": judge.id, "model": reply.model, "axis": items[key].axis, **tokens, "time": now()}
+            store.add(key, reply.text, facts)
+            return items[key].verdict(reply.text)
         except (BadVerdict, NoText) as error:
-            wrong[key] = str(error)
+            faults[key] = str(error)
             raise
-
-    def answered(key: str, reply: Reply) -> Verdict:
-        with lock:
-            usage.judge_prompt_tokens += reply.prompt_tokens
-            usage.judge_completion_tokens += reply.completion_tokens
-        about = {
-            "judge": judge.id,
-            "model": reply.model,
-            "axis": items[key].axis,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "time": now(),
-        }
-        store.add(key, reply.text, about)
-        return items[key].verdict(reply.text)
 
     return ask_all("judge", items, attempt, judge.concurrency, judge.retries, judge.backoff, stopped)

@@ -1,12 +1,26 @@
-"""The record of one sample: what it is, what was answered, and what that is worth without a judge."""
+"""Answering's results: the record of one sample, scored without a judge, and the cost of all answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from videopool.benchmarks import Prompt, Sample
+from videopool.benchmarks.letters import parse_letter
 from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
-from videopool.benchmarks.scoring import exact_match, parse_letter, token_f1
+from videopool.benchmarks.scoring import exact_match, token_f1
 
 
-def about(sample: Sample) -> dict[str, object]:
-    """What every record says of its sample."""
+@dataclass
+class AnswerCost:
+    """The cost of answering."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by kind of work
+    ahead: float = 0.0  # seconds among these of other processes or threads, parallel to the rest
+    # Frames and requests.
+    counts: Mapping[str, int] = field(default_factory=lambda: {"frames_decoded": 0, "frames_from_store": 0})
+
+
+def sample_fields(sample: Sample) -> dict[str, object]:
+    """The fields of every record that come from its sample."""
     return {
         "id": sample.id,
         "clip": sample.clip_id,
@@ -20,39 +34,32 @@ def about(sample: Sample) -> dict[str, object]:
 
 def failed_record(sample: Sample, status: str, reason: str) -> dict[str, object]:
     """The record of a sample that could not be evaluated; it has no score."""
-    return {**about(sample), "status": status, "reason": reason, "prediction": None, "score": None}
+    return {**sample_fields(sample), "status": status, "reason": reason, "prediction": None, "score": None}
 
 
 def score_of(sample: Sample, right: bool) -> float | None:
-    """1 or 0; None where there is no answer to compare with, or where only a judge can compare."""
+    """1 or 0; None if there is no answer to compare with, or only a judge can compare."""
     return float(right) if sample.answer and not sample.judged else None
 
 
 def read_answer(sample: Sample, text: str, prompt: Prompt, parsing: str) -> dict[str, object]:
-    """Prediction and score of a generated answer; for multiple choice also which option it names (`parsed`).
+    """Prediction and score of a generated answer; for multiple choice also the option that it names (`parsed`).
 
-    Args:
-        text: as the model wrote it.
-        prompt: that it answers.
-        parsing: "strict" or, as PLLaVA's code reads and scores answers, "pllava".
+    `parsing` is "strict", or "pllava" to read and score answers as PLLaVA's code does.
     """
-    return _strictly(sample, text) if parsing == "strict" else _as_pllava(sample, text, prompt)
-
-
-def _strictly(sample: Sample, text: str) -> dict[str, object]:
+    if parsing == "pllava":
+        return _read_as_pllava(sample, text, prompt)
     outcome: dict[str, object] = {"prediction": text.strip()}
     if sample.options:
         place = parse_letter(text, sample.options)
-        outcome["parsed"] = None if place is None else sample.options[place]
-        right = place is not None and sample.options[place] == sample.answer
-    else:
-        right = exact_match(text, sample.answer)
-        if sample.answer:
-            outcome["token_f1"] = token_f1(text, sample.answer)
-    return {**outcome, "score": score_of(sample, right)}
+        option = None if place is None else sample.options[place]
+        return {**outcome, "parsed": option, "score": score_of(sample, option == sample.answer)}
+    if sample.answer:
+        outcome["token_f1"] = token_f1(text, sample.answer)
+    return {**outcome, "score": score_of(sample, exact_match(text, sample.answer))}
 
 
-def _as_pllava(sample: Sample, text: str, prompt: Prompt) -> dict[str, object]:
+def _read_as_pllava(sample: Sample, text: str, prompt: Prompt) -> dict[str, object]:
     prediction = generated_text(text, prompt, bool(sample.options))
     if not sample.options:
         return {"prediction": prediction, "score": score_of(sample, exact_match(prediction, sample.answer))}

@@ -19,27 +19,23 @@ if TYPE_CHECKING:
 
 
 def point_of(config: DictConfig) -> Point:
-    """The point of a configuration, of the kind that its model asks for."""
+    """The point of a configuration, of the kind that its model needs."""
     return ApiPoint(config) if "base_url" in config.model else Point(config)
 
 
 def evaluate(config: DictConfig) -> Outcome:
-    """Run one point, or go on with it, or find it finished."""
+    """Run or resume the point of a configuration, or find it finished."""
     torch.manual_seed(int(config.seed))
     return evaluate_point(point_of(config))
 
 
 def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
-    """Run a point, or go on with it, or find it finished.
-
-    Args:
-        answerer: answers samples in place of the point's own way.
-    """
+    """Run or resume a point, or find it finished. An `answerer` replaces the point's model."""
     config, identity = point.config, point.identity()
     folder = folder_of(config, point.name, identity)
     clips = {sample.clip_id: sample.clip for sample in point.benchmark.samples}
     states = states_of(clips)
-    # What is finished needs neither a claim nor the model's configuration.
+    # A finished point needs neither a claim nor the model's configuration.
     if folder.finished and not config.force and not outdated(folder, clips, states):
         return finished_before(folder)
     point.check()
@@ -62,7 +58,7 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
             return finished_before(folder)
         folder.write_clips(clips)
         keep_states(folder, states)
-        # What needs weights, Lightning or W&B is imported here: a finished point needs none of them.
+        # Imported here, because finished points need neither weights, Lightning nor W&B.
         from videopool.evaluation.answer import answer
         from videopool.tracking.point import point_run
 
@@ -76,10 +72,10 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
 
 
 def _result(metrics: dict[str, Any]) -> str:
-    """A point's score, or what is to say of its answers, in one line."""
+    """A point's score, or facts of its unscored answers, in one line."""
     if metrics["score"] is not None:
         grade = f", judge's grade {metrics['judge_grade']:.2f} of 5" if "judge_grade" in metrics else ""
         return f"{100 * metrics['score']:.1f} %{grade}, n={metrics['n']}"
     words = metrics["answer_words"]
-    told = f"; {words['n']} answers of {words['mean']:.1f} words on average" if words else ""
-    return f"not scored, n={metrics['n_unscored']}{told}"
+    length = f"; {words['n']} answers of {words['mean']:.1f} words on average" if words else ""
+    return f"not scored, n={metrics['n_unscored']}{length}"

@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from videopool.benchmarks import Benchmark, clip_check, repeated_answers, require_clips
-from videopool.benchmarks.check_journal import Journal
-from videopool.benchmarks.clip_check import ClipReport, ClipTask, check_clip, clip_tasks, report
+from videopool.benchmarks.clip_check import ClipReport, ClipTask, Journal, check_clip, clip_tasks, report
 from videopool.config.build import Number, build, check
 from videopool.config.errors import Stopped
 from videopool.files import whole

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, open_dict
 
+from videopool.benchmarks.errors import listed
 from videopool.config.build import plain
-from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, listed, states_of, touched
+from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, states_of, touched
 from videopool.jobs import evaluate
 from videopool.points.lifecycle import folder_of
 from videopool.results import PointFolder

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from videopool.benchmarks.errors import listed
 from videopool.config.build import jsonable
-from videopool.evaluation.contents import States, content_of, keep_states, listed, states_of, touched
+from videopool.evaluation.contents import States, content_of, keep_states, states_of, touched
 from videopool.features import ClipJob
 from videopool.measuring.run import FACTS, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings

@@ -1,10 +1,9 @@
-"""What a judge is asked, and what counts as a verdict.
+"""Requests to a judge, and the verdicts in its replies.
 
 Two protocols, as Video-ChatGPT has them (arXiv 2306.05424): an answer to a short question is right or wrong, with
-a grade beside it; an answer of VCGBench has a grade on each axis of its part. Grades are 0 .. 5. The words are our own.
-A verdict is one JSON object with the keys asked for. What stands around it does not matter as long as there is no
-doubt: thoughts, a code fence, words, further keys, numbers as text. Anything else is a failed reply, which is asked for
-again with what was wrong.
+a grade; an answer of VCGBench has a grade on each axis of its part. Grades are 0 .. 5. The words are our own.
+A verdict is one JSON object with the requested keys. Thoughts, a code fence, words, further keys and numbers as text do
+not matter, as long as the verdict is unambiguous. Any other reply has failed; the next request names its fault.
 """
 
 import hashlib
@@ -14,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from videopool.benchmarks.letters import without_thoughts
 from videopool.chat import Reply, RequestFailed
-from videopool.judges.objects import Pairs, answer_of, objects_in
+from videopool.judges.objects import Pairs, objects_in
 
-PROTOCOL = "1"  # counted up whenever a text below changes: earlier verdicts are then not used
+PROTOCOL = "1"  # raised whenever a text below changes, so that earlier verdicts are not reused
 HIGHEST = 5  # grade
-ANSWER = "answer"  # the one axis of questions with short answers
+ANSWER = "answer"  # the axis of questions with short answers
 
 GRADE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(?:/|out of)\s*5(?:\.0)?)?\s*", re.ASCII)
 WORDS = {"yes": True, "no": False, "true": True, "false": False}
@@ -42,68 +42,51 @@ ANSWER_VERDICT = (
 
 
 class BadVerdict(RequestFailed):
-    """A reply that is no verdict."""
+    """A reply without a verdict."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's opinion.
+    """A judge's opinion."""
 
-    Attributes:
-        grade: 0 .. 5.
-        right: of short answers; None on the axes of VCGBench.
-    """
-
-    grade: float
-    right: bool | None
+    grade: float  # 0 .. 5
+    right: bool | None  # of short answers; None on the axes of VCGBench
 
     def as_dict(self) -> dict[str, object]:
-        """The keys and values that the judge gave."""
-        return {"score": self.grade} if self.right is None else {"pred": _word(self.right), "score": self.grade}
+        """The judge's keys and values."""
+        right = {} if self.right is None else {"pred": "yes" if self.right else "no"}
+        return {**right, "score": self.grade}
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Who grades.
+    """A model that grades."""
 
-    Attributes:
-        id: kind, model and protocol: all that verdicts depend on beside the texts. Replies are kept by it.
-        label: kind and model, for names of folders.
-        concurrency: requests at once.
-        retries, backoff: see chat.ask_all.
-    """
-
-    id: str
-    label: str
-    concurrency: int
+    id: str  # kind, model and protocol: all that verdicts depend on beside the texts; replies are stored by it
+    label: str  # kind and model, for names of folders
+    concurrency: int  # requests at once
     retries: int
-    backoff: float
+    backoff: float  # seconds; see chat.ask_all
 
     def check(self) -> None:
-        """Raises ChatError if no request can be made, as far as that can be said without one."""
+        """Raises ChatError if requests cannot be made; makes none itself."""
 
     def reply(self, messages: Sequence[dict[str, str]]) -> Reply:
         """One reply. Raises RequestFailed or ChatError."""
         ...
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Free connections and memory."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to be graded: the prediction for a question, or those for two questions that should agree.
+    """One request: to grade the prediction for a question, or the predictions for two questions that should agree."""
 
-    Attributes:
-        axis: a key of ASPECTS.
-        questions, predictions: one each, or two.
-        reference: the right answer to all of them.
-    """
-
-    axis: str
-    questions: tuple[str, ...]
-    reference: str
-    predictions: tuple[str, ...]
+    axis: str  # a key of ASPECTS
+    questions: tuple[str, ...]  # one or two
+    reference: str  # the right answer to each
+    predictions: tuple[str, ...]  # one per question
 
     def key(self, judge: str) -> str:
         """SHA-256 of all that a verdict depends on: protocol, judge, texts."""
@@ -111,10 +94,9 @@ class Item:
         return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
     def messages(self, failed: str = "") -> list[dict[str, str]]:
-        """The request. Texts are put in as JSON strings, so that none can pass for a part of the request.
+        """The request. It holds texts as JSON strings, so that no text can pass for a part of the request.
 
-        Args:
-            failed: what was wrong with an earlier reply.
+        `failed` is the fault of an earlier reply.
         """
         numbers = [""] if len(self.questions) == 1 else [f" {n}" for n in range(1, len(self.questions) + 1)]
         lines = [f"Question{n}: {_quoted(text)}" for n, text in zip(numbers, self.questions, strict=True)]
@@ -128,56 +110,55 @@ class Item:
             {"role": "user", "content": "\n".join(lines)},
         ]
 
-    def verdict(self, text: str) -> Verdict:
-        """The verdict in a reply. Raises BadVerdict if it holds none, or two that differ, saying what is wrong."""
-        told = answer_of(text)
-        # What a text under judgement says must not pass for the verdict on it.
-        quoted = any("{" in given for given in (*self.questions, self.reference, *self.predictions))
+    def verdict(self, reply: str) -> Verdict:
+        """The verdict in a reply. Raises BadVerdict, naming the fault, if it holds none, or two that differ."""
+        try:
+            return self._verdict(reply)
+        except ValueError as error:
+            line = " ".join(reply.split())
+            raise BadVerdict(f"{error}: {line if len(line) <= 80 else f'{line[:77]}...'!r}") from error
+
+    def _verdict(self, reply: str) -> Verdict:
+        # A verdict quoted from a text under judgement must not pass for the verdict on it.
+        alone = any("{" in text for text in (*self.questions, self.reference, *self.predictions))
         names = ("pred", "score") if self.axis == ANSWER else ("score",)
-        found = objects_in(told, names, alone=quoted)
+        found = objects_in(without_thoughts(reply), names, alone)
         if not found:
-            alone = " and nothing beside it" if quoted else ""
-            raise BadVerdict(f"no verdict, a JSON object with {' and '.join(names)}{alone}: {_short(text)}")
-        verdicts = {self._of(one, names, text) for one in found}
+            nothing = " and nothing beside it" if alone else ""
+            raise ValueError(f"no verdict, a JSON object with {' and '.join(names)}{nothing}")
+        verdicts = {_verdict(pairs, names) for pairs in found}
         if len(verdicts) > 1:
-            raise BadVerdict(f"{len(verdicts)} verdicts that differ: {_short(text)}")
+            raise ValueError(f"{len(verdicts)} verdicts that differ")
         return verdicts.pop()
 
-    def _of(self, pairs: Pairs, names: Sequence[str], text: str) -> Verdict:
-        for name in names:
-            if not any(key == name for key, _ in pairs):
-                raise BadVerdict(f"the key {name} is missing: {_short(text)}")
-        scores = {_score(value, text) for key, value in pairs if key == "score"}
-        rights = {_right(value, text) for key, value in pairs if key == "pred"} if "pred" in names else {None}
-        if len(scores) > 1 or len(rights) > 1:
-            raise BadVerdict(f"a key that stands twice with different values: {_short(text)}")
-        return Verdict(scores.pop(), rights.pop())
+
+def _verdict(pairs: Pairs, names: Sequence[str]) -> Verdict:
+    """The verdict in one object. Raises ValueError, naming the fault."""
+    for name in names:
+        if not any(key == name for key, _ in pairs):
+            raise ValueError(f"the key {name} is missing")
+    grades = {_grade(value) for key, value in pairs if key == "score"}
+    rights = {_right(value) for key, value in pairs if key == "pred"} if "pred" in names else {None}
+    if len(grades) > 1 or len(rights) > 1:
+        raise ValueError("a key that stands twice with different values")
+    return Verdict(grades.pop(), rights.pop())
 
 
-def _score(value: object, text: str) -> float:
-    """A grade: a number, as a number or as text, also as in "4/5"."""
+def _grade(value: object) -> float:
+    """A grade: a number, also as text, as in "4/5"."""
     if isinstance(value, str) and (match := GRADE.fullmatch(value)):
         value = float(match[1])
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= HIGHEST:
-        raise BadVerdict(f"score must be a number from 0 to {HIGHEST}: {_short(text)}")
+        raise ValueError(f"score must be a number from 0 to {HIGHEST}")
     return float(value)
 
 
-def _right(value: object, text: str) -> bool:
+def _right(value: object) -> bool:
     word = str(value).strip(" .!").casefold() if isinstance(value, (str, bool)) else ""
     if word not in WORDS:
-        raise BadVerdict(f'pred must be "yes" or "no": {_short(text)}')
+        raise ValueError('pred must be "yes" or "no"')
     return WORDS[word]
-
-
-def _word(right: bool) -> str:
-    return "yes" if right else "no"
 
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return repr(line if len(line) <= 80 else f"{line[:77]}...")

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.evaluator import Asked, Evaluator, likeliest
-from videopool.evaluation.local import answer_with_weights
-from videopool.evaluation.records import about
+from videopool.evaluation.evaluator import Asked, Evaluator, answer_with_weights, likeliest
+from videopool.evaluation.records import sample_fields
 from videopool.evaluation.run import evaluate_point
 from videopool.features import ClipJob, FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
@@ -58,7 +57,7 @@ class Alone(Measured):
                     scores = self._scores(sample, visual)
                 outcome = {"status": "ok", **likeliest(sample, scores)}
                 place = {"frame_indices": clip.indices, "visual_tokens": len(visual)}
-                records[sample.id] = {**about(sample), **outcome, **place}
+                records[sample.id] = {**sample_fields(sample), **outcome, **place}
         return records
 
     def _scores(self, sample: Sample, visual: Tensor) -> list[float]:
