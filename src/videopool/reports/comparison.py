@@ -9,10 +9,8 @@ from rich.table import Table
 
 from videopool.config.errors import ConfigError
 from videopool.results import Comparison, Estimate, Flips, ResultsError, is_complete, point_records
-from videopool.results.by_task import ALL_TASKS, corrected
-from videopool.results.comparison import what_differs
+from videopool.results.comparison import ALL_TASKS, corrected, what_differs
 from videopool.results.point import MANIFEST
-from videopool.results.statistics import bound
 from videopool.results.study import load_study
 from videopool.runtime.terminal import plain
 
@@ -112,7 +110,7 @@ def comparison_content(found: dict[str, Comparison], folders: tuple[Path, Path])
     for task, one in found.items():
         d = one.difference
         rows[task] = {
-            "difference": d.value, "low": bound(d.low), "high": bound(d.high), "p": d.p, "p_holm": p_holm.get(task),
+            **d.named("difference", "low", "high"), "p": d.p, "p_holm": p_holm.get(task),
             "n": d.n, "clips": d.clusters, "dropped": one.dropped,
         }  # fmt: skip
         if one.flips is not None:
