@@ -1,0 +1,166 @@
+"""The table of a study's points: its columns, and the settings in which points differ."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from videopool.reports import cells
+from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, missing, number_cell, percent_text
+from videopool.results.point import FAILURE, read_json
+
+COMPLETE = "complete"
+# Columns that identify a point, and their words in a sentence. A constant one is left out of the table.
+SETTINGS = {
+    "model": "model {}",
+    "benchmark": "benchmark {}",
+    "split": "split {}",
+    "stage": "stage {}",
+    "lora_alpha": "alpha {:g}",
+    "judge": "judge {}",
+    "prompt": "prompt {}",
+    "seed": "seed {:g}",
+    "trained_pooling": "trained under {}",
+    "training_clips": "{:g} training clips",
+    "training_images": "{:g} training images",
+    "training_steps": "{:g} training steps",
+}
+# Comparisons with the baseline: prefix of their columns, end of their headings.
+VIEWS = {"": "", "iso_token_": ", iso-token"}
+TIME, SHARED_TIME = "model ms/sample", "shared s"  # headings of the columns that depend on the machine
+
+
+def records_of(frame: pd.DataFrame) -> list[Fields]:
+    """The rows of a data frame."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def groups_of(frame: pd.DataFrame) -> list[str]:
+    """Names of the groups of tasks with scores in a study."""
+    return [c.removeprefix("score_") for c in frame.columns if c.startswith("score_")]
+
+
+def other_groups(frame: pd.DataFrame) -> list[str]:
+    """Groups besides the headline, which has its own column."""
+    scores = frame.score.astype(float).fillna(-1)
+    return [g for g in groups_of(frame) if not (scores == frame[f"score_{g}"].astype(float).fillna(-1)).all()]
+
+
+def varied(frame: pd.DataFrame) -> list[str]:
+    """The settings in which points of a study differ. An untrained point says so by its model's name."""
+    counted = {name: not name.startswith("train") for name in SETTINGS if name in frame}
+    names = [name for name, absent in counted.items() if frame[name].nunique(dropna=not absent) > 1]
+    if "trained_pooling" in names and (frame.trained_pooling.isna() | (frame.trained_pooling == frame.pooling)).all():
+        names.remove("trained_pooling")  # each under its own
+    return names
+
+
+def setting_words(row: Fields, names: list[str]) -> list[str]:
+    """Some settings of a point in words, without missing ones."""
+    return [SETTINGS[name].format(row[name]) for name in names if not missing(row[name])]
+
+
+def point_labels(frame: pd.DataFrame) -> dict[str, str]:
+    """A short unique name for each point, by its folder's name."""
+    names, labels = varied(frame), {}
+    for row in records_of(frame):
+        frames = "" if missing(row["frames"]) else f"{row['frames']:g} frame{'' if row['frames'] == 1 else 's'}"
+        labels[str(row["point"])] = ", ".join([str(row["pooling"]), frames, *setting_words(row, names)])
+    texts = list(labels.values())
+    return {
+        point: label if texts.count(label) == 1 else f"{label} ({point.rsplit('-', 1)[-1]})"
+        for point, label in labels.items()
+    }
+
+
+def shared_settings(frame: pd.DataFrame) -> str:
+    """The settings that all points of a study share, as a line."""
+    shared = [name for name in SETTINGS if name in frame and frame[name].nunique(dropna=False) <= 1]
+    return ", ".join(setting_words(records_of(frame[:1])[0], shared))
+
+
+def shared_chance(frame: pd.DataFrame) -> str:
+    """Chance scores that are the same for all points; others have a column of the table."""
+    names = {"chance": "chance", **{f"chance_{group}": f"on {group} tasks" for group in other_groups(frame)}}
+    constant = {words: frame[name].dropna() for name, words in names.items() if frame[name].nunique() == 1}
+    return ", ".join(f"{words} {percent_text(values.iloc[0])} %" for words, values in constant.items())
+
+
+def points_table(frame: pd.DataFrame) -> TextTable:
+    """All points of a study, in their order.
+
+    Args:
+        frame: from load_study and add_differences. Columns that hold something in some studies only are shown there.
+    """
+    labels, best = point_labels(frame), _best(frame)
+
+    def known(name: str) -> bool:
+        return name in frame and bool((frame[name].notna() & (frame[name] != "")).any())
+
+    def counted(name: str) -> bool:
+        return known(name) and bool((frame[name].fillna(0).astype(float) > 0).any())
+
+    def score(row: Fields) -> Cell:
+        return cells.share_cell(row["score"], row["ci_low"], row["ci_high"], best=row["point"] in best)
+
+    numbers = {"lora_alpha": cells.number_column("lora_alpha", "alpha", 1), "seed": cells.number_column("seed", "seed")}
+    for name in ("training_clips", "training_images", "training_steps"):
+        numbers[name] = cells.number_column(name, name.replace("_", " "))
+    columns: list[tuple[bool, Column]] = [
+        (True, cells.text_column("pooling")),
+        (bool((frame.status != COMPLETE).any()), (Heading("status", numeric=False), _status)),
+        *((True, numbers.get(name) or cells.text_column(name)) for name in varied(frame)),
+        (True, cells.number_column("frames", "frames")),
+        (True, cells.number_column("visual_tokens", "tokens")),
+        (True, (Heading("score %"), score)),
+        (frame.chance.nunique() > 1, cells.share_column("chance %", "chance")),
+    ]
+    for group in other_groups(frame):
+        chance = f"chance_{group}"
+        columns += [
+            (True, cells.share_column(f"{group} tasks %", f"score_{group}", f"ci_low_{group}", f"ci_high_{group}")),
+            (frame[chance].nunique() > 1, cells.share_column(f"{group} chance %", chance)),
+        ]
+    columns += [
+        (True, cells.number_column("n", "n")),
+        (True, cells.number_column("n_failed", "failed")),
+        (counted("n_unparsed"), cells.number_column("n_unparsed", "unparsed")),
+        (counted("n_unscored"), cells.number_column("n_unscored", "unscored")),
+        (known("answer_words"), cells.number_column("answer_words", "words", 1)),
+        (True, cells.number_column("prefill_gflops", "GFLOPs", 2)),
+        (known("training_tflops"), cells.number_column("training_tflops", "training TFLOPs", 1)),
+        (known("seconds_per_sample"), cells.number_column("seconds_per_sample", TIME, 1, scale=1000)),
+        (known("shared_seconds"), cells.number_column("shared_seconds", SHARED_TIME, 1)),
+    ]
+    for view, end in VIEWS.items():
+        compared, holm = known(f"{view}difference"), known(f"{view}p_holm")
+        columns += [
+            (compared, cells.difference_column(f"minus baseline{end}", f"{view}difference")),
+            (compared and holm, cells.p_column(f"{view}p_holm", f"p (Holm){end}")),
+            (compared and not holm and known(f"{view}p"), cells.p_column(f"{view}p", f"p{end}")),
+            (known(f"{view}differs"), cells.text_column(f"{view}differs", f"unequal in{end}")),
+        ]
+    same_map = (
+        Heading("same map as", numeric=False),
+        lambda row: cells.plain_cell(labels.get(str(row["same_map_as"]), "")),
+    )
+    columns += [(known("mixed"), cells.text_column("mixed", "attempts differ in")), (known("same_map_as"), same_map)]
+    return cells.text_table([column for shown, column in columns if shown], records_of(frame))
+
+
+def _status(row: Fields) -> Cell:
+    """The status of a point, with the reason if it is not complete."""
+    if row["status"] == COMPLETE:
+        return Cell(COMPLETE)
+    failure = read_json(Path(row["folder"]) / FAILURE)
+    if failure is None:
+        reason = f"not finished: {number_cell(row['n']).text} samples so far"
+    else:
+        reason = str(failure.get("reason") or "no reason was kept")
+    return Cell(str(row["status"]), note=reason)
+
+
+def _best(frame: pd.DataFrame) -> set[str]:
+    """Points with the highest score of their benchmark."""
+    complete = frame[(frame.status == COMPLETE) & frame.score.notna()]
+    top = complete.groupby("benchmark")["score"].transform("max")
+    return set(complete[complete.score == top].point)
