@@ -32,15 +32,10 @@ MAP = "cividis"
 
 @dataclass(frozen=True)
 class FilmRow:
-    """A row below the frames of a clip.
+    """A row below the frames of a clip: its label, pictures in order, captions below them or none.
 
-    Attributes:
-        label: at its left.
-        pictures: in order; if they are not as many as the frames, they are spread over the strip.
-        captions: below each, or none.
-        unit: of numbers, for their colour bar.
-        over: lay pictures of numbers over the frames, one per frame.
-        limits: of the colours of numbers; None for their range.
+    Pictures that are not as many as the frames are spread over the strip. unit: of numbers, for their colour bar.
+    over: lay pictures of numbers over the frames, one per frame. limits: of the colours of numbers; None: their range.
     """
 
     label: str
@@ -77,14 +72,9 @@ def spread(count: int, columns: int) -> list[int]:
 def film_strip(
     frames: np.ndarray, times: Sequence[float], rows: Sequence[FilmRow], title: str, note: str = "", columns: int = 8
 ) -> Figure:
-    """Frames side by side, the rows of pictures below, and a time axis.
+    """Frames [T, S, S, 3] side by side, the rows of pictures below, and a time axis in seconds, from `times` [T].
 
-    Args:
-        frames: [T, S, S, 3].
-        times: [T] seconds of the frames in the clip.
-        rows: below them.
-        title, note: above and below.
-        columns: most frames to show, evenly spread; also most pictures of a row.
+    Of the frames, and of a row's pictures, at most `columns` are shown, evenly spread.
     """
     shown = spread(len(frames), columns)
     strip = COLUMN * len(shown)

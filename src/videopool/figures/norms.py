@@ -60,12 +60,9 @@ def norm_histograms(
     p: str,
     lines: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
-    """Share of tokens by norm, one panel per stage, one curve per point; log shares, so that few outliers show.
+    """Share of tokens by Lp norm, one panel per stage, one curve per point; log shares, so that few outliers show.
 
-    Args:
-        stages: histograms by stage and by curve; all with the same edges.
-        p: of the norm.
-        lines: norms to mark, by stage and by label.
+    stages: histograms by stage and by curve, all with the same edges. lines: norms to mark, by stage and by label.
     """
     styles = _styles(*stages.values())
 
@@ -108,12 +105,9 @@ def norm_histograms(
 
 
 def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False) -> Figure:
-    """One heat map [H, W] over the positions of a frame per panel.
+    """One heat map [H, W] over the positions of a frame per panel, by title; NaN stays white.
 
-    Args:
-        maps: by title; NaN stays white.
-        label: of the colour bar.
-        percent: values are shares, shown in percent; colours then start at 0.
+    percent: values are shares, shown in percent; colours then start at 0.
     """
 
     def draw(axes: Axes, title: str) -> None:
@@ -130,11 +124,7 @@ def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False)
 
 
 def frame_profiles(stages: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Mean norm by the position of the frame in the clip, one panel per stage, one curve per point.
-
-    Args:
-        stages: mean norms [T] by stage and by curve; drawn over their mean.
-    """
+    """Mean norm [T] by the frame's position in the clip, over its mean, one panel per stage, one curve per point."""
     styles = _styles(*stages.values())
 
     def draw(axes: Axes, stage: str) -> None:
@@ -157,10 +147,7 @@ def by_distance(
 ) -> Figure:
     """A value of pairs of frames by their distance, one panel per stage, one curve per point.
 
-    Args:
-        stages: [D] by stage and by curve, from distance 0 on, which is not shown.
-        label: of the values.
-        chance: the same by chance; drawn dotted.
+    stages: [D] by stage and by curve, from distance 0 on, which is not shown. chance: the same by chance; dotted.
     """
     styles = _styles(*stages.values())
 
@@ -180,9 +167,8 @@ def by_distance(
 def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
     """Attention to a visual token by its norm. Bins of fewer than 20 tokens are left out.
 
-    Args:
-        layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: as if all
-            visual tokens got the same), numbers of tokens [N].
+    layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: as if all
+    visual tokens got the same), numbers of tokens [N].
     """
     styles = _styles(layers)
 

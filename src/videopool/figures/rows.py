@@ -30,13 +30,9 @@ def _name_rows(axes: Axes, names: list[str], size: float) -> None:
 def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view: str = "", title: str = "") -> Figure:
     """A mark for each difference, with its 95 % interval if it has one; marks left of zero are losses.
 
-    Args:
-        table: columns `difference`, `difference_low` and `difference_high` as shares, from results.compared_study or
-            results.by_task_table. Rows without a difference are left out.
-        rows: the column that names the rows.
-        colours: the column that tells the marks of one row apart, such as "frames".
-        view: prefix of the columns: "iso_token_" for that view of compared_study.
-        title: of the figure.
+    table: `difference`, `difference_low` and `difference_high` as shares, from results.compared_study (with the view's
+    prefix, "iso_token_") or results.by_task_table. rows: the column that names the rows. colours: the column that tells
+    the marks of one row apart, such as "frames".
     """
     columns = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
     shown = table[table[columns[0]].notna()]
@@ -65,11 +61,8 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
 def ranked(table: pd.DataFrame, group: str | None = None) -> Figure:
     """One row per pooling (and model, stage, prompt, judge where these vary), one mark per number of frames.
 
-    Rows are ordered by their best score; the visual tokens follow the name.
-
-    Args:
-        table: complete points of one benchmark, from results.load_study.
-        group: a group of tasks; None for the headline.
+    Rows are ordered by their best score in the group of tasks (None: the headline); the visual tokens follow the name.
+    table: complete points of one benchmark, from results.load_study.
     """
     *columns, chance = columns_of(group)
     score, low, high = columns

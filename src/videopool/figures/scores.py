@@ -100,10 +100,8 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     visual tokens there is the Pareto front of the scores or their means; points whose intervals overlap may change
     places on it.
 
-    Args:
-        table: complete points of one benchmark, from results.load_study.
-        axis: one of AXES.
-        group: a group of tasks; None for the headline.
+    table: complete points of one benchmark, from results.load_study. axis: one of AXES. group: of tasks; None: the
+    headline.
     """
     score, low, high, chance = columns_of(group)
     table = table[table[score].notna()]

@@ -31,11 +31,8 @@ DARK = 0.5  # share of the colours' range below which text is white
 def shape_panels(table: pd.DataFrame) -> list[pd.DataFrame]:
     """Groups of points that differ only in a square shape, one for each panel of score_by_shape.
 
-    Args:
-        table: complete points of one benchmark, from results.add_pooled_shapes.
-
-    Returns:
-        The groups in which two numbers of frames meet two sizes, so that both directions can be seen.
+    table: complete points of one benchmark, from results.add_pooled_shapes. In each group two numbers of frames meet
+    two sizes, so that both directions can be seen.
     """
     square = table[table.pooled_height == table.pooled_width]
     groups = square.groupby([name for name in PANEL if name in square], dropna=False, sort=False)
@@ -48,12 +45,7 @@ def _has_square_of_four(rows: pd.DataFrame) -> bool:
 
 
 def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> Figure:
-    """A heat map of the score over (T', H' = W') per panel, with the 95 % interval in each cell.
-
-    Args:
-        panels: from shape_panels.
-        group: a group of tasks; None for the headline.
-    """
+    """A heat map of the score over (T', H' = W') per panel, from shape_panels, with the 95 % interval in each cell."""
     names, every = list(columns_of(group)[:3]), pd.concat(panels)
     # Colours span the intervals, not the scores alone, so that noise looks like noise.
     span = 100 * every[names].astype(float).to_numpy()

@@ -16,10 +16,8 @@ NORMS = "visual_norm_max_over_median"
 def training_curves(runs: Mapping[str, pd.DataFrame], alike: Mapping[str, str] | None = None) -> Figure:
     """One colour per recipe: EMA of the loss with the held-out loss, and the largest norm over the median.
 
-    Args:
-        runs: by name the lines of log.jsonl: `step`, and `ema` of each step, `validation_loss` and
-            `visual_norm_max_over_median` of each validation.
-        alike: by name of a run its recipe, which runs with other seeds share; None: each run is its own.
+    runs: by name the lines of log.jsonl: `step`, and `ema` of each step, `validation_loss` and
+    `visual_norm_max_over_median` of each validation. alike: by name of a run its recipe, which other seeds share.
     """
     alike = alike or {name: name for name in runs}
     held = any("validation_loss" in log for log in runs.values())
@@ -61,9 +59,8 @@ def training_curves(runs: Mapping[str, pd.DataFrame], alike: Mapping[str, str] |
 def learning_curve(checks: pd.DataFrame) -> Figure:
     """Share of right answers on held-out images against steps, one line per task.
 
-    Args:
-        checks: the recipe's log: rows whose stage is "language-check" or "letters-check", with `step`, and
-            `words/<task>` and `letters/<task>` as shares in 0..1. The second stage continues the first.
+    checks: the recipe's log: rows whose stage is "language-check" or "letters-check", with `step`, and `words/<task>`
+    and `letters/<task>` as shares in 0..1. The second stage continues the first.
     """
     first, second = (checks[checks.stage == f"{name}-check"] for name in ("language", "letters"))
     end = first.step.max() if len(first) else 0

@@ -20,12 +20,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a benchmark.
+    """The size of a benchmark: clips, or stretches of clips, and the headline's samples on each.
 
-    Attributes:
-        clips: clips, or stretches of clips, to read; None if unknown without rendering or fetching the benchmark.
-        samples: the headline's samples, per clip; empty if unknown.
-        warnings: why unknown.
+    None, or empty, if unknown without rendering or fetching the benchmark; a warning may say why.
     """
 
     clips: int | None = None

@@ -11,14 +11,9 @@ LEAST_P = 0.0001  # the smallest p-value that is written
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table.
+    """One entry of a table: its text, 95 % interval and note (or ""), and whether it is the best of its column.
 
-    Attributes:
-        text: its value in words.
-        interval: its 95 % interval, or "".
-        order: sort key of a numeric column; None without a number.
-        best: the best of its column.
-        note: a remark, or "".
+    order: sort key of a numeric column; None without a number.
     """
 
     text: str

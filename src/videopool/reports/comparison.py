@@ -19,9 +19,7 @@ from videopool.runtime.terminal import plain
 def find_point(study: Path, name: str) -> Path:
     """Folder of a complete point: a path, or the only point of a study whose name begins so.
 
-    Raises:
-        ConfigError: there is none, or several.
-        ResultsError: the point is not complete.
+    Raises ConfigError if there is none, or several, and ResultsError if the point is not complete.
     """
     folder = Path(name)
     if not (folder / MANIFEST).is_file():

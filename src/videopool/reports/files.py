@@ -31,11 +31,7 @@ FIGURES = "figures"  # folder of a study
 
 
 def own_figures(config: DictConfig) -> dict[str, "StudyFigure"]:
-    """The user's figures, by their settings and source.
-
-    Raises:
-        ConfigError: the key `figures` is no list of figures.
-    """
+    """The user's figures, by their settings and source. Raises ConfigError if `figures` is no list of figures."""
     if not isinstance(config.figures, ListConfig):
         raise ConfigError(f"figures={config.figures}: give a list, as in figures=[{{_target_: my.module.MyFigure}}]")
     figures = {}
@@ -64,20 +60,11 @@ def write_report(
     samples: int = SAMPLES,
     own_figures: Mapping[str, "StudyFigure"] | None = None,
 ) -> tuple[list[str], pd.DataFrame]:
-    """Write all files of a study's report. Of two processes that do so, each file is written whole by one of them.
+    """Write all files of a study's report. Returns their names and the table.
 
-    Args:
-        study: its folder.
-        baseline: a pooling or a point, as for add_differences.
-        pair: names of two points whose answers the page compares; None: see samples.choose_pair.
-        samples: number of samples of the two on the page.
-        own_figures: from own_figures.
-
-    Returns:
-        The files written, and the table.
-
-    Raises:
-        ResultsError: the study does not exist or has no points, or none with a name of the pair, or the disk is full.
+    baseline: as for add_differences. pair, samples: as for study_page. Of two processes that write one report, each
+    file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
+    a name of the pair, or if the disk is full.
     """
     inputs = _inputs(study, baseline, own_figures or {})  # first: a later change makes the report stale
     table = compared_study(study, baseline)
@@ -127,9 +114,7 @@ def written_report(
 ) -> tuple[list[str], pd.DataFrame] | None:
     """The files and table of an earlier write_report if nothing has changed since; else None.
 
-    Args:
-        folders: points that the report must hold.
-        own_figures: from own_figures.
+    folders: points that the report must hold.
     """
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])

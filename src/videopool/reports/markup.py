@@ -38,13 +38,7 @@ def escape_latex(text: str) -> str:
 
 
 def latex_table(table: TextTable, caption: str, label: str) -> str:
-    """A table environment.
-
-    Args:
-        table: its content.
-        caption: plain text.
-        label: for references to it; letters that a label cannot hold are replaced.
-    """
+    """A table environment. Letters that a label cannot hold are replaced."""
     columns = "".join("r" if heading.numeric else "l" for heading in table.headings)
     cells = [[escape_latex(heading.text) for heading in table.headings]]
     cells += [[_latex_cell(cell) for cell in row.cells] for row in table.rows]

@@ -42,18 +42,9 @@ def study_page(
 
     All text from files is escaped, and the page's own policy lets it load nothing and run no other script.
 
-    Args:
-        frame: from load_study and add_differences.
-        name: of the study.
-        question: from study_question.
-        figures: SVG files.
-        pair: names of two points to compare sample by sample; None: see choose_pair.
-        samples: number of samples of the pair.
-        published: from results.published_figures.
-        seeds: from results.over_seeds.
-
-    Raises:
-        ResultsError: a point of the pair does not exist, or is not complete.
+    frame: from add_differences. question: from study_question. figures: SVG files. pair: names of two points to compare
+    on so many samples; None: see choose_pair. published, seeds: from published_figures and over_seeds. Raises
+    ResultsError if a point of the pair does not exist, or is not complete.
     """
     style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     labels = point_labels(frame)
@@ -96,13 +87,9 @@ def study_question(experiments: Path, frame: pd.DataFrame) -> str:
 
 
 def samples_html(first: str | Path, second: str | Path, most: int = SAMPLES) -> str:
-    """The samples on which two points differ most, as on the page: A is the first point, B the second.
+    """The samples on which two points (folders) differ most, as on the page: A is the first point, B the second.
 
     An HTML fragment without style, for notebooks; all text from files is escaped.
-
-    Args:
-        first, second: folders of complete points.
-        most: largest number of samples.
     """
     articles = _environment().get_template("samples.html").module.articles  # type: ignore[attr-defined]
     return str(articles(sample_views(first, second, most)))

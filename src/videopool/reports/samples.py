@@ -40,12 +40,7 @@ def _right_logprob(record: Record) -> float | None:
 
 
 def differing_samples(first: str | Path, second: str | Path, most: int) -> list[Two]:
-    """The records of at most so many samples that two points answered differently, the furthest apart first.
-
-    Args:
-        first, second: folders of points.
-        most: largest number of samples.
-    """
+    """Records of the samples that two points (folders) answered differently, the furthest apart first."""
     ours, theirs = ({str(r["id"]): r for r in point_records(point) if r["status"] == OK} for point in (first, second))
     both = [(record, theirs[name]) for name, record in ours.items() if name in theirs]
     apart = [records for records in both if any(_apart(records))]
@@ -55,13 +50,8 @@ def differing_samples(first: str | Path, second: str | Path, most: int) -> list[
 def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None) -> tuple[str, str] | None:
     """Names of two complete points to compare sample by sample; None if there are no two.
 
-    Args:
-        frame: from load_study and add_differences.
-        asked: the two names, or None: the best point and its baseline, or the worst if it has none, on the benchmark
-            with the most complete points.
-
-    Raises:
-        ResultsError: a point in `asked` does not exist, or is not complete.
+    By default the best point and its baseline, or the worst if it has none, on the benchmark with the most complete
+    points. Raises ResultsError if a point in `asked` does not exist, or is not complete.
     """
     complete = frame[frame.status == COMPLETE]
     if asked is not None:
@@ -81,16 +71,11 @@ def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None) -> tuple[str, 
 
 
 def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[str, Any]]:
-    """The samples on which two points differ most, for samples.html.
+    """The samples on which two points (folders) differ most, for samples.html. The first knows where the clips are.
 
-    Args:
-        first, second: folders of points. Clips are read where the first point read them.
-        most: largest number of samples.
-
-    Returns:
-        Of each sample: `record` of the first point; `predictions` and `scores` of both; `options` with `text`, `right`
-        and, for both, `chosen` and `likely` (probability, or None); `strips` of frames with `points` ("first",
-        "second"), `frames` (index, data URI or None) and `seen`, the number of frames; `trouble` with the clip, or "".
+    Of each sample: `record` of the first point; `predictions` and `scores` of both; `options` with `text`, `right` and,
+    for both, `chosen` and `likely` (probability, or None); `strips` of frames with `points` ("first", "second"),
+    `frames` (index, data URI or None) and `seen`, the number of frames; `trouble` with the clip, or "".
     """
     files, reader = clip_files(Path(first)), manifest_part(first, "identity").get("reader")
     reader = reader if reader in READERS else READERS[0]
@@ -147,13 +132,8 @@ def spread(indices: Sequence[int], most: int = MOST) -> list[int]:
 def thumbnails(path: Path, indices: Sequence[int], reader: str) -> dict[int, str]:
     """Data URIs of small JPEG pictures, by frame index.
 
-    Args:
-        path: the clip.
-        indices: of frames, in any order.
-        reader: "pyav" or "decord": the point's own, so that indices mean the same frames.
-
-    Raises:
-        UnreadableClipError: the clip is gone, damaged, or no longer has these frames.
+    reader: the point's own, so that indices mean the same frames. Raises UnreadableClipError if the clip is gone,
+    damaged, or no longer has these frames.
     """
     from PIL import Image  # here: a report that is kept does not need it
 

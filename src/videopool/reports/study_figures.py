@@ -24,13 +24,9 @@ FEW = 2  # settings that may tell recipes of one pooling apart
 
 @dataclass(frozen=True)
 class View:
-    """The data of a figure.
+    """The data of a figure: a study's folder, and complete points from results.load_study.
 
-    Attributes:
-        study: folder of the study.
-        rows: complete points, from results.load_study; with a benchmark, those with a score in the group.
-        benchmark: of the rows; None for the whole study.
-        group: of tasks; None for the headline.
+    With a benchmark (None: the whole study), the rows have a score in the group of tasks (None: the headline).
     """
 
     study: Path
@@ -160,19 +156,9 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
 
 
 def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[StudyFigure] = ()) -> list[str]:
-    """Draw all figures that apply to a study.
+    """Draw all figures that apply to a study, whose table is from compared_study. Returns the files written.
 
-    Args:
-        study: its folder.
-        table: from results.compared_study.
-        folder: of the figures.
-        own: the user's figures.
-
-    Returns:
-        The files written.
-
-    Raises:
-        ResultsError: a figure of the user's fails.
+    Raises ResultsError if one of the user's own figures fails.
     """
     files: list[str] = []
     for view in views(study, table):

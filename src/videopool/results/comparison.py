@@ -87,15 +87,10 @@ class Comparison:
 def compare(
     first: str | Path, second: str | Path, counts: Counts = lambda task: True, intersect: bool = False
 ) -> Comparison:
-    """Score of the first point minus the second's, paired by sample, clustered by clip.
+    """Score of the first point (a folder) minus the second's, paired by sample, clustered by clip.
 
-    Args:
-        first, second: folders of complete points.
-        counts: which tasks are compared.
-        intersect: compare on the samples scored in both, and count the dropped ones.
-
-    Raises:
-        ResultsError: the two have other scored samples, benchmarks, splits, headlines or judges.
+    counts: which tasks are compared. intersect: compare on the samples scored in both, and count the dropped ones. Raises ResultsError if the two points
+    have other scored samples, benchmarks, splits, headlines or judges.
     """
     names = f"{Path(first).name} and {Path(second).name}"
     one, other = identity_of(first), identity_of(second)
@@ -183,18 +178,15 @@ def same_budget(tokens: float, other: float) -> bool:
 
 
 def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = None) -> pd.DataFrame:
-    """Add comparisons with a baseline to the complete points of a study.
+    """Add comparisons with a baseline to the complete points of a study, a table from load_study.
 
     Two views, each with `baseline`, `difference`, `difference_low`, `difference_high`, `p`, `p_holm` and `differs`: at
     the same frames, and, with the prefix `iso_token_`, at the same number of visual tokens (within 5 %). p_holm is
     corrected for all comparisons on one benchmark, both views together, each pair of points counted once. `differs`
     names what is unequal besides pooling.
 
-    Args:
-        table: from load_study.
-        baseline: a pooling's name: each point is compared with that pooling; or a point's name: each is compared with
-            that point, in the first view alone.
-        counts: which tasks are compared; None: those of each benchmark's headline.
+    baseline: the name of a pooling, or of a point, which counts in the first view alone. counts: which tasks are
+    compared; None: those of each benchmark's headline.
     """
     rows = table.to_dict("records")
     complete = [row for row in rows if row["status"] == "complete"]
@@ -256,12 +248,7 @@ def _compared(row: Row, other: Row, comparison: Comparison | None) -> dict[str, 
 def compared_study(study: str | Path, baseline: str) -> pd.DataFrame:
     """All points of a study as load_study has them, with add_differences over the tasks of each benchmark's headline.
 
-    Args:
-        study: its folder.
-        baseline: a pooling or a point, as for add_differences.
-
-    Raises:
-        ResultsError: the study does not exist or has no points.
+    Raises ResultsError if the study does not exist or has no points.
     """
     if not Path(study).is_dir():
         raise ResultsError(f"there is no study {study}")
@@ -272,15 +259,7 @@ def compared_study(study: str | Path, baseline: str) -> pd.DataFrame:
 
 
 def compare_by_task(first: str | Path, second: str | Path, intersect: bool = False) -> dict[str, Comparison]:
-    """Comparisons of two points over the headline (ALL_TASKS), then by task if there are several.
-
-    Args:
-        first, second: folders of complete points.
-        intersect: compare on the samples scored in both.
-
-    Raises:
-        ResultsError: as for compare.
-    """
+    """Comparisons of two points, as by compare, over the headline (ALL_TASKS), then by task if there are several."""
     comparisons = {ALL_TASKS: compare(first, second, headline_of(first), intersect)}
     ours, theirs = ({scored.task for scored in scores_by_sample(folder).values()} for folder in (first, second))
     tasks = sorted(ours & theirs)

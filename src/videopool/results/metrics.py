@@ -81,11 +81,9 @@ def metrics_of(
     axes: Mapping[str, str] | None = None,
     weights: Weights | None = None,
 ) -> dict[str, object]:
-    """Metrics of a point: the headline, then each group and axis, then each task.
+    """Metrics of a point: the headline (weights: see statistics.balanced), then each group and axis, then each task.
 
-    Args:
-        axes: by axis of a judge's grades, the task of the records that have it.
-        weights: of tasks in the headline; see statistics.balanced.
+    axes: by axis of a judge's grades, the task of the records that have it.
     """
     by_task: dict[str, list[Record]] = {task: [] for task in sorted({str(r["task"]) for r in records})}
     for record in records:

@@ -92,18 +92,10 @@ def is_claimed(folder: Path) -> bool:
 
 
 class PointFolder:
-    """The folder of one point, claimed for this process while the context is open.
+    """The folder of one point, <study>/<name>-<first 8 digits of the fingerprint>, claimed while the context is open.
 
-    The claim is a lock of the operating system: it ends with the process, in any case.
-
-    Args:
-        study: the study's folder.
-        name: readable name.
-        fingerprint: 64 hexadecimal digits; the first eight become part of the folder's name.
-
-    Raises:
-        PointBusy: another process has the point.
-        ResultsError: the folder cannot be written, or holds another point.
+    The claim is a lock of the operating system: it ends with the process, in any case. Entering raises PointBusy if
+    another process has the point, and ResultsError if the folder cannot be written or holds another point.
     """
 
     def __init__(self, study: Path, name: str, fingerprint: str) -> None:

@@ -14,21 +14,15 @@ STEPS = 1000  # candidate differences
 def detectable_difference(
     sizes: Sequence[int], correlation: float, flipped: float, comparisons: int = 1
 ) -> float | None:
-    """Smallest difference of two paired accuracies found with 80 % power at a two-sided level of 5 %.
+    """Smallest difference, 0..1, of two paired accuracies found with 80 % power at a two-sided level of 5 %.
 
     The difference of a sample is -1, 0 or 1, and 0 unless exactly one point is right, so its variance is the share of
-    such samples less the squared difference (Connor, Biometrics 43, 1987). Correlation r widens the variance of a clip
-    of m samples to m (1 + (m - 1) r). The test is Student's test of paired_difference with the expected degrees of
-    freedom; its power is that of the noncentral t distribution.
+    such samples, `flipped`, less the squared difference (Connor, Biometrics 43, 1987). Correlation r of differences
+    widens the variance of a clip of m samples to m (1 + (m - 1) r). The test is Student's test of paired_difference
+    with the expected degrees of freedom; its power is that of the noncentral t distribution. Holm's correction makes
+    the smallest p-value pass level / comparisons.
 
-    Args:
-        sizes: samples per clip.
-        correlation: r, between the differences of two samples of a clip.
-        flipped: expected share of samples that exactly one of the two points answers correctly.
-        comparisons: the number that Holm corrects for; the smallest p-value has to pass level / comparisons.
-
-    Returns:
-        The difference, 0..1; None if there are too few clips, even if all flips go one way.
+    sizes: samples per clip. None if there are too few clips, even if all flips go one way.
     """
     from scipy.special import nctdtr, stdtrit
 

@@ -12,15 +12,10 @@ COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")
 
 
 def published_figures(path: Path, benchmarks: Sequence[str]) -> pd.DataFrame:
-    """Published figures on some benchmarks, one row each; columns COLUMNS.
+    """Published figures on some benchmarks (ids with their split, "msvd_qa/test"), one row each; columns COLUMNS.
 
-    Args:
-        path: a YAML file with a list `published` of benchmark, model, value, source, protocol and, if not per cent,
-            unit. Without the file there are no figures.
-        benchmarks: ids with their split, such as "msvd_qa/test"; figures on other splits are left out.
-
-    Raises:
-        ResultsError: the file has no such list, or an entry is incomplete.
+    path: a YAML file with a list `published` of benchmark, model, value, source, protocol and, if not per cent, unit.
+    Without the file there are no figures. Raises ResultsError without such a list, or for an incomplete entry.
     """
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))

@@ -31,12 +31,7 @@ def write_captions(folder: Path, records: Sequence[Mapping[str, object]]) -> int
     """Write <folder>/captions.jsonl, one line per described clip: clip, caption, words, frame_indices.
 
     A sample without a question asks for a description. Unreadable clips have no line; the point's metrics count them.
-
-    Returns:
-        The number of lines; with none, no file is written.
-
-    Raises:
-        ResultsError: the file cannot be written.
+    Returns the number of lines; with none, no file is written. Raises ResultsError if it cannot be written.
     """
     described = [r for r in records if r["status"] == OK and not r["question"]]
     lines = [
@@ -50,14 +45,10 @@ def write_captions(folder: Path, records: Sequence[Mapping[str, object]]) -> int
 
 
 class RecordLog:
-    """The records of a running point.
+    """The records of a running point; new ones get the name of the current attempt.
 
     Opening the log removes half-written lines and records without an answer of an earlier run, so that these samples
     are done again. Several processes may append to one log: each batch is written whole, under a lock.
-
-    Args:
-        path: the file; created if it does not exist.
-        attempt: name of the current attempt, added to records without one.
     """
 
     def __init__(self, path: Path, attempt: str | None = None) -> None:
@@ -73,8 +64,7 @@ class RecordLog:
     def append(self, records: Iterable[dict[str, object]]) -> None:
         """Write the records of samples without one, and hand them to the operating system.
 
-        Raises:
-            ResultsError: the disk is full or gone; earlier records stay.
+        Raises ResultsError if the disk is full or gone; earlier records stay.
         """
         attempt = {} if self.attempt is None else {"attempt": self.attempt}
         fresh = [record for record in records if record["id"] not in self.done]

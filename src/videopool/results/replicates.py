@@ -56,10 +56,7 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts | None = None)
     difference is from the baseline pooling at the same frames under the same seeds, seed by seed. A configuration whose
     seeds were scored on different samples is left out. p_holm is corrected for all differences on a benchmark.
 
-    Args:
-        table: from load_study.
-        baseline: a pooling's name.
-        counts: which tasks count; None: those of each benchmark's headline.
+    table: from load_study. counts: which tasks count; None: those of each benchmark's headline.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_dict("records"):

@@ -13,9 +13,6 @@ class ReplyStore:
     """Replies of one judge, shared by points, studies and processes. Lines never change.
 
     A killed process may leave half a line: it is skipped, and the next line starts after it.
-
-    Args:
-        path: the file; created, with its folder, by the first reply.
     """
 
     def __init__(self, path: Path) -> None:

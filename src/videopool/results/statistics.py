@@ -59,17 +59,12 @@ def mean_interval(
     weights: Weights | None = None,
     bounds: Bounds = SCORE,
 ) -> Estimate:
-    """Mean of values with a 95 % interval, clustered.
+    """Mean of values, one per sample, with a 95 % interval, clustered.
 
-    Args:
-        values: one per sample.
-        clusters: the clip of each sample.
-        tasks: the task of each sample; only needed with weights.
-        weights: by task, see balanced; None or empty: all samples count alike.
-        bounds: smallest and largest possible value; None for unbounded values.
+    clusters, tasks: the clip and the task of each sample; tasks are only needed with weights. weights: by task, see
+    balanced; empty: all samples count alike. bounds: smallest and largest possible value, or None.
 
-    Raises:
-        ValueError: no values, another number of clusters, or a mean outside the bounds.
+    Raises ValueError for no values, another number of clusters, or a mean outside the bounds.
     """
     return _estimate(np.asarray([values], dtype=float), clusters, tasks, weights or {}, bounds)
 
@@ -81,14 +76,9 @@ def paired_difference(
     tasks: Sequence[str] = (),
     weights: Weights | None = None,
 ) -> Estimate:
-    """Mean of first - second over the same samples, with a 95 % interval and p-value, clustered.
+    """Mean of first - second (scores, 0..1, of the same samples), with a 95 % interval and p-value, clustered.
 
-    Args:
-        first, second: scores, 0..1, of the same samples in the same order.
-        clusters, tasks, weights: as for mean_interval.
-
-    Raises:
-        ValueError: the lengths differ.
+    Other arguments as for mean_interval. Raises ValueError if the lengths differ.
     """
     if len(first) != len(second):
         raise ValueError("paired scores must be of the same samples")
@@ -107,13 +97,8 @@ def mean_over_seeds(
     Clips and seeds are crossed random effects. The variance is the cluster-robust variance of the seeds' mean scores
     plus the variance between seeds over their number. It counts the shared part twice: the interval is conservative.
 
-    Args:
-        scores: by seed, one per sample, in the same order; or differences of two paired points.
-        clusters, tasks, weights: as for mean_interval.
-        bounds: SCORE, or DIFFERENCE, which has a p-value.
-
-    Raises:
-        ValueError: fewer than two seeds, or not as many values as clusters.
+    scores: by seed, one per sample, in the same order; with bounds DIFFERENCE, differences of two paired points, which
+    give a p-value. Raises ValueError for fewer than two seeds, or another number of values than clusters.
     """
     table = np.array([list(values) for values in scores.values()], dtype=float)
     if len(table) < 2 or table.shape[1] != len(clusters):
@@ -189,13 +174,10 @@ def effective(shares: Array) -> float:
 
 
 def spread(residuals: Array, shares: Array) -> tuple[Array, Array]:
-    """Variance of a mean and its degrees of freedom, both [...].
+    """Variance of a mean and its degrees of freedom, both [...], from residuals [..., C] and shares [C] in the mean.
 
-    Satterthwaite's degrees of freedom with the clips' own fourth moments: few if a few clips make all of the variance.
-
-    Args:
-        residuals: [..., C] contribution of each clip to the error of the mean.
-        shares: [C] share of each clip in the mean.
+    A residual is a clip's contribution to the error of the mean. Satterthwaite's degrees of freedom with the clips' own
+    fourth moments: few if a few clips make all of the variance.
     """
     squares = residuals**2
     fourth = np.sum(squares**2, axis=-1)
@@ -216,19 +198,12 @@ def interval(
 ) -> tuple[Array, Array, Array]:
     """Bounds of the 95 % interval of a mean, and its p-value against zero; all [...].
 
+    variance, freedom: from `spread`; clips: their effective number; besides, freedom_besides: variance of another,
+    independent source, and its degrees of freedom. Raises ValueError for a mean outside the bounds.
+
     The clips' variance is at most the variance of clips that are all right or all wrong, which needs no estimate: the
     interval is never wider than Wilson's for as many clips. If all clips are alike there is no variance to estimate;
     unseen clips may then lie anywhere within the bounds.
-
-    Args:
-        value: the mean.
-        variance, freedom: of the mean, from `spread`.
-        clips: effective number.
-        bounds: as for mean_interval.
-        besides, freedom_besides: variance of another, independent source, and its degrees of freedom.
-
-    Raises:
-        ValueError: a mean outside the bounds.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         if bounds is None:
@@ -281,10 +256,8 @@ def _two_sided(t: Array, freedom: Array | float) -> Array:
 def holm(p_values: Sequence[float | None], families: Sequence[object] = ()) -> list[float | None]:
     """P-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979), each family on its own.
 
-    The probability of any false claim in a family stays below the level. None stays None and does not count.
-
-    Args:
-        families: the family of each p-value; empty: all are one.
+    The probability of any false claim in a family stays below the level. None stays None and does not count. families:
+    of each p-value; empty: all are one.
     """
     p = pd.Series(p_values, dtype=float).dropna().sort_values(kind="stable")
     family = [str(families[place]) if families else "" for place in p.index]

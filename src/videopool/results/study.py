@@ -124,14 +124,10 @@ def task_weights(folder: str | Path) -> dict[str, float]:
 
 
 def add_pooled_shapes(table: pd.DataFrame) -> pd.DataFrame:
-    """The points of a study whose pooling has windows along all three axes, with the shape after pooling.
+    """The points of a study (load_study) whose pooling has windows along all three axes, with the shape after pooling.
 
-    Args:
-        table: from load_study.
-
-    Returns:
-        Those rows, with `operator` (the pooling's label without the shape), `pooled_frames`, `pooled_height` and
-        `pooled_width`. The shape is measured, not configured: a clip with fewer frames than asked for keeps them.
+    Adds `operator` (the pooling's label without the shape), `pooled_frames`, `pooled_height` and `pooled_width`. The
+    shape is measured, not configured: a clip with fewer frames than asked for keeps them.
     """
     windows = [part_of(manifest_part(folder, "point"), "windows") for folder in table.get("folder", ())]
     pooled = [all(isinstance(own.get(axis), list) for axis in AXES) for own in windows]

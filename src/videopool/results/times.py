@@ -21,8 +21,7 @@ class Times:
     def add(self, answered: int, seconds: Mapping[str, float]) -> None:
         """Add a line: samples answered since the last line, and the total seconds so far by kind of work.
 
-        Raises:
-            ResultsError: the disk is full or gone.
+        Raises ResultsError if the disk is full or gone.
         """
         spent = {kind: round(total - self._written[kind], 6) for kind, total in seconds.items()}
         self._written = Counter(seconds)
