@@ -89,8 +89,8 @@ def compare(
 ) -> Comparison:
     """Score of the first point (a folder) minus the second's, paired by sample, clustered by clip.
 
-    counts: which tasks are compared. intersect: compare on the samples scored in both, and count the dropped ones. Raises ResultsError if the two points
-    have other scored samples, benchmarks, splits, headlines or judges.
+    counts: which tasks are compared. intersect: compare on the samples scored in both, and count the dropped ones.
+    Raises ResultsError if the two points have other scored samples, benchmarks, splits, headlines or judges.
     """
     names = f"{Path(first).name} and {Path(second).name}"
     one, other = identity_of(first), identity_of(second)
