@@ -81,8 +81,8 @@ def norm_histograms(
         for name, (counts, _) in curves.items():
             if counts.sum():
                 shares = 100 * np.add.reduceat(counts[first:last], np.arange(0, last - first, together)) / counts.sum()
-                style = {"fill": alone, "alpha": 0.45 if alone else 0.8, "linewidth": 1.8}
-                axes.stairs(shares, steps, color=styles[name]["color"], label=name, **style)
+                colour, alpha = styles[name]["color"], 0.45 if alone else 0.8
+                axes.stairs(shares, steps, color=colour, label=name, fill=alone, alpha=alpha, linewidth=1.8)
         beyond = []
         for number, (label, place) in enumerate((lines or {}).get(stage, {}).items()):
             colour, dashes = COLOURS[(number + 1) % len(COLOURS)], DASHES[number % len(DASHES)]

@@ -39,7 +39,8 @@ STYLE: dict[Any, Any] = {
 @contextmanager
 def drawing(width: float, height: float, **style: Any) -> Iterator[Figure]:
     """A new figure of so many inches; what is drawn in the block has the project's style."""
-    with matplotlib.rc_context({**STYLE, "figure.figsize": (width, height), **style}):
+    settings: dict[Any, Any] = {**STYLE, "figure.figsize": (width, height), **style}
+    with matplotlib.rc_context(settings):
         yield Figure()
 
 

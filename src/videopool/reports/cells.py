@@ -62,7 +62,7 @@ def text_table(columns: Sequence[Column], rows: Iterable[Fields]) -> TextTable:
 
 def missing(value: object) -> bool:
     """Whether a value of a data frame, or of a JSON file, is missing."""
-    return bool(pd.isna(value))  # type: ignore[call-overload]
+    return bool(pd.isna(value))
 
 
 def percent_text(value: Any, signed: bool = False) -> str:

@@ -26,7 +26,25 @@ SETTINGS = {
 }
 # Comparisons with the baseline: prefix of their columns, end of their headings.
 VIEWS = {"": "", "iso_token_": ", iso-token"}
-TIME, SHARED_TIME = "model ms/sample", "shared s"  # headings of the columns that depend on the machine
+# Columns of numbers: heading, decimals, factor.
+NUMBERS = {
+    "lora_alpha": ("alpha", 1, 1),
+    "seed": ("seed", 0, 1),
+    "training_clips": ("training clips", 0, 1),
+    "training_images": ("training images", 0, 1),
+    "training_steps": ("training steps", 0, 1),
+    "frames": ("frames", 0, 1),
+    "visual_tokens": ("tokens", 0, 1),
+    "n": ("n", 0, 1),
+    "n_failed": ("failed", 0, 1),
+    "n_unparsed": ("unparsed", 0, 1),
+    "n_unscored": ("unscored", 0, 1),
+    "answer_words": ("words", 1, 1),
+    "prefill_gflops": ("GFLOPs", 2, 1),
+    "training_tflops": ("training TFLOPs", 1, 1),
+    "seconds_per_sample": ("model ms/sample", 1, 1000),
+    "shared_seconds": ("shared s", 1, 1),
+}
 
 
 def records_of(frame: pd.DataFrame) -> list[Fields]:
@@ -85,11 +103,10 @@ def shared_chance(frame: pd.DataFrame) -> str:
     return ", ".join(f"{words} {percent_text(values.iloc[0])} %" for words, values in constant.items())
 
 
-def points_table(frame: pd.DataFrame) -> TextTable:
-    """All points of a study, in their order.
+def points_table(frame: pd.DataFrame, timed: bool = True) -> TextTable:
+    """All points of a study, in their order, from a frame of add_differences.
 
-    Args:
-        frame: from load_study and add_differences. Columns that hold something in some studies only are shown there.
+    Columns that hold something in some studies only are shown there. timed: with times, which depend on the machine.
     """
     labels, best = point_labels(frame), _best(frame)
 
@@ -102,35 +119,27 @@ def points_table(frame: pd.DataFrame) -> TextTable:
     def score(row: Fields) -> Cell:
         return cells.share_cell(row["score"], row["ci_low"], row["ci_high"], best=row["point"] in best)
 
-    numbers = {"lora_alpha": cells.number_column("lora_alpha", "alpha", 1), "seed": cells.number_column("seed", "seed")}
-    for name in ("training_clips", "training_images", "training_steps"):
-        numbers[name] = cells.number_column(name, name.replace("_", " "))
+    def same_map(row: Fields) -> Cell:
+        return cells.plain_cell(labels.get(str(row["same_map_as"]), ""))
+
     columns: list[tuple[bool, Column]] = [
         (True, cells.text_column("pooling")),
         (bool((frame.status != COMPLETE).any()), (Heading("status", numeric=False), _status)),
-        *((True, numbers.get(name) or cells.text_column(name)) for name in varied(frame)),
-        (True, cells.number_column("frames", "frames")),
-        (True, cells.number_column("visual_tokens", "tokens")),
+        *((True, number(name) if name in NUMBERS else cells.text_column(name)) for name in varied(frame)),
+        *((True, number(name)) for name in ("frames", "visual_tokens")),
         (True, (Heading("score %"), score)),
         (frame.chance.nunique() > 1, cells.share_column("chance %", "chance")),
     ]
     for group in other_groups(frame):
-        chance = f"chance_{group}"
-        columns += [
-            (True, cells.share_column(f"{group} tasks %", f"score_{group}", f"ci_low_{group}", f"ci_high_{group}")),
-            (frame[chance].nunique() > 1, cells.share_column(f"{group} chance %", chance)),
-        ]
-    columns += [
-        (True, cells.number_column("n", "n")),
-        (True, cells.number_column("n_failed", "failed")),
-        (counted("n_unparsed"), cells.number_column("n_unparsed", "unparsed")),
-        (counted("n_unscored"), cells.number_column("n_unscored", "unscored")),
-        (known("answer_words"), cells.number_column("answer_words", "words", 1)),
-        (True, cells.number_column("prefill_gflops", "GFLOPs", 2)),
-        (known("training_tflops"), cells.number_column("training_tflops", "training TFLOPs", 1)),
-        (known("seconds_per_sample"), cells.number_column("seconds_per_sample", TIME, 1, scale=1000)),
-        (known("shared_seconds"), cells.number_column("shared_seconds", SHARED_TIME, 1)),
-    ]
+        bounds = f"ci_low_{group}", f"ci_high_{group}"
+        columns.append((True, cells.share_column(f"{group} tasks %", f"score_{group}", *bounds)))
+        chance = cells.share_column(f"{group} chance %", f"chance_{group}")
+        columns.append((frame[f"chance_{group}"].nunique() > 1, chance))
+    columns += [(True, number(name)) for name in ("n", "n_failed")]
+    columns += [(counted(name), number(name)) for name in ("n_unparsed", "n_unscored")]
+    columns += [(known("answer_words"), number("answer_words")), (True, number("prefill_gflops"))]
+    columns.append((known("training_tflops"), number("training_tflops")))
+    columns += [(timed and known(name), number(name)) for name in ("seconds_per_sample", "shared_seconds")]
     for view, end in VIEWS.items():
         compared, holm = known(f"{view}difference"), known(f"{view}p_holm")
         columns += [
@@ -139,12 +148,14 @@ def points_table(frame: pd.DataFrame) -> TextTable:
             (compared and not holm and known(f"{view}p"), cells.p_column(f"{view}p", f"p{end}")),
             (known(f"{view}differs"), cells.text_column(f"{view}differs", f"unequal in{end}")),
         ]
-    same_map = (
-        Heading("same map as", numeric=False),
-        lambda row: cells.plain_cell(labels.get(str(row["same_map_as"]), "")),
-    )
-    columns += [(known("mixed"), cells.text_column("mixed", "attempts differ in")), (known("same_map_as"), same_map)]
+    columns.append((known("mixed"), cells.text_column("mixed", "attempts differ in")))
+    columns.append((known("same_map_as"), (Heading("same map as", numeric=False), same_map)))
     return cells.text_table([column for shown, column in columns if shown], records_of(frame))
+
+
+def number(name: str) -> Column:
+    """One of NUMBERS."""
+    return cells.number_column(name, *NUMBERS[name])
 
 
 def _status(row: Fields) -> Cell:

@@ -62,16 +62,9 @@ def comparison_table(comparisons: Mapping[str, Comparison], first: str, second: 
     p_holm = corrected(comparisons)
     for task, comparison in comparisons.items():
         d, flips, holm = comparison.difference, comparison.flips, p_holm.get(task)
-        cells = [
-            task,
-            d.n,
-            d.clusters,
-            _interval(d),
-            "-" if d.p is None else f"{d.p:.3g}",
-            "" if holm is None else f"{holm:.3g}",
-            len(flips.first) if flips else "-",
-            len(flips.second) if flips else "-",
-        ]
+        p_values = "-" if d.p is None else f"{d.p:.3g}", "" if holm is None else f"{holm:.3g}"
+        flipped = (len(flips.first), len(flips.second)) if flips else ("-", "-")
+        cells = (task, d.n, d.clusters, _interval(d), *p_values, *flipped)
         table.add_row(*map(plain, cells), end_section=task == ALL_TASKS)
     dropped = comparisons[ALL_TASKS].dropped
     parts = ["intervals and p clustered by clip", "only first: samples that only the first got right"]

@@ -2,7 +2,7 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from videopool.video import READERS, UnreadableClipError, open_clip
 HEIGHT, QUALITY = 96, 75  # of thumbnails, in pixels and of JPEG
 MOST = 8  # frames of a clip
 
-Record = Mapping[str, Any]
+Record = dict[str, Any]
 Two = tuple[Record, Record]  # records of one sample in two points
 
 

@@ -148,7 +148,8 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
     """The views of a study: each benchmark and group of tasks, then the whole study."""
     complete = table[(table.status == "complete") & table.score.notna()]
     for benchmark, rows in complete.groupby("benchmark"):
-        for group in groups_of(rows) or [None]:
+        groups: list[str | None] = [*groups_of(rows)]
+        for group in groups or [None]:
             scored = rows[rows[f"score_{group}" if group else "score"].notna()]
             if not scored.empty:
                 yield View(study, scored, str(benchmark), group)

@@ -10,8 +10,6 @@ from videopool.reports import cells
 from videopool.reports.cells import Cell, Heading, Row, TextTable, number_cell, share_cell
 from videopool.reports.columns import (
     COMPLETE,
-    SHARED_TIME,
-    TIME,
     point_labels,
     points_table,
     records_of,
@@ -102,8 +100,8 @@ def markdown_tables(
     frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None
 ) -> str:
     """The content of table.md."""
-    points = points_table(frame)
-    text = f"{escape_markdown(caption(frame, name))}\n\n{markdown_table(_without_time(points))}"
+    points = points_table(frame, timed=False)
+    text = f"{escape_markdown(caption(frame, name))}\n\n{markdown_table(points)}"
     notes = [(row.point, cell.note) for row in points.rows for cell in row.cells if cell.note]
     if notes:
         lines = (f"- {escape_markdown(point)}: {escape_markdown(note)}\n" for point, note in notes)
@@ -117,15 +115,8 @@ def latex_tables(
     frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None
 ) -> str:
     """The content of table.tex."""
-    text = latex_table(_without_time(points_table(frame)), caption(frame, name), name)
+    text = latex_table(points_table(frame, timed=False), caption(frame, name), name)
     for kind, (title, table) in other_tables(published, seeds).items():
         title = f"{name}: {title}" if kind == "seeds" else title.capitalize()
         text += "\n" + latex_table(table, f"{title}.", f"{name}-{kind}")
     return text
-
-
-def _without_time(table: TextTable) -> TextTable:
-    """A table without the columns that depend on the machine."""
-    kept = [place for place, heading in enumerate(table.headings) if heading.text not in (TIME, SHARED_TIME)]
-    rows = (Row(tuple(row.cells[place] for place in kept), row.point, row.status) for row in table.rows)
-    return TextTable(tuple(table.headings[place] for place in kept), tuple(rows))

@@ -101,8 +101,8 @@ def metrics_of(
 
 def _on_axis(records: Sequence[Record], axis: str) -> list[Record]:
     """Records with their grade on one axis as the only grade; failed ones as they are."""
-    grades = [r["axes"][axis] if isinstance(r.get("axes"), Mapping) else None for r in records]
+    graded = (isinstance(r.get("axes"), Mapping) for r in records)
     return [
-        r if grade is None else {**r, "judge_grade": grade, "score": grade / HIGHEST_GRADE}
-        for r, grade in zip(records, grades, strict=True)
+        {**r, "judge_grade": r["axes"][axis], "score": r["axes"][axis] / HIGHEST_GRADE} if own else r
+        for r, own in zip(records, graded, strict=True)
     ]

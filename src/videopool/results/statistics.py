@@ -59,14 +59,29 @@ def mean_interval(
     weights: Weights | None = None,
     bounds: Bounds = SCORE,
 ) -> Estimate:
-    """Mean of values, one per sample, with a 95 % interval, clustered.
+    """Mean of values, one per sample, with a 95 % interval, clustered. For a table [R, n] of R seeds: mean_over_seeds.
 
     clusters, tasks: the clip and the task of each sample; tasks are only needed with weights. weights: by task, see
     balanced; empty: all samples count alike. bounds: smallest and largest possible value, or None.
 
     Raises ValueError for no values, another number of clusters, or a mean outside the bounds.
     """
-    return _estimate(np.asarray([values], dtype=float), clusters, tasks, weights or {}, bounds)
+    table, weights = np.atleast_2d(np.asarray(values, dtype=float)), weights or {}
+    if table.size == 0 or table.shape[1] != len(clusters):
+        raise ValueError("as many clusters as values are needed, and at least one")
+    _, place = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
+    rows, n = np.array([balanced(row, tasks, weights) for row in table]), table.shape[1]
+    value, count = float(rows.mean()), int(place.max()) + 1
+    if count < LEAST_CLIPS:
+        return Estimate(value, float("nan"), float("nan"), n, count)
+    residuals: np.ndarray = np.bincount(place, weights=rows.mean(axis=0) - value) / n
+    share: np.ndarray = np.bincount(place, weights=_shares(n, tasks, weights))
+    variance, freedom = spread(residuals, share)
+    if weights and bounds is not None:
+        variance = variance + _unseen(table.mean(axis=0), place, tasks, weights, bounds)
+    between = float(rows.mean(axis=1).var(ddof=1)) / len(rows) if len(rows) > 1 else 0.0
+    low, high, p = interval(np.float64(value), variance, freedom, effective(share), bounds, between, len(rows) - 1)
+    return Estimate(value, float(low), float(high), n, count, float(p) if bounds == DIFFERENCE else None)
 
 
 def paired_difference(
@@ -103,28 +118,7 @@ def mean_over_seeds(
     table = np.array([list(values) for values in scores.values()], dtype=float)
     if len(table) < 2 or table.shape[1] != len(clusters):
         raise ValueError("at least two seeds are needed, and as many values as clusters for each seed")
-    return _estimate(table, clusters, tasks, weights or {}, bounds)
-
-
-def _estimate(
-    table: Array, clusters: Sequence[object], tasks: Sequence[str], weights: Weights, bounds: Bounds
-) -> Estimate:
-    """Mean over a table [R, n] of R seeds and n samples; see mean_interval and mean_over_seeds."""
-    if table.size == 0 or table.shape[1] != len(clusters):
-        raise ValueError("as many clusters as values are needed, and at least one")
-    _, place = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-    rows, n = np.array([balanced(row, tasks, weights) for row in table]), table.shape[1]
-    value, count = float(rows.mean()), int(place.max()) + 1
-    if count < LEAST_CLIPS:
-        return Estimate(value, float("nan"), float("nan"), n, count)
-    residuals: np.ndarray = np.bincount(place, weights=rows.mean(axis=0) - value) / n
-    share: np.ndarray = np.bincount(place, weights=_shares(n, tasks, weights))
-    variance, freedom = spread(residuals, share)
-    if weights and bounds is not None:
-        variance = variance + _unseen(table.mean(axis=0), place, tasks, weights, bounds)
-    between = float(rows.mean(axis=1).var(ddof=1)) / len(rows) if len(rows) > 1 else 0.0
-    low, high, p = interval(np.float64(value), variance, freedom, effective(share), bounds, between, len(rows) - 1)
-    return Estimate(value, float(low), float(high), n, count, float(p) if bounds == DIFFERENCE else None)
+    return mean_interval(table, clusters, tasks, weights, bounds)
 
 
 def balanced(values: Array, tasks: Sequence[str], weights: Weights) -> Array:
@@ -157,14 +151,12 @@ def _unseen(
 
     With C clips, one more clip is assumed at the further bound.
     """
-    names, added = np.asarray(tasks), 0.0
-    total = sum(weights[task] for task in set(tasks))
-    for task in set(tasks):
-        own = values[names == task]
-        if np.ptp(own) <= _ROUNDING:
-            clips = len(set(place[names == task].tolist()))
-            furthest = max(bounds[1] - own[0], own[0] - bounds[0])
-            added += (weights[task] / total * furthest) ** 2 / (clips * (clips + 1))
+    added, total = 0.0, sum(weights[task] for task in set(tasks))
+    for task, own in pd.DataFrame({"value": values, "clip": place}).groupby(list(tasks)):
+        value, clips = own.value.iloc[0], own["clip"].nunique()
+        if np.ptp(own.value) <= _ROUNDING:
+            furthest = max(bounds[1] - value, value - bounds[0])
+            added += (weights[str(task)] / total * furthest) ** 2 / (clips * (clips + 1))
     return added
 
 
