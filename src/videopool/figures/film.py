@@ -1,4 +1,4 @@
-"""A clip as a strip of frames, above pictures of what a model makes of them: still, and animated.
+"""A clip as a strip of frames, above pictures of the model's features: still, and animated.
 
 Shapes: frames [T, S, S, 3] in 0..1; a picture is [h, w, 3] of colours or [h, w] of numbers, with NaN for gaps.
 """

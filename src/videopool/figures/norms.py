@@ -56,9 +56,7 @@ def _plain_ticks(axis: Axis, marks: tuple[float, ...], most: int = 9) -> None:
 
 
 def norm_histograms(
-    stages: Mapping[str, Mapping[str, Histogram]],
-    p: str,
-    lines: Mapping[str, Mapping[str, float]] | None = None,
+    stages: Mapping[str, Mapping[str, Histogram]], p: str, lines: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
     """Share of tokens by Lp norm, one panel per stage, one curve per point; log shares, so that few outliers show.
 

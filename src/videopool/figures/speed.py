@@ -6,12 +6,7 @@ from matplotlib.figure import Figure
 
 from videopool.figures.style import COLOURS, drawing
 
-LABELS = {
-    "off": "nothing shared",
-    "cold": "shared, empty store",
-    "warm": "shared, full store",
-    "floor": "floor",
-}
+LABELS = {"off": "nothing shared", "cold": "shared, empty store", "warm": "shared, full store", "floor": "floor"}
 
 
 def sweep_seconds(seconds: Mapping[str, Mapping[str, float]]) -> Figure:

@@ -38,7 +38,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def drawing(width: float, height: float, **style: Any) -> Iterator[Figure]:
-    """A new figure of so many inches; what is drawn in the block has the project's style."""
+    """A new figure, size in inches; the project's style holds within the block."""
     settings: dict[Any, Any] = {**STYLE, "figure.figsize": (width, height), **style}
     with matplotlib.rc_context(settings):
         yield Figure()

@@ -45,7 +45,7 @@ def training_curves(runs: Mapping[str, pd.DataFrame], alike: Mapping[str, str] |
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         panels[0].yaxis.set_minor_locator(NullLocator())
         panels[0].yaxis.set_major_formatter("{x:g}")  # plain numbers, not powers
-        panels[0].set_ylabel("loss, nats a token")
+        panels[0].set_ylabel("loss, nats per token")
         panels[0].set_title("moving mean" + (", and held-out loss (marks)" if held else ""))
         if norms:
             panels[1].set_ylabel("largest norm over median")

@@ -1,1 +1,1 @@
-"""What points would cost, from configuration alone."""
+"""Costs of points, from configuration alone."""

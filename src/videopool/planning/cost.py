@@ -28,13 +28,16 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     Operations and KV cache are for one clip; peak memory is for as many clips as job=evaluate reads at once. The cache
     and the peak include the text, the operations do not.
     """
-    asked = benchmark_size(config)
+    point: Setting
+    costs: dict[str, Any] = {"warnings": []}
     if "base_url" in config.model:
-        point, model = Setting(config), str(config.model.name or config.model.model)
-        name, costs = readable(model, point.pooling.label, f"f{point.frames}"), {"warnings": []}
+        point, asked = Setting(config), benchmark_size(config)
+        model = str(config.model.name or point.model["model"])
+        name = readable(model, point.pooling.label, f"f{point.frames}")
     else:
-        point = StatedSetting(config)
-        model, name, costs = point.model_name, point.name, _costs(config, point, asked.clips)
+        point = stated = StatedSetting(config)
+        asked = benchmark_size(config)
+        model, name, costs = stated.model_name, stated.name, _costs(config, stated, asked.clips)
     return {
         **dict.fromkeys(COLUMNS),
         **costs,

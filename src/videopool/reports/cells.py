@@ -54,10 +54,10 @@ Column = tuple[Heading, Callable[[Fields], Cell]]
 
 def text_table(columns: Sequence[Column], rows: Iterable[Fields]) -> TextTable:
     """The columns' cells of some rows."""
-    made = (
+    lines = (
         Row(tuple(c(row) for _, c in columns), str(row.get("point", "")), str(row.get("status", ""))) for row in rows
     )
-    return TextTable(tuple(heading for heading, _ in columns), tuple(made))
+    return TextTable(tuple(heading for heading, _ in columns), tuple(lines))
 
 
 def missing(value: object) -> bool:

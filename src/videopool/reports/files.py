@@ -102,7 +102,7 @@ def _earlier_figures(study: Path) -> set[Path]:
 
 
 def _inputs(study: Path, baseline: str, own_figures: Iterable[str]) -> dict[str, Any]:
-    """What a report depends on: of each file of an attempt at a point, time of change and size. Clocks may go back."""
+    """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
     files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}

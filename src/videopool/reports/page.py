@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from videopool.reports.columns import COMPLETE, point_labels, points_table, shared_chance, shared_settings
-from videopool.reports.samples import choose_pair, sample_views
+from videopool.reports.samples import choose_pair, data_uri, sample_views
 from videopool.reports.tables import other_tables, task_tables
 from videopool.results.point import MANIFEST, RECORDS, read_json
 
@@ -60,7 +60,7 @@ def study_page(
         "points": points_table(frame),
         "labels": labels,
         "records": {point: quote(f"{point}/{RECORDS}") for point in labels},
-        "figures": [(path.stem.replace("_", " "), _svg_uri(path)) for path in figures],
+        "figures": [(path.stem.replace("_", " "), data_uri("image/svg+xml", path.read_bytes())) for path in figures],
         "tasks": task_tables(frame),
         "pair": chosen,
         "samples": sample_views(folders[chosen[0]], folders[chosen[1]], samples) if chosen else [],
@@ -101,10 +101,6 @@ def _environment() -> "Environment":
 
     loader = FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8"))
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-def _svg_uri(path: Path) -> str:
-    return "data:image/svg+xml;base64," + b64encode(path.read_bytes()).decode()
 
 
 def _manifest(folder: str) -> list[tuple[str, str]]:

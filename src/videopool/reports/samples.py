@@ -148,5 +148,10 @@ def thumbnails(path: Path, indices: Sequence[int], reader: str) -> dict[int, str
         picture, content = Image.fromarray(frame), io.BytesIO()
         picture.thumbnail((4 * HEIGHT, HEIGHT))
         picture.save(content, "JPEG", quality=QUALITY)
-        uris[index] = "data:image/jpeg;base64," + b64encode(content.getvalue()).decode()
+        uris[index] = data_uri("image/jpeg", content.getvalue())
     return uris
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture that stands inside a page."""
+    return f"data:{kind};base64,{b64encode(content).decode()}"

@@ -4,7 +4,7 @@ Another one is an object with `name`, `applies` and `draw`: in FIGURES, or named
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,16 +94,16 @@ def recipes(study: Path, runs: Iterable[str]) -> dict[str, str]:
     Recipes of one pooling are told apart by the few settings in which they differ, else by their fingerprints.
     """
     own: dict[str, tuple[str, str]] = {}  # by run: name and fingerprint
-    settings: dict[str, dict[str, dict[str, Any]]] = {}  # by name and fingerprint
+    settings: dict[str, dict[str, dict[Any, Any]]] = {}  # by name and fingerprint; keys with dots
     for run in runs:
         common = without_seed(manifest_part(study / run, "identity")) or {"run": run}
         own[run] = re.sub(r"-s\d+-[0-9a-f]{8}$", "", run), fingerprint(common)
-        settings.setdefault(own[run][0], {})[own[run][1]] = _flat(common)
+        settings.setdefault(own[run][0], {})[own[run][1]] = pd.json_normalize(common).to_dict("records")[0]
     words = {name: _differences(alike) for name, alike in settings.items()}
     return {run: f"{name}{words[name][digits]}" for run, (name, digits) in own.items()}
 
 
-def _differences(recipes: dict[str, dict[str, Any]]) -> dict[str, str]:
+def _differences(recipes: dict[str, dict[Any, Any]]) -> dict[str, str]:
     """The settings of each of several recipes that others do not share."""
     keys = dict.fromkeys(key for recipe in recipes.values() for key in recipe)
     unlike = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes.values()}) > 1]
@@ -114,14 +114,6 @@ def _differences(recipes: dict[str, dict[str, Any]]) -> dict[str, str]:
         digits: "".join(f", {key.rpartition('.')[2]} {recipe[key]}" for key in unlike if recipe.get(key) is not None)
         for digits, recipe in recipes.items()
     }
-
-
-def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings as one mapping, with dots in its keys."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
-    return flat
 
 
 FIGURES: tuple[StudyFigure, ...] = (

@@ -47,9 +47,9 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
         if judges:
             name += " (no judge)" if missing(row["judge"]) else f" ({row['judge']})"
         name += "" if missing(row["same_map_as"]) else " (=)"
-        made = [cell(row) for _, cell in columns]
+        values = [cell(row) for _, cell in columns]
         stars = [""] * (len(columns) - len(views)) + [_star(row[f"{view}p_holm"]) for view in views]
-        cells = [f"{cell.text} {cell.interval}".strip() + star for cell, star in zip(made, stars, strict=True)]
+        cells = [f"{cell.text} {cell.interval}".strip() + star for cell, star in zip(values, stars, strict=True)]
         done = "ok" if missing(row["mixed"]) else "ok, mixed"
         status = plain(done) if row["status"] == COMPLETE else plain(row["status"], "red")
         out.add_row(*map(plain, (name, *cells)), status)

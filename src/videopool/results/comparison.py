@@ -93,11 +93,11 @@ def compare(
     Raises ResultsError if the two points have other scored samples, benchmarks, splits, headlines or judges.
     """
     names = f"{Path(first).name} and {Path(second).name}"
-    one, other = identity_of(first), identity_of(second)
-    for key in _unequal(one, other, INCOMPARABLE):
+    ours, theirs = identity_of(first), identity_of(second)
+    for key in _unequal(ours, theirs, INCOMPARABLE):
         word = WORDS.get(key, key)
         raise ResultsError(
-            f"{names} cannot be compared: {word} {one.get(key) or 'none'} is not {word} {other.get(key) or 'none'}"
+            f"{names} cannot be compared: {word} {ours.get(key) or 'none'} is not {word} {theirs.get(key) or 'none'}"
         )
     a, b = counted_scores(first, counts), counted_scores(second, counts)
     dropped = len(a.keys() ^ b.keys())
@@ -109,10 +109,11 @@ def compare(
     ids = sorted(a.keys() & b.keys())
     if not ids:
         raise ResultsError(f"{names} have no scored samples to compare")
-    ours, theirs = ({i: scores[i].score for i in ids} for scores in (a, b))
+    first_scores, second_scores = ({i: scores[i].score for i in ids} for scores in (a, b))
     clips, tasks = [a[i].clip for i in ids], [a[i].task for i in ids]
-    difference = paired_difference(list(ours.values()), list(theirs.values()), clips, tasks, task_weights(first))
-    return Comparison(difference, flips(ours, theirs), dropped)
+    pairs = list(first_scores.values()), list(second_scores.values())
+    difference = paired_difference(*pairs, clips, tasks, task_weights(first))
+    return Comparison(difference, flips(first_scores, second_scores), dropped)
 
 
 def counted_scores(folder: str | Path, counts: Counts) -> dict[str, Scored]:
@@ -131,8 +132,8 @@ def headline_of(folder: str | Path) -> Counts:
     return lambda task: not tasks or task in tasks
 
 
-def _unequal(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if one.get(key) != other.get(key)]
+def _unequal(first: Mapping[str, Any], second: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    return [key for key in keys if first.get(key) != second.get(key)]
 
 
 def _unlike(row: Row, other: Row) -> list[str]:
@@ -146,20 +147,20 @@ def _words(keys: Sequence[str]) -> list[str]:
 
 def what_differs(row: Row, other: Row) -> list[str]:
     """Names of the settings besides pooling in which two comparable points differ."""
-    one, two = identity_of(row["folder"]), identity_of(other["folder"])
+    identity, reference = identity_of(row["folder"]), identity_of(other["folder"])
     ours, theirs = manifest_part(row["folder"], "point"), manifest_part(other["folder"], "point")
     trained = part_of(ours, "training"), part_of(theirs, "training")
     budgets = _tokens(row), _tokens(other)
     differs = {
         "frames": row["frames"] != other["frames"],
-        "sampler": _sampler(one) != _sampler(two),
+        "sampler": _sampler(identity) != _sampler(reference),
         "tokens": not (same_budget(*budgets) or all(map(math.isnan, budgets))),
         "trained pooling": ours.get("trained_pooling") != theirs.get("trained_pooling"),
     }
     names = [name for name, unequal in differs.items() if unequal]
     if all(trained):
         names += [f"training {name}" for name in _unequal(*trained, ("data", "steps"))]
-    return names + _words(_unequal(one, two, REPORTED))
+    return names + _words(_unequal(identity, reference, REPORTED))
 
 
 def _sampler(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = 
     Two views, each with `baseline`, `difference`, `difference_low`, `difference_high`, `p`, `p_holm` and `differs`: at
     the same frames, and, with the prefix `iso_token_`, at the same number of visual tokens (within 5 %). p_holm is
     corrected for all comparisons on one benchmark, both views together, each pair of points counted once. `differs`
-    names what is unequal besides pooling.
+    names the unequal settings besides pooling.
 
     baseline: the name of a pooling, or of a point, which counts in the first view alone. counts: which tasks are
     compared; None: those of each benchmark's headline.
@@ -283,11 +284,11 @@ def by_task_table(comparisons: Mapping[str, Comparison]) -> pd.DataFrame:
     p_holm = corrected(comparisons)
     return pd.DataFrame(
         {
-            "task": task, "n": one.difference.n, "clips": one.difference.clusters, **one.difference.named("difference"),
-            "p": one.difference.p, "p_holm": p_holm.get(task),
-            "only_first": None if one.flips is None else len(one.flips.first),
-            "only_second": None if one.flips is None else len(one.flips.second),
-            "dropped": one.dropped,
+            "task": task, "n": c.difference.n, "clips": c.difference.clusters, **c.difference.named("difference"),
+            "p": c.difference.p, "p_holm": p_holm.get(task),
+            "only_first": None if c.flips is None else len(c.flips.first),
+            "only_second": None if c.flips is None else len(c.flips.second),
+            "dropped": c.dropped,
         }
-        for task, one in comparisons.items()
+        for task, c in comparisons.items()
     )  # fmt: skip

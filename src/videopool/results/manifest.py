@@ -1,5 +1,6 @@
 """Where and how a point ran, for its manifest. None of it is identity."""
 
+import contextlib
 import os
 import platform
 import resource
@@ -40,27 +41,21 @@ def git_state() -> dict[str, object]:
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python and the installed packages."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 @cache
 def hardware() -> dict[str, object]:
     """Processor, cores and accelerator."""
-    found: dict[str, object] = {
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {
+        "host": platform.node(), "platform": platform.platform(), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), **gpu,
+    }  # fmt: skip
 
 
 def peak_memory_bytes() -> int:

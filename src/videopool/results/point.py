@@ -57,8 +57,8 @@ def part_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def clip_files(folder: Path) -> dict[str, Path]:
     """Paths of a point's clips when it ran, by their names in records."""
-    found, real = read_json(folder / CLIPS) or {}, os.path.realpath(folder)
-    return {name: Path(os.path.normpath(os.path.join(real, str(place)))) for name, place in found.items()}
+    clips, real = read_json(folder / CLIPS) or {}, os.path.realpath(folder)
+    return {name: Path(os.path.normpath(os.path.join(real, str(place)))) for name, place in clips.items()}
 
 
 def attempts_of(folder: Path) -> dict[str, Any]:
@@ -68,13 +68,13 @@ def attempts_of(folder: Path) -> dict[str, Any]:
 
 def mixed_attempts(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Package versions and attention kernels in which attempts differ: by setting, the values."""
-    found: dict[str, set[str]] = defaultdict(set)
+    values: dict[str, set[str]] = defaultdict(set)
     for attempt in attempts:
         for name in MIXABLE:
             if name != "decord" or attempt.get("reader") == "decord":  # otherwise unused
-                found[name].add(str(attempt.get("versions", {}).get(name)))
-        found["attention"].add(str(attempt.get("attention")))
-    return {name: sorted(values) for name, values in found.items() if len(values) > 1}
+                values[name].add(str(attempt.get("versions", {}).get(name)))
+        values["attention"].add(str(attempt.get("attention")))
+    return {name: sorted(own) for name, own in values.items() if len(own) > 1}
 
 
 def is_complete(folder: Path) -> bool:

@@ -37,8 +37,8 @@ def detectable_difference(
     critical = stdtrit(freedom, 1 - LEVEL / 2 / comparisons)
     with np.errstate(divide="ignore"):
         power = 1 - nctdtr(freedom, tried * np.sqrt(1 - tried**2) / error, critical)
-    found = np.flatnonzero(power >= POWER)
-    return float(tried[found[0]]) if len(found) else None
+    enough = np.flatnonzero(power >= POWER)
+    return float(tried[enough[0]]) if len(enough) else None
 
 
 def _freedom(m: np.ndarray, widened: np.ndarray, flipped: float) -> float:

@@ -30,9 +30,9 @@ class ReplyStore:
         """All replies to a request, the newest first."""
         return self._texts.get(key, [])[::-1]
 
-    def add(self, key: str, reply: str, about: Mapping[str, object]) -> None:
+    def add(self, key: str, reply: str, fields: Mapping[str, object]) -> None:
         """Keep a reply, with other fields of its line. Thread-safe. Raises ResultsError if it cannot be written."""
         with self._lock, writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            append(self.path, json_lines([{"key": key, **about, "reply": reply}]))
+            append(self.path, json_lines([{"key": key, **fields, "reply": reply}]))
             self._texts[key].append(reply)

@@ -126,7 +126,7 @@ def balanced(values: Array, tasks: Sequence[str], weights: Weights) -> Array:
 
     v_i = M + n * s_i * (x_i - m_t), with the share s_i of the sample and the mean m_t of its task. This is the sample's
     influence on M (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 2.7), so the clustered
-    variance of these values is that of M to first order. Without weights the values stay as they are.
+    variance of these values is the variance of M to first order. Without weights the values stay as they are.
     """
     if not weights:
         return values
@@ -249,7 +249,7 @@ def holm(p_values: Sequence[float | None], families: Sequence[object] = ()) -> l
     """P-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979), each family on its own.
 
     The probability of any false claim in a family stays below the level. None stays None and does not count. families:
-    of each p-value; empty: all are one.
+    of each p-value; empty: a single family.
     """
     p = pd.Series(p_values, dtype=float).dropna().sort_values(kind="stable")
     family = [str(families[place]) if families else "" for place in p.index]

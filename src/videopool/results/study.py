@@ -131,8 +131,8 @@ def add_pooled_shapes(table: pd.DataFrame) -> pd.DataFrame:
     """
     windows = [part_of(manifest_part(folder, "point"), "windows") for folder in table.get("folder", ())]
     pooled = [all(isinstance(own.get(axis), list) for axis in AXES) for own in windows]
-    found = table.loc[pooled].copy()
-    found["operator"] = [" ".join(SHAPE_WORD.sub("", str(label)).split()) for label in found.pooling]
+    rows = table.loc[pooled].copy()
+    rows["operator"] = [" ".join(SHAPE_WORD.sub("", str(label)).split()) for label in rows.pooling]
     for axis in AXES:
-        found[f"pooled_{axis}"] = [len(own[axis]) for own, kept in zip(windows, pooled, strict=True) if kept]
-    return found
+        rows[f"pooled_{axis}"] = [len(own[axis]) for own, kept in zip(windows, pooled, strict=True) if kept]
+    return rows
