@@ -93,26 +93,11 @@ def share_cell(value: Any, low: Any = None, high: Any = None, signed: bool = Fal
     return Cell(percent_text(value, signed), interval, None if missing(value) else float(value), best)
 
 
-def text_column(name: str, heading: str = "") -> Column:
-    """A column of text, under its own name by default."""
-    return Heading(heading or name, numeric=False), lambda row: plain_cell(row[name])
-
-
-def number_column(name: str, heading: str, digits: int = 0, scale: float = 1.0) -> Column:
-    """A column of numbers."""
-    return Heading(heading), lambda row: number_cell(row[name], digits, scale)
-
-
-def p_column(name: str, heading: str) -> Column:
-    """A column of p-values."""
-    return Heading(heading), lambda row: p_cell(row[name])
-
-
-def share_column(heading: str, value: str, low: str = "", high: str = "", signed: bool = False) -> Column:
-    """A column of shares with their intervals."""
-    return Heading(heading), lambda row: share_cell(row[value], row.get(low), row.get(high), signed)
+def column(heading: str, cell: Callable[..., Cell], *names: str, **options: Any) -> Column:
+    """A column whose cells are made from some fields of a row; one of plain cells is text."""
+    return Heading(heading, cell is not plain_cell), lambda row: cell(*(row.get(name) for name in names), **options)
 
 
 def difference_column(heading: str, name: str) -> Column:
     """A column of differences of shares with their intervals."""
-    return share_column(heading, name, f"{name}_low", f"{name}_high", signed=True)
+    return column(heading, share_cell, name, f"{name}_low", f"{name}_high", signed=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, missing, number_cell, percent_text
+from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, column, missing
 from videopool.results.point import FAILURE, read_json
 
 COMPLETE = "complete"
@@ -100,7 +100,19 @@ def shared_chance(frame: pd.DataFrame) -> str:
     """Chance scores that are the same for all points; others have a column of the table."""
     names = {"chance": "chance", **{f"chance_{group}": f"on {group} tasks" for group in other_groups(frame)}}
     constant = {words: frame[name].dropna() for name, words in names.items() if frame[name].nunique() == 1}
-    return ", ".join(f"{words} {percent_text(values.iloc[0])} %" for words, values in constant.items())
+    return ", ".join(f"{words} {cells.percent_text(values.iloc[0])} %" for words, values in constant.items())
+
+
+def caption(frame: pd.DataFrame, name: str) -> str:
+    """The caption of a study's table: benchmark, split, number of samples, kind of intervals."""
+    settings, chance = shared_settings(frame), shared_chance(frame)
+    counts = sorted({int(n) for n in frame[frame.status == COMPLETE].n.dropna()})
+    text = f"{name}{': ' if settings else ''}{settings}."
+    if counts:
+        text += f" n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} scored samples."
+    text += f" {chance[0].upper()}{chance[1:]}." if chance else ""
+    intervals = " Best score in bold; intervals: 95 %, clustered by clip, none of fewer than 10 clips."
+    return text + (intervals if any(counts) else "")
 
 
 def points_table(frame: pd.DataFrame, timed: bool = True) -> TextTable:
@@ -123,17 +135,17 @@ def points_table(frame: pd.DataFrame, timed: bool = True) -> TextTable:
         return cells.plain_cell(labels.get(str(row["same_map_as"]), ""))
 
     columns: list[tuple[bool, Column]] = [
-        (True, cells.text_column("pooling")),
+        (True, column("pooling", cells.plain_cell, "pooling")),
         (bool((frame.status != COMPLETE).any()), (Heading("status", numeric=False), _status)),
-        *((True, number(name) if name in NUMBERS else cells.text_column(name)) for name in varied(frame)),
+        *((True, number(name) if name in NUMBERS else column(name, cells.plain_cell, name)) for name in varied(frame)),
         *((True, number(name)) for name in ("frames", "visual_tokens")),
         (True, (Heading("score %"), score)),
-        (frame.chance.nunique() > 1, cells.share_column("chance %", "chance")),
+        (frame.chance.nunique() > 1, column("chance %", cells.share_cell, "chance")),
     ]
     for group in other_groups(frame):
         bounds = f"ci_low_{group}", f"ci_high_{group}"
-        columns.append((True, cells.share_column(f"{group} tasks %", f"score_{group}", *bounds)))
-        chance = cells.share_column(f"{group} chance %", f"chance_{group}")
+        columns.append((True, column(f"{group} tasks %", cells.share_cell, f"score_{group}", *bounds)))
+        chance = column(f"{group} chance %", cells.share_cell, f"chance_{group}")
         columns.append((frame[f"chance_{group}"].nunique() > 1, chance))
     columns += [(True, number(name)) for name in ("n", "n_failed")]
     columns += [(counted(name), number(name)) for name in ("n_unparsed", "n_unscored")]
@@ -144,18 +156,19 @@ def points_table(frame: pd.DataFrame, timed: bool = True) -> TextTable:
         compared, holm = known(f"{view}difference"), known(f"{view}p_holm")
         columns += [
             (compared, cells.difference_column(f"minus baseline{end}", f"{view}difference")),
-            (compared and holm, cells.p_column(f"{view}p_holm", f"p (Holm){end}")),
-            (compared and not holm and known(f"{view}p"), cells.p_column(f"{view}p", f"p{end}")),
-            (known(f"{view}differs"), cells.text_column(f"{view}differs", f"unequal in{end}")),
+            (compared and holm, column(f"p (Holm){end}", cells.p_cell, f"{view}p_holm")),
+            (compared and not holm and known(f"{view}p"), column(f"p{end}", cells.p_cell, f"{view}p")),
+            (known(f"{view}differs"), column(f"unequal in{end}", cells.plain_cell, f"{view}differs")),
         ]
-    columns.append((known("mixed"), cells.text_column("mixed", "attempts differ in")))
+    columns.append((known("mixed"), column("attempts differ in", cells.plain_cell, "mixed")))
     columns.append((known("same_map_as"), (Heading("same map as", numeric=False), same_map)))
     return cells.text_table([column for shown, column in columns if shown], records_of(frame))
 
 
 def number(name: str) -> Column:
     """One of NUMBERS."""
-    return cells.number_column(name, *NUMBERS[name])
+    heading, digits, scale = NUMBERS[name]
+    return column(heading, cells.number_cell, name, digits=digits, scale=scale)
 
 
 def _status(row: Fields) -> Cell:
@@ -164,7 +177,7 @@ def _status(row: Fields) -> Cell:
         return Cell(COMPLETE)
     failure = read_json(Path(row["folder"]) / FAILURE)
     if failure is None:
-        reason = f"not finished: {number_cell(row['n']).text} samples so far"
+        reason = f"not finished: {cells.number_cell(row['n']).text} samples so far"
     else:
         reason = str(failure.get("reason") or "no reason was kept")
     return Cell(str(row["status"]), note=reason)

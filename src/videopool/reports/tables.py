@@ -1,61 +1,39 @@
 """A study's tables besides its points, and all of them for papers and pages: table.md and table.tex."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Heading, Row, TextTable, number_cell, share_cell
-from videopool.reports.columns import (
-    COMPLETE,
-    point_labels,
-    points_table,
-    records_of,
-    shared_chance,
-    shared_settings,
-    varied,
-)
+from videopool.reports.cells import Cell, Heading, Row, TextTable, column
+from videopool.reports.columns import COMPLETE, caption, number, point_labels, points_table, records_of, varied
 from videopool.reports.markup import escape_markdown, latex_table, markdown_table
 from videopool.results.point import METRICS, part_of, read_json
+from videopool.results.published import COLUMNS
 
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"
 
 
-def caption(frame: pd.DataFrame, name: str) -> str:
-    """The caption of a study's table: benchmark, split, number of samples, kind of intervals."""
-    settings, chance = shared_settings(frame), shared_chance(frame)
-    counts = sorted({int(n) for n in frame[frame.status == COMPLETE].n.dropna()})
-    text = f"{name}{': ' if settings else ''}{settings}."
-    if counts:
-        text += f" n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} scored samples."
-    text += f" {chance[0].upper()}{chance[1:]}." if chance else ""
-    intervals = " Best score in bold; intervals: 95 %, clustered by clip, none of fewer than 10 clips."
-    return text + (intervals if any(counts) else "")
-
-
 def published_table(published: pd.DataFrame) -> TextTable:
     """Published figures with the decimals of their source (results.published); not comparable to the decimal."""
 
-    def value(row: Mapping[str, Any]) -> Cell:
-        return number_cell(row["value"], max(1, len(str(row["value"]).partition(".")[2])))
+    def as_published(value: float) -> Cell:
+        return cells.number_cell(value, max(1, len(str(value).partition(".")[2])))
 
-    before, after = ("benchmark", "model"), ("unit", "source", "protocol")
-    columns = [*map(cells.text_column, before), (Heading("value"), value), *map(cells.text_column, after)]
+    columns = [column(name, as_published if name == "value" else cells.plain_cell, name) for name in COLUMNS]
     return cells.text_table(columns, records_of(published))
 
 
 def seeds_table(seeds: pd.DataFrame) -> TextTable:
     """Configurations under several seeds, from over_seeds; settings that all share are left out."""
-    columns = [cells.text_column(name, name.replace("_", " ")) for name in ("pooling", *varied(seeds))]
+    columns = [column(name.replace("_", " "), cells.plain_cell, name) for name in ("pooling", *varied(seeds))]
     columns += [
-        cells.number_column("frames", "frames"),
-        cells.text_column("seeds"),
-        cells.share_column("score %", "score", "ci_low", "ci_high"),
+        number("frames"),
+        column("seeds", cells.plain_cell, "seeds"),
+        column("score %", cells.share_cell, "score", "ci_low", "ci_high"),
         cells.difference_column("minus baseline", "difference"),
-        cells.p_column("p_holm", "p (Holm)"),
+        column("p (Holm)", cells.p_cell, "p_holm"),
     ]
     return cells.text_table(columns, records_of(seeds))
 
@@ -74,12 +52,12 @@ def task_tables(frame: pd.DataFrame) -> dict[str, TextTable]:
             continue
         first = next(iter(points.values()))
         body = [
-            Row((Cell("chance"), *(share_cell(part_of(first, name).get("chance")) for name in names))),
-            Row((Cell("samples"), *(number_cell(part_of(first, name).get("n")) for name in names))),
+            Row((Cell("chance"), *(cells.share_cell(part_of(first, name).get("chance")) for name in names))),
+            Row((Cell("samples"), *(cells.number_cell(part_of(first, name).get("n")) for name in names))),
         ]
         for point, tasks in points.items():
             own = [part_of(tasks, name) for name in names]
-            scores = [share_cell(task.get("score"), task.get("ci_low"), task.get("ci_high")) for task in own]
+            scores = [cells.share_cell(task.get("score"), task.get("ci_low"), task.get("ci_high")) for task in own]
             body.append(Row((Cell(labels[point]), *scores), point, COMPLETE))
         headings = (Heading("point", numeric=False), *map(Heading, names))
         tables[str(benchmark)] = TextTable(headings, tuple(body))

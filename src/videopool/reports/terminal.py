@@ -3,16 +3,7 @@
 import pandas as pd
 from rich.table import Table
 
-from videopool.reports.cells import (
-    Cell,
-    Column,
-    Fields,
-    Heading,
-    difference_column,
-    missing,
-    percent_text,
-    share_column,
-)
+from videopool.reports.cells import Cell, column, difference_column, missing, percent_text, share_cell
 from videopool.reports.columns import COMPLETE, VIEWS, number, other_groups, records_of, setting_words, varied
 from videopool.runtime.terminal import console, plain
 
@@ -32,9 +23,9 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
     words = ["answer_words"] if table.answer_words.notna().any() else []
     columns = [
         *map(number, ("frames", "visual_tokens")),
-        share_column("score % [95 %]", "score", "ci_low", "ci_high"),
-        share_column("chance %", "chance"),
-        *map(_group_column, other_groups(table)),
+        column("score % [95 %]", share_cell, "score", "ci_low", "ci_high"),
+        column("chance %", share_cell, "chance"),
+        *(column(f"{g} tasks % (chance)", _with_chance, f"score_{g}", f"chance_{g}") for g in other_groups(table)),
         *map(number, ("n", "n_failed", *words, "prefill_gflops", "seconds_per_sample", "shared_seconds")),
     ]
     views = [view for view in VIEWS if table[f"{view}difference"].notna().any()]
@@ -61,11 +52,8 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
     return out
 
 
-def _group_column(group: str) -> Column:
-    def cell(row: Fields) -> Cell:
-        return Cell(f"{percent_text(row[f'score_{group}'])} ({percent_text(row[f'chance_{group}'])})")
-
-    return Heading(f"{group} tasks % (chance)"), cell
+def _with_chance(score: float | None, chance: float | None) -> Cell:
+    return Cell(f"{percent_text(score)} ({percent_text(chance)})")
 
 
 def _star(p: float | None) -> str:
