@@ -76,12 +76,12 @@ def film_strip(
 
     Of the frames, and of a row's pictures, at most `columns` are shown, evenly spread.
     """
-    shown = spread(len(frames), columns)
+    shown, rows = spread(len(frames), columns), [FilmRow("frames", list(frames)), *rows]
     strip = COLUMN * len(shown)
     width = max(WIDTH, LABEL + strip + BAR)
     lines = textwrap.wrap(note, int(width * 15))
     heights = [COLUMN + (CAPTION if row.captions else 0) for row in rows]
-    height = TITLE + COLUMN + sum(heights) + AXIS + LINE * len(lines)
+    height = TITLE + sum(heights) + AXIS + LINE * len(lines)
     with drawing(width, height, **{"figure.constrained_layout.use": False}) as figure:
 
         def place(left: float, top: float, wide: float, high: float) -> Axes:
@@ -91,16 +91,11 @@ def film_strip(
         def write(text: str, left: float, top: float, size: int) -> None:
             figure.text(left / width, 1 - top / height, text, fontsize=size, va="center")
 
-        number_text = f"{len(frames)} frame{'s' * (len(frames) > 1)}"
-        number_text = number_text if len(shown) == len(frames) else f"{len(shown)} of {number_text}"
-        write(f"{title}, {number_text}", LABEL, 0.24, 12)
-        top, middle = TITLE, (COLUMN - GAP) / 2
-        write("frames", 0.1, top + middle, 9)
-        for column, number in enumerate(shown):
-            _picture(place(LABEL + column * COLUMN + GAP / 2, top, COLUMN - GAP, COLUMN - GAP), frames[number])
-        top += COLUMN
+        part = "" if len(shown) == len(frames) else f"{len(shown)} of "
+        write(f"{title}, {part}{len(frames)} frame{'s' * (len(frames) > 1)}", LABEL, 0.24, 12)
+        top = TITLE
         for row, high in zip(rows, heights, strict=True):
-            write(_wrapped(row.label, 22), 0.1, top + middle, 9)
+            write(_wrapped(row.label, 22), 0.1, top + (COLUMN - GAP) / 2, 9)
             chosen, scale = spread(len(row.pictures), columns), row.scale
             side = min(COLUMN, strip / len(chosen)) - GAP
             for position, number in enumerate(chosen):
@@ -126,20 +121,18 @@ def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[Fil
 
     If a row has not as many pictures as there are frames, the one at the frame's share of the clip is shown.
     """
-    count = 1 + len(rows)
-    across = min(PANELS, count)
-    down = -(-count // across)
+    rows = [FilmRow("frame", list(frames)), *rows]
+    across = min(PANELS, len(rows))
+    down = -(-len(rows) // across)
     pictures = []
     for number, frame in enumerate(frames):
         with drawing(max(PANEL * across, 3.2), (PANEL + 0.55) * down + 0.45, **{"figure.dpi": 100}) as figure:
             panels = np.atleast_1d(figure.subplots(down, across)).flatten()
-            _picture(panels[0], frame)
-            panels[0].set_title("frame", fontsize=9)
-            for axes, row in zip(panels[1:], rows, strict=False):
+            for axes, row in zip(panels, rows, strict=False):
                 picture = row.pictures[(2 * number + 1) * len(row.pictures) // (2 * len(frames))]
                 _picture(axes, picture, frame if row.over else None, row.scale)
                 axes.set_title(_wrapped(row.label, 26), fontsize=9)
-            for axes in panels[count:]:
+            for axes in panels[len(rows) :]:
                 axes.set_visible(False)
             figure.suptitle(f"{title}, {times[number]:.2f} s", fontsize=10)
             canvas = FigureCanvasAgg(figure)

@@ -63,11 +63,11 @@ def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None) -> tuple[str, 
     if complete.empty:
         return None
     rows = complete[complete.benchmark == complete.benchmark.mode().iloc[0]]
-    rows = rows.sort_values("score", ascending=False, kind="stable")
-    best = rows.iloc[0]
-    others = [str(best.get("baseline")), str(rows.iloc[-1].point)]
-    others = [name for name in others if name in set(rows.point) and name != best.point]
-    return (str(best.point), others[0]) if others else None
+    best, *others = rows.sort_values("score", ascending=False, kind="stable").to_dict("records")
+    names = [other["point"] for other in others]
+    if not names:
+        return None
+    return best["point"], best["baseline"] if best.get("baseline") in names else names[-1]
 
 
 def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[str, Any]]:
@@ -93,20 +93,15 @@ def _view(records: Two, clip: Path | None, reader: str) -> dict[str, Any]:
             pictures = thumbnails(clip, [*spread(seen[0]), *spread(seen[1])], reader)
         except UnreadableClipError as error:
             trouble = f"the clip cannot be read here: {error.reason}"
-    strips = {"first": seen[0], "second": seen[1]}
-    together = [("first", "second")] if seen[0] == seen[1] else [("first",), ("second",)]
+    strips = {("first",): seen[0], ("second",): seen[1]} if seen[0] != seen[1] else {("first", "second"): seen[0]}
     return {
         "record": records[0],
         "predictions": [str(record["prediction"]) for record in records],
         "scores": [record["score"] for record in records],
         "options": [_option(place, text, records) for place, text in enumerate(records[0]["options"])],
         "strips": [
-            {
-                "points": points,
-                "frames": [(index, pictures.get(index)) for index in spread(strips[points[0]])],
-                "seen": len(strips[points[0]]),
-            }
-            for points in together
+            {"points": points, "frames": [(i, pictures.get(i)) for i in spread(indices)], "seen": len(indices)}
+            for points, indices in strips.items()
         ],
         "trouble": trouble,
     }

@@ -34,16 +34,11 @@ VIEWS = ("", "iso_token_")
 
 @dataclass(frozen=True)
 class Flips:
-    """Samples by correctness: McNemar's view of two accuracies.
+    """Samples by correctness: McNemar's view of two accuracies."""
 
-    Attributes:
-        both, neither: numbers of samples that both points, or neither, answered correctly.
-        first, second: ids of samples that only the first, or only the second, answered correctly.
-    """
-
-    both: int
+    both: int  # samples that both points answered correctly
     neither: int
-    first: tuple[str, ...]
+    first: tuple[str, ...]  # ids of samples that only the first answered correctly
     second: tuple[str, ...]
 
     @property
@@ -71,17 +66,11 @@ def flips(first: Mapping[str, float], second: Mapping[str, float]) -> Flips | No
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two points on the same samples.
+    """Two points on the same samples."""
 
-    Attributes:
-        difference: score of the first less the second's, with interval and p-value, clustered by clip.
-        flips: correctness sample by sample; None for scores other than right and wrong.
-        dropped: samples with a score in only one of the two, left out.
-    """
-
-    difference: Estimate
-    flips: Flips | None
-    dropped: int
+    difference: Estimate  # score of the first less the second's, clustered by clip
+    flips: Flips | None  # None for scores other than right and wrong
+    dropped: int  # samples with a score in only one of the two, left out
 
 
 def compare(

@@ -30,21 +30,14 @@ Weights = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval.
+    """A mean with its interval."""
 
-    Attributes:
-        value: the mean, 0..1 for scores, -1..1 for differences.
-        low, high: bounds of the 95 % interval; NaN with fewer than LEAST_CLIPS clips.
-        n: samples; clusters: clips.
-        p: two-sided p-value against zero, for differences; None without an interval.
-    """
-
-    value: float
-    low: float
+    value: float  # 0..1 for scores, -1..1 for differences
+    low: float  # bounds of the 95 % interval; NaN with fewer than LEAST_CLIPS clips
     high: float
-    n: int
-    clusters: int
-    p: float | None = None
+    n: int  # samples
+    clusters: int  # clips
+    p: float | None = None  # two-sided, against zero, for differences; None without an interval
 
     def named(self, name: str, low: str = "", high: str = "") -> dict[str, float | None]:
         """Mean and bounds (None without an interval) under these names: by default <name>, <name>_low, <name>_high."""
