@@ -106,7 +106,8 @@ def _inputs(study: Path, baseline: str, own_figures: Iterable[str]) -> dict[str,
     files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
-    return {"baseline": baseline, "attempts": attempts, "own_figures": list(own_figures)}
+    figures = {"own_figures": names} if (names := list(own_figures)) else {}
+    return {"baseline": baseline, "attempts": attempts, **figures}
 
 
 def written_report(
@@ -118,7 +119,7 @@ def written_report(
     """
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])
-    if {"own_figures": [], **report} != _inputs(study, baseline, own_figures):
+    if report != _inputs(study, baseline, own_figures):
         return None
     try:
         table = read_spreadsheet(study / "sweep.csv")
