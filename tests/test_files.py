@@ -15,8 +15,8 @@ from videopool.files import whole, whole_folder
 from videopool.norms import NormsError
 from videopool.norms import saved as norms
 from videopool.results import PointFolder, RecordLog, ResultsError, write_records
-from videopool.results.captions import write_captions
 from videopool.results.point import write_json
+from videopool.results.records import write_captions
 
 BIG = "x" * 5000
 RECORD = {"id": "a", "status": "ok", "clip": "c", "question": "", "prediction": BIG, "frame_indices": [0]}

@@ -9,8 +9,7 @@ from matplotlib.container import ErrorbarContainer
 
 from made_study import record, write_clips, write_point
 from videopool.figures import score_against, score_by_shape, shape_panels
-from videopool.figures.pareto import pareto_front
-from videopool.figures.scores import line_names
+from videopool.figures.scores import line_names, pareto_front
 from videopool.pooling import Adaptive, Average, GeneralisedMean, NoPooling, Strided
 from videopool.reports.files import write_report
 from videopool.results import add_pooled_shapes, load_study

@@ -9,7 +9,7 @@ import pytest
 from made_study import record, write_clips, write_point
 from videopool.figures import training_curves
 from videopool.reports.files import write_report
-from videopool.reports.recipes import recipes
+from videopool.reports.study_figures import recipes
 
 ROWS = [
     {"step": 1, "loss": 3.0, "ema": 3.0},

@@ -21,7 +21,7 @@ from videopool.models import ModelError
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
-from videopool.planning.power import with_power
+from videopool.planning.size import with_power
 from videopool.planning.table import plan_table
 from videopool.points.setting import StatedSetting
 from videopool.pooling import PoolingShapeError
@@ -309,7 +309,9 @@ def test_power_is_that_of_the_study(composed):
         assert {row["comparisons"] for row in told} == {comparisons}
         wanted = detectable_difference([5] * 60, 0.1, 0.4, comparisons)
         assert {row["detectable_difference"] for row in told} == {wanted}
-    assert f"{100 * wanted:.1f} percentage points among 3 comparisons" in shown(plan_table(rows))
+    assert f"{100 * wanted:.1f} points with 300 samples among 3 comparisons" in " ".join(
+        shown(plan_table(rows)).split()
+    )
     stated = [cost_of(composed(*small, "job.clips=20", "job.samples=100", "job.flipped=0.2", "job.comparisons=100"))]
     assert with_power(stated)[0]["detectable_difference"] is None
-    assert "find no difference among 100 comparisons" in shown(plan_table(stated))
+    assert "no difference is detectable with 100 samples" in " ".join(shown(plan_table(stated)).split())

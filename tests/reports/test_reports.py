@@ -13,13 +13,13 @@ from PIL import Image
 
 from conftest import read_number
 from made_study import NASTY, write_study
-from videopool.reports import samples_html, study_question
-from videopool.reports.differing import choose_pair, differing_samples
+from videopool.reports import samples_html
+from videopool.reports.columns import points_table
 from videopool.reports.files import write_report
-from videopool.reports.latex import escape as latex_escape
-from videopool.reports.points import points_table
+from videopool.reports.markup import escape_latex
+from videopool.reports.page import study_question
+from videopool.reports.samples import choose_pair, differing_samples, spread
 from videopool.reports.tables import latex_tables, markdown_tables
-from videopool.reports.thumbnails import spread
 from videopool.results import ResultsError, add_differences, load_study
 
 VOID = {"meta", "img", "br", "wbr"}
@@ -124,7 +124,7 @@ def test_nothing_from_files_becomes_markup_and_nothing_is_fetched(page):
 def test_samples_are_ordered_by_score_then_by_the_right_options_probability(made, page):
     study, names = made
     found = differing_samples(study / names["a"], study / names["b"], 10)
-    assert [sample.first["id"] for sample in found] == ["s3", "s2", "s1", "s0"]  # s4 and s5 do not differ
+    assert [sample[0]["id"] for sample in found] == ["s3", "s2", "s1", "s0"]  # s4 and s5 do not differ
     assert [len(differing_samples(study / names["a"], study / names["b"], n)) for n in (0, 2)] == [0, 2]
     told = [hint for hint in page.texts("p", **{"class": "hint"}) if "clip" in hint and " · " in hint]
     assert told == [
@@ -236,7 +236,7 @@ def test_latex_table(made):
     assert text.count(r"\mathbf{100.0}_{[50.0, 100.0]}") == 1
     assert r"50.0 \%" in text
     assert r"\label{tab:made-study}" in text
-    assert latex_escape("a_b & 5 %\\") == r"a\_b \& 5 \%\textbackslash{}"
+    assert escape_latex("a_b & 5 %\\") == r"a\_b \& 5 \%\textbackslash{}"
 
 
 def test_columns_that_only_some_studies_have(made):

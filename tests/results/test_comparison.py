@@ -18,8 +18,7 @@ from videopool.results import (
     over_seeds,
     paired_difference,
 )
-from videopool.results.seeds import mean_over_seeds
-from videopool.results.statistics import DIFFERENCE, holm
+from videopool.results.statistics import DIFFERENCE, holm, mean_over_seeds
 
 ALL = lambda task: True  # noqa: E731
 

@@ -17,7 +17,7 @@ from videopool.results import (
     read_records,
     write_records,
 )
-from videopool.results.balance import balanced
+from videopool.results.statistics import balanced
 
 WEIGHTS = {"generic": 3.0, "temporal": 1.0, "consistency": 1.0}
 
@@ -70,15 +70,15 @@ def test_balanced_values_have_the_weighted_mean_and_its_spread():
     values = rng.random(100) + np.array([0.0] * 60 + [2.0] * 15 + [5.0] * 25)
     means = {task: values[[t == task for t in tasks]].mean() for task in WEIGHTS}
     whole = sum(WEIGHTS[task] * mean for task, mean in means.items()) / 5
-    out = np.array(balanced(list(values), tasks, WEIGHTS))
+    out = balanced(values, tasks, WEIGHTS)
     assert out.mean() == pytest.approx(whole)
     # The variance of independent task means, weighted: differences between tasks are no part of it.
     expected = sum(
         (WEIGHTS[task] / 5) ** 2 * values[[t == task for t in tasks]].var() / tasks.count(task) for task in WEIGHTS
     )
     assert out.var() / 100 == pytest.approx(expected)
-    assert balanced([1.0, 0.0], ["a", "b"], {}) == [1.0, 0.0]
-    present = balanced([1.0, 3.0], ["temporal", "generic"], WEIGHTS)
+    assert balanced(np.array([1.0, 0.0]), ["a", "b"], {}).tolist() == [1.0, 0.0]
+    present = balanced(np.array([1.0, 3.0]), ["temporal", "generic"], WEIGHTS)
     assert np.mean(present) == pytest.approx((1 + 3 * 3) / 4)
 
 

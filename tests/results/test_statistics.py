@@ -6,10 +6,9 @@ from scipy import stats
 
 import simulation
 from videopool.results import mean_interval, paired_difference
-from videopool.results.flips import flips
+from videopool.results.comparison import flips
 from videopool.results.power import detectable_difference
-from videopool.results.seeds import mean_over_seeds
-from videopool.results.statistics import DIFFERENCE, LEAST_CLIPS, holm
+from videopool.results.statistics import DIFFERENCE, LEAST_CLIPS, holm, mean_over_seeds
 
 # Layouts of samples on clips and their number, mean score, correlation of samples of a clip.
 CORNERS = [

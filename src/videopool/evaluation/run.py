@@ -11,7 +11,7 @@ from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
-from videopool.results.captions import write_captions
+from videopool.results.records import write_captions
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 if TYPE_CHECKING:

@@ -1,20 +1,12 @@
 """Figures: data frame in, matplotlib Figure out."""
 
-from videopool.figures.differences import differences
-from videopool.figures.pretraining import learning_curve
-from videopool.figures.ranking import ranked
+from videopool.figures.rows import differences, ranked
 from videopool.figures.scores import score_against
 from videopool.figures.shapes import score_by_shape, shape_panels
 from videopool.figures.style import save_figure
-from videopool.figures.training import training_curves
+from videopool.figures.training import learning_curve, training_curves
 
 __all__ = [
-    "differences",
-    "learning_curve",
-    "ranked",
-    "save_figure",
-    "score_against",
-    "score_by_shape",
-    "shape_panels",
+    "differences", "learning_curve", "ranked", "save_figure", "score_against", "score_by_shape", "shape_panels",
     "training_curves",
-]
+]  # fmt: skip

@@ -1,6 +1,6 @@
-"""A clip as a strip of frames, with what a model makes of them below: still, and moving.
+"""A clip as a strip of frames, above pictures of the model's features: still, and animated.
 
-Shapes: frames [T, S, S, 3] in 0..1; a picture [h, w, 3] of colours or [h, w] of numbers, NaN where there is nothing.
+Shapes: frames [T, S, S, 3] in 0..1; a picture is [h, w, 3] of colours or [h, w] of numbers, with NaN for gaps.
 """
 
 import textwrap
@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from videopool.figures.style import STYLE
+from videopool.figures.style import drawing
 from videopool.files import whole
 
 COLUMN, LABEL, BAR = 1.0, 1.75, 1.0  # inches
@@ -26,22 +25,17 @@ TITLE, AXIS, CAPTION, GAP, LINE = 0.45, 0.62, 0.2, 0.07, 0.17
 WIDTH = 6.4  # at least
 OUTLINED = 12  # cells in a row, above which outlines would hide them
 VEIL = 0.65  # opacity of a map laid over a frame
-PANEL, PANELS = 2.0, 4  # inches of a panel of the moving picture, panels in a row
-SECONDS = 0.5  # that a moving picture shows each frame for
+PANEL, PANELS = 2.0, 4  # inches of a panel of the animation, panels in a row
+SECONDS = 0.5  # per frame of the animation
 MAP = "cividis"
 
 
 @dataclass(frozen=True)
 class FilmRow:
-    """What stands below the frames of a clip.
+    """A row below the frames of a clip: its label, pictures in order, captions below them or none.
 
-    Attributes:
-        label: at its left.
-        pictures: in order; as many as frames, or fewer or more, which are then spread over the strip.
-        captions: below each, or none.
-        unit: what numbers are, for their colour bar.
-        over: pictures of numbers are laid over the frames, of which there must be as many.
-        limits: of the colours of numbers; None for the smallest and the largest.
+    Pictures that are not as many as the frames are spread over the strip. unit: of numbers, for their colour bar.
+    over: lay pictures of numbers over the frames, one per frame. limits: of the colours of numbers; None: their range.
     """
 
     label: str
@@ -65,13 +59,12 @@ class FilmRow:
 
 def on_one_scale(rows: Sequence[FilmRow]) -> list[FilmRow]:
     """Rows of numbers with the same colours for the same numbers."""
-    ranges = [row.range for row in rows]
-    limits = (min(low for low, _ in ranges), max(high for _, high in ranges))
-    return [replace(row, limits=limits) for row in rows]
+    lows, highs = zip(*(row.range for row in rows), strict=True)
+    return [replace(row, limits=(min(lows), max(highs))) for row in rows]
 
 
 def spread(count: int, columns: int) -> list[int]:
-    """At most so many of so many places, evenly spread: the middles of equal segments."""
+    """At most `columns` of `count` places, evenly spread: the middles of equal segments."""
     shown = min(count, columns)
     return [(2 * k + 1) * count // (2 * shown) for k in range(shown)]
 
@@ -79,48 +72,43 @@ def spread(count: int, columns: int) -> list[int]:
 def film_strip(
     frames: np.ndarray, times: Sequence[float], rows: Sequence[FilmRow], title: str, note: str = "", columns: int = 8
 ) -> Figure:
-    """Frames side by side, a row of pictures below for each of `rows`, and a time axis.
+    """Frames [T, S, S, 3] side by side, the rows of pictures below, and a time axis in seconds, from `times` [T].
 
-    Args:
-        frames: [T, S, S, 3].
-        times: [T] seconds of the frames in the clip.
-        rows: below them.
-        title, note: above and below.
-        columns: at most so many frames are shown, evenly spread; the same of a row with as many pictures.
+    Of the frames, and of a row's pictures, at most `columns` are shown, evenly spread.
     """
-    shown = spread(len(frames), columns)
+    shown, rows = spread(len(frames), columns), [FilmRow("frames", list(frames)), *rows]
     strip = COLUMN * len(shown)
     width = max(WIDTH, LABEL + strip + BAR)
     lines = textwrap.wrap(note, int(width * 15))
     heights = [COLUMN + (CAPTION if row.captions else 0) for row in rows]
-    height = TITLE + COLUMN + sum(heights) + AXIS + LINE * len(lines)
-    with matplotlib.rc_context({**STYLE, "figure.figsize": (width, height), "figure.constrained_layout.use": False}):
-        figure = Figure()
+    height = TITLE + sum(heights) + AXIS + LINE * len(lines)
+    with drawing(width, height, **{"figure.constrained_layout.use": False}) as figure:
 
         def place(left: float, top: float, wide: float, high: float) -> Axes:
             """Axes by inches from the top left corner."""
             return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
 
-        counted = f"{len(frames)} frame{'s' * (len(frames) > 1)}"
-        counted = counted if len(shown) == len(frames) else f"{len(shown)} of {counted}"
-        figure.text(LABEL / width, 1 - 0.24 / height, f"{title}, {counted}", fontsize=12, va="center")
+        def write(text: str, left: float, top: float, size: int) -> None:
+            figure.text(left / width, 1 - top / height, text, fontsize=size, va="center")
+
+        part = "" if len(shown) == len(frames) else f"{len(shown)} of "
+        write(f"{title}, {part}{len(frames)} frame{'s' * (len(frames) > 1)}", LABEL, 0.24, 12)
         top = TITLE
-        _label(figure, "frames", (0.1, top), (width, height))
-        for column, number in enumerate(shown):
-            _picture(place(LABEL + column * COLUMN + GAP / 2, top, COLUMN - GAP, COLUMN - GAP), frames[number])
-        top += COLUMN
         for row, high in zip(rows, heights, strict=True):
-            _label(figure, row.label, (0.1, top), (width, height))
+            write(_wrapped(row.label, 22), 0.1, top + (COLUMN - GAP) / 2, 9)
             chosen, scale = spread(len(row.pictures), columns), row.scale
+            side = min(COLUMN, strip / len(chosen)) - GAP
             for position, number in enumerate(chosen):
-                left = LABEL + strip * (position + 0.5) / len(chosen) - COLUMN / 2
-                side = min(COLUMN, strip / len(chosen)) - GAP
-                axes = place(left + (COLUMN - side) / 2, top, side, side)
+                axes = place(LABEL + strip * (position + 0.5) / len(chosen) - side / 2, top, side, side)
                 _picture(axes, row.pictures[number], frames[number] if row.over else None, scale)
                 if row.captions:
                     axes.set_xlabel(row.captions[number], fontsize=8, labelpad=2)
             if scale is not None:
-                _bar(figure, place(LABEL + strip + 0.12, top, 0.1, COLUMN - GAP), scale, row.unit)
+                cell = place(LABEL + strip + 0.12, top, 0.1, COLUMN - GAP)
+                bar = figure.colorbar(ScalarMappable(scale, MAP), cax=cell)
+                bar.ax.tick_params(labelsize=8)
+                bar.set_label(row.unit, fontsize=8)
+                bar.outline.set_visible(False)
             top += high
         _time_axis(place(LABEL, top, strip, 0.001), [times[number] for number in shown])
         for number, line in enumerate(lines):
@@ -129,36 +117,32 @@ def film_strip(
 
 
 def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[FilmRow], title: str) -> list[np.ndarray]:
-    """The same as pictures uint8 [h, w, 3] to be shown one after another: each frame beside what is made of it.
+    """The frames of the animation, uint8 [h, w, 3]: each frame of the clip beside the pictures of the rows.
 
-    Of a row that has not as many pictures as there are frames, the one at the frame's share of the clip is shown.
+    If a row has not as many pictures as there are frames, the one at the frame's share of the clip is shown.
     """
-    count = 1 + len(rows)
-    across = min(PANELS, count)
-    down = -(-count // across)
-    size = (max(PANEL * across, 3.2), (PANEL + 0.55) * down + 0.45)
-    made = []
+    rows = [FilmRow("frame", list(frames)), *rows]
+    across = min(PANELS, len(rows))
+    down = -(-len(rows) // across)
+    pictures = []
     for number, frame in enumerate(frames):
-        with matplotlib.rc_context({**STYLE, "figure.figsize": size, "figure.dpi": 100}):
-            figure = Figure()
+        with drawing(max(PANEL * across, 3.2), (PANEL + 0.55) * down + 0.45, **{"figure.dpi": 100}) as figure:
             panels = np.atleast_1d(figure.subplots(down, across)).flatten()
-            _picture(panels[0], frame)
-            panels[0].set_title("frame", fontsize=9)
-            for axes, row in zip(panels[1:], rows, strict=False):
+            for axes, row in zip(panels, rows, strict=False):
                 picture = row.pictures[(2 * number + 1) * len(row.pictures) // (2 * len(frames))]
                 _picture(axes, picture, frame if row.over else None, row.scale)
                 axes.set_title(_wrapped(row.label, 26), fontsize=9)
-            for axes in panels[count:]:
+            for axes in panels[len(rows) :]:
                 axes.set_visible(False)
             figure.suptitle(f"{title}, {times[number]:.2f} s", fontsize=10)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
-            made.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    return made
+            pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return pictures
 
 
 def save_gif(pictures: Sequence[np.ndarray], path: Path) -> str:
-    """Save pictures uint8 [h, w, 3] as an animated GIF that repeats. Returns its name."""
+    """Save pictures, uint8 [h, w, 3], as an animated GIF that repeats. Returns its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.parent / f"{path.name}.gif"
     images = [
@@ -171,7 +155,7 @@ def save_gif(pictures: Sequence[np.ndarray], path: Path) -> str:
 
 
 def _picture(axes: Axes, picture: np.ndarray, under: np.ndarray | None = None, scale: Normalize | None = None) -> None:
-    """Draw one picture; hatched where there is nothing."""
+    """Draw one picture, hatched in its gaps."""
     height, width = picture.shape[:2]
     extent = (0, width, height, 0)
     axes.patch.set(hatch="/////", edgecolor="#bbbbbb", linewidth=0)
@@ -193,21 +177,8 @@ def _picture(axes: Axes, picture: np.ndarray, under: np.ndarray | None = None, s
     axes.spines[:].set_visible(False)
 
 
-def _label(figure: Figure, text: str, place: tuple[float, float], size: tuple[float, float]) -> None:
-    """Text at the left of a row, its place and the figure's size in inches."""
-    x, y = place[0] / size[0], 1 - (place[1] + (COLUMN - GAP) / 2) / size[1]
-    figure.text(x, y, _wrapped(text, 22), fontsize=9, va="center")
-
-
 def _wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.fill(part, width) for part in text.splitlines())
-
-
-def _bar(figure: Figure, axes: Axes, scale: Normalize, unit: str) -> None:
-    bar = figure.colorbar(ScalarMappable(scale, MAP), cax=axes)
-    bar.ax.tick_params(labelsize=8)
-    bar.set_label(unit, fontsize=8)
-    bar.outline.set_visible(False)
 
 
 def _time_axis(axes: Axes, times: Sequence[float]) -> None:

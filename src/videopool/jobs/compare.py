@@ -9,7 +9,7 @@ from videopool.config.build import check, whole
 from videopool.config.errors import ConfigError
 from videopool.reports import comparison
 from videopool.results import compare_by_task
-from videopool.results.by_task import ALL_TASKS
+from videopool.results.comparison import ALL_TASKS
 from videopool.results.point import write_json
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.terminal import console

@@ -1,14 +1,14 @@
-"""The table of a plan: plan.csv, and what the terminal shows."""
+"""The table of a plan: plan.csv, and the terminal's."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from videopool.files import write_text
-from videopool.planning.power import with_power
+from videopool.planning.size import with_power
 from videopool.reports.spreadsheet import spreadsheet
 from videopool.results.errors import writing
 from videopool.runtime.terminal import console, plain
@@ -33,15 +33,11 @@ SMALLER = {"TFLOPs": "GFLOPs", "GB": "MB", "MB": "kB"}  # a thousandth, for smal
 
 
 def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
-    """plan.csv of a multirun; the file's name.
-
-    Raises:
-        ResultsError: the folder cannot be written.
-    """
+    """Write plan.csv of a multirun. Returns its name. Raises ResultsError if the folder cannot be written."""
     table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(rows)])
     with writing(study):
         study.mkdir(parents=True, exist_ok=True)
-        return write_text(study / "plan.csv", spreadsheet(table))
+        return write_text(study / "plan.csv", spreadsheet(table.drop(columns="design")))
 
 
 def show_plan(rows: Sequence[dict[str, Any]]) -> None:
@@ -54,28 +50,26 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Points and their costs for the terminal; what all points share stands in the caption."""
+    """Points and their costs for the terminal; the caption has what all points share."""
     rows = with_power(rows)
     fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
     table = Table(title="plan")
-    columns = []
+    factors = {}
     for key, heading, unit in COLUMNS:
-        if key in fixed:
-            continue
-        factor, unit = _unit([row[key] for row in rows], unit)
-        justify: Literal["left", "right"] = "left" if key in ("model", "pooling", "stage") else "right"
-        table.add_column(heading.format(unit), justify=justify, no_wrap=key == "model")
-        columns.append((key, factor))
+        if key not in fixed:
+            factors[key], unit = _unit([row[key] for row in rows], unit)
+            text = key in ("model", "pooling", "stage")
+            table.add_column(heading.format(unit), justify="left" if text else "right", no_wrap=key == "model")
     for row in rows:
-        cells = [plain(_cell(row, key, factor)) for key, factor in columns]
+        cells = [plain(_cell(row, key, factor)) for key, factor in factors.items()]
         table.add_row(*cells, style="yellow" if row["warnings"] else None)
-    table.caption = plain(_caption(rows, fixed), "table.caption")
+    table.caption = plain("; ".join(_shared(rows, fixed)), "table.caption")
     return table
 
 
-def _caption(rows: Sequence[dict[str, Any]], fixed: set[str]) -> str:
-    first = rows[0]
-    parts = []
+def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
+    """What all points of a plan share."""
+    first, parts = rows[0], []
     if "model" in fixed and first["context"] is None:
         parts.append(f"{first['model']}: behind an API")
     elif "model" in fixed:
@@ -84,24 +78,22 @@ def _caption(rows: Sequence[dict[str, Any]], fixed: set[str]) -> str:
     if "stage" in fixed:
         parts.append(f"pooling at the {first['stage']}")
     counts = {row["clips"] for row in rows}
-    if len(counts) == 1 and None not in counts:
-        parts.append(f"features of {first['clips']} clips")
-    elif counts == {None}:
+    if counts == {None}:
         parts.append("number of clips unknown: job.clips=...")
+    elif len(counts) == 1:
+        parts.append(f"features of {first['clips']} clips")
     parts.append("peak: an estimate, with (clips) read at once")
-    found = {(row["samples"], row["comparisons"], row["detectable_difference"]) for row in rows if row["comparisons"]}
-    if len(found) == 1:
-        parts.append(_power(*found.pop()))
-    return "; ".join(parts)
+    powers = {_power(row) for row in rows if row["design"] is not None}
+    return [*parts, *powers] if len(powers) == 1 else parts
 
 
-def _power(samples: int, comparisons: int, difference: float | None) -> str:
-    """What a paired comparison finds."""
-    among = f" among {comparisons} comparisons" if comparisons > 1 else ""
-    if difference is None:
-        return f"{samples} samples find no difference{among} with 80 % power (job.flipped)"
-    found = f"{100 * difference:.1f} percentage points"
-    return f"{samples} samples find differences of {found}{among} (80 % power; job.flipped)"
+def _power(row: dict[str, Any]) -> str:
+    """The power of a paired comparison."""
+    among = f" among {row['comparisons']} comparisons" if row["comparisons"] > 1 else ""
+    basis = f"with {row['samples']} samples{among} (80 % power, assuming job.flipped={row['design']['flipped']:g})"
+    if row["detectable_difference"] is None:
+        return f"no difference is detectable {basis}"
+    return f"smallest detectable difference: {100 * row['detectable_difference']:.1f} points {basis}"
 
 
 def _cell(row: dict[str, Any], key: str, factor: float) -> str:
@@ -113,7 +105,7 @@ def _cell(row: dict[str, Any], key: str, factor: float) -> str:
 
 
 def _unit(values: Sequence[Any], unit: str) -> tuple[float, str]:
-    """A factor and the unit for it: a smaller unit where all values are small."""
+    """A factor and its unit: a smaller unit if all values are small."""
     largest = max((value for value in values if isinstance(value, float)), default=0.0)
     return (1000.0, SMALLER[unit]) if unit in SMALLER and largest < SMALL else (1.0, unit)
 
@@ -126,8 +118,6 @@ def with_unit(value: float, unit: str) -> str:
 
 def _digits(value: Any) -> str:
     """Three significant digits of a fraction; other values as they are."""
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return "-" if value is None else str(value)

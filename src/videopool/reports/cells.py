@@ -1,22 +1,19 @@
-"""How values of a study's table are written, whatever the format of the table."""
+"""Tables of cells, whatever their format: HTML, Markdown, LaTeX, the terminal."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-LEAST_P = 0.0001  # that is written
+LEAST_P = 0.0001  # the smallest p-value that is written
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table.
+    """One entry of a table: its text, 95 % interval and note (or ""), and whether it is the best of its column.
 
-    Attributes:
-        text: what it says.
-        interval: its 95 % interval, "" if it has none.
-        order: what a numeric column is sorted by; None where there is no number.
-        best: the best of its column.
-        note: a remark on it, "" if there is none.
+    order: sort key of a numeric column; None without a number.
     """
 
     text: str
@@ -28,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Heading:
-    """A column: what stands above it, and whether it holds numbers."""
+    """The heading of a column, and whether the column holds numbers."""
 
     text: str
     numeric: bool = True
@@ -36,7 +33,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; point and status are "" where it is not about one point."""
+    """A line of a table; point and status are "" if it does not describe one point."""
 
     cells: tuple[Cell, ...]
     point: str = ""
@@ -45,58 +42,62 @@ class Row:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose every entry is text; each row has one cell a heading."""
+    """A table of text; each row has one cell per heading."""
 
     headings: tuple[Heading, ...]
     rows: tuple[Row, ...]
 
 
+Fields = Mapping[str, Any]  # a row of a data frame
+Column = tuple[Heading, Callable[[Fields], Cell]]
+
+
+def text_table(columns: Sequence[Column], rows: Iterable[Fields]) -> TextTable:
+    """The columns' cells of some rows."""
+    lines = (
+        Row(tuple(c(row) for _, c in columns), str(row.get("point", "")), str(row.get("status", ""))) for row in rows
+    )
+    return TextTable(tuple(heading for heading, _ in columns), tuple(lines))
+
+
 def missing(value: object) -> bool:
-    """Whether a value of a data frame, or of a JSON file, is none."""
-    return value is None or bool(pd.isna(value))
+    """Whether a value of a data frame, or of a JSON file, is missing."""
+    return bool(pd.isna(value))
 
 
-def as_number(value: object) -> float | None:
-    """A number as such; None for a missing value."""
-    return None if missing(value) else float(str(value))
-
-
-def number_text(value: object, digits: int) -> str:
-    """A number with so many decimals, "-" if it is missing."""
-    number = as_number(value)
-    return "-" if number is None else f"{number:.{digits}f}"
-
-
-def percent_text(value: object, signed: bool = False) -> str:
+def percent_text(value: Any, signed: bool = False) -> str:
     """A share 0..1 in per cent, "-" if it is missing."""
-    number = as_number(value)
-    return "-" if number is None else f"{100 * number:{'+' if signed else ''}.1f}"
+    return "-" if missing(value) else f"{100 * float(value):{'+' if signed else ''}.1f}"
 
 
-def interval_text(low: object, high: object) -> str:
-    """Bounds in per cent, "" if they are missing."""
-    return "" if missing(low) or missing(high) else f"[{percent_text(low)}, {percent_text(high)}]"
-
-
-def plain_cell(value: object) -> Cell:
-    """A value that is not a number."""
+def plain_cell(value: Any) -> Cell:
+    """A value other than a number."""
     return Cell("" if missing(value) else str(value))
 
 
-def number_cell(value: object, digits: int, scale: float = 1.0) -> Cell:
-    """A number, written with so many decimals."""
-    number = as_number(value)
-    return Cell("-") if number is None else Cell(number_text(scale * number, digits), order=scale * number)
+def number_cell(value: Any, digits: int = 0, scale: float = 1.0) -> Cell:
+    """A number with so many decimals."""
+    return Cell("-") if missing(value) else Cell(f"{scale * float(value):.{digits}f}", order=scale * float(value))
 
 
-def p_cell(value: object) -> Cell:
-    """A p-value with four decimals, or that it is below what these can say."""
-    number = as_number(value)
-    return Cell("-") if number is None else Cell(f"{number:.4f}" if number >= LEAST_P else f"<{LEAST_P}", order=number)
+def p_cell(value: Any) -> Cell:
+    """A p-value with four decimals, or its bound if it is smaller."""
+    if missing(value):
+        return Cell("-")
+    return Cell(f"{value:.4f}" if value >= LEAST_P else f"<{LEAST_P}", order=float(value))
 
 
-def share_cell(
-    value: object, low: object = None, high: object = None, signed: bool = False, best: bool = False
-) -> Cell:
-    """A share in per cent, with its interval where it has one."""
-    return Cell(percent_text(value, signed), interval_text(low, high), as_number(value), best)
+def share_cell(value: Any, low: Any = None, high: Any = None, signed: bool = False, best: bool = False) -> Cell:
+    """A share in per cent, with its interval if it has one."""
+    interval = "" if missing(low) or missing(high) else f"[{percent_text(low)}, {percent_text(high)}]"
+    return Cell(percent_text(value, signed), interval, None if missing(value) else float(value), best)
+
+
+def column(heading: str, cell: Callable[..., Cell], *names: str, **options: Any) -> Column:
+    """A column whose cells are made from some fields of a row; one of plain cells is text."""
+    return Heading(heading, cell is not plain_cell), lambda row: cell(*(row.get(name) for name in names), **options)
+
+
+def difference_column(heading: str, name: str) -> Column:
+    """A column of differences of shares with their intervals."""
+    return column(heading, share_cell, name, f"{name}_low", f"{name}_high", signed=True)

@@ -1,5 +1,6 @@
 """One point less another, as tables and as JSON."""
 
+from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,16 @@ from rich.table import Table
 
 from videopool.config.errors import ConfigError
 from videopool.results import Comparison, Estimate, Flips, ResultsError, is_complete, point_records
-from videopool.results.by_task import ALL_TASKS, corrected
-from videopool.results.comparison import what_differs
+from videopool.results.comparison import ALL_TASKS, corrected, what_differs
 from videopool.results.point import MANIFEST
-from videopool.results.statistics import bound
 from videopool.results.study import load_study
 from videopool.runtime.terminal import plain
 
 
 def find_point(study: Path, name: str) -> Path:
-    """Folder of a complete point: a path, or the one point of a study whose name begins so.
+    """Folder of a complete point: a path, or the only point of a study whose name begins so.
 
-    Raises:
-        ConfigError: there is none, or several.
-        ResultsError: it is not complete.
+    Raises ConfigError if there is none, or several, and ResultsError if the point is not complete.
     """
     folder = Path(name)
     if not (folder / MANIFEST).is_file():
@@ -39,19 +36,16 @@ def find_point(study: Path, name: str) -> Path:
 
 
 def differing(folders: tuple[Path, Path]) -> list[str]:
-    """What two points do not have in common beside their pooling, by name."""
-    rows = []
-    for folder in folders:
-        table = load_study(folder.parent)
-        rows.append(table[table.point == folder.name].iloc[0].to_dict())
-    model = ["model"] if rows[0]["model"] != rows[1]["model"] else []
-    return model + what_differs(*rows)
+    """Names of the settings besides pooling in which two points differ."""
+    tables = [load_study(folder.parent).set_index("point") for folder in folders]
+    first, second = (table.loc[folder.name].to_dict() for table, folder in zip(tables, folders, strict=True))
+    return ["model"] * (first["model"] != second["model"]) + what_differs(first, second)
 
 
 def points_of(estimate: Estimate) -> str:
-    """A difference in points of a per cent, with its interval and p-value."""
-    told = "" if estimate.p is None else f", p {estimate.p:.3g}"
-    return f"{_interval(estimate)}{told}"
+    """A difference in percentage points, with its interval and p-value."""
+    p = "" if estimate.p is None else f", p {estimate.p:.3g}"
+    return f"{_interval(estimate)}{p}"
 
 
 def _interval(estimate: Estimate) -> str:
@@ -60,64 +54,53 @@ def _interval(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
-def comparison_table(found: dict[str, Comparison], first: str, second: str, differs: list[str]) -> Table:
+def comparison_table(comparisons: Mapping[str, Comparison], first: str, second: str, differs: list[str]) -> Table:
     """Differences over all and by task, one line each."""
     table = Table(title=plain(f"{first} minus {second}", "table.title"))
     for name in ("task", "n", "clips", "difference % [95 %]", "p", "p, Holm", "only first", "only second"):
         table.add_column(name, justify="left" if name == "task" else "right")
-    p_holm = corrected(found)
-    for task, one in found.items():
-        d, flipped = one.difference, one.flips
-        both = p_holm.get(task)
-        cells = [
-            task,
-            str(d.n),
-            str(d.clusters),
-            _interval(d),
-            "-" if d.p is None else f"{d.p:.3g}",
-            "" if both is None else f"{both:.3g}",
-        ]
-        cells += [str(len(flipped.first)), str(len(flipped.second))] if flipped else ["-", "-"]
+    p_holm = corrected(comparisons)
+    for task, comparison in comparisons.items():
+        d, flips, holm = comparison.difference, comparison.flips, p_holm.get(task)
+        p_values = "-" if d.p is None else f"{d.p:.3g}", "" if holm is None else f"{holm:.3g}"
+        flipped = (len(flips.first), len(flips.second)) if flips else ("-", "-")
+        cells = (task, d.n, d.clusters, _interval(d), *p_values, *flipped)
         table.add_row(*map(plain, cells), end_section=task == ALL_TASKS)
-    dropped = (
-        f"; {found[ALL_TASKS].dropped} samples were scored in one of them only and fell out"
-        if found[ALL_TASKS].dropped
-        else ""
-    )
-    unequal = f"; also different: {', '.join(differs)}" if differs else ""
-    table.caption = (
-        f"intervals and p clustered by clip; only first: samples that only the first got right{dropped}{unequal}"
-    )
+    dropped = comparisons[ALL_TASKS].dropped
+    parts = ["intervals and p clustered by clip", "only first: samples that only the first got right"]
+    parts += [f"{dropped} samples were scored in one of them only and fell out"] if dropped else []
+    parts += [f"also different: {', '.join(differs)}"] if differs else []
+    table.caption = "; ".join(parts)
     return table
 
 
-def tell_flips(screen: Console, folders: tuple[Path, Path], flipped: Flips, shown: int) -> None:
+def tell_flips(screen: Console, folders: tuple[Path, Path], flips: Flips, shown: int) -> None:
     """Print some samples that flip, with both answers."""
-    said = [{str(record["id"]): record for record in point_records(folder)} for folder in folders]
+    first, second = ({str(record["id"]): record for record in point_records(folder)} for folder in folders)
     screen.print(
-        f"both right {flipped.both}, neither {flipped.neither}, only first {len(flipped.first)}, "
-        f"only second {len(flipped.second)}; McNemar's exact p, as if all samples were independent: {flipped.p:.3g}"
+        f"both right {flips.both}, neither {flips.neither}, only first {len(flips.first)}, "
+        f"only second {len(flips.second)}; McNemar's exact p, as if all samples were independent: {flips.p:.3g}"
     )
-    for title, ids in (("only the first is right", flipped.first), ("only the second is right", flipped.second)):
+    for title, ids in (("only the first is right", flips.first), ("only the second is right", flips.second)):
         for name in ids[:shown]:
-            one, other = said[0][name], said[1][name]
-            line = f"  {title}: {name}: {one['question']} first {one['prediction']!r}, second {other['prediction']!r}"
+            answers = f"first {first[name]['prediction']!r}, second {second[name]['prediction']!r}"
+            line = f"  {title}: {name}: {first[name]['question']} {answers}"
             screen.print(line, highlight=False, soft_wrap=True)
 
 
-def comparison_content(found: dict[str, Comparison], folders: tuple[Path, Path]) -> dict[str, Any]:
+def comparison_content(comparisons: Mapping[str, Comparison], folders: tuple[Path, Path]) -> dict[str, Any]:
     """A comparison as JSON."""
-    p_holm = corrected(found)
+    p_holm = corrected(comparisons)
     rows: dict[str, Any] = {}
-    for task, one in found.items():
-        d = one.difference
+    for task, comparison in comparisons.items():
+        d, flips = comparison.difference, comparison.flips
         rows[task] = {
-            "difference": d.value, "low": bound(d.low), "high": bound(d.high), "p": d.p, "p_holm": p_holm.get(task),
-            "n": d.n, "clips": d.clusters, "dropped": one.dropped,
+            **d.named("difference", "low", "high"), "p": d.p, "p_holm": p_holm.get(task),
+            "n": d.n, "clips": d.clusters, "dropped": comparison.dropped,
         }  # fmt: skip
-        if one.flips is not None:
+        if flips is not None:
             rows[task] |= {
-                "both": one.flips.both, "neither": one.flips.neither, "mcnemar_p": one.flips.p,
-                "only_first": one.flips.first, "only_second": one.flips.second,
+                "both": flips.both, "neither": flips.neither, "mcnemar_p": flips.p,
+                "only_first": flips.first, "only_second": flips.second,
             }  # fmt: skip
     return {"points": [str(folder) for folder in folders], "differs": differing(folders), "comparisons": rows}

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -13,44 +13,39 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
-from videopool.reports import SAMPLES, latex_tables, markdown_tables, study_page, study_question
-from videopool.reports.points import VIEWS
+from videopool.reports.columns import VIEWS
+from videopool.reports.page import SAMPLES, study_page, study_question
 from videopool.reports.spreadsheet import read_spreadsheet, spreadsheet
+from videopool.reports.tables import latex_tables, markdown_tables
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
-from videopool.results.point import FAILURE, MANIFEST, METRICS
+from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
 from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
 if TYPE_CHECKING:
     from videopool.reports.study_figures import StudyFigure
 
-REPORTED = ".report.json"  # what the files of a report are, and what they were made with
-
-
+REPORTED = ".report.json"  # the files of a report, and its inputs
 FIGURES = "figures"  # folder of a study
 
 
 def own_figures(config: DictConfig) -> dict[str, "StudyFigure"]:
-    """The user's figures, by what tells them apart: their settings and source.
-
-    Raises:
-        ConfigError: the key `figures` is no list of them.
-    """
+    """The user's figures, by their settings and source. Raises ConfigError if `figures` is no list of figures."""
     if not isinstance(config.figures, ListConfig):
         raise ConfigError(f"figures={config.figures}: give a list, as in figures=[{{_target_: my.module.MyFigure}}]")
-    found = {}
+    figures = {}
     for number, node in enumerate(config.figures):
         key = f"figures[{number}]"
         figure = build(OmegaConf.create({key: node}), key)
         if not all(hasattr(figure, part) for part in ("name", "applies", "draw")):
             raise ConfigError(f"{key}: {type(figure).__name__} is no figure: it needs name, applies and draw")
-        found[json.dumps([jsonable(node), own_code(config, [key])])] = figure
-    return found
+        figures[json.dumps([jsonable(node), own_code(config, [key])])] = figure
+    return figures
 
 
 def name_files(files: list[str]) -> str:
-    """One line on what was written."""
+    """The written files in one line."""
     study = Path(files[0]).parent
     figures = [name for name in files if Path(name).parent != study]
     others = [Path(name).name for name in files if name not in figures]
@@ -65,24 +60,13 @@ def write_report(
     samples: int = SAMPLES,
     own_figures: Mapping[str, "StudyFigure"] | None = None,
 ) -> tuple[list[str], pd.DataFrame]:
-    """All files of a study's report.
+    """Write all files of a study's report. Returns their names and the table.
 
-    Args:
-        study: its folder.
-        baseline: a pooling or a point, as add_differences takes it.
-        pair: names of two points whose answers the page compares; None leaves the choice to it.
-        samples: how many samples the page shows of the two.
-        own_figures: the user's figures, by what tells them apart.
-
-    Two processes may write one report: each file is that of one of them, whole.
-
-    Returns:
-        The files written, and the table.
-
-    Raises:
-        ResultsError: there is no such study, or it has no points, or none that the pair names, or no room on disk.
+    baseline: as for add_differences. pair, samples: as for study_page. Of two processes that write one report, each
+    file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
+    a name of the pair, or if the disk is full.
     """
-    attempts = _attempts(study)  # before anything is read: what changes meanwhile makes the report stale
+    inputs = _inputs(study, baseline, own_figures or {})  # first: a later change makes the report stale
     table = compared_study(study, baseline)
     seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
@@ -107,51 +91,44 @@ def write_report(
         names = [str(Path(file).relative_to(study)) for file in files]
         for path in before - {study / name for name in names}:
             path.unlink(missing_ok=True)
-        told = {"baseline": baseline, "files": names, "attempts": attempts}
-        told |= {"own_figures": list(own_figures)} if own_figures else {}
-        write_text(study / REPORTED, json.dumps(told))
+        write_text(study / REPORTED, json.dumps({"files": names, **inputs}))
     return files, table
 
 
 def _earlier_figures(study: Path) -> set[Path]:
-    """Figures that the report before this one wrote; those of other jobs stay."""
-    try:
-        names = json.loads((study / REPORTED).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+    """Figures of the last report; figures of other jobs stay."""
+    names = (read_json(study / REPORTED) or {}).get("files", [])
     return {study / FIGURES / Path(name).name for name in names if Path(name).parent == Path(FIGURES)}
 
 
-def _attempts(study: Path) -> dict[str, list[int]]:
-    """Time of change and size of each file that an attempt at a point leaves, by its name in the study."""
-    kinds = (MANIFEST, METRICS, FAILURE)
-    files = [folder / kind for folder in scored_points(study) for kind in kinds]
+def _inputs(study: Path, baseline: str, own_figures: Iterable[str]) -> dict[str, Any]:
+    """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
+    files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
-    return {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
+    attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
+    figures = {"own_figures": names} if (names := list(own_figures)) else {}
+    return {"baseline": baseline, "attempts": attempts, **figures}
 
 
 def written_report(
     study: Path, baseline: str, folders: Sequence[str], own_figures: Iterable[str] = ()
 ) -> tuple[list[str], pd.DataFrame] | None:
-    """The files and table that an earlier write_report left, if nothing has changed since; else None.
+    """The files and table of an earlier write_report if nothing has changed since; else None.
 
-    Args:
-        folders: of the points that the report must hold.
-        own_figures: what tells the user's figures apart.
+    folders: points that the report must hold.
     """
-    path, name = study / "sweep.csv", study / REPORTED
-    try:
-        told = json.loads(name.read_text())
-        table = read_spreadsheet(path)
-        files = [str(study / file) for file in told["files"]]
-        points = {folder.name for folder in scored_points(study)}
-        held = points == set(table.point) >= {Path(folder).name for folder in folders}
-        whole = held and all(Path(file).is_file() for file in files)
-        # Not which is newer: clocks are set back. Equal states are the same files.
-        fresh = told["baseline"] == baseline and told["attempts"] == _attempts(study)
-        fresh = fresh and told.get("own_figures", []) == list(own_figures)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    report = read_json(study / REPORTED) or {}
+    names = report.pop("files", [])
+    if report != _inputs(study, baseline, own_figures):
         return None
-    # One that another version wrote may lack columns.
-    whole = whole and {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)} <= set(table.columns)
-    return (files, table) if whole and fresh else None
+    try:
+        table = read_spreadsheet(study / "sweep.csv")
+    except (OSError, ValueError):
+        return None
+    files = [study / name for name in names]
+    columns = {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)}  # a table of another version may lack some
+    if not all(file.is_file() for file in files) or not columns <= set(table.columns):
+        return None
+    points = {folder.name for folder in scored_points(study)}
+    held = points == set(table.point) >= {Path(folder).name for folder in folders}
+    return ([str(file) for file in files], table) if held else None

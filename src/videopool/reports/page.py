@@ -1,4 +1,4 @@
-"""report.html: all of a study in one file that needs nothing but itself."""
+"""report.html: a whole study in one file that needs no other."""
 
 import hashlib
 import json
@@ -11,18 +11,21 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from videopool.reports.differing import choose_pair
-from videopool.reports.points import COMPLETE, point_labels, points_table, shared_chance, shared_settings
-from videopool.reports.samples import sample_views
-from videopool.reports.tables import PUBLISHED, SEEDS, published_table, seeds_table
-from videopool.reports.tasks import task_tables
+from videopool.reports.columns import COMPLETE, point_labels, points_table, shared_chance, shared_settings
+from videopool.reports.samples import choose_pair, data_uri, sample_views
+from videopool.reports.tables import other_tables, task_tables
 from videopool.results.point import MANIFEST, RECORDS, read_json
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = files("videopool.reports") / "templates"
-SAMPLES = 10  # on which two points differ most, unless told otherwise
+SAMPLES = 10  # on which two points differ most, by default
+QUESTION = "# Question:"  # begins a line of a study's file
+HINTS = {
+    "seeds": "Each score is the mean of one configuration under several seeds; differences are taken seed by seed.",
+    "published": "Not measured here, and not on the same terms: each line says on which.",
+}
 
 
 def study_page(
@@ -30,29 +33,20 @@ def study_page(
     name: str,
     question: str,
     figures: Sequence[Path],
-    pair: Sequence[str] | None = None,
-    samples: int = SAMPLES,
-    published: pd.DataFrame | None = None,
-    seeds: pd.DataFrame | None = None,
+    pair: Sequence[str] | None,
+    samples: int,
+    published: pd.DataFrame,
+    seeds: pd.DataFrame,
 ) -> str:
     """The page of a study, as HTML.
 
-    All that comes from files is escaped, and the page's own policy lets it load nothing and run no script but its own.
+    All text from files is escaped, and the page's own policy lets it load nothing and run no other script.
 
-    Args:
-        frame: from load_study and add_differences.
-        name: of the study.
-        question: what it asks, "" if that is not known.
-        figures: SVG files.
-        pair: names of two points whose answers are compared; None lets choose_pair choose.
-        samples: how many samples are shown of the pair.
-        published: figures of others, with the columns of published_table.
-        seeds: from results.over_seeds.
-
-    Raises:
-        ResultsError: a point of the pair is not there, or not complete.
+    frame: from add_differences. question: from study_question. figures: SVG files. pair: names of two points to compare
+    on so many samples; None: see choose_pair. published, seeds: from published_figures and over_seeds. Raises
+    ResultsError if a point of the pair does not exist, or is not complete.
     """
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     labels = point_labels(frame)
     chosen = choose_pair(frame, pair) if samples or pair else None
     folders = {str(row.point): str(row.folder) for row in frame.itertuples()}
@@ -66,52 +60,54 @@ def study_page(
         "points": points_table(frame),
         "labels": labels,
         "records": {point: quote(f"{point}/{RECORDS}") for point in labels},
-        "figures": [(path.stem.replace("_", " "), _svg_uri(path)) for path in figures],
+        "figures": [(path.stem.replace("_", " "), data_uri("image/svg+xml", path.read_bytes())) for path in figures],
         "tasks": task_tables(frame),
         "pair": chosen,
         "samples": sample_views(folders[chosen[0]], folders[chosen[1]], samples) if chosen else [],
-        "published": published_table(published) if published is not None and len(published) else None,
-        "published_title": PUBLISHED,
-        "seeds": seeds_table(seeds) if seeds is not None and len(seeds) else None,
-        "seeds_title": SEEDS,
+        "others": other_tables(published, seeds),
+        "hints": HINTS,
         "manifests": [(point, labels[point], _manifest(folder)) for point, folder in folders.items()],
-        "style": (TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        "style": style,
         "script": script,
         "script_hash": b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     return str(_environment().get_template("report.html").render(context))
 
 
+def study_question(experiments: Path, frame: pd.DataFrame) -> str:
+    """The question in the head of the experiments/ file that a study's points name; "" unless they all name one."""
+    manifests = [read_json(Path(folder) / MANIFEST) or {} for folder in frame.folder]
+    names = {manifest.get("experiment") for manifest in manifests} - {None}
+    try:
+        (name,) = names
+        lines = (experiments / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return ""
+    return next((line.removeprefix(QUESTION).strip() for line in lines if line.startswith(QUESTION)), "")
+
+
 def samples_html(first: str | Path, second: str | Path, most: int = SAMPLES) -> str:
-    """The samples on which two points differ most, as the page shows them: A is the first point, B the second.
+    """The samples on which two points (folders) differ most, as on the page: A is the first point, B the second.
 
-    An HTML fragment without style, for notebooks; all that comes from files is escaped.
-
-    Args:
-        first, second: folders of complete points.
-        most: how many samples at most.
+    An HTML fragment without style, for notebooks; all text from files is escaped.
     """
     articles = _environment().get_template("samples.html").module.articles  # type: ignore[attr-defined]
     return str(articles(sample_views(first, second, most)))
 
 
 def _environment() -> "Environment":
-    """What fills in templates."""
+    """The template engine."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # here: a report that is kept does not need it
 
     loader = FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8"))
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def _svg_uri(path: Path) -> str:
-    return "data:image/svg+xml;base64," + b64encode(path.read_bytes()).decode()
-
-
 def _manifest(folder: str) -> list[tuple[str, str]]:
-    """What a point was and how it ran, part by part; what tables say already is left out."""
+    """A point's configuration and run, part by part, without the parts in tables."""
     manifest = read_json(Path(folder) / MANIFEST) or {}
     parts = {name: part for name, part in manifest.items() if name not in ("point", "fingerprint", "identity")}
-    plain = {name: part for name, part in parts.items() if not isinstance(part, (dict, list))}
-    nested = {name: part for name, part in parts.items() if name not in plain}
-    told = [("point", plain)] if plain else []
-    return [(title, json.dumps(part, indent=1, ensure_ascii=False)) for title, part in (*told, *nested.items())]
+    nested = {name: part for name, part in parts.items() if isinstance(part, (dict, list))}
+    plain = {name: part for name, part in parts.items() if name not in nested}
+    titled = {**({"point": plain} if plain else {}), **nested}
+    return [(title, json.dumps(part, indent=1, ensure_ascii=False)) for title, part in titled.items()]

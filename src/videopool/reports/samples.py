@@ -1,128 +1,152 @@
-"""What the page shows of a sample on which two points differ: question, answers, frames."""
+"""The samples on which two points differ most: question, answers, frames."""
 
+import io
+from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import exp
 from pathlib import Path
 from typing import Any
 
-from videopool.reports.differing import DifferingSample, Record, differing_samples
-from videopool.reports.thumbnails import spread, thumbnails
-from videopool.results.point import MANIFEST, clip_files, read_json
-from videopool.video import READERS, UnreadableClipError
+import pandas as pd
 
-PAIR = ("first", "second")
+from videopool.reports.columns import COMPLETE
+from videopool.results import ResultsError, point_records
+from videopool.results.point import clip_files, manifest_part
+from videopool.results.records import OK
+from videopool.video import READERS, UnreadableClipError, open_clip
 
+HEIGHT, QUALITY = 96, 75  # of thumbnails, in pixels and of JPEG
+MOST = 8  # frames of a clip
 
-@dataclass(frozen=True)
-class Option:
-    """One option of a question.
-
-    Attributes:
-        text: of the option.
-        right: it is the answer.
-        chosen: whether each of the two points chose it.
-        likely: the probability that each gave its letter, None where answers were generated.
-    """
-
-    text: str
-    right: bool
-    chosen: tuple[bool, bool]
-    likely: tuple[float | None, float | None]
+Record = dict[str, Any]
+Two = tuple[Record, Record]  # records of one sample in two points
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Frames that a point saw.
-
-    Attributes:
-        points: which of the two saw them: "first", "second".
-        frames: frame index and picture as a data URI, None where it cannot be shown.
-        seen: how many frames there were, of which these are some.
-    """
-
-    points: tuple[str, ...]
-    frames: tuple[tuple[int, str | None], ...]
-    seen: int
-
-
-@dataclass(frozen=True)
-class SampleView:
-    """One sample beside two points' answers.
-
-    Attributes:
-        record: of the first point: id, clip, task, question and answer are the same in both.
-        predictions, scores: of the two.
-        trouble: why its frames cannot be shown, "" if they can.
-    """
-
-    record: Record
-    predictions: tuple[str, str]
-    scores: tuple[float | None, float | None]
-    options: tuple[Option, ...]
-    strips: tuple[Strip, ...]
-    trouble: str
-
-
-def sample_views(first: str | Path, second: str | Path, most: int) -> list[SampleView]:
-    """The samples on which two points differ most.
-
-    Args:
-        first, second: folders of points. Clips are looked up where the first read them.
-        most: how many at most.
-    """
-    found = differing_samples(first, second, most)
-    if not found:
-        return []
-    files, reader = clip_files(Path(first)), _reader(Path(first))
-    return [_view(sample, files.get(str(sample.first["clip"])), reader) for sample in found]
-
-
-def _reader(folder: Path) -> str:
-    """The reader that a point read its clips with."""
-    identity = (read_json(folder / MANIFEST) or {}).get("identity")
-    reader = identity.get("reader") if isinstance(identity, dict) else None
-    return reader if reader in READERS else READERS[0]
-
-
-def _view(sample: DifferingSample, clip: Path | None, reader: str) -> SampleView:
-    records = (sample.first, sample.second)
-    seen = [[int(index) for index in record.get("frame_indices", ())] for record in records]
-    shown = [spread(indices) for indices in seen]
-    pictures: dict[int, str] = {}
-    trouble = ""
-    if clip is None:
-        trouble = "it was not recorded where the clip lies"
-    else:
-        try:
-            pictures = thumbnails(clip, [*shown[0], *shown[1]], reader)
-        except UnreadableClipError as error:
-            trouble = f"the clip cannot be read here: {error.reason}"
-
-    def strip(points: Sequence[int]) -> Strip:
-        place = points[0]
-        frames = tuple((index, pictures.get(index)) for index in shown[place])
-        return Strip(tuple(PAIR[p] for p in points), frames, len(seen[place]))
-
-    strips = [strip([0, 1])] if seen[0] == seen[1] else [strip([0]), strip([1])]
-    return SampleView(
-        record=sample.first,
-        predictions=(str(sample.first["prediction"]), str(sample.second["prediction"])),
-        scores=(sample.first["score"], sample.second["score"]),
-        options=tuple(_option(place, text, records) for place, text in enumerate(sample.first["options"])),
-        strips=tuple(strips),
-        trouble=trouble,
+def _apart(records: Two) -> tuple[float, float, bool]:
+    """Distance of two answers: in score, then in the right option's log-probability, then in words."""
+    first, second = records
+    (score, other), (logprob, likely) = [r["score"] for r in records], [_right_logprob(r) for r in records]
+    return (
+        0.0 if score is None or other is None else abs(score - other),
+        0.0 if logprob is None or likely is None else abs(logprob - likely),
+        first["prediction"] != second["prediction"],
     )
 
 
-def _option(place: int, text: str, records: tuple[Record, Record]) -> Option:
-    def chosen(record: Record) -> bool:
-        return text == record.get("parsed", record["prediction"])
+def _right_logprob(record: Record) -> float | None:
+    """Log-probability of the right option's letter; None for generated answers, or if no option is right."""
+    values, options = record.get("option_logprobs"), record["options"]
+    return values[options.index(record["answer"])] if values and record["answer"] in options else None
 
-    def likely(record: Record) -> float | None:
-        values: Any = record.get("option_logprobs")
-        return exp(values[place]) if values else None
 
-    first, second = records
-    right = text == first["answer"]
-    return Option(text, right, (chosen(first), chosen(second)), (likely(first), likely(second)))
+def differing_samples(first: str | Path, second: str | Path, most: int) -> list[Two]:
+    """Records of the samples that two points (folders) answered differently, the furthest apart first."""
+    ours, theirs = ({str(r["id"]): r for r in point_records(point) if r["status"] == OK} for point in (first, second))
+    both = [(record, theirs[name]) for name, record in ours.items() if name in theirs]
+    apart = [records for records in both if any(_apart(records))]
+    return sorted(apart, key=lambda records: ([-value for value in _apart(records)], str(records[0]["id"])))[:most]
+
+
+def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None) -> tuple[str, str] | None:
+    """Names of two complete points to compare sample by sample; None if there are no two.
+
+    By default the best point and its baseline, or the worst if it has none, on the benchmark with the most complete
+    points. Raises ResultsError if a point in `asked` does not exist, or is not complete.
+    """
+    complete = frame[frame.status == COMPLETE]
+    if asked is not None:
+        known = list(complete.point)
+        for name in asked:
+            if name not in known:
+                raise ResultsError(f"job.pair: no complete point is named {name}; there are {', '.join(known)}")
+        return asked[0], asked[1]
+    if complete.empty:
+        return None
+    rows = complete[complete.benchmark == complete.benchmark.mode().iloc[0]]
+    best, *others = rows.sort_values("score", ascending=False, kind="stable").to_dict("records")
+    names = [other["point"] for other in others]
+    if not names:
+        return None
+    return best["point"], best["baseline"] if best.get("baseline") in names else names[-1]
+
+
+def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[str, Any]]:
+    """The samples on which two points (folders) differ most, for samples.html. The first knows where the clips are.
+
+    Of each sample: `record` of the first point; `predictions` and `scores` of both; `options` with `text`, `right` and,
+    for both, `chosen` and `likely` (probability, or None); `strips` of frames with `points` ("first", "second"),
+    `frames` (index, data URI or None) and `seen`, the number of frames; `trouble` with the clip, or "".
+    """
+    files, reader = clip_files(Path(first)), manifest_part(first, "identity").get("reader")
+    reader = reader if reader in READERS else READERS[0]
+    return [
+        _view(records, files.get(str(records[0]["clip"])), reader) for records in differing_samples(first, second, most)
+    ]
+
+
+def _view(records: Two, clip: Path | None, reader: str) -> dict[str, Any]:
+    seen = [[int(index) for index in record.get("frame_indices", ())] for record in records]
+    pictures: dict[int, str] = {}
+    trouble = "it was not recorded where the clip lies" if clip is None else ""
+    if clip is not None:
+        try:
+            pictures = thumbnails(clip, [*spread(seen[0]), *spread(seen[1])], reader)
+        except UnreadableClipError as error:
+            trouble = f"the clip cannot be read here: {error.reason}"
+    strips = {("first",): seen[0], ("second",): seen[1]} if seen[0] != seen[1] else {("first", "second"): seen[0]}
+    return {
+        "record": records[0],
+        "predictions": [str(record["prediction"]) for record in records],
+        "scores": [record["score"] for record in records],
+        "options": [_option(place, text, records) for place, text in enumerate(records[0]["options"])],
+        "strips": [
+            {"points": points, "frames": [(i, pictures.get(i)) for i in spread(indices)], "seen": len(indices)}
+            for points, indices in strips.items()
+        ],
+        "trouble": trouble,
+    }
+
+
+def _option(place: int, text: str, records: Two) -> dict[str, Any]:
+    logprobs = [record.get("option_logprobs") for record in records]
+    return {
+        "text": text,
+        "right": text == records[0]["answer"],
+        "chosen": [text == record.get("parsed", record["prediction"]) for record in records],
+        "likely": tuple(exp(values[place]) if values else None for values in logprobs),
+    }
+
+
+def spread(indices: Sequence[int], most: int = MOST) -> list[int]:
+    """At most so many of a clip's frame indices, evenly spread and with both ends."""
+    if len(indices) <= most:
+        return list(indices)
+    return [indices[place * (len(indices) - 1) // (most - 1)] for place in range(most)]
+
+
+def thumbnails(path: Path, indices: Sequence[int], reader: str) -> dict[int, str]:
+    """Data URIs of small JPEG pictures, by frame index.
+
+    reader: the point's own, so that indices mean the same frames. Raises UnreadableClipError if the clip is gone,
+    damaged, or no longer has these frames.
+    """
+    from PIL import Image  # here: a report that is kept does not need it
+
+    wanted = sorted(set(indices))
+    try:
+        with open_clip(path, reader) as clip:
+            frames = clip.frames(wanted)
+    except IndexError as error:
+        raise UnreadableClipError(path, str(error)) from error
+    uris = {}
+    for index, frame in zip(wanted, frames, strict=True):
+        picture, content = Image.fromarray(frame), io.BytesIO()
+        picture.thumbnail((4 * HEIGHT, HEIGHT))
+        picture.save(content, "JPEG", quality=QUALITY)
+        uris[index] = data_uri("image/jpeg", content.getvalue())
+    return uris
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture that stands inside a page."""
+    return f"data:{kind};base64,{b64encode(content).decode()}"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula may begin with
-TEXT = "'"  # what a spreadsheet takes for the mark of text
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first letters of a formula
+TEXT = "'"  # a spreadsheet's mark of text
 
 
 def spreadsheet(table: pd.DataFrame) -> str:

@@ -1,35 +1,32 @@
-"""The figures of a study's report, each with when it applies.
+"""The figures of a study's report, each with the condition for drawing it.
 
 Another one is an object with `name`, `applies` and `draw`: in FIGURES, or named by the key `figures`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from videopool.figures import ranked, save_figure, score_against, score_by_shape, shape_panels, training_curves
 from videopool.figures.scores import AXES, OWN_AXES, line_names
-from videopool.reports.points import groups_of
-from videopool.reports.recipes import recipes
-from videopool.results import ResultsError, add_pooled_shapes
-from videopool.results.point import TRAINING_LOG, read_training_log
+from videopool.reports.columns import groups_of
+from videopool.results import ResultsError, add_pooled_shapes, fingerprint, without_seed
+from videopool.results.point import TRAINING_LOG, manifest_part, read_training_log
 
 MOST_LINES = 10  # in a plot; more are ranked instead
+FEW = 2  # settings that may tell recipes of one pooling apart
 
 
 @dataclass(frozen=True)
 class View:
-    """What a figure is drawn from.
+    """The data of a figure: a study's folder, and complete points from results.load_study.
 
-    Attributes:
-        study: folder of the study.
-        rows: complete points, as results.load_study has them; with a benchmark, those that have a score in the group.
-        benchmark: of the rows; None for the whole study.
-        group: of tasks; None for the headline.
+    With a benchmark (None: the whole study), the rows have a score in the group of tasks (None: the headline).
     """
 
     study: Path
@@ -44,7 +41,7 @@ class View:
 
 
 class StudyFigure(Protocol):
-    """A figure of a study, asked about each view: of the study, and of each benchmark and group of tasks."""
+    """A figure of a study, or of each benchmark and group of tasks."""
 
     @property
     def name(self) -> str:
@@ -65,30 +62,58 @@ class _Figure:
 
 
 def _by(axis: str) -> _Figure:
+    def known(view: View) -> pd.DataFrame:
+        return view.rows[view.rows[axis].notna()]  # visual tokens of a model behind an API are not
+
     return _Figure(
         f"by_{axis}",
-        lambda view: axis in _axes(view) and bool(view.rows[axis].notna().any()),
-        # Not the visual tokens of a model behind an API.
-        lambda view: score_against(view.rows[view.rows[axis].notna()], axis, view.group),
+        lambda view: axis in _axes(view) and not known(view).empty,
+        lambda view: score_against(known(view), axis, view.group),
     )
 
 
 def _axes(view: View) -> list[str]:
-    """What the scores of a benchmark are drawn against; nothing where there would be too many lines."""
-    rows = view.rows
+    """The axes for the scores of a benchmark; none if there would be too many lines."""
     if view.benchmark is None:
         return []
-    axes = ["frames", "visual_tokens"]
-    if any(rows[name].nunique() > 1 for name in OWN_AXES):
-        axes = [name for name in AXES if rows[name].nunique() > 1]
-    return axes if len(set(line_names(rows, axes[-1]))) <= MOST_LINES else []
+    own = [name for name in OWN_AXES if view.rows[name].nunique() > 1]
+    axes = [name for name in AXES if view.rows[name].nunique() > 1] if own else ["frames", "visual_tokens"]
+    return axes if len(set(line_names(view.rows, axes[-1]))) <= MOST_LINES else []
 
 
 def _logs(study: Path) -> dict[str, pd.DataFrame]:
-    """The logs of a study's training runs that took a step, by the run's name."""
+    """The logs of a study's training runs with at least one step, by the run's name."""
     folders = [path.parent for path in sorted(study.glob(f"*/{TRAINING_LOG}"))]
     logs = {folder.name: pd.DataFrame(read_training_log(folder)) for folder in folders}
     return {name: log for name, log in logs.items() if "ema" in log}
+
+
+def recipes(study: Path, runs: Iterable[str]) -> dict[str, str]:
+    """The recipe's name of each training run; runs that differ in their seed alone share it.
+
+    Recipes of one pooling are told apart by the few settings in which they differ, else by their fingerprints.
+    """
+    own: dict[str, tuple[str, str]] = {}  # by run: name and fingerprint
+    settings: dict[str, dict[str, dict[Any, Any]]] = {}  # by name and fingerprint; keys with dots
+    for run in runs:
+        common = without_seed(manifest_part(study / run, "identity")) or {"run": run}
+        own[run] = re.sub(r"-s\d+-[0-9a-f]{8}$", "", run), fingerprint(common)
+        settings.setdefault(own[run][0], {})[own[run][1]] = pd.json_normalize(common).to_dict("records")[0]
+    words = {name: _differences(alike) for name, alike in settings.items()}
+    return {run: f"{name}{words[name][digits]}" for run, (name, digits) in own.items()}
+
+
+def _differences(recipes: dict[str, dict[Any, Any]]) -> dict[str, str]:
+    """The settings of each of several recipes that others do not share."""
+    keys = dict.fromkeys(key for recipe in recipes.values() for key in recipe)
+    unlike = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes.values()}) > 1]
+    if not 0 < len(unlike) <= FEW:
+        return {digits: "" if len(recipes) == 1 else f" {digits[:4]}" for digits in recipes}
+    return {
+        # None and defaults, which are not in a recipe, go without saying.
+        digits: "".join(f", {key.rpartition('.')[2]} {recipe[key]}" for key in unlike if recipe.get(key) is not None)
+        for digits, recipe in recipes.items()
+    }
 
 
 FIGURES: tuple[StudyFigure, ...] = (
@@ -112,7 +137,7 @@ FIGURES: tuple[StudyFigure, ...] = (
 
 
 def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
-    """The views of a study: of each benchmark and group of tasks, then of the whole."""
+    """The views of a study: each benchmark and group of tasks, then the whole study."""
     complete = table[(table.status == "complete") & table.score.notna()]
     for benchmark, rows in complete.groupby("benchmark"):
         groups: list[str | None] = [*groups_of(rows)]
@@ -124,19 +149,9 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
 
 
 def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[StudyFigure] = ()) -> list[str]:
-    """Draw all figures that apply to a study.
+    """Draw all figures that apply to a study, whose table is from compared_study. Returns the files written.
 
-    Args:
-        study: its folder.
-        table: from results.compared_study.
-        folder: of the figures.
-        own: the user's figures.
-
-    Returns:
-        The files written.
-
-    Raises:
-        ResultsError: a figure of the user's fails.
+    Raises ResultsError if one of the user's own figures fails.
     """
     files: list[str] = []
     for view in views(study, table):

@@ -1,77 +1,91 @@
-"""A study's table for papers and pages: table.md and table.tex."""
+"""A study's tables besides its points, and all of them for papers and pages: table.md and table.tex."""
+
+from pathlib import Path
 
 import pandas as pd
 
-from videopool.reports.cells import Heading, Row, TextTable, number_cell, p_cell, plain_cell, share_cell
-from videopool.reports.latex import latex_table
-from videopool.reports.markdown import escape, markdown_table
-from videopool.reports.points import COMPLETE, SHARED_TIME, TIME, points_table, shared_chance, shared_settings, varied
+from videopool.reports import cells
+from videopool.reports.cells import Cell, Heading, Row, TextTable, column
+from videopool.reports.columns import COMPLETE, caption, number, point_labels, points_table, records_of, varied
+from videopool.reports.markup import escape_markdown, latex_table, markdown_table
+from videopool.results.point import METRICS, part_of, read_json
+from videopool.results.published import COLUMNS
 
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"
 
 
-def caption(frame: pd.DataFrame, name: str) -> str:
-    """What a study's table shows: benchmark, split, how many samples, how its intervals were made."""
-    complete = frame[frame.status == COMPLETE]
-    settings = shared_settings(frame)
-    told = f"{name}{': ' if settings else ''}{settings}."
-    counts = sorted({int(n) for n in complete.n.dropna()})
-    if counts:
-        told += f" n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} scored samples."
-    chance = shared_chance(frame)
-    told += f" {chance[0].upper()}{chance[1:]}." if chance else ""
-    known = " Best score in bold; intervals: 95 %, clustered by clip, none of fewer than 10 clips."
-    return told + (known if any(counts) else "")
-
-
 def published_table(published: pd.DataFrame) -> TextTable:
-    """Figures that others have published; not to be compared with a study's to the decimal.
+    """Published figures with the decimals of their source (results.published); not comparable to the decimal."""
 
-    Args:
-        published: columns benchmark, model, value, unit, source, protocol.
-    """
-    names = ("benchmark", "model", "value", "unit", "source", "protocol")
-    rows = [
-        Row(tuple(number_cell(row[n], _decimals(row[n])) if n == "value" else plain_cell(row[n]) for n in names))
-        for row in published.to_dict("records")
-    ]
-    return TextTable(tuple(Heading(name, numeric=name == "value") for name in names), tuple(rows))
+    def as_published(value: float) -> Cell:
+        return cells.number_cell(value, max(1, len(str(value).partition(".")[2])))
+
+    columns = [column(name, as_published if name == "value" else cells.plain_cell, name) for name in COLUMNS]
+    return cells.text_table(columns, records_of(published))
 
 
 def seeds_table(seeds: pd.DataFrame) -> TextTable:
-    """Configurations that were run under several seeds, from over_seeds; settings that all share are left out."""
-    names = varied(seeds)
-    headings = [Heading(name.replace("_", " "), numeric=False) for name in ("pooling", *names)]
-    headings += [Heading("frames"), Heading("seeds", numeric=False), Heading("score %"), Heading("minus baseline")]
-    rows = []
-    for row in seeds.to_dict("records"):
-        cells = [plain_cell(row[name]) for name in ("pooling", *names)]
-        cells += [number_cell(row["frames"], 0), plain_cell(row["seeds"])]
-        cells.append(share_cell(row["score"], row["ci_low"], row["ci_high"]))
-        cells.append(share_cell(row["difference"], row["difference_low"], row["difference_high"], signed=True))
-        rows.append(Row((*cells, p_cell(row["p_holm"]))))
-    return TextTable((*headings, Heading("p (Holm)")), tuple(rows))
+    """Configurations under several seeds, from over_seeds; settings that all share are left out."""
+    columns = [column(name.replace("_", " "), cells.plain_cell, name) for name in ("pooling", *varied(seeds))]
+    columns += [
+        number("frames"),
+        column("seeds", cells.plain_cell, "seeds"),
+        column("score %", cells.share_cell, "score", "ci_low", "ci_high"),
+        cells.difference_column("minus baseline", "difference"),
+        column("p (Holm)", cells.p_cell, "p_holm"),
+    ]
+    return cells.text_table(columns, records_of(seeds))
 
 
-def _decimals(value: object) -> int:
-    """As many as were published, at least one."""
-    return max(1, len(str(value).partition(".")[2]))
+def task_tables(frame: pd.DataFrame) -> dict[str, TextTable]:
+    """A table of points x tasks for each benchmark with several tasks, by the benchmark's name.
+
+    The first two rows are chance and the number of samples of each task, from the benchmark's first complete point.
+    """
+    labels = point_labels(frame)
+    tables: dict[str, TextTable] = {}
+    for benchmark, rows in frame[frame.status == COMPLETE].groupby("benchmark", sort=False):
+        points = {str(r.point): part_of(read_json(Path(r.folder) / METRICS) or {}, "tasks") for r in rows.itertuples()}
+        names = sorted(set().union(*points.values()))
+        if len(names) < 2:
+            continue
+        first = next(iter(points.values()))
+        body = [
+            Row((Cell("chance"), *(cells.share_cell(part_of(first, name).get("chance")) for name in names))),
+            Row((Cell("samples"), *(cells.number_cell(part_of(first, name).get("n")) for name in names))),
+        ]
+        for point, tasks in points.items():
+            own = [part_of(tasks, name) for name in names]
+            scores = [cells.share_cell(task.get("score"), task.get("ci_low"), task.get("ci_high")) for task in own]
+            body.append(Row((Cell(labels[point]), *scores), point, COMPLETE))
+        headings = (Heading("point", numeric=False), *map(Heading, names))
+        tables[str(benchmark)] = TextTable(headings, tuple(body))
+    return tables
+
+
+def other_tables(published: pd.DataFrame | None, seeds: pd.DataFrame | None) -> dict[str, tuple[str, TextTable]]:
+    """Title and table of the means over seeds and of the published figures, as far as there are any."""
+    tables = {}
+    if seeds is not None and len(seeds):
+        tables["seeds"] = SEEDS, seeds_table(seeds)
+    if published is not None and len(published):
+        tables["published"] = PUBLISHED, published_table(published)
+    return tables
 
 
 def markdown_tables(
     frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None
 ) -> str:
     """The content of table.md."""
-    points = points_table(frame)
-    text = f"{escape(caption(frame, name))}\n\n{markdown_table(_without_time(points))}"
-    notes = [(row, cell.note) for row in points.rows for cell in row.cells if cell.note]
+    points = points_table(frame, timed=False)
+    text = f"{escape_markdown(caption(frame, name))}\n\n{markdown_table(points)}"
+    notes = [(row.point, cell.note) for row in points.rows for cell in row.cells if cell.note]
     if notes:
-        text += "\nNot complete:\n\n" + "".join(f"- {escape(row.point)}: {escape(note)}\n" for row, note in notes)
-    if seeds is not None and len(seeds):
-        text += f"\n{SEEDS.capitalize()}:\n\n{markdown_table(seeds_table(seeds))}"
-    if published is not None and len(published):
-        text += f"\n{PUBLISHED.capitalize()}:\n\n{markdown_table(published_table(published))}"
+        lines = (f"- {escape_markdown(point)}: {escape_markdown(note)}\n" for point, note in notes)
+        text += "\nNot complete:\n\n" + "".join(lines)
+    for title, table in other_tables(published, seeds).values():
+        text += f"\n{title.capitalize()}:\n\n{markdown_table(table)}"
     return text
 
 
@@ -79,16 +93,8 @@ def latex_tables(
     frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None
 ) -> str:
     """The content of table.tex."""
-    text = latex_table(_without_time(points_table(frame)), caption(frame, name), name)
-    if seeds is not None and len(seeds):
-        text += "\n" + latex_table(seeds_table(seeds), f"{name}: {SEEDS}.", f"{name}-seeds")
-    if published is not None and len(published):
-        text += "\n" + latex_table(published_table(published), f"{PUBLISHED.capitalize()}.", f"{name}-published")
+    text = latex_table(points_table(frame, timed=False), caption(frame, name), name)
+    for kind, (title, table) in other_tables(published, seeds).items():
+        title = f"{name}: {title}" if kind == "seeds" else title.capitalize()
+        text += "\n" + latex_table(table, f"{title}.", f"{name}-{kind}")
     return text
-
-
-def _without_time(table: TextTable) -> TextTable:
-    """What does not depend on the machine."""
-    kept = [place for place, heading in enumerate(table.headings) if heading.text not in (TIME, SHARED_TIME)]
-    rows = (Row(tuple(row.cells[place] for place in kept), row.point, row.status) for row in table.rows)
-    return TextTable(tuple(table.headings[place] for place in kept), tuple(rows))

@@ -12,16 +12,11 @@ class ResultsError(UserError, RuntimeError):
 
 
 class PointFailed(ResultsError):
-    """A point that ran but may not be scored."""
+    """A point ran but may not be scored."""
 
 
 class PointBusy(ResultsError):
-    """Another process is working on the point.
-
-    Args:
-        folder: of the point.
-        holder: who works on it.
-    """
+    """Another process, the holder, is working on the point in a folder."""
 
     def __init__(self, folder: Path, holder: str) -> None:
         super().__init__(f"{folder} is being worked on by {holder}")
@@ -30,7 +25,7 @@ class PointBusy(ResultsError):
 
 @contextmanager
 def writing(path: Path, *errors: type[Exception]) -> Iterator[None]:
-    """Raises ResultsError, which names the path, instead of OSError and of other errors of what writes to it."""
+    """Turns an OSError, and these errors of the writing library, into a ResultsError that names the path."""
     kinds: tuple[type[Exception], ...] = (OSError, *errors)
     try:
         yield

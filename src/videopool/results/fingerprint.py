@@ -1,4 +1,4 @@
-"""What a point is: a hash of all that determines its numbers."""
+"""The fingerprint of a point: a hash of everything that determines its numbers."""
 
 import hashlib
 import json
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 # Settings added later and their defaults, as in {"videopool.pooling.Average": {"power": 1}, "training": {"ema": None}}:
-# by the `_target_` of the mapping that holds them, else by its place in the identity. A default among them is left out,
-# so that fingerprints of points that do not set it stay valid. Entries never change.
+# keyed by the `_target_` of their mapping, else by its place in the identity. A setting at its default is left out, so
+# that fingerprints of points that do not set it stay valid. Entries never change.
 LATER: dict[str, dict[str, object]] = {}
 
 
 def canonical(identity: Mapping[str, object]) -> str:
-    """JSON with sorted keys and no spaces. Raises TypeError for what JSON cannot say."""
+    """JSON with sorted keys and no spaces. Raises TypeError for values without a JSON form."""
     return json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def without_later(content: Any, place: str = "") -> Any:
-    """An identity, or a part of one at a dotted place, without the settings of LATER that have their defaults."""
+    """An identity, or its part at a dotted place, without the settings of LATER at their defaults."""
     if isinstance(content, (list, tuple)):
         return [without_later(value, place) for value in content]
     if not isinstance(content, Mapping):
@@ -31,10 +31,10 @@ def without_later(content: Any, place: str = "") -> Any:
 
 
 def without_seed(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What points that differ in their seed alone have in common.
+    """The part of an identity that replicates share: all but the seed.
 
-    The sampler's seed goes too where it is the point's: conf/frames/random.yaml says `seed: ${seed}`. Other seeds, as a
-    pooling's, do not follow the point's and stay.
+    The sampler's seed goes too if it equals the point's (conf/frames/random.yaml: `seed: ${seed}`). Other seeds, such
+    as a pooling's, do not follow the point's and stay.
     """
     common = {name: value for name, value in identity.items() if name != "seed"}
     frames = common.get("frames")

@@ -1,5 +1,6 @@
-"""What a run's manifest says about where and how it ran. None of it is identity."""
+"""Where and how a point ran, for its manifest. None of it is identity."""
 
+import contextlib
 import os
 import platform
 import resource
@@ -12,20 +13,18 @@ from pathlib import Path
 import torch
 
 PACKAGES = (
-    "videopool", "torch", "transformers", "pytorch-lightning", "hydra-core", "av", "decord", "numpy",
-    "pillow", "peft",
+    "videopool", "torch", "transformers", "pytorch-lightning", "hydra-core", "av", "decord", "numpy", "pillow", "peft",
 )  # fmt: skip
 
 
 @cache
 def git_state() -> dict[str, object]:
-    """Commit and dirty flag of the checkout that the code runs from; empty outside one.
+    """Commit and dirty flag of the checkout that this process imported its code from; empty outside one.
 
-    A repository that does not hold this very file, as one with the environment in it that the package is installed
-    in, is somebody else's. Looked up once a process, as the code that runs is what was imported.
+    A repository that does not track this file belongs to somebody else: it may hold just the virtual environment.
     """
     own = Path(__file__)
-    # A hook or a shell may have set these for another repository.
+    # A hook or a shell may have set GIT_DIR and others for another repository.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
@@ -41,32 +40,26 @@ def git_state() -> dict[str, object]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of the packages that matter; those not installed are left out."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and the installed packages."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 @cache
 def hardware() -> dict[str, object]:
     """Processor, cores and accelerator."""
-    found: dict[str, object] = {
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {
+        "host": platform.node(), "platform": platform.platform(), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), **gpu,
+    }  # fmt: skip
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """Peak resident set size of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

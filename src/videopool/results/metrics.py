@@ -1,25 +1,30 @@
-"""From the records of a point to its metrics."""
+"""Metrics of a point, from its records."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from videopool.results.records import OK
-from videopool.results.statistics import bound, mean_interval
+from videopool.results.statistics import SCORE, Bounds, Estimate, Weights, mean_interval
 
-QUANTILES = (0.1, 0.5, 0.9)
-
-Record = Mapping[str, object]
+QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+Record = Mapping[str, Any]
 HIGHEST_GRADE = 5  # of a judge
 GRADE = (0.0, float(HIGHEST_GRADE))
 
 
-def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = None) -> dict[str, object]:
-    """Score, interval, counts and chance of some records; judge_grade (0 .. 5) and its interval of those graded.
+def _mean(records: Sequence[Record], name: str, weights: Weights | None = None, bounds: Bounds = SCORE) -> Estimate:
+    values, clips = [float(r[name]) for r in records], [r["clip"] for r in records]
+    return mean_interval(values, clips, [str(r["task"]) for r in records], weights, bounds)
 
-    n counts scored samples; n_failed those that could not be evaluated, which are never scored;
-    n_unparsed generated answers that name no option, which count as wrong; n_unscored samples that were
-    evaluated but have no right answer to compare with. weights: of tasks, see balanced.
+
+def summarise(records: Sequence[Record], weights: Weights | None = None) -> dict[str, object]:
+    """Score, interval, counts and chance of some records; judge_grade (0..5) and its interval if any are graded.
+
+    n counts scored samples; n_failed samples that could not be evaluated, which are never scored; n_unparsed generated
+    answers that name no option, which count as wrong; n_unscored evaluated samples without a reference answer.
+    weights: by task, see statistics.balanced.
     """
     evaluated = [r for r in records if r["status"] == OK]
     scored = [r for r in evaluated if r["score"] is not None]
@@ -29,62 +34,44 @@ def summarise(records: Sequence[Record], weights: Mapping[str, float] | None = N
         "n_unparsed": sum("parsed" in r and r["parsed"] is None for r in scored),
         "n_unscored": len(evaluated) - len(scored),
         "clips": len({r["clip"] for r in evaluated}),
-        "score": None,
-        "ci_low": None,
-        "ci_high": None,
-        "chance": None,
+        **dict.fromkeys(("score", "ci_low", "ci_high", "chance")),
     }
     if scored:
-        tasks, clips = [str(r["task"]) for r in scored], [r["clip"] for r in scored]
-        estimate = mean_interval([float(str(r["score"])) for r in scored], clips, tasks, weights)
-        summary |= {"score": estimate.value, "ci_low": bound(estimate.low), "ci_high": bound(estimate.high)}
+        summary |= _mean(scored, "score", weights).named("score", "ci_low", "ci_high")
         if graded := [r for r in scored if "judge_grade" in r]:
-            grades = [float(str(r["judge_grade"])) for r in graded]
-            tasks, clips = [str(r["task"]) for r in graded], [r["clip"] for r in graded]
-            estimate = mean_interval(grades, clips, tasks, weights, GRADE)
-            summary |= {"judge_grade": estimate.value, "judge_grade_low": bound(estimate.low)}
-            summary |= {"judge_grade_high": bound(estimate.high)}
-        choices = [(r.get("answer"), r["options"]) for r in scored if isinstance(r["options"], Sequence)]
-        if len(choices) == len(scored) and all(options for _, options in choices):
-            # A right answer may stand among the options twice.
-            right = [max(1, options.count(answer)) / len(options) for answer, options in choices]
-            summary["chance"] = sum(right) / len(right)
+            summary |= _mean(graded, "judge_grade", weights, GRADE).named("judge_grade")
+        if all(r["options"] for r in scored):
+            # The right answer may occur twice among the options.
+            chances = [max(1, r["options"].count(r.get("answer"))) / len(r["options"]) for r in scored]
+            summary["chance"] = sum(chances) / len(chances)
     return summary
 
 
 def answer_lengths(records: Sequence[Record]) -> dict[str, object] | None:
-    """Words of generated answers: mean with its interval, quantiles; None where nothing was generated."""
-    said = [
-        r for r in records if r["status"] == OK and isinstance(r.get("prediction"), str) and "option_logprobs" not in r
+    """Words of generated answers: mean with interval, quantiles; None without generated answers."""
+    answers = [
+        {"words": len(r["prediction"].split()), "clip": r["clip"], "task": r["task"]}
+        for r in records
+        if r["status"] == OK and isinstance(r.get("prediction"), str) and "option_logprobs" not in r
     ]
-    if not said:
+    if not answers:
         return None
-    words = [len(str(r["prediction"]).split()) for r in said]
-    estimate = mean_interval(words, [r["clip"] for r in said], bounds=None)
-    quantiles = np.quantile(words, QUANTILES).tolist()
+    words = [answer["words"] for answer in answers]
     return {
         "n": len(words),
-        "mean": estimate.value,
-        "ci_low": bound(estimate.low),
-        "ci_high": bound(estimate.high),
-        **{f"p{round(100 * q)}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
+        **_mean(answers, "words", bounds=None).named("mean", "ci_low", "ci_high"),
+        **dict(zip(QUANTILES, np.quantile(words, list(QUANTILES.values())).tolist(), strict=True)),
         "longest": max(words),
-        "empty": sum(count == 0 for count in words),
+        "empty": words.count(0),
     }
 
 
 def mean_token_f1(records: Sequence[Record]) -> dict[str, object] | None:
-    """Mean token F1 of open answers with its interval; None where there is none."""
-    found = [r for r in records if r["status"] == OK and "token_f1" in r]
-    if not found:
+    """Mean token F1 of open answers with its interval; None if there are none."""
+    answers = [r for r in records if r["status"] == OK and "token_f1" in r]
+    if not answers:
         return None
-    estimate = mean_interval([float(str(r["token_f1"])) for r in found], [r["clip"] for r in found])
-    return {
-        "n": estimate.n,
-        "mean": estimate.value,
-        "ci_low": bound(estimate.low),
-        "ci_high": bound(estimate.high),
-    }
+    return {"n": len(answers), **_mean(answers, "token_f1").named("mean", "ci_low", "ci_high")}
 
 
 def metrics_of(
@@ -92,35 +79,30 @@ def metrics_of(
     groups: Mapping[str, Sequence[str]],
     in_headline: Callable[[str], bool],
     axes: Mapping[str, str] | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: Weights | None = None,
 ) -> dict[str, object]:
-    """Metrics of a point: the headline, then each group and axis, then each task.
+    """Metrics of a point: the headline (weights: see statistics.balanced), then each group and axis, then each task.
 
-    Args:
-        axes: by the axis that a judge graded, the task of the records that have a grade on it.
-        weights: of tasks in the headline; see balanced.
+    axes: by axis of a judge's grades, the task of the records that have it.
     """
-    tasks = sorted({str(r["task"]) for r in records})
+    by_task: dict[str, list[Record]] = {task: [] for task in sorted({str(r["task"]) for r in records})}
+    for record in records:
+        by_task[str(record["task"])].append(record)
+    grouped = {name: [r for r in records if r["task"] in members] for name, members in groups.items()}
+    grouped |= {axis: _on_axis(by_task[task], axis) for axis, task in (axes or {}).items() if task in by_task}
     return {
         **summarise([r for r in records if in_headline(str(r["task"]))], weights),
-        "groups": {
-            **{name: summarise([r for r in records if r["task"] in members]) for name, members in groups.items()},
-            **{axis: summarise(_on_axis(records, axis, task)) for axis, task in (axes or {}).items() if task in tasks},
-        },
-        "tasks": {task: summarise([r for r in records if r["task"] == task]) for task in tasks},
+        "groups": {name: summarise(members) for name, members in grouped.items()},
+        "tasks": {task: summarise(own) for task, own in by_task.items()},
         "answer_words": answer_lengths(records),
         "token_f1": mean_token_f1(records),
     }
 
 
-def _on_axis(records: Sequence[Record], axis: str, task: str) -> list[Record]:
-    """Records of a task as if their grade on one axis was all there is."""
-    found: list[Record] = []
-    for record in records:
-        grades = record.get("axes")
-        if record["task"] != task:
-            continue
-        if isinstance(grades, Mapping):
-            record = {**record, "judge_grade": grades[axis], "score": grades[axis] / HIGHEST_GRADE}
-        found.append(record)
-    return found
+def _on_axis(records: Sequence[Record], axis: str) -> list[Record]:
+    """Records with their grade on one axis as the only grade; failed ones as they are."""
+    graded = (isinstance(r.get("axes"), Mapping) for r in records)
+    return [
+        {**r, "judge_grade": r["axes"][axis], "score": r["axes"][axis] / HIGHEST_GRADE} if own else r
+        for r, own in zip(records, graded, strict=True)
+    ]

@@ -1,10 +1,10 @@
 """One point's folder: manifest, records, metrics.
 
-run.json       what the point is and how it was run (manifest)
-records.jsonl  one line a sample
-clips.json     where each clip lay
-times.jsonl    what answering took, a line a batch
-metrics.json   written last, in one step: it means that the point is complete
+run.json       what the point is and how it ran (manifest)
+records.jsonl  one line per sample
+clips.json     the path of each clip
+times.jsonl    time spent on the samples, one line per batch
+metrics.json   written last, in one step: the point is complete
 failure.json   why the last attempt did not complete
 """
 
@@ -12,9 +12,9 @@ import json
 import os
 import shutil
 import socket
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from videopool import locks
@@ -25,8 +25,8 @@ from videopool.results.fingerprint import fingerprint
 MANIFEST, RECORDS, METRICS, FAILURE, LOCK = "run.json", "records.jsonl", "metrics.json", "failure.json", "lock"
 TRAINING_LOG = "log.jsonl"  # of a training run, which is no point but lies beside them
 CLIPS, TIMES = "clips.json", "times.jsonl"
-MIXABLE = ("videopool", "torch", "transformers", "av", "decord", "pillow")  # packages
-ATTEMPT = ("versions", "reader", "attention", "git", "hardware")  # of a manifest: how an attempt ran
+MIXABLE = ("videopool", "torch", "transformers", "av", "decord", "pillow")  # packages that may change numbers slightly
+ATTEMPT = ("versions", "reader", "attention", "git", "hardware")  # parts of a manifest that describe an attempt
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -35,8 +35,8 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
-def read_json(path: Path) -> dict[str, object] | None:
-    """A JSON object, or None if there is no whole one."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None if the file does not hold a whole one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -44,29 +44,37 @@ def read_json(path: Path) -> dict[str, object] | None:
     return content if isinstance(content, dict) else None
 
 
+def manifest_part(folder: str | Path, name: str) -> dict[str, Any]:
+    """A mapping in a point's manifest, such as "point" or "identity"; {} if there is none."""
+    return part_of(read_json(Path(folder) / MANIFEST) or {}, name)
+
+
+def part_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A mapping within a mapping; {} if there is none."""
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
+
+
 def clip_files(folder: Path) -> dict[str, Path]:
-    """Where the clips of a point were when it ran, by the name that records have for them."""
-    found, real = read_json(folder / CLIPS) or {}, os.path.realpath(folder)
-    return {name: Path(os.path.normpath(os.path.join(real, str(place)))) for name, place in found.items()}
+    """Paths of a point's clips when it ran, by their names in records."""
+    clips, real = read_json(folder / CLIPS) or {}, os.path.realpath(folder)
+    return {name: Path(os.path.normpath(os.path.join(real, str(place)))) for name, place in clips.items()}
 
 
 def attempts_of(folder: Path) -> dict[str, Any]:
-    """How each attempt at a point ran, by the name that its records tell."""
-    found = (read_json(folder / MANIFEST) or {}).get("attempts")
-    return found if isinstance(found, dict) else {}
+    """How each attempt at a point ran, by its name in records."""
+    return manifest_part(folder, "attempts")
 
 
 def mixed_attempts(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What attempts do not have in common of what changes numbers a little: the versions and ways there were."""
-    found: dict[str, set[str]] = {}
+    """Package versions and attention kernels in which attempts differ: by setting, the values."""
+    values: dict[str, set[str]] = defaultdict(set)
     for attempt in attempts:
-        told = {name: attempt.get("versions", {}).get(name) for name in MIXABLE}
-        told["attention"] = attempt.get("attention")
-        if attempt.get("reader") != "decord":
-            del told["decord"]  # not used
-        for name, value in told.items():
-            found.setdefault(name, set()).add(str(value))
-    return {name: sorted(values) for name, values in found.items() if len(values) > 1}
+        for name in MIXABLE:
+            if name != "decord" or attempt.get("reader") == "decord":  # otherwise unused
+                values[name].add(str(attempt.get("versions", {}).get(name)))
+        values["attention"].add(str(attempt.get("attention")))
+    return {name: sorted(own) for name, own in values.items() if len(own) > 1}
 
 
 def is_complete(folder: Path) -> bool:
@@ -79,29 +87,21 @@ def is_claimed(folder: Path) -> bool:
     try:
         with (folder / LOCK).open("rb") as lock:
             return locks.is_claimed(lock.fileno())
-    except OSError:  # it is not there, or not ours to read
+    except OSError:  # missing or unreadable
         return False
 
 
 class PointFolder:
-    """The folder of one point, claimed for this process while the context is open.
+    """The folder of one point, <study>/<name>-<first 8 digits of the fingerprint>, claimed while the context is open.
 
-    The claim is a lock of the operating system: it ends with the process, however that ends.
-
-    Args:
-        study: the study's folder.
-        name: readable name.
-        fingerprint: 64 hexadecimal digits; the first eight become part of the folder's name.
-
-    Raises:
-        PointBusy: another process has the point.
-        ResultsError: the folder cannot be written, or holds another point.
+    The claim is a lock of the operating system: it ends with the process, in any case. Entering raises PointBusy if
+    another process has the point, and ResultsError if the folder cannot be written or holds another point.
     """
 
     def __init__(self, study: Path, name: str, fingerprint: str) -> None:
         self.path = study / f"{name}-{fingerprint[:8]}"
         self.fingerprint = fingerprint
-        self.attempt: str | None = None  # the one that goes on
+        self.attempt: str | None = None  # name of the current one
 
     def __enter__(self) -> "PointFolder":
         try:
@@ -120,7 +120,7 @@ class PointFolder:
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
-        self._forget_parts()
+        self._remove_parts()
         kept = read_json(self.path / MANIFEST)
         if kept is not None and kept.get("fingerprint") != self.fingerprint:
             self._lock.close()
@@ -130,15 +130,15 @@ class PointFolder:
             )
         return self
 
-    def _forget_parts(self) -> None:
-        """Remove what processes that died, and releases before this one, left unfinished."""
+    def _remove_parts(self) -> None:
+        """Remove unfinished files of dead processes and of earlier releases."""
         for part in (*self.path.glob(f"*{PART}"), *self.path.glob(".*.json.[0-9]*")):
             if part.is_dir():
                 shutil.rmtree(part, ignore_errors=True)
             else:
                 part.unlink(missing_ok=True)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(self, *error: object) -> None:
         self._lock.close()
 
     @property
@@ -147,15 +147,15 @@ class PointFolder:
         return is_complete(self.path) and (read_json(self.path / MANIFEST) or {}).get("fingerprint") == self.fingerprint
 
     def clear(self) -> None:
-        """Forget everything but the claim."""
+        """Remove everything but the claim."""
         for name in (METRICS, FAILURE, RECORDS, MANIFEST, CLIPS, TIMES):
             (self.path / name).unlink(missing_ok=True)
 
-    def write_manifest(self, manifest: Mapping[str, object]) -> None:
-        """Begin an attempt: say what the point is, and forget why the last attempt failed.
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Begin an attempt: write the manifest and remove the last attempt's failure.
 
-        What the manifests of earlier attempts said of how they ran stays. Attempts that ran alike have one name, so
-        that a point that was stopped and goes on has the records of one that was not.
+        The manifest keeps how earlier attempts ran. Attempts that ran alike share one name, so that an interrupted and
+        resumed point has the same records as an uninterrupted one.
         """
         (self.path / FAILURE).unlink(missing_ok=True)
         before = attempts_of(self.path)
@@ -166,22 +166,24 @@ class PointFolder:
         content = {"fingerprint": self.fingerprint, **manifest, "attempts": {**before, self.attempt: own}}
         write_json(self.path / MANIFEST, content)
 
+    def _add_to_manifest(self, name: str, part: Mapping[str, object]) -> None:
+        write_json(self.path / MANIFEST, {**(read_json(self.path / MANIFEST) or {}), name: part})
+
     def add_attempts(self, attempts: Mapping[str, object]) -> None:
-        """Say how records that were taken over from another point came about."""
+        """Add the attempts of another point, whose records this point reuses."""
         if attempts:
-            manifest = read_json(self.path / MANIFEST) or {}
-            write_json(self.path / MANIFEST, {**manifest, "attempts": {**attempts, **attempts_of(self.path)}})
+            self._add_to_manifest("attempts", {**attempts, **attempts_of(self.path)})
 
     def tell_mixed(self, records: Iterable[Mapping[str, object]]) -> None:
-        """Say in the manifest in what the attempts that made some records differ, if in anything that may matter."""
-        attempts = attempts_of(self.path)
+        """Write into the manifest how the attempts behind some records differ, if this may change numbers."""
         used = {str(record.get("attempt")) for record in records}
-        if mixed := mixed_attempts([attempt for name, attempt in attempts.items() if name in used]):
-            write_json(self.path / MANIFEST, {**(read_json(self.path / MANIFEST) or {}), "mixed": mixed})
+        attempts = [attempt for name, attempt in attempts_of(self.path).items() if name in used]
+        if mixed := mixed_attempts(attempts):
+            self._add_to_manifest("mixed", mixed)
 
     def write_clips(self, clips: Mapping[str, Path]) -> None:
-        """Keep where clips lie, by name: relative to this folder, so that results and data may be moved together."""
-        folder = os.path.realpath(self.path)  # whose parents are those that ".." leads to
+        """Keep the clips' paths, by name: relative to this folder, so that results and data may be moved together."""
+        folder = os.path.realpath(self.path)  # ".." leads to this path's parents
         write_json(self.path / CLIPS, {name: os.path.relpath(clip, folder) for name, clip in clips.items()})
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
@@ -192,9 +194,9 @@ class PointFolder:
         try:
             write_json(self.path / FAILURE, {"reason": reason, **details})
         except ResultsError:
-            pass  # the disk may be what failed; the error that is being reported says so
+            pass  # a full disk may be the failure itself, and the original error says so
 
 
 def read_training_log(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a training run's log; none if it has not begun. A line that a kill cut off is left out."""
+    """Lines of a training run's log, without one that was cut off; [] before the first."""
     return list(read_json_lines(folder / TRAINING_LOG))

@@ -1,4 +1,4 @@
-"""What a study can find: the smallest difference that its samples show reliably."""
+"""Power of a study: the smallest difference that its samples reliably detect."""
 
 from collections.abc import Sequence
 
@@ -8,27 +8,21 @@ from videopool.results.statistics import LEAST_CLIPS
 
 LEVEL = 0.05  # two-sided
 POWER = 0.8
-STEPS = 1000  # differences that are tried
+STEPS = 1000  # candidate differences
 
 
 def detectable_difference(
     sizes: Sequence[int], correlation: float, flipped: float, comparisons: int = 1
 ) -> float | None:
-    """Smallest difference of two paired accuracies found with 80 % power at a two-sided level of 5 %.
+    """Smallest difference, 0..1, of two paired accuracies found with 80 % power at a two-sided level of 5 %.
 
     The difference of a sample is -1, 0 or 1, and 0 unless exactly one point is right, so its variance is the share of
-    such samples less the squared difference (Connor, Biometrics 43, 1987). Samples of one clip widen the variance of
-    a clip of m to m (1 + (m - 1) r). The test is that of paired_difference: Student's, with as many degrees of freedom
-    as it will find on average; its power is that of the noncentral t.
+    such samples, `flipped`, less the squared difference (Connor, Biometrics 43, 1987). Correlation r of differences
+    widens the variance of a clip of m samples to m (1 + (m - 1) r). The test is Student's test of paired_difference
+    with the expected degrees of freedom; its power is that of the noncentral t distribution. Holm's correction makes
+    the smallest p-value pass level / comparisons.
 
-    Args:
-        sizes: samples on each clip.
-        correlation: of the differences of two samples of a clip, r.
-        flipped: expected share of samples that exactly one of the two points answers rightly.
-        comparisons: as many as Holm corrects for; the smallest p-value has to pass level / comparisons.
-
-    Returns:
-        The difference, 0..1; None if so few clips find none, were all that flips on one side.
+    sizes: samples per clip. None if there are too few clips, even if all flips go one way.
     """
     from scipy.special import nctdtr, stdtrit
 
@@ -43,12 +37,12 @@ def detectable_difference(
     critical = stdtrit(freedom, 1 - LEVEL / 2 / comparisons)
     with np.errstate(divide="ignore"):
         power = 1 - nctdtr(freedom, tried * np.sqrt(1 - tried**2) / error, critical)
-    found = np.flatnonzero(power >= POWER)
-    return float(tried[found[0]]) if len(found) else None
+    enough = np.flatnonzero(power >= POWER)
+    return float(tried[enough[0]]) if len(enough) else None
 
 
 def _freedom(m: np.ndarray, widened: np.ndarray, flipped: float) -> float:
-    """Degrees of freedom that statistics.spread finds on average: few where few samples flip."""
+    """Expected degrees of freedom of statistics.spread: few if few samples flip."""
     tails = 3 + np.maximum(0.0, 1 / flipped - 3) * widened / m**2  # kurtosis of a clip's sum
     few = 2 * widened.sum() ** 2 / np.sum(tails * widened**2) - 1
     return float(np.clip(few, 1.0, max(1.0, m.sum() ** 2 / np.sum(m**2) - 1)))

@@ -1,4 +1,4 @@
-"""Figures from papers, kept apart from what was measured here."""
+"""Figures from papers, apart from our own measurements."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,13 @@ import yaml
 from videopool.results.errors import ResultsError
 
 COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")
-DEFAULT_UNIT = "%"
 
 
 def published_figures(path: Path, benchmarks: Sequence[str]) -> pd.DataFrame:
-    """Published figures on some benchmarks, one row each; columns COLUMNS.
+    """Published figures on some benchmarks (ids with their split, "msvd_qa/test"), one row each; columns COLUMNS.
 
-    Args:
-        path: a YAML file with a list `published` of benchmark, model, value, source, protocol and, if it is not a per
-            cent, unit. A file that is not there has no figures.
-        benchmarks: ids with their split, as in "msvd_qa/test"; those of other splits are left out.
-
-    Raises:
-        ResultsError: the file is no such list, or an entry lacks something.
+    path: a YAML file with a list `published` of benchmark, model, value, source, protocol and, if not per cent, unit.
+    Without the file there are no figures. Raises ResultsError without such a list, or for an incomplete entry.
     """
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
@@ -32,11 +26,9 @@ def published_figures(path: Path, benchmarks: Sequence[str]) -> pd.DataFrame:
     entries = content.get("published") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise ResultsError(f"{path}: a list called published is expected")
-    rows = []
     for number, entry in enumerate(entries):
-        lacking = [name for name in COLUMNS if name != "unit" and (not isinstance(entry, dict) or name not in entry)]
-        if lacking or isinstance(entry["value"], bool) or not isinstance(entry["value"], (int, float)):
-            raise ResultsError(f"{path}, entry {number}: needs {', '.join(lacking) or 'a number as its value'}")
-        rows.append({"unit": DEFAULT_UNIT, **entry})
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+        missing = [name for name in COLUMNS if name != "unit" and (not isinstance(entry, dict) or name not in entry)]
+        if missing or isinstance(entry["value"], bool) or not isinstance(entry["value"], (int, float)):
+            raise ResultsError(f"{path}, entry {number}: needs {', '.join(missing) or 'a number as its value'}")
+    table = pd.DataFrame([{"unit": "%", **entry} for entry in entries], columns=list(COLUMNS))
     return table[table.benchmark.isin(list(benchmarks))].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Every reply of a judge, kept: a line of JSON each, appended and flushed, by the hash of what it answers."""
+"""All replies of a judge: one line of JSON each, appended and flushed, keyed by the hash of the request."""
 
 import threading
 from collections import defaultdict
@@ -10,12 +10,9 @@ from videopool.results.errors import ResultsError, writing
 
 
 class ReplyStore:
-    """Replies of one judge, shared by points, studies and processes. Nothing in it is ever changed.
+    """Replies of one judge, shared by points, studies and processes. Lines never change.
 
-    A process that was killed may leave half a line; it is skipped, and the next line begins behind it.
-
-    Args:
-        path: the file; made, with its folder, when something is first added.
+    A killed process may leave half a line: it is skipped, and the next line starts after it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,26 +20,19 @@ class ReplyStore:
         self._texts: dict[str, list[str]] = defaultdict(list)
         self._lock = threading.Lock()
         try:
-            for told in read_json_lines(path):
-                if "key" in told and "reply" in told:
-                    self._texts[str(told["key"])].append(str(told["reply"]))
+            for row in read_json_lines(path):
+                if "key" in row and "reply" in row:
+                    self._texts[str(row["key"])].append(str(row["reply"]))
         except OSError as error:
             raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
 
     def texts(self, key: str) -> list[str]:
-        """All replies to what a key stands for, the newest first."""
+        """All replies to a request, the newest first."""
         return self._texts.get(key, [])[::-1]
 
-    def add(self, key: str, reply: str, about: Mapping[str, object]) -> None:
-        """Keep a reply. May be called from several threads.
-
-        Args:
-            about: what else the line says.
-
-        Raises:
-            ResultsError: it cannot be written.
-        """
+    def add(self, key: str, reply: str, fields: Mapping[str, object]) -> None:
+        """Keep a reply, with other fields of its line. Thread-safe. Raises ResultsError if it cannot be written."""
         with self._lock, writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            append(self.path, json_lines([{"key": key, **about, "reply": reply}]))
+            append(self.path, json_lines([{"key": key, **fields, "reply": reply}]))
             self._texts[key].append(reply)

@@ -1,10 +1,13 @@
-"""Scores and differences with intervals. Samples of one clip are not independent: clips are what varies.
+"""Scores and differences with intervals. Samples of one clip are not independent: clips are the unit of sampling.
 
 The variance of a mean is cluster-robust (Liang and Zeger, Biometrika 73, 1986), with the small-sample correction CR2
 (Bell and McCaffrey, Survey Methodology 28, 2002). The interval is Wilson's (JASA 22, 1927) on the effective sample size
 that this variance implies (Korn and Graubard, Survey Methodology 24, 1998), with Student's quantile: it stays within
 the bounds of a score, and is honest close to them. A p-value is one less the level of the interval that just reaches
 zero, so the two never contradict each other.
+
+Tasks may have fixed weights, however many samples they have: VCGBench's score is the mean of five axes, and its generic
+part, graded on three of them, has twice as many samples as the others together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,57 +15,66 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from videopool.results.balance import balanced, shares
+import pandas as pd
 
 LEVEL = 0.95
-LEAST_CLIPS = 10  # of fewer, no interval covers what it should
+LEAST_CLIPS = 10  # with fewer, no interval has its nominal coverage
 SCORE = (0.0, 1.0)
 DIFFERENCE = (-1.0, 1.0)
 _ROUNDING = 1e-12
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Bounds = tuple[float, float] | None
+Weights = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval.
+    """A mean with its interval."""
 
-    Attributes:
-        value: the mean, 0..1 for scores, -1..1 for differences.
-        low, high: bounds of the 95 % interval; NaN where fewer than LEAST_CLIPS clips were asked about.
-        n: samples; clusters: clips.
-        p: two-sided p-value against zero, for differences; None where there is no interval.
-    """
-
-    value: float
-    low: float
+    value: float  # 0..1 for scores, -1..1 for differences
+    low: float  # bounds of the 95 % interval; NaN with fewer than LEAST_CLIPS clips
     high: float
-    n: int
-    clusters: int
-    p: float | None = None
+    n: int  # samples
+    clusters: int  # clips
+    p: float | None = None  # two-sided, against zero, for differences; None without an interval
+
+    def named(self, name: str, low: str = "", high: str = "") -> dict[str, float | None]:
+        """Mean and bounds (None without an interval) under these names: by default <name>, <name>_low, <name>_high."""
+        bounds = [None if np.isnan(bound) else bound for bound in (self.low, self.high)]
+        return {name: self.value, low or f"{name}_low": bounds[0], high or f"{name}_high": bounds[1]}
 
 
 def mean_interval(
-    values: Sequence[float],
+    values: Sequence[float] | Array,
     clusters: Sequence[object],
     tasks: Sequence[str] = (),
-    weights: Mapping[str, float] | None = None,
-    bounds: tuple[float, float] | None = SCORE,
+    weights: Weights | None = None,
+    bounds: Bounds = SCORE,
 ) -> Estimate:
-    """Mean of values with a 95 % interval, clustered.
+    """Mean of values, one per sample, with a 95 % interval, clustered. For a table [R, n] of R seeds: mean_over_seeds.
 
-    Args:
-        values: one a sample.
-        clusters: the clip of each sample.
-        tasks: of each sample; needed where there are weights.
-        weights: of tasks in the mean, see balanced; None or empty: all samples count alike.
-        bounds: the least and the greatest that a value can be; None for values that have no bounds.
+    clusters, tasks: the clip and the task of each sample; tasks are only needed with weights. weights: by task, see
+    balanced; empty: all samples count alike. bounds: smallest and largest possible value, or None.
 
-    Raises:
-        ValueError: no values, or not as many clusters; a mean outside the bounds.
+    Raises ValueError for no values, another number of clusters, or a mean outside the bounds.
     """
-    return estimate(np.asarray([values], dtype=float), clusters, tasks, weights or {}, bounds)
+    table, weights = np.atleast_2d(np.asarray(values, dtype=float)), weights or {}
+    if table.size == 0 or table.shape[1] != len(clusters):
+        raise ValueError("as many clusters as values are needed, and at least one")
+    _, place = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
+    rows, n = np.array([balanced(row, tasks, weights) for row in table]), table.shape[1]
+    value, count = float(rows.mean()), int(place.max()) + 1
+    if count < LEAST_CLIPS:
+        return Estimate(value, float("nan"), float("nan"), n, count)
+    residuals: np.ndarray = np.bincount(place, weights=rows.mean(axis=0) - value) / n
+    share: np.ndarray = np.bincount(place, weights=_shares(n, tasks, weights))
+    variance, freedom = spread(residuals, share)
+    if weights and bounds is not None:
+        variance = variance + _unseen(table.mean(axis=0), place, tasks, weights, bounds)
+    between = float(rows.mean(axis=1).var(ddof=1)) / len(rows) if len(rows) > 1 else 0.0
+    low, high, p = interval(np.float64(value), variance, freedom, effective(share), bounds, between, len(rows) - 1)
+    return Estimate(value, float(low), float(high), n, count, float(p) if bounds == DIFFERENCE else None)
 
 
 def paired_difference(
@@ -70,86 +82,87 @@ def paired_difference(
     second: Sequence[float],
     clusters: Sequence[object],
     tasks: Sequence[str] = (),
-    weights: Mapping[str, float] | None = None,
+    weights: Weights | None = None,
 ) -> Estimate:
-    """Mean of first - second over the same samples, with a 95 % interval and p-value, clustered.
+    """Mean of first - second (scores, 0..1, of the same samples), with a 95 % interval and p-value, clustered.
 
-    Args:
-        first, second: scores, 0..1, of the same samples in the same order.
-        clusters, tasks, weights: as mean_interval takes them.
-
-    Raises:
-        ValueError: the two are not equally long.
+    Other arguments as for mean_interval. Raises ValueError if the lengths differ.
     """
     if len(first) != len(second):
         raise ValueError("paired scores must be of the same samples")
-    difference = np.asarray([first], dtype=float) - np.asarray([second], dtype=float)
-    return estimate(difference, clusters, tasks, weights or {}, DIFFERENCE)
+    return mean_interval(np.subtract(first, second, dtype=float), clusters, tasks, weights, DIFFERENCE)
 
 
-def estimate(
-    table: Array,
+def mean_over_seeds(
+    scores: Mapping[int, Sequence[float]],
     clusters: Sequence[object],
-    tasks: Sequence[str],
-    weights: Mapping[str, float],
-    bounds: tuple[float, float] | None,
+    tasks: Sequence[str] = (),
+    weights: Weights | None = None,
+    bounds: tuple[float, float] = SCORE,
 ) -> Estimate:
-    """Mean over the rows of a table [R, n], one row a seed, and over its n samples; see mean_interval.
+    """Mean over seeds and samples of one configuration, with an interval for other seeds and other clips.
 
-    Of several rows the variance between their means counts as well, as another source of chance.
+    Clips and seeds are crossed random effects. The variance is the cluster-robust variance of the seeds' mean scores
+    plus the variance between seeds over their number. It counts the shared part twice: the interval is conservative.
 
-    Raises:
-        ValueError: as mean_interval.
+    scores: by seed, one per sample, in the same order; with bounds DIFFERENCE, differences of two paired points, which
+    give a p-value. Raises ValueError for fewer than two seeds, or another number of values than clusters.
     """
-    if table.size == 0 or table.shape[1] != len(clusters):
-        raise ValueError("as many clusters as values are needed, and at least one")
-    _, place = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-    rows, raw, n = np.array([balanced(row, tasks, weights) for row in table]), table.mean(axis=0), table.shape[1]
-    value, count = float(rows.mean()), int(place.max()) + 1
-    if count < LEAST_CLIPS:
-        return Estimate(value, float("nan"), float("nan"), n, count)
-    residuals: np.ndarray = np.bincount(place, weights=rows.mean(axis=0) - value) / n
-    share: np.ndarray = np.bincount(place, weights=shares(n, tasks, weights))
-    variance, freedom = spread(residuals, share)
-    if weights and bounds is not None:
-        variance = variance + _unseen(raw, place, tasks, weights, bounds)
-    between = float(rows.mean(axis=1).var(ddof=1)) / len(rows) if len(rows) > 1 else 0.0
-    low, high, p = interval(np.float64(value), variance, freedom, effective(share), bounds, between, len(rows) - 1)
-    return Estimate(value, float(low), float(high), n, count, float(p) if bounds == DIFFERENCE else None)
+    table = np.array([list(values) for values in scores.values()], dtype=float)
+    if len(table) < 2 or table.shape[1] != len(clusters):
+        raise ValueError("at least two seeds are needed, and as many values as clusters for each seed")
+    return mean_interval(table, clusters, tasks, weights, bounds)
+
+
+def balanced(values: Array, tasks: Sequence[str], weights: Weights) -> Array:
+    """Values [n] whose plain mean is the weighted mean M of the task means; they may lie outside 0..1.
+
+    v_i = M + n * s_i * (x_i - m_t), with the share s_i of the sample and the mean m_t of its task. This is the sample's
+    influence on M (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 2.7), so the clustered
+    variance of these values is the variance of M to first order. Without weights the values stay as they are.
+    """
+    if not weights:
+        return values
+    own = _shares(len(values), tasks, weights)
+    means = pd.Series(values).groupby(list(tasks)).transform("mean").to_numpy()
+    return own @ means + len(values) * own * (values - means)
+
+
+def _shares(n: int, tasks: Sequence[str], weights: Weights) -> Array:
+    """Share of each of n samples in the weighted mean, w_t / (W * n_t), or 1 / n without weights; they add up to 1."""
+    if not weights:
+        return np.full(n, 1 / n)
+    names, place, counts = np.unique(np.asarray(tasks), return_inverse=True, return_counts=True)
+    own = np.array([weights[name] for name in names])
+    return (own / (own.sum() * counts))[place]
 
 
 def _unseen(
-    values: Array, place: np.ndarray, tasks: Sequence[str], weights: Mapping[str, float], bounds: tuple[float, float]
+    values: Array, place: np.ndarray, tasks: Sequence[str], weights: Weights, bounds: tuple[float, float]
 ) -> float:
-    """Variance that tasks add to a weighted mean whose values are all alike, and which therefore show none.
+    """Variance added to a weighted mean by tasks with constant values, which show none.
 
-    Of C such clips one more is taken to lie at the further bound.
+    With C clips, one more clip is assumed at the further bound.
     """
-    names, added = np.asarray(tasks, dtype=object), 0.0
-    total = sum(weights[task] for task in set(tasks))
-    for task in set(tasks):
-        own = values[names == task]
-        if np.ptp(own) <= _ROUNDING:
-            clips = len(set(place[names == task].tolist()))
-            furthest = max(bounds[1] - own[0], own[0] - bounds[0])
-            added += (weights[task] / total * furthest) ** 2 / (clips * (clips + 1))
+    added, total = 0.0, sum(weights[task] for task in set(tasks))
+    for task, own in pd.DataFrame({"value": values, "clip": place}).groupby(list(tasks)):
+        value, clips = own.value.iloc[0], own["clip"].nunique()
+        if np.ptp(own.value) <= _ROUNDING:
+            furthest = max(bounds[1] - value, value - bounds[0])
+            added += (weights[str(task)] / total * furthest) ** 2 / (clips * (clips + 1))
     return added
 
 
 def effective(shares: Array) -> float:
-    """How many clips of equal shares say as much as these, [C]: 1 / sum of squared shares."""
+    """Effective number of clips with shares [C] in the mean: 1 / sum of squared shares."""
     return float(1 / np.sum(shares**2))
 
 
 def spread(residuals: Array, shares: Array) -> tuple[Array, Array]:
-    """Variance of a mean and the degrees of freedom of that variance, both [...].
+    """Variance of a mean and its degrees of freedom, both [...], from residuals [..., C] and shares [C] in the mean.
 
-    The freedom is Satterthwaite's with the clips' own fourth moments: few where a few clips make all of the variance,
-    however many clips there are.
-
-    Args:
-        residuals: [..., C] what each clip adds to the error of the mean.
-        shares: [C] of each clip in the mean.
+    A residual is a clip's contribution to the error of the mean. Satterthwaite's degrees of freedom with the clips' own
+    fourth moments: few if a few clips make all of the variance.
     """
     squares = residuals**2
     fourth = np.sum(squares**2, axis=-1)
@@ -164,25 +177,18 @@ def interval(
     variance: Array,
     freedom: Array,
     clips: float,
-    bounds: tuple[float, float] | None,
+    bounds: Bounds,
     besides: Array | float = 0.0,
     freedom_besides: float = np.inf,
 ) -> tuple[Array, Array, Array]:
     """Bounds of the 95 % interval of a mean, and its p-value against zero; all [...].
 
-    The variance that clips cause is never more than if each were all right or all wrong, which needs no estimate: so
-    the interval is never wider than Wilson's for so many clips. Where all clips are alike there is no variance to go
-    by, and what so many clips can have missed is taken to lie anywhere.
+    variance, freedom: from `spread`; clips: their effective number; besides, freedom_besides: variance of another,
+    independent source, and its degrees of freedom. Raises ValueError for a mean outside the bounds.
 
-    Args:
-        value: the mean.
-        variance, freedom: of the mean, by the clips, as spread gives them.
-        clips: effective number.
-        bounds: as mean_interval takes them.
-        besides: variance of another, independent source; freedom_besides: its degrees of freedom.
-
-    Raises:
-        ValueError: a mean outside the bounds.
+    The clips' variance is at most the variance of clips that are all right or all wrong, which needs no estimate: the
+    interval is never wider than Wilson's for as many clips. If all clips are alike there is no variance to estimate;
+    unseen clips may then lie anywhere within the bounds.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         if bounds is None:
@@ -192,7 +198,7 @@ def interval(
         low, high = bounds
         if not np.all((value >= low - _ROUNDING) & (value <= high + _ROUNDING)):
             raise ValueError(f"means must lie in {low:g} .. {high:g}")
-        # All as shares of the way from the lower bound to the upper.
+        # Everything as a share of the way from the lower bound to the upper.
         at, zero, scale = np.clip((value - low) / (high - low), 0.0, 1.0), -low / (high - low), (high - low) ** 2
         room = at * (1 - at)
         alike = (room <= _ROUNDING) | ((variance + besides) / scale <= _ROUNDING * room)
@@ -219,33 +225,27 @@ def _together(variance: Array, freedom: Array | float, other: Array | float, fre
 
 
 def _quantile(freedom: Array | float) -> Array:
-    """Student's, that LEVEL lies between it and its negative; the normal's for infinitely many degrees of freedom."""
-    from scipy.special import ndtri, stdtrit  # here and below, since a finished study needs neither
+    """Student's quantile: LEVEL lies between it and its negative. The normal quantile for infinite freedom."""
+    from scipy.special import ndtri, stdtrit  # here and below: reading a finished study needs no scipy
 
     return np.where(np.isinf(freedom), ndtri((1 + LEVEL) / 2), stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def _two_sided(t: Array, freedom: Array | float) -> Array:
-    """Chance of Student's variable, or of the normal, to be further from zero."""
+    """Two-sided tail probability of Student's distribution, or of the normal for infinite freedom."""
     from scipy.special import ndtr, stdtr
 
     return 2 * np.where(np.isinf(freedom), ndtr(-t), stdtr(freedom, -t))
 
 
-def bound(value: float) -> float | None:
-    """A bound of an interval for JSON and tables: None where there is no interval."""
-    return None if np.isnan(value) else value
+def holm(p_values: Sequence[float | None], families: Sequence[object] = ()) -> list[float | None]:
+    """P-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979), each family on its own.
 
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values corrected for how many there are (Holm, Scandinavian Journal of Statistics 6, 1979).
-
-    The chance of any false claim among all of them stays below the level. None stays None and does not count.
+    The probability of any false claim in a family stays below the level. None stays None and does not count. families:
+    of each p-value; empty: a single family.
     """
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None and not np.isnan(p))
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, place) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        corrected[place] = largest
-    return corrected
+    p = pd.Series(p_values, dtype=float).dropna().sort_values(kind="stable")
+    family = [str(families[place]) if families else "" for place in p.index]
+    not_smaller = p.groupby(family).cumcount(ascending=False) + 1
+    corrected = (p * not_smaller).clip(upper=1.0).groupby(family).cummax()
+    return [float(corrected[place]) if place in corrected else None for place in range(len(p_values))]

@@ -1,57 +1,48 @@
 """A study's points as one table."""
 
-from collections import defaultdict
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from videopool.results.point import FAILURE, MANIFEST, METRICS, RECORDS, read_json
+from videopool.results.point import FAILURE, MANIFEST, METRICS, RECORDS, manifest_part, part_of, read_json
 from videopool.results.records import OK, read_records
 
 COLUMNS = (
-    "point",
-    "fingerprint",
-    "status",
-    "model",
-    "pooling",
-    "stage",
-    "frames",
-    "visual_tokens",
-    "benchmark",
-    "split",
-    "n",
-    "n_failed",
-    "score",
-    "ci_low",
-    "ci_high",
-    "prefill_gflops",
-    "seconds_per_sample",
-    "shared_seconds",
-    "lora_alpha",
-    "chance",
-    "n_unparsed",
-    "n_unscored",
-    "same_map_as",
-    "seed",
-    "judge",
-    "judge_grade",
-    "prompt",
-    "answer_words",
-    "weights",
-    "trained_pooling",
-    "training_clips",
-    "training_images",
-    "training_examples",
-    "training_steps",
-    "training_tflops",
-    "mixed",
-)
-TRAINING = ("clips", "images", "examples", "steps", "tflops")  # of what an export says of its training
+    "point", "fingerprint", "status", "model", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split",
+    "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample", "shared_seconds",
+    "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade", "prompt",
+    "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
+    "training_steps", "training_tflops", "mixed",
+)  # fmt: skip
+OF_POINT = (
+    "model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split", "prefill_gflops",
+    "judge", "prompt",
+)  # fmt: skip
+OF_METRICS = (
+    "n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade",
+    "seconds_per_sample", "shared_seconds",
+)  # fmt: skip
+OF_GROUP = ("score", "ci_low", "ci_high", "chance", "n")
+TRAINING = ("clips", "images", "examples", "steps", "tflops")  # facts that an export keeps about its training
+ORDER = ("base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "training_clips", "seed")
+SAME_MAP = ("model", "benchmark", "stage", "frames", "seed", "signature", "judge", "prompt", "weights")
+AXES = ("frames", "height", "width")
+SHAPE_WORD = re.compile(r"\b[T\d]+x[H\d]+x[W\d]+\b")  # in labels of poolings: 16x12x12, Tx6x6
 
 
-def scored_points(study: str | Path) -> dict[Path, dict[str, object]]:
-    """Manifests of a study's points by folder. What has no scores, as norms and trainings, is no point of the study."""
+class Scored(NamedTuple):
+    """A scored sample of a point."""
+
+    score: float
+    clip: str
+    task: str
+
+
+def scored_points(study: str | Path) -> dict[Path, dict[str, Any]]:
+    """Manifests of a study's points, by folder. Norms and trainings have no scores and are not among them."""
     manifests = {path.parent: read_json(path) for path in sorted(Path(study).glob(f"*/{MANIFEST}"))}
     return {folder: manifest for folder, manifest in manifests.items() if manifest is not None and "point" in manifest}
 
@@ -59,96 +50,89 @@ def scored_points(study: str | Path) -> dict[Path, dict[str, object]]:
 def load_study(study: str | Path) -> pd.DataFrame:
     """All points of a study's folder, one row each, ordered by pooling and frames.
 
-    Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>`
-    for each group of tasks, then `folder`. status is "complete", "failed" or "partial". Scores lie in 0..1.
-    same_map_as names an earlier point whose pooling is the same map on the same frames. judge is the id of who graded
-    open answers, None where nobody did. seconds_per_sample is the model's own time over all attempts, shared_seconds
-    that of reading clips and of the vision tower, which a point spares those after it. answer_words is the mean length
-    of generated answers, mixed tells in what the attempts that made a point's records differ; weights is the beginning
-    of the hash of a checkpoint; what begins with training_ is what that says of its training.
+    Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>` for each
+    group of tasks, then `folder`. Scores lie in 0..1. Some columns:
+
+        status: "complete", "failed" or "partial".
+        same_map_as: an earlier point whose pooling is the same map on the same frames.
+        judge: id of the judge of open answers, or None.
+        seconds_per_sample: time of the model alone, over all attempts.
+        shared_seconds: time of reading clips and of the vision tower, which later points save.
+        answer_words: mean length of generated answers.
+        mixed: how the attempts behind a point's records differ.
+        weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained.
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)
-    for column in COLUMNS:
-        if column not in table:
-            table[column] = pd.Series(dtype=object)
+    extra = sorted(set(table) - {*COLUMNS, "signature", "folder"})
     if rows:
-        tokens = pd.to_numeric(table["visual_tokens"])  # unknown of a model behind an API
-        table["order"] = -tokens.groupby(table["pooling"]).transform("max")
-        table["base"] = table.model.str.replace(r" alpha \S+", "", regex=True)  # alphas are ordered as numbers
-        for name in ("lora_alpha", "seed", *(f"training_{one}" for one in TRAINING)):
+        tokens = pd.to_numeric(table["visual_tokens"])  # unknown for a model behind an API
+        for name in ("lora_alpha", "seed", *(f"training_{fact}" for fact in TRAINING)):
             table[name] = pd.to_numeric(table[name])
-        table = table.sort_values(
-            ["base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "training_clips", "seed"],
-            kind="stable",
-        )
-        table["same_map_as"] = _duplicates(table)
-    extra = [c for c in table.columns if c not in COLUMNS and c not in ("folder", "order", "signature", "base")]
-    return table[[*COLUMNS, *sorted(extra), *(["folder"] if rows else [])]].reset_index(drop=True)
+        order = -tokens.groupby(table["pooling"]).transform("max")
+        base = table.model.str.replace(r" alpha \S+", "", regex=True)  # alphas are ordered as numbers, not in names
+        keys = table.assign(order=order, base=base)
+        table = table.loc[keys.sort_values(list(ORDER), kind="stable").index]
+        earliest = table.groupby(list(SAME_MAP), dropna=False, sort=False).point.transform("first")
+        table["same_map_as"] = earliest.where((earliest != table.point) & table.seed.notna(), None)
+    return table.reindex(columns=[*COLUMNS, *extra, *["folder"] * bool(rows)]).reset_index(drop=True)
 
 
-def _row(folder: Path, manifest: Mapping[str, object]) -> dict[str, object]:
-    point = manifest["point"]
-    assert isinstance(point, dict)
-    row: dict[str, object] = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
-    row |= {name: point.get(name) for name in ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens")}
-    row |= {name: point.get(name) for name in ("benchmark", "split", "prefill_gflops", "judge", "prompt")}
-    identity = manifest.get("identity")
-    row["seed"] = identity.get("seed") if isinstance(identity, dict) else None
-    adapter = identity.get("adapter") if isinstance(identity, dict) else None
-    row["weights"] = str(adapter.get("identity"))[:8] if isinstance(adapter, dict) else None
-    pooling, training = point.get("trained_pooling"), point.get("training")
-    row["trained_pooling"] = pooling.get("label") if isinstance(pooling, dict) else None
-    row |= {f"training_{name}": training.get(name) if isinstance(training, dict) else None for name in TRAINING}
-    mixed = manifest.get("mixed")
-    row["mixed"] = ", ".join(f"{k} {' and '.join(v)}" for k, v in mixed.items()) if isinstance(mixed, dict) else None
-    row["signature"] = str(point.get("map_signature"))
+def _row(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    point, adapter = manifest["point"], part_of(part_of(manifest, "identity"), "adapter")
+    row = {"point": folder.name, "fingerprint": manifest["fingerprint"], "folder": str(folder)}
+    row |= {name: point.get(name) for name in OF_POINT}
+    row |= {f"training_{name}": part_of(point, "training").get(name) for name in TRAINING}
+    row |= {
+        "seed": part_of(manifest, "identity").get("seed"),
+        "weights": str(adapter["identity"])[:8] if "identity" in adapter else None,
+        "trained_pooling": part_of(point, "trained_pooling").get("label"),
+        "mixed": ", ".join(f"{k} {' and '.join(v)}" for k, v in part_of(manifest, "mixed").items()) or None,
+        "signature": str(point.get("map_signature")),
+    }
     metrics = read_json(folder / METRICS)
     if metrics is None:
-        row["status"] = "failed" if (folder / FAILURE).exists() else "partial"
         statuses = [record["status"] for record in read_records(folder / RECORDS)]
-        row["n"], row["n_failed"] = statuses.count(OK), len(statuses) - statuses.count(OK)
-        return row
-    row["status"] = "complete"
-    for name in ("n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade"):
-        row[name] = metrics.get(name)
-    row |= {name: metrics.get(name) for name in ("seconds_per_sample", "shared_seconds")}
-    words = metrics.get("answer_words")
-    row["answer_words"] = words["mean"] if isinstance(words, dict) else None
-    groups = metrics.get("groups")
-    for group, values in groups.items() if isinstance(groups, dict) else ():
-        for name in ("score", "ci_low", "ci_high", "chance", "n"):
-            row[f"{name}_{group}"] = values[name]
+        answered = statuses.count(OK)
+        status = "failed" if (folder / FAILURE).exists() else "partial"
+        return row | {"status": status, "n": answered, "n_failed": len(statuses) - answered}
+    row |= {"status": "complete", **{name: metrics.get(name) for name in OF_METRICS}}
+    row["answer_words"] = part_of(metrics, "answer_words").get("mean")
+    for group, values in part_of(metrics, "groups").items():
+        row |= {f"{name}_{group}": values[name] for name in OF_GROUP}
     return row
 
 
-def _duplicates(table: pd.DataFrame) -> list[str | None]:
-    seen: dict[tuple[object, ...], str] = {}
-    found: list[str | None] = []
-    for row in table.itertuples():
-        asked = (str(row.judge), str(row.prompt), str(row.weights))
-        key = (row.model, row.benchmark, row.stage, row.frames, row.seed, row.signature, *asked)
-        found.append(seen.get(key))
-        seen.setdefault(key, str(row.point))
-    return found
-
-
-def point_records(folder: str | Path) -> list[dict[str, object]]:
+def point_records(folder: str | Path) -> list[dict[str, Any]]:
     """The records of a point."""
     return read_records(Path(folder) / RECORDS)
 
 
-def scores_by_sample(folder: str | Path) -> dict[str, tuple[float, str, str]]:
-    """Score, clip and task of each scored sample of a point, by sample id."""
-    found: dict[str, tuple[float, str, str]] = defaultdict()
-    for record in point_records(folder):
-        if record["status"] == "ok" and record["score"] is not None:
-            found[str(record["id"])] = (float(str(record["score"])), str(record["clip"]), str(record["task"]))
-    return dict(found)
+def scores_by_sample(folder: str | Path) -> dict[str, Scored]:
+    """The scored samples of a point, by sample id."""
+    return {
+        str(record["id"]): Scored(float(record["score"]), str(record["clip"]), str(record["task"]))
+        for record in point_records(folder)
+        if record["status"] == OK and record["score"] is not None
+    }
 
 
 def task_weights(folder: str | Path) -> dict[str, float]:
-    """Weights of tasks in a point's score; empty where every sample counts alike."""
-    point = (read_json(Path(folder) / MANIFEST) or {}).get("point")
-    weights = point.get("task_weights") if isinstance(point, dict) else None
-    return {str(task): float(weight) for task, weight in weights.items()} if isinstance(weights, dict) else {}
+    """Weights of tasks in a point's score; empty if all samples count alike."""
+    weights = part_of(manifest_part(folder, "point"), "task_weights")
+    return {str(task): float(weight) for task, weight in weights.items()}
+
+
+def add_pooled_shapes(table: pd.DataFrame) -> pd.DataFrame:
+    """The points of a study (load_study) whose pooling has windows along all three axes, with the shape after pooling.
+
+    Adds `operator` (the pooling's label without the shape), `pooled_frames`, `pooled_height` and `pooled_width`. The
+    shape is measured, not configured: a clip with fewer frames than asked for keeps them.
+    """
+    windows = [part_of(manifest_part(folder, "point"), "windows") for folder in table.get("folder", ())]
+    pooled = [all(isinstance(own.get(axis), list) for axis in AXES) for own in windows]
+    rows = table.loc[pooled].copy()
+    rows["operator"] = [" ".join(SHAPE_WORD.sub("", str(label)).split()) for label in rows.pooling]
+    for axis in AXES:
+        rows[f"pooled_{axis}"] = [len(own[axis]) for own, kept in zip(windows, pooled, strict=True) if kept]
+    return rows

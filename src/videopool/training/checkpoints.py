@@ -77,7 +77,7 @@ class Checkpoints:
         state = read_json(folder / STATE)
         if told is None or state is None:
             return None
-        return Progress(**state), folder  # type: ignore[arg-type]
+        return Progress(**state), folder
 
     def save_best(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> None:
         """Keep weights if no earlier ones had so small a loss.
