@@ -15,7 +15,7 @@ from conftest import ROOT
 from draw_rooms import PICTURE, draw
 from test_architecture import SOURCE
 from videopool.evaluation import run
-from videopool.inference import store
+from videopool.inference import feature_key
 
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 WALKED = ("points/", "config/", "evaluation/")
@@ -90,7 +90,7 @@ def stays(config, monkeypatch):
             open_entries.pop()
 
     monkeypatch.setattr(run, "evaluate_point", lambda point: point)
-    monkeypatch.setattr(store, "_stores", {})  # as in a new process
+    feature_key._build.cache_clear()  # as in a new process
     sys.setprofile(trace)
     try:
         run.evaluate(config)
