@@ -79,7 +79,6 @@ LONGEST, LONGEST_JOB = 350, 120  # lines
 LONG: set[str] = {
     "models/adapter.py",
     "pooling/base.py",
-    "shapes/pretraining.py",
 }  # files that are longer, to be cut
 
 

@@ -1,4 +1,4 @@
-"""The embedded world: rendered clips and images of coloured shapes, their questions, and the mini model.
+"""The synthetic benchmark (rendered clips and images of coloured shapes) and the recipe of the bundled toy model.
 
-Nothing outside this package knows how the world is made; benchmarks read the files it writes.
+No other room knows how clips are made: benchmarks read the files written here.
 """

@@ -1,4 +1,4 @@
-"""The mini model's configuration: a LLaVA-1.5 of about two million parameters for 96 px images."""
+"""The bundled toy model's configuration: a LLaVA-1.5 of about two million parameters for 96 px images."""
 
 from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, PreTrainedTokenizerFast
 
