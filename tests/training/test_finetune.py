@@ -444,7 +444,7 @@ def test_a_gradient_that_is_no_number_is_not_stepped_along(tune, tmp_path, monke
 
     def odd(self, batch, look=None):
         total, tokens = computed(self, batch, look)
-        if look is None and self.step == 1:
+        if look is None and self.progress.step == 1:
             total = total + sum((one.sum() * 0).sqrt() for one in trainable(self.backbone).values())
         return total, tokens
 

@@ -23,7 +23,7 @@ from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.speed.bench import Bench, Line, Step
 from videopool.speed.commands import SIGNALS, resumed
 from videopool.speed.timing import Turns, median_interval, timed, turn
-from videopool.training.loop import Keeper, TakeSteps, fit
+from videopool.training.loop import StepCallback, TakeSteps, fit
 from videopool.training.module import Tuner
 from videopool.training.point import TrainingPoint
 from videopool.training.train import train_point
@@ -185,7 +185,7 @@ def _trained(config: DictConfig, store: FeatureStore, take_steps: TakeSteps) -> 
     return Training(seconds, [row["loss"] for row in read_training_log(folder.path) if "loss" in row])
 
 
-def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
+def bare_loop(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, precision: str) -> None:
     """What fit() does, without Lightning, validation or anything written between steps; on one device."""
     parameters = list(trainable(tuner.backbone).values())
     optimiser = tuner.configure_optimizers()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
-    """A process beside the first, which has the claim, keeps the files and evaluates."""
+    """Take the steps as another process than the first, which has the claim, keeps the files and evaluates."""
     from videopool.training.run import train
 
     point.check()
@@ -28,13 +28,13 @@ def train_point(
     keep_media: Callable[[], None],
     take_steps: "TakeSteps | None" = None,
 ) -> str:
-    """Train in a folder; one line on how it went.
+    """Train in a folder. Returns one line about the result.
 
     Args:
-        keep_media: called with the claim, notes which media the run begins with.
-        take_steps: in place of the loop of Lightning; takes what fit() takes.
+        keep_media: records the media's states; called with the claim.
+        take_steps: replaces Lightning's loop, fit().
     """
-    # What needs weights or Lightning is imported here: a finished run needs none of them.
+    # Imports of Lightning and of modules that need weights are here, because a finished run needs neither.
     from videopool.tracking.training import training_curves
     from videopool.training.export import start_over
     from videopool.training.loop import BAD_BATCH, fit
@@ -46,15 +46,15 @@ def train_point(
             folder.clear()
             start_over(folder.path)
 
-    described = point.describe()
-    with attempt(folder, point.config, {"training": described, "identity": identity}, begin) as to_do:
+    facts = point.describe()
+    with attempt(folder, point.config, {"training": facts, "identity": identity}, begin) as to_do:
         if not to_do:
             return "finished meanwhile"
         (folder.path / BAD_BATCH).unlink(missing_ok=True)
-        with training_curves(point.config, folder.path, described) as curves:
+        with training_curves(point.config, folder.path, facts) as curves:
             metrics = train(point, folder.path, curves=curves, take_steps=take_steps or fit)
             curves.finish(metrics)
         folder.write_metrics(metrics)
     held_out = metrics["validation_loss"]
-    told = "" if held_out is None else f", {held_out:.3f} on held-out ones"
-    return f"{metrics['steps']} steps, loss {metrics['loss']:.3f}{told}"
+    loss = f"{metrics['steps']} steps, loss {metrics['loss']:.3f}"
+    return loss if held_out is None else f"{loss}, {held_out:.3f} on held-out ones"
