@@ -37,32 +37,20 @@ APPEAR_SHARE = 0.4  # in the kind "events"
 YUV_FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
 YUV_OFFSET = np.array([16.0, 128.0, 128.0])
 # Constant quantiser, no look-ahead: x264's look-ahead does not give the same file every time.
-ENCODER = {
-    "qp": "12",
-    "preset": "veryfast",
-    "threads": "1",
-    "x264-params": "bframes=0:weightp=0:rc-lookahead=0:mbtree=0",
-}
+X264 = "bframes=0:weightp=0:rc-lookahead=0:mbtree=0"
+ENCODER = {"qp": "12", "preset": "veryfast", "threads": "1", "x264-params": X264}
 
 Asked = tuple[int, Question]  # the number of a clip, and a question about it
 
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """The settings that determine a split.
+    """The settings that determine a split."""
 
-    Attributes:
-        kind: "clips", "images", or "events": clips of one or two objects with long motions, one event after another.
-        split: "train", "validation" or "test".
-        clips: number of clips or images.
-        per_task: number of questions per task.
-        seed: of the split.
-    """
-
-    kind: str = "clips"
-    split: str = "test"
-    clips: int = 400
-    per_task: int = 160
+    kind: str = "clips"  # "images"; or "events": one or two objects, long motions, one event after another
+    split: str = "test"  # or "train", "validation"
+    clips: int = 400  # or images
+    per_task: int = 160  # questions
     seed: int = 0
 
 

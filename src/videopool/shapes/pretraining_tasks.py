@@ -1,12 +1,18 @@
-"""What the toy model is pretrained on: dense patch labels for the tower, then questions and captions about images."""
+"""The recipe of the toy model: its settings, and its tasks.
 
+The tower learns dense patch labels, then projector and language model learn questions and captions about images.
+"""
+
+import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -14,10 +20,10 @@ from videopool.benchmarks.prompts import Prompt
 from videopool.shapes.images import IGNORE, image_questions, label_sizes, patch_labels, render_image
 from videopool.shapes.mini import PATCH
 from videopool.shapes.questions import Question, caption, mixed
-from videopool.shapes.recipe import HELD_OUT_STREAM, Recipe, generator
 from videopool.shapes.scene import Clip, random_image
 from videopool.shapes.world import COLOURS, IMAGE_SIZE, SHAPES
 
+TRAIN_STREAM, HELD_OUT_STREAM = 1, 2  # first number of every seed: the two never share a scene
 GRID = IMAGE_SIZE // PATCH
 LAYER = -1  # of the tower, as in the toy model's configuration
 OBJECT_CLASSES = {"shape": len(SHAPES), "colour": len(COLOURS)}  # labels with one more class, the background
@@ -26,6 +32,58 @@ SHAPE_WEIGHT = 2.0  # the hardest label, and the last to be learned
 CAPTION_WEIGHT = 0.15  # of a caption's token relative to the deciding token of an answer
 LEARNED_LAST = ("attribute_colour", "attribute_shape", "relation_vertical")  # asked twice in the last stage
 LAST_LETTER_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class RecipeStage:
+    """One stage's schedule."""
+
+    steps: int
+    images: int  # per step
+    rate: float  # peak learning rate
+    warmup: int = 100
+    weight_decay: float = 0.05
+    stop: int | None = None  # steps after which the stage ends, before its schedule does
+
+    @property
+    def length(self) -> int:
+        """Number of steps taken."""
+        return self.stop or self.steps
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step, from 0: a linear warm-up, then a cosine down to 2 % of the peak."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        part = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.rate * (0.02 + 0.49 * (1 + math.cos(math.pi * part)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings that determine the weights.
+
+    The last stage asks mostly for letters, with wrong options that are right for other objects of the image, and
+    repeats the tasks that are learned last.
+    """
+
+    tower: RecipeStage
+    language: RecipeStage
+    letters: RecipeStage
+    seed: int = 0
+    letter_share: float = 0.6  # of questions answered by a letter, in the language stage after its first quarter
+    # Most positions left out between visual tokens and text, in half of the images (a fifth in the first quarter), so
+    # that text far after many visual tokens is no surprise.
+    max_gap: int = 2300
+    auxiliary: float = 0.15  # weight of the loss by which an object's projected tokens predict the words for it
+    log_every: int = 25
+    check_every: int = 250
+    check_images: int = 160  # held out; nothing is chosen on them
+    final_images: int = 600  # held out, at the end
+
+
+def generator(seed: int, stream: int, *place: int) -> np.random.Generator:
+    """The random numbers of one place in one stream."""
+    return np.random.default_rng([stream, seed, *place])
 
 
 class Task(nn.Module):
@@ -107,8 +165,8 @@ class LanguageTask(Task):
         groups = (SHAPES, tuple(COLOURS), ("left", "right"), ("top", "bottom"))
         self.word_groups = [torch.tensor(tokenizer.convert_tokens_to_ids(list(words))) for words in groups]
 
-    def ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
+    def answer_ids(self, text: str) -> list[int]:
+        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
 
     def after_image(self, text: str) -> list[int]:
         ids = self.tokenizer.encode(text)
@@ -116,21 +174,17 @@ class LanguageTask(Task):
 
     def block(self, question: Question, letter: bool) -> Block:
         """A question, answered by an option's letter or in words."""
+        options, answer = question.options if letter else (), question.answer
         if letter:
-            prompt = self.after_image(self.prompt.text(question.text, question.options))
-            chosen = "abcdefgh"[question.options.index(question.answer)]
-            answer = self.ids(f"{chosen} ) {question.answer}")
-        else:
-            prompt, answer = self.after_image(self.prompt.text(question.text)), self.ids(question.answer)
-        weights = [0.0] * len(prompt) + [1.0] + [0.2] * len(answer)
-        ids = prompt + answer + [self.tokenizer.eos_token_id]
-        return Block(ids, weights, question.task, letter, len(prompt))
+            answer = f"{'abcdefgh'[options.index(answer)]} ) {answer}"
+        prompt, ids = self.after_image(self.prompt.text(question.text, options)), self.answer_ids(answer)
+        weights = [0.0] * len(prompt) + [1.0] + [0.2] * (len(ids) - 1)
+        return Block(prompt + ids, weights, question.task, letter, len(prompt))
 
     def caption_block(self, image: Clip) -> Block:
-        prompt = self.after_image(self.prompt.text(self.prompt.describe))
-        answer = [*self.ids(caption(image)), self.tokenizer.eos_token_id]
-        weights = [0.0] * len(prompt) + [CAPTION_WEIGHT] * len(answer)
-        return Block(prompt + answer, weights, "caption", False, len(prompt))
+        prompt, ids = self.after_image(self.prompt.text(self.prompt.describe)), self.answer_ids(caption(image))
+        weights = [0.0] * len(prompt) + [CAPTION_WEIGHT] * len(ids)
+        return Block(prompt + ids, weights, "caption", False, len(prompt))
 
     def pack(self, blocks: list[list[Block]], gaps: list[int], visual: int) -> dict[str, Tensor]:
         """One row per image: its blocks, after the visual tokens and `gaps` positions, blind to each other.
@@ -141,24 +195,22 @@ class LanguageTask(Task):
         """
         before = self.tokenizer.encode(self.prompt.text(""))
         before = before[: before.index(self.image_id)]
-        prefix = len(before) + visual
-        length = max(sum(len(block.ids) for block in row) for row in blocks)
-        count = len(blocks)
-        ids = torch.full((count, length), self.tokenizer.pad_token_id)
-        weights = torch.zeros(count, length)
-        positions = torch.zeros(count, prefix + length, dtype=torch.long)
-        positions[:, :prefix] = torch.arange(prefix)
-        owner = torch.full((count, length), -1)
-        for row, (row_blocks, gap) in enumerate(zip(blocks, gaps, strict=True)):
-            at = 0
-            for number, block in enumerate(row_blocks):
-                size = len(block.ids)
-                ids[row, at : at + size] = torch.tensor(block.ids)
-                weights[row, at : at + size] = torch.tensor(block.weights)
-                positions[row, prefix + at : prefix + at + size] = prefix + gap + torch.arange(size)
-                owner[row, at : at + size] = number
-                at += size
-        allowed = torch.ones(count, prefix + length, prefix + length, dtype=torch.bool)
+        prefix, count = len(before) + visual, len(blocks)
+
+        def rows(values: list[list[Any]], padding: float) -> Tensor:
+            return pad_sequence([torch.tensor(row) for row in values], batch_first=True, padding_value=padding)
+
+        ids = rows([[token for block in row for token in block.ids] for row in blocks], self.tokenizer.pad_token_id)
+        weights = rows([[weight for block in row for weight in block.weights] for row in blocks], 0)
+        owner = rows([[number for number, block in enumerate(row) for _ in block.ids] for row in blocks], -1)
+        starts = [prefix + gap for gap in gaps]
+        texts = [
+            [start + place for block in row for place in range(len(block.ids))]
+            for row, start in zip(blocks, starts, strict=True)
+        ]
+        positions = torch.cat([torch.arange(prefix).expand(count, -1), rows(texts, 0)], dim=1)
+        length = positions.shape[1]
+        allowed = torch.ones(count, length, length, dtype=torch.bool)
         allowed[:, prefix:, prefix:] = owner[:, :, None] == owner[:, None, :]
         mask = torch.zeros(allowed.shape).masked_fill_(~allowed.tril(), torch.finfo(torch.float32).min)[:, None]
         before = torch.tensor(before).expand(count, -1)

@@ -61,10 +61,6 @@ class Clip:
         return len(self.backgrounds)
 
 
-class Crowded(Exception):
-    """No free place was found for an object; draw the scene again."""
-
-
 def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: bool = False) -> list[tuple[str, str]]:
     """Different (colour, shape) pairs. With unique_shapes all colours and shapes differ; with alike many agree."""
     if unique_shapes:
@@ -91,8 +87,8 @@ def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: boo
 
 def _place(
     rng: np.random.Generator, placed: list[Track], radius: float, frames: int, direction: str | None, least: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Centres x, y [F] of a new object that never comes near the placed ones. Raises Crowded."""
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Centres x, y [F] of a new object that never comes near the placed ones; None if no free place was found."""
     low, high = radius + 3, IMAGE_SIZE - radius - 3
     steps = np.linspace(0.0, 1.0, frames)
     for _ in range(60):
@@ -106,30 +102,30 @@ def _place(
             xs, ys = (line, ys) if dx else (xs, line)
         if all(np.all(np.hypot(xs - o.x, ys - o.y) > radius + o.radius + GAP) for o in placed):
             return xs, ys
-    raise Crowded
+    return None
 
 
 def _tracks(
     rng: np.random.Generator, pairs: list[tuple[str, str]], movers: int, frames: int, least: float = LEAST_MOTION
-) -> list[Track]:
+) -> list[Track] | None:
+    """Tracks of objects in random order, the first ones moving; None if they found no place."""
     tracks: list[Track] = []
     for index, (colour, shape) in enumerate(pairs):
         direction = str(rng.choice(list(DIRECTIONS))) if index < movers else None
         radius = float(rng.uniform(8.5, 11.5))
-        xs, ys = _place(rng, tracks, radius, frames, direction, least)
-        tracks.append(Track(shape, [colour] * frames, xs, ys, radius, np.ones(frames, bool), direction))
+        if (place := _place(rng, tracks, radius, frames, direction, least)) is None:
+            return None
+        tracks.append(Track(shape, [colour] * frames, *place, radius, np.ones(frames, bool), direction))
     return [tracks[i] for i in rng.permutation(len(tracks))]
 
 
 def random_image(rng: np.random.Generator, max_objects: int = MAX_OBJECTS) -> Clip:
     """A still scene: a clip of one frame."""
-    while True:
+    tracks = None
+    while tracks is None:
         count = int(rng.integers(1, max_objects + 1))
-        try:
-            tracks = _tracks(rng, _pairs(rng, count, unique_shapes=bool(rng.random() < 0.3)), 0, 1)
-        except Crowded:
-            continue
-        return Clip(tracks, [str(rng.choice(list(BACKGROUNDS)))], int(rng.integers(2**31)))
+        tracks = _tracks(rng, _pairs(rng, count, unique_shapes=bool(rng.random() < 0.3)), 0, 1)
+    return Clip(tracks, [str(rng.choice(list(BACKGROUNDS)))], int(rng.integers(2**31)))
 
 
 def _recolour(rng: np.random.Generator, tracks: list[Track], track: Track, frame: int) -> None:
@@ -153,14 +149,10 @@ def random_clip(
         scene_change: whether the background changes once.
         least: pixels that a moving object covers at least.
     """
-    frames = CLIP_FRAMES
-    while True:
-        try:
-            pairs = _pairs(rng, objects, unique_shapes=event != "none", alike=bool(rng.random() < 0.5))
-            tracks = _tracks(rng, pairs, movers, frames, least)
-            break
-        except Crowded:
-            continue
+    frames, tracks = CLIP_FRAMES, None
+    while tracks is None:
+        pairs = _pairs(rng, objects, unique_shapes=event != "none", alike=bool(rng.random() < 0.5))
+        tracks = _tracks(rng, pairs, movers, frames, least)
     first = str(rng.choice(list(BACKGROUNDS)))
     clip = Clip(tracks, [first] * frames, int(rng.integers(2**31)))
     if scene_change:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from videopool.shapes.images import image_questions
-from videopool.shapes.pretraining_tasks import GRID, LanguageTask
-from videopool.shapes.recipe import TRAIN_STREAM, generator
+from videopool.shapes.pretraining_tasks import GRID, TRAIN_STREAM, LanguageTask, generator
 from videopool.shapes.scene import random_image
 from videopool.shapes.tokenizer import SPECIAL
 
@@ -55,24 +54,18 @@ def match_queries_and_keys(task: LanguageTask) -> None:
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
-def words_read(task: LanguageTask) -> set[int]:
-    """Ids of all words in questions, answers and captions about images."""
+def spread_unseen_words(task: LanguageTask) -> None:
+    """Keep words that no question, answer or caption has apart, so that fine-tuning can give them meanings."""
     rng = generator(task.recipe.seed, TRAIN_STREAM, 98)
-    ids = set(task.tokenizer.encode(task.prompt.text("")))
+    seen = set(task.tokenizer.encode(task.prompt.text("")))
     for _ in range(VOCABULARY_IMAGES):
         image = random_image(rng)
         blocks = [task.block(question, letter) for question in image_questions(image, rng) for letter in (False, True)]
-        ids.update(*(block.ids for block in [*blocks, task.caption_block(image)]))
-    return ids
-
-
-def spread_unseen_words(task: LanguageTask) -> None:
-    """Keep the words that the recipe never shows apart, so that fine-tuning can give them meanings."""
+        seen.update(*(block.ids for block in [*blocks, task.caption_block(image)]))
     special = {task.tokenizer.convert_tokens_to_ids(word) for word in SPECIAL}
-    seen = words_read(task) - special
     unseen = [word for word in range(len(task.tokenizer)) if word not in seen | special]
     embeddings: Any = task.model.get_input_embeddings().weight
-    spread_words(embeddings, sorted(seen), unseen, torch.Generator().manual_seed(task.recipe.seed))
+    spread_words(embeddings, sorted(seen - special), unseen, torch.Generator().manual_seed(task.recipe.seed))
 
 
 @torch.no_grad()

@@ -4,10 +4,10 @@ A step's examples depend on the seed and the step's number alone, so that a run 
 micro-batches, which are numbered through the run and dealt out to devices in turn.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -21,6 +21,7 @@ from videopool.features import (
     load_clip,
     request_clip,
 )
+from videopool.models import Backbone
 from videopool.runtime.devices import START_METHOD
 from videopool.runtime.interrupts import ignore_interrupts
 from videopool.training_data import (
@@ -38,17 +39,11 @@ Clip = TypeVar("Clip", ClipRequest, LoadedClip)
 
 @dataclass(frozen=True)
 class EncodedExample:
-    """An example as the model reads it in one epoch.
-
-    Attributes:
-        example: the conversation.
-        encoded: its token ids and labels.
-        epoch: in which it is shown; seeds random frames together with the example's id.
-    """
+    """An example as the model reads it in one epoch."""
 
     example: Example
     encoded: EncodedConversation
-    epoch: int | str
+    epoch: int | str  # seeds random frames together with the example's id
 
     @property
     def job(self) -> ClipJob:
@@ -59,49 +54,32 @@ class EncodedExample:
 
 @dataclass
 class MicroBatch(Generic[Clip]):
-    """Examples that are read together: as requested from a loader process, then as loaded.
+    """Examples that are read together: as requested from a loader process, then as loaded."""
 
-    Attributes:
-        number: in the run; seeds dropout.
-        step_tokens: labelled tokens of the whole optimiser step, on all devices.
-        clips: one per example, which is the only sample of its job.
-    """
-
-    number: int
-    step_tokens: int
-    clips: Sequence[Clip]
+    number: int  # in the run; seeds dropout
+    step_tokens: int  # labelled tokens of the whole optimiser step, on all devices
+    clips: Sequence[Clip]  # one per example, which is the only sample of its job
 
 
+@dataclass
 class Encoder:
-    """Encodes conversations to token ids, each once.
+    """Encodes conversations to token ids, each once."""
 
-    Args:
-        tokenizer: of the model.
-        layout: of conversations.
-        places: the token that stands for visual tokens, by kind of medium.
-        limits: most tokens of a conversation, by kind of medium.
-
-    Attributes:
-        refused: by unusable example, a line with the reason.
-        cut: examples that lost text at their end.
-    """
-
-    def __init__(
-        self, tokenizer: Any, layout: ConversationLayout, places: dict[str, str], limits: dict[str, int]
-    ) -> None:
-        self.tokenizer, self.limits = tokenizer, limits
-        self.layouts = {kind: replace(layout, clip=word) for kind, word in places.items()}
-        self.refused: dict[str, str] = {}
-        self.cut: set[str] = set()
-        self._kept: dict[str, EncodedConversation] = {}
+    backbone: Backbone
+    layout: ConversationLayout
+    limits: dict[str, int]  # most tokens of a conversation, by kind of medium
+    refused: dict[str, str] = field(default_factory=dict)  # unusable examples: a line with the reason
+    cut: set[str] = field(default_factory=set)  # examples that lost text at their end
+    _kept: dict[str, EncodedConversation] = field(default_factory=dict)
 
     def __call__(self, example: Example) -> EncodedConversation | None:
         """Ids and labels; None if nothing can be learned from the example."""
-        where, kind = example.where, example.kind
+        where, kind, tokenizer = example.where, example.kind, self.backbone.tokenizer
         if where in self._kept or where in self.refused:
             return self._kept.get(where)
+        layout = replace(self.layout, clip=tokenizer.convert_ids_to_tokens(self.backbone.media_ids[kind]))
         try:
-            encoded = encode_conversation(example.conversation, self.tokenizer, self.limits[kind], self.layouts[kind])
+            encoded = encode_conversation(example.conversation, tokenizer, self.limits[kind], layout)
         except ConversationError as error:
             self.refused[where] = f"{where}: {error}"
             return None
@@ -111,21 +89,18 @@ class Encoder:
         return encoded
 
 
+@dataclass
 class Schedule:
-    """The examples of each step of a run.
+    """The examples of each step of a run."""
 
-    Args:
-        mixture: of training examples.
-        encoder: of their conversations.
-        steps: of the optimiser.
-        batch: examples per step.
-        micro: examples read together; divides batch.
-    """
+    mixture: Mixture
+    encoder: Encoder
+    steps: int  # of the optimiser
+    batch: int  # examples per step
+    micro: int  # examples read together; divides batch
 
-    def __init__(self, mixture: Mixture, encoder: Encoder, steps: int, batch: int, micro: int) -> None:
-        self.mixture, self.encoder = mixture, encoder
-        self.steps, self.batch, self.micro = steps, batch, micro
-        self.micros = batch // micro  # micro-batches per step
+    def __post_init__(self) -> None:
+        self.micros = self.batch // self.micro  # micro-batches per step
         self.step_tokens = lru_cache(maxsize=1)(self._step_tokens)
 
     def examples(self, first: int, count: int) -> Iterator[EncodedExample]:
@@ -140,50 +115,37 @@ class Schedule:
         return sum(one.encoded.learned for one in self.examples(step * self.batch, self.batch))
 
 
+@dataclass
 class Loaders:
-    """Makes the loaders of one device, of training and of validation.
+    """Makes a device's loaders for training and validation. Plans and sources are by kind of medium."""
 
-    Args:
-        schedule: of the training examples.
-        first: step to begin with.
-        held_out: examples of validation, the same each time.
-        plans, sources: how clips are read and features made, by kind of medium.
-        store: of features.
-        workers: loader processes, unless the store has all features.
-    """
-
-    def __init__(
-        self,
-        schedule: Schedule,
-        first: int,
-        held_out: Sequence[EncodedExample],
-        plans: dict[str, LoadPlan],
-        sources: dict[str, FrameSource],
-        store: FeatureStore,
-        workers: int,
-    ) -> None:
-        self.schedule, self.first, self.held_out = schedule, first, held_out
-        self.plans, self.sources, self.store, self.workers = plans, sources, store, workers
+    schedule: Schedule
+    first: int  # step to begin with
+    held_out: Sequence[EncodedExample]  # of validation, the same each time
+    plans: dict[str, LoadPlan]
+    sources: dict[str, FrameSource]
+    store: FeatureStore
+    workers: int  # loader processes, unless the store has all features
 
     def __call__(self, kind: str, rank: int, world: int) -> DataLoader[MicroBatch[LoadedClip]]:
-        """The loader of TRAIN or HELD_OUT for a device: the rank-th of world."""
-        schedule, make = self.schedule, self._train if kind == TRAIN else self._validate
-        ahead: Iterable[EncodedExample] = self.held_out
-        if kind == TRAIN:
-            numbers = range(self.first * schedule.micros + rank, schedule.steps * schedule.micros, world)
-            left = (schedule.steps - self.first) * schedule.batch
-            ahead = schedule.examples(self.first * schedule.batch, min(left, schedule.mixture.length(1)))
-        else:  # Lightning wants a batch for each device, if an empty one
+        """The loader of TRAIN or HELD_OUT for one of `world` devices."""
+        schedule = self.schedule
+        make, ahead = self._train, self._next_epoch()
+        numbers = range(self.first * schedule.micros + rank, schedule.steps * schedule.micros, world)
+        if kind == HELD_OUT:
+            make, ahead = self._validate, iter(self.held_out)
+            # Lightning wants a batch for each device, if an empty one.
             numbers = range(rank, max(world, -(-len(self.held_out) // schedule.micro)), world)
         workers = self.workers if any(self.request(example).must_read for example in ahead) else 0
+        alone = {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD} if workers else {}
         return DataLoader(
-            LoadedBatches(self.plans),
-            sampler=Requests(numbers, make),
-            batch_size=None,
-            num_workers=workers,
-            worker_init_fn=ignore_interrupts if workers else None,
-            multiprocessing_context=START_METHOD if workers else None,
+            LoadedBatches(self.plans), batch_size=None, sampler=Requests(numbers, make), num_workers=workers, **alone
         )
+
+    def _next_epoch(self) -> Iterator[EncodedExample]:
+        schedule = self.schedule
+        left = (schedule.steps - self.first) * schedule.batch
+        return schedule.examples(self.first * schedule.batch, min(left, schedule.mixture.length(1)))
 
     def request(self, example: EncodedExample) -> ClipRequest:
         kind = example.example.kind

@@ -30,23 +30,14 @@ WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.pt", "state.json"
 
 @dataclass
 class TrainingState:
-    """How far a run is.
+    """How far a run is."""
 
-    Attributes:
-        step: number of optimiser steps taken.
-        ema: EMA of the loss, None before the first step.
-        failures: unreadable clips: entry and reason.
-        seconds: by kind of work, over all attempts.
-        frames: counts of decoded and kept frames.
-        tokens: number of labelled tokens learned from.
-    """
-
-    step: int = 0
-    ema: float | None = None
-    failures: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    frames: dict[str, int] = field(default_factory=dict)
-    tokens: int = 0
+    step: int = 0  # optimiser steps taken
+    ema: float | None = None  # of the loss; None before the first step
+    failures: dict[str, str] = field(default_factory=dict)  # unreadable clips: why, by entry
+    seconds: dict[str, float] = field(default_factory=dict)  # by kind of work, over all attempts
+    frames: dict[str, int] = field(default_factory=dict)  # counts of decoded and kept frames
+    tokens: int = 0  # labelled tokens learned from
 
 
 class Checkpoints:
@@ -93,7 +84,7 @@ class Checkpoints:
     def best(self) -> tuple[int, float, Path] | None:
         """Step, validation loss and weights of the best state; None without validation."""
         best: dict[str, Any] | None = read_json(self.folder / "best.json")
-        return best and (int(best["step"]), float(best["loss"]), self.folder / best["file"])
+        return (int(best["step"]), float(best["loss"]), self.folder / best["file"]) if best else None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The results of a training run: exported weights with facts about their training, and the metrics of the run."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,14 @@ def start_over(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+@dataclass
 class Exporter:
-    """Exports the trained weights of a run.
+    """Exports the trained weights of a run."""
 
-    Args:
-        point: the run's configuration.
-        folder: of the run.
-        schedule: its examples.
-        probe: of the base's weights, see probe().
-    """
-
-    def __init__(self, point: TrainingPoint, folder: Path, schedule: Schedule, probe: list[float]) -> None:
-        self.point, self.folder, self.schedule, self.probe = point, folder, schedule, probe
+    point: TrainingPoint
+    folder: Path  # of the run
+    schedule: Schedule
+    probe: list[float]  # of the base's weights, see probe()
 
     def on_the_way(self, step: int, weights: dict[str, Tensor]) -> None:
         """Export the weights after a step to a folder of their own."""

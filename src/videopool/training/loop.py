@@ -191,26 +191,14 @@ def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, pre
     share = micros // devices
     every = keeper.validate_every * share
     trainer: pl.Trainer = build(
-        config,
-        "trainer",
-        callbacks=[keeper],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        config, "trainer", callbacks=[keeper], strategy=training_strategy(config, tuner), precision=precision,
+        max_epochs=1, accumulate_grad_batches=share, gradient_clip_val=config.training.clip,
+        val_check_interval=every or 1, limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None,
+        num_sanity_val_steps=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=str(keeper.folder),
         use_distributed_sampler=False,  # requests are dealt out by rank
-        max_epochs=1,
-        accumulate_grad_batches=share,
-        gradient_clip_val=config.training.clip,
-        val_check_interval=every or 1,
-        limit_val_batches=1.0 if every else 0,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        precision=precision,
-        default_root_dir=str(keeper.folder),
-        strategy=training_strategy(config, tuner),
         **surroundings(config),
-    )
+    )  # fmt: skip
     if every:
         # Lightning counts micro-batches; a continued run validates after the same steps as an uninterrupted one.
         done = keeper.progress.step - keeper.steps

@@ -30,20 +30,12 @@ Loaded = MicroBatch[LoadedClip]
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW and its learning rate: a linear warm-up, then half a cosine.
+    """AdamW (arXiv 1711.05101) and its learning rate: a linear warm-up, then half a cosine."""
 
-    Attributes:
-        steps: of the whole run.
-        rate: at its peak.
-        warmup: share of the steps.
-        floor: share of the peak at the end.
-        betas, weight_decay: of AdamW (arXiv 1711.05101).
-    """
-
-    steps: int
-    rate: float
-    warmup: float
-    floor: float
+    steps: int  # of the whole run
+    rate: float  # at its peak
+    warmup: float  # share of the steps
+    floor: float  # share of the peak at the end
     betas: tuple[float, float]
     weight_decay: float
 
@@ -66,18 +58,7 @@ class Tuner(ClipReader):
         backbone: the model, with trainable parameters.
         point: the run's configuration; pooling, stage, store and the seed of dropout are used.
         plans, sources: how clips are read and features made, by kind of medium.
-        optimisation: of the run.
         progress: where the run begins or continues; kept up to date.
-        loaders: of training and validation.
-
-    Attributes:
-        report: loss (mean over labelled tokens), its EMA, learning rate and labelled tokens of a new step, over all
-            devices; None within a step.
-        validation_loss: mean over the held-out tokens, of the last validation.
-        visual_norms: of the held-out clips' visual tokens, means over clips, of the last validation: `median` of a
-            clip's L2 norms, and `max_over_median`.
-        optimiser_state: to continue with.
-        stopping: whether the user asked to stop.
     """
 
     def __init__(
@@ -94,16 +75,18 @@ class Tuner(ClipReader):
         self.image_pooling = point.image_pooling
         self.plans, self.sources, self.loaders = plans, sources, loaders
         self.optimisation, self.seed, self.progress = optimisation, point.seed, progress
+        self.optimiser_state: dict[str, Any] | None = None  # to continue with
+        self.stopping = False  # at the user's wish
+        # Of a new step, over all devices: loss (mean over labelled tokens), its EMA, learning rate, labelled tokens.
         self.report: dict[str, Any] | None = None
-        self.stopping = False
+        # Of the last validation: mean loss over the held-out tokens; L2 norms of visual tokens, means over clips of
+        # their `median` and `max_over_median`.
         self.validation_loss: float | None = None
         self.visual_norms: dict[str, float] | None = None
-        self.optimiser_state: dict[str, Any] | None = None
-        self._sums = [0.0, 0.0]  # losses and labelled tokens since the last step, on this device
-        self._planned = 0  # labelled tokens of the step
-        self._read: list[str] = []  # entries since the last step, on this device
+        # On this device, since the last step: sums of losses and labelled tokens, the step's labelled tokens, entries.
+        self._sums, self._planned, self._read = [0.0, 0.0], 0, list[str]()
         self._held_out = torch.zeros(5, dtype=torch.float64)  # sums: losses, tokens, the two visual norms, clips
-        self._backward = 0.0
+        self._backward = 0.0  # when it began
 
     # Lightning's hooks
 
@@ -275,16 +258,17 @@ def gathered(trainer: pl.Trainer, value: Any) -> list[Any]:
 class NotFinite(PointFailed):
     """The loss or its gradient is NaN or infinite.
 
-    Attributes:
+    Args:
         what: "loss" or "gradient".
-        where: the entries that were read together; for a gradient, in the whole step on all devices.
-        step: during which it happened.
+        where: entries read together; for a gradient, in the whole step on all devices.
+        step: of the failure.
     """
 
     def __init__(self, what: str, where: list[str], step: int) -> None:
-        entries = ", ".join(where[:LISTED]) + (f" and {len(where) - LISTED} more" if len(where) > LISTED else "")
-        super().__init__(f"the {what} of step {step} is not a finite number; read together were {entries}")
+        super().__init__(what, where, step)
         self.what, self.where, self.step = what, where, step
 
-    def __reduce__(self) -> tuple[type, tuple[str, list[str], int]]:
-        return type(self), (self.what, self.where, self.step)
+    def __str__(self) -> str:
+        more = f" and {len(self.where) - LISTED} more" if len(self.where) > LISTED else ""
+        entries = ", ".join(self.where[:LISTED]) + more
+        return f"the {self.what} of step {self.step} is not a finite number; read together were {entries}"

@@ -51,8 +51,7 @@ def train(
     base = probe(backbone)
     progress, kept = checkpoints.last() or (TrainingState(), None)
     first = progress.step
-    places = {kind: backbone.tokenizer.convert_ids_to_tokens(token) for kind, token in backbone.media_ids.items()}
-    encoder = Encoder(backbone.tokenizer, point.layout, places, point.limits())
+    encoder = Encoder(backbone, point.layout, point.limits())
     mixture, held = point.split
     steps = _steps(point, encoder)
     schedule = Schedule(mixture, encoder, steps, int(settings["global_batch"]), int(settings["micro_batch"]))

@@ -19,67 +19,47 @@ class ConversationError(ValueError):
 
 @dataclass(frozen=True)
 class Round:
-    """One question and its answer. A caption is a round without a question.
-
-    Attributes:
-        given: start of the answer that is already in the prompt (evaluation's `answer_prefix`); no loss is taken on it.
-    """
+    """One question and its answer. A caption is a round without a question."""
 
     question: str
     answer: str
-    given: str = ""
+    given: str = ""  # start of the answer in the prompt (evaluation's `answer_prefix`); no loss is taken on it
 
 
 @dataclass(frozen=True)
 class Conversation:
     """A conversation about one clip or image.
 
-    Attributes:
-        rounds: in their order, at least one.
-        system: text before everything else, with the data set's instruction if it has one.
-        message: describes the clip, as in "The video contains 4 frames sampled at ... seconds."
-        independent: each round is a conversation of its own about the clip and does not see the others. They are read
-            together, because they share their prefix.
+    Independent rounds are conversations of their own, which do not see each other. They are read together, because
+    they share their prefix.
     """
 
-    rounds: Sequence[Round]
-    system: str = ""
-    message: str = ""
+    rounds: Sequence[Round]  # in their order, at least one
+    system: str = ""  # text before everything else, with the data set's instruction if it has one
+    message: str = ""  # describes the clip, as in "The video contains 4 frames sampled at ... seconds."
     independent: bool = False
 
 
 @dataclass(frozen=True)
 class ConversationLayout:
-    """How a conversation is written out.
+    """How a conversation is written out."""
 
-    Attributes:
-        user, assistant: begin a turn.
-        user_closing, assistant_closing: end a question and an answer.
-        clip: stands for the visual tokens; one token of the tokenizer.
-        own_turn: the clip has a turn of its own, before the first question's. Otherwise they share one.
-    """
-
-    user: str = "USER:"
+    user: str = "USER:"  # begins a turn, as does assistant
     assistant: str = "ASSISTANT:"
-    user_closing: str = "</s>"
-    assistant_closing: str = "</s>"
-    clip: str = "<image>"
-    own_turn: bool = True
+    user_closing: str = "</s>"  # ends a question
+    assistant_closing: str = "</s>"  # ends an answer
+    clip: str = "<image>"  # stands for the visual tokens; one token of the tokenizer
+    own_turn: bool = True  # the clip has a turn before the first question's; otherwise they share one
 
 
 @dataclass(frozen=True)
 class EncodedConversation:
-    """Token ids and labels of equal length; a label is the id where it is learned, IGNORED elsewhere.
-
-    Attributes:
-        lost: number of tokens cut off at the end.
-        rounds: of independent rounds, of equal length: 0 for the shared prefix, up to the clip; then the number of each
-            token's round, from 1. None: each token sees all tokens before it.
-    """
+    """Token ids and labels of equal length; a label is the id where it is learned, IGNORED elsewhere."""
 
     input_ids: list[int]
     labels: list[int]
-    lost: int = 0
+    lost: int = 0  # tokens cut off at the end
+    # Of independent rounds: each token's round, from 1; 0 up to the clip. None: tokens see all tokens before them.
     rounds: list[int] | None = None
 
     @property

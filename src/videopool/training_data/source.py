@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -22,24 +24,15 @@ class TrainingDataError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation about one clip or image.
+    """A conversation about one clip or image."""
 
-    Attributes:
-        id: names it within its source.
-        media: file, or folder of frames.
-        name: of the medium within its source; examples about one medium share it.
-        kind: "video" or "image"; an image is a clip of one frame.
-        where: file and entry, for messages.
-        start, end: bounds in seconds, or None.
-    """
-
-    id: str
-    media: Path
-    name: str
-    kind: str
+    id: str  # names it within its source
+    media: Path  # file, or folder of frames
+    name: str  # of the medium within its source; examples about one medium share it
+    kind: str  # "video" or "image"; an image is a clip of one frame
     conversation: Conversation
-    where: str
-    start: float | None = None
+    where: str  # file and entry, for messages
+    start: float | None = None  # bounds in seconds
     end: float | None = None
 
 
@@ -47,20 +40,14 @@ class Example:
 class Source:
     """Examples of one data set.
 
-    Attributes:
-        name: as in the configuration.
-        examples: the usable entries.
-        refused: the other entries, each as one line with place and reason.
-        weight: how often an epoch shows each example; 0.5 shows one half, and the next epoch the other.
-
     Raises:
         TrainingDataError: no example, a weight that is not positive, or two examples of one id.
     """
 
-    name: str
-    examples: Sequence[Example]
-    refused: Sequence[str] = ()
-    weight: float = 1.0
+    name: str  # as in the configuration
+    examples: Sequence[Example]  # the usable entries
+    refused: Sequence[str] = ()  # the other entries: a line each, with place and reason
+    weight: float = 1.0  # how often an epoch shows each example; 0.5 shows one half, and the next epoch the other
 
     def __post_init__(self) -> None:
         number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
@@ -138,34 +125,31 @@ class Mixture:
     def __init__(self, sources: Sequence[Source], seed: int) -> None:
         self.sources, self.seed = list(sources), seed
         self.epoch = lru_cache(maxsize=2)(self._epoch)  # a batch may span two epochs
-        self._lengths: list[int] = [0]  # examples before each epoch
 
     def _epoch(self, number: int) -> list[tuple[int, int]]:
         """Source and place within it of each example of an epoch, in order."""
         chosen: list[tuple[int, int]] = []
-        for source, size in enumerate(len(source.examples) for source in self.sources):
+        for place, source in enumerate(self.sources):
+            size = len(source.examples)
             # Passes through the source, each in an order of its own, are dealt out to epochs without a gap.
-            first, last = (int(self.sources[source].weight * size * n) for n in (number, number + 1))
-            for place in range(first, last):
-                chosen.append((source, int(_permutation(self.seed, source, place // size, size)[place % size])))
+            for shown in range(_shown(source, number), _shown(source, number + 1)):
+                chosen.append((place, int(_permutation(self.seed, place, shown // size, size)[shown % size])))
         order = np.random.default_rng([SHUFFLE, self.seed, number]).permutation(len(chosen))
         return [chosen[i] for i in order]
 
     def length(self, epochs: int) -> int:
         """Number of examples in the first epochs."""
-        while len(self._lengths) <= epochs:
-            self._lengths.append(self._lengths[-1] + len(self.epoch(len(self._lengths) - 1)))
-        return self._lengths[epochs]
+        return sum(_shown(source, epochs) for source in self.sources)
 
     def at(self, place: int) -> tuple[int, Example]:
         """Epoch and example at a place of the stream."""
-        epoch = max(0, len(self._lengths) - 2)
-        while self.length(epoch + 1) <= place:
-            epoch += 1
-        while self.length(epoch) > place:
-            epoch -= 1
+        epoch = bisect_right(range(sys.maxsize), place, key=self.length) - 1
         source, number = self.epoch(epoch)[place - self.length(epoch)]
         return epoch, self.sources[source].examples[number]
+
+
+def _shown(source: Source, epochs: int) -> int:
+    return int(source.weight * len(source.examples) * epochs)
 
 
 @lru_cache(maxsize=16)
