@@ -17,7 +17,7 @@ from videopool.paths import PACKAGE, shipped
 from videopool.shapes import pretraining
 from videopool.shapes.images import image_questions, render_image
 from videopool.shapes.pretraining import Recipe, RecipeStage, pretrain
-from videopool.shapes.pretraining_tasks import LanguageTask
+from videopool.shapes.recipe import LanguageTask
 from videopool.shapes.scene import random_image
 from videopool.shapes.world import IMAGE_TASKS
 

@@ -589,7 +589,7 @@ def test_the_best_step_needs_held_out_examples_that_can_be_used(tune, own_data, 
     path = tmp_path / "own.json"
     entries = [one for one in json.loads(path.read_text()) if str(one.get("id")).endswith(".mp4")]
     source = load_llava(path, tmp_path / "media", name="x")
-    (held,) = source.split(0.01, 64, 0)[1]
+    (held,) = source.split(0.01, 64)[1]
     broken = tmp_path / "media" / held.name
     broken.write_bytes(b"nothing")
     path.write_text(

@@ -18,15 +18,7 @@ from videopool.benchmarks.prompts import Prompt
 from videopool.files import append, json_lines, read_json_lines, whole, write_text
 from videopool.runtime.terminal import progress_bar
 from videopool.shapes.mini import mini_config, mini_image_processor
-from videopool.shapes.pretraining_tasks import (
-    TRAIN_STREAM,
-    LanguageTask,
-    Recipe,
-    RecipeStage,
-    Task,
-    TowerTask,
-    generator,
-)
+from videopool.shapes.recipe import TRAIN_STREAM, LanguageTask, Recipe, RecipeStage, Task, TowerTask, generator
 from videopool.shapes.set_weights import match_queries_and_keys, set_positions, spread_unseen_words, whiten_projector
 from videopool.shapes.tokenizer import build_tokenizer
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from videopool.shapes.images import image_questions
-from videopool.shapes.pretraining_tasks import GRID, TRAIN_STREAM, LanguageTask, generator
+from videopool.shapes.recipe import GRID, TRAIN_STREAM, LanguageTask, generator
 from videopool.shapes.scene import random_image
 from videopool.shapes.tokenizer import SPECIAL
 

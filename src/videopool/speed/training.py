@@ -26,7 +26,7 @@ from videopool.speed.timing import Turns, median_interval, timed, turn
 from videopool.training.loop import StepCallback, TakeSteps, fit
 from videopool.training.module import Tuner
 from videopool.training.point import TrainingPoint
-from videopool.training.train import train_point
+from videopool.training.run import train_point
 
 KEPT, ALONE = "kept", "alone"  # ways of the sweep: from one store; each run encodes its own frames, in every epoch
 JOB, BARE = "job", "bare"  # ways of the loop

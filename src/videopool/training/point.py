@@ -155,8 +155,8 @@ class TrainingPoint(Setting):
         share, most = self.settings["validation"]["share"], self.settings["validation"]["most"]
         kept, held = [], []
         for source in self.sources:
-            left, out = source.split(share, -(-most // len(self.sources)), seed=0)
-            kept.append(left.part(self.settings["share"], seed=0))
+            left, out = source.split(share, -(-most // len(self.sources)))
+            kept.append(left.part(self.settings["share"]))
             held += out
         return Mixture(kept, self.seed), held[:most]
 

@@ -1,7 +1,11 @@
-"""One training run: the model made trainable, the remaining steps, the export, the metrics."""
+"""One training run: an attempt at its folder, the remaining steps, the export, the metrics.
+
+Importing this imports Lightning, which a finished run does not need.
+"""
 
 import math
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,35 +20,69 @@ from videopool.models import Backbone
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.models.probe import probe
 from videopool.notes import note
-from videopool.results import PointFailed
+from videopool.points.lifecycle import attempt
+from videopool.results import PointFailed, PointFolder
 from videopool.runtime.interrupts import ask_before_stopping
-from videopool.tracking.training import TrainingCurves
+from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.tracking.training import TrainingCurves, training_curves
 from videopool.training.batches import HELD_OUT, EncodedExample, Encoder, Loaders, Schedule
 from videopool.training.checkpoints import OPTIMISER, WEIGHTS, Checkpoints, TrainingState, read_optimiser, read_weights
-from videopool.training.export import Exporter, training_metrics
-from videopool.training.loop import StepCallback, TakeSteps, fit
+from videopool.training.export import Exporter, start_over, training_metrics
+from videopool.training.loop import BAD_BATCH, StepCallback, TakeSteps, fit
 from videopool.training.module import Optimisation, Tuner
 from videopool.training.point import TrainingPoint
 from videopool.video import UniformSampler
 
 
-def train(
-    point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCurves | None = None, take_steps: TakeSteps = fit
-) -> dict[str, Any]:
-    """Take a run's remaining steps and export it.
+def take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
+    """Take the steps as another process than the first, which has the claim, keeps the files and evaluates."""
+    point.check()
+    _train(point, folder.path, rank, TrainingCurves(None), fit)
+    return Outcome(COMPLETE, folder.path.name, f"took part as process {rank}", fresh=False)
+
+
+def train_point(
+    point: TrainingPoint,
+    folder: PointFolder,
+    identity: dict[str, object],
+    keep_media: Callable[[], None],
+    take_steps: TakeSteps = fit,
+) -> str:
+    """Train in a folder. Returns one line about the result.
 
     Args:
-        rank: of this process, where several take the steps together; only the first exports.
-        curves: get each line of the log.
-        take_steps: replaces fit().
-
-    Returns:
-        The content of metrics.json; empty in other processes than the first.
+        keep_media: records the media's states; called with the claim.
+        take_steps: replaces Lightning's loop.
 
     Raises:
         UserError: the data cannot be used, or the run failed.
         Stopped: the user asked to stop.
     """
+
+    def begin() -> None:
+        keep_media()
+        if point.config.force:
+            folder.clear()
+            start_over(folder.path)
+
+    facts = point.describe()
+    with attempt(folder, point.config, {"training": facts, "identity": identity}, begin) as to_do:
+        if not to_do:
+            return "finished meanwhile"
+        (folder.path / BAD_BATCH).unlink(missing_ok=True)
+        with training_curves(point.config, folder.path, facts) as curves:
+            metrics = _train(point, folder.path, 0, curves, take_steps)
+            curves.finish(metrics)
+        folder.write_metrics(metrics)
+    held_out = metrics["validation_loss"]
+    loss = f"{metrics['steps']} steps, loss {metrics['loss']:.3f}"
+    return loss if held_out is None else f"{loss}, {held_out:.3f} on held-out ones"
+
+
+def _train(
+    point: TrainingPoint, folder: Path, rank: int, curves: TrainingCurves, take_steps: TakeSteps
+) -> dict[str, Any]:
+    """Take a run's remaining steps and export it. Returns its metrics; none in other processes than the first."""
     config, settings, started = point.config, point.settings, time.perf_counter()
     checkpoints = Checkpoints(folder / "checkpoints")
     backbone = _trainable_backbone(point)
@@ -81,7 +119,7 @@ def train(
         every = int(settings["validation"]["every"]) if held_out else 0
         callback = StepCallback(
             folder, progress, steps, config.job, every, exporter.on_the_way, stop, allowed, encoder.refused,
-            curves or TrainingCurves(None),
+            curves,
         )  # fmt: skip
         if first < steps:
             take_steps(config, tuner, callback, schedule.micros, point.precision)

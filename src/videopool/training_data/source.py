@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -68,39 +69,39 @@ class Source:
             digest.update(json.dumps(content, sort_keys=True).encode())
         return digest.hexdigest()
 
-    def split(self, share: float, most: int, seed: int) -> "tuple[Source, list[Example]]":
+    def split(self, share: float, most: int) -> "tuple[Source, list[Example]]":
         """The source without a share of its media, and held-out examples about these.
 
         Args:
             share: of the media, at least one unless it is 0.
             most: number of held-out examples to keep, one per medium first.
-            seed: draws the media; whether one is drawn depends little on the others.
 
         Raises:
             TrainingDataError: nothing would be left to train on.
         """
-        held = self._drawn(share, seed)
+        held = self._drawn(share)
         kept = [example for example in self.examples if example.name not in held]
         if not kept:
             raise TrainingDataError(
                 f"training_data.sources.{self.name}: holding out {share:g} leaves nothing to train on"
             )
-        turns: dict[str, int] = {}
+        turns = Counter[str]()
         ranked = []
         for example in self.examples:
             if example.name in held:
-                turns[example.name] = turns.get(example.name, -1) + 1
-                ranked.append((turns[example.name], _draw(seed, example.name), example))
+                turns[example.name] += 1
+                ranked.append((turns[example.name], _draw(example.name), example))
         ranked.sort(key=lambda row: row[:2])
         return replace(self, examples=kept), [example for *_, example in ranked[:most]]
 
-    def part(self, share: float, seed: int) -> "Source":
+    def part(self, share: float) -> "Source":
         """All examples about a share of the media, at least one medium. A smaller share lies within a larger one."""
-        kept = self._drawn(share, seed)
+        kept = self._drawn(share)
         return replace(self, examples=[example for example in self.examples if example.name in kept])
 
-    def _drawn(self, share: float, seed: int) -> set[str]:
-        names = sorted({example.name for example in self.examples}, key=lambda name: _draw(seed, name))
+    def _drawn(self, share: float) -> set[str]:
+        """Names of a share of the media, drawn by hashes, so that a draw depends little on the other media."""
+        names = sorted({example.name for example in self.examples}, key=_draw)
         return set(names[: math.ceil(share * len(names))])
 
     def media(self, kind: str) -> int:
@@ -108,8 +109,8 @@ class Source:
         return len({example.name for example in self.examples if example.kind == kind})
 
 
-def _draw(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
+def _draw(name: str) -> str:
+    return hashlib.sha256(f"0\0{name}".encode()).hexdigest()
 
 
 class Mixture:

@@ -235,6 +235,14 @@ class LanguageTask(Task):
         """Features of the frozen tower [B, GRID * GRID, dim]."""
         return self.patch_features(self.model.model.vision_tower, images, rng)
 
+    def read(
+        self, images: list[Clip], blocks: list[list[Block]], gaps: list[int], rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Projected visual tokens of images, their packed blocks, and the logits of these."""
+        projected = self.model.model.multi_modal_projector(self.features(images, rng))
+        packed = self.pack(blocks, gaps, projected.shape[1])
+        return projected, packed, self.logits(projected, packed)
+
     def word_loss(self, projected: Tensor, images: list[Clip]) -> Tensor:
         """Cross-entropy of an object's words (shape, colour, side, height), each within its own group."""
         labels = self.dense_labels(images)
@@ -266,9 +274,7 @@ class LanguageTask(Task):
             row = [self.block(question, bool(rng.random() < letters)) for question in self.draw(image, rng)]
             blocks.append([*row, self.caption_block(image)])
         gaps = [int(rng.integers(self.recipe.max_gap + 1)) if rng.random() < gap_share else 0 for _ in images]
-        projected = self.model.model.multi_modal_projector(self.features(images, rng))
-        packed = self.pack(blocks, gaps, projected.shape[1])
-        logits = self.logits(projected, packed)
+        projected, packed, logits = self.read(images, blocks, gaps, rng)
         each = functional.cross_entropy(logits.flatten(0, 1).float(), packed["ids"].flatten(), reduction="none")
         weights = packed["weights"].flatten()
         loss = (each * weights).sum() / weights.sum()
@@ -288,9 +294,7 @@ class LanguageTask(Task):
             blocks = [
                 [self.block(question, letter) for question in row for letter in (False, True)] for row in questions
             ]
-            projected = self.model.model.multi_modal_projector(self.features(images, rng))
-            packed = self.pack(blocks, [0] * len(images), projected.shape[1])
-            guessed = self.logits(projected, packed).argmax(-1)
+            guessed = self.read(images, blocks, [0] * len(images), rng)[2].argmax(-1)
             for row, row_blocks in enumerate(blocks):
                 at = 0
                 for block in row_blocks:
