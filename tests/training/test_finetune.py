@@ -382,7 +382,7 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
     [
         (["training.rate=0"], "training.rate=0 trains nothing"),
         (["training.rate=-1"], "training.rate must be a number of at least 0"),
-        (["training.global_batch=6"], "training.global_batch=6 is no multiple of training.micro_batch=4"),
+        (["training.global_batch=6"], "training.global_batch=6 is not a multiple of training.micro_batch=4"),
         (["training.lora.targets=[fc1]"], "training.lora.targets=['fc1']"),
         (["training.steps=0"], "training.steps must be a whole number of at least 1"),
         (["training.steps=null", "training.global_batch=4000"], "fewer examples than one step"),

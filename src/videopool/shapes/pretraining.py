@@ -90,7 +90,7 @@ def pretrain(recipe: Recipe, prompt: Prompt, folder: Path, device: str = "cpu") 
     model: Any = LlavaForConditionalGeneration(mini_config(tokenizer))
     model.to(device)
     set_positions(model.model.vision_tower.embeddings.position_embedding)
-    _run_stage("tower", TowerTask(model), recipe, folder)
+    _run_stage("tower", TowerTask(model).to(device), recipe, folder)
     model.model.vision_tower.requires_grad_(False)
     language = LanguageTask(model, tokenizer, prompt, recipe)
     if not (folder / "language.ckpt").exists():

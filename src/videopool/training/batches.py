@@ -137,10 +137,11 @@ class Loaders:
             # Lightning wants a batch for each device, if an empty one.
             numbers = range(rank, max(world, -(-len(self.held_out) // schedule.micro)), world)
         workers = self.workers if any(self.request(example).must_read for example in ahead) else 0
-        alone = {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD} if workers else {}
         return DataLoader(
-            LoadedBatches(self.plans), batch_size=None, sampler=Requests(numbers, make), num_workers=workers, **alone
-        )
+            LoadedBatches(self.plans), batch_size=None, sampler=Requests(numbers, make), num_workers=workers,
+            worker_init_fn=ignore_interrupts if workers else None,
+            multiprocessing_context=START_METHOD if workers else None,
+        )  # fmt: skip
 
     def _next_epoch(self) -> Iterator[EncodedExample]:
         schedule = self.schedule

@@ -44,6 +44,7 @@ class Exporter:
     folder: Path  # of the run
     schedule: Schedule
     probe: list[float]  # of the base's weights, see probe()
+    _counted: tuple[int, float] = 0, 0.0  # a step, and the operations up to it
 
     def on_the_way(self, step: int, weights: dict[str, Tensor]) -> None:
         """Export the weights after a step to a folder of their own."""
@@ -80,14 +81,15 @@ class Exporter:
             Numbers of training `clips` and `images`; `examples` shown, each time counted; `steps`; `tflops` of
             learning from them, see training_flops(); `data`, a hash of the training data.
         """
-        shown, sources = step * self.schedule.batch, self.schedule.mixture.sources
-        flops = 0.0
-        for one in self.schedule.examples(0, shown):
+        batch, sources = self.schedule.batch, self.schedule.mixture.sources
+        before, flops = self._counted if self._counted[0] <= step else (0, 0.0)
+        for one in self.schedule.examples(before * batch, (step - before) * batch):
             flops += self.point.flops_of(one.example.kind, len(one.encoded.input_ids))
+        self._counted = step, flops
         return {
             "clips": sum(source.media("video") for source in sources),
             "images": sum(source.media("image") for source in sources),
-            "examples": shown,
+            "examples": step * batch,
             "steps": step,
             "tflops": round(flops / 1e12, 6),
             "data": fingerprint({source.name: source.digest for source in sources})[:12],

@@ -95,7 +95,7 @@ class TrainingPoint(Setting):
         batch, micro = settings["global_batch"], settings["micro_batch"]
         if batch % (micro * config.trainer.devices):
             raise ConfigError(
-                f"training.global_batch={batch} is no multiple of training.micro_batch={micro} times "
+                f"training.global_batch={batch} is not a multiple of training.micro_batch={micro} times "
                 f"trainer.devices={config.trainer.devices}"
             )
         if config.trainer.get("precision") not in (None, "32-true", "bf16-mixed"):

@@ -86,7 +86,7 @@ def _train(
     config, settings, started = point.config, point.settings, time.perf_counter()
     checkpoints = Checkpoints(folder / "checkpoints")
     backbone = _trainable_backbone(point)
-    base = probe(backbone)
+    weights_of_base = probe(backbone)
     progress, kept = checkpoints.last() or (TrainingState(), None)
     first = progress.step
     encoder = Encoder(backbone, point.layout, point.limits())
@@ -111,16 +111,15 @@ def _train(
     if kept is not None:
         restore(backbone, read_weights(kept / WEIGHTS))
         tuner.optimiser_state = read_optimiser(kept / OPTIMISER)
-        print(f"        {folder.name}: going on behind step {first} of {steps}", flush=True)
-    exporter = Exporter(point, folder, schedule, base)
+        print(f"        {folder.name}: continuing after step {first} of {steps}", flush=True)
+    exporter = Exporter(point, folder, schedule, weights_of_base)
     seen = min(mixture.length(1), steps * schedule.batch) + len(held)
     with ask_before_stopping() as stop:
         allowed = math.floor(float(config.job.max_failed_fraction) * seen)
         every = int(settings["validation"]["every"]) if held_out else 0
         callback = StepCallback(
-            folder, progress, steps, config.job, every, exporter.on_the_way, stop, allowed, encoder.refused,
-            curves,
-        )  # fmt: skip
+            folder, progress, steps, config.job, every, exporter.on_the_way, stop, allowed, encoder.refused, curves
+        )
         if first < steps:
             take_steps(config, tuner, callback, schedule.micros, point.precision)
         for line in point.store.finish():

@@ -152,7 +152,7 @@ def _continued(tokenizer: Any, before: str, text: str) -> list[int]:
     given = tokenizer(before, add_special_tokens=False).input_ids
     both = tokenizer(before + text, add_special_tokens=False).input_ids
     if both[: len(given)] != given:
-        raise ConversationError(f"{before!r} and the answer {text[:40]!r} behind it share a token")
+        raise ConversationError(f"{before!r} and the answer {text[:40]!r} after it share a token")
     return list(both[len(given) :])
 
 

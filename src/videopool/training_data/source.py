@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import sys
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -126,6 +124,7 @@ class Mixture:
     def __init__(self, sources: Sequence[Source], seed: int) -> None:
         self.sources, self.seed = list(sources), seed
         self.epoch = lru_cache(maxsize=2)(self._epoch)  # a batch may span two epochs
+        self._near = 0  # epoch of the last example
 
     def _epoch(self, number: int) -> list[tuple[int, int]]:
         """Source and place within it of each example of an epoch, in order."""
@@ -144,7 +143,12 @@ class Mixture:
 
     def at(self, place: int) -> tuple[int, Example]:
         """Epoch and example at a place of the stream."""
-        epoch = bisect_right(range(sys.maxsize), place, key=self.length) - 1
+        epoch = self._near
+        while self.length(epoch + 1) <= place:
+            epoch += 1
+        while self.length(epoch) > place:
+            epoch -= 1
+        self._near = epoch
         source, number = self.epoch(epoch)[place - self.length(epoch)]
         return epoch, self.sources[source].examples[number]
 
