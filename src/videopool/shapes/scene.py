@@ -76,10 +76,9 @@ def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: boo
     chosen: list[tuple[str, str]] = []
     while len(chosen) < count:
         colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
-        if len(chosen) < repeated and mode == "colour":
-            colour = shared_colour
-        if len(chosen) < repeated and mode == "shape":
-            shape = shared_shape
+        if len(chosen) < repeated:
+            colour = shared_colour if mode == "colour" else colour
+            shape = shared_shape if mode == "shape" else shape
         if (colour, shape) not in chosen:
             chosen.append((colour, shape))
     return chosen
@@ -144,8 +143,7 @@ def random_clip(
         event: "none"; "blink": up to two objects hide 1 to 4 times; "change": one object takes a new colour;
             "order": two objects do, one after the other; "appear": two objects are visible for a while, one after
             the other.
-        movers: number of moving objects, each in one direction through the whole clip.
-        objects: number of objects.
+        movers: how many of the objects move, each in one direction through the whole clip.
         scene_change: whether the background changes once.
         least: pixels that a moving object covers at least.
     """

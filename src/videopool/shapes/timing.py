@@ -28,8 +28,7 @@ def write_timing_clips(
     """Write clips and questions below root unless they are there.
 
     Args:
-        clips: number of clips.
-        questions: numbers of questions per clip; one list of questions is written for each.
+        questions: numbers of questions per clip; one file of questions is written for each.
         pixels: side of a frame, an even number; frames are drawn at IMAGE_SIZE and enlarged (bicubic).
         hold: repeats of each of a clip's CLIP_FRAMES, so that there is more to decode.
 

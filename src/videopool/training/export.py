@@ -21,10 +21,9 @@ from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.training.batches import Schedule
 from videopool.training.checkpoints import Checkpoints, TrainingState
-from videopool.training.loop import BAD_BATCH
 from videopool.training.point import EXPORT, LISTED, TrainingPoint
 
-LEFT_OUT = "left_out.jsonl"
+LEFT_OUT, BAD_BATCH = "left_out.jsonl", "bad_batch.json"
 EXPORTS = "exports"  # of the weights after some steps
 
 
@@ -96,15 +95,14 @@ class Exporter:
         }
 
 
-def training_metrics(
-    point: TrainingPoint, folder: Path, progress: TrainingState, schedule: Schedule, first: int, elapsed: float
-) -> dict[str, Any]:
+def training_metrics(exporter: Exporter, progress: TrainingState, first: int, elapsed: float) -> dict[str, Any]:
     """The content of metrics.json. Writes left-out entries to a file of their own.
 
     Args:
         first: step at which this attempt began.
         elapsed: seconds of this attempt.
     """
+    point, folder, schedule = exporter.point, exporter.folder, exporter.schedule
     rows, encoder = read_training_log(folder), schedule.encoder
     held_out = [row for row in rows if "validation_loss" in row]
     useless = sorted(encoder.refused.values())

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
 from videopool.config.build import build
@@ -27,9 +26,9 @@ from videopool.runtime.ranks import own_environment
 from videopool.runtime.terminal import progress_bar
 from videopool.tracking.training import TrainingCurves
 from videopool.training.checkpoints import Checkpoints, TrainingState
+from videopool.training.export import BAD_BATCH, Exporter
 from videopool.training.module import NotFinite, Tuner, gathered
 
-BAD_BATCH = "bad_batch.json"
 LISTED = 10
 
 
@@ -37,35 +36,29 @@ class StepCallback(Callback):
     """After each step: a log line, a checkpoint or an export where one is due, and a stop if the user asks for it.
 
     Args:
-        folder: of the run.
+        exporter: of the run; writes the weights of a step where they can be evaluated, but not of the last one here.
         progress: of the Tuner.
-        steps: of the whole run.
-        job: how often checkpoints and exports are written, in steps; the last step has no export here.
         validate_every: steps, counted back from the last one; 0: never.
-        export: writes the weights of a step where they can be evaluated.
-        stop: the user's wish to stop.
         allowed: number of examples with an unreadable clip or an unusable text.
-        refused: examples with an unusable text, and why; grows.
+        stop: the user's wish to stop.
         curves: get each line of the log.
     """
 
     def __init__(
         self,
-        folder: Path,
+        exporter: Exporter,
         progress: TrainingState,
-        steps: int,
-        job: DictConfig,
         validate_every: int,
-        export: Callable[[int, dict[str, Tensor]], None],
-        stop: StopRequest,
         allowed: int,
-        refused: Mapping[str, str],
+        stop: StopRequest,
         curves: TrainingCurves,
     ) -> None:
-        self.folder, self.progress, self.steps, self.validate_every = folder, progress, steps, validate_every
+        self.exporter, self.folder, job = exporter, exporter.folder, exporter.point.config.job
+        self.steps, self.refused = exporter.schedule.steps, exporter.schedule.encoder.refused
+        self.progress, self.validate_every, self.allowed = progress, validate_every, allowed
         self.checkpoint_every, self.export_every = int(job.checkpoint_every), int(job.export_every)
-        self.export, self.stop, self.allowed, self.refused, self.curves = export, stop, allowed, refused, curves
-        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.stop, self.curves = stop, curves
+        self.checkpoints = Checkpoints(self.folder / "checkpoints")
         self._before = dict(progress.seconds), dict(progress.frames)
         self._open = ExitStack()  # while it trains: the progress bar
 
@@ -103,7 +96,7 @@ class StepCallback(Callback):
         if self.export_every and step % self.export_every == 0 and step < self.steps:
             weights = kept_weights(module.backbone)
             if trainer.is_global_zero:
-                self.export(step, weights)
+                self.exporter.on_the_way(step, weights)
         module.stopping = bool(trainer.strategy.broadcast(self.stop.asked))  # all devices stop after the same step
         if not self.validates(step):
             self._save(trainer, module)

@@ -12,7 +12,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from videopool.features import FrameSource, LoadedClip, LoadPlan
+from videopool.features import LoadedClip
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
 from videopool.models.lora import trainable
@@ -57,7 +57,6 @@ class Tuner(ClipReader):
     Args:
         backbone: the model, with trainable parameters.
         point: the run's configuration; pooling, stage, store and the seed of dropout are used.
-        plans, sources: how clips are read and features made, by kind of medium.
         progress: where the run begins or continues; kept up to date.
     """
 
@@ -65,15 +64,13 @@ class Tuner(ClipReader):
         self,
         backbone: Backbone,
         point: TrainingPoint,
-        plans: dict[str, LoadPlan],
-        sources: dict[str, FrameSource],
         optimisation: Optimisation,
         progress: TrainingState,
         loaders: Loaders,
     ) -> None:
-        super().__init__(backbone, point.pooling, point.stage, point.store, plans["video"], sources["video"])
-        self.image_pooling = point.image_pooling
-        self.plans, self.sources, self.loaders = plans, sources, loaders
+        plan, source = loaders.plans["video"], loaders.sources["video"]
+        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source)
+        self.image_pooling, self.loaders = point.image_pooling, loaders
         self.optimisation, self.seed, self.progress = optimisation, point.seed, progress
         self.optimiser_state: dict[str, Any] | None = None  # to continue with
         self.stopping = False  # at the user's wish
@@ -200,6 +197,7 @@ class Tuner(ClipReader):
             look: gets the visual tokens [N, D] of each clip.
         """
         read: list[tuple[LoadedClip, Tensor]] = []
+        plans, sources = self.loaders.plans, self.loaders.sources
         for clip in batch.clips:
             for work, spent in clip.seconds.items():
                 self.seconds[work] += spent
@@ -209,7 +207,7 @@ class Tuner(ClipReader):
                     raise UnreadableClipError(clip.job.clip, clip.error)
                 # Without autocast: evaluation's features, from the same store.
                 with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
-                    read.append((clip, self.features(clip, self.sources[example.kind], self.plans[example.kind])))
+                    read.append((clip, self.features(clip, sources[example.kind], plans[example.kind])))
             except UnreadableClipError as error:
                 self.progress.failures[example.where] = f"{example.where}: {clip.error or error}"
         if not read:

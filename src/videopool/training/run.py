@@ -27,8 +27,8 @@ from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.tracking.training import TrainingCurves, training_curves
 from videopool.training.batches import HELD_OUT, EncodedExample, Encoder, Loaders, Schedule
 from videopool.training.checkpoints import OPTIMISER, WEIGHTS, Checkpoints, TrainingState, read_optimiser, read_weights
-from videopool.training.export import Exporter, start_over, training_metrics
-from videopool.training.loop import BAD_BATCH, StepCallback, TakeSteps, fit
+from videopool.training.export import BAD_BATCH, Exporter, start_over, training_metrics
+from videopool.training.loop import StepCallback, TakeSteps, fit
 from videopool.training.module import Optimisation, Tuner
 from videopool.training.point import TrainingPoint
 from videopool.video import UniformSampler
@@ -106,7 +106,7 @@ def _train(
     rate, warmup, floor, decay = (float(settings[name]) for name in ("rate", "warmup", "floor", "weight_decay"))
     betas = float(settings["betas"][0]), float(settings["betas"][1])
     optimisation = Optimisation(steps, rate, warmup, floor, betas, decay)
-    tuner = Tuner(backbone, point, plans, sources, optimisation, progress, loaders)
+    tuner = Tuner(backbone, point, optimisation, progress, loaders)
     training_mode(backbone)
     if kept is not None:
         restore(backbone, read_weights(kept / WEIGHTS))
@@ -117,9 +117,7 @@ def _train(
     with ask_before_stopping() as stop:
         allowed = math.floor(float(config.job.max_failed_fraction) * seen)
         every = int(settings["validation"]["every"]) if held_out else 0
-        callback = StepCallback(
-            folder, progress, steps, config.job, every, exporter.on_the_way, stop, allowed, encoder.refused, curves
-        )
+        callback = StepCallback(exporter, progress, every, allowed, stop, curves)
         if first < steps:
             take_steps(config, tuner, callback, schedule.micros, point.precision)
         for line in point.store.finish():
@@ -141,7 +139,7 @@ def _train(
         exporter.result(best[0], read_weights(best[2]))
     else:
         raise PointFailed("job.export=best: no held-out example could be used, so there is no best step; say last")
-    return training_metrics(point, folder, progress, schedule, first, time.perf_counter() - started)
+    return training_metrics(exporter, progress, first, time.perf_counter() - started)
 
 
 def _trainable_backbone(point: TrainingPoint) -> Backbone:
