@@ -13,7 +13,7 @@ from videopool.shapes.tokenizer import SPECIAL
 
 MATCH_SCALE = 2.0  # of queries and keys at the start, relative to transformers' initialisation
 VOCABULARY_IMAGES = 400  # whose texts tell which words the recipe shows
-SHARED = 0.3  # cosine of two words that were never shown: that of "left" and "right", which were learned
+SHARED = 0.3  # cosine of two words that were never shown, as of "left" and "right", which were learned
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def load_world(
     """Questions on rendered clips or images, up to `rounds` about one clip in a conversation.
 
     Args:
-        root: folder of what is rendered; rendered first unless it is there.
+        root: folder of the rendered clips; they are rendered first unless they are there.
         name, weight: see Source.
         prompt: words questions and options as in evaluation.
         kind, split, clips, per_task, seed: see WorldSettings; "validation" and "test" are for evaluation. The seed

@@ -31,7 +31,7 @@ TIME_TASKS = (
     "moving_direction", "moving_count", "moving_object", "event_order", "event_count", "state_change", "scene_change",
 )  # fmt: skip
 TASKS = IMAGE_TASKS + TIME_TASKS
-# Clips with few objects and long motions, one event after another: what a small model can learn about time.
+# Clips with few objects and long motions, one event after another, for what a small model can learn about time.
 EVENT_TASKS = (
     "existence", "attribute_colour", "attribute_shape", "scene", "location_horizontal", "location_vertical",
     "moving_direction", "appearance_order", "scene_change",

@@ -1,6 +1,6 @@
 """Instruction conversations as token ids and labels; only answers are learned.
 
-The layout is that of PLLaVA's training (arXiv 2404.16994; dataset/it_dataset.py, tasks/train): the text is split into
+The layout follows PLLaVA's training (arXiv 2404.16994; dataset/it_dataset.py, tasks/train): the text is split into
 pieces at its turns, each piece is tokenised alone, and the labels are the ids of the answers, closing token included.
 docs/reference_differences.md lists the differences.
 """
@@ -44,8 +44,8 @@ class Conversation:
 class ConversationLayout:
     """How a conversation is written out."""
 
-    user: str = "USER:"  # begins a turn, as does assistant
-    assistant: str = "ASSISTANT:"
+    user: str = "USER:"  # begins a question
+    assistant: str = "ASSISTANT:"  # begins an answer
     user_closing: str = "</s>"  # ends a question
     assistant_closing: str = "</s>"  # ends an answer
     clip: str = "<image>"  # stands for the visual tokens; one token of the tokenizer

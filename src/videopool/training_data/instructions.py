@@ -48,7 +48,7 @@ def load_videochat2(
     """Read [{"video" or "image", "QA": [{"i", "q", "a"}, ...], "start", "end"}].
 
     This is the layout of VideoChat2-IT (arXiv 2311.17005). The first instruction "i" stands before the conversation,
-    as in PLLaVA's training. An empty "q" asks for a caption. Arguments and errors are those of load_llava().
+    as in PLLaVA's training. An empty "q" asks for a caption. Arguments and errors as in load_llava().
     """
 
     def parse(entry: dict[str, Any], number: int, kind: str) -> dict[str, Any]:
