@@ -1,4 +1,4 @@
-"""The recipe of the mini model: resumes to the same weights, learns, and is what the shipped model came from."""
+"""The recipe of the toy model: resumes to the same weights, learns, and is what the shipped model came from."""
 
 import json
 
@@ -16,15 +16,16 @@ from videopool.models.reading import next_token_logits, prefill
 from videopool.paths import PACKAGE, shipped
 from videopool.shapes import pretraining
 from videopool.shapes.images import image_questions, render_image
-from videopool.shapes.pretraining import LanguageTask, Recipe, Stage, pretrain
+from videopool.shapes.pretraining import Recipe, RecipeStage, pretrain
+from videopool.shapes.recipe import LanguageTask
 from videopool.shapes.scene import random_image
 from videopool.shapes.world import IMAGE_TASKS
 
 PROMPT = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "say .")
 TINY = Recipe(
-    tower=Stage(4, 4, 1e-3, 2),
-    language=Stage(6, 2, 1e-3, 2, stop=4),
-    letters=Stage(4, 2, 1e-3, 2),
+    tower=RecipeStage(4, 4, 1e-3, 2),
+    language=RecipeStage(6, 2, 1e-3, 2, stop=4),
+    letters=RecipeStage(4, 2, 1e-3, 2),
     log_every=1,
     check_every=2,
     check_images=4,

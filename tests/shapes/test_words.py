@@ -5,8 +5,8 @@ import torch
 
 from videopool.models import load_backbone
 from videopool.paths import PACKAGE
+from videopool.shapes.set_weights import SHARED, spread_words
 from videopool.shapes.tokenizer import SPECIAL
-from videopool.shapes.words import SHARED, spread_words
 
 
 def cosines(rows):

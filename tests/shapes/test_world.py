@@ -1,4 +1,4 @@
-"""The embedded world: true answers, balanced questions, no leaks, the same every time."""
+"""The synthetic benchmark: true answers, balanced questions, no leaks, the same every time."""
 
 import json
 from collections import Counter, defaultdict
@@ -240,15 +240,15 @@ def test_patch_labels_agree_with_the_picture():
         pixels, labels = render_image(image), patch_labels(image, 8)
         for track in image.tracks:
             row, column = int(track.y[0] // 8), int(track.x[0] // 8)
-            assert labels.shape[row, column] == SHAPES.index(track.shape)
-            assert labels.colour[row, column] == list(COLOURS).index(track.colour)
-            assert labels.is_centre[row, column] == 1
-        empty = np.argwhere(labels.shape == len(SHAPES))
+            assert labels["shape"][row, column] == SHAPES.index(track.shape)
+            assert labels["colour"][row, column] == list(COLOURS).index(track.colour)
+            assert labels["is_centre"][row, column] == 1
+        empty = np.argwhere(labels["shape"] == len(SHAPES))
         for row, column in empty[:: max(1, len(empty) // 10)]:
             patch = pixels[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8].reshape(-1, 3)
             ground = np.array(BACKGROUNDS[image.backgrounds[0]], float)
             assert np.abs(np.median(patch, axis=0) - ground).max() < 15
-        assert set(np.unique(labels.is_centre)) <= {0, 1, IGNORE}
+        assert set(np.unique(labels["is_centre"])) <= {0, 1, IGNORE}
 
 
 def test_image_questions_cover_the_image_tasks():

@@ -299,12 +299,12 @@ def test_a_training_run_is_seen_as_it_goes_and_whole_after_it_went_on(tmp_path, 
     stopping = """
 import sys
 from videopool.training import loop as training_run
-before = training_run.Keeper.on_train_batch_end
+before = training_run.StepCallback.on_train_batch_end
 def then_ask(self, *more):
-    if more[1].step == 2:
+    if more[1].progress.step == 2:
         self.stop.ask()
     before(self, *more)
-training_run.Keeper.on_train_batch_end = then_ask
+training_run.StepCallback.on_train_batch_end = then_ask
 from videopool.app import main
 main()
 """

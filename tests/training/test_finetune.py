@@ -382,7 +382,7 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
     [
         (["training.rate=0"], "training.rate=0 trains nothing"),
         (["training.rate=-1"], "training.rate must be a number of at least 0"),
-        (["training.global_batch=6"], "training.global_batch=6 is no multiple of training.micro_batch=4"),
+        (["training.global_batch=6"], "training.global_batch=6 is not a multiple of training.micro_batch=4"),
         (["training.lora.targets=[fc1]"], "training.lora.targets=['fc1']"),
         (["training.steps=0"], "training.steps must be a whole number of at least 1"),
         (["training.steps=null", "training.global_batch=4000"], "fewer examples than one step"),
@@ -444,7 +444,7 @@ def test_a_gradient_that_is_no_number_is_not_stepped_along(tune, tmp_path, monke
 
     def odd(self, batch, look=None):
         total, tokens = computed(self, batch, look)
-        if look is None and self.step == 1:
+        if look is None and self.progress.step == 1:
             total = total + sum((one.sum() * 0).sqrt() for one in trainable(self.backbone).values())
         return total, tokens
 
@@ -589,7 +589,7 @@ def test_the_best_step_needs_held_out_examples_that_can_be_used(tune, own_data, 
     path = tmp_path / "own.json"
     entries = [one for one in json.loads(path.read_text()) if str(one.get("id")).endswith(".mp4")]
     source = load_llava(path, tmp_path / "media", name="x")
-    (held,) = source.split(0.01, 64, 0)[1]
+    (held,) = source.split(0.01, 64)[1]
     broken = tmp_path / "media" / held.name
     broken.write_bytes(b"nothing")
     path.write_text(

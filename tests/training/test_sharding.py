@@ -8,7 +8,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from videopool.models import VideoLM, load_backbone
 from videopool.models.lora import make_trainable, trainable
 from videopool.pooling import NoPooling
-from videopool.training.devices import sharded
+from videopool.training.loop import sharded
 
 
 class Loss(torch.nn.Module):

@@ -18,7 +18,6 @@ from videopool.results import PointFolder
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.ranks import rank_of_process
 from videopool.training.point import EXPORT, TrainingPoint
-from videopool.training.train import take_part, train_point
 from videopool.training_data import TrainingDataError
 
 
@@ -29,6 +28,8 @@ def run(config: DictConfig) -> Outcome:
     identity = point.identity()
     folder = folder_of(config, point.name, identity)
     if (rank := rank_of_process()) > 0:
+        from videopool.training.run import take_part
+
         return take_part(point, folder, rank)
     media = {f"{source.name}/{example.name}": example.media for source in point.sources for example in source.examples}
     states = states_of(media)
@@ -41,6 +42,8 @@ def run(config: DictConfig) -> Outcome:
         _refuse_other_media(folder, media, states)
     fresh, message = config.force or not folder.finished, "finished before"
     if fresh:
+        from videopool.training.run import train_point  # which imports Lightning
+
         point.check()
         message = train_point(point, folder, identity, keep_media)
     if config.job.evaluate:

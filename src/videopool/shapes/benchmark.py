@@ -1,4 +1,4 @@
-"""The embedded world as a benchmark: written to disk once, then read like any other."""
+"""The synthetic benchmark: written to disk once, then read like any other."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,9 @@ def load_shapes(
     limit: int | None = None,
     id: str = "shapes",
 ) -> Benchmark:
-    """Render clips (or still images) and questions under root unless they are there, and read them.
+    """Read clips (or still images) and questions under root, rendering them first unless they are there.
+
+    Args: see WorldSettings and load_mvbench().
 
     Raises:
         BenchmarkError: settings that cannot be met, or a folder that cannot be written.
@@ -33,12 +35,6 @@ def load_shapes(
     except OSError as error:
         raise BenchmarkError(f"benchmark.root={root}: {error.strerror or error}; choose another data_dir") from error
     return load_mvbench(
-        folder,
-        id=id,
-        split=split,
-        groups=groups,
-        headline=headline,
-        scoring=scoring,
-        max_new_tokens=max_new_tokens,
-        limit=limit,
-    )
+        folder, id=id, split=split, groups=groups, headline=headline, scoring=scoring,
+        max_new_tokens=max_new_tokens, limit=limit,
+    )  # fmt: skip

@@ -1,16 +1,17 @@
-"""Write the embedded world's clips and still images as benchmarks in MVBench's layout.
+"""The synthetic benchmark's clips and still images, written in MVBench's layout.
 
     <root>/json/<task>.json   [{"video", "question", "candidates", "answer", "question_id"}]
     <root>/video/<name>.mp4   or <root>/video/<name>.png for still images
-    <root>/world.json         what made it
+    <root>/world.json         the settings; written last
 
-Every task has the same number of questions. Within a task, answers are as even as can be within each
-form of question, and the right option stands at each place equally often.
+All tasks have equally many questions. Within a task, answers are as even as possible within each form of question,
+and the right option stands at each place equally often.
 """
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -21,50 +22,36 @@ from videopool.files import whole_folder
 from videopool.locks import locked
 from videopool.runtime.terminal import watched
 from videopool.shapes.images import render_image
-from videopool.shapes.questions import ASK, Question
+from videopool.shapes.questions import Question, ask
 from videopool.shapes.render import render_clip
 from videopool.shapes.scene import LONG_MOTION, Clip, random_clip, random_image
 from videopool.shapes.world import CLIP_FPS, COLOURS, SHAPES, TASKS_OF
 
 WORLD_VERSION = 1  # raise when the same settings give other clips or questions
-SPLITS = {"train": 11, "validation": 12, "test": 13}  # first word of every seed: splits share no scene
-EVENTS = ("none", "blink", "change", "order")
-EVENT_SHARES = (0.34, 0.24, 0.2, 0.22)
+SPLITS = {"train": 11, "validation": 12, "test": 13}  # first number of every seed: splits share no scene
+STREAMS = {"clips": 0, "images": 100, "events": 200}  # added to it: kinds of splits share no scene
+EVENTS = {"none": 0.34, "blink": 0.24, "change": 0.2, "order": 0.22}  # their shares in the kind "clips"
 SCENE_CHANGE_SHARE = 0.5
-APPEAR_SHARE = 0.4  # of the kind "events"
-STREAMS = {"clips": 0, "images": 100, "events": 200}  # kinds of splits share no scene
+APPEAR_SHARE = 0.4  # in the kind "events"
 # ITU-R BT.601, limited range.
 YUV_FROM_RGB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
-# Constant quantiser, no look-ahead: x264's look-ahead does not give the same file every time.
-ENCODER = {
-    "qp": "12",
-    "preset": "veryfast",
-    "threads": "1",
-    "x264-params": "bframes=0:weightp=0:rc-lookahead=0:mbtree=0",
-}
 YUV_OFFSET = np.array([16.0, 128.0, 128.0])
+# Constant quantiser, no look-ahead: x264's look-ahead does not give the same file every time.
+X264 = "bframes=0:weightp=0:rc-lookahead=0:mbtree=0"
+ENCODER = {"qp": "12", "preset": "veryfast", "threads": "1", "x264-params": X264}
+
+Asked = tuple[int, Question]  # the number of a clip, and a question about it
 
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """What determines a split.
+    """The settings that determine a split."""
 
-    Attributes:
-        kind: "clips", "images", or "events": clips of one or two objects with long motions, one thing after another.
-        split: "train", "validation" or "test".
-        clips: how many clips or images.
-        per_task: how many questions of each task.
-        seed: of the split.
-    """
-
-    kind: str = "clips"
-    split: str = "test"
-    clips: int = 400
-    per_task: int = 160
+    kind: str = "clips"  # "images"; or "events": one or two objects, long motions, one event after another
+    split: str = "test"  # or "train", "validation"
+    clips: int = 400  # or images
+    per_task: int = 160  # questions
     seed: int = 0
-
-    def describe(self) -> dict[str, object]:
-        return {"version": WORLD_VERSION, **self.__dict__}
 
 
 class WorldError(ValueError):
@@ -77,90 +64,85 @@ def _draw(settings: WorldSettings, index: int) -> tuple[Clip, np.random.Generato
     if settings.kind == "images":
         return random_image(rng), rng
     if settings.kind == "events":
-        return _draw_event(rng), rng
-    event = str(rng.choice(EVENTS, p=EVENT_SHARES))
+        scene_change = bool(rng.random() < SCENE_CHANGE_SHARE)
+        if rng.random() < APPEAR_SHARE:
+            return random_clip(rng, "appear", 0, 2, scene_change), rng
+        return random_clip(rng, "none", 1, int(rng.integers(1, 3)), scene_change, LONG_MOTION), rng
+    event = str(rng.choice(list(EVENTS), p=list(EVENTS.values())))
     objects = int(rng.integers(1 if event in ("none", "blink") else 2, 5))
     movers = int(rng.integers(0, min(3, objects) + 1))
     return random_clip(rng, event, movers, objects, bool(rng.random() < SCENE_CHANGE_SHARE)), rng
 
 
-def _draw_event(rng: np.random.Generator) -> Clip:
-    scene_change = bool(rng.random() < SCENE_CHANGE_SHARE)
-    if rng.random() < APPEAR_SHARE:
-        return random_clip(rng, "appear", 0, 2, scene_change)
-    return random_clip(rng, "none", 1, int(rng.integers(1, 3)), scene_change, least=LONG_MOTION)
-
-
 def _form(question: Question) -> tuple[str, int]:
     """The form of a question: its words without the names of things, and its number of options."""
-    things = set(COLOURS) | set(SHAPES)
-    words = " ".join("_" if word in things else word for word in question.text.split())
+    words = " ".join("_" if word in COLOURS or word in SHAPES else word for word in question.text.split())
     return words, len(question.options)
 
 
-def balanced(pool: list[tuple[int, Question]], count: int, rng: np.random.Generator) -> list[tuple[int, Question]]:
-    """Choose questions so that forms, then answers within a form, then clips, are used evenly.
+def balanced(task: str, pool: list[Asked], count: int, rng: np.random.Generator) -> list[Asked]:
+    """Choose questions so that forms, then answers within a form, then clips are used evenly.
 
     Raises:
-        WorldError: there are fewer questions than asked for.
+        WorldError: the pool has fewer questions than wanted.
     """
     if len(pool) < count:
-        task = pool[0][1].task if pool else "a task"
         raise WorldError(f"only {len(pool)} questions for {task}, {count} wanted: ask for more clips or fewer per task")
-    buckets: dict[tuple[str, int], dict[str, list[tuple[int, Question]]]] = defaultdict(lambda: defaultdict(list))
+    buckets: dict[tuple[str, int], dict[str, list[Asked]]] = defaultdict(lambda: defaultdict(list))
     for place in rng.permutation(len(pool)):
-        clip, question = pool[place]
-        buckets[_form(question)][question.answer].append((clip, question))
-    chosen: list[tuple[int, Question]] = []
+        question = pool[place][1]
+        buckets[_form(question)][question.answer].append(pool[place])
+    chosen: list[Asked] = []
     used: Counter[object] = Counter()
     while len(chosen) < count:
-        form = min((f for f in buckets if any(buckets[f].values())), key=lambda f: (used[f], f))
-        answers = [a for a, left in buckets[form].items() if left]
-        answer = min(answers, key=lambda a: (used[form, a], a))
+        form = min((form for form in buckets if any(buckets[form].values())), key=lambda form: (used[form], form))
+        answers = [answer for answer, left in buckets[form].items() if left]
+        answer = min(answers, key=lambda answer: (used[form, answer], answer))
         left = buckets[form][answer]
-        place = min(range(len(left)), key=lambda i: used[left[i][0]])
-        picked = left.pop(place)
+        picked = left.pop(min(range(len(left)), key=lambda i: used[left[i][0]]))
         used.update((form, (form, answer), picked[0]))
         chosen.append(picked)
     return chosen
 
 
-def _place_answers(rows: list[tuple[int, Question]], rng: np.random.Generator) -> list[tuple[int, Question]]:
+def _place_answers(rows: list[Asked], rng: np.random.Generator) -> list[Asked]:
     """Reorder options so that, for each number of options, the answer stands at each place equally often."""
     placed, turn = [], Counter[int]()
     for row in rng.permutation(len(rows)):
         clip, question = rows[row]
         size = len(question.options)
-        wrong = [o for o in question.options if o != question.answer]
-        wrong.insert(turn[size] % size, question.answer)
+        options = [option for option in question.options if option != question.answer]
+        options.insert(turn[size] % size, question.answer)
         turn[size] += 1
-        placed.append((clip, Question(question.task, question.text, question.answer, tuple(wrong))))
+        placed.append((clip, replace(question, options=tuple(options))))
     return placed
 
 
-def choose_questions(settings: WorldSettings) -> tuple[list[Clip], dict[str, list[tuple[int, Question]]]]:
-    """All clips of a split, and for each task its questions with the number of their clip."""
+def choose_questions(settings: WorldSettings) -> tuple[list[Clip], dict[str, list[Asked]]]:
+    """All clips of a split, and per task its questions with the numbers of their clips.
+
+    Raises:
+        WorldError: a task has fewer questions than wanted.
+    """
     tasks = TASKS_OF[settings.kind]
-    pools: dict[str, list[tuple[int, Question]]] = {task: [] for task in tasks}
+    pools: dict[str, list[Asked]] = {task: [] for task in tasks}
     clips = []
     for index in range(settings.clips):
         clip, rng = _draw(settings, index)
         clips.append(clip)
         for task in tasks:
-            pools[task] += [(index, question) for question in ASK[task](clip, rng)]
+            pools[task] += [(index, question) for question in ask(task, clip, rng)]
     chosen = {}
     for number, task in enumerate(tasks):
         rng = np.random.default_rng([SPLITS[settings.split], settings.seed, 1_000_000 + number])
-        if not pools[task]:
-            raise WorldError(f"no questions for {task}: ask for more clips")
-        chosen[task] = _place_answers(balanced(pools[task], settings.per_task, rng), rng)
+        chosen[task] = _place_answers(balanced(task, pools[task], settings.per_task, rng), rng)
     return clips, chosen
 
 
 def to_yuv420(frame: np.ndarray) -> np.ndarray:
     """uint8 RGB [H, W, 3] to planar YUV 4:2:0 [H * 3 / 2, W], BT.601 limited range, H and W even.
 
-    Written out, so that the files do not depend on the version or the processor's path of FFmpeg's converter.
+    Written out, so that the files do not depend on FFmpeg's version or on the processor that its converter runs on.
     """
     luma, blue, red = np.moveaxis(frame @ YUV_FROM_RGB.T / 255.0 + YUV_OFFSET, -1, 0)
     height, width = luma.shape
@@ -169,7 +151,7 @@ def to_yuv420(frame: np.ndarray) -> np.ndarray:
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: int = CLIP_FPS) -> None:
-    """Write uint8 [F, H, W, 3] frames as H.264 in MP4, nearly lossless."""
+    """Write uint8 frames [F, H, W, 3] as H.264 in MP4, nearly lossless."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:  # no date in the file
         stream = container.add_stream("libx264", rate=fps, options=ENCODER)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
@@ -178,8 +160,23 @@ def write_mp4(path: Path, frames: np.ndarray, fps: int = CLIP_FPS) -> None:
         container.mux(stream.encode())
 
 
+def write_questions(path: Path, rows: Iterable[tuple[str, str, Question]]) -> None:
+    """Write questions in MVBench's layout. Each row is the question's id, the file of its clip, and the question."""
+    listed = [
+        {
+            "question_id": name,
+            "video": clip,
+            "question": question.text,
+            "candidates": list(question.options),
+            "answer": question.answer,
+        }
+        for name, clip, question in rows
+    ]
+    path.write_text(json.dumps(listed, indent=1))
+
+
 def build(settings: WorldSettings, root: Path) -> Path:
-    """Write a split under root, or find it there. Several processes may do so at once.
+    """Write a split under root unless it is there. Several processes may do so at once.
 
     Returns:
         The folder of this split.
@@ -201,28 +198,17 @@ def build(settings: WorldSettings, root: Path) -> Path:
     return folder
 
 
-def _render(
-    settings: WorldSettings, part: Path, clips: list[Clip], chosen: dict[str, list[tuple[int, Question]]]
-) -> None:
-    suffix = ".png" if settings.kind == "images" else ".mp4"
+def _render(settings: WorldSettings, part: Path, clips: list[Clip], chosen: dict[str, list[Asked]]) -> None:
     (part / "video").mkdir()
     (part / "json").mkdir()
-    for index, clip in enumerate(watched(clips, f"rendering {settings.kind}-{settings.split}")):
-        path = part / "video" / f"{index:05d}{suffix}"
+    names = [f"{index:05d}.{'png' if settings.kind == 'images' else 'mp4'}" for index in range(len(clips))]
+    for name, clip in watched([*zip(names, clips, strict=True)], f"rendering {settings.kind}-{settings.split}"):
         if settings.kind == "images":
-            Image.fromarray(render_image(clip)).save(path)
+            Image.fromarray(render_image(clip)).save(part / "video" / name)
         else:
-            write_mp4(path, render_clip(clip))
+            write_mp4(part / "video" / name, render_clip(clip))
     for task, rows in chosen.items():
-        listed = [
-            {
-                "question_id": f"{task}/{number:04d}",
-                "video": f"{clip:05d}{suffix}",
-                "question": question.text,
-                "candidates": list(question.options),
-                "answer": question.answer,
-            }
-            for number, (clip, question) in enumerate(rows)
-        ]
-        (part / "json" / f"{task}.json").write_text(json.dumps(listed, indent=1))
-    (part / "world.json").write_text(json.dumps(settings.describe(), indent=1))
+        listed = ((f"{task}/{number:04d}", names[clip], question) for number, (clip, question) in enumerate(rows))
+        write_questions(part / "json" / f"{task}.json", listed)
+    content = {"version": WORLD_VERSION, **settings.__dict__}
+    (part / "world.json").write_text(json.dumps(content, indent=1))

@@ -1,51 +1,31 @@
-"""Single images with dense patch labels and text, made on the fly for pretraining and for held-out tests."""
-
-from dataclasses import dataclass
+"""Single images with dense patch labels and questions, drawn on the fly for pretraining and for held-out tests."""
 
 import numpy as np
 
-from videopool.shapes.questions import ASK, Question
+from videopool.shapes.questions import Question, ask
 from videopool.shapes.render import coverage, render_frame
 from videopool.shapes.scene import Clip
 from videopool.shapes.world import BACKGROUNDS, COLOURS, IMAGE_SIZE, IMAGE_TASKS, SHAPES
 
-IGNORE = -100
-OBJECT_SHARE = 0.25  # of a patch's area from which the patch belongs to an object
-GROUND_SHARE = 0.05  # and up to which it belongs to the background; between the two it is not labelled
-
-
-@dataclass
-class PatchLabels:
-    """What each patch shows, int64 [grid, grid], IGNORE where it shows no such thing."""
-
-    shape: np.ndarray  # len(SHAPES) = background
-    colour: np.ndarray  # len(COLOURS) = background
-    scene: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    centre_row: np.ndarray  # patch row of the centre of the object that the patch belongs to
-    centre_column: np.ndarray
-    is_centre: np.ndarray  # 0 or 1, on objects
-
-    NAMES = ("shape", "colour", "scene", "row", "column", "centre_row", "centre_column", "is_centre")
+IGNORE = -100  # as torch's cross_entropy has it
+OBJECT_SHARE = 0.25  # least share of a patch's area that labels it as object
+GROUND_SHARE = 0.05  # most share that labels it as background; patches between the two have no label
 
 
 def label_sizes(grid: int) -> dict[str, int]:
-    """Number of classes of each label."""
-    return {
-        "shape": len(SHAPES) + 1,
-        "colour": len(COLOURS) + 1,
-        "scene": len(BACKGROUNDS),
-        "row": grid,
-        "column": grid,
-        "centre_row": grid,
-        "centre_column": grid,
-        "is_centre": 2,
-    }
+    """Number of classes of each dense label; background is the last class of "shape" and "colour"."""
+    places = dict.fromkeys(("row", "column", "centre_row", "centre_column"), grid)
+    sizes = {"shape": len(SHAPES) + 1, "colour": len(COLOURS) + 1, "scene": len(BACKGROUNDS)}
+    return {**sizes, **places, "is_centre": 2}
 
 
-def patch_labels(image: Clip, patch: int) -> PatchLabels:
-    """Labels of a still scene's patches of patch x patch pixels."""
+def patch_labels(image: Clip, patch: int) -> dict[str, np.ndarray]:
+    """Labels of a still scene's patches (patch x patch pixels), by name as in label_sizes().
+
+    Returns:
+        int64 [grid, grid] each, IGNORE where a patch has no such label. `centre_row` and `centre_column` locate the
+        centre of the patch's object; `is_centre` is labelled on objects only.
+    """
     grid = IMAGE_SIZE // patch
     shares = np.zeros((len(image.tracks), grid, grid))
     for index, track in enumerate(image.tracks):
@@ -59,24 +39,23 @@ def patch_labels(image: Clip, patch: int) -> PatchLabels:
     def per_object(values: list[int], ground: int) -> np.ndarray:
         return np.where(on_object, np.array(values)[owner], np.where(on_ground, ground, IGNORE))
 
-    centres = [(int(t.y[0] // patch), int(t.x[0] // patch)) for t in image.tracks]
     rows, columns = np.mgrid[:grid, :grid]
-    centre_row, centre_column = (per_object([c[axis] for c in centres], IGNORE) for axis in (0, 1))
-    is_centre = np.where(on_object, (centre_row == rows) & (centre_column == columns), IGNORE)
-    return PatchLabels(
-        per_object([SHAPES.index(t.shape) for t in image.tracks], len(SHAPES)),
-        per_object([list(COLOURS).index(t.colour) for t in image.tracks], len(COLOURS)),
-        np.full((grid, grid), list(BACKGROUNDS).index(image.backgrounds[0])),
-        rows,
-        columns,
-        centre_row,
-        centre_column,
-        is_centre,
-    )
+    centre_row = per_object([int(track.y[0] // patch) for track in image.tracks], IGNORE)
+    centre_column = per_object([int(track.x[0] // patch) for track in image.tracks], IGNORE)
+    return {
+        "shape": per_object([SHAPES.index(track.shape) for track in image.tracks], len(SHAPES)),
+        "colour": per_object([list(COLOURS).index(track.colour) for track in image.tracks], len(COLOURS)),
+        "scene": np.full((grid, grid), list(BACKGROUNDS).index(image.backgrounds[0])),
+        "row": rows,
+        "column": columns,
+        "centre_row": centre_row,
+        "centre_column": centre_column,
+        "is_centre": np.where(on_object, (centre_row == rows) & (centre_column == columns), IGNORE),
+    }
 
 
 def render_image(image: Clip, rng: np.random.Generator | None = None) -> np.ndarray:
-    """uint8 [IMAGE_SIZE, IMAGE_SIZE, 3]. With rng, half of the time with a video's halved colour resolution."""
+    """uint8 [IMAGE_SIZE, IMAGE_SIZE, 3]. With rng, every second image has a video's halved colour resolution."""
     pixels = render_frame(image, 0)
     if rng is None or rng.random() < 0.5:
         return pixels
@@ -87,19 +66,14 @@ def render_image(image: Clip, rng: np.random.Generator | None = None) -> np.ndar
     return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
 
 
-def image_questions(image: Clip, rng: np.random.Generator, per_task: int = 1) -> list[Question]:
-    """Up to per_task questions of every image task, their answers as even as the scene allows."""
-    chosen: list[Question] = []
+def image_questions(image: Clip, rng: np.random.Generator) -> list[Question]:
+    """Up to one question per image task; the answer is drawn first, then a question with it."""
+    chosen = []
     for task in IMAGE_TASKS:
         by_answer: dict[str, list[Question]] = {}
-        for question in ASK[task](image, rng):
+        for question in ask(task, image, rng):
             by_answer.setdefault(question.answer, []).append(question)
-        for _ in range(per_task):
-            if not by_answer:
-                break
-            answer = str(rng.choice(sorted(by_answer)))
-            pool = by_answer[answer]
-            chosen.append(pool.pop(int(rng.integers(len(pool)))))
-            if not pool:
-                del by_answer[answer]
+        if by_answer:
+            pool = by_answer[str(rng.choice(sorted(by_answer)))]
+            chosen.append(pool[int(rng.integers(len(pool)))])
     return chosen

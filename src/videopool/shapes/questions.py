@@ -1,20 +1,24 @@
 """Questions about a scene or a clip, with their answers and wrong options.
 
-A question that one frame can answer is asked only if its answer is the same in every frame. Every
-template is symmetric in colours, shapes and sides, so that the words of a question do not betray its
-answer; what symmetry cannot give (counts, yes and no) the caller balances with `balanced`.
+A question that one frame can answer is asked only if its answer is the same in every frame. Every template is
+symmetric in colours, shapes and sides, so that the words of a question do not give its answer away. The caller
+balances what symmetry cannot (counts, yes and no), see `clips.balanced`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
 from videopool.shapes.scene import Clip, Track
 from videopool.shapes.world import BACKGROUNDS, COLOURS, DIRECTIONS, IMAGE_SIZE, SHAPES
 
-SIDE_MARGIN = 8.0  # pixels from the middle at which an object is on a side
-RELATION_MARGIN = 14.0  # pixels between two centres at which one is beside the other
+SIDE_MARGIN = 8.0  # pixels: the least distance of an object on a side from the middle
+RELATION_MARGIN = 14.0  # pixels: the least distance between the centres of two objects beside each other
+
+Parts = tuple[str, str, tuple[str, ...]]  # of a question: text, answer, options
+Ask = Callable[[Clip, np.random.Generator], Iterator[Parts]]
 
 
 @dataclass(frozen=True)
@@ -24,248 +28,212 @@ class Question:
     task: str
     text: str
     answer: str
-    options: tuple[str, ...]  # the answer among them, in no meaningful order
+    options: tuple[str, ...]  # the answer among them, in random order
 
 
-def _options(rng: np.random.Generator, answer: str, pool: Iterable[str], count: int = 4) -> tuple[str, ...]:
+def ask(task: str, clip: Clip, rng: np.random.Generator) -> list[Question]:
+    """All questions of one task about a clip."""
+    return [Question(task, *parts) for parts in ASK[task](clip, rng)]
+
+
+def mixed(options: list[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """Options in random order."""
+    return tuple(options[i] for i in rng.permutation(len(options)))
+
+
+def _parts(rng: np.random.Generator, text: str, answer: str, pool: Iterable[str]) -> Parts:
+    """A question with up to three wrong options from a pool."""
     others = [word for word in pool if word != answer]
-    wrong = [others[i] for i in rng.permutation(len(others))[: count - 1]]
-    mixed = [answer, *wrong]
-    return tuple(mixed[i] for i in rng.permutation(len(mixed)))
+    wrong = [others[i] for i in rng.permutation(len(others))[:3]]
+    return text, answer, mixed([answer, *wrong], rng)
 
 
-def _ask(rng: np.random.Generator, task: str, text: str, answer: str, pool: Iterable[str]) -> Question:
-    return Question(task, text, answer, _options(rng, answer, pool))
+def _side(values: np.ndarray, border: np.ndarray | float, margin: float, sides: tuple[str, str]) -> str | None:
+    """The side of a border on which coordinates stay in all frames, or None."""
+    if np.all(values < border - margin):
+        return sides[0]
+    return sides[1] if np.all(values > border + margin) else None
 
 
-def _side(values: np.ndarray, low: str, high: str) -> str | None:
-    """Which half a track stays in, or None."""
-    middle = IMAGE_SIZE / 2
-    if np.all(values < middle - SIDE_MARGIN):
-        return low
-    return high if np.all(values > middle + SIDE_MARGIN) else None
-
-
-def _relation(first: np.ndarray, second: np.ndarray, low: str, high: str) -> str | None:
-    if np.all(first < second - RELATION_MARGIN):
-        return low
-    return high if np.all(first > second + RELATION_MARGIN) else None
-
-
-def _by_name(clip: Clip) -> list[Track]:
-    """Stable objects; their (colour, shape) pairs are unique in a clip."""
+def _stable(clip: Clip) -> list[Track]:
+    """Objects that do not change or hide; their (colour, shape) pairs are unique in a clip."""
     return [track for track in clip.tracks if track.stable]
 
 
-def existence(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def existence(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """Is there an object of this colour and shape?"""
-    present = [track.name for track in _by_name(clip)]
+    present = [track.name for track in _stable(clip)]
     ever = {f"{colour} {track.shape}" for track in clip.tracks for colour in track.colours}
     absent = [f"{c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in ever]
     # Half of the absent ones differ from a present one in one word only.
     near = [a for a in absent if any(set(a.split()) & set(p.split()) for p in present)]
     absent_name = str(rng.choice(near if near and rng.random() < 0.5 else absent))
-    asked = [(name, "yes") for name in present] + [(absent_name, "no")]
-    return [_ask(rng, "existence", f"is there any {name} ?", answer, ("yes", "no")) for name, answer in asked]
+    for name, answer in [*((name, "yes") for name in present), (absent_name, "no")]:
+        yield _parts(rng, f"is there any {name} ?", answer, ("yes", "no"))
 
 
-def object_count(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def object_count(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """How many objects are there?"""
-    if not all(track.visible.all() for track in clip.tracks):
-        return []
-    return [_ask(rng, "object_count", "how many objects are there ?", str(len(clip.tracks)), "1234")]
+    if all(track.visible.all() for track in clip.tracks):
+        yield _parts(rng, "how many objects are there ?", str(len(clip.tracks)), "1234")
 
 
-def attribute_colour(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def attribute_colour(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """What colour is the object of this shape?"""
     shapes = [track.shape for track in clip.tracks]
-    return [
-        _ask(rng, "attribute_colour", f"what colour is the {track.shape} ?", track.colour, COLOURS)
-        for track in _by_name(clip)
-        if shapes.count(track.shape) == 1
-    ]
+    for track in _stable(clip):
+        if shapes.count(track.shape) == 1:
+            yield _parts(rng, f"what colour is the {track.shape} ?", track.colour, COLOURS)
 
 
-def attribute_shape(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def attribute_shape(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """What shape is the object of this colour?"""
     colours = [colour for track in clip.tracks for colour in set(track.colours)]
-    return [
-        _ask(rng, "attribute_shape", f"what shape is the {track.colour} object ?", track.shape, SHAPES)
-        for track in _by_name(clip)
-        if colours.count(track.colour) == 1
-    ]
+    for track in _stable(clip):
+        if colours.count(track.colour) == 1:
+            yield _parts(rng, f"what shape is the {track.colour} object ?", track.shape, SHAPES)
 
 
-def attribute_count(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def attribute_count(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """How many objects have this colour or shape?"""
     if any(not track.stable for track in clip.tracks):
-        return []
-    questions = []
-    for attribute, pool in (("colour", list(COLOURS)), ("shape", list(SHAPES))):
+        return
+    for attribute, noun, pool in (("colour", "objects", list(COLOURS)), ("shape", "shapes", list(SHAPES))):
         for value in rng.permutation(pool):
             count = sum(getattr(track, attribute) == value for track in clip.tracks)
-            phrase = f"{value} objects" if attribute == "colour" else f"{value} shapes"
             if count <= 3:
-                questions.append(_ask(rng, "attribute_count", f"how many {phrase} are there ?", str(count), "0123"))
-    return questions
+                yield _parts(rng, f"how many {value} {noun} are there ?", str(count), "0123")
 
 
-def scene(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def scene(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """What is the background?"""
-    if clip.scene_frame is not None:
-        return []
-    return [_ask(rng, "scene", "what is the background ?", clip.backgrounds[0], BACKGROUNDS)]
+    if clip.scene_frame is None:
+        yield _parts(rng, "what is the background ?", clip.backgrounds[0], BACKGROUNDS)
 
 
-def _location(task: str, axis: str, low: str, high: str) -> Callable[[Clip, np.random.Generator], list[Question]]:
-    def ask(clip: Clip, rng: np.random.Generator) -> list[Question]:
-        sides = [(track, _side(getattr(track, axis), low, high)) for track in _by_name(clip)]
-        return [
-            _ask(rng, task, f"is the {track.name} at the {low} or at the {high} ?", side, (low, high))
-            for track, side in sides
-            if side is not None
-        ]
+def _location(axis: str, sides: tuple[str, str]) -> Ask:
+    """Which half of the image does an object stay in?"""
 
-    return ask
+    def location(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
+        for track in _stable(clip):
+            side = _side(getattr(track, axis), IMAGE_SIZE / 2, SIDE_MARGIN, sides)
+            if side is not None:
+                yield _parts(rng, f"is the {track.name} at the {sides[0]} or at the {sides[1]} ?", side, sides)
 
-
-def _relations(
-    task: str, axis: str, low: str, high: str, link: str
-) -> Callable[[Clip, np.random.Generator], list[Question]]:
-    def ask(clip: Clip, rng: np.random.Generator) -> list[Question]:
-        questions = []
-        named = _by_name(clip)
-        for first in named:
-            for second in named:
-                side = None if first is second else _relation(getattr(first, axis), getattr(second, axis), low, high)
-                if side is not None:
-                    text = f"is the {first.name} {low} or {high} {link} {second.name} ?"
-                    questions.append(_ask(rng, task, text, side, (low, high)))
-        return questions
-
-    return ask
+    return location
 
 
-def moving_direction(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def _relation(axis: str, sides: tuple[str, str], link: str) -> Ask:
+    """Which side of another object does an object stay on?"""
+
+    def relation(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
+        for first, second in permutations(_stable(clip), 2):
+            side = _side(getattr(first, axis), getattr(second, axis), RELATION_MARGIN, sides)
+            if side is not None:
+                yield _parts(rng, f"is the {first.name} {' or '.join(sides)} {link} {second.name} ?", side, sides)
+
+    return relation
+
+
+def moving_direction(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """Where does the object of this shape move?"""
-    return [
-        _ask(rng, "moving_direction", f"where does the {track.shape} move ?", track.direction, DIRECTIONS)
-        for track in clip.tracks
-        if track.direction is not None and [t.shape for t in clip.tracks].count(track.shape) == 1
-    ]
+    shapes = [track.shape for track in clip.tracks]
+    for track in clip.tracks:
+        if track.direction is not None and shapes.count(track.shape) == 1:
+            yield _parts(rng, f"where does the {track.shape} move ?", track.direction, DIRECTIONS)
 
 
-def moving_count(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def moving_count(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """How many objects move?"""
     count = sum(track.direction is not None for track in clip.tracks)
-    return [_ask(rng, "moving_count", "how many objects move ?", str(count), "0123")]
+    yield _parts(rng, "how many objects move ?", str(count), "0123")
 
 
-def _which(task: str, text: str, track: Track, among: list[Track], rng: np.random.Generator) -> list[Question]:
-    """Which of the objects: all objects of the clip are options, so one frame rules none of them out."""
-    shapes = [t.shape for t in among]
-    if len(shapes) < 2 or len(set(shapes)) < len(shapes):
-        return []
-    return [_ask(rng, task, text, track.shape, shapes)]
+def _which(rng: np.random.Generator, text: str, track: Track, among: list[Track]) -> Iterator[Parts]:
+    """Which of the objects? All objects of the clip are options, so that one frame rules none of them out."""
+    shapes = [other.shape for other in among]
+    if len(shapes) > 1 and len(set(shapes)) == len(shapes):
+        yield _parts(rng, text, track.shape, shapes)
 
 
-def moving_object(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def moving_object(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """Which object moves, or moves in this direction?"""
     movers = [track for track in clip.tracks if track.direction is not None]
     if len(movers) == 1:
-        return _which("moving_object", "which object moves ?", movers[0], clip.tracks, rng)
-    questions = []
+        yield from _which(rng, "which object moves ?", movers[0], clip.tracks)
+        return
     for direction in DIRECTIONS:
         heading = [track for track in movers if track.direction == direction]
         if len(heading) == 1:
-            questions += _which("moving_object", f"which object moves {direction} ?", heading[0], clip.tracks, rng)
-    return questions
+            yield from _which(rng, f"which object moves {direction} ?", heading[0], clip.tracks)
 
 
-def event_order(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def event_order(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """Which object changes colour first, or last?"""
     changed = sorted((t for t in clip.tracks if t.change_frame is not None), key=lambda t: t.change_frame or 0)
-    if len(changed) != 2:
-        return []
-    return _which("event_order", "which object changes colour first ?", changed[0], changed, rng) + _which(
-        "event_order", "which object changes colour last ?", changed[1], changed, rng
-    )
+    if len(changed) == 2:
+        for track, place in zip(changed, ("first", "last"), strict=True):
+            yield from _which(rng, f"which object changes colour {place} ?", track, changed)
 
 
-def appearance_order(clip: Clip, rng: np.random.Generator) -> list[Question]:
-    """In which order do the two objects appear that are there for a while?"""
-    shown = sorted(
-        (t for t in clip.tracks if not t.blinks and not t.visible.all()), key=lambda t: int(t.visible.argmax())
-    )
-    if len(shown) != 2 or shown[0].shape == shown[1].shape:
-        return []
-    orders = [f"{a.shape} then {b.shape}" for a, b in (shown, shown[::-1])]
-    return [_ask(rng, "appearance_order", "which object appears first , which next ?", orders[0], orders)]
+def appearance_order(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
+    """In which order do the two objects appear that are visible for a while?"""
+    passing = [track for track in clip.tracks if not track.blinks and not track.visible.all()]
+    shapes = [track.shape for track in sorted(passing, key=lambda track: int(track.visible.argmax()))]
+    if len(shapes) == 2 and shapes[0] != shapes[1]:
+        orders = [" then ".join(shapes), " then ".join(reversed(shapes))]
+        yield _parts(rng, "which object appears first , which next ?", orders[0], orders)
 
 
-def event_count(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def event_count(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """How many times does the object of this shape blink?"""
-    return [
-        _ask(rng, "event_count", f"how many times does the {track.shape} blink ?", str(track.blinks), "1234")
-        for track in clip.tracks
-        if track.blinks
-    ]
+    for track in clip.tracks:
+        if track.blinks:
+            yield _parts(rng, f"how many times does the {track.shape} blink ?", str(track.blinks), "1234")
 
 
-def state_change(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def state_change(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """Which object changes colour, and from or to which one?"""
     changed = [track for track in clip.tracks if track.change_frame is not None]
     if len(changed) != 1:
-        return []
+        return
     (track,) = changed
-    which = _which("state_change", "which object changes colour ?", track, clip.tracks, rng)
+    yield from _which(rng, "which object changes colour ?", track, clip.tracks)
     # Both of its colours are options: knowing one frame leaves two of the four.
-    pool = [c for c in COLOURS if c not in (track.colours[0], track.colours[-1])]
     before, after = track.colours[0], track.colours[-1]
-    mixed = [before, after, *(pool[i] for i in rng.permutation(len(pool))[:2])]
-    turns = (("become", after), ("have first", before))
-    for text, answer in turns:
-        options = tuple(mixed[i] for i in rng.permutation(4))
-        which.append(Question("state_change", f"what colour does the {track.shape} {text} ?", answer, options))
-    return which
+    others = [colour for colour in COLOURS if colour not in (before, after)]
+    options = [before, after, *(others[i] for i in rng.permutation(len(others))[:2])]
+    for verb, answer in (("become", after), ("have first", before)):
+        yield f"what colour does the {track.shape} {verb} ?", answer, mixed(options, rng)
 
 
-def scene_change(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def scene_change(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """How does the background change?"""
     if clip.scene_frame is None:
-        return []
+        return
     before, after = clip.backgrounds[0], clip.backgrounds[-1]
-    rest = [b for b in BACKGROUNDS if b not in (before, after)]
+    rest = [background for background in BACKGROUNDS if background not in (before, after)]
     # Two pairs, each in both orders: nothing in the list of options sets the right one apart.
     pairs = [(before, after), (after, before), (rest[0], rest[1]), (rest[1], rest[0])]
-    options = tuple(f"{a} to {b}" for a, b in (pairs[i] for i in rng.permutation(4)))
-    return [Question("scene_change", "how does the background change ?", f"{before} to {after}", options)]
+    options = mixed([f"{first} to {second}" for first, second in pairs], rng)
+    yield "how does the background change ?", f"{before} to {after}", options
 
 
-ASK: dict[str, Callable[[Clip, np.random.Generator], list[Question]]] = {
-    "existence": existence,
-    "object_count": object_count,
-    "attribute_colour": attribute_colour,
-    "attribute_shape": attribute_shape,
-    "attribute_count": attribute_count,
-    "scene": scene,
-    "location_horizontal": _location("location_horizontal", "x", "left", "right"),
-    "location_vertical": _location("location_vertical", "y", "top", "bottom"),
-    "relation_horizontal": _relations("relation_horizontal", "x", "left", "right", "of the"),
-    "relation_vertical": _relations("relation_vertical", "y", "above", "below", "the"),
-    "moving_direction": moving_direction,
-    "moving_count": moving_count,
-    "moving_object": moving_object,
-    "event_order": event_order,
-    "event_count": event_count,
-    "appearance_order": appearance_order,
-    "state_change": state_change,
-    "scene_change": scene_change,
+NAMED_BY_TASK = (
+    existence, object_count, attribute_colour, attribute_shape, attribute_count, scene, moving_direction, moving_count,
+    moving_object, event_order, event_count, appearance_order, state_change, scene_change,
+)  # fmt: skip
+ASK: dict[str, Ask] = {
+    **{function.__name__: function for function in NAMED_BY_TASK},
+    "location_horizontal": _location("x", ("left", "right")),
+    "location_vertical": _location("y", ("top", "bottom")),
+    "relation_horizontal": _relation("x", ("left", "right"), "of the"),
+    "relation_vertical": _relation("y", ("above", "below"), "the"),
 }
 
 
 def caption(clip: Clip) -> str:
-    """A still scene in words: how many objects, on what, and each with its place, from left to right."""
+    """A still scene in words: the number of objects, the background, and each object's place from left to right."""
     parts = [f"{len(clip.tracks)} objects on {clip.backgrounds[0]} ."]
     for track in sorted(clip.tracks, key=lambda t: float(t.x[0])):
         across = "left" if track.x[0] < IMAGE_SIZE / 2 else "right"

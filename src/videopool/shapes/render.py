@@ -1,4 +1,4 @@
-"""Draw frames of the embedded world: anti-aliased shapes on a softly textured ground, in numpy."""
+"""Frames of the synthetic benchmark in numpy: anti-aliased shapes on a softly textured ground."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def _polygon_radius(angle: np.ndarray, corners: int, outer: float, inner: float)
 
 
 def coverage(track: Track, frame: int) -> tuple[slice, slice, np.ndarray]:
-    """Rows, columns and opacity [h, w] in 0..1 of one object's box in the image."""
+    """Rows, columns and opacity [h, w] in 0..1 of an object's bounding box in a frame."""
     cx, cy, r = float(track.x[frame]), float(track.y[frame]), track.radius
     reach = int(np.ceil(r * 1.3)) + 1
     top, bottom = max(0, int(cy) - reach), min(IMAGE_SIZE, int(cy) + reach + 1)
@@ -30,23 +30,17 @@ def coverage(track: Track, frame: int) -> tuple[slice, slice, np.ndarray]:
     elif track.shape == "square":
         outside = np.maximum(np.abs(dx), np.abs(dy)) - 0.86 * r
     elif track.shape == "cross":
-        arm, half = r, 0.34 * r
-        upright = np.maximum(np.abs(dx) - half, np.abs(dy) - arm)
-        level = np.maximum(np.abs(dx) - arm, np.abs(dy) - half)
+        upright = np.maximum(np.abs(dx) - 0.34 * r, np.abs(dy) - r)
+        level = np.maximum(np.abs(dx) - r, np.abs(dy) - 0.34 * r)
         outside = np.minimum(upright, level)
-    elif track.shape == "triangle":
-        outer = 1.22 * r
-        outside = distance - _polygon_radius(np.arctan2(dx, -dy), 3, outer, outer / 2)
-    elif track.shape == "star":
-        outer = 1.15 * r
-        outside = distance - _polygon_radius(np.arctan2(dx, -dy), 5, outer, 0.42 * outer)
     else:
-        raise ValueError(f"unknown shape {track.shape!r}")
+        corners, outer, ratio = {"triangle": (3, 1.22 * r, 0.5), "star": (5, 1.15 * r, 0.42)}[track.shape]
+        outside = distance - _polygon_radius(np.arctan2(dx, -dy), corners, outer, ratio * outer)
     return slice(top, bottom), slice(left, right), np.clip(0.5 - outside, 0.0, 1.0)
 
 
 def texture(seed: int) -> np.ndarray:
-    """Smooth noise [IMAGE_SIZE, IMAGE_SIZE] in about -1..1, bilinear between TEXTURE_CELLS cells a side."""
+    """Smooth noise [IMAGE_SIZE, IMAGE_SIZE] in about -1..1, bilinear between TEXTURE_CELLS cells per side."""
     cells = np.random.default_rng(seed).uniform(-1, 1, size=(TEXTURE_CELLS + 1, TEXTURE_CELLS + 1))
     position = (np.arange(IMAGE_SIZE) + 0.5) * TEXTURE_CELLS / IMAGE_SIZE
     low = position.astype(int)
@@ -56,7 +50,7 @@ def texture(seed: int) -> np.ndarray:
 
 
 def render_frame(clip: Clip, frame: int, ground: np.ndarray | None = None) -> np.ndarray:
-    """One frame, uint8 [IMAGE_SIZE, IMAGE_SIZE, 3]. ground: the clip's texture, to share between frames."""
+    """One frame, uint8 [IMAGE_SIZE, IMAGE_SIZE, 3]. ground: the clip's texture, shared between frames."""
     ground = texture(clip.texture_seed) if ground is None else ground
     image = np.array(BACKGROUNDS[clip.backgrounds[frame]], float) + TEXTURE_AMPLITUDE * ground[..., None]
     for track in clip.tracks:

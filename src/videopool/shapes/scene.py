@@ -1,29 +1,21 @@
 """Scenes and clips as data: which objects, where, when, and what happens to them.
 
-A clip is described by tracks, arrays over its frames, so that every question is answered by looking at
-the tracks and the renderer draws one frame of them at a time. Coordinates are pixels, y grows downward.
+Tracks, arrays over a clip's frames, describe it: questions are answered from them, and the renderer draws one frame
+of them at a time. Coordinates are pixels, y grows downward.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from videopool.shapes.world import (
-    BACKGROUNDS,
-    CLIP_FRAMES,
-    COLOURS,
-    DIRECTIONS,
-    IMAGE_SIZE,
-    MAX_OBJECTS,
-    SHAPES,
-)
+from videopool.shapes.world import BACKGROUNDS, CLIP_FRAMES, COLOURS, DIRECTIONS, IMAGE_SIZE, MAX_OBJECTS, SHAPES
 
-BLINK_FRAMES = 3  # a blinking object is hidden for so many frames
+BLINK_FRAMES = 3  # for which a blinking object hides
 BLINK_SLOTS = (3, 10, 17, 24)  # frames at which a blink may start
-GAP = 3.0  # pixels between the outlines of any two objects, at every frame
-LEAST_MOTION, LONG_MOTION = 44.0, 62.0  # pixels that a moving object covers at least; at most it crosses the image
-# An "appear" event: the first object leaves the frame before one of these, the second comes the frame after; the first
-# comes and the second leaves within so many frames of the clip's ends.
+GAP = 3.0  # least pixels between the outlines of any two objects, in every frame
+LEAST_MOTION, LONG_MOTION = 44.0, 62.0  # least pixels that a moving object covers; at most it crosses the image
+# An "appear" event: the first object leaves and the second comes around a frame of TURNS; the first comes and the
+# second leaves within ENDS frames of the clip's ends.
 TURNS, ENDS = (13, 20), 5
 
 
@@ -47,7 +39,7 @@ class Track:
 
     @property
     def stable(self) -> bool:
-        """Is there in every frame, with the same shape and colour."""
+        """Visible in every frame, in one colour."""
         return self.change_frame is None and bool(self.visible.all())
 
     @property
@@ -63,20 +55,14 @@ class Clip:
     backgrounds: list[str]  # [F]
     texture_seed: int
     scene_frame: int | None = None  # first frame of the second background
-    event: str = "none"
-    extra: dict[str, object] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
         return len(self.backgrounds)
 
 
-class Crowded(Exception):
-    """No free place was found for an object; draw the scene again."""
-
-
 def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: bool = False) -> list[tuple[str, str]]:
-    """Different (colour, shape) pairs; all colours and all shapes differ if unique_shapes, many agree if alike."""
+    """Different (colour, shape) pairs. With unique_shapes all colours and shapes differ; with alike many agree."""
     if unique_shapes:
         shapes = rng.permutation(SHAPES)[:count]
         colours = rng.permutation(list(COLOURS))[:count]
@@ -90,10 +76,9 @@ def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: boo
     chosen: list[tuple[str, str]] = []
     while len(chosen) < count:
         colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
-        if len(chosen) < repeated and mode == "colour":
-            colour = shared_colour
-        if len(chosen) < repeated and mode == "shape":
-            shape = shared_shape
+        if len(chosen) < repeated:
+            colour = shared_colour if mode == "colour" else colour
+            shape = shared_shape if mode == "shape" else shape
         if (colour, shape) not in chosen:
             chosen.append((colour, shape))
     return chosen
@@ -101,10 +86,10 @@ def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: boo
 
 def _place(
     rng: np.random.Generator, placed: list[Track], radius: float, frames: int, direction: str | None, least: float
-):
-    """Centres [F] of a new object that never comes near the placed ones. Raises Crowded."""
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Centres x, y [F] of a new object that never comes near the placed ones; None if no free place was found."""
     low, high = radius + 3, IMAGE_SIZE - radius - 3
-    steps = np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1)
+    steps = np.linspace(0.0, 1.0, frames)
     for _ in range(60):
         x, y = rng.uniform(low, high, size=2)
         xs, ys = np.full(frames, x), np.full(frames, y)
@@ -116,68 +101,58 @@ def _place(
             xs, ys = (line, ys) if dx else (xs, line)
         if all(np.all(np.hypot(xs - o.x, ys - o.y) > radius + o.radius + GAP) for o in placed):
             return xs, ys
-    raise Crowded
+    return None
 
 
 def _tracks(
     rng: np.random.Generator, pairs: list[tuple[str, str]], movers: int, frames: int, least: float = LEAST_MOTION
-) -> list[Track]:
+) -> list[Track] | None:
+    """Tracks of objects in random order, the first ones moving; None if they found no place."""
     tracks: list[Track] = []
     for index, (colour, shape) in enumerate(pairs):
         direction = str(rng.choice(list(DIRECTIONS))) if index < movers else None
         radius = float(rng.uniform(8.5, 11.5))
-        xs, ys = _place(rng, tracks, radius, frames, direction, least)
-        tracks.append(Track(shape, [colour] * frames, xs, ys, radius, np.ones(frames, bool), direction))
+        if (place := _place(rng, tracks, radius, frames, direction, least)) is None:
+            return None
+        tracks.append(Track(shape, [colour] * frames, *place, radius, np.ones(frames, bool), direction))
     return [tracks[i] for i in rng.permutation(len(tracks))]
 
 
 def random_image(rng: np.random.Generator, max_objects: int = MAX_OBJECTS) -> Clip:
     """A still scene: a clip of one frame."""
-    while True:
+    tracks = None
+    while tracks is None:
         count = int(rng.integers(1, max_objects + 1))
-        try:
-            tracks = _tracks(rng, _pairs(rng, count, unique_shapes=bool(rng.random() < 0.3)), 0, 1)
-        except Crowded:
-            continue
-        return Clip(tracks, [str(rng.choice(list(BACKGROUNDS)))], int(rng.integers(2**31)))
+        tracks = _tracks(rng, _pairs(rng, count, unique_shapes=bool(rng.random() < 0.3)), 0, 1)
+    return Clip(tracks, [str(rng.choice(list(BACKGROUNDS)))], int(rng.integers(2**31)))
 
 
-def _recolour(rng: np.random.Generator, clip: Clip, track: Track, frame: int) -> None:
-    taken = {colour for t in clip.tracks for colour in t.colours}
-    new = str(rng.choice([c for c in COLOURS if c not in taken]))
-    track.colours = track.colours[:frame] + [new] * (clip.frames - frame)
+def _recolour(rng: np.random.Generator, tracks: list[Track], track: Track, frame: int) -> None:
+    taken = {colour for other in tracks for colour in other.colours}
+    new = str(rng.choice([colour for colour in COLOURS if colour not in taken]))
+    track.colours[frame:] = [new] * (len(track.colours) - frame)
     track.change_frame = frame
 
 
 def random_clip(
-    rng: np.random.Generator,
-    event: str,
-    movers: int,
-    objects: int,
-    scene_change: bool,
-    frames: int = CLIP_FRAMES,
-    least: float = LEAST_MOTION,
+    rng: np.random.Generator, event: str, movers: int, objects: int, scene_change: bool, least: float = LEAST_MOTION
 ) -> Clip:
     """A clip with one kind of event.
 
     Args:
-        event: "none"; "blink": up to two objects hide 1 to 4 times; "change": one object takes a
-            new colour; "order": two objects do, one after the other; "appear": two objects are there
-            for a while, one after the other.
-        movers: how many objects move, each in one direction through the whole clip.
-        objects: how many objects there are.
+        event: "none"; "blink": up to two objects hide 1 to 4 times; "change": one object takes a new colour;
+            "order": two objects do, one after the other; "appear": two objects are visible for a while, one after
+            the other.
+        movers: how many of the objects move, each in one direction through the whole clip.
         scene_change: whether the background changes once.
-        least: pixels that a moving object covers.
+        least: pixels that a moving object covers at least.
     """
-    while True:
-        try:
-            pairs = _pairs(rng, objects, unique_shapes=event != "none", alike=bool(rng.random() < 0.5))
-            tracks = _tracks(rng, pairs, movers, frames, least)
-            break
-        except Crowded:
-            continue
+    frames, tracks = CLIP_FRAMES, None
+    while tracks is None:
+        pairs = _pairs(rng, objects, unique_shapes=event != "none", alike=bool(rng.random() < 0.5))
+        tracks = _tracks(rng, pairs, movers, frames, least)
     first = str(rng.choice(list(BACKGROUNDS)))
-    clip = Clip(tracks, [first] * frames, int(rng.integers(2**31)), event=event)
+    clip = Clip(tracks, [first] * frames, int(rng.integers(2**31)))
     if scene_change:
         clip.scene_frame = int(rng.integers(11, 22))
         second = str(rng.choice([b for b in BACKGROUNDS if b != first]))
@@ -189,14 +164,12 @@ def random_clip(
             for slot in rng.permutation(BLINK_SLOTS)[: track.blinks]:
                 track.visible[slot : slot + BLINK_FRAMES] = False
     elif event == "change":
-        _recolour(rng, clip, actors[0], int(rng.integers(10, 23)))
+        _recolour(rng, tracks, actors[0], int(rng.integers(10, 23)))
     elif event == "order":
-        _recolour(rng, clip, actors[0], int(rng.integers(5, 13)))
-        _recolour(rng, clip, actors[1], int(rng.integers(19, 28)))
+        _recolour(rng, tracks, actors[0], int(rng.integers(5, 13)))
+        _recolour(rng, tracks, actors[1], int(rng.integers(19, 28)))
     elif event == "appear":
         turn, early, late = int(rng.integers(*TURNS)), int(rng.integers(ENDS)), int(rng.integers(ENDS))
         actors[0].visible[:early] = actors[0].visible[turn:] = False
         actors[1].visible[: turn + 1] = actors[1].visible[frames - late :] = False
-    elif event != "none":
-        raise ValueError(f"unknown event {event!r}")
     return clip

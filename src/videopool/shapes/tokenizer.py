@@ -1,4 +1,4 @@
-"""The mini model's tokenizer: one token a word, over the words of the embedded world and its prompts."""
+"""The toy model's tokenizer: one token per word, over the words of the synthetic benchmark and its prompts."""
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
@@ -9,151 +9,20 @@ from videopool.shapes.world import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 LETTERS = tuple("abcdefgh")
 # The words of questions, answers and captions, then words for prompts and for questions yet to come.
-WORDS = [
-    "user",
-    "assistant",
-    "system",
-    "question",
-    "options",
-    "option",
-    "answer",
-    "best",
-    "the",
-    "only",
-    "give",
-    "describe",
-    "image",
-    "video",
-    "(",
-    ")",
-    ".",
-    ",",
-    ":",
-    "?",
-    ";",
-    "-",
-    "'",
-    '"',
-    "0",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-    "6",
-    "7",
-    "8",
-    "9",
-    "yes",
-    "no",
-    "is",
-    "are",
-    "there",
-    "how",
-    "many",
-    "what",
-    "which",
-    "where",
-    "objects",
-    "object",
-    "shapes",
-    "shape",
-    "colour",
-    "background",
-    "at",
-    "or",
-    "of",
-    "on",
-    "in",
-    "to",
-    "and",
-    "with",
-    "left",
-    "right",
-    "top",
-    "bottom",
-    "above",
-    "below",
-    "move",
-    "moves",
-    "moving",
-    "moved",
-    "change",
-    "changes",
-    "changed",
-    "become",
-    "have",
-    "has",
-    "first",
-    "last",
-    "times",
-    "time",
-    "does",
-    "do",
-    "blink",
-    "blinks",
-    "up",
-    "down",
-    "before",
-    "after",
-    "then",
-    "next",
-    "second",
-    "third",
-    "an",
-    "any",
-    "this",
-    "that",
-    "it",
-    "its",
-    "it's",
-    "between",
-    "near",
-    "far",
-    "big",
-    "small",
-    "large",
-    "same",
-    "other",
-    "one",
-    "two",
-    "three",
-    "four",
-    "appears",
-    "appear",
-    "disappears",
-    "disappear",
-    "stops",
-    "stop",
-    "starts",
-    "start",
-    "fast",
-    "slow",
-    "still",
-    "frame",
-    "frames",
-    "why",
-    "who",
-    "when",
-    "word",
-    "phrase",
-    "short",
-    "letter",
-    "correct",
-    "choose",
-    "from",
-    "clip",
-    "picture",
-    "scene",
-    "see",
-    "happens",
-    "happen",
-]
+WORDS = """
+    user assistant system question options option answer best the only give describe image video ( ) . , : ? ; - '
+    " 0 1 2 3 4 5 6 7 8 9 yes no is are there how many what which where objects object shapes shape colour
+    background at or of on in to and with left right top bottom above below move moves moving moved change changes
+    changed become have has first last times time does do blink blinks up down before after then next second third
+    an any this that it its it's between near far big small large same other one two three four appears appear
+    disappears disappear stops stop starts start fast slow still frame frames why who when word phrase short
+    letter correct choose from clip picture scene see happens happen
+"""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Lower-cases, splits at spaces and punctuation, puts <s> first. Unknown words become <unk>."""
-    words = [*SPECIAL, *LETTERS, *WORDS, *SHAPES, *COLOURS, *BACKGROUNDS, *DIRECTIONS]
+    """A tokenizer that lower-cases, splits at spaces and punctuation, and begins with <s>; unknown words are <unk>."""
+    words = [*SPECIAL, *LETTERS, *WORDS.split(), *SHAPES, *COLOURS, *BACKGROUNDS, *DIRECTIONS]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
@@ -167,12 +36,6 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", vocabulary["<s>"])]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        additional_special_tokens=["<image>"],
-        padding_side="left",
-        model_max_length=4096,
-    )
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        additional_special_tokens=["<image>"], padding_side="left", model_max_length=4096,
+    )  # fmt: skip

@@ -1,9 +1,9 @@
-"""The embedded world's training split as conversations."""
+"""The synthetic benchmark's training split as conversations."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from videopool.benchmarks import BenchmarkError, Prompt, Sample
 from videopool.shapes.benchmark import load_shapes
 from videopool.training_data import Conversation, Example, Round, Source, TrainingDataError
 
-STREAM = 15  # first word of the seeds
+STREAM = 15  # first number of the seeds
 
 
 def load_world(
@@ -29,21 +29,17 @@ def load_world(
     weight: float = 1.0,
     independent: bool = True,
 ) -> Source:
-    """Questions on rendered clips or images, up to `rounds` of one clip in a conversation.
+    """Questions on rendered clips or images, up to `rounds` about one clip in a conversation.
 
     Args:
-        root: what is rendered lies below it, and is rendered if it is not there.
-        name: of the source, as in the configuration.
-        prompt: how a question with options is put, and an option is written: as in evaluation.
-        kind: "clips", "events" or "images", see WorldSettings.
-        split: "train"; "validation" and "test" are for evaluation.
-        clips: how many clips or images.
-        per_task: questions of each task on all of them.
-        seed: of the split, and of how questions are put.
+        root: folder of the rendered clips; they are rendered first unless they are there.
+        name, weight: see Source.
+        prompt: words questions and options as in evaluation.
+        kind, split, clips, per_task, seed: see WorldSettings; "validation" and "test" are for evaluation. The seed
+            also draws how questions are put.
         tasks: only these; None for all.
-        letters: share of questions that are put with options and answered by one of them; others in words.
-        rounds: questions in a conversation, at most.
-        weight: see Source.
+        letters: share of questions that list their options and are answered by one; others are answered in words.
+        rounds: most questions in a conversation.
         independent: each question is put as if it were the only one, as in evaluation; else they are one dialogue.
 
     Raises:
@@ -67,25 +63,23 @@ def load_world(
     for number, (clip_id, samples) in enumerate(sorted(by_clip.items())):
         rng = np.random.default_rng([STREAM, seed, number])
         mixed = [samples[i] for i in rng.permutation(len(samples))]
+        media, medium = mixed[0].clip, "image" if kind == "images" else "video"
         for start in range(0, len(mixed), rounds):
-            said = [_round(sample, prompt, bool(rng.random() < letters)) for sample in mixed[start : start + rounds]]
+            asked = [_round(sample, prompt, bool(rng.random() < letters)) for sample in mixed[start : start + rounds]]
             example_id = f"{clip_id}/{start // rounds}"
-            medium = "image" if kind == "images" else "video"
-            told = f"{mixed[0].clip.parents[1]}, {example_id}"
-            conversation = Conversation(said, independent=independent)
-            examples.append(Example(example_id, mixed[0].clip, clip_id, medium, conversation, told))
+            entry = f"{media.parents[1]}, {example_id}"
+            conversation = Conversation(asked, independent=independent)
+            examples.append(Example(example_id, media, clip_id, medium, conversation, entry))
     return Source(name, examples, (), weight)
 
 
 def _round(sample: Sample, prompt: Prompt, by_letter: bool) -> Round:
-    """One question, put with its options and answered as they are written, or put alone and answered in words."""
-    bare = replace(prompt, template="{image}{question}", answer_prefix="", open_answer_prefix="")
+    """One question: with its options, answered by an option as it is written; or alone, answered in words."""
     if not by_letter:
-        return Round(bare.text(sample.question, image=""), sample.answer)
-    letter = "ABCDEFGH"[sample.options.index(sample.answer)]
+        return Round(prompt.question_text(sample.question), sample.answer)
+    question = prompt.question_text(sample.question, sample.options)
+    letter = ascii_uppercase[sample.options.index(sample.answer)]
     answer = prompt.option.replace("{letter}", letter).replace("{text}", sample.answer)
-    # The answer goes on behind what evaluation writes: " (" leaves "A) red" of "(A) red".
-    given = prompt.answer_prefix
-    rest = answer.removeprefix(given.lstrip())
-    question = bare.text(sample.question, sample.options, image="")
-    return Round(question, rest, given) if rest != answer else Round(question, answer)
+    # The answer continues evaluation's prefix: " (" leaves "A) red" of "(A) red".
+    rest = answer.removeprefix(prompt.answer_prefix.lstrip())
+    return Round(question, rest, prompt.answer_prefix) if rest != answer else Round(question, answer)

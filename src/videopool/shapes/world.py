@@ -1,4 +1,4 @@
-"""Constants of the embedded world: what can be drawn, and the words for it."""
+"""Constants of the synthetic benchmark: what can be drawn, and the words for it."""
 
 IMAGE_SIZE = 96  # pixels, square
 CLIP_FRAMES = 32
@@ -24,35 +24,16 @@ DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up"
 
 # Tasks that one frame can answer, and tasks that need several frames.
 IMAGE_TASKS = (
-    "existence",
-    "object_count",
-    "attribute_colour",
-    "attribute_shape",
-    "attribute_count",
-    "scene",
-    "location_horizontal",
-    "location_vertical",
-    "relation_horizontal",
-    "relation_vertical",
-)
+    "existence", "object_count", "attribute_colour", "attribute_shape", "attribute_count", "scene",
+    "location_horizontal", "location_vertical", "relation_horizontal", "relation_vertical",
+)  # fmt: skip
 TIME_TASKS = (
-    "moving_direction",
-    "moving_count",
-    "moving_object",
-    "event_order",
-    "event_count",
-    "state_change",
-    "scene_change",
-)
+    "moving_direction", "moving_count", "moving_object", "event_order", "event_count", "state_change", "scene_change",
+)  # fmt: skip
 TASKS = IMAGE_TASKS + TIME_TASKS
-# Clips of few objects, with long motions and one thing after another: what a small model can learn of time.
-EVENT_IMAGE_TASKS = (
-    "existence",
-    "attribute_colour",
-    "attribute_shape",
-    "scene",
-    "location_horizontal",
-    "location_vertical",
-)
-EVENT_TIME_TASKS = ("moving_direction", "appearance_order", "scene_change")
-TASKS_OF = {"clips": TASKS, "images": IMAGE_TASKS, "events": EVENT_IMAGE_TASKS + EVENT_TIME_TASKS}  # by kind of split
+# Clips with few objects and long motions, one event after another, for what a small model can learn about time.
+EVENT_TASKS = (
+    "existence", "attribute_colour", "attribute_shape", "scene", "location_horizontal", "location_vertical",
+    "moving_direction", "appearance_order", "scene_change",
+)  # fmt: skip
+TASKS_OF = {"clips": TASKS, "images": IMAGE_TASKS, "events": EVENT_TASKS}  # by kind of split

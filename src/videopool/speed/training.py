@@ -24,10 +24,10 @@ from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.speed.bench import Bench, Line, Step
 from videopool.speed.commands import SIGNALS, resumed
 from videopool.speed.timing import Turns, in_turn, median_interval, timed, turn
-from videopool.training.loop import Keeper, TakeSteps, fit
+from videopool.training.loop import StepCallback, TakeSteps, fit
 from videopool.training.module import Tuner
 from videopool.training.point import TrainingPoint
-from videopool.training.train import train_point
+from videopool.training.run import train_point
 
 KEPT, ALONE = "kept", "alone"  # the sweep from one store; each run encoding its own frames in every epoch
 JOB, BARE = "job", "bare"  # the loops
@@ -161,7 +161,7 @@ def _trained(config: DictConfig, store: FeatureStore, take_steps: TakeSteps) -> 
     return Training(seconds, [row["loss"] for row in read_training_log(folder.path) if "loss" in row])
 
 
-def bare_loop(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
+def bare_loop(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, precision: str) -> None:
     """fit() on one device, without Lightning, validation, or writing between steps."""
     optimiser, rows = tuner.configure_optimizers(), list[dict[str, Any]]()
     loss, tokens, started = 0.0, 0.0, time.perf_counter()

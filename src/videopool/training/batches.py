@@ -1,14 +1,15 @@
 """Which examples each optimiser step sees, and loading them ahead of the model.
 
-A step's examples depend on the seed and the step's number alone, so that a run can go on anywhere. They are read in
+A step's examples depend on the seed and the step's number alone, so that a run can continue anywhere. They are read in
 micro-batches, which are numbered through the run and dealt out to devices in turn.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Generic, TypeVar
 
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from videopool.features import (
     ClipJob,
@@ -20,6 +21,9 @@ from videopool.features import (
     load_clip,
     request_clip,
 )
+from videopool.models import Backbone
+from videopool.runtime.interrupts import ignore_interrupts
+from videopool.runtime.ranks import START_METHOD
 from videopool.training_data import (
     ConversationError,
     ConversationLayout,
@@ -29,22 +33,17 @@ from videopool.training_data import (
     encode_conversation,
 )
 
-HELD_OUT = "held out"  # stands for the epoch of validation
+TRAIN, HELD_OUT = "train", "held out"  # HELD_OUT is also the epoch of validation
+Clip = TypeVar("Clip", ClipRequest, LoadedClip)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """An example as the model reads it in one epoch.
-
-    Attributes:
-        example: the conversation.
-        encoded: its token ids and labels.
-        epoch: that it is shown in; with the example's id it seeds random frames.
-    """
+class EncodedExample:
+    """An example as the model reads it in one epoch."""
 
     example: Example
     encoded: EncodedConversation
-    epoch: int | str
+    epoch: int | str  # seeds random frames together with the example's id
 
     @property
     def job(self) -> ClipJob:
@@ -54,171 +53,134 @@ class Lesson:
 
 
 @dataclass
-class MicroBatch:
-    """Lessons that are read together.
+class MicroBatch(Generic[Clip]):
+    """Examples that are read together: as requested from a loader process, then as loaded."""
 
-    Attributes:
-        number: in the run; seeds dropout.
-        step_tokens: labelled tokens of the whole optimiser step, on all devices.
-        clips: one a lesson, which is the one sample of its job.
-    """
-
-    number: int
-    step_tokens: int
-    clips: list[LoadedClip]
+    number: int  # in the run; seeds dropout
+    step_tokens: int  # labelled tokens of the whole optimiser step, on all devices
+    clips: Sequence[Clip]  # one per example, which is the only sample of its job
 
 
+@dataclass
 class Encoder:
-    """Conversations to token ids, each once.
+    """Encodes conversations to token ids, each once."""
 
-    Args:
-        tokenizer: of the model.
-        layout: of conversations.
-        places: the token that stands for visual tokens, by kind of medium.
-        limits: the most tokens of a conversation, by kind of medium.
-
-    Attributes:
-        refused: why examples cannot be used, a line each.
-        cut: ids of examples that lost text at their end.
-    """
-
-    def __init__(
-        self, tokenizer: Any, layout: ConversationLayout, places: dict[str, str], limits: dict[str, int]
-    ) -> None:
-        self.tokenizer, self.limits = tokenizer, limits
-        self.layouts = {kind: replace(layout, clip=word) for kind, word in places.items()}
-        self.refused: dict[str, str] = {}
-        self.cut: set[str] = set()
-        self._kept: dict[str, EncodedConversation | None] = {}
+    backbone: Backbone
+    layout: ConversationLayout
+    limits: dict[str, int]  # most tokens of a conversation, by kind of medium
+    refused: dict[str, str] = field(default_factory=dict)  # unusable examples: a line with the reason
+    cut: set[str] = field(default_factory=set)  # examples that lost text at their end
+    _kept: dict[str, EncodedConversation] = field(default_factory=dict)
 
     def __call__(self, example: Example) -> EncodedConversation | None:
         """Ids and labels; None if nothing can be learned from the example."""
-        key = example.where
-        if key not in self._kept:
-            self._kept[key] = self._encode(example)
-        return self._kept[key]
-
-    def _encode(self, example: Example) -> EncodedConversation | None:
+        where, kind, tokenizer = example.where, example.kind, self.backbone.tokenizer
+        if where in self._kept or where in self.refused:
+            return self._kept.get(where)
+        layout = replace(self.layout, clip=tokenizer.convert_ids_to_tokens(self.backbone.media_ids[kind]))
         try:
-            layout, limit = self.layouts[example.kind], self.limits[example.kind]
-            encoded = encode_conversation(example.conversation, self.tokenizer, limit, layout)
+            encoded = encode_conversation(example.conversation, tokenizer, self.limits[kind], layout)
         except ConversationError as error:
-            self.refused[example.where] = f"{example.where}: {error}"
+            self.refused[where] = f"{where}: {error}"
             return None
         if encoded.lost:
-            self.cut.add(example.where)
+            self.cut.add(where)
+        self._kept[where] = encoded
         return encoded
 
 
-@dataclass(frozen=True)
+@dataclass
 class Schedule:
-    """Steps of a run, and what each sees.
-
-    Attributes:
-        mixture: of training examples.
-        encoder: examples to ids.
-        steps: of the optimiser.
-        batch: examples in a step.
-        micro: examples read together; divides batch.
-    """
+    """The examples of each step of a run."""
 
     mixture: Mixture
     encoder: Encoder
-    steps: int
-    batch: int
-    micro: int
+    steps: int  # of the optimiser
+    batch: int  # examples per step
+    micro: int  # examples read together; divides batch
 
-    @property
-    def micros(self) -> int:
-        """Micro-batches of a step."""
-        return self.batch // self.micro
+    def __post_init__(self) -> None:
+        self.micros = self.batch // self.micro  # micro-batches per step
+        self.step_tokens = lru_cache(maxsize=1)(self._step_tokens)
 
-    def lessons(self, first: int, count: int) -> list[Lesson]:
-        """Lessons at places of the stream; examples that cannot be used are left out."""
-        found = []
+    def examples(self, first: int, count: int) -> Iterator[EncodedExample]:
+        """Examples at places of the stream, without unusable ones."""
         for place in range(first, first + count):
             epoch, example = self.mixture.at(place)
-            encoded = self.encoder(example)
-            if encoded is not None:
-                found.append(Lesson(example, encoded, epoch))
-        return found
+            if (encoded := self.encoder(example)) is not None:
+                yield EncodedExample(example, encoded, epoch)
 
-    def step_tokens(self, step: int) -> int:
+    def _step_tokens(self, step: int) -> int:
         """Labelled tokens of a step's examples."""
-        return sum(lesson.encoded.learned for lesson in self.lessons(step * self.batch, self.batch))
-
-    def micro_batch(self, number: int) -> list[Lesson]:
-        """Lessons of one micro-batch."""
-        return self.lessons(number * self.micro, self.micro)
+        return sum(one.encoded.learned for one in self.examples(step * self.batch, self.batch))
 
 
-@dataclass(frozen=True)
-class Request:
-    """A micro-batch to load, with what the store knew of its clips."""
+@dataclass
+class Loaders:
+    """Makes a device's loaders for training and validation. Plans and sources are by kind of medium."""
 
-    number: int
-    step_tokens: int
-    clips: Sequence[ClipRequest]
+    schedule: Schedule
+    first: int  # step to begin with
+    held_out: Sequence[EncodedExample]  # of validation, the same each time
+    plans: dict[str, LoadPlan]
+    sources: dict[str, FrameSource]
+    store: FeatureStore
+    workers: int  # loader processes, unless the store has all features
+
+    def __call__(self, kind: str, rank: int, world: int) -> DataLoader[MicroBatch[LoadedClip]]:
+        """The loader of TRAIN or HELD_OUT for one of `world` devices."""
+        schedule = self.schedule
+        make, ahead = self._train, self._next_epoch()
+        numbers = range(self.first * schedule.micros + rank, schedule.steps * schedule.micros, world)
+        if kind == HELD_OUT:
+            make, ahead = self._validate, iter(self.held_out)
+            # Lightning wants a batch for each device, if an empty one.
+            numbers = range(rank, max(world, -(-len(self.held_out) // schedule.micro)), world)
+        workers = self.workers if any(self.request(example).must_read for example in ahead) else 0
+        return DataLoader(
+            LoadedBatches(self.plans), batch_size=None, sampler=Requests(numbers, make), num_workers=workers,
+            worker_init_fn=ignore_interrupts if workers else None,
+            multiprocessing_context=START_METHOD if workers else None,
+        )  # fmt: skip
+
+    def _next_epoch(self) -> Iterator[EncodedExample]:
+        schedule = self.schedule
+        left = (schedule.steps - self.first) * schedule.batch
+        return schedule.examples(self.first * schedule.batch, min(left, schedule.mixture.length(1)))
+
+    def request(self, example: EncodedExample) -> ClipRequest:
+        kind = example.example.kind
+        return request_clip(example.job, self.plans[kind], self.store, self.sources[kind])
+
+    def _train(self, number: int) -> MicroBatch[ClipRequest]:
+        examples = self.schedule.examples(number * self.schedule.micro, self.schedule.micro)
+        tokens = self.schedule.step_tokens(number // self.schedule.micros)
+        return MicroBatch(number, tokens, [self.request(example) for example in examples])
+
+    def _validate(self, number: int) -> MicroBatch[ClipRequest]:
+        examples = self.held_out[number * self.schedule.micro : (number + 1) * self.schedule.micro]
+        return MicroBatch(number, 0, [self.request(example) for example in examples])
 
 
-class Asking:
-    """Asks the store about clips; plans and sources are by the kind of their medium."""
+class Requests(Sampler[MicroBatch[ClipRequest]]):
+    """Requests in order, each made when a loader gets it, so that no loader decodes what the run has kept meanwhile."""
 
-    def __init__(self, plans: dict[str, LoadPlan], store: FeatureStore, sources: dict[str, FrameSource]) -> None:
-        self.plans, self.store, self.sources = plans, store, sources
-
-    def __call__(self, lesson: Lesson) -> ClipRequest:
-        kind = lesson.example.kind
-        return request_clip(lesson.job, self.plans[kind], self.store, self.sources[kind])
-
-
-class TrainingRequests(Sampler[Request]):
-    """Requests of one device from a step on, in order.
-
-    They are made when they are sent to a loader, so that nothing is decoded that the run itself has kept.
-    """
-
-    def __init__(self, schedule: Schedule, asking: Asking, first_step: int, rank: int, world: int) -> None:
-        self.schedule, self.asking = schedule, asking
-        self.numbers = range(first_step * schedule.micros + rank, schedule.steps * schedule.micros, world)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[Request]:
-        step, tokens = -1, 0
-        for number in self.numbers:
-            if number // self.schedule.micros != step:
-                step = number // self.schedule.micros
-                tokens = self.schedule.step_tokens(step)
-            yield Request(number, tokens, [self.asking(lesson) for lesson in self.schedule.micro_batch(number)])
-
-
-class HeldOutRequests(Sampler[Request]):
-    """Requests of one device for the held-out examples, the same each time; one for nothing where there are none left.
-
-    Lightning wants each device to have a batch.
-    """
-
-    def __init__(self, lessons: Sequence[Lesson], asking: Asking, micro: int, rank: int, world: int) -> None:
-        self.lessons, self.asking = list(lessons), asking
-        self.micro, self.numbers = micro, range(rank, max(world, -(-len(lessons) // micro)), world)
+    def __init__(self, numbers: range, make: Callable[[int], MicroBatch[ClipRequest]]) -> None:
+        self.numbers, self.make = numbers, make
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __iter__(self) -> Iterator[Request]:
-        for number in self.numbers:
-            chosen = self.lessons[number * self.micro : (number + 1) * self.micro]
-            yield Request(number, 0, [self.asking(lesson) for lesson in chosen])
+    def __iter__(self) -> Iterator[MicroBatch[ClipRequest]]:
+        return map(self.make, self.numbers)
 
 
-class RequestedBatches(Dataset[MicroBatch]):
-    """Loads what is requested; runs in loader processes."""
+class LoadedBatches(Dataset[MicroBatch[LoadedClip]]):
+    """Loads what is requested, in loader processes; plans are by kind of medium."""
 
     def __init__(self, plans: dict[str, LoadPlan]) -> None:
         self.plans = plans
 
-    def __getitem__(self, request: Request) -> MicroBatch:
-        clips = [load_clip(one, self.plans[one.job.samples[0].example.kind]) for one in request.clips]
+    def __getitem__(self, request: MicroBatch[ClipRequest]) -> MicroBatch[LoadedClip]:
+        clips = [load_clip(clip, self.plans[clip.job.samples[0].example.kind]) for clip in request.clips]
         return MicroBatch(request.number, request.step_tokens, clips)

@@ -1,14 +1,15 @@
-"""A training run's checkpoints: what is trained, the optimiser's state, and where in the data the run is.
+"""A training run's checkpoints: trained weights, the optimiser's state, and where in the data the run is.
 
-checkpoints/last.json                    which step is the last that is whole
+checkpoints/last.json                    names the last complete state
 checkpoints/step-<n>/weights.safetensors trained parameters
 checkpoints/step-<n>/optimiser.pt        state of AdamW, tensors and numbers
-checkpoints/step-<n>/state.json          the step, which says where in the data to go on, and what was counted
-checkpoints/best-<n>.safetensors         trained parameters at the least validation loss, which best.json tells
+checkpoints/step-<n>/state.json          TrainingState; its step says where in the data to continue
+checkpoints/best-<n>.safetensors         trained parameters at the least validation loss, named by best.json
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,68 +24,50 @@ from videopool.results import ResultsError
 from videopool.results.errors import writing
 from videopool.results.point import read_json, write_json
 
-NOT_WRITTEN = (SafetensorError, RuntimeError)  # what safetensors and PyTorch raise when the disk is full
+NOT_WRITTEN = (SafetensorError, RuntimeError)  # raised by safetensors and PyTorch when the disk is full
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.pt", "state.json"
 
 
 @dataclass
-class Progress:
-    """How far a run is.
+class TrainingState:
+    """How far a run is."""
 
-    Attributes:
-        step: optimiser steps that were taken.
-        ema: moving mean of the loss, None before the first step.
-        failures: clips that could not be read: entry and reason.
-        seconds: by kind of work, over all attempts.
-        frames: counts of decoded and kept ones.
-        tokens: labelled tokens that were learned from.
-    """
-
-    step: int = 0
-    ema: float | None = None
-    failures: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    frames: dict[str, int] = field(default_factory=dict)
-    tokens: int = 0
+    step: int = 0  # optimiser steps taken
+    ema: float | None = None  # of the loss; None before the first step
+    failures: dict[str, str] = field(default_factory=dict)  # unreadable clips: why, by entry
+    seconds: dict[str, float] = field(default_factory=dict)  # by kind of work, over all attempts
+    frames: dict[str, int] = field(default_factory=dict)  # counts of decoded and kept frames
+    tokens: int = 0  # labelled tokens learned from
 
 
 class Checkpoints:
-    """The last and the best state of a run, in a folder. A save that is cut off leaves the one before it."""
+    """The last and the best state of a run, in a folder. An interrupted save leaves the state before it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, progress: Progress, weights: Mapping[str, Tensor], optimiser: Mapping[str, Any]) -> None:
-        """Write a state whole, then forget the one before it.
-
-        Raises:
-            ResultsError: it cannot be written.
-        """
-        name = f"step-{progress.step:08d}"
+    def save(self, state: TrainingState, weights: Mapping[str, Tensor], optimiser: Mapping[str, Any]) -> None:
+        """Write a state, then remove the one before it. Raises ResultsError if it cannot be written."""
+        name = f"step-{state.step:08d}"
         with writing(self.folder / name, *NOT_WRITTEN), whole_folder(self.folder / name) as part:
             save_file(dict(weights), part / WEIGHTS)
             torch.save(dict(optimiser), part / OPTIMISER)
-            write_json(part / STATE, progress.__dict__)
-        write_json(self.folder / "last.json", {"step": progress.step, "folder": name})
+            write_json(part / STATE, state.__dict__)
+        write_json(self.folder / "last.json", {"step": state.step, "folder": name})
         for old in self.folder.glob("step-*"):
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def last(self) -> tuple[Progress, Path] | None:
-        """The last whole state and its folder, None if there is none."""
-        told = read_json(self.folder / "last.json")
-        folder = self.folder / str(told["folder"]) if told else self.folder
-        state = read_json(folder / STATE)
-        if told is None or state is None:
+    def last(self) -> tuple[TrainingState, Path] | None:
+        """The last complete state and its folder, None if there is none."""
+        if (last := read_json(self.folder / "last.json")) is None:
             return None
-        return Progress(**state), folder
+        folder = self.folder / str(last["folder"])
+        state: dict[str, Any] | None = read_json(folder / STATE)
+        return None if state is None else (TrainingState(**state), folder)
 
     def save_best(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> None:
-        """Keep weights if no earlier ones had so small a loss.
-
-        Raises:
-            ResultsError: they cannot be written.
-        """
+        """Keep weights if their loss is below all earlier ones. Raises ResultsError if they cannot be written."""
         best = self.best()
         if best is not None and best[1] <= loss:
             return
@@ -100,23 +83,25 @@ class Checkpoints:
 
     def best(self) -> tuple[int, float, Path] | None:
         """Step, validation loss and weights of the best state; None without validation."""
-        told = read_json(self.folder / "best.json")
-        if told is None:
-            return None
-        return int(str(told["step"])), float(str(told["loss"])), self.folder / str(told["file"])
+        best: dict[str, Any] | None = read_json(self.folder / "best.json")
+        return (int(best["step"]), float(best["loss"]), self.folder / best["file"]) if best else None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever safetensors or torch raise for a damaged file
+        raise ResultsError(f"{path} cannot be read ({error}); say force=true to train anew".splitlines()[0]) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Trained parameters by name. Raises ResultsError if the file is damaged or gone."""
-    try:
+    with _reading(path):
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ResultsError(f"{path} cannot be read ({error}); say force=true to train anew") from error
 
 
 def read_optimiser(path: Path) -> dict[str, Any]:
     """State of the optimiser. Raises ResultsError if the file is damaged or gone."""
-    try:
+    with _reading(path):
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # whatever torch makes of a damaged file
-        raise ResultsError(f"{path} cannot be read ({error}); say force=true to train anew".splitlines()[0]) from error

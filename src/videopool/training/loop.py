@@ -1,8 +1,8 @@
-"""Lightning's fit loop over the steps that a run lacks; a log line a step, checkpoints, validation, a bar."""
+"""Lightning's fit loop over a run's remaining steps: a log line per step, checkpoints, validation, a progress bar."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,69 +10,59 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
 from videopool.config.build import build
 from videopool.files import append, json_lines, write_text
 from videopool.inference.device_failure import device_failure
 from videopool.inference.predict import surroundings
-from videopool.models.lora import kept_weights
+from videopool.models import VideoLM
+from videopool.models.lora import kept_weights, trainable
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit
-from videopool.runtime.ranks import own_environment
+from videopool.runtime.ranks import own_environment, strategy_of
 from videopool.runtime.terminal import progress_bar
 from videopool.tracking.training import TrainingCurves
-from videopool.training.checkpoints import Checkpoints, Progress
-from videopool.training.devices import training_strategy
+from videopool.training.checkpoints import Checkpoints, TrainingState
+from videopool.training.export import BAD_BATCH, Exporter
 from videopool.training.module import NotFinite, Tuner, gathered
 
-BAD_BATCH = "bad_batch.json"
 LISTED = 10
 
 
-class Keeper(Callback):
-    """After each step: a line in the log, a checkpoint where one is due, the end where the user asks for it.
+class StepCallback(Callback):
+    """After each step: a log line, a checkpoint or an export where one is due, and a stop if the user asks for it.
 
     Args:
-        folder: of the run.
-        progress: what was done before.
-        steps: of the whole run.
-        checkpoint_every, validate_every: steps; validations are counted back from the last step. 0: never.
+        exporter: of the run; writes the weights of a step where they can be evaluated, but not of the last one here.
+        progress: of the Tuner.
+        validate_every: steps, counted back from the last one; 0: never.
+        allowed: number of examples with an unreadable clip or an unusable text.
         stop: the user's wish to stop.
-        allowed: examples whose clip may be unreadable or whose text may be of no use.
-        refused: grows with the examples whose text is of no use: why, by example.
-        export_every: steps; not behind the last one. 0: never.
-        export: writes the weights behind a step where they can be evaluated.
         curves: get each line of the log.
     """
 
     def __init__(
         self,
-        folder: Path,
-        progress: Progress,
-        steps: int,
-        checkpoint_every: int,
+        exporter: Exporter,
+        progress: TrainingState,
         validate_every: int,
-        stop: StopRequest,
         allowed: int,
-        refused: Mapping[str, str],
-        export_every: int,
-        export: Callable[[int, dict[str, Tensor]], None],
+        stop: StopRequest,
         curves: TrainingCurves,
     ) -> None:
-        self.folder, self.progress, self.steps = folder, progress, steps
-        self.export_every, self.export = export_every, export
-        self.curves = curves
-        self.checkpoint_every, self.validate_every = checkpoint_every, validate_every
-        self.stop, self.allowed, self.refused = stop, allowed, refused
-        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.exporter, self.folder, job = exporter, exporter.folder, exporter.point.config.job
+        self.steps, self.refused = exporter.schedule.steps, exporter.schedule.encoder.refused
+        self.progress, self.validate_every, self.allowed = progress, validate_every, allowed
+        self.checkpoint_every, self.export_every = int(job.checkpoint_every), int(job.export_every)
+        self.stop, self.curves = stop, curves
+        self.checkpoints = Checkpoints(self.folder / "checkpoints")
         self._before = dict(progress.seconds), dict(progress.frames)
         self._open = ExitStack()  # while it trains: the progress bar
 
     def validates(self, step: int) -> bool:
-        """Whether the held-out examples are looked at behind a step."""
+        """Whether a validation follows a step."""
         return self.validate_every > 0 and (self.steps - step) % self.validate_every == 0
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
@@ -92,42 +82,35 @@ class Keeper(Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, Tuner)
-        if module.step == self.progress.step:
+        report, module.report = module.report, None
+        if report is None:
             return  # within a step
         self._refuse_failures(trainer, module)
-        self.progress.step = module.step
-        self.progress.ema = module.ema
-        report = module.report
-        assert report is not None
-        self.progress.tokens += report.tokens
+        step = self.progress.step
         if trainer.is_global_zero:
             now = time.perf_counter()
-            self._log(
-                step=module.step, loss=report.loss, ema=module.ema, rate=report.rate, tokens=report.tokens,
-                seconds=round(now - self._started, 3), step_seconds=round(now - self._ready, 4),
-            )  # fmt: skip
-            self._advance(1, f"loss {module.ema:.3f}")
-        if self.export_every and module.step % self.export_every == 0 and module.step < self.steps:
+            seconds = {"seconds": round(now - self._started, 3), "step_seconds": round(now - self._ready, 4)}
+            self._log(step=step, **report, **seconds)
+            self._advance(1, f"loss {report['ema']:.3f}")
+        if self.export_every and step % self.export_every == 0 and step < self.steps:
             weights = kept_weights(module.backbone)
             if trainer.is_global_zero:
-                self.export(module.step, weights)
-        asked = bool(trainer.strategy.broadcast(self.stop.asked))  # all devices stop behind the same step
-        if not self.validates(module.step):
-            self._save(trainer, module, asked)
-        module.stopping = asked
-        self._ready = time.perf_counter()  # a step's seconds are without what is written between steps
+                self.exporter.on_the_way(step, weights)
+        module.stopping = bool(trainer.strategy.broadcast(self.stop.asked))  # all devices stop after the same step
+        if not self.validates(step):
+            self._save(trainer, module)
+        self._ready = time.perf_counter()  # a step's seconds exclude what is written between steps
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Tuner)
         self._refuse_failures(trainer, module)
-        loss = module.validation_loss
-        if loss is not None:
+        if (loss := module.validation_loss) is not None:
             weights = kept_weights(module.backbone)
             if trainer.is_global_zero:
-                norms = {f"visual_norm_{name}": one for name, one in (module.visual_norms or {}).items()}
-                self._log(step=module.step, validation_loss=loss, **norms)
-                self.checkpoints.save_best(module.step, loss, weights)
-        self._save(trainer, module, module.stopping)
+                norms = {f"visual_norm_{name}": norm for name, norm in (module.visual_norms or {}).items()}
+                self._log(step=self.progress.step, validation_loss=loss, **norms)
+                self.checkpoints.save_best(self.progress.step, loss, weights)
+        self._save(trainer, module)
         self._ready = time.perf_counter()
 
     def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -136,41 +119,41 @@ class Keeper(Callback):
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, NotFinite):
             write_json(self.folder / BAD_BATCH, {"step": exception.step, "entries": exception.where})
-        self.on_fit_end(trainer, module)
+        self._open.close()
 
     def _refuse_failures(self, trainer: pl.Trainer, module: Tuner) -> None:
-        """Raises PointFailed on all devices if the entries that they cannot use are together more than are allowed.
+        """Raises PointFailed on all devices if more entries are unusable than allowed, over all devices.
 
-        An entry may be known to several of them; only where their sum is too much is it asked which these are.
+        Several devices may know the same entry, so the entries themselves are gathered where the sum is too large.
         """
-        if sum(module.summed([len(module.failures), len(self.refused)])) <= self.allowed:
+        if sum(module.summed([len(self.progress.failures), len(self.refused)])) <= self.allowed:
             return
         unread: dict[str, str] = {}
         useless: dict[str, str] = {}
-        for failures, refused in gathered(trainer, (module.failures, dict(self.refused))):
+        for failures, refused in gathered(trainer, (self.progress.failures, dict(self.refused))):
             unread |= failures
             useless |= refused
         if len(unread) + len(useless) > self.allowed:
-            told = f"{len(unread)} clips could not be read"
-            told += f" and {len(useless)} conversations are of no use" if useless else ""
+            counts = f"{len(unread)} clips could not be read"
+            counts += f" and {len(useless)} conversations are of no use" if useless else ""
             listed = "".join(f"\n    {line}" for line in [*unread.values(), *useless.values()][:LISTED])
-            raise PointFailed(f"{told} (allowed by job.max_failed_fraction: {self.allowed}):{listed}")
+            raise PointFailed(f"{counts} (allowed by job.max_failed_fraction: {self.allowed}):{listed}")
 
-    def _save(self, trainer: pl.Trainer, module: Tuner, now: bool) -> None:
-        step = module.step
-        if not now and step < self.steps and step % self.checkpoint_every:
+    def _save(self, trainer: pl.Trainer, module: Tuner) -> None:
+        step = self.progress.step
+        if not module.stopping and step < self.steps and step % self.checkpoint_every:
             return
         weights = kept_weights(module.backbone)
         (optimiser,) = trainer.optimizers
-        state = optimiser.state_dict()  # whole on each device, as what is trained is
-        counts = gathered(trainer, {"seconds": module.seconds, "frames": module.frames, "failures": module.failures})
+        state = optimiser.state_dict()  # complete on each device, as trained parameters are never sharded
+        parts = gathered(trainer, (module.seconds, module.frames, self.progress.failures))
         if not trainer.is_global_zero:
             return
         seconds, frames = Counter(self._before[0]), Counter(self._before[1])
-        for told in counts:
-            seconds.update(told["seconds"])
-            frames.update(told["frames"])
-            self.progress.failures |= told["failures"]
+        for own_seconds, own_frames, failures in parts:
+            seconds.update(own_seconds)
+            frames.update(own_frames)
+            self.progress.failures |= failures
         self.progress.seconds, self.progress.frames = dict(seconds), dict(frames)
         self.checkpoints.save(self.progress, weights, state)
 
@@ -180,49 +163,38 @@ class Keeper(Callback):
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps behind one, and a line that was cut off."""
+    """Drop lines after a step, and an incomplete last line."""
     if path.exists():
         kept = [row for row in read_training_log(path.parent) if row["step"] <= step]
         write_text(path, json_lines(kept))
 
 
-def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision: str) -> None:
-    """Take the steps that are left.
+def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, precision: str) -> None:
+    """Take the remaining steps.
 
     Args:
         config: of the run; `trainer` and `training.clip` are used.
         micros: micro-batches of a step, over all devices.
 
     Raises:
-        PointFailed: the loss is no finite number, too many clips cannot be read, or a process ended before its time.
+        PointFailed: the loss is not finite, too many clips are unreadable, or a process died.
     """
     devices = int(config.trainer.devices)
     share = micros // devices
     every = keeper.validate_every * share
     trainer: pl.Trainer = build(
-        config,
-        "trainer",
-        callbacks=[keeper],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        config, "trainer", callbacks=[keeper], strategy=training_strategy(config, tuner), precision=precision,
+        max_epochs=1, accumulate_grad_batches=share, gradient_clip_val=config.training.clip,
+        val_check_interval=every or 1, limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None,
+        num_sanity_val_steps=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=str(keeper.folder),
         use_distributed_sampler=False,  # requests are dealt out by rank
-        max_epochs=1,
-        accumulate_grad_batches=share,
-        gradient_clip_val=config.training.clip,
-        val_check_interval=every or 1,
-        limit_val_batches=1.0 if every else 0,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        precision=precision,
-        default_root_dir=str(keeper.folder),
-        strategy=training_strategy(config, tuner),
         **surroundings(config),
-    )
+    )  # fmt: skip
     if every:
-        # Lightning counts micro-batches; a run that goes on validates behind the steps at which it would have.
-        trainer.fit_loop.epoch_loop.batch_progress.total.ready = (tuner.step - keeper.steps) * share % every
+        # Lightning counts micro-batches; a continued run validates after the same steps as an uninterrupted one.
+        done = keeper.progress.step - keeper.steps
+        trainer.fit_loop.epoch_loop.batch_progress.total.ready = done * share % every
     try:
         with own_environment():
             trainer.fit(tuner)
@@ -230,4 +202,27 @@ def fit(config: DictConfig, tuner: Tuner, keeper: Keeper, micros: int, precision
         raise device_failure(error, devices) from error
 
 
-TakeSteps = Callable[[DictConfig, Tuner, Keeper, int, str], None]  # takes what fit() takes
+TakeSteps = Callable[[DictConfig, Tuner, StepCallback, int, str], None]  # the signature of fit()
+
+
+def training_strategy(config: DictConfig, tuner: VideoLM) -> Any:
+    """The strategy for Lightning's Trainer."""
+    if config.trainer.strategy == "fsdp":
+        return sharded(tuner)
+    return config.trainer.strategy if int(config.trainer.devices) == 1 else strategy_of(config)
+
+
+def sharded(tuner: VideoLM) -> Any:
+    """FSDP over the frozen weights of the language model, layer by layer.
+
+    Tower and trained parameters are not sharded: the tower computes as in evaluation, and trained parameters stay
+    float32 beside frozen weights in bfloat16. The Tuner averages their gradients.
+    """
+    from pytorch_lightning.strategies import FSDPStrategy
+    from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+    backbone = tuner.backbone
+    layers = {type(layer) for layer in backbone.language_model.layers}
+    towers = [parameter for kind in ("video", "image") for parameter in backbone.tower(kind).parameters()]
+    unsharded = {id(parameter): parameter for parameter in [*towers, *trainable(backbone).values()]}
+    return FSDPStrategy(auto_wrap_policy=ModuleWrapPolicy(layers), ignored_states=list(unsharded.values()))

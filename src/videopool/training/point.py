@@ -12,6 +12,7 @@ from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.feature_key import shared_store
 from videopool.models import identity
+from videopool.models.cost import training_flops
 from videopool.models.stages import check_context, check_needs
 from videopool.notes import note
 from videopool.points.setting import Setting, readable
@@ -20,8 +21,7 @@ from videopool.results import fingerprint, without_seed
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
 
 EXPORT = "export"
-
-
+LISTED = 5  # left-out entries of a source
 RULES: Rules = {
     ("last", "best"): ("job.export",),
     bool: ("job.evaluate", "training.checkpoint_gradients"),
@@ -42,20 +42,12 @@ NOT_ZERO = {
     "rate": "trains nothing; give a learning rate above 0",
     "clip": "leaves no gradient; give a norm above 0, or null for any",
 }
-
-
-# Of the group `training`: how fast, not what is computed.
-NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")
-
-
+NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")  # of the group `training`: they change the speed alone
 CODE = ("model", "pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
 
 
-LISTED = 5
-
-
 class TrainingPoint(Setting):
-    """One training run's configuration, made into objects; weights are not loaded.
+    """Objects made from one training run's configuration; weights are not loaded.
 
     Raises:
         UserError: the configuration or the files it names are wrong.
@@ -78,7 +70,7 @@ class TrainingPoint(Setting):
             )
         images = config.job.get("image_pooling")
         self.image_pooling: Pooling | None = None if images is None else build_pooling(config.job, "image_pooling")
-        for pooling in filter(None, (self.pooling, self.image_pooling)):
+        for pooling in self.poolings.values():
             if next(pooling.parameters(), None) is not None:
                 raise ConfigError(f"pooling: {pooling.label} has weights of its own, which job=finetune does not train")
         self.layout: ConversationLayout = build(config.training, "layout")
@@ -87,22 +79,22 @@ class TrainingPoint(Setting):
         self.seed = int(config.seed)
 
     def _check_numbers(self) -> None:
-        config = self.config
+        config, settings = self.config, self.settings
         check(config, RULES)
-        if not isinstance(self.settings["layout"], dict):
-            raise ConfigError(f"training.layout={self.settings['layout']!r}: give a layout of conversations")
-        if None not in (self.settings["tflops"], self.settings["steps"]):
+        if not isinstance(settings["layout"], dict):
+            raise ConfigError(f"training.layout={settings['layout']!r}: give a layout of conversations")
+        if None not in (settings["tflops"], settings["steps"]):
             raise ConfigError("training.steps and training.tflops: give one of them, the other follows from it")
         for key, meaning in NOT_ZERO.items():
-            if self.settings[key] == 0:
+            if settings[key] == 0:
                 raise ConfigError(f"training.{key}=0 {meaning}")
-        betas = self.settings["betas"]
+        betas = settings["betas"]
         if not isinstance(betas, list) or len(betas) != 2 or not all(_below_one(beta) for beta in betas):
             raise ConfigError(f"training.betas={betas!r}: give two numbers in 0..1, 1 left out, as in [0.9,0.98]")
-        batch, micro = self.settings["global_batch"], self.settings["micro_batch"]
+        batch, micro = settings["global_batch"], settings["micro_batch"]
         if batch % (micro * config.trainer.devices):
             raise ConfigError(
-                f"training.global_batch={batch} is no multiple of training.micro_batch={micro} times "
+                f"training.global_batch={batch} is not a multiple of training.micro_batch={micro} times "
                 f"trainer.devices={config.trainer.devices}"
             )
         if config.trainer.get("precision") not in (None, "32-true", "bf16-mixed"):
@@ -111,9 +103,14 @@ class TrainingPoint(Setting):
                 "frozen weights in bfloat16 are model.dtype=bfloat16"
             )
 
+    @property
+    def poolings(self) -> dict[str, Pooling]:
+        """By kind of medium."""
+        return {"video": self.pooling, "image": self.image_pooling or self.pooling}
+
     @cached_property
     def precision(self) -> str:
-        """Of matrix products: as the trainer says, else bfloat16 where the device or the model computes in it."""
+        """Of matrix products: trainer.precision, else bfloat16 where the device or the model computes in it."""
         chosen = self.config.trainer.get("precision")
         if chosen is not None:
             return str(chosen)
@@ -123,90 +120,90 @@ class TrainingPoint(Setting):
 
     @cached_property
     def sources(self) -> list[Source]:
-        """Of examples, held-out ones included. Says which entries cannot be used."""
-        listed = plain(self.config.training_data).get("sources") or {}
+        """Sources of examples, held-out ones included. Notes which entries cannot be used."""
+        names = list(plain(self.config.training_data).get("sources") or {})
         if (wanted := jsonable(self.config.job.sources)) is not None:
-            if not isinstance(wanted, list) or not wanted or set(wanted) - listed.keys():
-                raise ConfigError(f"job.sources={wanted}: give a list of names; there are {', '.join(listed)}")
-            listed = {name: one for name, one in listed.items() if name in wanted}
-        if not listed:
+            if not isinstance(wanted, list) or not wanted or set(wanted) - set(names):
+                raise ConfigError(f"job.sources={wanted}: give a list of names; there are {', '.join(names)}")
+            names = [name for name in names if name in wanted]
+        if not names:
             raise TrainingDataError("training_data.sources: there is none; say training_data=shapes, for example")
-        found = [build(self.config.training_data.sources, name, name=name) for name in listed]
-        for name, source in zip(listed, found, strict=True):
+        sources = {name: build(self.config.training_data.sources, name, name=name) for name in names}
+        for name, source in sources.items():
             if not isinstance(source, Source):
                 raise ConfigError(f"training_data.sources.{name}: {type(source).__name__} is not a Source of examples")
-            self._tell_refused(source)
-        return found
+            self._note_refused(source)
+        return list(sources.values())
 
-    def _tell_refused(self, source: Source) -> None:
-        allowed = float(self.config.job.max_failed_fraction)
-        total = len(source.examples) + len(source.refused)
-        for line in source.refused[:LISTED]:
+    def _note_refused(self, source: Source) -> None:
+        allowed, refused = float(self.config.job.max_failed_fraction), source.refused
+        total = len(source.examples) + len(refused)
+        for line in refused[:LISTED]:
             note(f"left out: {line}")
-        if len(source.refused) > LISTED:
-            note(f"left out: {len(source.refused) - LISTED} more of {source.name}")
-        if len(source.refused) > allowed * total:
+        if len(refused) > LISTED:
+            note(f"left out: {len(refused) - LISTED} more of {source.name}")
+        if len(refused) > allowed * total:
             raise TrainingDataError(
-                f"training_data.sources.{source.name}: {len(source.refused)} of {total} entries cannot be used "
-                f"(allowed: job.max_failed_fraction={allowed:g}); the first: {source.refused[0]}"
+                f"training_data.sources.{source.name}: {len(refused)} of {total} entries cannot be used "
+                f"(allowed: job.max_failed_fraction={allowed:g}); the first: {refused[0]}"
             )
 
     @cached_property
     def split(self) -> tuple[Mixture, list[Example]]:
-        """The stream of training examples, and the held-out ones."""
+        """The stream of training examples, and the held-out examples."""
         share, most = self.settings["validation"]["share"], self.settings["validation"]["most"]
         kept, held = [], []
         for source in self.sources:
-            left, out = source.split(share, -(-most // len(self.sources)), seed=0)
-            kept.append(left.part(self.settings["share"], seed=0))
+            left, out = source.split(share, -(-most // len(self.sources)))
+            kept.append(left.part(self.settings["share"]))
             held += out
         return Mixture(kept, self.seed), held[:most]
 
     @cached_property
     def steps(self) -> int:
-        """Of the optimiser, in the whole run, unless its computation is what is given."""
-        if self.settings["steps"] is not None:
-            self._tell_repeats()
-            return int(self.settings["steps"])
-        steps = self.split[0].length(int(self.settings["epochs"])) // int(self.settings["global_batch"])
+        """Optimiser steps of the run, from training.steps or training.epochs."""
+        settings, mixture = self.settings, self.split[0]
+        batch = int(settings["global_batch"])
+        if settings["steps"] is not None:
+            if batch > mixture.length(1):
+                note(
+                    f"training.global_batch={batch} is more than the {mixture.length(1)} examples of an epoch: a step "
+                    "shows some of them more than once"
+                )
+            return int(settings["steps"])
+        steps = mixture.length(int(settings["epochs"])) // batch
         if steps < 1:
             raise TrainingDataError(
-                f"training.epochs={self.settings['epochs']} of the data are fewer examples than one step of "
-                f"training.global_batch={self.settings['global_batch']}"
+                f"training.epochs={settings['epochs']} of the data are fewer examples than one step of "
+                f"training.global_batch={batch}"
             )
         return steps
 
-    def _tell_repeats(self) -> None:
-        epoch, batch = self.split[0].length(1), int(self.settings["global_batch"])
-        if batch > epoch:
-            note(
-                f"training.global_batch={batch} is more than the {epoch} examples of an epoch: a step shows some of "
-                "them more than once"
-            )
-
-    def frames_of(self, kind: str) -> int:
-        """Frames of the patch grid of a clip, or of an image, which is never tiled."""
-        return self.grid[0] if kind == "video" else 1
-
     def tokens_of(self, kind: str) -> int:
-        """Tokens that the language model reads of a clip, or of an image."""
+        """Tokens that the language model reads of a clip ("video") or an image, which is never tiled."""
         if kind == "video":
             return self.visual_tokens
-        pooling = self.image_pooling or self.pooling
-        return announced(pooling, 1, self.shape.height, self.shape.width) + self.shape.separators
+        return announced(self.poolings[kind], 1, self.shape.height, self.shape.width) + self.shape.separators
+
+    def flops_of(self, kind: str, text: int) -> float:
+        """Operations of learning from a conversation of `text` tokens, one of which stands for the clip."""
+        tokens = self.tokens_of(kind)
+        patches = (self.grid[0] if kind == "video" else 1) * self.shape.height * self.shape.width
+        projected = patches if self.stage == "projector" else tokens
+        return training_flops(self.shape, tokens + text - 1, projected, bool(self.settings["checkpoint_gradients"]))
 
     def limits(self) -> dict[str, int]:
-        """The most tokens of a conversation, the place of its clip among them, by kind of medium.
+        """Most tokens of a conversation, with the place of its clip, by kind of medium.
 
         Raises:
             ModelError: visual tokens alone do not fit the model's context.
         """
-        found = {}
+        limits = {}
         for kind in {example.kind for source in self.sources for example in source.examples}:
             tokens = self.tokens_of(kind)
             check_context(str(self.model["name"]), self.shape.context, tokens)
-            found[kind] = min(int(self.settings["max_text"]), self.shape.context - tokens + 1)
-        return found
+            limits[kind] = min(int(self.settings["max_text"]), self.shape.context - tokens + 1)
+        return limits
 
     @property
     def name(self) -> str:
@@ -215,7 +212,7 @@ class TrainingPoint(Setting):
         return readable(f"{self.model['name']} tuned", label, frames, f"s{self.seed}", *stage)
 
     def identity(self) -> dict[str, object]:
-        """All that determines the trained weights."""
+        """Everything that determines the trained weights."""
         images = self.config.job.get("image_pooling")
         return {
             "job": "finetune",
@@ -238,16 +235,16 @@ class TrainingPoint(Setting):
         }
 
     def recipe(self, step: int | None = None) -> str:
-        """Fingerprint of what exported weights have in common that differ in their seed alone.
+        """Fingerprint that exported weights share if they differ in their seed alone.
 
         Args:
-            step: behind which they were exported on the way; None for what the run ends with.
+            step: after which they were exported; None for the end of the run.
         """
         common = without_seed(self.identity())
         return fingerprint(common if step is None else {**common, "export": step})
 
     def describe(self) -> dict[str, object]:
-        """What is told about the run."""
+        """Facts about the run, for its manifest and W&B."""
         return {
             "model": self.model["name"],
             "pooling": self.pooling.label,
@@ -263,14 +260,14 @@ class TrainingPoint(Setting):
         }
 
     def check(self) -> None:
-        """Raises UserError if pooling, frames, data and model do not fit each other, or no medium is there."""
+        """Raises UserError if pooling, frames, data and model do not fit each other, or all media are missing."""
         for source in self.sources:
             if not any(os.path.exists(example.media) for example in source.examples):
                 raise TrainingDataError(
                     f"training_data.sources.{source.name}: none of {len(source.examples)} media is there, as "
                     f"{source.examples[0].media}; check its root"
                 )
-        for pooling in filter(None, (self.pooling, self.image_pooling)):
+        for pooling in self.poolings.values():
             check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
         self.limits()
 

@@ -1,16 +1,18 @@
-"""One training run: the model made ready, the steps that are left, the export, the figures of the run."""
+"""One training run: an attempt at its folder, the remaining steps, the export, the metrics.
+
+Importing this imports Lightning, which a finished run does not need.
+"""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
 
-from videopool.config.errors import Stopped
+from videopool.config.errors import ConfigError, Stopped
 from videopool.inference.backbones import own_backbone
 from videopool.inference.feature_key import feature_source
 from videopool.inference.load_plan import image_processor_of, load_plan
@@ -18,143 +20,126 @@ from videopool.models import Backbone
 from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.notes import note
-from videopool.results import PointFailed
-from videopool.runtime.interrupts import ask_before_stopping, ignore_interrupts
-from videopool.runtime.ranks import START_METHOD
-from videopool.tracking.training import TrainingCurves
-from videopool.training.batches import (
-    HELD_OUT,
-    Asking,
-    Encoder,
-    HeldOutRequests,
-    Lesson,
-    MicroBatch,
-    RequestedBatches,
-    Schedule,
-    TrainingRequests,
-)
-from videopool.training.checkpoints import OPTIMISER, WEIGHTS, Checkpoints, Progress, read_optimiser, read_weights
-from videopool.training.export import export_run, step_folder
-from videopool.training.facts import TrainingFacts, steps_within
-from videopool.training.figures import nothing, training_figures
-from videopool.training.loop import Keeper, TakeSteps, fit
+from videopool.points.lifecycle import attempt
+from videopool.results import PointFailed, PointFolder
+from videopool.runtime.interrupts import ask_before_stopping
+from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.tracking.training import TrainingCurves, training_curves
+from videopool.training.batches import HELD_OUT, EncodedExample, Encoder, Loaders, Schedule
+from videopool.training.checkpoints import OPTIMISER, WEIGHTS, Checkpoints, TrainingState, read_optimiser, read_weights
+from videopool.training.export import BAD_BATCH, Exporter, start_over, training_metrics
+from videopool.training.loop import StepCallback, TakeSteps, fit
 from videopool.training.module import Optimisation, Tuner
-from videopool.training.point import EXPORT, TrainingPoint
+from videopool.training.point import TrainingPoint
 from videopool.video import UniformSampler
 
 
-def train(
-    point: TrainingPoint, folder: Path, rank: int = 0, curves: TrainingCurves | None = None, take_steps: TakeSteps = fit
-) -> dict[str, Any]:
-    """Take the steps that a run lacks and export it.
+def take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
+    """Take the steps as another process than the first, which has the claim, keeps the files and evaluates."""
+    point.check()
+    _train(point, folder.path, rank, TrainingCurves(None), fit)
+    return Outcome(COMPLETE, folder.path.name, f"took part as process {rank}", fresh=False)
+
+
+def train_point(
+    point: TrainingPoint,
+    folder: PointFolder,
+    identity: dict[str, object],
+    keep_media: Callable[[], None],
+    take_steps: TakeSteps = fit,
+) -> str:
+    """Train in a folder. Returns one line about the result.
 
     Args:
-        curves: get each line of the log; None: nobody does.
-        rank: of this process, where several take the steps together; only the first exports.
-        take_steps: that are left.
-
-    Returns:
-        The figures of the run, for metrics.json; none from other processes than the first.
+        keep_media: records the media's states; called with the claim.
+        take_steps: replaces Lightning's loop.
 
     Raises:
         UserError: the data cannot be used, or the run failed.
         Stopped: the user asked to stop.
     """
+
+    def begin() -> None:
+        keep_media()
+        if point.config.force:
+            folder.clear()
+            start_over(folder.path)
+
+    facts = point.describe()
+    with attempt(folder, point.config, {"training": facts, "identity": identity}, begin) as to_do:
+        if not to_do:
+            return "finished meanwhile"
+        (folder.path / BAD_BATCH).unlink(missing_ok=True)
+        with training_curves(point.config, folder.path, facts) as curves:
+            metrics = _train(point, folder.path, 0, curves, take_steps)
+            curves.finish(metrics)
+        folder.write_metrics(metrics)
+    held_out = metrics["validation_loss"]
+    loss = f"{metrics['steps']} steps, loss {metrics['loss']:.3f}"
+    return loss if held_out is None else f"{loss}, {held_out:.3f} on held-out ones"
+
+
+def _train(
+    point: TrainingPoint, folder: Path, rank: int, curves: TrainingCurves, take_steps: TakeSteps
+) -> dict[str, Any]:
+    """Take a run's remaining steps and export it. Returns its metrics; none in other processes than the first."""
     config, settings, started = point.config, point.settings, time.perf_counter()
     checkpoints = Checkpoints(folder / "checkpoints")
     backbone = _trainable_backbone(point)
-    told = probe(backbone)
-    kept = checkpoints.last()
-    progress, kept_folder = kept or (Progress(), None)
+    weights_of_base = probe(backbone)
+    progress, kept = checkpoints.last() or (TrainingState(), None)
     first = progress.step
+    encoder = Encoder(backbone, point.layout, point.limits())
     mixture, held = point.split
-    encoder = Encoder(backbone.tokenizer, point.layout, _places(backbone), point.limits())
-    steps = steps_within(point, encoder)
+    steps = _steps(point, encoder)
     schedule = Schedule(mixture, encoder, steps, int(settings["global_batch"]), int(settings["micro_batch"]))
-    facts = TrainingFacts(point, schedule)
-    lessons = [Lesson(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example)) is not None]
-    processor, still = image_processor_of(config, backbone), point.image_pooling or point.pooling
+    held_out = [EncodedExample(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example))]
+    reader, processor = config.job.reader, image_processor_of(config, backbone)
     plans = {
-        "video": load_plan(point.sampler, config.job.reader, processor, point.pooling),
-        "image": load_plan(UniformSampler(1), config.job.reader, processor, still, still=True),
+        "video": load_plan(point.sampler, reader, processor, point.pooling),
+        "image": load_plan(UniformSampler(1), reader, processor, point.poolings["image"], still=True),
     }
-    alike = _as_evaluated(config)
-    sources = {kind: feature_source(alike, backbone, kind) for kind in ("video", "image")}
-    asking = Asking(plans, point.store, sources)
-
-    def loader(kind: str, rank: int, world: int) -> DataLoader[MicroBatch]:
-        requests: Any
-        if kind == "train":
-            requests, ahead = TrainingRequests(schedule, asking, first, rank, world), _next_epoch(schedule, first)
-        else:
-            requests, ahead = HeldOutRequests(lessons, asking, schedule.micro, rank, world), iter(lessons)
-        workers = int(config.job.workers) if any(asking(lesson).must_read for lesson in ahead) else 0
-        return DataLoader(
-            RequestedBatches(plans),
-            sampler=requests,
-            batch_size=None,
-            num_workers=workers,
-            worker_init_fn=ignore_interrupts if workers else None,
-            multiprocessing_context=START_METHOD if workers else None,
-        )
-
-    optimisation = Optimisation(
-        schedule.steps,
-        float(settings["rate"]),
-        float(settings["warmup"]),
-        float(settings["floor"]),
-        (float(settings["betas"][0]), float(settings["betas"][1])),
-        float(settings["weight_decay"]),
-    )
-    tuner = Tuner(
-        backbone, point.pooling, point.stage, point.store, plans, sources, point.image_pooling, optimisation,
-        point.seed, first, loader,
-    )  # fmt: skip
+    as_evaluated = deepcopy(config)
+    as_evaluated.trainer.precision = None  # features are made without the trainer's autocast
+    sources = {kind: feature_source(as_evaluated, backbone, kind) for kind in plans}
+    loaders = Loaders(schedule, first, held_out, plans, sources, point.store, int(config.job.workers))
+    rate, warmup, floor, decay = (float(settings[name]) for name in ("rate", "warmup", "floor", "weight_decay"))
+    betas = float(settings["betas"][0]), float(settings["betas"][1])
+    optimisation = Optimisation(steps, rate, warmup, floor, betas, decay)
+    tuner = Tuner(backbone, point, optimisation, progress, loaders)
     training_mode(backbone)
-    if kept_folder is not None:
-        restore(backbone, read_weights(kept_folder / WEIGHTS))
-        tuner.optimiser_state = read_optimiser(kept_folder / OPTIMISER)
-        tuner.ema, tuner.failures = progress.ema, dict(progress.failures)
-        print(f"        {folder.name}: going on behind step {first} of {schedule.steps}", flush=True)
-    seen = min(mixture.length(1), schedule.steps * schedule.batch) + len(held)
+    if kept is not None:
+        restore(backbone, read_weights(kept / WEIGHTS))
+        tuner.optimiser_state = read_optimiser(kept / OPTIMISER)
+        print(f"        {folder.name}: continuing after step {first} of {steps}", flush=True)
+    exporter = Exporter(point, folder, schedule, weights_of_base)
+    seen = min(mixture.length(1), steps * schedule.batch) + len(held)
     with ask_before_stopping() as stop:
-        every = int(settings["validation"]["every"]) if lessons else 0
         allowed = math.floor(float(config.job.max_failed_fraction) * seen)
-        keeper = Keeper(
-            folder,
-            progress,
-            schedule.steps,
-            int(config.job.checkpoint_every),
-            every,
-            stop,
-            allowed,
-            encoder.refused,
-            int(config.job.export_every),
-            lambda step, weights: export_run(
-                point, step_folder(folder, step), weights, told, point.recipe(step), facts.upto(step)
-            ),
-            curves or TrainingCurves(None),
-        )
-        if first < schedule.steps:
-            take_steps(config, tuner, keeper, schedule.micros, point.precision)
+        every = int(settings["validation"]["every"]) if held_out else 0
+        callback = StepCallback(exporter, progress, every, allowed, stop, curves)
+        if first < steps:
+            take_steps(config, tuner, callback, schedule.micros, point.precision)
         for line in point.store.finish():
             note(line, every_rank=True)
         if rank > 0:
             return {}
-        last = checkpoints.last()
+        last = checkpoints.last()  # read again, as other processes may have taken the steps
         assert last is not None
-        if last[0].step < schedule.steps:
-            raise Stopped(f"{last[0].step} of {schedule.steps} steps of {folder.name} are done")
-    if not last[0].tokens:
-        raise PointFailed(f"{nothing(encoder, last[0])}: nothing was learned")
-    best = checkpoints.best() if config.job.export == "best" else None
-    if config.job.export == "best" and best is None:
+        progress, kept = last
+        if progress.step < steps:
+            raise Stopped(f"{progress.step} of {steps} steps of {folder.name} are done")
+    if not progress.tokens:
+        reasons = [*progress.failures.values(), *encoder.refused.values()]
+        why = f"no example could be used, as {reasons[0]}" if reasons else "no example has a token to learn"
+        raise PointFailed(f"{why}: nothing was learned")
+    if config.job.export == "last":
+        exporter.result(steps, read_weights(kept / WEIGHTS))
+    elif best := checkpoints.best():
+        exporter.result(best[0], read_weights(best[2]))
+    else:
         raise PointFailed("job.export=best: no held-out example could be used, so there is no best step; say last")
-    chosen, behind = (last[1] / WEIGHTS, schedule.steps) if best is None else (best[2], best[0])
-    export_run(point, folder / EXPORT, read_weights(chosen), told, point.recipe(), facts.upto(behind))
-    return training_figures(
-        point, folder, last[0], checkpoints, encoder, schedule, first, time.perf_counter() - started
-    )
+    return training_metrics(exporter, progress, first, time.perf_counter() - started)
 
 
 def _trainable_backbone(point: TrainingPoint) -> Backbone:
@@ -166,20 +151,18 @@ def _trainable_backbone(point: TrainingPoint) -> Backbone:
     return backbone
 
 
-def _places(backbone: Backbone) -> dict[str, str]:
-    return {kind: backbone.tokenizer.convert_ids_to_tokens(number) for kind, number in backbone.media_ids.items()}
-
-
-def _as_evaluated(config: DictConfig) -> DictConfig:
-    """The configuration that features are made under: without the trainer's autocast, as evaluation makes them."""
-    alike = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    assert isinstance(alike, DictConfig)
-    alike.trainer.precision = None
-    return alike
-
-
-def _next_epoch(schedule: Schedule, first: int) -> Iterator[Lesson]:
-    """Lessons from a step on, those of an epoch."""
-    count = min((schedule.steps - first) * schedule.batch, schedule.mixture.length(1))
-    for place in range(first * schedule.batch, first * schedule.batch + count):
-        yield from schedule.lessons(place, 1)
+def _steps(point: TrainingPoint, encoder: Encoder) -> int:
+    """Optimiser steps of a run: as configured, or as many as training.tflops pays for. Raises ConfigError for none."""
+    budget = point.settings["tflops"]
+    if budget is None:
+        return point.steps
+    mixture = point.split[0]
+    examples = (mixture.at(place)[1] for place in range(mixture.length(1)))
+    costs = [
+        point.flops_of(example.kind, len(encoded.input_ids)) for example in examples if (encoded := encoder(example))
+    ]
+    step = sum(costs) / max(1, len(costs)) * int(point.settings["global_batch"])
+    steps = round(budget * 1e12 / step) if costs else 0
+    if steps < 1:
+        raise ConfigError(f"training.tflops={budget:g} is not enough for one step, which takes {step / 1e12:.3g}")
+    return steps

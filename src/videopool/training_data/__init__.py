@@ -3,29 +3,16 @@
 from videopool.training_data.conversation import (
     IGNORED,
     Conversation,
+    ConversationError,
     ConversationLayout,
     EncodedConversation,
     Round,
     encode_conversation,
 )
-from videopool.training_data.errors import ConversationError, TrainingDataError
-from videopool.training_data.llava import load_llava
-from videopool.training_data.mixture import Mixture
-from videopool.training_data.source import Example, Source
-from videopool.training_data.videochat2 import load_videochat2
+from videopool.training_data.instructions import load_llava, load_videochat2
+from videopool.training_data.source import Example, Mixture, Source, TrainingDataError
 
 __all__ = [
-    "IGNORED",
-    "Conversation",
-    "ConversationError",
-    "ConversationLayout",
-    "EncodedConversation",
-    "Example",
-    "Mixture",
-    "Round",
-    "Source",
-    "TrainingDataError",
-    "encode_conversation",
-    "load_llava",
-    "load_videochat2",
-]
+    "IGNORED", "Conversation", "ConversationError", "ConversationLayout", "EncodedConversation", "Example", "Mixture",
+    "Round", "Source", "TrainingDataError", "encode_conversation", "load_llava", "load_videochat2",
+]  # fmt: skip

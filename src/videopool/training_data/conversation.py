@@ -1,8 +1,8 @@
-"""From an instruction conversation to token ids and labels: only the answers are learned.
+"""Instruction conversations as token ids and labels; only answers are learned.
 
-The layout is that of PLLaVA's training (arXiv 2404.16994; dataset/it_dataset.py, tasks/train): the text
-is cut into pieces at its turns, each piece is tokenised alone, and the labels are the ids of the answers, closing
-token included. docs/reference_differences.md lists where this departs from it.
+The layout follows PLLaVA's training (arXiv 2404.16994; dataset/it_dataset.py, tasks/train): the text is split into
+pieces at its turns, each piece is tokenised alone, and the labels are the ids of the answers, closing token included.
+docs/reference_differences.md lists the differences.
 """
 
 import sys
@@ -10,79 +10,61 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from videopool.training_data.errors import ConversationError
-
 IGNORED = -100
+
+
+class ConversationError(ValueError):
+    """Why nothing can be learned from a conversation, in one line. Skip the conversation and count it."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One question and its answer. A caption is a round without a question.
-
-    Attributes:
-        given: beginning of the answer that the prompt gives, and that is not learned, as evaluation's answer_prefix.
-    """
+    """One question and its answer. A caption is a round without a question."""
 
     question: str
     answer: str
-    given: str = ""
+    given: str = ""  # start of the answer in the prompt (evaluation's `answer_prefix`); no loss is taken on it
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said about one clip or image.
+    """A conversation about one clip or image.
 
-    Attributes:
-        rounds: in their order, at least one.
-        system: stands before all; with the data set's instruction, where it has one.
-        message: what the clip consists of, as in "The video contains 4 frames sampled at ... seconds."
-        independent: each round is a conversation of its own about the clip, and does not see the others. They are
-            read together, because they share what stands before them.
+    Independent rounds are conversations of their own, which do not see each other. They are read together, because
+    they share their prefix.
     """
 
-    rounds: Sequence[Round]
-    system: str = ""
-    message: str = ""
+    rounds: Sequence[Round]  # in their order, at least one
+    system: str = ""  # text before everything else, with the data set's instruction if it has one
+    message: str = ""  # describes the clip, as in "The video contains 4 frames sampled at ... seconds."
     independent: bool = False
 
 
 @dataclass(frozen=True)
 class ConversationLayout:
-    """How a conversation is written out.
+    """How a conversation is written out."""
 
-    Attributes:
-        user, assistant: begin a turn.
-        user_closing, assistant_closing: end a question and an answer.
-        clip: stands for the visual tokens; one token of the tokenizer.
-        own_turn: the clip has a turn of its own, before the first question's. Otherwise they share one.
-    """
-
-    user: str = "USER:"
-    assistant: str = "ASSISTANT:"
-    user_closing: str = "</s>"
-    assistant_closing: str = "</s>"
-    clip: str = "<image>"
-    own_turn: bool = True
+    user: str = "USER:"  # begins a question
+    assistant: str = "ASSISTANT:"  # begins an answer
+    user_closing: str = "</s>"  # ends a question
+    assistant_closing: str = "</s>"  # ends an answer
+    clip: str = "<image>"  # stands for the visual tokens; one token of the tokenizer
+    own_turn: bool = True  # the clip has a turn before the first question's; otherwise they share one
 
 
 @dataclass(frozen=True)
 class EncodedConversation:
-    """Token ids and, of equal length, labels: the id where it is learned, IGNORED elsewhere.
-
-    Attributes:
-        lost: tokens that were cut off at the end.
-        rounds: of independent rounds, of equal length: 0 where all begin, up to the clip; then the number of the round,
-            from 1, that a token is of. None: each token sees all before it.
-    """
+    """Token ids and labels of equal length; a label is the id where it is learned, IGNORED elsewhere."""
 
     input_ids: list[int]
     labels: list[int]
-    lost: int = 0
+    lost: int = 0  # tokens cut off at the end
+    # Of independent rounds: each token's round, from 1; 0 up to the clip. None: tokens see all tokens before them.
     rounds: list[int] | None = None
 
     @property
     def learned(self) -> int:
-        """Labels that a loss is taken at: the first token has nothing before it that could predict it."""
+        """Number of labels with a loss; nothing could predict the first token."""
         return sum(label != IGNORED for label in self.labels[1:])
 
     def padded(self, length: int, pad_id: int) -> tuple[list[int], list[int], list[int]]:
@@ -98,27 +80,27 @@ class EncodedConversation:
         return self.input_ids + [pad_id] * missing, self.labels + [IGNORED] * missing, mask
 
     def padded_rounds(self, length: int) -> list[int]:
-        """The round of each token, padded on the right; all 0 where each token sees all before it."""
-        return (self.rounds or [0] * len(self.input_ids)) + [0] * (length - len(self.input_ids))
+        """The round of each token, padded on the right; all 0 without independent rounds."""
+        rounds = self.rounds or []
+        return rounds + [0] * (length - len(rounds))
 
 
 def conversation_pieces(conversation: Conversation, layout: ConversationLayout) -> list[tuple[str, bool]]:
-    """The text in pieces that are tokenised alone, each with whether it is learned.
+    """The text in pieces that are tokenised alone, and whether each is learned.
 
-    A turn's name that stands in a question or an answer is text like any other.
+    The name of a turn within a question or an answer is plain text.
     """
-    pieces = [(conversation.system, False), (layout.user, False)]
-    message = conversation.message.rstrip()
-    rounds = list(conversation.rounds)
+    clip = f"{layout.clip}{conversation.message.rstrip()}"
     if layout.own_turn:
-        pieces.append((f"{layout.clip}{message} ", False))
+        clip += " "
     else:
-        pieces.append((f"{layout.clip}{message}\n{rounds[0].question}{layout.user_closing}", False))
-    for number, said in enumerate(rounds):
-        # The first question may stand in the clip's turn; a round without a question has no turn that asks.
-        if said.question.strip() and (layout.own_turn or number > 0):
-            pieces += [(layout.user, False), (said.question + layout.user_closing, False)]
-        pieces += [(layout.assistant + said.given, False), (said.answer + layout.assistant_closing, True)]
+        clip += f"\n{conversation.rounds[0].question}{layout.user_closing}"
+    pieces = [(conversation.system, False), (layout.user, False), (clip, False)]
+    for number, one in enumerate(conversation.rounds):
+        # The first question may stand in the clip's turn; a round without a question has no user turn.
+        if one.question.strip() and (layout.own_turn or number > 0):
+            pieces += [(layout.user, False), (one.question + layout.user_closing, False)]
+        pieces += [(layout.assistant + one.given, False), (one.answer + layout.assistant_closing, True)]
     return pieces
 
 
@@ -144,9 +126,9 @@ def encode_conversation(
         return _encode_rounds(conversation, tokenizer, max_length, layout, clip_id)
     input_ids: list[int] = []
     labels: list[int] = []
-    pieces, said = conversation_pieces(conversation, layout), iter(conversation.rounds)
+    pieces, rounds = conversation_pieces(conversation, layout), iter(conversation.rounds)
     for number, (text, learned) in enumerate(pieces):
-        if learned and next(said).given:
+        if learned and next(rounds).given:
             ids = _continued(tokenizer, pieces[number - 1][0], text)
         else:
             ids = tokenizer(text, add_special_tokens=number == 0).input_ids
@@ -154,35 +136,35 @@ def encode_conversation(
         labels += ids if learned else [IGNORED] * len(ids)
     lost = max(0, len(input_ids) - max_length)
     input_ids, labels = input_ids[:max_length], labels[:max_length]
-    if input_ids.count(clip_id) != 1:
-        raise ConversationError(
-            f"max_length={max_length} holds {layout.clip} {input_ids.count(clip_id)} times, not once"
-        )
+    if (clips := input_ids.count(clip_id)) != 1:
+        raise ConversationError(f"max_length={max_length} holds {layout.clip} {clips} times, not once")
     if all(label == IGNORED for label in labels):
         raise ConversationError(f"max_length={max_length} leaves nothing of the answers")
     return EncodedConversation(input_ids, labels, lost)
 
 
 def _continued(tokenizer: Any, before: str, text: str) -> list[int]:
-    """Ids of a text right behind another, which may not be those of the text alone: "A" behind " (" is no new word.
+    """Ids of a text directly after another; alone it may have others, as "A" after " (" is no new word.
 
     Raises:
-        ConversationError: the two share a token, so that nothing says where the second begins.
+        ConversationError: the two share a token, so that the second has no first token of its own.
     """
     given = tokenizer(before, add_special_tokens=False).input_ids
-    whole = tokenizer(before + text, add_special_tokens=False).input_ids
-    if whole[: len(given)] != given:
-        raise ConversationError(f"{before!r} and the answer {text[:40]!r} behind it share a token")
-    return list(whole[len(given) :])
+    both = tokenizer(before + text, add_special_tokens=False).input_ids
+    if both[: len(given)] != given:
+        raise ConversationError(f"{before!r} and the answer {text[:40]!r} after it share a token")
+    return list(both[len(given) :])
 
 
 def _encode_rounds(
     conversation: Conversation, tokenizer: Any, max_length: int, layout: ConversationLayout, clip_id: int
 ) -> EncodedConversation:
-    """Independent rounds behind what they share. Those that do not fit are left out whole, but the first is cut."""
-    alone = [replace(conversation, rounds=[said], independent=False) for said in conversation.rounds]
-    encoded = [encode_conversation(one, tokenizer, sys.maxsize, layout) for one in alone]
-    encoded[0] = encode_conversation(alone[0], tokenizer, max_length, layout)
+    """Independent rounds after their shared prefix. Rounds that do not fit are left out whole, but the first is cut."""
+    alone = [replace(conversation, rounds=[one], independent=False) for one in conversation.rounds]
+    encoded = [
+        encode_conversation(one, tokenizer, sys.maxsize if number else max_length, layout)
+        for number, one in enumerate(alone)
+    ]
     shared = encoded[0].input_ids.index(clip_id) + 1
     input_ids, labels = encoded[0].input_ids[:shared], [IGNORED] * shared
     rounds, lost = [0] * shared, encoded[0].lost
@@ -201,12 +183,11 @@ def _check(conversation: Conversation, tokenizer: Any) -> None:
     if not conversation.rounds:
         raise ConversationError("the conversation has no round")
     texts = [conversation.message]
-    for said in conversation.rounds:
-        if not said.answer.strip():
-            raise ConversationError(f"the question {said.question!r} has an empty answer")
-        texts += [said.question, said.answer, said.given]
-    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    for token in sorted(special):
+    for one in conversation.rounds:
+        if not one.answer.strip():
+            raise ConversationError(f"the question {one.question!r} has an empty answer")
+        texts += [one.question, one.answer, one.given]
+    for token in sorted(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special):
         for text in texts:
             if token in text:
                 raise ConversationError(f"the special token {token!r} stands in the text {text[:60]!r}")
