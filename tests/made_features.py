@@ -4,13 +4,15 @@ import hashlib
 
 import torch
 
-from videopool.features import ClipKey, FrameSource
+from videopool.features import ClipKey, FeatureSource
 
 ROWS, WIDTH = 10, 4
-SOURCE = FrameSource("pyav", "processor", "tower", "video", "-2", "float32", (ROWS, WIDTH), "cpu sdpa 32-true", "av 1")
+SOURCE = FeatureSource(
+    "pyav", "processor", "tower", "video", "-2", "float32", (ROWS, WIDTH), "cpu sdpa 32-true", "av 1"
+)
 
 
-def key(name: object, source: FrameSource = SOURCE) -> ClipKey:
+def key(name: object, source: FeatureSource = SOURCE) -> ClipKey:
     """A clip, by any name."""
     return ClipKey(source, hashlib.sha256(str(name).encode()).hexdigest())
 

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from made_features import ROWS, WIDTH, key, made, same
-from videopool.features import ClipState, DiskStore, FrameSource
+from videopool.features import ClipState, DiskStore, FeatureSource
 from videopool.features import disk as disk_module
 from videopool.features import segment as segment_module
 from videopool.features import space as space_module
@@ -197,7 +197,7 @@ def test_what_was_written_otherwise_is_not_used(root, metadata, tensors):
 def test_segments_in_the_wrong_place_are_not_used(root):
     """Of another clip, of another source, of another dtype: as a careless copy of folders makes them."""
     (path,) = segments(root)
-    for other in (key("other"), key("clip", FrameSource(*["x"] * 6, (ROWS, WIDTH), "cpu", "av 2"))):
+    for other in (key("other"), key("clip", FeatureSource(*["x"] * 6, (ROWS, WIDTH), "cpu", "av 2"))):
         kept = store(root)
         folder = kept._folder(other)
         folder.mkdir(parents=True)

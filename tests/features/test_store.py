@@ -18,8 +18,8 @@ from videopool.features import (
     DiskStore,
     FeatureStore,
     FeatureStoreError,
-    LoadPlan,
     MemoryStore,
+    ReadPlan,
     frames_of,
     read_again,
 )
@@ -113,7 +113,7 @@ def clip(tmp_path):
 
 
 def plan(num, reader="pyav"):
-    return LoadPlan(UniformSampler(num), reader, mini_image_processor())
+    return ReadPlan(UniformSampler(num), reader, mini_image_processor())
 
 
 def dataset(clip, store, num, reader="pyav"):
@@ -185,13 +185,13 @@ def test_a_clip_that_changes_after_it_was_looked_up_is_not_taken_for_the_old_one
 
 def test_a_clip_that_changes_while_it_is_read_is_refused(clip, monkeypatch):
     looked_up = dataset(clip, MemoryStore(0), 4)
-    whole = LoadPlan.pixels
+    whole = ReadPlan.pixels
 
     def slowly(self, opened, views, seconds):
         clip.clip.write_bytes(clip.clip.read_bytes() + b"more")
         return whole(self, opened, views, seconds)
 
-    monkeypatch.setattr(LoadPlan, "pixels", slowly)
+    monkeypatch.setattr(ReadPlan, "pixels", slowly)
     assert "changed while it was read" in looked_up[0].error
 
 

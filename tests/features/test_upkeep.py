@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from made_features import SOURCE, key, made, same
-from videopool.features import ClipDataset, ClipJob, DiskStore, FrameSource, LoadPlan, segment
+from videopool.features import ClipDataset, ClipJob, DiskStore, FeatureSource, ReadPlan, segment
 from videopool.features.disk import SOURCE as WORDS
 from videopool.features.upkeep import holdings, prune, verify
 from videopool.locks import claim
@@ -35,7 +35,7 @@ def segments(root):
 
 
 def test_what_is_held_by_source(tmp_path):
-    other = FrameSource(*["x"] * 6, SOURCE.shape, "cuda", "av 2", "another model")
+    other = FeatureSource(*["x"] * 6, SOURCE.shape, "cuda", "av 2", "another model")
     filled(tmp_path)
     filled(tmp_path, clips=2, views=(14, 24, ("grid 3x2", 1, 2)))
     filled(tmp_path, clips=1, source=other, dtype="float16")
@@ -97,7 +97,7 @@ def clip(tmp_path):
 
     kept = DiskStore(tmp_path / "kept", LIMIT)
     jobs = [ClipJob(folder, "clip", ())]
-    loaded = ClipDataset(jobs, LoadPlan(UniformSampler(2), "pyav", Halves()), kept, SOURCE)[0]
+    loaded = ClipDataset(jobs, ReadPlan(UniformSampler(2), "pyav", Halves()), kept, SOURCE)[0]
     kept.remember(loaded.state, loaded.digest, loaded.info)
     return folder, loaded
 

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from made_features import ROWS, SOURCE, WIDTH, key, made
 from videopool.app import register_experiments
-from videopool.features import DiskStore, FrameSource
+from videopool.features import DiskStore, FeatureSource
 from videopool.jobs import features as features_module
 from videopool.jobs.run import run_and_tell
 from videopool.paths import shipped
@@ -38,7 +38,7 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def root(tmp_path):
     """Where the configuration puts the store: two sources, three clips and one."""
-    mini = FrameSource(
+    mini = FeatureSource(
         "pyav", "p" * 64, "0123456789abcdef", "video", "-1", "float32", (ROWS, WIDTH), "cpu sdpa", "av 1", "mini"
     )
     for source, clips, dtype in ((SOURCE, 3, "float16"), (mini, 1, None)):

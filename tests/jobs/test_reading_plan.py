@@ -15,7 +15,7 @@ from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.features import ClipJob, FeatureStore, load_clip, request_clip
 from videopool.inference import feature_key
-from videopool.inference.load_plan import load_plan
+from videopool.inference.read_plan import read_plan
 from videopool.inference.reader import ClipReader
 from videopool.jobs.finetune import run as finetune
 from videopool.jobs.inspect import run as inspect_model
@@ -169,7 +169,7 @@ def backbone():
 
 def read(backbone, pooling, path):
     """A clip as every job reads it under a pooling."""
-    plan = load_plan(UniformSampler(FRAMES), "pyav", backbone.image_processor, pooling)
+    plan = read_plan(UniformSampler(FRAMES), "pyav", backbone.image_processor, pooling)
     reader = ClipReader(backbone, pooling, "projector", FeatureStore(), plan, None)
     return reader, load_clip(request_clip(ClipJob(Path(path), "a", ()), plan, reader.store, None), plan)
 
@@ -206,7 +206,7 @@ def test_features_of_other_views_than_the_plan_has_are_refused(backbone, tmp_pat
 
 
 def layouts(pooling, frames=FRAMES):
-    plan = load_plan(UniformSampler(frames), "pyav", None, pooling)
+    plan = read_plan(UniformSampler(frames), "pyav", None, pooling)
     return [None if one is None else one.layout for one in (plan.tile, plan.thumbnail)]
 
 

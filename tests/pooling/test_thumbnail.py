@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from videopool.features import ClipJob, LoadPlan, in_order
-from videopool.inference.load_plan import load_plan
+from videopool.features import ClipJob, ReadPlan, in_order
+from videopool.inference.read_plan import read_plan
 from videopool.models import VideoLM, load_backbone
 from videopool.pooling import PoolingContext, PoolingContractError, PoolingShapeError, Subsample, ThumbnailSampling
 from videopool.shapes.clips import write_mp4
@@ -77,7 +77,7 @@ def test_views_and_pixels(tmp_path, backbone):
     content = np.random.default_rng(0).integers(0, 255, (12, 32, 48, 3), dtype=np.uint8)
     write_mp4(tmp_path / "a.mp4", content)
     pooling = ThumbnailSampling(2, 1, 10)
-    plan: LoadPlan = load_plan(UniformSampler(num=3), "pyav", backbone.image_processor, pooling)
+    plan: ReadPlan = read_plan(UniformSampler(num=3), "pyav", backbone.image_processor, pooling)
     job = ClipJob(tmp_path / "a.mp4", "a", ())
     with open_clip(job.clip, "pyav") as clip:
         indices, views = plan.choose(job, clip.info)

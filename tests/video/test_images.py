@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from conftest import numbered_frames, read_number
-from videopool.features import LoadPlan, load_clip
+from videopool.features import ReadPlan, load_clip
 from videopool.features.loading import ClipJob, ClipRequest
 from videopool.training_data import load_llava
 from videopool.video import UniformSampler, UnreadableClipError, animation, bounds_to_span, open_clip
@@ -75,7 +75,7 @@ def test_photos_in_folders_and_in_training_are_upright(tmp_path):
         return {"pixel_values": torch.stack([torch.tensor(image).movedim(-1, 0) for image in images])}
 
     job = ClipJob(example.media, example.name, ())
-    loaded = load_clip(ClipRequest(job), LoadPlan(UniformSampler(1), "pyav", unchanged))
+    loaded = load_clip(ClipRequest(job), ReadPlan(UniformSampler(1), "pyav", unchanged))
     assert not loaded.error
     assert np.array_equal(loaded.pixels[0].movedim(0, -1).numpy(), picture())
 

@@ -16,8 +16,8 @@ from videopool.features.rounding import finite
 from videopool.inference.backbones import point_backbone
 from videopool.inference.batches import clips_at_once, group_by_clip
 from videopool.inference.feature_key import feature_source
-from videopool.inference.load_plan import image_processor_of, load_plan
 from videopool.inference.predict import predict
+from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
 from videopool.models.reading import Prefix, continuation_logprobs, greedy_answers, next_token_logits, prefill
@@ -188,7 +188,7 @@ def answer_with_weights(
     config, benchmark, pooling = point.config, point.benchmark, point.pooling
     backbone = load(point) if load else point_backbone(point.model, point.model_identity, point.adapter)
     answers = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
-    plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
+    plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     source = feature_source(config, backbone)
     evaluator = kind(answers, backbone, pooling, point.stage, point.store, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)

@@ -7,7 +7,7 @@ from videopool.features.loading import (
     ClipRequest,
     Composed,
     LoadedClip,
-    LoadPlan,
+    ReadPlan,
     content_hash,
     file_state,
     in_order,
@@ -16,11 +16,32 @@ from videopool.features.loading import (
     request_clip,
 )
 from videopool.features.rounding import FeatureStoreError, rounds
-from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
+from videopool.features.source import ClipKey, FeatureSource, View, frames_of, software
 from videopool.features.store import ClipState, FeatureStore, JointStore, MemoryStore
 
 __all__ = [
-    "ClipDataset", "ClipJob", "ClipKey", "ClipRequest", "ClipState", "Composed", "DiskStore", "FeatureStore",
-    "FeatureStoreError", "FrameSource", "JointStore", "LoadPlan", "LoadedClip", "MemoryStore", "View", "content_hash",
-    "file_state", "frames_of", "in_order", "load_clip", "read_again", "request_clip", "rounds", "software",
+    "ClipDataset",
+    "ClipJob",
+    "ClipKey",
+    "ClipRequest",
+    "ClipState",
+    "Composed",
+    "DiskStore",
+    "FeatureSource",
+    "FeatureStore",
+    "FeatureStoreError",
+    "JointStore",
+    "LoadedClip",
+    "MemoryStore",
+    "ReadPlan",
+    "View",
+    "content_hash",
+    "file_state",
+    "frames_of",
+    "in_order",
+    "load_clip",
+    "read_again",
+    "request_clip",
+    "rounds",
+    "software",
 ]  # fmt: skip

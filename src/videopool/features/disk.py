@@ -37,7 +37,7 @@ from videopool.features.segment import (
     pack,
     write_whole,
 )
-from videopool.features.source import OWN, ClipKey, FrameSource, View, source_hash, view_code
+from videopool.features.source import OWN, ClipKey, FeatureSource, View, source_hash, view_code
 from videopool.features.space import Space
 from videopool.features.store import ClipState, FeatureStore
 from videopool.files import set_aside
@@ -71,7 +71,7 @@ class DiskStore(FeatureStore):
         self._space = Space(self._top, limit_bytes)
         self._start()
         self._clips: dict[ClipState, tuple[str, ClipInfo]] = {}
-        self._sources: dict[FrameSource, tuple[str, Path]] = {}
+        self._sources: dict[FeatureSource, tuple[str, Path]] = {}
         self._verified: dict[str, set[str]] = defaultdict(set)
         self._touched: set[Path] = set()
         self._bad: set[str] = set()
@@ -168,7 +168,7 @@ class DiskStore(FeatureStore):
 
     # Reading
 
-    def _source(self, source: FrameSource) -> tuple[str, Path]:
+    def _source(self, source: FeatureSource) -> tuple[str, Path]:
         """Hash and folder of a source."""
         if source not in self._sources:
             digits = source_hash(source, self.dtype or OWN)

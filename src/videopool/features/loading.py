@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from videopool.features.source import ClipKey, FrameSource, View, frames_of, software
+from videopool.features.source import ClipKey, FeatureSource, View, frames_of, software
 from videopool.features.store import ClipState, FeatureStore
 from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, is_hidden, open_clip, printable, to_pixels
 
@@ -113,7 +113,7 @@ class Composed:
 
 
 @dataclass(frozen=True)
-class LoadPlan:
+class ReadPlan:
     """How all clips of a point are read."""
 
     sampler: Sampler
@@ -170,7 +170,7 @@ class ClipRequest:
         return self.missing is None or bool(self.missing)
 
 
-def request_clip(job: ClipJob, plan: LoadPlan, store: FeatureStore, source: FrameSource) -> ClipRequest:
+def request_clip(job: ClipJob, plan: ReadPlan, store: FeatureStore, source: FeatureSource) -> ClipRequest:
     """Ask the store about a clip. Loader processes, which have no store, then load the missing views."""
     state = plan.state(job)
     known = None if state is None else store.clip(state)
@@ -183,7 +183,7 @@ def request_clip(job: ClipJob, plan: LoadPlan, store: FeatureStore, source: Fram
     return ClipRequest(job, (state, *known), store.missing(ClipKey(source, known[0]), views))
 
 
-def load_clip(request: ClipRequest, plan: LoadPlan) -> LoadedClip:
+def load_clip(request: ClipRequest, plan: ReadPlan) -> LoadedClip:
     """Pixels of the views that the store lacks, or the reason why there are none."""
     loaded = LoadedClip(request.job)
     try:
@@ -199,7 +199,7 @@ def load_clip(request: ClipRequest, plan: LoadPlan) -> LoadedClip:
     return loaded
 
 
-def _read(loaded: LoadedClip, plan: LoadPlan, missing: list[View] | None) -> None:
+def _read(loaded: LoadedClip, plan: ReadPlan, missing: list[View] | None) -> None:
     """Open the clip and decode the missing views; all views if its content is unknown or has changed."""
     job, started = loaded.job, time.perf_counter()
     with unchanging(plan, job) as state, open_clip(job.clip, plan.reader, job.fps) as clip:
@@ -218,7 +218,7 @@ def _read(loaded: LoadedClip, plan: LoadPlan, missing: list[View] | None) -> Non
 class ClipDataset(Dataset[LoadedClip]):
     """Clips to read. Views that the store has when the dataset is made are not decoded; loaders have no store."""
 
-    def __init__(self, jobs: Sequence[ClipJob], plan: LoadPlan, store: FeatureStore, source: FrameSource) -> None:
+    def __init__(self, jobs: Sequence[ClipJob], plan: ReadPlan, store: FeatureStore, source: FeatureSource) -> None:
         self.jobs, self.plan = list(jobs), plan
         self._requests = [request_clip(job, plan, store, source) for job in self.jobs]
 
@@ -235,7 +235,7 @@ class ClipDataset(Dataset[LoadedClip]):
 
 
 @contextmanager
-def unchanging(plan: LoadPlan, job: ClipJob) -> Iterator[ClipState]:
+def unchanging(plan: ReadPlan, job: ClipJob) -> Iterator[ClipState]:
     """The state of a clip. Raises UnreadableClipError if there is no clip, or it changed inside the block."""
     state = plan.state(job)
     if state is None:
@@ -245,7 +245,7 @@ def unchanging(plan: LoadPlan, job: ClipJob) -> Iterator[ClipState]:
         raise UnreadableClipError(job.clip, "it was changed while it was read")
 
 
-def read_again(plan: LoadPlan, loaded: LoadedClip, views: Sequence[View], seconds: dict[str, float]) -> Tensor:
+def read_again(plan: ReadPlan, loaded: LoadedClip, views: Sequence[View], seconds: dict[str, float]) -> Tensor:
     """Pixels [M, 3, S, S] of views of a clip that was read before, or known. Adds the time spent to seconds.
 
     Raises UnreadableClipError if the clip cannot be read or has changed.

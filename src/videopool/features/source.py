@@ -16,7 +16,7 @@ View = int | tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class FrameSource:
+class FeatureSource:
     """How features are made of a clip's views. Equal sources make equal features of equal bytes.
 
     Pooling, projector, language model, prompt and question come after the features and are not part of it.
@@ -38,11 +38,11 @@ class FrameSource:
 class ClipKey:
     """A clip under one source; together with a view, the key of features."""
 
-    source: FrameSource
+    source: FeatureSource
     content: str  # SHA-256 of the clip's bytes
 
 
-def source_hash(source: FrameSource, kept: str) -> str:
+def source_hash(source: FeatureSource, kept: str) -> str:
     """SHA-256 of a source and the store's dtype, 64 hexadecimal digits."""
     compared = {**asdict(source), "kept": kept}
     del compared["model"]

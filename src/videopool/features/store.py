@@ -1,7 +1,7 @@
 """The interface of feature stores, and those that need no disk.
 
-A view's features are a function of their key: FrameSource, the clip's bytes, view. A store may round (rounding.py); its
-put() then returns the rounded features, so that a point computes with the same values cold and warm.
+A view's features are a function of their key: FeatureSource, the clip's bytes, view. A store may round (rounding.py);
+its put() then returns the rounded features, so that a point computes with the same values cold and warm.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from videopool.features.rounding import check_dtype, round_features
-from videopool.features.source import ClipKey, FrameSource, View
+from videopool.features.source import ClipKey, FeatureSource, View
 from videopool.video import ClipInfo
 
 
@@ -110,7 +110,7 @@ class JointStore(FeatureStore):
     give the parts' order and widths; the source in a clip's key is ignored.
     """
 
-    def __init__(self, store: FeatureStore, sources: Sequence[FrameSource]) -> None:
+    def __init__(self, store: FeatureStore, sources: Sequence[FeatureSource]) -> None:
         self.store, self.sources = store, list(sources)
         self.dtype = store.dtype
 

@@ -16,7 +16,7 @@ from videopool.figures.film import FilmRow
 from videopool.inference.backbones import point_backbone
 from videopool.inference.batches import group_by_clip
 from videopool.inference.feature_key import feature_source, trainer_device
-from videopool.inference.load_plan import image_processor_of, load_plan
+from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.measuring.stages import ENCODER
 from videopool.models.stages import TEXT, THUMBNAIL, check_needs
@@ -111,7 +111,7 @@ class ShownClip:
         point, backbone, pooling = self.point, self.backbone, shown.pooling
         check_needs(pooling, backbone.shape, point.model_name, shown.stage)
         processor = image_processor_of(point.config, backbone)
-        plan = load_plan(point.sampler, str(point.config.job.reader), processor, pooling)
+        plan = read_plan(point.sampler, str(point.config.job.reader), processor, pooling)
         reader = ClipReader(backbone, pooling, shown.stage, point.store, plan, self.source)
         loaded = load_clip(request_clip(self.job, plan, point.store, self.source), plan)
         if loaded.error:

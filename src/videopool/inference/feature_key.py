@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.build import build
 from videopool.config.own_code import own_code
-from videopool.features import FrameSource, software
-from videopool.inference.load_plan import image_processor_of
+from videopool.features import FeatureSource, software
+from videopool.inference.read_plan import image_processor_of
 from videopool.models import Backbone
 from videopool.models.adapter import lora_scales
 from videopool.results import fingerprint
@@ -39,7 +39,7 @@ def _build(node: str, group: str) -> Any:
     return build(config, group, **(QUIET if group == "trainer" else {}))
 
 
-def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FrameSource:
+def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FeatureSource:
     """Everything that determines the features that a point's tower for "video" or "image" makes."""
     shape, reader = backbone.shape, str(config.job.reader)
     if backbone.tower(media) is backbone.tower(MEDIA):
@@ -50,7 +50,7 @@ def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -
     tower = tower_hash(backbone, media)
     if code := own_code(config, ["model"]):  # a user's class may compute other features from the same weights
         tower += f" read by {config.model._target_} {fingerprint(code)}"
-    return FrameSource(
+    return FeatureSource(
         reader=reader,
         processor=processor_hash(image_processor_of(config, backbone)),
         tower=tower,

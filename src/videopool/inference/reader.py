@@ -10,10 +10,10 @@ from torch import Tensor
 
 from videopool.features import (
     ClipKey,
+    FeatureSource,
     FeatureStore,
-    FrameSource,
     LoadedClip,
-    LoadPlan,
+    ReadPlan,
     View,
     frames_of,
     in_order,
@@ -39,7 +39,13 @@ class ClipReader(VideoLM):
     """
 
     def __init__(
-        self, backbone: Backbone, pooling: Pooling, stage: str, store: FeatureStore, plan: LoadPlan, source: FrameSource
+        self,
+        backbone: Backbone,
+        pooling: Pooling,
+        stage: str,
+        store: FeatureStore,
+        plan: ReadPlan,
+        source: FeatureSource,
     ) -> None:
         super().__init__(backbone, pooling, stage)
         self.store, self.plan, self.source = store, plan, source
@@ -63,7 +69,7 @@ class ClipReader(VideoLM):
         """Leave the weights on their device after a point: the next point uses them there."""
         return self
 
-    def features(self, clip: LoadedClip, source: FrameSource | None = None, plan: LoadPlan | None = None) -> Tensor:
+    def features(self, clip: LoadedClip, source: FeatureSource | None = None, plan: ReadPlan | None = None) -> Tensor:
         """Tower features [T, C + H*W, Dv] of a clip's views, in the model's dtype on the CPU; new ones are encoded now.
 
         Args:

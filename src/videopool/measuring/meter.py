@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videopool.features import ClipKey, FeatureStore, FrameSource, JointStore, LoadedClip, LoadPlan, View
+from videopool.features import ClipKey, FeatureSource, FeatureStore, JointStore, LoadedClip, ReadPlan, View
 from videopool.inference.reader import ClipReader
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR
@@ -28,7 +28,7 @@ TEXTURE = "patch texture"  # layer of the source under which texture is stored
 class Parts:
     """The parts of a clip's features: the tower's feature layers, other layers, texture. Each has its own source."""
 
-    def __init__(self, store: FeatureStore, source: FrameSource, backbone: Backbone, settings: NormSettings) -> None:
+    def __init__(self, store: FeatureStore, source: FeatureSource, backbone: Backbone, settings: NormSettings) -> None:
         depth, positions = backbone.shape.vision_layers, source.shape[0]
         layer = backbone.model.config.vision_feature_layer
         own = [layer] if isinstance(layer, int) else list(layer)
@@ -56,7 +56,7 @@ class NormMeter(ClipReader):
     """A VideoLM that adds clips to a measurement."""
 
     def __init__(
-        self, backbone: Backbone, point: Point, plan: LoadPlan, parts: Parts, settings: NormSettings, into: Measurement
+        self, backbone: Backbone, point: Point, plan: ReadPlan, parts: Parts, settings: NormSettings, into: Measurement
     ) -> None:
         super().__init__(backbone, point.pooling, point.stage, parts.all, plan, parts.tower.sources[0])
         self.prompt, self.parts, self.settings, self.measured = point.prompt, parts, settings, into

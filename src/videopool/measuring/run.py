@@ -8,7 +8,7 @@ from typing import Any
 from videopool.benchmarks import require_clips
 from videopool.config.errors import Stopped
 from videopool.features import ClipDataset, ClipJob
-from videopool.inference.load_plan import image_processor_of, load_plan
+from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import describe_stage
 from videopool.norms import Measurement
@@ -50,7 +50,7 @@ def measure(
     if samples and (line := require_clips(replace(point.benchmark, samples=samples))):
         note(line)
     backbone = point_backbone(point.model, point.model_identity, point.adapter)
-    plan = load_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
+    plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
     parts = Parts(point.store, feature_source(config, backbone), backbone, settings)
     meter = NormMeter(backbone, point, plan, parts, settings, measured)
     if missing:

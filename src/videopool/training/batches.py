@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from videopool.features import (
     ClipJob,
     ClipRequest,
+    FeatureSource,
     FeatureStore,
-    FrameSource,
     LoadedClip,
-    LoadPlan,
+    ReadPlan,
     load_clip,
     request_clip,
 )
@@ -122,8 +122,8 @@ class Loaders:
     schedule: Schedule
     first: int  # step to begin with
     held_out: Sequence[EncodedExample]  # of validation, the same each time
-    plans: dict[str, LoadPlan]
-    sources: dict[str, FrameSource]
+    plans: dict[str, ReadPlan]
+    sources: dict[str, FeatureSource]
     store: FeatureStore
     workers: int  # loader processes, unless the store has all features
 
@@ -178,7 +178,7 @@ class Requests(Sampler[MicroBatch[ClipRequest]]):
 class LoadedBatches(Dataset[MicroBatch[LoadedClip]]):
     """Loads what is requested, in loader processes; plans are by kind of medium."""
 
-    def __init__(self, plans: dict[str, LoadPlan]) -> None:
+    def __init__(self, plans: dict[str, ReadPlan]) -> None:
         self.plans = plans
 
     def __getitem__(self, request: MicroBatch[ClipRequest]) -> MicroBatch[LoadedClip]:

@@ -15,7 +15,7 @@ import torch
 from videopool.config.errors import ConfigError, Stopped
 from videopool.inference.backbones import own_backbone
 from videopool.inference.feature_key import feature_source
-from videopool.inference.load_plan import image_processor_of, load_plan
+from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.models import Backbone
 from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
@@ -96,8 +96,8 @@ def _train(
     held_out = [EncodedExample(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example))]
     reader, processor = config.job.reader, image_processor_of(config, backbone)
     plans = {
-        "video": load_plan(point.sampler, reader, processor, point.pooling),
-        "image": load_plan(UniformSampler(1), reader, processor, point.poolings["image"], still=True),
+        "video": read_plan(point.sampler, reader, processor, point.pooling),
+        "image": read_plan(UniformSampler(1), reader, processor, point.poolings["image"], still=True),
     }
     as_evaluated = deepcopy(config)
     as_evaluated.trainer.precision = None  # features are made without the trainer's autocast

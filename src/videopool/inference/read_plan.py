@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.features import Composed, LoadPlan
+from videopool.features import Composed, ReadPlan
 from videopool.models import Backbone
 from videopool.pooling import Pooling, image_keys, thumbnail_by, thumbnail_of, tiled_by
 from videopool.video import Sampler, ShrunkFirst
@@ -17,7 +17,7 @@ def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
     return backbone.image_processor if longest is None else ShrunkFirst(backbone.image_processor, int(longest))
 
 
-def load_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> LoadPlan:
+def read_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> ReadPlan:
     """How clips are read for a pooling: frame by frame or tiled into one image, perhaps followed by a thumbnail.
 
     An image's name is its content for fixed frames, so poolings that make the same image share its features.
@@ -31,7 +31,7 @@ def load_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pool
     tiled, shown = image_keys(pooling, sampler.num, still)
     tile = None if tiled is None else Composed(f"tiled {tiled}", partial(tiled_by, pooling))
     if shown is None:
-        return LoadPlan(sampler, reader, image_processor, tile)
+        return ReadPlan(sampler, reader, image_processor, tile)
     part = thumbnail_of(pooling)
     thumbnail = Composed(f"thumbnail {shown}", partial(thumbnail_by, part), part.shown)
-    return LoadPlan(sampler, reader, image_processor, tile, thumbnail)
+    return ReadPlan(sampler, reader, image_processor, tile, thumbnail)
