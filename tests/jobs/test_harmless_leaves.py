@@ -113,7 +113,7 @@ def test_judge_settings(hydra_conf, clips):
 
 NORMS = (
     "job.save_every=1", "job.workers=1", "features.limit_bytes=1", "model.name=other", "benchmark.headline=null",
-    "benchmark.scoring=generate", "benchmark.max_new_tokens=3", "judge=openai", "judge.model=m",
+    "benchmark.scoring=generate", "benchmark.max_new_tokens=3",
     "job.max_visual_tokens=1", "job.max_clips=1", "compat.scoring=pllava",
 )  # fmt: skip
 
