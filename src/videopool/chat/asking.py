@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
-from videopool.chat.errors import ChatError, RequestFailed
+from videopool.chat.endpoint import ChatError, RequestFailed
 
 MOST_BACKOFF = 60.0  # seconds
 LEAST_IN_A_ROW = 10  # failures after which a server is given up
@@ -31,10 +31,8 @@ def ask_all(
     A failed attempt is repeated up to `retries` times: after backoff * 2^n seconds times a random number in 0.5 .. 1.5
     (which spreads attempts that failed together), or after the wait that the server asked for, if that is longer.
 
-    Args:
-        group: the configuration group that errors name.
-        attempt: raises RequestFailed if there is no usable reply.
-        stopped: polled; once it is true, running attempts end and no task begins.
+    Errors name `group`, a configuration group. `attempt` raises RequestFailed if there is no usable reply. `stopped` is
+    polled; once it is true, running attempts end and no task begins.
 
     Raises ChatError of an attempt, or after so many failed tasks in a row that the others would fail too.
     """

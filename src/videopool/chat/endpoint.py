@@ -1,11 +1,14 @@
-"""One OpenAI-compatible server: POST <base_url>/chat/completions, and its failures.
+"""One OpenAI-compatible server: POST <base_url>/chat/completions, frames in its messages, and its failures.
 
 The key is read from the environment for each request, sent in one header, and removed from all text of the server,
 because that text is stored.
 """
 
+import base64
+import io
 import ipaddress
 import json
+import math
 import os
 import re
 import threading
@@ -17,7 +20,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from videopool.chat.errors import ChatError, NoText, RequestFailed, check_number
+import numpy as np
+from PIL import Image
+
+from videopool.errors import UserError
 
 if TYPE_CHECKING:
     import httpx
@@ -27,6 +33,34 @@ MOST_BYTES = 8 << 20  # of a reply
 MOST_WAIT = 300.0  # seconds that a server may ask to wait
 AGAIN = {408, 409, 425, 429}  # status codes to retry, beside those from 500
 LONGEST_REASON = 200  # characters of a server's error
+FORMATS = {"jpeg": "JPEG", "png": "PNG"}  # of frames
+
+
+class ChatError(UserError, ValueError):
+    """A server or judge that cannot be used as configured: one line, with what to do."""
+
+
+class RequestFailed(Exception):
+    """One request without a usable reply, for a reason in one line.
+
+    `again`: whether the same request may succeed later; `wait`: seconds that the server asks to wait, or 0.
+    """
+
+    def __init__(self, reason: str, again: bool = True, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.again, self.wait = again, wait
+
+
+class NoText(RequestFailed):
+    """A reply without text; the same request would get the same reply."""
+
+
+def check_number(key: str, value: object, low: float, whole: bool = False) -> None:
+    """Raises ChatError unless a setting is a finite number of at least `low`, with `whole` an integer."""
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not low <= number < math.inf or (whole and not isinstance(value, int)):
+        kind = "a whole number" if whole else "a number"
+        raise ChatError(f"{key} must be {kind} of at least {low:g}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -97,9 +131,8 @@ class ChatEndpoint:
     def complete(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Reply:
         """Ask once, at temperature 0, with messages in the API's form and at most `max_tokens` of reply.
 
-        Raises:
-            RequestFailed: no usable reply.
-            ChatError: no request can succeed: no key, a refused key, no such address or model.
+        Raises RequestFailed for no usable reply; ChatError if no request can succeed: no key, a refused key, no such
+        address or model.
         """
         import httpx
 
@@ -216,3 +249,19 @@ def _retry_after(text: str) -> float:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):  # TypeError: a date without time zone
         return 0.0
+
+
+def image_part(frame: np.ndarray, format: str, quality: int, max_side: int) -> dict[str, object]:
+    """A frame, uint8 [height, width, 3], as a data URL, as JPEG of a quality in 1..100 or as PNG.
+
+    A frame with a side above `max_side` pixels is scaled down (Lanczos), keeping its proportions.
+    """
+    image = Image.fromarray(frame)
+    scale = max_side / max(image.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, FORMATS[format], **({"quality": quality} if format == "jpeg" else {}))
+    text = base64.b64encode(file.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/{format};base64,{text}"}}
