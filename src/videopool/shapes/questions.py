@@ -11,8 +11,7 @@ from itertools import permutations
 
 import numpy as np
 
-from videopool.shapes.scene import Clip, Track
-from videopool.shapes.world import BACKGROUNDS, COLOURS, DIRECTIONS, IMAGE_SIZE, SHAPES
+from videopool.shapes.scene import BACKGROUNDS, COLOURS, DIRECTIONS, IMAGE_SIZE, IMAGE_TASKS, SHAPES, Clip, Track
 
 SIDE_MARGIN = 8.0  # pixels: the least distance of an object on a side from the middle
 RELATION_MARGIN = 14.0  # pixels: the least distance between the centres of two objects beside each other
@@ -230,6 +229,19 @@ ASK: dict[str, Ask] = {
     "relation_horizontal": _relation("x", ("left", "right"), "of the"),
     "relation_vertical": _relation("y", ("above", "below"), "the"),
 }
+
+
+def image_questions(image: Clip, rng: np.random.Generator) -> list[Question]:
+    """Up to one question per image task; the answer is drawn first, then a question with it."""
+    chosen = []
+    for task in IMAGE_TASKS:
+        by_answer: dict[str, list[Question]] = {}
+        for question in ask(task, image, rng):
+            by_answer.setdefault(question.answer, []).append(question)
+        if by_answer:
+            pool = by_answer[str(rng.choice(sorted(by_answer)))]
+            chosen.append(pool[int(rng.integers(len(pool)))])
+    return chosen
 
 
 def caption(clip: Clip) -> str:
