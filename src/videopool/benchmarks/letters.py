@@ -93,10 +93,7 @@ _NOT_AFTER = re.compile(
     re.I,
 )
 _HEADS = re.compile(r"\b(?:the )?(?:correct |right |best |final )?(?:answer|option|choice|i choose)\b(?: is)?", re.I)
-_JOINTS = (
-    "or", "and", "but", "not", "no", "nor", "also", "else", "maybe", "because", "rather", "than", "instead", "of", "vs",
-    "wait",
-)  # fmt: skip
+_JOINTS = "or|and|but|not|no|nor|also|else|maybe|because|rather|than|instead|of|vs|wait"
 _MORE = re.compile(r"^\W*(?:(?:or|and|/|&|but not|not|nor|,)\s*)?(?:also |maybe |perhaps )?")
 
 
@@ -121,7 +118,7 @@ def parse_letter(answer: str, options: Sequence[str]) -> int | None:
         claimed = sure and not _denied(text, start, end, options[place] if place < len(options) else "")
         (claims if claimed else mentions).add(place)
         lettered.add(place)
-    exact = any(_folded(option) == _folded(text).rstrip(" .!") for option in options)
+    exact = _folded(text).rstrip(" .!") in map(_folded, options)
     if not exact and re.search(r"(?<![\w'])[Aa]\s*(?:[^\w\s]|$)", text):  # no article
         lettered.add(0)
     if whole is not None and all(place == whole or place >= len(options) for place in lettered):
@@ -247,7 +244,7 @@ def _parts(text: str, options: Sequence[str]) -> Iterator[int]:
 @lru_cache(maxsize=256)
 def _joints(options: tuple[str, ...]) -> re.Pattern[str]:
     """Separators of the parts of a text: signs, and words that are no option themselves."""
-    words = "|".join(word for word in _JOINTS if word not in {normalise(option) for option in options})
+    words = "|".join(word for word in _JOINTS.split("|") if word not in {normalise(option) for option in options})
     return re.compile(rf"[.!?;:,/()\n]|->|\b(?:{words})\b", re.I)
 
 

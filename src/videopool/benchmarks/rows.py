@@ -35,11 +35,10 @@ def samples_of(
     bounds_in_name: bool = False,
     fps: float = FRAMES_PER_SECOND,
 ) -> list[Sample]:
-    """One sample per row.
+    """One sample per row, which has video_name, question and, optionally, answer; options (see options.py);
+    question_id, question_type, start, end (seconds), fps, pair.
 
     Args:
-        rows: with video_name, question and, optionally, answer; options (see options.py); question_id,
-            question_type, start, end (seconds), fps, pair.
         answers: form of the answers to multiple choice: the option's "text", its "index" (from 0), "number" (from 1)
             or "letter". "auto": the text, the place (counted as the columns are: from 1 for a1, a2 ..., else from 0)
             or the letter, the first of these that fits all rows; if none does, each answer is a text or else a place.

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videopool.chat import ChatEndpoint, ChatError, Reply, RequestFailed
-from videopool.chat.endpoint import check_number
+from videopool.chat import ChatEndpoint, ChatError, Reply, RequestFailed, check_number
 from videopool.judges.protocol import PROTOCOL
 
 DTYPES = ("float32", "bfloat16", "float16")

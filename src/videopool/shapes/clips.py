@@ -189,5 +189,4 @@ def _render(settings: WorldSettings, part: Path, clips: list[Clip], chosen: dict
     for task, rows in chosen.items():
         listed = ((f"{task}/{number:04d}", names[clip], question) for number, (clip, question) in enumerate(rows))
         write_questions(part / "json" / f"{task}.json", listed)
-    content = {"version": WORLD_VERSION, **settings.__dict__}
-    (part / "world.json").write_text(json.dumps(content, indent=1))
+    (part / "world.json").write_text(json.dumps({"version": WORLD_VERSION, **settings.__dict__}, indent=1))

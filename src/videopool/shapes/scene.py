@@ -88,6 +88,11 @@ class Clip:
     def frames(self) -> int:
         return len(self.backgrounds)
 
+    @property
+    def stable(self) -> list[Track]:
+        """Objects that do not change or hide; their (colour, shape) pairs are unique in a clip."""
+        return [track for track in self.tracks if track.stable]
+
 
 def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: bool = False) -> list[tuple[str, str]]:
     """Different (colour, shape) pairs. With unique_shapes all colours and shapes differ; with alike many agree."""
