@@ -47,7 +47,7 @@ def write_timing_clips(
         frames = render_clip(clip)
         if pixels != IMAGE_SIZE:
             size = (pixels, pixels)
-            frames = np.stack([Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames])
+            frames = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
         write_mp4(folder / "video" / f"{number:05d}.mp4", frames.repeat(hold, axis=0), CLIP_FPS * hold)
         asked[f"{number:05d}"] = _questions(clip, counts[-1], rng)
     for count in counts:
