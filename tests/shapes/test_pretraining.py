@@ -15,11 +15,11 @@ from videopool.models import load_backbone
 from videopool.models.reading import next_token_logits, prefill
 from videopool.paths import PACKAGE, shipped
 from videopool.shapes import pretraining
-from videopool.shapes.images import image_questions, render_image
 from videopool.shapes.pretraining import Recipe, RecipeStage, pretrain
+from videopool.shapes.questions import image_questions
 from videopool.shapes.recipe import LanguageTask
-from videopool.shapes.scene import random_image
-from videopool.shapes.world import IMAGE_TASKS
+from videopool.shapes.render import render_image
+from videopool.shapes.scene import IMAGE_TASKS, random_image
 
 PROMPT = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "say .")
 TINY = Recipe(

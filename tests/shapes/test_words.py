@@ -5,7 +5,7 @@ import torch
 
 from videopool.models import load_backbone
 from videopool.paths import PACKAGE
-from videopool.shapes.set_weights import SHARED, spread_words
+from videopool.shapes.pretraining import SHARED, spread_words
 from videopool.shapes.tokenizer import SPECIAL
 
 

@@ -8,12 +8,10 @@ import pytest
 from scipy.stats import binomtest
 
 from videopool.shapes.clips import WorldError, WorldSettings, build, choose_questions
-from videopool.shapes.images import IGNORE, image_questions, patch_labels, render_image
-from videopool.shapes.questions import ASK, caption
-from videopool.shapes.render import render_clip, render_frame
-from videopool.shapes.scene import random_clip, random_image
+from videopool.shapes.questions import ASK, caption, image_questions
+from videopool.shapes.render import IGNORE, patch_labels, render_clip, render_frame, render_image
+from videopool.shapes.scene import BACKGROUNDS, COLOURS, IMAGE_TASKS, SHAPES, TASKS, TASKS_OF, random_clip, random_image
 from videopool.shapes.tokenizer import build_tokenizer
-from videopool.shapes.world import BACKGROUNDS, COLOURS, IMAGE_TASKS, SHAPES, TASKS, TASKS_OF
 from videopool.video import open_clip
 
 

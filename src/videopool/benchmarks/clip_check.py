@@ -10,7 +10,7 @@ from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, Sample
 from videopool.files import append, json_lines, read_json_lines
-from videopool.video import ClipInfo, UnreadableClipError, bounds_to_span, open_clip, printable
+from videopool.video import UnreadableClipError, bounds_to_span, open_clip, printable
 
 OK, MISSING, UNREADABLE, BOUNDS = "ok", "missing", "unreadable", "bad_bounds"
 
@@ -55,16 +55,12 @@ def clip_tasks(benchmark: Benchmark) -> list[ClipTask]:
 
 
 def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
-    """Read one clip.
-
-    Args:
-        reader: of videos, one of video.READERS.
-        full: read all frames instead of the first, the middle and the last.
-    """
+    """Read one clip with one of video.READERS: all frames, or else the first, the middle and the last."""
     started = time.perf_counter()
     if not os.path.exists(task.path):
         return report(task, MISSING, "no such file or folder")
     facts: dict[str, Any] = {}
+    status, reason = UNREADABLE, ""
     try:
         with open_clip(task.path, reader, task.fps) as clip:
             info = clip.info
@@ -75,27 +71,20 @@ def check_clip(task: ClipTask, reader: str, full: bool) -> ClipReport:
             facts["size"] = f"{shape[2]}x{shape[1]}"
             if full and (good := clip.readable()) < info.num_frames:
                 raise UnreadableClipError(task.path, f"{good} of {info.num_frames} frames can be decoded")
-        status, reason = _bounds(task, info)
+        status = BOUNDS
+        for start, end in task.bounds:
+            bounds_to_span(info, start, end, task.clip)
+        status = OK
     except UnreadableClipError as error:
-        status, reason = UNREADABLE, error.reason
+        reason = error.reason
     except MemoryError:
-        status, reason = UNREADABLE, "its frames do not fit into memory"
+        reason = "its frames do not fit into memory"
     return report(task, status, reason, seconds=time.perf_counter() - started, **facts)
 
 
 def report(task: ClipTask, status: str, reason: str, **facts: Any) -> ClipReport:
     """A report with the facts of the task."""
     return ClipReport(task.clip, status, reason, samples=task.samples, path=printable(task.path), **facts)
-
-
-def _bounds(task: ClipTask, info: ClipInfo) -> tuple[str, str]:
-    """Status and reason by the stretches that samples ask about."""
-    for start, end in task.bounds:
-        try:
-            bounds_to_span(info, start, end, task.clip)
-        except UnreadableClipError as error:
-            return BOUNDS, error.reason
-    return OK, ""
 
 
 class Journal:

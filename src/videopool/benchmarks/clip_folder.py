@@ -27,20 +27,15 @@ class ClipFolder:
         self.recursive = recursive
         if not self.root.is_dir():
             raise BenchmarkError(f"benchmark.root={root}: no such folder")
-        # Listed once: a sheet asks for one clip many times.
+        # Once each: a sheet asks for one clip many times.
         self._listing = cache(_listing)
-        self._found: dict[str, Path] = {}
+        self._animation = cache(animation)
 
     def find(self, name: str, where: str) -> Path:
         """The clip of a name with or without suffix: a file, or a folder of frames; the bare path if there is none.
 
         Raises BenchmarkError for a name that leads out of the root, or that several clips in folders below have.
         """
-        if name not in self._found:
-            self._found[name] = self._find(name, where)
-        return self._found[name]
-
-    def _find(self, name: str, where: str) -> Path:
         path = inside(self.root, name, where)
         if path.name in ("", os.pardir) or os.path.normpath(name) == os.curdir:
             raise BenchmarkError(f"{where}: {name!r} names no clip")
@@ -50,7 +45,7 @@ class ClipFolder:
                 return clip
             for suffix in ANIMATIONS:  # a still image of that name may be a video's thumbnail
                 clip = there.get(prefix + path.name + suffix)
-                if clip and animation(clip):
+                if clip and self._animation(clip):
                     return clip
         if self.recursive and path.parent == self.root:
             several = {clip for prefix in self.prefixes for clip in self._below.get(prefix + path.name, ())}

@@ -93,10 +93,7 @@ _NOT_AFTER = re.compile(
     re.I,
 )
 _HEADS = re.compile(r"\b(?:the )?(?:correct |right |best |final )?(?:answer|option|choice|i choose)\b(?: is)?", re.I)
-_JOINTS = (
-    "or", "and", "but", "not", "no", "nor", "also", "else", "maybe", "because", "rather", "than", "instead", "of", "vs",
-    "wait",
-)  # fmt: skip
+_JOINTS = "or|and|but|not|no|nor|also|else|maybe|because|rather|than|instead|of|vs|wait"
 _MORE = re.compile(r"^\W*(?:(?:or|and|/|&|but not|not|nor|,)\s*)?(?:also |maybe |perhaps )?")
 
 
@@ -121,7 +118,7 @@ def parse_letter(answer: str, options: Sequence[str]) -> int | None:
         claimed = sure and not _denied(text, start, end, options[place] if place < len(options) else "")
         (claims if claimed else mentions).add(place)
         lettered.add(place)
-    exact = any(_folded(option) == _folded(text).rstrip(" .!") for option in options)
+    exact = _folded(text).rstrip(" .!") in map(_folded, options)
     if not exact and re.search(r"(?<![\w'])[Aa]\s*(?:[^\w\s]|$)", text):  # no article
         lettered.add(0)
     if whole is not None and all(place == whole or place >= len(options) for place in lettered):
@@ -149,10 +146,9 @@ def _plain(answer: str) -> str:
 
 def _same_text(text: str, options: Sequence[str]) -> int | None:
     """The option that equals a text, or each of its lines; None if there is none, or several that differ."""
-    if (place := _equal(text, options)) is not None:
-        return place
     places = {_equal(line, options) for line in text.splitlines() if line.strip()}
-    return places.pop() if len(places) == 1 else None
+    whole = _equal(text, options)
+    return places.pop() if whole is None and len(places) == 1 else whole
 
 
 def _equal(text: str, options: Sequence[str]) -> int | None:
@@ -172,10 +168,9 @@ def _folded(text: str) -> str:
 
 def _denied(text: str, start: int, end: int, option: str) -> bool:
     """Whether the words around a letter deny it. "B) not moving" denies nothing if that is option B."""
-    after, own = text[end : end + NEAR], normalise(option)
+    before, after, own = text[max(0, start - NEAR) : start], text[end : end + NEAR], normalise(option)
     repeated = own and f"{normalise(after)} ".startswith(f"{own} ")
-    denied_after = not repeated and _NOT_AFTER.match(after)
-    return bool(denied_after or _NOT_BEFORE.search(text[max(0, start - NEAR) : start]))
+    return bool((not repeated and _NOT_AFTER.match(after)) or _NOT_BEFORE.search(before))
 
 
 def _letters(text: str, options: Sequence[str]) -> Iterator[tuple[str, int, int, bool]]:
@@ -201,10 +196,9 @@ def _letters(text: str, options: Sequence[str]) -> Iterator[tuple[str, int, int,
             continue  # a bracketed letter, seen already, or a word in brackets
         letter, after = match["letter"], text[match.end("letter") : match.end("letter") + NEAR]
         named = bool(_NAMING.search(text[match.start() : match.start("letter")]))
+        follows = _REASON.match(after.lstrip()) or _VERDICT.match(after.lstrip()) or (letter.isupper() and named)
         if letter in "aAI":
             follows = letter == "A" and _CAN_FOLLOW_A.match(after)
-        else:
-            follows = _REASON.match(after.lstrip()) or _VERDICT.match(after.lstrip()) or (letter.isupper() and named)
         sure = bool(_ENDS.match(after) or follows)
         if sure or named:
             yield letter, match.start(), match.end("letter"), sure
@@ -250,7 +244,7 @@ def _parts(text: str, options: Sequence[str]) -> Iterator[int]:
 @lru_cache(maxsize=256)
 def _joints(options: tuple[str, ...]) -> re.Pattern[str]:
     """Separators of the parts of a text: signs, and words that are no option themselves."""
-    words = "|".join(word for word in _JOINTS if word not in {normalise(option) for option in options})
+    words = "|".join(word for word in _JOINTS.split("|") if word not in {normalise(option) for option in options})
     return re.compile(rf"[.!?;:,/()\n]|->|\b(?:{words})\b", re.I)
 
 
@@ -258,9 +252,9 @@ def _contradicts(text: str, options: Sequence[str], place: int) -> bool:
     """Whether the text after an option's letter begins with, or adds, another option's text."""
     own = normalise(options[place])
     others = {normalise(o) for o in options if o != options[place]} - {own, ""}
+    letter = rf"(?:{LETTERS[place]}(?![\w'])|{LETTERS[place].lower()}(?=\s*[).:\]]))"
     for line in text.splitlines():
-        capital, small = LETTERS[place], LETTERS[place].lower()
-        match = re.search(rf"(?<![\w'])(?:{capital}(?![\w'])|{small}(?=\s*[).:\]]))[\s)\]}}>.:,=-]*(?P<rest>.*)", line)
+        match = re.search(rf"(?<![\w']){letter}[\s)\]}}>.:,=-]*(?P<rest>.*)", line)
         if not match:
             continue
         sentence = re.split(rf"[.!?;]\s|\b{_REASONS}", match["rest"] + " ", flags=re.I)[0]
@@ -268,18 +262,14 @@ def _contradicts(text: str, options: Sequence[str], place: int) -> bool:
         starts = max((o for o in (own, *others) if o and rest.startswith(f"{o} ")), key=len, default="")
         if starts == own != "":
             follows = f"{normalise(_MORE.sub('', sentence[_length(sentence, own) :]))} "
-            contradicted = any(follows.startswith(f"{o} ") for o in others)
-        else:
-            strange = (o for o in others if f" {o} " not in f" {own} ")
-            contradicted = starts != "" or any(f" {o} " in f" {rest}" for o in strange)
-        if contradicted:
+            if any(follows.startswith(f"{o} ") for o in others):
+                return True
+        elif starts or any(f" {o} " in f" {rest}" for o in others if f" {o} " not in f" {own} "):
             return True
     return False
 
 
 def _length(sentence: str, own: str) -> int:
     """The length of an option's text at the start of a sentence."""
-    for end in range(1, len(sentence) + 1):
-        if normalise(sentence[:end]) == own and (end == len(sentence) or not sentence[end].isalnum()):
-            return end
-    return len(sentence)
+    ends = (end for end in range(1, len(sentence) + 1) if not sentence[end : end + 1].isalnum())
+    return next((end for end in ends if normalise(sentence[:end]) == own), len(sentence))

@@ -7,7 +7,7 @@ from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files, inside
 from videopool.benchmarks.errors import BenchmarkError
-from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_bounds, frame_rate
+from videopool.benchmarks.rows import FRAMES_PER_SECOND, times_of
 from videopool.benchmarks.tables import Row, json_rows, text_of
 
 
@@ -60,20 +60,10 @@ def _sample(clip: Path, clip_id: str, row: Row, name: str, task: str, fps: float
     options = tuple(map(str, candidates))
     if str(answer) not in options:
         raise row.error(f"the answer {answer!r} is not among the candidates {list(options)}")
-    start, end = row.number("start"), row.number("end")
-    check_bounds(row, start, end)
     return Sample(
-        id=name,
-        clip=clip,
-        clip_id=clip_id,
-        question=str(row.cells["question"]),
-        options=options,
-        answer=str(answer),
-        task=task,
-        start=start,
-        end=end,
-        fps=frame_rate(row, fps),
-    )
+        id=name, clip=clip, clip_id=clip_id, question=str(row.cells["question"]), options=options, answer=str(answer),
+        task=task, **times_of(row, fps),
+    )  # fmt: skip
 
 
 def _clip(videos: Path, below: str, video: str, where: str) -> Path:

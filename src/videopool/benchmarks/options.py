@@ -8,6 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from string import ascii_lowercase
 
@@ -127,10 +128,8 @@ def _list_in(row: Row, name: str) -> list[str]:
     if cell is None or (isinstance(cell, str) and (not cell.strip() or cell.strip() in FILL_UPS)):
         return []
     if isinstance(cell, str):
-        try:
+        with suppress(ValueError, RecursionError):
             cell = json.loads(cell)
-        except (ValueError, RecursionError):
-            pass
     if isinstance(cell, Mapping):
         by_key = {str(key): value for key, value in cell.items()}
         cell = [by_key[key] for key in _in_order(row, name, by_key)]

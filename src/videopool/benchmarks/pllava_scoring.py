@@ -12,10 +12,7 @@ from videopool.benchmarks.prompts import Prompt
 
 KNOWN_LETTERS = "abcdefg"
 OPENING = "("
-
-
 Turns = tuple[str, str]  # start and end of the assistant's turn in decoded text
-
 VICUNA: Turns = ("ASSISTANT:", "</s>")
 CHATML: Turns = ("<|im_start|> assistant\n", "<|im_end|>\n")
 

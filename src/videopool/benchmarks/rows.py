@@ -1,14 +1,16 @@
-"""Samples from the rows of an annotation file."""
+"""Samples from the rows of an annotation file, and whether it can hold the split that it is read as."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 
 from videopool.benchmarks.benchmark import Sample
 from videopool.benchmarks.clip_folder import ClipFolder
-from videopool.benchmarks.errors import check_choice
+from videopool.benchmarks.errors import BenchmarkError, check_choice
 from videopool.benchmarks.options import FILL_UPS, options_of
 from videopool.benchmarks.tables import Row
 
@@ -16,6 +18,10 @@ REPEATED = ("refuse", "number")
 ANSWERS = ("auto", "text", "index", "number", "letter")
 SHOWN = 40  # characters of an option in an error message
 FRAMES_PER_SECOND = 3.0
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 # A stretch of a longer video, as in "6H78U_11.1_19.6".
 STRETCH = re.compile(r"(?P<clip>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)")
 
@@ -29,11 +35,10 @@ def samples_of(
     bounds_in_name: bool = False,
     fps: float = FRAMES_PER_SECOND,
 ) -> list[Sample]:
-    """One sample per row.
+    """One sample per row, which has video_name, question and, optionally, answer; options (see options.py);
+    question_id, question_type, start, end (seconds), fps, pair.
 
     Args:
-        rows: with video_name, question and, optionally, answer; options (see options.py); question_id,
-            question_type, start, end (seconds), fps, pair.
         answers: form of the answers to multiple choice: the option's "text", its "index" (from 0), "number" (from 1)
             or "letter". "auto": the text, the place (counted as the columns are: from 1 for a1, a2 ..., else from 0)
             or the letter, the first of these that fits all rows; if none does, each answer is a text or else a place.
@@ -51,30 +56,17 @@ def samples_of(
     names = {str(kind): str(name) for kind, name in (task_names or {}).items()}
     samples: list[Sample] = []
     for row, sample_id, asked, answer in zip(rows, ids, questions, _answers(questions, answers), strict=True):
-        name = row.text("video_name", required=True)
-        question = row.text("question")
+        name, question, kind = row.text("video_name", required=True), row.text("question"), row.text("question_type")
         if not question and (asked.options or answer):
             raise row.error("malformed row: the field 'question' is empty")
-        start, end = row.number("start"), row.number("end")
+        bounds = None
         if bounds_in_name and (stretch := STRETCH.fullmatch(name)):
-            name, start, end = stretch["clip"], float(stretch["start"]), float(stretch["end"])
-        check_bounds(row, start, end)
-        kind = row.text("question_type")
-        samples.append(
-            Sample(
-                id=sample_id,
-                clip=clips.find(name, row.where),
-                clip_id=name,
-                question=question,
-                options=asked.options,
-                answer=answer,
-                task=names.get(kind, kind),
-                start=start,
-                end=end,
-                fps=frame_rate(row, fps),
-                pair=row.text("pair"),
-            )
-        )
+            name, bounds = stretch["clip"], (float(stretch["start"]), float(stretch["end"]))
+        sample = Sample(
+            id=sample_id, clip=clips.find(name, row.where), clip_id=name, question=question, options=asked.options,
+            answer=answer, task=names.get(kind, kind), pair=row.text("pair"), **times_of(row, fps, bounds),
+        )  # fmt: skip
+        samples.append(sample)
     return samples
 
 
@@ -97,18 +89,39 @@ def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
     return ids
 
 
-def check_bounds(row: Row, start: float | None, end: float | None) -> None:
-    """Raises BenchmarkError if the start comes after the end, both in seconds."""
+def times_of(row: Row, fps: float, bounds: tuple[float, float] | None = None) -> dict[str, Any]:
+    """A sample's start and end in seconds (or else `bounds`) and fps, by a row or else the given rate.
+
+    Raises BenchmarkError if the start comes after the end, or the rate is 0.
+    """
+    start, end, rate = row.number("start"), row.number("end"), row.number("fps")
+    start, end = bounds or (start, end)
     if start is not None and end is not None and start > end:
         raise row.error(f"the field 'start' ({start:g} s) comes after 'end' ({end:g} s)")
-
-
-def frame_rate(row: Row, otherwise: float) -> float:
-    """The rate of a clip that is a folder of frames. Raises BenchmarkError if it is 0."""
-    rate = row.number("fps")
     if rate == 0:
         raise row.error("the field 'fps' must be above 0")
-    return float(otherwise) if rate is None else rate
+    return {"start": start, "end": end, "fps": float(fps) if rate is None else rate}
+
+
+def check_split(split: str, file: Path, questions: int = 0, sizes: Mapping[str, int] | None = None) -> None:
+    """Raises BenchmarkError for a file with the name of another split, or with more questions than the split.
+
+    Points of different splits must not be compared. `split` is as in the benchmark's id; the file's name is only
+    compared with names for train, val and test. `sizes` are the numbers of questions of known splits.
+    """
+    if sizes and questions > sizes.get(split, questions):
+        raise BenchmarkError(
+            f"annotation file {file} has {questions} questions, the split {split!r} has {sizes[split]}: "
+            "it is another one's; say benchmark.split=..."
+        )
+    words = (re.sub("(set|split)$", "", word.lower()) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", file.stem))
+    named = {SPLITS[word] for word in words if word in SPLITS}
+    own = SPLITS.get(split.lower())
+    if own and len(named) == 1 and own not in named:
+        other = named.pop()
+        raise BenchmarkError(
+            f"annotation file {file} is by its name of the split {other!r}, not {split!r}: say benchmark.split={other}"
+        )
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,18 @@ class _Question:
     options: tuple[str, ...]
     first: int
 
+    def option(self, form: str) -> str | None:
+        """The option that an answer of this form names; None if there is none."""
+        answer, options = self.answer, self.options
+        if form == "text":
+            return answer if answer in options else None
+        if form == "letter":
+            place = ascii_uppercase.find(answer.upper()) if len(answer) == 1 else -1
+        else:
+            first = {"index": 0, "number": 1, "place": self.first}[form]
+            place = int(answer) - first if re.fullmatch("[0-9]{1,9}", answer) else -1
+        return options[place] if 0 <= place < len(options) else None
+
 
 def _answers(questions: Sequence[_Question], form: str) -> list[str]:
     """The right options' texts, and answers to open questions as they are; "" for no answer. See samples_of."""
@@ -127,9 +152,8 @@ def _answers(questions: Sequence[_Question], form: str) -> list[str]:
     forms: tuple[str, ...] = (form,)
     if form == "auto":
         given = [question for question in questions if question.options and question.answer]
-        fitting = (f for f in ("text", "place", "letter") if all(_option(q, f) is not None for q in given))
-        first = next(fitting, "")
-        forms = (first,) if first else ("text", "place")
+        fitting = [f for f in ("text", "place", "letter") if all(q.option(f) is not None for q in given)]
+        forms = tuple(fitting[:1]) or ("text", "place")
     return [_answer(question, forms) if question.options else question.answer for question in questions]
 
 
@@ -137,7 +161,7 @@ def _answer(question: _Question, forms: Sequence[str]) -> str:
     if not question.answer:
         return ""
     for form in forms:
-        if (answer := _option(question, form)) is not None:
+        if (answer := question.option(form)) is not None:
             return answer
     options = [option if len(option) <= SHOWN else f"{option[:SHOWN]}..." for option in question.options]
     hint = "" if "text" in forms else f" (benchmark.answers={forms[0]})"
@@ -145,16 +169,3 @@ def _answer(question: _Question, forms: Sequence[str]) -> str:
         hint = ", counted from 1 as the columns are (benchmark.answers=index counts from 0)"
     answer = question.answer[: 2 * SHOWN]
     raise question.row.error(f"the answer {answer!r} is not among the options {options}{hint}")
-
-
-def _option(question: _Question, form: str) -> str | None:
-    """The option that an answer of this form names; None if there is none."""
-    answer, options = question.answer, question.options
-    if form == "text":
-        return answer if answer in options else None
-    if form == "letter":
-        place = ascii_uppercase.find(answer.upper()) if len(answer) == 1 else -1
-    else:
-        first = {"index": 0, "number": 1, "place": question.first}[form]
-        place = int(answer) - first if re.fullmatch("[0-9]{1,9}", answer) else -1
-    return options[place] if 0 <= place < len(options) else None

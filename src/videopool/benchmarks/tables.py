@@ -18,12 +18,8 @@ SEPARATOR_LINE = re.compile(r"\ufeff?sep=([,;|\t])", re.IGNORECASE)  # spreadshe
 JSON_LINES = (".jsonl", ".ndjson")
 KINDS = (*SEPARATORS, ".json", *JSON_LINES)
 LISTED = 12  # names in an error message
-
-# The names that readers look for in a sheet.
-FIELDS = (
-    "video_name", "question", "answer", "options", "question_id", "question_type", "start", "end", "fps",
-)  # fmt: skip
-# The file's own names for these.
+# The names that readers look for in a sheet, and the file's own names for these.
+FIELDS = ("video_name", "question", "answer", "options", "question_id", "question_type", "start", "end", "fps")
 Columns = Mapping[str, str | Sequence[str] | None]
 
 
@@ -96,8 +92,11 @@ def read_table(path: Path, key: str) -> list[Row]:
         raise BenchmarkError(f"annotation file {path} is empty ({key})")
     if kind in SEPARATORS:
         rows = _table_rows(path, text, SEPARATORS[kind])
+    elif kind in JSON_LINES:  # split at line feeds alone: other line breaks may stand inside strings
+        lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows = [_object(_parsed(line, where), where) for where, line in lines]
     else:
-        rows = _json_lines(path, text) if kind in JSON_LINES else json_rows(path, text)
+        rows = json_rows(path, text)
     if not rows:
         raise BenchmarkError(f"annotation file {path}: no usable sample was found ({key})")
     return rows
@@ -108,11 +107,9 @@ def renamed(rows: Sequence[Row], columns: Columns, needed: Sequence[str], mapped
 
     Case, blanks and hyphens of headings do not matter: "Video Name" is video_name.
 
-    Args:
-        columns: the file's own name for one of FIELDS; None: the same name. A list makes one value of several columns:
-            a list for `options`, else texts joined by "_". An empty list leaves the value out.
-        needed: names that every row must have.
-        mapped: whether the user can set `benchmark.columns`.
+    `columns` has the file's own name for one of FIELDS; None: the same name. A list makes one value of several columns:
+    a list for `options`, else texts joined by "_". An empty list leaves the value out. Every row must have the `needed`
+    names. `mapped`: the user can set `benchmark.columns`.
 
     Raises BenchmarkError for a missing or ambiguous column, naming the columns there are and the key to set.
     """
@@ -122,8 +119,7 @@ def renamed(rows: Sequence[Row], columns: Columns, needed: Sequence[str], mapped
     plans: dict[tuple[str, ...], dict[str, list[str]]] = {}  # one per set of columns
     result = []
     for row in rows:
-        names = tuple(row.cells)
-        if names not in plans:
+        if (names := tuple(row.cells)) not in plans:
             plans[names] = _plan(row, own, needed, mapped)
         result.append(_renamed(row, plans[names], all_options="options" not in own))
     return result
@@ -231,12 +227,6 @@ def json_rows(path: Path, text: str) -> list[Row]:
         keys = f" with {', '.join(map(repr, list(content)[:LISTED]))}" if isinstance(content, dict) else ""
         raise BenchmarkError(f"{path}: a list of objects is expected, got {type(content).__name__}{keys}")
     return [_object(entry, f"{path}, entry {number}") for number, entry in enumerate(content)]
-
-
-def _json_lines(path: Path, text: str) -> list[Row]:
-    # Split at line feeds alone: other line breaks may stand inside strings.
-    lines = [(f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    return [_object(_parsed(line, where), where) for where, line in lines]
 
 
 def _parsed(text: str, where: str) -> object:

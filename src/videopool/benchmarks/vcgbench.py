@@ -7,6 +7,7 @@ question in two ways; a judge grades both answers together, so both samples shar
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
@@ -38,46 +39,40 @@ def load_vcgbench(
     split: str = "test",
     parts: Sequence[str] = tuple(PARTS),
     recursive: bool = False,
-    scoring: str = "generate",
-    max_new_tokens: int = 200,
     limit: int | None = None,
+    **settings: Any,
 ) -> Benchmark:
     """Read generic_qa.json, temporal_qa.json (Q, A, video_name) and consistency_qa.json (Q1, Q2, A, video_name).
 
-    Without them, read IG-VLM's sheets of the same questions. conf/benchmark/vcgbench.yaml explains the arguments. A
-    sample's task is its part. Raises BenchmarkError for a missing folder or file, a malformed entry, or halves of pairs
-    that do not fit.
+    Without them, read IG-VLM's sheets of the same questions. conf/benchmark/vcgbench.yaml explains the arguments;
+    `settings` are Benchmark's. A sample's task is its part. Raises BenchmarkError for a missing folder or file, a
+    malformed entry, or halves of pairs that do not fit.
     """
     clips, folder = ClipFolder(root, recursive=recursive), Path(annotations)
     rows: list[Row] = []
     files: list[Path] = []
     for part in dict.fromkeys(parts):
         check_choice("benchmark.parts", part, PARTS)
-        own = [folder / f"{part}_qa.json"]
+        own, sheets = [folder / f"{part}_qa.json"], [folder / name for name in PARTS[part]]
         if own[0].is_file():
-            answer, entries = "A", _of_json(own[0], ("Q1", "Q2") if part == "consistency" else ("Q",))
-        elif (folder / PARTS[part][0]).is_file():
-            own = [folder / name for name in PARTS[part]]
-            answer, entries = "answer", _of_sheets(own)
+            entries = _of_json(own[0], ("Q1", "Q2") if part == "consistency" else ("Q",))
+        elif sheets[0].is_file():
+            own, entries = sheets, _of_sheets(sheets)
         else:
-            sheets = " and ".join(PARTS[part])
-            raise BenchmarkError(f"benchmark.annotations={folder}: there is neither {own[0].name} nor {sheets}")
+            there = " and ".join(PARTS[part])
+            raise BenchmarkError(f"benchmark.annotations={folder}: there is neither {own[0].name} nor {there}")
         files += own
         for number, entry in enumerate(entries[:limit]):
-            rows += _rows(f"{part}/{number:05d}", part, entry, entry[0][0].text(answer))
-    return Benchmark(
-        f"{id}/{split}",
-        split,
-        [replace(sample, judged=True) for sample in samples_of(rows, clips)],
-        hash_files(files),
-        scoring=scoring,
-        max_new_tokens=max_new_tokens,
-        axes={axis: part for axis, part in AXES.items() if part in parts},
-    )
+            rows += _rows(f"{part}/{number:05d}", part, entry)
+    settings = {"scoring": "generate", "max_new_tokens": 200, **settings}
+    samples = [replace(sample, judged=True) for sample in samples_of(rows, clips)]
+    axes = {axis: part for axis, part in AXES.items() if part in parts}
+    return Benchmark(f"{id}/{split}", split, samples, hash_files(files), axes=axes, **settings)
 
 
 def _of_json(file: Path, asked: Sequence[str]) -> list[Entry]:
-    rows = renamed(read_table(file, "benchmark.annotations"), {}, (*asked, "A", "video_name"), mapped=False)
+    rows = read_table(file, "benchmark.annotations")
+    rows = renamed(rows, {"answer": "A"}, (*asked, "answer", "video_name"), mapped=False)
     return [[(row, row.text(name, required=True)) for name in asked] for row in rows]
 
 
@@ -95,15 +90,14 @@ def _of_sheets(files: Sequence[Path]) -> list[Entry]:
     for name, first in sheets[0].items():
         rows = [sheet[name] for sheet in sheets]
         if rows[-1].text("video_name") != first.text("video_name"):
-            where = first.where
-            raise rows[-1].error(f"the field 'video_name' differs from that of the same question in {where}")
+            raise rows[-1].error(f"the field 'video_name' differs from that of the same question in {first.where}")
         entries.append([(row, row.text("question", required=True)) for row in rows])
     return entries
 
 
-def _rows(name: str, part: str, entry: Entry, answer: str) -> list[Row]:
+def _rows(name: str, part: str, entry: Entry) -> list[Row]:
     """Rows of one entry: a question, or a pair of them with one answer."""
-    rows = []
+    rows, answer = [], entry[0][0].text("answer")
     for place, (row, question) in enumerate(entry, 1):
         if not answer:
             raise row.error("malformed row: there is no answer to compare with")

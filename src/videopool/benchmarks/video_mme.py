@@ -8,8 +8,7 @@ from typing import Any
 from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import check_choice
-from videopool.benchmarks.rows import samples_of
-from videopool.benchmarks.splits import check_split
+from videopool.benchmarks.rows import check_split, samples_of
 from videopool.benchmarks.tables import Row, read_table
 
 TASKS = ("duration", "domain", "sub_category", "task_type")

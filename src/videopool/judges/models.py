@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videopool.chat import ChatEndpoint, ChatError, Reply, RequestFailed
-from videopool.chat.errors import check_number
+from videopool.chat import ChatEndpoint, ChatError, Reply, RequestFailed, check_number
 from videopool.judges.protocol import PROTOCOL
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -89,9 +88,7 @@ class LocalJudge:
     def reply(self, messages: Sequence[dict[str, str]]) -> Reply:
         """The greedy reply; the first one loads the model.
 
-        Raises:
-            RequestFailed: the request is too long.
-            ChatError: the model cannot be loaded.
+        Raises RequestFailed if the request is too long, and ChatError if the model cannot be loaded.
         """
         import torch
 

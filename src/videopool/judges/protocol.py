@@ -9,19 +9,30 @@ not matter, as long as the verdict is unambiguous. Any other reply has failed; t
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from videopool.benchmarks.letters import without_thoughts
 from videopool.chat import Reply, RequestFailed
-from videopool.judges.objects import Pairs, objects_in
 
 PROTOCOL = "1"  # raised whenever a text below changes, so that earlier verdicts are not reused
 HIGHEST = 5  # grade
 ANSWER = "answer"  # the axis of questions with short answers
 
 GRADE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:(?:/|out of)\s*5(?:\.0)?)?\s*", re.ASCII)
+# An object's keys, in lower case, and values; a key may stand twice.
+Pairs = tuple[tuple[str, Any], ...]
+MOST = 64  # places where a JSON object may begin
+FENCE = re.compile(r"\A\s*```\w*\s*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
+# Strings of either kind, and Python's forms that are not JSON.
+TOKEN = re.compile(
+    r"(?P<double>\"(?:[^\"\\]|\\.)*\")|'(?P<single>(?:[^'\\]|\\.)*)'|(?P<comma>,)(?=\s*[}\]])"
+    r"|\b(?P<word>True|False|None)\b",
+    re.DOTALL,
+)
+TOKEN_OR_BRACE = re.compile(rf"{TOKEN.pattern}|[{{}}]", re.DOTALL)
+JSON_WORDS = {"True": "true", "False": "false", "None": "null"}
 WORDS = {"yes": True, "no": False, "true": True, "false": False}
 
 SAME_MEANING = "Compare meanings, not wording: synonyms and paraphrases match."
@@ -99,9 +110,10 @@ class Item:
         `failed` is the fault of an earlier reply.
         """
         numbers = [""] if len(self.questions) == 1 else [f" {n}" for n in range(1, len(self.questions) + 1)]
-        lines = [f"Question{n}: {_quoted(text)}" for n, text in zip(numbers, self.questions, strict=True)]
-        lines.append(f"Reference: {_quoted(self.reference)}")
-        lines += [f"Prediction{n}: {_quoted(text)}" for n, text in zip(numbers, self.predictions, strict=True)]
+        named = [(f"Question{n}", text) for n, text in zip(numbers, self.questions, strict=True)]
+        named.append(("Reference", self.reference))
+        named += [(f"Prediction{n}", text) for n, text in zip(numbers, self.predictions, strict=True)]
+        lines = [f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in named]
         lines.append(ANSWER_VERDICT if self.axis == ANSWER else VERDICT)
         if failed:
             lines.append(f"An earlier reply could not be used: {failed}. Reply with the JSON object alone.")
@@ -112,23 +124,19 @@ class Item:
 
     def verdict(self, reply: str) -> Verdict:
         """The verdict in a reply. Raises BadVerdict, naming the fault, if it holds none, or two that differ."""
-        try:
-            return self._verdict(reply)
-        except ValueError as error:
-            line = " ".join(reply.split())
-            raise BadVerdict(f"{error}: {line if len(line) <= 80 else f'{line[:77]}...'!r}") from error
-
-    def _verdict(self, reply: str) -> Verdict:
         # A verdict quoted from a text under judgement must not pass for the verdict on it.
         alone = any("{" in text for text in (*self.questions, self.reference, *self.predictions))
         names = ("pred", "score") if self.axis == ANSWER else ("score",)
-        found = objects_in(without_thoughts(reply), names, alone)
-        if not found:
-            nothing = " and nothing beside it" if alone else ""
-            raise ValueError(f"no verdict, a JSON object with {' and '.join(names)}{nothing}")
-        verdicts = {_verdict(pairs, names) for pairs in found}
-        if len(verdicts) > 1:
-            raise ValueError(f"{len(verdicts)} verdicts that differ")
+        try:
+            verdicts = {_verdict(pairs, names) for pairs in objects_in(without_thoughts(reply), names, alone)}
+            if not verdicts:
+                nothing = " and nothing beside it" if alone else ""
+                raise ValueError(f"no verdict, a JSON object with {' and '.join(names)}{nothing}")
+            if len(verdicts) > 1:
+                raise ValueError(f"{len(verdicts)} verdicts that differ")
+        except ValueError as error:
+            line = " ".join(reply.split())
+            raise BadVerdict(f"{error}: {line if len(line) <= 80 else f'{line[:77]}...'!r}") from error
         return verdicts.pop()
 
 
@@ -160,5 +168,62 @@ def _right(value: object) -> bool:
     return WORDS[word]
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def objects_in(text: str, names: Sequence[str], alone: bool = False) -> list[Pairs]:
+    """The outermost objects of a text that have any of some keys, whatever surrounds them, as JSON or in Python's form.
+
+    Python's form has single quotes, True, False, None, and a comma after the last value. `alone`: only count an object
+    that is the whole text, or a whole code fence.
+    """
+    if alone and (match := FENCE.match(text)):
+        text = match[1]
+    found: list[Pairs] = []
+    start = text.find("{")
+    for _ in range(MOST):
+        if start < 0:
+            break
+        end = _closing(text, start)
+        try:
+            # Valid JSON has no match outside of its strings, which stay as they are.
+            content = json.loads(TOKEN.sub(_as_json, text[start:end]), object_pairs_hook=_pairs)
+        except (ValueError, RecursionError):
+            start = text.find("{", start + 1)
+            continue
+        if alone and text[:start].strip() + text[end:].strip():
+            return []
+        found += _flat(content, names)
+        start = text.find("{", end)
+    return found
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Pairs:
+    return tuple((key.strip().casefold(), value) for key, value in pairs)
+
+
+def _closing(text: str, start: int) -> int:
+    """The end of the object that begins at `start`; `start` if it never ends. Braces in strings do not count."""
+    depth = 0
+    for match in TOKEN_OR_BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if not depth:
+            return match.end()
+    return start
+
+
+def _as_json(match: re.Match[str]) -> str:
+    if match["single"] is not None:
+        return json.dumps(re.sub(r"\\(['\"\\])", r"\1", match["single"]), ensure_ascii=True)
+    if match["word"]:
+        return JSON_WORDS[match["word"]]
+    return match["double"] or ""
+
+
+def _flat(content: object, names: Sequence[str]) -> Iterator[Pairs]:
+    """The outermost objects (tuples of pairs) with any of the keys, within objects and lists."""
+    if isinstance(content, tuple):
+        if any(key in names for key, _ in content):
+            yield content
+            return
+        content = [value for _, value in content]
+    if isinstance(content, list):
+        for value in content:
+            yield from _flat(value, names)

@@ -1,7 +1,7 @@
 """The synthetic benchmark: written to disk once, then read like any other."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from videopool.benchmarks import Benchmark, BenchmarkError, load_mvbench
 from videopool.shapes.clips import WorldError, WorldSettings, build
@@ -14,19 +14,13 @@ def load_shapes(
     clips: int = 400,
     per_task: int = 160,
     seed: int = 0,
-    groups: Mapping[str, Sequence[str]] | None = None,
-    headline: str | None = None,
-    scoring: str = "likelihood",
-    max_new_tokens: int = 16,
-    limit: int | None = None,
     id: str = "shapes",
+    **settings: Any,
 ) -> Benchmark:
     """Read clips (or still images) and questions under root, rendering them first unless they are there.
 
-    Args: see WorldSettings and load_mvbench().
-
-    Raises:
-        BenchmarkError: settings that cannot be met, or a folder that cannot be written.
+    See WorldSettings; `settings` are load_mvbench's. Raises BenchmarkError for settings that cannot be met, or a folder
+    that cannot be written.
     """
     try:
         folder = build(WorldSettings(kind, split, clips, per_task, seed), Path(root))
@@ -34,7 +28,4 @@ def load_shapes(
         raise BenchmarkError(f"benchmark {id}: {error}") from error
     except OSError as error:
         raise BenchmarkError(f"benchmark.root={root}: {error.strerror or error}; choose another data_dir") from error
-    return load_mvbench(
-        folder, id=id, split=split, groups=groups, headline=headline, scoring=scoring,
-        max_new_tokens=max_new_tokens, limit=limit,
-    )  # fmt: skip
+    return load_mvbench(folder, id, split, **{"max_new_tokens": 16, **settings})

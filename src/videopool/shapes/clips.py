@@ -21,11 +21,9 @@ from PIL import Image
 from videopool.files import whole_folder
 from videopool.locks import locked
 from videopool.runtime.terminal import watched
-from videopool.shapes.images import render_image
 from videopool.shapes.questions import Question, ask
-from videopool.shapes.render import render_clip
-from videopool.shapes.scene import LONG_MOTION, Clip, random_clip, random_image
-from videopool.shapes.world import CLIP_FPS, COLOURS, SHAPES, TASKS_OF
+from videopool.shapes.render import render_clip, render_image
+from videopool.shapes.scene import CLIP_FPS, COLOURS, LONG_MOTION, SHAPES, TASKS_OF, Clip, random_clip, random_image
 
 WORLD_VERSION = 1  # raise when the same settings give other clips or questions
 SPLITS = {"train": 11, "validation": 12, "test": 13}  # first number of every seed: splits share no scene
@@ -74,24 +72,19 @@ def _draw(settings: WorldSettings, index: int) -> tuple[Clip, np.random.Generato
     return random_clip(rng, event, movers, objects, bool(rng.random() < SCENE_CHANGE_SHARE)), rng
 
 
-def _form(question: Question) -> tuple[str, int]:
-    """The form of a question: its words without the names of things, and its number of options."""
-    words = " ".join("_" if word in COLOURS or word in SHAPES else word for word in question.text.split())
-    return words, len(question.options)
-
-
 def balanced(task: str, pool: list[Asked], count: int, rng: np.random.Generator) -> list[Asked]:
     """Choose questions so that forms, then answers within a form, then clips are used evenly.
 
-    Raises:
-        WorldError: the pool has fewer questions than wanted.
+    Raises WorldError if the pool has fewer questions than wanted.
     """
     if len(pool) < count:
         raise WorldError(f"only {len(pool)} questions for {task}, {count} wanted: ask for more clips or fewer per task")
     buckets: dict[tuple[str, int], dict[str, list[Asked]]] = defaultdict(lambda: defaultdict(list))
     for place in rng.permutation(len(pool)):
         question = pool[place][1]
-        buckets[_form(question)][question.answer].append(pool[place])
+        # A question's form: its words without the names of things, and its number of options.
+        words = " ".join("_" if word in COLOURS or word in SHAPES else word for word in question.text.split())
+        buckets[words, len(question.options)][question.answer].append(pool[place])
     chosen: list[Asked] = []
     used: Counter[object] = Counter()
     while len(chosen) < count:
@@ -119,11 +112,7 @@ def _place_answers(rows: list[Asked], rng: np.random.Generator) -> list[Asked]:
 
 
 def choose_questions(settings: WorldSettings) -> tuple[list[Clip], dict[str, list[Asked]]]:
-    """All clips of a split, and per task its questions with the numbers of their clips.
-
-    Raises:
-        WorldError: a task has fewer questions than wanted.
-    """
+    """All clips of a split, and per task its questions with the numbers of their clips. Raises WorldError as build."""
     tasks = TASKS_OF[settings.kind]
     pools: dict[str, list[Asked]] = {task: [] for task in tasks}
     clips = []
@@ -163,26 +152,16 @@ def write_mp4(path: Path, frames: np.ndarray, fps: int = CLIP_FPS) -> None:
 def write_questions(path: Path, rows: Iterable[tuple[str, str, Question]]) -> None:
     """Write questions in MVBench's layout. Each row is the question's id, the file of its clip, and the question."""
     listed = [
-        {
-            "question_id": name,
-            "video": clip,
-            "question": question.text,
-            "candidates": list(question.options),
-            "answer": question.answer,
-        }
-        for name, clip, question in rows
+        {"question_id": name, "video": clip, "question": q.text, "candidates": list(q.options), "answer": q.answer}
+        for name, clip, q in rows
     ]
     path.write_text(json.dumps(listed, indent=1))
 
 
 def build(settings: WorldSettings, root: Path) -> Path:
-    """Write a split under root unless it is there. Several processes may do so at once.
+    """Write a split under root unless it is there, and return its folder. Several processes may do so at once.
 
-    Returns:
-        The folder of this split.
-
-    Raises:
-        WorldError: the settings cannot be met.
+    Raises WorldError if the settings cannot be met.
     """
     if settings.kind not in STREAMS or settings.split not in SPLITS:
         raise WorldError(f"no {settings.kind!r} split {settings.split!r}: choose one of {', '.join(SPLITS)}")
@@ -210,5 +189,4 @@ def _render(settings: WorldSettings, part: Path, clips: list[Clip], chosen: dict
     for task, rows in chosen.items():
         listed = ((f"{task}/{number:04d}", names[clip], question) for number, (clip, question) in enumerate(rows))
         write_questions(part / "json" / f"{task}.json", listed)
-    content = {"version": WORLD_VERSION, **settings.__dict__}
-    (part / "world.json").write_text(json.dumps(content, indent=1))
+    (part / "world.json").write_text(json.dumps({"version": WORLD_VERSION, **settings.__dict__}, indent=1))

@@ -2,7 +2,7 @@
 
 from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, PreTrainedTokenizerFast
 
-from videopool.shapes.world import IMAGE_SIZE
+from videopool.shapes.scene import IMAGE_SIZE
 
 PATCH = 8
 

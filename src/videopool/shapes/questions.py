@@ -7,12 +7,12 @@ balances what symmetry cannot (counts, yes and no), see `clips.balanced`.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 
 import numpy as np
 
-from videopool.shapes.scene import Clip, Track
-from videopool.shapes.world import BACKGROUNDS, COLOURS, DIRECTIONS, IMAGE_SIZE, SHAPES
+from videopool.shapes.scene import BACKGROUNDS, COLOURS, DIRECTIONS, IMAGE_SIZE, IMAGE_TASKS, SHAPES, Clip, Track
 
 SIDE_MARGIN = 8.0  # pixels: the least distance of an object on a side from the middle
 RELATION_MARGIN = 14.0  # pixels: the least distance between the centres of two objects beside each other
@@ -55,14 +55,9 @@ def _side(values: np.ndarray, border: np.ndarray | float, margin: float, sides: 
     return sides[1] if np.all(values > border + margin) else None
 
 
-def _stable(clip: Clip) -> list[Track]:
-    """Objects that do not change or hide; their (colour, shape) pairs are unique in a clip."""
-    return [track for track in clip.tracks if track.stable]
-
-
 def existence(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """Is there an object of this colour and shape?"""
-    present = [track.name for track in _stable(clip)]
+    present = [track.name for track in clip.stable]
     ever = {f"{colour} {track.shape}" for track in clip.tracks for colour in track.colours}
     absent = [f"{c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in ever]
     # Half of the absent ones differ from a present one in one word only.
@@ -81,7 +76,7 @@ def object_count(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
 def attribute_colour(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """What colour is the object of this shape?"""
     shapes = [track.shape for track in clip.tracks]
-    for track in _stable(clip):
+    for track in clip.stable:
         if shapes.count(track.shape) == 1:
             yield _parts(rng, f"what colour is the {track.shape} ?", track.colour, COLOURS)
 
@@ -89,7 +84,7 @@ def attribute_colour(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
 def attribute_shape(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
     """What shape is the object of this colour?"""
     colours = [colour for track in clip.tracks for colour in set(track.colours)]
-    for track in _stable(clip):
+    for track in clip.stable:
         if colours.count(track.colour) == 1:
             yield _parts(rng, f"what shape is the {track.colour} object ?", track.shape, SHAPES)
 
@@ -111,28 +106,20 @@ def scene(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
         yield _parts(rng, "what is the background ?", clip.backgrounds[0], BACKGROUNDS)
 
 
-def _location(axis: str, sides: tuple[str, str]) -> Ask:
+def _location(clip: Clip, rng: np.random.Generator, axis: str, sides: tuple[str, str]) -> Iterator[Parts]:
     """Which half of the image does an object stay in?"""
-
-    def location(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
-        for track in _stable(clip):
-            side = _side(getattr(track, axis), IMAGE_SIZE / 2, SIDE_MARGIN, sides)
-            if side is not None:
-                yield _parts(rng, f"is the {track.name} at the {sides[0]} or at the {sides[1]} ?", side, sides)
-
-    return location
+    for track in clip.stable:
+        side = _side(getattr(track, axis), IMAGE_SIZE / 2, SIDE_MARGIN, sides)
+        if side is not None:
+            yield _parts(rng, f"is the {track.name} at the {sides[0]} or at the {sides[1]} ?", side, sides)
 
 
-def _relation(axis: str, sides: tuple[str, str], link: str) -> Ask:
+def _relation(clip: Clip, rng: np.random.Generator, axis: str, sides: tuple[str, str], link: str) -> Iterator[Parts]:
     """Which side of another object does an object stay on?"""
-
-    def relation(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
-        for first, second in permutations(_stable(clip), 2):
-            side = _side(getattr(first, axis), getattr(second, axis), RELATION_MARGIN, sides)
-            if side is not None:
-                yield _parts(rng, f"is the {first.name} {' or '.join(sides)} {link} {second.name} ?", side, sides)
-
-    return relation
+    for first, second in permutations(clip.stable, 2):
+        side = _side(getattr(first, axis), getattr(second, axis), RELATION_MARGIN, sides)
+        if side is not None:
+            yield _parts(rng, f"is the {first.name} {' or '.join(sides)} {link} {second.name} ?", side, sides)
 
 
 def moving_direction(clip: Clip, rng: np.random.Generator) -> Iterator[Parts]:
@@ -225,11 +212,24 @@ NAMED_BY_TASK = (
 )  # fmt: skip
 ASK: dict[str, Ask] = {
     **{function.__name__: function for function in NAMED_BY_TASK},
-    "location_horizontal": _location("x", ("left", "right")),
-    "location_vertical": _location("y", ("top", "bottom")),
-    "relation_horizontal": _relation("x", ("left", "right"), "of the"),
-    "relation_vertical": _relation("y", ("above", "below"), "the"),
+    "location_horizontal": partial(_location, axis="x", sides=("left", "right")),
+    "location_vertical": partial(_location, axis="y", sides=("top", "bottom")),
+    "relation_horizontal": partial(_relation, axis="x", sides=("left", "right"), link="of the"),
+    "relation_vertical": partial(_relation, axis="y", sides=("above", "below"), link="the"),
 }
+
+
+def image_questions(image: Clip, rng: np.random.Generator) -> list[Question]:
+    """Up to one question per image task; the answer is drawn first, then a question with it."""
+    chosen = []
+    for task in IMAGE_TASKS:
+        by_answer: dict[str, list[Question]] = {}
+        for question in ask(task, image, rng):
+            by_answer.setdefault(question.answer, []).append(question)
+        if by_answer:
+            pool = by_answer[str(rng.choice(sorted(by_answer)))]
+            chosen.append(pool[int(rng.integers(len(pool)))])
+    return chosen
 
 
 def caption(clip: Clip) -> str:

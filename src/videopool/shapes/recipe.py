@@ -1,7 +1,4 @@
-"""The recipe of the toy model: its settings, and its tasks.
-
-The tower learns dense patch labels, then projector and language model learn questions and captions about images.
-"""
+"""The recipe of the toy model: its settings, and its tasks."""
 
 import math
 from collections import defaultdict
@@ -17,11 +14,10 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videopool.benchmarks.prompts import Prompt
-from videopool.shapes.images import IGNORE, image_questions, label_sizes, patch_labels, render_image
 from videopool.shapes.mini import PATCH
-from videopool.shapes.questions import Question, caption, mixed
-from videopool.shapes.scene import Clip, random_image
-from videopool.shapes.world import COLOURS, IMAGE_SIZE, SHAPES
+from videopool.shapes.questions import Question, caption, image_questions, mixed
+from videopool.shapes.render import IGNORE, label_sizes, patch_labels, render_image
+from videopool.shapes.scene import COLOURS, IMAGE_SIZE, SHAPES, Clip, random_image
 
 TRAIN_STREAM, HELD_OUT_STREAM = 1, 2  # first number of every seed: the two never share a scene
 GRID = IMAGE_SIZE // PATCH
@@ -186,12 +182,15 @@ class LanguageTask(Task):
         weights = [0.0] * len(prompt) + [CAPTION_WEIGHT] * len(ids)
         return Block(prompt + ids, weights, "caption", False, len(prompt))
 
+    def both_ways(self, image: Clip, rng: np.random.Generator) -> list[Block]:
+        """Questions about an image, each answered in words and by a letter."""
+        return [self.block(question, letter) for question in image_questions(image, rng) for letter in (False, True)]
+
     def pack(self, blocks: list[list[Block]], gaps: list[int], visual: int) -> dict[str, Tensor]:
         """One row per image: its blocks, after the visual tokens and `gaps` positions, blind to each other.
 
-        Returns:
-            `before` [B, ...], `ids`, `weights` [B, L], `positions` [B, P + L] and the additive `mask`
-            [B, 1, P + L, P + L], where P is the length of `before` and the visual tokens.
+        These are `before` [B, ...], `ids`, `weights` [B, L], `positions` [B, P + L] and the additive `mask`
+        [B, 1, P + L, P + L], where P is the length of `before` and the visual tokens.
         """
         before = self.tokenizer.encode(self.prompt.text(""))
         before = before[: before.index(self.image_id)]
@@ -203,10 +202,9 @@ class LanguageTask(Task):
         ids = rows([[token for block in row for token in block.ids] for row in blocks], self.tokenizer.pad_token_id)
         weights = rows([[weight for block in row for weight in block.weights] for row in blocks], 0)
         owner = rows([[number for number, block in enumerate(row) for _ in block.ids] for row in blocks], -1)
-        starts = [prefix + gap for gap in gaps]
         texts = [
-            [start + place for block in row for place in range(len(block.ids))]
-            for row, start in zip(blocks, starts, strict=True)
+            [prefix + gap + place for block in row for place in range(len(block.ids))]
+            for row, gap in zip(blocks, gaps, strict=True)
         ]
         positions = torch.cat([torch.arange(prefix).expand(count, -1), rows(texts, 0)], dim=1)
         length = positions.shape[1]
@@ -222,24 +220,16 @@ class LanguageTask(Task):
         embed = self.model.get_input_embeddings()
         embedded = torch.cat([embed(packed["before"]), projected, embed(packed["ids"])], dim=1)
         hidden = self.model.model.language_model(
-            inputs_embeds=embedded,
-            attention_mask=packed["mask"],
-            position_ids=packed["positions"],
-            use_cache=False,
+            inputs_embeds=embedded, attention_mask=packed["mask"], position_ids=packed["positions"], use_cache=False
         ).last_hidden_state
-        length = packed["ids"].shape[1]
-        return self.model.lm_head(hidden[:, -length - 1 : -1])
-
-    @torch.no_grad()
-    def features(self, images: list[Clip], rng: np.random.Generator) -> Tensor:
-        """Features of the frozen tower [B, GRID * GRID, dim]."""
-        return self.patch_features(self.model.model.vision_tower, images, rng)
+        return self.model.lm_head(hidden[:, -packed["ids"].shape[1] - 1 : -1])
 
     def read(
         self, images: list[Clip], blocks: list[list[Block]], gaps: list[int], rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Projected visual tokens of images, their packed blocks, and the logits of these."""
-        projected = self.model.model.multi_modal_projector(self.features(images, rng))
+        features = self.patch_features(self.model.model.vision_tower, images, rng)
+        projected = self.model.model.multi_modal_projector(features)
         packed = self.pack(blocks, gaps, projected.shape[1])
         return projected, packed, self.logits(projected, packed)
 
@@ -271,8 +261,8 @@ class LanguageTask(Task):
             letters, gap_share = 0.25, 0.2
         blocks = []
         for image in images:
-            row = [self.block(question, bool(rng.random() < letters)) for question in self.draw(image, rng)]
-            blocks.append([*row, self.caption_block(image)])
+            blocks.append([self.block(question, bool(rng.random() < letters)) for question in self.draw(image, rng)])
+            blocks[-1].append(self.caption_block(image))
         gaps = [int(rng.integers(self.recipe.max_gap + 1)) if rng.random() < gap_share else 0 for _ in images]
         projected, packed, logits = self.read(images, blocks, gaps, rng)
         each = functional.cross_entropy(logits.flatten(0, 1).float(), packed["ids"].flatten(), reduction="none")
@@ -290,10 +280,7 @@ class LanguageTask(Task):
         right: dict[str, list[float]] = defaultdict(list)
         for start in range(0, count, self.images):
             images = [random_image(rng) for _ in range(min(self.images, count - start))]
-            questions = [image_questions(image, rng) for image in images]
-            blocks = [
-                [self.block(question, letter) for question in row for letter in (False, True)] for row in questions
-            ]
+            blocks = [self.both_ways(image, rng) for image in images]
             guessed = self.read(images, blocks, [0] * len(images), rng)[2].argmax(-1)
             for row, row_blocks in enumerate(blocks):
                 at = 0

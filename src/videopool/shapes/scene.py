@@ -1,4 +1,4 @@
-"""Scenes and clips as data: which objects, where, when, and what happens to them.
+"""Scenes and clips as data: what can be drawn, which objects are where and when, and what happens to them.
 
 Tracks, arrays over a clip's frames, describe it: questions are answered from them, and the renderer draws one frame
 of them at a time. Coordinates are pixels, y grows downward.
@@ -8,8 +8,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from videopool.shapes.world import BACKGROUNDS, CLIP_FRAMES, COLOURS, DIRECTIONS, IMAGE_SIZE, MAX_OBJECTS, SHAPES
+IMAGE_SIZE = 96  # pixels, square
+CLIP_FRAMES = 32
+CLIP_FPS = 8
+MAX_OBJECTS = 4
 
+SHAPES = ("circle", "square", "triangle", "star", "cross")
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 40, 40), "green": (50, 210, 70), "blue": (60, 100, 250), "yellow": (240, 220, 50),
+    "purple": (190, 60, 210), "white": (245, 245, 245),
+}  # fmt: skip
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {
+    "grass": (38, 84, 40), "sand": (150, 122, 84), "water": (36, 58, 104), "night": (24, 22, 30),
+}  # fmt: skip
+DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+# Tasks that one frame can answer, and tasks that need several frames.
+IMAGE_TASKS = (
+    "existence", "object_count", "attribute_colour", "attribute_shape", "attribute_count", "scene",
+    "location_horizontal", "location_vertical", "relation_horizontal", "relation_vertical",
+)  # fmt: skip
+TIME_TASKS = (
+    "moving_direction", "moving_count", "moving_object", "event_order", "event_count", "state_change", "scene_change",
+)  # fmt: skip
+TASKS = IMAGE_TASKS + TIME_TASKS
+# Clips with few objects and long motions, one event after another, for what a small model can learn about time.
+EVENT_TASKS = (
+    "existence", "attribute_colour", "attribute_shape", "scene", "location_horizontal", "location_vertical",
+    "moving_direction", "appearance_order", "scene_change",
+)  # fmt: skip
+TASKS_OF = {"clips": TASKS, "images": IMAGE_TASKS, "events": EVENT_TASKS}  # by kind of split
 BLINK_FRAMES = 3  # for which a blinking object hides
 BLINK_SLOTS = (3, 10, 17, 24)  # frames at which a blink may start
 GAP = 3.0  # least pixels between the outlines of any two objects, in every frame
@@ -59,6 +87,11 @@ class Clip:
     @property
     def frames(self) -> int:
         return len(self.backgrounds)
+
+    @property
+    def stable(self) -> list[Track]:
+        """Objects that do not change or hide; their (colour, shape) pairs are unique in a clip."""
+        return [track for track in self.tracks if track.stable]
 
 
 def _pairs(rng: np.random.Generator, count: int, unique_shapes: bool, alike: bool = False) -> list[tuple[str, str]]:
@@ -139,13 +172,10 @@ def random_clip(
 ) -> Clip:
     """A clip with one kind of event.
 
-    Args:
-        event: "none"; "blink": up to two objects hide 1 to 4 times; "change": one object takes a new colour;
-            "order": two objects do, one after the other; "appear": two objects are visible for a while, one after
-            the other.
-        movers: how many of the objects move, each in one direction through the whole clip.
-        scene_change: whether the background changes once.
-        least: pixels that a moving object covers at least.
+    The event is "none"; "blink": up to two objects hide 1 to 4 times; "change": one object takes a new colour; "order":
+    two objects do, one after the other; "appear": two objects are visible for a while, one after the other. `movers` of
+    the objects move, each in one direction through the whole clip and over at least `least` pixels. With
+    `scene_change`, the background changes once.
     """
     frames, tracks = CLIP_FRAMES, None
     while tracks is None:

@@ -16,8 +16,7 @@ from videopool.benchmarks import BenchmarkError
 from videopool.shapes.clips import write_mp4, write_questions
 from videopool.shapes.questions import Question, ask
 from videopool.shapes.render import render_clip
-from videopool.shapes.scene import Clip, random_clip
-from videopool.shapes.world import CLIP_FPS, IMAGE_SIZE, TASKS
+from videopool.shapes.scene import CLIP_FPS, IMAGE_SIZE, TASKS, Clip, random_clip
 
 STREAM = 14  # first number of the seeds: no scene of a split is drawn here
 
@@ -25,18 +24,11 @@ STREAM = 14  # first number of the seeds: no scene of a split is drawn here
 def write_timing_clips(
     root: str | Path, clips: int, questions: Sequence[int], pixels: int = IMAGE_SIZE, hold: int = 1
 ) -> Path:
-    """Write clips and questions below root unless they are there.
+    """Write clips and questions below root unless they are there, and return the folder.
 
-    Args:
-        questions: numbers of questions per clip; one file of questions is written for each.
-        pixels: side of a frame, an even number; frames are drawn at IMAGE_SIZE and enlarged (bicubic).
-        hold: repeats of each of a clip's CLIP_FRAMES, so that there is more to decode.
-
-    Returns:
-        The folder; load_mvbench reads it with tasks=["questions_<n>"].
-
-    Raises:
-        BenchmarkError: a number that is not positive, or an odd side.
+    load_mvbench reads it with tasks=["questions_<n>"]: one file for each number of questions per clip. Frames are drawn
+    at IMAGE_SIZE and enlarged (bicubic) to `pixels`, an even side. Each of a clip's CLIP_FRAMES is repeated `hold`
+    times, so that there is more to decode. Raises BenchmarkError for a number that is not positive, or an odd side.
     """
     counts = sorted(set(questions))
     settings = {"clips": clips, "questions": counts, "pixels": pixels, "hold": hold}
@@ -52,8 +44,11 @@ def write_timing_clips(
     for number in range(clips):
         rng = np.random.default_rng([STREAM, number])
         clip = random_clip(rng, "none", movers=2, objects=4, scene_change=False)
-        frames = enlarged(render_clip(clip), pixels).repeat(hold, axis=0)
-        write_mp4(folder / "video" / f"{number:05d}.mp4", frames, CLIP_FPS * hold)
+        frames = render_clip(clip)
+        if pixels != IMAGE_SIZE:
+            size = (pixels, pixels)
+            frames = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
+        write_mp4(folder / "video" / f"{number:05d}.mp4", frames.repeat(hold, axis=0), CLIP_FPS * hold)
         asked[f"{number:05d}"] = _questions(clip, counts[-1], rng)
     for count in counts:
         rows = (
@@ -64,13 +59,6 @@ def write_timing_clips(
         write_questions(folder / "json" / f"questions_{count}.json", rows)
     done.write_text(json.dumps(settings))
     return folder
-
-
-def enlarged(frames: np.ndarray, pixels: int) -> np.ndarray:
-    """uint8 frames [F, H, W, 3] at another size, [F, pixels, pixels, 3]."""
-    if frames.shape[1:3] == (pixels, pixels):
-        return frames
-    return np.stack([np.asarray(Image.fromarray(f).resize((pixels, pixels), Image.Resampling.BICUBIC)) for f in frames])
 
 
 def _questions(clip: Clip, count: int, rng: np.random.Generator) -> list[Question]:

@@ -4,7 +4,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, 
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from videopool.shapes.world import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
+from videopool.shapes.scene import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 LETTERS = tuple("abcdefgh")

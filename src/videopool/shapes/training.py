@@ -39,11 +39,9 @@ def load_world(
             also draws how questions are put.
         tasks: only these; None for all.
         letters: share of questions that list their options and are answered by one; others are answered in words.
-        rounds: most questions in a conversation.
         independent: each question is put as if it were the only one, as in evaluation; else they are one dialogue.
 
-    Raises:
-        TrainingDataError: settings that cannot be met, or a folder that cannot be written.
+    Raises TrainingDataError for settings that cannot be met, or a folder that cannot be written.
     """
     where = f"training_data.sources.{name}"
     if not 0 <= letters <= 1 or rounds < 1:

@@ -9,8 +9,7 @@ from videopool.training_data.conversation import (
     Round,
     encode_conversation,
 )
-from videopool.training_data.instructions import load_llava, load_videochat2
-from videopool.training_data.source import Example, Mixture, Source, TrainingDataError
+from videopool.training_data.source import Example, Mixture, Source, TrainingDataError, load_llava, load_videochat2
 
 __all__ = [
     "IGNORED", "Conversation", "ConversationError", "ConversationLayout", "EncodedConversation", "Example", "Mixture",

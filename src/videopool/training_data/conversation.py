@@ -68,11 +68,7 @@ class EncodedConversation:
         return sum(label != IGNORED for label in self.labels[1:])
 
     def padded(self, length: int, pad_id: int) -> tuple[list[int], list[int], list[int]]:
-        """Input ids, labels and attention mask, padded on the right.
-
-        Raises:
-            ValueError: the conversation is longer.
-        """
+        """Input ids, labels and attention mask, padded on the right. Raises ValueError for a longer conversation."""
         missing = length - len(self.input_ids)
         if missing < 0:
             raise ValueError(f"{len(self.input_ids)} tokens do not fit into {length}")
@@ -81,8 +77,7 @@ class EncodedConversation:
 
     def padded_rounds(self, length: int) -> list[int]:
         """The round of each token, padded on the right; all 0 without independent rounds."""
-        rounds = self.rounds or []
-        return rounds + [0] * (length - len(rounds))
+        return (self.rounds or []) + [0] * (length - len(self.rounds or []))
 
 
 def conversation_pieces(conversation: Conversation, layout: ConversationLayout) -> list[tuple[str, bool]]:
@@ -91,10 +86,7 @@ def conversation_pieces(conversation: Conversation, layout: ConversationLayout) 
     The name of a turn within a question or an answer is plain text.
     """
     clip = f"{layout.clip}{conversation.message.rstrip()}"
-    if layout.own_turn:
-        clip += " "
-    else:
-        clip += f"\n{conversation.rounds[0].question}{layout.user_closing}"
+    clip += " " if layout.own_turn else f"\n{conversation.rounds[0].question}{layout.user_closing}"
     pieces = [(conversation.system, False), (layout.user, False), (clip, False)]
     for number, one in enumerate(conversation.rounds):
         # The first question may stand in the clip's turn; a round without a question has no user turn.
@@ -109,8 +101,7 @@ def encode_conversation(
 ) -> EncodedConversation:
     """Token ids and labels, cut at max_length; the clip counts as one token.
 
-    Args:
-        tokenizer: of transformers; adds its beginning-of-text token before the first piece only.
+    The tokenizer, of transformers, adds its beginning-of-text token before the first piece only.
 
     Raises:
         ConversationError: there is no round or an empty answer, a question, an answer or the message holds one of
@@ -146,8 +137,7 @@ def encode_conversation(
 def _continued(tokenizer: Any, before: str, text: str) -> list[int]:
     """Ids of a text directly after another; alone it may have others, as "A" after " (" is no new word.
 
-    Raises:
-        ConversationError: the two share a token, so that the second has no first token of its own.
+    Raises ConversationError if the two share a token, so that the second has no first token of its own.
     """
     given = tokenizer(before, add_special_tokens=False).input_ids
     both = tokenizer(before + text, add_special_tokens=False).input_ids
@@ -161,10 +151,8 @@ def _encode_rounds(
 ) -> EncodedConversation:
     """Independent rounds after their shared prefix. Rounds that do not fit are left out whole, but the first is cut."""
     alone = [replace(conversation, rounds=[one], independent=False) for one in conversation.rounds]
-    encoded = [
-        encode_conversation(one, tokenizer, sys.maxsize if number else max_length, layout)
-        for number, one in enumerate(alone)
-    ]
+    encoded = [encode_conversation(alone[0], tokenizer, max_length, layout)]
+    encoded += [encode_conversation(one, tokenizer, sys.maxsize, layout) for one in alone[1:]]
     shared = encoded[0].input_ids.index(clip_id) + 1
     input_ids, labels = encoded[0].input_ids[:shared], [IGNORED] * shared
     rounds, lost = [0] * shared, encoded[0].lost

@@ -1,23 +1,34 @@
-"""One OpenAI-compatible server: POST <base_url>/chat/completions, and its failures.
+"""Chat: client for OpenAI-compatible servers.
 
-The key is read from the environment for each request, sent in one header, and removed from all text of the server,
-because that text is stored.
+A ChatEndpoint asks one server, at POST <base_url>/chat/completions; ask_all() makes many requests at once. The key is
+read from the environment for each request, sent in one header, and removed from all text of the server, because that
+text is stored.
 """
 
+import base64
+import io
 import ipaddress
 import json
+import math
 import os
+import random
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from videopool.chat.errors import ChatError, NoText, RequestFailed, check_number
+import numpy as np
+from PIL import Image
+
+from videopool.errors import UserError
 
 if TYPE_CHECKING:
     import httpx
@@ -27,6 +38,40 @@ MOST_BYTES = 8 << 20  # of a reply
 MOST_WAIT = 300.0  # seconds that a server may ask to wait
 AGAIN = {408, 409, 425, 429}  # status codes to retry, beside those from 500
 LONGEST_REASON = 200  # characters of a server's error
+MOST_BACKOFF = 60.0  # seconds
+LEAST_IN_A_ROW = 10  # failures after which a server is given up
+POLL_SECONDS = 0.1
+FORMATS = {"jpeg": "JPEG", "png": "PNG"}  # of frames
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class ChatError(UserError, ValueError):
+    """A server or judge that cannot be used as configured: one line, with what to do."""
+
+
+class RequestFailed(Exception):
+    """One request without a usable reply, for a reason in one line.
+
+    `again`: whether the same request may succeed later; `wait`: seconds that the server asks to wait, or 0.
+    """
+
+    def __init__(self, reason: str, again: bool = True, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.again, self.wait = again, wait
+
+
+class NoText(RequestFailed):
+    """A reply without text; the same request would get the same reply."""
+
+
+def check_number(key: str, value: object, low: float, whole: bool = False) -> None:
+    """Raises ChatError unless a setting is a finite number of at least `low`, with `whole` an integer."""
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not low <= number < math.inf or (whole and not isinstance(value, int)):
+        kind = "a whole number" if whole else "a number"
+        raise ChatError(f"{key} must be {kind} of at least {low:g}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -97,9 +142,8 @@ class ChatEndpoint:
     def complete(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Reply:
         """Ask once, at temperature 0, with messages in the API's form and at most `max_tokens` of reply.
 
-        Raises:
-            RequestFailed: no usable reply.
-            ChatError: no request can succeed: no key, a refused key, no such address or model.
+        Raises RequestFailed for no usable reply; ChatError if no request can succeed: no key, a refused key, no such
+        address or model.
         """
         import httpx
 
@@ -185,11 +229,9 @@ def _without(key: str, text: str) -> str:
 def _reason(content: bytes) -> str:
     """The server's reason of an error, in one short line."""
     text = content.decode("utf-8", errors="replace")
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         error = json.loads(text)["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError):
-        pass
     return " ".join(text.split())[:LONGEST_REASON]
 
 
@@ -216,3 +258,75 @@ def _retry_after(text: str) -> float:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):  # TypeError: a date without time zone
         return 0.0
+
+
+def image_part(frame: np.ndarray, format: str, quality: int, max_side: int) -> dict[str, object]:
+    """A frame, uint8 [height, width, 3], as a data URL, as JPEG of a quality in 1..100 or as PNG.
+
+    A frame with a side above `max_side` pixels is scaled down (Lanczos), keeping its proportions.
+    """
+    image = Image.fromarray(frame)
+    scale = max_side / max(image.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, FORMATS[format], **({"quality": quality} if format == "jpeg" else {}))
+    text = base64.b64encode(file.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/{format};base64,{text}"}}
+
+
+def ask_all(
+    group: str,
+    tasks: Iterable[Task],
+    attempt: Callable[[Task], Result],
+    concurrency: int,
+    retries: int,
+    backoff: float,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Task, Result | RequestFailed]]:
+    """Results of tasks as they come, from at most `concurrency` threads.
+
+    A failed attempt is repeated up to `retries` times: after backoff * 2^n seconds times a random number in 0.5 .. 1.5
+    (which spreads attempts that failed together), or after the wait that the server asked for, if that is longer.
+
+    Errors name `group`, a configuration group. `attempt` raises RequestFailed if there is no usable reply. `stopped` is
+    polled; once it is true, running attempts end and no task begins.
+
+    Raises ChatError of an attempt, or after so many failed tasks in a row that the others would fail too.
+    """
+    over = threading.Event()
+
+    def work(task: Task) -> Result | RequestFailed:
+        failures = 0
+        while True:
+            try:
+                return attempt(task)
+            except RequestFailed as error:
+                pause = max(error.wait, min(MOST_BACKOFF, backoff * 2**failures) * random.uniform(0.5, 1.5))
+                failures += 1
+                if failures > retries or not error.again or over.wait(pause):
+                    return error
+
+    waiting, failed_in_a_row = iter(tasks), 0
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix=group)
+    running: dict[Future[Result | RequestFailed], Task] = {}
+    try:
+        while True:
+            if stopped():
+                over.set()
+            free = 0 if over.is_set() else concurrency - len(running)
+            running |= {pool.submit(work, task): task for task in islice(waiting, free)}
+            if not running:
+                return
+            for future in wait(running, POLL_SECONDS, FIRST_COMPLETED).done:
+                task, result = running.pop(future), future.result()
+                failed_in_a_row = failed_in_a_row + 1 if isinstance(result, RequestFailed) else 0
+                yield task, result
+                if failed_in_a_row >= max(LEAST_IN_A_ROW, 2 * concurrency) and not over.is_set():
+                    raise ChatError(
+                        f"{group}: no usable reply to {failed_in_a_row} requests in a row, so it is given up ({result})"
+                    )
+    finally:
+        over.set()
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,8 +1,0 @@
-"""Chat: client for OpenAI-compatible servers."""
-
-from videopool.chat.asking import ask_all
-from videopool.chat.endpoint import ChatEndpoint, Reply
-from videopool.chat.errors import ChatError, NoText, RequestFailed
-from videopool.chat.images import FORMATS, image_part
-
-__all__ = ["FORMATS", "ChatEndpoint", "ChatError", "NoText", "Reply", "RequestFailed", "ask_all", "image_part"]
