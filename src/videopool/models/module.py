@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
-from videopool.models.merging import IGNORED, Merged, merge
+from videopool.models.reading import IGNORED, Merged, merge
 from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, PoolingContext, checked
 
@@ -26,8 +26,7 @@ class VideoLM(pl.LightningModule):
         stage: "projector" pools after the projector, "encoder" before it; the two differ, because the projector is
             not linear.
 
-    Raises:
-        ModelError: no such stage, or the model lacks a context that the pooling needs.
+    Raises ModelError if there is no such stage, or the model lacks a context that the pooling needs.
     """
 
     def __init__(self, backbone: Backbone, pooling: Pooling, stage: str = "projector") -> None:
@@ -58,26 +57,11 @@ class VideoLM(pl.LightningModule):
         at_stage: Callable[[Any], Tensor] = backbone.project if self.stage == "projector" else nn.Identity()
         context = PoolingContext(
             frame_times=frame_times if FRAME_TIMES in needs else None,
-            cls=at_stage(backbone.cls(frames)) if CLS in needs else None,
+            cls=at_stage(frames[..., 0, :]) if CLS in needs else None,
             text=text if TEXT in needs else None,
             thumbnail=at_stage(backbone.grid(features[:, -1])) if THUMBNAIL in needs else None,
         )
         return at_stage(backbone.grid(frames)), context
-
-    def forward(
-        self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor | None = None, labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Read prompts with images and videos in them; arguments are those of merge().
-
-        Returns logits [B, L', vocabulary] in float32, where L' counts visual tokens, and the mean cross-entropy over
-        labelled positions (None without labels).
-        """
-        merged = merge(self.backbone, ids, media, mask, labels)
-        logits = self.backbone.logits(self._hidden(merged)[0])
-        if labels is None:
-            return logits, None
-        wanted = merged.labels[:, 1:].to(logits.device)
-        return logits, cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
 
     def token_losses(
         self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor, rounds: Tensor | None = None

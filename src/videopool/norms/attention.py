@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from videopool.norms.outliers import IN_CLIP
-from videopool.norms.rank_correlation import spearman
 from videopool.norms.stage import ClipNorms
-from videopool.norms.streams import Sums
+from videopool.norms.statistics import Sums, spearman
 
 PER_OCTAVE, OCTAVES = 4, 8  # of the norm over the clip's median, for the curve of attention against norm
 CELLS = 2 * OCTAVES * PER_OCTAVE

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from videopool.norms.histogram import LogHistogram, gini
 from videopool.norms.outliers import GAP, IN_CLIP, OutlierRules
 from videopool.norms.places import border, centre, low_texture
-from videopool.norms.rank_correlation import spearman
-from videopool.norms.streams import Moments, Sums
+from videopool.norms.statistics import LogHistogram, Moments, Sums, gini, spearman
 from videopool.norms.token_norms import frame_cosines, token_norms
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
