@@ -60,18 +60,11 @@ def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> li
 
 
 class Backbone(nn.Module):
-    """A LLaVA model in parts: tower, projector, language model, tokenizer, image processor.
+    """A LLaVA model in parts: tower, projector, language model, tokenizer, image processor (one view of a frame).
 
-    A family is a subclass that declares its facts as class attributes.
-
-    Args:
-        model: a transformers model of one of the families.
-        image_processor: makes one view of a frame.
-        name: for tables.
-        identity: of the weights, from identity().
-        placed: loading spread the weights over devices, where they stay.
-
-    Raises ModelError if the vocabulary has no token for visual tokens.
+    A family is a subclass that declares its facts as class attributes. `name` is for tables, `identity` that of the
+    weights, from identity(); `placed` says that loading spread the weights over devices, where they stay. Raises
+    ModelError if the vocabulary has no token for visual tokens.
     """
 
     model_type: ClassVar[str]  # in the config.json of the family's checkpoints

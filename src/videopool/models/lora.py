@@ -25,11 +25,8 @@ SETTINGS = ("rank", "alpha", "dropout", "targets")
 def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
     """Unfreeze the projector and new LoRA matrices on the language model, in float32; freeze the rest.
 
-    Args:
-        lora: rank, alpha (the scale), dropout (of LoRA's input, in training) and targets (some of backbone.attention);
-            None for no LoRA.
-
-    Raises ModelError for a target outside backbone.attention, or numbers out of range.
+    `lora` holds rank, alpha (the scale), dropout (of LoRA's input, in training) and targets (some of
+    backbone.attention); None for no LoRA. Raises ModelError for another target, or numbers out of range.
     """
     backbone.model.requires_grad_(False)
     if lora is not None:

@@ -20,13 +20,8 @@ LONG = 1024  # positions from which on reading a common prefix first is faster
 class VideoLM(pl.LightningModule):
     """Frames -> tower -> projector -> pooling -> language model.
 
-    Args:
-        backbone: the model.
-        pooling: patch grid to visual tokens.
-        stage: "projector" pools after the projector, "encoder" before it; the two differ, because the projector is
-            not linear.
-
-    Raises ModelError if there is no such stage, or the model lacks a context that the pooling needs.
+    Stage "projector" pools after the projector, "encoder" before it; the two differ, because the projector is not
+    linear. Raises ModelError if there is no such stage, or the model lacks a context that the pooling needs.
     """
 
     def __init__(self, backbone: Backbone, pooling: Pooling, stage: str = "projector") -> None:
@@ -39,11 +34,8 @@ class VideoLM(pl.LightningModule):
     def visual_tokens(self, features: Tensor, text: Tensor | None = None, frame_times: Tensor | None = None) -> Tensor:
         """Tower features [B, T, C + H*W, Dv] to visual tokens [B, N, D].
 
-        For a pooling that needs a thumbnail, its features follow the frames': [B, T + 1, C + H*W, Dv].
-
-        Args:
-            text: [B, D] prompts from Backbone.text_vector(), for a pooling that needs them.
-            frame_times: [T] seconds, the same for all clips, for a pooling that needs them.
+        For a pooling that needs a thumbnail, its features follow the frames': [B, T + 1, C + H*W, Dv]. Others need
+        text, [B, D] prompts from Backbone.text_vector(), or frame_times, [T] seconds, the same for all clips.
         """
         tokens = checked(self.pooling, *self.pooling_input(features, text, frame_times))
         return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)

@@ -70,13 +70,10 @@ def merge(
 ) -> Merged:
     """Embed prompts, each with its images and videos.
 
-    Args:
-        mask: [B, L] 1 for tokens, 0 for padding, on either side; None: no padding.
-        labels: [B, L] token ids; IGNORED where no loss is taken.
-        rounds: [B, L] 0 for tokens that all see, k for tokens that only round k sees; positions count the tokens that a
-            token sees. None: causal attention.
-
-    Raises ModelError if a row has more or fewer placeholders than media.
+    The mask is 1 for tokens and 0 for padding, on either side (None: no padding); labels are token ids, and IGNORED
+    where no loss is taken; rounds are 0 for tokens that all see, k for tokens that only round k sees, and positions
+    then count the tokens that a token sees (None: causal attention). Raises ModelError if a row has more or fewer
+    placeholders than media.
     """
     device = backbone.device
     ids = ids.to(device)

@@ -69,12 +69,7 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
 
 
 def shape_from(mapping: Mapping[str, Any], where: str = "model.shape", target: str | None = None) -> ModelShape:
-    """Sizes from the `shape:` block of a conf/model file.
-
-    Args:
-        mapping: values of ModelShape's attributes.
-        where: the configuration key that errors name.
-        target: as in family_of().
+    """Sizes from the `shape:` block of a conf/model file; errors name the key `where`, target is as in family_of().
 
     Raises ModelError for unknown or missing keys, wrong kinds of values, or sizes that contradict each other.
     """

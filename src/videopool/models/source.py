@@ -45,32 +45,28 @@ def on_hub(source: str) -> bool:
 def locate(
     source: str, revision: str | None = None, key: str = "model.source", wanted: tuple[str, ...] = DOWNLOADED
 ) -> Path:
-    """The folder of a model; a Hugging Face id is taken from the local cache, or fetched.
+    """The folder of a model; of a Hugging Face id, the wanted files are taken from the local cache, or fetched.
 
-    Args:
-        source, revision: as in load_backbone().
-        key: the configuration key that errors name.
-        wanted: patterns of the files to fetch.
-
-    Raises ModelError if the path is no model folder, the model is neither cached nor reachable, or it is an adapter
-    where a base is asked for.
+    Errors name the configuration key. Raises ModelError if the path is no model folder, the model is neither cached nor
+    reachable, or it is an adapter where a base is asked for.
     """
     if on_hub(source):
         folder = _from_hub(source, revision, key, wanted)
-    elif source.startswith(PACKAGE_PREFIX):
-        folder = Path(str(files("videopool").joinpath(source.removeprefix(PACKAGE_PREFIX))))
     else:
-        folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise ModelError(f"{key}={source}: {folder} is no folder")
-    is_adapter = (folder / ADAPTER_CONFIG).is_file()
-    if key == "model.source" and is_adapter:  # transformers would load the base that it names, wherever that is
+        if source.startswith(PACKAGE_PREFIX):
+            folder = Path(str(files("videopool").joinpath(source.removeprefix(PACKAGE_PREFIX))))
+        else:
+            folder = Path(source).expanduser()
+        if not folder.is_dir():
+            raise ModelError(f"{key}={source}: {folder} is no folder")
+        if not (folder / "config.json").is_file() and not (folder / ADAPTER_CONFIG).is_file():
+            raise ModelError(f"{key}={source}: {folder} holds no config.json, so it is no model folder")
+    # Of an adapter, transformers would load the base that it names, wherever that is.
+    if key == "model.source" and (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{key}={source}: {folder} is an adapter ({ADAPTER_CONFIG}); give its base as model.source and the folder "
             "as lora.checkpoint"
         )
-    if not is_adapter and not (folder / "config.json").is_file():
-        raise ModelError(f"{key}={source}: {folder} holds no config.json, so it is no model folder")
     return folder
 
 

@@ -22,10 +22,8 @@ class AttentionNorms(Sums):
     def add(self, attention: np.ndarray, read: ClipNorms, entering: np.ndarray) -> None:
         """Add a clip. A clip whose attention is not finite (a NaN in a token spreads to all) is counted and left out.
 
-        Args:
-            attention: [N] of the visual tokens; all positions sum to 1.
-            read: norms [N] of the visual tokens as the language model reads them.
-            entering: [N] norms of their hidden states where they enter the layer.
+        Attention [N] is that of the visual tokens, of 1 over all positions; `read` are their norms as the language
+        model reads them, `entering` [N] those of their hidden states where they enter the layer.
         """
         valid, norms = read.valid.reshape(-1), read.norms.reshape(-1)
         total = float(attention.sum())

@@ -20,8 +20,7 @@ from videopool.pooling.contract import (
     thumbnail_of,
     tiled_by,
 )
-from videopool.pooling.grid_pyramid import GridPyramid
-from videopool.pooling.images import ImageGrid, ThumbnailSampling
+from videopool.pooling.images import GridPyramid, ImageGrid, ThumbnailSampling
 from videopool.pooling.intervention import (
     ClipNorm,
     DropOutliers,
@@ -31,8 +30,7 @@ from videopool.pooling.intervention import (
     ShuffleSpace,
     ShuffleTime,
 )
-from videopool.pooling.subsample import Subsample
-from videopool.pooling.token_merging import TokenMerging
+from videopool.pooling.token_merging import Subsample, TokenMerging
 
 __all__ = [
     "Adaptive", "AttentionResampler", "Average", "Blind", "Chain", "ClipNorm", "DropOutliers", "DualMean", "FrameCls",

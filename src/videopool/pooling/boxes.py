@@ -41,14 +41,9 @@ def boxes_of(frames: Tensor, rows: Sequence[Sequence[int]], cols: Sequence[Seque
 
 
 def pool_boxes(grids: Sequence[Tensor], out: tuple[int, int, int], reduce: Callable[..., Tensor]) -> Tensor:
-    """Pool grids of equal frames, height and width over boxes, one output frame at a time.
+    """Pool grids [B, T, H, W, C], each with its own C, to [B, T', H', W', D], one output frame at a time.
 
-    Args:
-        grids: [B, T, H, W, C], each with its own C.
-        out: (T', H', W').
-        reduce: the boxes of each grid to [B, h, w, D].
-
-    Returns [B, T', H', W', D].
+    `out` is (T', H', W'); `reduce` takes the boxes of each grid to [B, h, w, D].
     """
     _, frames, height, width = grids[0].shape[:4]
     pooled = []
@@ -118,9 +113,7 @@ class Median(BoxPooling):
 class TrimmedMean(BoxPooling):
     """The mean of each feature over each window of K tokens without its floor(trim * K) smallest and largest values.
 
-    Args:
-        shape: as of `Adaptive`.
-        trim: share of a window cut off at each end, at least 0 and less than 0.5; 0 is the mean.
+    The share trim is cut off at each end, at least 0 and less than 0.5; 0 is the mean.
     """
 
     def __init__(self, shape: Sequence[int | None] = (16, 12, 12), trim: float = 0.25) -> None:
@@ -143,7 +136,6 @@ class GeneralisedMean(BoxPooling):
     the inverse of f at the mean of f(x).
 
     Args:
-        shape: output (frames, height, width), as of `Adaptive`.
         p: the power, above 0; GeM's default is 3.
         negative: "clamp" as GeM; "sign" keeps signs.
     """
@@ -236,7 +228,6 @@ class TextGuided(BoxPooling):
     softmax runs over the clip.
 
     Args:
-        shape: output (frames, height, width), as of `Adaptive`.
         scale: of the cosines, at least 0.
         temperature: of the softmax in a window, above 0; null: infinite, the plain mean.
 

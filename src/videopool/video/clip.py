@@ -1,10 +1,10 @@
 """An opened clip, whatever file it comes from; the times of its frames; the errors of clips."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class ClipInfo:
     first_index: int = 0  # number of the first frame, for bounds in seconds that become frame numbers
 
 
-class Clip(ABC):
+class Clip(AbstractContextManager["Clip"]):
     """An opened clip: frame i is the i-th in presentation order. Not for several threads at once."""
 
     path: Path  # file or folder
@@ -80,9 +80,6 @@ class Clip(ABC):
     def readable(self) -> int:
         """How many frames can be decoded; tries all. Raises UnreadableClipError if a folder's image is unreadable."""
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         return None  # no reader keeps a file open between calls
 
@@ -99,12 +96,10 @@ def clock_jumps(stamps: Sequence[int | None], tick: float, may_skip: bool) -> bo
 def timeline(stamps: Sequence[int | None], tick: float, period: float, jumps: bool, may_skip: bool) -> np.ndarray:
     """Seconds [num_frames] from the first frame, never falling.
 
-    Args:
-        stamps: presentation time stamps in presentation order, in units of `tick` seconds; None where one is missing.
-        period: seconds between frames, for missing stamps and where clips were joined.
-        jumps: the clock jumps, so a joined clip goes on one period after the previous one. Otherwise, stamps out of
-            order belong to the frames in ascending order.
-        may_skip: a gap of CLOCK_GAP is a jump too.
+    `stamps` are presentation time stamps in presentation order, in units of `tick` seconds; `period` is the time
+    between frames, for missing stamps (None) and where clips were joined. If the clock `jumps`, a joined clip goes on
+    one period after the previous one (with `may_skip`, after a gap of CLOCK_GAP too); otherwise stamps out of order
+    belong to the frames in ascending order.
     """
     known = [place for place, stamp in enumerate(stamps) if stamp is not None]
     if not known:
