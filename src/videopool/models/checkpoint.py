@@ -120,7 +120,7 @@ def load_adapter(source: str) -> AdapterCheckpoint:
 def _open(source: str, folder: Path, content: str) -> AdapterCheckpoint:
     where = f"{KEY}={source}"
     about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
-    stated = {name: about.get(name) for name in ("base", "trained_pooling", "recipe", "training")}
+    stated: dict[str, Any] = {name: about.get(name) for name in ("base", "trained_pooling", "recipe", "training")}
     checkpoint = AdapterCheckpoint(source, content, **stated)
     alpha = about.get("lora_alpha")
     if (folder / ADAPTER_CONFIG).is_file():
