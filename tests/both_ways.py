@@ -4,9 +4,16 @@ import torch
 from peft import PeftModel
 
 from videopool.models import VideoLM
+from videopool.models.reading import merge
 from videopool.pooling import FrameCls, NoPooling, Strided
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def batch_logits(lm, ids, media, mask=None):
+    """Logits [B, L', vocabulary] of prompts with clips and images in them, read in one go."""
+    merged = merge(lm.backbone, ids, media, mask)
+    return lm.backbone.logits(lm.backbone.read(merged.embeddings, merged.attention, merged.positions))
 
 
 def ours(backbone, pixels, words="USER: {}\nis there any red star ? ASSISTANT:"):
@@ -17,7 +24,7 @@ def ours(backbone, pixels, words="USER: {}\nis there any red star ? ASSISTANT:")
     lm = VideoLM(backbone, pooling)
     with torch.inference_mode():
         tokens = lm.visual_tokens(backbone.features(pixels)[None])
-        logits = lm(ids, [[tokens[0]]])[0]
+        logits = batch_logits(lm, ids, [[tokens[0]]])
     place = ids[0].tolist().index(marker)
     return logits, torch.cat([ids[:, :place], torch.full((1, tokens.shape[1]), marker), ids[:, place + 1 :]], 1)
 

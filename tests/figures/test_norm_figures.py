@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from videopool.figures.norms import attention_against_norm, by_distance, frame_profiles, norm_histograms, norm_maps
-from videopool.norms.histogram import LogHistogram
+from videopool.norms.statistics import LogHistogram
 
 
 def histogram(norms):

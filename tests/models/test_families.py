@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
 
+from both_ways import batch_logits
 from random_models import FAMILIES, SIDE, lora_checkpoint, save
 from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
 from videopool.models.reading import greedy_answers, next_token_logits, prefill
@@ -58,7 +59,7 @@ def test_prompt_with_a_clip_equals_transformers(backbone):
         given = {"pixel_values": pixels}
     tokens = lm.visual_tokens(backbone.features(pixels)[None])
     assert tokens.shape[1] == lm.pooling.num_tokens(len(pixels), 6, 6) + backbone.shape.separators
-    ours, _ = lm(ids, [[tokens[0]]])
+    ours = batch_logits(lm, ids, [[tokens[0]]])
     if kind == "llava_next":  # its own forward cuts tiles; its parts are compared instead
         states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
         merged = model.get_input_embeddings()(expand(ids, marker, 36))
@@ -82,7 +83,7 @@ def test_shared_prefix_and_packed_questions(backbone):
     for clip, rows in enumerate([after, after[:1]]):
         for number, ids in enumerate(rows):
             prompt = torch.tensor([[*before, backbone.media_ids["video"], *ids]])
-            plain = lm(prompt, [[tokens[clip]]])[0][0, -1]
+            plain = batch_logits(lm, prompt, [[tokens[clip]]])[0, -1]
             torch.testing.assert_close(packed[clip][number], plain, **CLOSE)
             alone = greedy_answers(backbone, prefill(backbone, before, tokens[clip : clip + 1]), [[ids]], 5)
             assert answers[clip][number] == alone[0][0]
@@ -105,10 +106,10 @@ def test_video_llava_reads_images_and_videos_in_one_prompt(tmp_path):
     ids = ids_of(backbone, text)
     image, video = pixels_of(1, 5), pixels_of(3, 6)
     lm = VideoLM(backbone, FrameCls(NoPooling()))
-    unpooled = backbone.project(backbone.encode(image, "image")).flatten(0, 2)
+    unpooled = backbone.project(backbone.grid(backbone.features(image, "image"))).flatten(0, 2)
     media = [unpooled, lm.visual_tokens(backbone.features(video)[None])[0]]
     assert [len(m) for m in media] == [36, 3 * 37]
-    ours, _ = lm(ids, [media])
+    ours = batch_logits(lm, ids, [media])
     long = expand(expand(ids, backbone.media_ids["image"], 36), backbone.media_ids["video"], 111)
     theirs = model(input_ids=long, pixel_values=image, pixel_values_videos=video[None]).logits
     torch.testing.assert_close(ours, theirs, **CLOSE)
@@ -129,7 +130,8 @@ def test_several_feature_layers_stand_side_by_side(tmp_path):
     assert backbone.shape.vision_dim == 64
     with torch.inference_mode():
         theirs = backbone.model.model.get_image_features(pixels).pooler_output[0]
-    torch.testing.assert_close(backbone.project(backbone.encode(pixels)).flatten(1, 2)[0], theirs, **CLOSE)
+    ours = backbone.project(backbone.grid(backbone.features(pixels)))
+    torch.testing.assert_close(ours.flatten(1, 2)[0], theirs, **CLOSE)
 
 
 def test_weights_spread_over_devices_stay_where_they_are(folder, backbone):
@@ -140,7 +142,7 @@ def test_weights_spread_over_devices_stay_where_they_are(folder, backbone):
     lm.to("meta")
     assert {name: value.device for name, value in spread.model.named_parameters()} == before
     pixels = pixels_of(2)
-    torch.testing.assert_close(spread.encode(pixels), backbone.encode(pixels))
+    torch.testing.assert_close(spread.features(pixels), backbone.features(pixels))
 
 
 def test_rope_factor_stretches_positions(folder, backbone):
@@ -222,9 +224,10 @@ def test_lora_equals_the_formula_in_every_family(folder, tmp_path):
         value.copy_(tensors[f"whatever.multi_modal_projector.{name}"])
     ids = ids_of(plain, f"USER: {plain.image_token}\nis there any red star ? ASSISTANT:")
     features = plain.features(pixels_of(2))[None]
-    expected = VideoLM(plain, NoPooling())(ids, [list(VideoLM(plain, NoPooling()).visual_tokens(features))])[0]
+    unpooled = VideoLM(plain, NoPooling())
+    expected = batch_logits(unpooled, ids, [list(unpooled.visual_tokens(features))])
     lm = VideoLM(lora, NoPooling())
-    torch.testing.assert_close(lm(ids, [list(lm.visual_tokens(features))])[0], expected, **CLOSE)
+    torch.testing.assert_close(batch_logits(lm, ids, [list(lm.visual_tokens(features))]), expected, **CLOSE)
     # no adapter in the tower
     assert not [name for name, _ in lora.model.named_parameters() if "lora" in name and "tower" in name]
 

@@ -10,13 +10,13 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration
 
+from both_ways import batch_logits
 from random_models import FAMILIES, save
 from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
-from videopool.models.adapter import set_projector
 from videopool.models.checkpoint import probe, same_base
-from videopool.models.export import Trained, export
-from videopool.models.lora import make_trainable, restore, trainable, training_mode
+from videopool.models.lora import make_trainable, restore, set_projector, trainable, training_mode
 from videopool.pooling import NoPooling
+from videopool.training.export import export
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"]}
 
@@ -60,7 +60,13 @@ def logits(backbone, seed=0):
     tokens = VideoLM(backbone, NoPooling()).visual_tokens(torch.randn(1, 1, 145, 128, generator=generator))
     ids = torch.tensor([backbone.tokenizer.encode("USER: <image>\nis there any red star ? ASSISTANT:")])
     with torch.inference_mode():
-        return VideoLM(backbone, NoPooling())(ids, [[tokens[0]]])[0]
+        return batch_logits(VideoLM(backbone, NoPooling()), ids, [[tokens[0]]])
+
+
+def about_training(told):
+    pooling = {"label": "none", "stage": "projector", "settings": {}}
+    base = {"source": "mini", "probe": told}
+    return {"base": base, "trained_pooling": pooling, "recipe": "r", "training": {}, "lora_alpha": LORA["alpha"]}
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +83,7 @@ def tuned(tmp_path_factory):
     restore(backbone, weights)
     assert probe(backbone) == told
     folder = tmp_path_factory.mktemp("export")
-    about = {"label": "none", "stage": "projector", "settings": {}}
-    trained = Trained("mini", told, {"model_type": "llava"}, about, {"num": 4}, "r", LORA, {"num_frames": 4})
-    export(folder, weights, trained)
+    export(folder, weights, {"model_type": "llava", "num_frames": 4}, about_training(told), LORA)
     return folder, logits(backbone.eval()), weights
 
 
@@ -130,11 +134,9 @@ def test_peft_opens_its_folder(tuned):
 
 def test_equal_weights_make_equal_files(tuned, tmp_path):
     folder, _, weights = tuned
-    about = {"label": "none", "stage": "projector", "settings": {}}
     told = json.loads((folder / "videopool.json").read_text())["base"]["probe"]
-    elsewhere = {"model_type": "llava", "_name_or_path": str(tmp_path), "transformers_version": "9"}
-    trained = Trained("mini", told, elsewhere, about, {"num": 4}, "r", LORA, {"num_frames": 4})
-    export(tmp_path, weights, trained)
+    elsewhere = {"model_type": "llava", "_name_or_path": str(tmp_path), "transformers_version": "9", "num_frames": 4}
+    export(tmp_path, weights, elsewhere, about_training(told), LORA)
     for file in ("model.safetensors", "config.json", "videopool.json", "peft/adapter_model.safetensors"):
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
 

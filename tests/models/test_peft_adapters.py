@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from both_ways import CLOSE, ours, theirs
 from random_models import FAMILIES, SIDE, save
 from videopool.models import ModelError, attach, load_adapter, load_backbone, set_alpha
-from videopool.models.adapter import set_projector
 from videopool.models.families import FAMILIES as KINDS
+from videopool.models.lora import set_projector
 
 QV = ["q_proj", "v_proj"]
 FILE = "adapter_model.safetensors"

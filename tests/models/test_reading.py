@@ -132,7 +132,7 @@ def test_answers_end_at_the_end_token(backbone):
 
 def test_tower_features_are_those_of_transformers(backbone):
     pixels = torch.randn(70, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    grid = backbone.encode(pixels)
+    grid = backbone.grid(backbone.features(pixels))
     assert grid.shape == (70, 12, 12, 128)
     with torch.inference_mode():
         expected = backbone.model.model.get_image_features(pixels[60:62]).pooler_output
@@ -144,7 +144,7 @@ def test_whole_model_equals_transformers_forward(backbone):
     """One image, unpooled: our parts in a row are transformers' forward."""
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     before, after = split(backbone, QUESTIONS[0][1])
-    tokens = backbone.project(backbone.encode(pixels)).flatten(1, 2)
+    tokens = backbone.project(backbone.grid(backbone.features(pixels))).flatten(1, 2)
     ours = next_token_logits(backbone, prefill(backbone, before, tokens), [[after]])[0][0]
     image = [backbone.model.config.image_token_id] * 144
     with torch.inference_mode():

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from random_models import lora_checkpoint, save
-from videopool.models import ModelError, attach, load_adapter, load_backbone, weight_files
+from videopool.models import ModelError, attach, load_adapter, load_backbone
+from videopool.models.source import sizes_in
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a1b2c\nsize 1234567\n"
 
@@ -233,4 +234,4 @@ def test_shared_examples(shared, base, folder):
     attach(backbone, load_adapter(str(shared("field/lora_rslora"))))
     layer = backbone.parts.language_model.layers[0].self_attn.q_proj
     assert layer.scaling == {"default": 32 / 4**0.5}
-    assert weight_files.shapes(shared("field/lora_rslora") / "adapter_model.safetensors", "x")
+    assert sizes_in(shared("field/lora_rslora") / "adapter_model.safetensors", "x")

@@ -8,11 +8,8 @@ import scipy.stats
 import torch
 
 from videopool.norms import NormsError, OutlierRules, StageNorms, token_norms
-from videopool.norms.histogram import RATIO, LogHistogram, gini
-from videopool.norms.places import as_feature, border, centre, low_texture, patch_texture
-from videopool.norms.rank_correlation import spearman
-from videopool.norms.streams import Moments
-from videopool.norms.token_norms import frame_cosines, power
+from videopool.norms.statistics import RATIO, LogHistogram, Moments, gini, spearman
+from videopool.norms.token_norms import as_feature, border, centre, frame_cosines, low_texture, patch_texture, power
 
 POWERS = (0.5, 1.0, 2.0, 3.0, 50.0, math.inf)
 

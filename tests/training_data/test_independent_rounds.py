@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from videopool.models import VideoLM, load_backbone
-from videopool.models.merging import IGNORED
+from videopool.models.reading import IGNORED
 from videopool.pooling import Adaptive
 from videopool.training_data import Conversation, ConversationLayout, Round, encode_conversation
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from videopool.models import Backbone, attach, load_adapter, load_backbone, set_alpha
-from videopool.models.adapter import set_projector
+from videopool.models.lora import set_projector
 
 # Keys of the group `model` that loading takes.
 SETTINGS = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor")

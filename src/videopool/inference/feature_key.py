@@ -13,7 +13,7 @@ from videopool.config.own_code import own_code
 from videopool.features import FeatureSource, software
 from videopool.inference.read_plan import image_processor_of
 from videopool.models import Backbone
-from videopool.models.adapter import lora_scales
+from videopool.models.lora import lora_scales
 from videopool.results import fingerprint
 
 MEDIA = "video"

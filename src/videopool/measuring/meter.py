@@ -16,8 +16,8 @@ from videopool.models import Backbone
 from videopool.models.reading import llm_states
 from videopool.models.stages import TEXT, THUMBNAIL
 from videopool.norms import Measurement, StageNorms, token_norms
-from videopool.norms.places import as_feature, patch_texture
 from videopool.norms.saved import MeasuredSoFar, save_partial
+from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.points.point import Point
 from videopool.pooling import GridPooling
 from videopool.video import UnreadableClipError

@@ -3,13 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from videopool.models.adapter import attach, set_alpha
 from videopool.models.backbone import Backbone
 from videopool.models.checkpoint import AdapterCheckpoint, load_adapter
 from videopool.models.configuration import load_config
 from videopool.models.cost import prefill_flops
 from videopool.models.errors import ModelError
 from videopool.models.families import FAMILIES
+from videopool.models.lora import attach, set_alpha
 from videopool.models.shape import ModelShape, model_shape
 from videopool.models.source import identity
 

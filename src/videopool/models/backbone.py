@@ -5,6 +5,7 @@ grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from itertools import takewhile
 from typing import Any, ClassVar
 
@@ -36,27 +37,21 @@ def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) 
         if layer == last:
             raise _Enough
 
-    handles = [
-        blocks[layer - 1].register_forward_hook(lambda _, __, output, layer=layer: keep(layer, output))
-        if layer
-        else blocks[0].register_forward_pre_hook(lambda _, inputs: keep(0, inputs))
-        for layer in set(layers)
-    ]
-    try:
+    with suppress(_Enough), ExitStack() as hooks:
+        for layer in set(layers) - {0}:
+            hook = blocks[layer - 1].register_forward_hook(lambda _, __, output, layer=layer: keep(layer, output))
+            hooks.enter_context(hook)
+        if 0 in layers:
+            hooks.enter_context(blocks[0].register_forward_pre_hook(lambda _, inputs: keep(0, inputs)))
         run()
-    except _Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     return states
 
 
 def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
     """Hidden states [T, C + H*W, D] of some layers for pixels [T, 3, S, S].
 
-    Layers count as in transformers: 0 is the input of the first layer, i the output of the i-th, and negative numbers
-    count from the end. No other states are kept: for the last layer but one of CLIP-L, 1/25 of the memory of all.
+    Layers count as in transformers, negative ones from the end. No other states are kept: for the last layer but one of
+    CLIP-L, 1/25 of the memory of all.
     """
     blocks: Any = tower.encoder.layers  # type: ignore[union-attr]
     wanted = [layer if layer >= 0 else len(blocks) + 1 + layer for layer in layers]
@@ -65,19 +60,11 @@ def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> li
 
 
 class Backbone(nn.Module):
-    """A LLaVA model in parts: tower, projector, language model, tokenizer, image processor.
+    """A LLaVA model in parts: tower, projector, language model, tokenizer, image processor (one view of a frame).
 
-    A family is a subclass that declares its facts as class attributes.
-
-    Args:
-        model: a transformers model of one of the families.
-        image_processor: makes one view of a frame.
-        name: for tables.
-        identity: of the weights, from identity().
-        placed: loading spread the weights over devices, where they stay.
-
-    Raises:
-        ModelError: the vocabulary has no token for visual tokens.
+    A family is a subclass that declares its facts as class attributes. `name` is for tables, `identity` that of the
+    weights, from identity(); `placed` says that loading spread the weights over devices, where they stay. Raises
+    ModelError if the vocabulary has no token for visual tokens.
     """
 
     model_type: ClassVar[str]  # in the config.json of the family's checkpoints
@@ -193,14 +180,6 @@ class Backbone(nn.Module):
         """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""
         return features[..., self.extra :, :].unflatten(-2, (self.shape.height, self.shape.width))
 
-    def cls(self, features: Tensor) -> Tensor | None:
-        """Features [..., C + H*W, Dv] to the CLS token [..., Dv]; None for a tower without."""
-        return features[..., 0, :] if self.shape.cls else None
-
-    def encode(self, pixels: Tensor, media: str = "video") -> Tensor:
-        """Pixels [T, 3, S, S] to the tower's patch grid [T, H, W, Dv], without CLS."""
-        return self.grid(self.features(pixels, media))
-
     def project(self, grid: Tensor) -> Tensor:
         """The projector: [..., Dv] to [..., D]."""
         return self.projector(grid)
@@ -251,10 +230,8 @@ class Backbone(nn.Module):
         """Token ids after the placeholder: of a prompt, and of each continuation of it.
 
         A space separates them unless the prompt ends with one. Where the tokenizer merges the end of the prompt with a
-        continuation, the prompt ends before the merged token.
-
-        Raises:
-            ModelError: as split_prompt(); or a continuation adds no token.
+        continuation, the prompt ends before the merged token. Raises ModelError as split_prompt(), and if a
+        continuation adds no token.
         """
         _, question = self.split_prompt(text)
         space = "" if text[-1:].isspace() else " "

@@ -5,6 +5,7 @@ sometimes with all base weights beside them; peft uses other names. Names are co
 prefix works. The matrices themselves give the rank.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,16 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videopool.models import weight_files
+from videopool.models import source as model_files
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError, listed
 from videopool.models.families import FAMILIES
 from videopool.models.peft_settings import PeftSettings, peft_settings
-from videopool.models.source import identity, locate, read_json
+from videopool.models.source import ADAPTER_CONFIG, identity, locate, read_json
 
 KEY = "lora.checkpoint"
 ADAPTER = "default"  # peft's name for the one adapter
-CONFIG = "adapter_config.json"  # peft's
 ABOUT = "videopool.json"  # beside weights that job=finetune exports: their training data and settings
 # Names of whole parts and of towers in the families' models.
 _KNOWN = FAMILIES.values()
@@ -85,7 +85,7 @@ class AdapterCheckpoint:
 
     def tensor(self, name: str) -> Tensor:
         """One tensor: a weight, or "<module>.<part of LoRA>"."""
-        return weight_files.tensor(*self._places[name])
+        return model_files.tensor_in(*self._places[name])
 
     def has(self, part: str) -> bool:
         """Whether any module has a part of LoRA."""
@@ -94,8 +94,7 @@ class AdapterCheckpoint:
     def add(self, path: Path, key: str, size: Size) -> None:
         """Add a tensor of a file. Raises ModelError if its canonical name is taken."""
         name = canonical(key)
-        match = _LORA.match(name)
-        if match:
+        if match := _LORA.match(name):
             module, part = match.groups()
             name = f"{module}.{part}"
             self.lora.setdefault(module, {})[part] = size
@@ -111,8 +110,7 @@ class AdapterCheckpoint:
 def load_adapter(source: str) -> AdapterCheckpoint:
     """Open a checkpoint: a folder or a Hugging Face id. A process opens an unchanged one once.
 
-    Raises:
-        ModelError: no weights, a missing shard, an unreadable file, or settings of peft that are not computed here.
+    Raises ModelError for a missing shard or none, an unreadable file, or settings of peft that are not computed here.
     """
     folder = locate(source, key=KEY).absolute()
     return _open(source, folder, identity(source, key=KEY))
@@ -121,42 +119,40 @@ def load_adapter(source: str) -> AdapterCheckpoint:
 @lru_cache(maxsize=8)
 def _open(source: str, folder: Path, content: str) -> AdapterCheckpoint:
     where = f"{KEY}={source}"
-    checkpoint = AdapterCheckpoint(source, content)
-    if (folder / CONFIG).is_file():
-        weight_files.no_pointers([folder / CONFIG], where)
-        checkpoint.peft = peft_settings(read_json(folder / CONFIG), where)
-        checkpoint.alpha = checkpoint.peft.alpha
-    if (folder / ABOUT).is_file():
-        about = read_json(folder / ABOUT)
-        for name in ("base", "trained_pooling", "recipe", "training"):
-            setattr(checkpoint, name, about.get(name))
-        if about.get("lora_alpha") is not None:
-            checkpoint.alpha = float(about["lora_alpha"])
+    about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
+    stated: dict[str, Any] = {name: about.get(name) for name in ("base", "trained_pooling", "recipe", "training")}
+    checkpoint = AdapterCheckpoint(source, content, **stated)
+    alpha = about.get("lora_alpha")
+    if (folder / ADAPTER_CONFIG).is_file():
+        model_files.no_pointers([folder / ADAPTER_CONFIG], where)
+        checkpoint.peft = peft_settings(read_json(folder / ADAPTER_CONFIG), where)
+        alpha = checkpoint.peft.lora_alpha if alpha is None else alpha
+    checkpoint.alpha = None if alpha is None else float(alpha)
     for path in _files(folder, where):
-        for key, size in weight_files.shapes(path, where).items():
+        for key, size in model_files.sizes_in(path, where).items():
             checkpoint.add(path, key, size)
-    weight_files.forget()
+    model_files.forget_weights()
     return checkpoint
 
 
 def _files(folder: Path, where: str) -> list[Path]:
     """The files with weights. Raises ModelError if there are none, or if some are missing or would be ignored."""
-    alone = any((folder / f"adapter_model.{kind}").is_file() for kind in ("safetensors", "bin"))
-    stems = ("adapter_model", "model", "pytorch_model")
-    for name in (f"{stem}.{kind}.index.json" for stem in stems for kind in ("safetensors", "bin")):
-        if not alone and (folder / name).is_file():
-            return weight_files.indexed(folder / name, where)
-    for pattern in ("adapter_model.safetensors", "adapter_model.bin", "*.safetensors", "pytorch_model*.bin"):
+    kinds = ("safetensors", "bin")
+    found = sorted(path for kind in kinds for path in folder.glob(f"*.{kind}"))
+    if adapter := [path for path in found if path.stem == "adapter_model"]:
+        ignored = [path.name for path in found if path not in adapter and not _TRAINERS.match(path.name)]
+        if ignored:
+            raise ModelError(
+                f"{where}: beside {adapter[-1].name} there is {listed(ignored)}, which would not be read; put all "
+                "weights into one file, or move files that do not belong to the adapter elsewhere"
+            )
+        return adapter[-1:]  # rather safetensors than bin
+    for stem, kind in itertools.product(("adapter_model", "model", "pytorch_model"), kinds):
+        if (index := folder / f"{stem}.{kind}.index.json").is_file():
+            return model_files.indexed(index, where)
+    for pattern in ("*.safetensors", "pytorch_model*.bin"):
         if paths := sorted(folder.glob(pattern)):
-            read = {path.stem for path in paths}
-            others = sorted(path for kind in ("safetensors", "bin") for path in folder.glob(f"*.{kind}"))
-            ignored = [path.name for path in others if path.stem not in read and not _TRAINERS.match(path.name)]
-            if ignored and pattern.startswith("adapter_model"):
-                raise ModelError(
-                    f"{where}: beside {paths[0].name} there is {listed(ignored)}, which would not be read; put all "
-                    "weights into one file, or move files that do not belong to the adapter elsewhere"
-                )
-            return weight_files.all_shards(paths, where)
+            return model_files.all_shards(paths, where)
     raise ModelError(f"{where}: {folder} holds no weights (.safetensors or pytorch_model.bin)")
 
 
@@ -234,8 +230,8 @@ def _module(name: str) -> str:
 
 def _check_settings(checkpoint: AdapterCheckpoint, peft: PeftSettings) -> None:
     """Raises ModelError where an adapter_config.json contradicts the weights beside it."""
-    where = f"{KEY}={checkpoint.source}: {CONFIG}"
-    for setting, part, on in (("use_dora", MAGNITUDES, peft.dora), ("lora_bias", BIAS, peft.lora_bias)):
+    where = f"{KEY}={checkpoint.source}: {ADAPTER_CONFIG}"
+    for setting, part, on in (("use_dora", MAGNITUDES, peft.use_dora), ("lora_bias", BIAS, peft.lora_bias)):
         if checkpoint.lora and on != checkpoint.has(part):
             raise ModelError(f"{where} says {setting}={on}, and the weights have {'no' if on else 'a'} {part}")
     keys = {module: checkpoint.key(module) for module in checkpoint.ranks}
@@ -263,7 +259,7 @@ def _missing_of_peft(checkpoint: AdapterCheckpoint, peft: PeftSettings, own: dic
         missing += [f"{modules[path]}.{LORA_A}" for path in sorted(asked - present)]
     whole = {_module(name) for name in checkpoint.plain if not name.endswith(".bias")}
     for name, path in own.items():
-        saved = _module(name) in whole or any(f"{end}." in path for end in peft.saved)
+        saved = _module(name) in whole or any(f"{end}." in path for end in peft.modules_to_save)
         if saved and name not in checkpoint.plain and not _BUFFERS.search(name):
             missing.append(name)
     return missing

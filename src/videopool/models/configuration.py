@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from videopool.models.errors import ModelError, first_line, listed
+from videopool.errors import one_line
+from videopool.models.errors import ModelError, listed
 from videopool.models.families import FAMILIES, family_of
 from videopool.models.sizes import check_stretch, feature_layers
 from videopool.models.source import CONFIGURATION, locate, read_json
@@ -47,15 +48,14 @@ def load_config(
 ) -> Any:
     """A model's transformers configuration; arguments as in load_backbone().
 
-    Raises:
-        ModelError: there is none, its family is not supported, or it needs a computation that is not implemented here.
+    Raises ModelError if there is none, its family is not supported, or it needs a computation that is not implemented
+    here.
     """
     folder = locate(source, revision, wanted=CONFIGURATION)
-    refuse_adapter(folder, source)
     try:
         config = deepcopy(_read_config(folder, source, (folder / "config.json").stat().st_mtime_ns))
     except Exception as error:  # whatever transformers raises for a broken file
-        raise ModelError(f"model.source={source}: no configuration could be read ({first_line(error)})") from error
+        raise ModelError(f"model.source={source}: no configuration could be read ({one_line(error)})") from error
     try:
         family_of(config.model_type, target)
     except ModelError as error:
@@ -73,15 +73,6 @@ def load_config(
 def model_config(model: Mapping[str, Any]) -> Any:
     """The transformers configuration of the group `model`. Raises ModelError as load_config()."""
     return load_config(model["source"], *(model.get(key) for key in ("revision", "rope_factor", "_target_")))
-
-
-def refuse_adapter(folder: Path, source: str) -> None:
-    """Raises ModelError for an adapter's folder: transformers would load the base that it names, wherever that is."""
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"model.source={source}: {folder} is an adapter (adapter_config.json); give its base as model.source and "
-            "the folder as lora.checkpoint"
-        )
 
 
 @lru_cache(maxsize=8)
@@ -141,10 +132,9 @@ def _not_computed(config: Any) -> str:
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
         return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"
     strategy, cls = config.vision_feature_select_strategy, TOWERS[vision.model_type]
-    if cls and strategy != "default":
-        why = "it keeps the CLS token among the patches, where a grid has no place for it; set default"
-    elif strategy == "default" and not cls:
-        why = "it drops the first token, which is a patch in a tower without CLS token; set full"
-    else:
+    if (strategy == "default") == cls:
         return ""
+    why = "it drops the first token, which is a patch in a tower without CLS token; set full"
+    if cls:
+        why = "it keeps the CLS token among the patches, where a grid has no place for it; set default"
     return f"vision_feature_select_strategy={strategy}: {why}"

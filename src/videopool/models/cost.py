@@ -37,12 +37,10 @@ def training_flops(shape: ModelShape, tokens: int, projected: int, again: bool =
     """Floating-point operations of a training step on one conversation over L = tokens positions, text included.
 
     The backward pass of the frozen language model needs gradients of its matrices' inputs, none of the matrices: as
-    many operations as the forward pass, and twice as many for attention, whose two products both have gradients on
-    both sides. The projector needs both. Not counted: the tower (its features exist), LoRA's matrices, the vocabulary.
-
-    Args:
-        projected: tokens that the projector reads.
-        again: gradient checkpointing runs each layer forward a second time, up to its last matrix.
+    many operations as the forward pass, and twice as many for attention, whose two products both have gradients on both
+    sides. The projector, which reads so many projected tokens, needs both. With gradient checkpointing (again) each
+    layer runs forward a second time, up to its last matrix. Not counted: the tower (its features exist), LoRA's
+    matrices, the vocabulary.
     """
     matrices, attention = _flops(shape, tokens)
     llm = (2 + again) * matrices + (3 + again) * attention

@@ -12,12 +12,6 @@ class ModelError(UserError, ValueError):
     """A model that cannot be loaded or used as configured: one line, with what to do."""
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
 def listed(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from hydra.utils import get_class
 
+from videopool.errors import one_line
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 
@@ -46,8 +47,7 @@ FAMILIES: dict[str, type[Backbone]] = {one.model_type: one for one in (Llava, Ll
 def family_of(model_type: str, target: str | None = None) -> type[Backbone]:
     """The family of a model type; target is the dotted name of a user's class (`model._target_`).
 
-    Raises:
-        ModelError: there is no such family, or the class reads another model type.
+    Raises ModelError if there is no such family, or the class reads another model type.
     """
     if target is None:
         if model_type not in FAMILIES:
@@ -56,7 +56,7 @@ def family_of(model_type: str, target: str | None = None) -> type[Backbone]:
     try:
         family: type = get_class(target)
     except Exception as error:  # whatever the user's module raises
-        raise ModelError(f"model._target_={target}: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"model._target_={target}: {one_line(error)}") from error
     if not issubclass(family, Backbone):
         raise ModelError(f"model._target_={target}: not a videopool.models.Backbone")
     if family.model_type != model_type:

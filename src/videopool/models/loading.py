@@ -10,13 +10,13 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from videopool.errors import one_line
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import DTYPES, load_config, refuse_adapter
-from videopool.models.errors import ModelError, first_line, listed
+from videopool.models.configuration import DTYPES, load_config
+from videopool.models.errors import ModelError, listed
 from videopool.models.families import family_of
 from videopool.models.shape import model_shape
-from videopool.models.source import identity, locate
-from videopool.models.weight_files import check_weights
+from videopool.models.source import check_weights, identity, locate
 
 # Others take no mask in which the questions of a clip are blind to each other.
 ATTENTIONS = ("sdpa", "eager")
@@ -37,16 +37,14 @@ def _read(cls: Any, kind: str, source: str, revision: str | None, names: Sequenc
     try:
         return cls.from_pretrained(str(folder), **options)
     except Exception as error:
-        raise ModelError(f"model.source={source}: no {kind} could be read ({first_line(error)})") from error
+        raise ModelError(f"model.source={source}: no {kind} could be read ({one_line(error)})") from error
 
 
 def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
     """The processor that makes one view of a frame, by Pillow's arithmetic, independent of other installed libraries.
 
     A family's own processor may cut images into tiles; here a frame is one view of the same size and normalisation.
-
-    Raises:
-        ModelError: there is none, or its views are not image_size pixels wide and high.
+    Raises ModelError if there is none, or its views are not image_size pixels wide and high.
     """
     saved = _read(AutoImageProcessor, "image processor", source, revision, PROCESSOR_FILES, backend="pil").to_dict()
     settings: dict[str, Any] = {"do_center_crop": False}
@@ -75,7 +73,7 @@ def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
         torch.nn.functional.scaled_dot_product_attention(probe, probe, probe)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"model.dtype={dtype}: attention on {device} does not work in it ({first_line(error)}); "
+            f"model.dtype={dtype}: attention on {device} does not work in it ({one_line(error)}); "
             "take model.dtype=float32"
         ) from error
 
@@ -106,14 +104,12 @@ def load_backbone(
         rope_factor: linear scaling of rotary positions, as in SlowFast-LLaVA.
         target: the user's class for the family, as in family_of().
 
-    Raises:
-        ModelError: the model does not load completely.
+    Raises ModelError if the model does not load completely.
     """
     check_attention(dtype, attention, "cpu" if device_map else device)
     config = load_config(source, revision, rope_factor, target)
     shape = model_shape(config, target)
     folder = locate(source, revision)
-    refuse_adapter(folder, source)
     check_weights(folder, f"model.source={source}")
     tokenizer = _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
     image_processor = load_image_processor(source, revision, shape.image_size)
@@ -133,7 +129,7 @@ def load_backbone(
             **placement,
         )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"model.source={source}: {first_line(error)}") from error
+        raise ModelError(f"model.source={source}: {one_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()

@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
-from videopool.models.merging import IGNORED, Merged, merge
+from videopool.models.reading import IGNORED, Merged, merge
 from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, PoolingContext, checked
 
@@ -20,14 +20,8 @@ LONG = 1024  # positions from which on reading a common prefix first is faster
 class VideoLM(pl.LightningModule):
     """Frames -> tower -> projector -> pooling -> language model.
 
-    Args:
-        backbone: the model.
-        pooling: patch grid to visual tokens.
-        stage: "projector" pools after the projector, "encoder" before it; the two differ, because the projector is
-            not linear.
-
-    Raises:
-        ModelError: no such stage, or the model lacks a context that the pooling needs.
+    Stage "projector" pools after the projector, "encoder" before it; the two differ, because the projector is not
+    linear. Raises ModelError if there is no such stage, or the model lacks a context that the pooling needs.
     """
 
     def __init__(self, backbone: Backbone, pooling: Pooling, stage: str = "projector") -> None:
@@ -40,11 +34,8 @@ class VideoLM(pl.LightningModule):
     def visual_tokens(self, features: Tensor, text: Tensor | None = None, frame_times: Tensor | None = None) -> Tensor:
         """Tower features [B, T, C + H*W, Dv] to visual tokens [B, N, D].
 
-        For a pooling that needs a thumbnail, its features follow the frames': [B, T + 1, C + H*W, Dv].
-
-        Args:
-            text: [B, D] prompts from Backbone.text_vector(), for a pooling that needs them.
-            frame_times: [T] seconds, the same for all clips, for a pooling that needs them.
+        For a pooling that needs a thumbnail, its features follow the frames': [B, T + 1, C + H*W, Dv]. Others need
+        text, [B, D] prompts from Backbone.text_vector(), or frame_times, [T] seconds, the same for all clips.
         """
         tokens = checked(self.pooling, *self.pooling_input(features, text, frame_times))
         return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
@@ -58,26 +49,11 @@ class VideoLM(pl.LightningModule):
         at_stage: Callable[[Any], Tensor] = backbone.project if self.stage == "projector" else nn.Identity()
         context = PoolingContext(
             frame_times=frame_times if FRAME_TIMES in needs else None,
-            cls=at_stage(backbone.cls(frames)) if CLS in needs else None,
+            cls=at_stage(frames[..., 0, :]) if CLS in needs else None,
             text=text if TEXT in needs else None,
             thumbnail=at_stage(backbone.grid(features[:, -1])) if THUMBNAIL in needs else None,
         )
         return at_stage(backbone.grid(frames)), context
-
-    def forward(
-        self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor | None = None, labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Read prompts with images and videos in them; arguments are those of merge().
-
-        Returns logits [B, L', vocabulary] in float32, where L' counts visual tokens, and the mean cross-entropy over
-        labelled positions (None without labels).
-        """
-        merged = merge(self.backbone, ids, media, mask, labels)
-        logits = self.backbone.logits(self._hidden(merged)[0])
-        if labels is None:
-            return logits, None
-        wanted = merged.labels[:, 1:].to(logits.device)
-        return logits, cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
 
     def token_losses(
         self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor, rounds: Tensor | None = None

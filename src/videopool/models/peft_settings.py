@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from videopool.models.errors import ModelError, is_number
@@ -33,25 +33,25 @@ _PREFIX = "base_model.model."  # of names in peft's files; its patterns do not s
 
 @dataclass(frozen=True)
 class PeftSettings:
-    """The settings of an adapter_config.json that are computed; module names are the trained model's."""
+    """The settings of an adapter_config.json that are computed; names of modules are the trained model's."""
 
-    alpha: float  # scale of LoRA, where alpha_pattern names no other
-    rank: int  # of the matrices, where rank_pattern names no other
-    alpha_pattern: Mapping[str, float]  # by a regular expression for the end of a module's name
-    rank_pattern: Mapping[str, float]
-    rslora: bool  # the scale is alpha / sqrt(rank), not alpha / rank (arXiv 2312.03732)
-    dora: bool  # magnitudes are trained apart from directions (arXiv 2402.09353)
-    lora_bias: bool  # the second matrix has a bias
-    saved: tuple[str, ...]  # ends of the names of modules that were trained whole
-    targets: Mapping[str, Any]  # the settings by which peft decides whether a module has LoRA
+    lora_alpha: float = 8.0  # scale of LoRA, where alpha_pattern names no other
+    r: int = 8  # rank of the matrices, where rank_pattern names no other
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)  # by a regular expression for the end of a name
+    rank_pattern: Mapping[str, float] = field(default_factory=dict)
+    use_rslora: bool = False  # the scale is alpha / sqrt(rank), not alpha / rank (arXiv 2312.03732)
+    use_dora: bool = False  # magnitudes are trained apart from directions (arXiv 2402.09353)
+    lora_bias: bool = False  # the second matrix has a bias
+    modules_to_save: Sequence[str] = ()  # ends of the names of modules that were trained whole
+    targets: Mapping[str, Any] = field(default_factory=dict)  # settings by which peft decides which modules have LoRA
 
     def rank_of(self, key: str) -> int:
         """Rank of the module whose weights have a key in peft's file."""
-        return int(_by_pattern(self.rank_pattern, key, self.rank))
+        return int(_by_pattern(self.rank_pattern, key, self.r))
 
     def alpha_of(self, key: str) -> float:
         """Alpha of the module whose weights have a key in peft's file."""
-        return _by_pattern(self.alpha_pattern, key, self.alpha)
+        return _by_pattern(self.alpha_pattern, key, self.lora_alpha)
 
     def targeted(self, names: Iterable[str]) -> set[str]:
         """Those of the module names, or keys of peft's file, to which peft gives LoRA."""
@@ -67,9 +67,8 @@ class PeftSettings:
 def peft_settings(content: Mapping[str, Any], where: str) -> PeftSettings:
     """Check the content of an adapter_config.json; errors name `where`.
 
-    Raises:
-        ModelError: an adapter other than LoRA, a setting that changes the computation and is not computed here, an
-            unknown key that is on, or a value of the wrong kind.
+    Raises ModelError for an adapter other than LoRA, a setting that changes the computation and is not computed here,
+    an unknown key that is on, or a value of the wrong kind.
     """
     where = f"{where}: adapter_config.json"
     kind = content.get("peft_type", "LORA")
@@ -86,32 +85,25 @@ def peft_settings(content: Mapping[str, Any], where: str) -> PeftSettings:
             f"{where}: init_lora_weights={init} has changed the weights of the base, which no file keeps; convert the "
             "adapter in peft with save_pretrained(..., path_initial_model_for_weight_conversion=...)"
         )
-    alpha, rank = content.get("lora_alpha", 8), content.get("r", 8)  # peft's own defaults
-    flags = {name: content.get(name) or False for name in ("use_rslora", "use_dora", "lora_bias")}
-    patterns = {name: content.get(name) or {} for name in ("alpha_pattern", "rank_pattern")}
-    saved = content.get("modules_to_save") or []
+    computed = {name for name in PeftSettings.__dataclass_fields__ if content.get(name)} | {"lora_alpha", "r"}
+    settings = PeftSettings(
+        **{name: value for name, value in content.items() if name in computed},
+        targets={name: content.get(name) for name in TARGETS},
+    )
+    saved = settings.modules_to_save
     valid = {
-        **{name: isinstance(flag, bool) for name, flag in flags.items()},
-        **{name: _is_pattern(pattern) for name, pattern in patterns.items()},
+        **{name: isinstance(getattr(settings, name), bool) for name in ("use_rslora", "use_dora", "lora_bias")},
+        **{name: _is_pattern(getattr(settings, name)) for name in ("alpha_pattern", "rank_pattern")},
         "bias": (content.get("bias") or "none") in ("none", "all", "lora_only"),
-        "lora_alpha": is_number(alpha),
-        "r": isinstance(rank, int) and is_number(rank) and rank >= 1,
-        "modules_to_save": isinstance(saved, list) and all(isinstance(name, str) for name in saved),
+        "lora_alpha": is_number(settings.lora_alpha),
+        "r": isinstance(settings.r, int) and is_number(settings.r) and settings.r >= 1,
+        "modules_to_save": isinstance(saved, (list, tuple)) and all(isinstance(name, str) for name in saved),
     }
     if wrong := [f"{name}={json.dumps(content[name])[:60]}" for name, right in valid.items() if not right]:
         raise ModelError(f"{where}: {', '.join(wrong)}: peft writes no such value")
-    if alpha == 0 and patterns["alpha_pattern"]:
+    if settings.lora_alpha == 0 and settings.alpha_pattern:
         raise ModelError(f"{where}: lora_alpha=0 beside an alpha_pattern: lora.alpha has nothing to scale by")
-    return PeftSettings(
-        alpha=float(alpha),
-        rank=rank,
-        **patterns,
-        rslora=flags["use_rslora"],
-        dora=flags["use_dora"],
-        lora_bias=flags["lora_bias"],
-        saved=tuple(saved),
-        targets={name: content.get(name) for name in TARGETS},
-    )
+    return settings
 
 
 def _is_pattern(value: Any) -> bool:

@@ -1,15 +1,21 @@
-"""Language model output for visual tokens and questions: next-token scores, greedy answers, hidden states.
+"""What the language model reads, and what it answers: next-token scores, greedy answers, hidden states.
 
 The KV cache of a clip's prefix (text before the image, then the visual tokens) is computed once and serves all
 questions of the clip. Next-token scores and given answers are read in one row, each blind to the others, so that the
 prefix is not copied for each; generated answers take a row per question.
 
-Shapes: before [P0] ids; tokens [B, N, D]; questions[b][q] a list of ids; prefix length P = P0 + N.
+Training reads batches of whole prompts: merge() puts visual tokens in place of their placeholders. A prompt of L ids
+with M placeholders becomes L - M + (all visual tokens) positions. Padding stays where it was; rows of unequal length
+are padded on the batch's own side.
+
+Shapes: before [P0] ids; tokens [B, N, D]; questions[b][q] a list of ids; prefix length P = P0 + N; ids, mask, labels
+[B, L]; media[b][m] the visual tokens [N, D] of placeholder m in row b.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,19 +24,97 @@ from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone, layer_states
 from videopool.models.errors import ModelError
-from videopool.models.merging import Merged, additive
 from videopool.models.stages import check_context
 
+IGNORED = -100  # label of a position without loss
 Ids = Sequence[int]
 Continued = tuple[Ids, Sequence[Ids]]  # a question, and its continuations
 
 
-@dataclass
-class Prefix:
+class Prefix(NamedTuple):
     """The KV cache of a batch of clips; one call that reads questions uses it up."""
 
     cache: DynamicCache
     length: int
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A batch as the language model reads it."""
+
+    embeddings: Tensor  # [B, L', D]
+    mask: Tensor  # [B, L'] 1 for tokens, 0 for padding
+    positions: Tensor  # [B, L'] rank among the unpadded positions of the row; 1 at padding
+    labels: Tensor  # [B, L'] token ids, IGNORED at visual tokens and padding
+    # `mask`, or with independent rounds an additive mask [B, 1, L', L']: 0 where a position (third axis) sees another
+    # (fourth), the dtype's minimum elsewhere.
+    attention: Tensor
+    # Length of the prefix that all rows share with plain causal attention, no padding and no labels; 0 without rounds.
+    common: int = 0
+
+
+def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Boolean mask [B, Q, K] to the additive mask [B, 1, Q, K] that attention takes."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
+        ~allowed, torch.finfo(dtype).min
+    )[:, None]
+
+
+def merge(
+    backbone: Backbone,
+    ids: Tensor,
+    media: Sequence[Sequence[Tensor]],
+    mask: Tensor | None = None,
+    labels: Tensor | None = None,
+    rounds: Tensor | None = None,
+) -> Merged:
+    """Embed prompts, each with its images and videos.
+
+    The mask is 1 for tokens and 0 for padding, on either side (None: no padding); labels are token ids, and IGNORED
+    where no loss is taken; rounds are 0 for tokens that all see, k for tokens that only round k sees, and positions
+    then count the tokens that a token sees (None: causal attention). Raises ModelError if a row has more or fewer
+    placeholders than media.
+    """
+    device = backbone.device
+    ids = ids.to(device)
+    mask = torch.ones_like(ids) if mask is None else mask.to(device)
+    labels = torch.full_like(ids, IGNORED) if labels is None else labels.to(device)
+    owners = torch.zeros_like(ids) if rounds is None else rounds.to(device)
+    is_place = torch.isin(ids, torch.tensor(sorted(set(backbone.media_ids.values())), device=device)) & (mask == 1)
+    embedded = backbone.embed(ids)
+    merged = []
+    for row, tokens in enumerate(media):
+        places = is_place[row].nonzero()[:, 0].tolist()
+        if len(places) != len(tokens):
+            raise ModelError(f"row {row}: {len(places)} places for visual tokens, but {len(tokens)} clips or images")
+        parts: list[tuple[Tensor, ...]] = []
+        start = 0
+        for place, visual in zip([*places, ids.shape[1]], [*tokens, embedded[row, :0]], strict=True):
+            parts.append(tuple(kind[row, start:place] for kind in (embedded, mask, labels, owners)))
+            ones = mask.new_ones(len(visual))
+            parts.append(
+                (visual.to(embedded), ones, labels.new_full(ones.shape, IGNORED), owners.new_zeros(ones.shape))
+            )
+            start = place + 1
+        merged.append([torch.cat(kind) for kind in zip(*parts, strict=True)])
+    side = "left" if bool((mask[:, 0] == 0).any()) else "right"
+    embeddings, mask, labels, owner = (
+        pad_sequence(list(rows), batch_first=True, padding_value=padding, padding_side=side)
+        for rows, padding in zip(zip(*merged, strict=True), (0, 0, IGNORED, 0), strict=True)
+    )
+    labels = labels.masked_fill(mask == 0, IGNORED)
+    if rounds is None:
+        positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
+        return Merged(embeddings, mask, positions, labels, mask)
+    seen = (owner[:, None] == 0) | (owner[:, None] == owner[:, :, None])  # [B, query, key]
+    allowed = seen & (mask == 1)[:, None] & torch.ones_like(seen[0]).tril()
+    positions = (allowed.sum(-1) - 1).masked_fill(mask == 0, 1)
+    # Padding sees itself, because a row of attention must see something.
+    allowed |= torch.eye(mask.shape[1], dtype=torch.bool, device=device)
+    predicted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # the label of each next position
+    plain = (owner == 0) & (mask == 1) & (predicted == IGNORED)
+    common = int(plain.cummin(dim=-1).values.sum(dim=-1).min())
+    return Merged(embeddings, mask, positions, labels, additive(allowed, embeddings.dtype), common)
 
 
 @torch.inference_mode()
@@ -81,11 +165,8 @@ def continuation_logprobs(
 ) -> list[list[list[float]]]:
     """Mean log-probability of the tokens of each continuation, by question and clip.
 
-    The mean and not the sum, so that long answers are not unlikely for their length (Brown et al. 2020,
-    arXiv 2005.14165, section 2.4).
-
-    Raises:
-        ValueError: a question or a continuation is empty.
+    The mean and not the sum, so that long answers are not unlikely for their length (Brown et al. 2020, arXiv
+    2005.14165, section 2.4). Raises ValueError if a question or a continuation is empty.
     """
     if any(not question or not all(rest) for row in asked for question, rest in row):
         raise ValueError("a question or one of its continuations has no token")
@@ -120,70 +201,40 @@ def greedy_answers(
     allowed = seen[:, None, :].repeat(1, longest, 1)
     allowed[:, :, prefix.length :] &= real.new_ones(longest, longest).tril()
     positions = (steps + prefix.length)[None].expand(len(flat), -1)
-    mask = additive(allowed, backbone.dtype)
-    answers = iter(_greedy(backbone, backbone.embed(ids), mask, positions, seen, prefix.cache, max_new_tokens))
-    return [[next(answers) for _ in row] for row in questions]
-
-
-@torch.inference_mode()
-def generate(backbone: Backbone, merged: Merged, max_new_tokens: int) -> list[list[int]]:
-    """Greedy continuation of each row of a merged batch, padded on either side, without the end token."""
-    mask, cache = merged.mask, DynamicCache(config=backbone.model.config.text_config)
-    check_context(backbone.name, backbone.shape.context, int(mask.sum(-1).max()) + max_new_tokens)
-    return _greedy(backbone, merged.embeddings, mask, merged.positions, mask == 1, cache, max_new_tokens)
-
-
-def _greedy(
-    backbone: Backbone, embeddings: Tensor, mask: Tensor, positions: Tensor, seen: Tensor, cache: Any, most: int
-) -> list[list[int]]:
-    """Read embeddings [Q, L, D], and continue each row greedily by at most so many tokens.
-
-    Args:
-        mask, positions: of the embeddings, as transformers takes them.
-        seen: [Q, K] false for padding among the cache's positions and the embeddings.
-        cache: KV cache of the positions before the embeddings.
-    """
-    rows, steps = (torch.arange(size, device=seen.device) for size in positions.shape)
-    last = (seen[:, -len(steps) :] * steps).argmax(-1)
-    states = backbone.read(embeddings, mask, positions, cache)[rows, last]
-    position = positions[rows, last]
+    last = real.sum(-1) - 1  # place of each question's last token
+    rows = torch.arange(len(flat), device=ids.device)
+    states = backbone.read(backbone.embed(ids), additive(allowed, backbone.dtype), positions, prefix.cache)[rows, last]
     # A generated placeholder is read as id 0, as in the PLLaVA reference; its own embedding was never trained.
     placeholders = torch.tensor(sorted(set(backbone.media_ids.values())), device=backbone.device)
-    answers: list[list[int]] = [[] for _ in rows]
-    unfinished = set(range(len(rows)))
-    for step in range(1, most + 1):
+    answers: list[list[int]] = [[] for _ in flat]
+    unfinished = set(range(len(flat)))
+    for step in range(1, max_new_tokens + 1):
         tokens = backbone.logits(states).argmax(-1).to(backbone.device)
         for row, token in enumerate(tokens.tolist()):
             if token in backbone.end_ids:
                 unfinished.discard(row)
             elif row in unfinished:
                 answers[row].append(token)
-        if not unfinished or step == most:
+        if not unfinished or step == max_new_tokens:
             break
-        seen = torch.cat([seen, seen.new_ones(len(rows), 1)], dim=1)
-        embeddings = backbone.embed(tokens.masked_fill(torch.isin(tokens, placeholders), 0)[:, None])
-        mask = additive(seen[:, None, :], backbone.dtype)
-        states = backbone.read(embeddings, mask, (position + step)[:, None], cache)[:, -1]
-    return answers
+        seen = torch.cat([seen, seen.new_ones(len(flat), 1)], dim=1)
+        embedded = backbone.embed(tokens.masked_fill(torch.isin(tokens, placeholders), 0)[:, None])
+        position = (positions[rows, last] + step)[:, None]
+        states = backbone.read(embedded, additive(seen[:, None, :], backbone.dtype), position, prefix.cache)[:, -1]
+    written = iter(answers)
+    return [[next(written) for _ in row] for row in questions]
 
 
 @torch.inference_mode()
 def llm_states(
     backbone: Backbone, embeddings: Tensor, layers: Sequence[int], attention_layers: Sequence[int] = ()
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """Hidden states after some layers of the language model, and the last position's attention in some layers.
+    """Hidden states [B, L, D] after some layers of the language model, and attention [B, L] in some layers.
 
-    Args:
-        embeddings: [B, L, D] of whole sequences, without padding.
-        layers: 0 is the input of the first layer, i the output of the i-th, before the final norm.
-        attention_layers: 1 is the first layer.
-
-    Returns:
-        Hidden states [B, L, D] by layer, and attention [B, L] by layer: of the last position, mean over heads,
-        float32, summing to 1. Layers after the last wanted one do not run.
-
-    Raises:
-        ModelError: the sequence is longer than the context, or the attention implementation keeps no weights.
+    Attention is that of the last position, mean over heads, float32, summing to 1. Embeddings [B, L, D] are whole
+    sequences without padding. Layer 0 is the input of the first layer, i the output of the i-th, before the final norm;
+    layers after the last wanted one do not run. Raises ModelError if the sequence is longer than the context, or the
+    attention implementation keeps no weights.
     """
     check_context(backbone.name, backbone.shape.context, embeddings.shape[1])
     blocks: Any = backbone.language_model.layers
@@ -194,14 +245,10 @@ def llm_states(
             raise ModelError("attention weights are kept by model.attention=eager only")
         attention[layer] = weights[:, :, -1].float().mean(1)
 
-    handles = [
-        blocks[layer - 1].self_attn.register_forward_hook(lambda _, __, out, layer=layer: keep(layer, out[1]))
-        for layer in attention_layers
-    ]
-    wanted = [*layers, *attention_layers] or [0]
-    try:
+    with ExitStack() as hooks:
+        for layer in attention_layers:
+            module = blocks[layer - 1].self_attn
+            hooks.enter_context(module.register_forward_hook(lambda _, __, out, layer=layer: keep(layer, out[1])))
+        wanted = [*layers, *attention_layers] or [0]
         states = layer_states(blocks, lambda: backbone.llm(embeddings, use_cache=False), wanted)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {layer: states[layer] for layer in layers}, attention

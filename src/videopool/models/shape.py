@@ -19,8 +19,7 @@ TEXT_MODELS = ("llama", "mistral", "qwen2")
 def model_shape(config: Any, target: str | None = None) -> ModelShape:
     """Sizes from a transformers configuration; target as in family_of().
 
-    Raises:
-        ModelError: the family, or the kind of language model or tower, is not supported.
+    Raises ModelError if the family, or the kind of language model or tower, is not supported.
     """
     family = family_of(config.model_type, target)
     text, vision = config.text_config, config.vision_config
@@ -70,15 +69,9 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
 
 
 def shape_from(mapping: Mapping[str, Any], where: str = "model.shape", target: str | None = None) -> ModelShape:
-    """Sizes from the `shape:` block of a conf/model file.
+    """Sizes from the `shape:` block of a conf/model file; errors name the key `where`, target is as in family_of().
 
-    Args:
-        mapping: values of ModelShape's attributes.
-        where: the configuration key that errors name.
-        target: as in family_of().
-
-    Raises:
-        ModelError: unknown or missing keys, wrong kinds of values, or sizes that contradict each other.
+    Raises ModelError for unknown or missing keys, wrong kinds of values, or sizes that contradict each other.
     """
     if not isinstance(mapping, Mapping):
         raise ModelError(f"{where}: names and sizes are expected, got {mapping!r}")
@@ -131,10 +124,8 @@ def _contradiction(shape: ModelShape) -> str:
 def point_shape(model: Mapping[str, Any]) -> ModelShape:
     """Sizes of a point's model, given as the group `model`: from its `shape:` block, or from the source's config.json.
 
-    A folder's own config.json overrides the block, which describes the released model.
-
-    Raises:
-        ModelError: neither exists, or its kind is not supported.
+    A folder's own config.json overrides the block, which describes the released model. Raises ModelError if neither
+    exists, or its kind is not supported.
     """
     block = model.get("shape")
     if block is not None and on_hub(str(model["source"])):

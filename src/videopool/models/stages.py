@@ -10,12 +10,9 @@ PROVIDED = frozenset({FRAME_TIMES, CLS, TEXT, THUMBNAIL})
 
 
 def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_question: bool = True) -> None:
-    """Raises ModelError unless a model gives a pooling the context that it needs.
+    """Raises ModelError unless a model, named for errors, gives a pooling the context that it needs at a stage.
 
-    Args:
-        name: of the model.
-        stage: where the pooling acts. Prompt vectors exist after the projector only.
-        one_question: visual tokens serve one question, so they may depend on it.
+    With one_question, visual tokens serve one question, so they may depend on it.
     """
     if not isinstance(pooling.needs, (frozenset, set)):
         raise ModelError(f"pooling {class_name(pooling)}: needs must be a set of names, got {pooling.needs!r}")

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from videopool.norms.outliers import IN_CLIP
-from videopool.norms.rank_correlation import spearman
 from videopool.norms.stage import ClipNorms
-from videopool.norms.streams import Sums
+from videopool.norms.statistics import Sums, spearman
 
 PER_OCTAVE, OCTAVES = 4, 8  # of the norm over the clip's median, for the curve of attention against norm
 CELLS = 2 * OCTAVES * PER_OCTAVE
@@ -23,10 +22,8 @@ class AttentionNorms(Sums):
     def add(self, attention: np.ndarray, read: ClipNorms, entering: np.ndarray) -> None:
         """Add a clip. A clip whose attention is not finite (a NaN in a token spreads to all) is counted and left out.
 
-        Args:
-            attention: [N] of the visual tokens; all positions sum to 1.
-            read: norms [N] of the visual tokens as the language model reads them.
-            entering: [N] norms of their hidden states where they enter the layer.
+        Attention [N] is that of the visual tokens, of 1 over all positions; `read` are their norms as the language
+        model reads them, `entering` [N] those of their hidden states where they enter the layer.
         """
         valid, norms = read.valid.reshape(-1), read.norms.reshape(-1)
         total = float(attention.sum())

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from videopool.norms.histogram import LogHistogram, gini
 from videopool.norms.outliers import GAP, IN_CLIP, OutlierRules
-from videopool.norms.places import border, centre, low_texture
-from videopool.norms.rank_correlation import spearman
-from videopool.norms.streams import Moments, Sums
-from videopool.norms.token_norms import frame_cosines, token_norms
+from videopool.norms.statistics import LogHistogram, Moments, Sums, gini, spearman
+from videopool.norms.token_norms import border, centre, frame_cosines, low_texture, token_norms
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 
@@ -39,12 +36,7 @@ class StageNorms(Sums):
         self.histogram, self.moments = LogHistogram(), Moments()
 
     def add(self, tokens: Tensor, texture: np.ndarray | None = None) -> ClipNorms:
-        """Add a clip.
-
-        Args:
-            tokens: [T, H, W, D] for the cells of a grid, else [N, D].
-            texture: [T, H, W] of the cells' content; ignored for tokens of another shape.
-        """
+        """Add a clip: tokens [T, H, W, D] of a grid, else [N, D]; texture [T, H, W], ignored for other tokens."""
         norms = token_norms(tokens, self.p).cpu().double().numpy()
         finite = np.isfinite(norms)
         valid = finite & (norms > 0)

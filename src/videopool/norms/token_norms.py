@@ -1,16 +1,19 @@
-"""Norms of tokens, and likeness of tokens between frames, computed in float32 at least.
+"""Tokens of a clip: their norms, their likeness between frames, and their places in a frame.
 
-Each token is divided by its largest component first, so that neither squares nor high powers overflow.
+Norms and likeness are computed in float32 at least. Each token is divided by its largest component first, so that
+neither squares nor high powers overflow.
 """
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from videopool.norms.errors import NormsError
 from videopool.pooling.base import precise
 
+LEAST = 0.25  # share of a clip's patches that count as of low texture
 CHUNK = 4096  # tokens converted to float32 at once
 
 
@@ -38,10 +41,9 @@ def token_norms(tokens: Tensor, p: float = 2.0) -> Tensor:
 
 
 def frame_cosines(grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums and counts [T, T] of cosines between the tokens of two frames at equal positions.
+    """Sums and counts [T, T] of cosines between the tokens of two frames of a grid [T, H, W, D] at equal positions.
 
-    Args:
-        grid: [T, H, W, D]. Tokens of zeros or with a value that is not finite count in no pair.
+    Tokens of zeros or with a value that is not finite count in no pair.
     """
     sums = torch.zeros(len(grid), len(grid), dtype=torch.float64)
     counts = torch.zeros_like(sums)
@@ -56,3 +58,37 @@ def frame_cosines(grid: Tensor) -> tuple[Tensor, Tensor]:
         seen = usable[..., 0].double()
         counts += (seen @ seen.T).cpu()
     return sums, counts
+
+
+def border(height: int, width: int) -> np.ndarray:
+    """[H, W] true for the outermost ring of cells."""
+    cells = np.ones((height, width), bool)
+    cells[1:-1, 1:-1] = False
+    return cells
+
+
+def centre(height: int, width: int) -> np.ndarray:
+    """[H, W] true for cells with their middle in the middle half of both axes."""
+    y = np.abs(np.arange(height) + 0.5 - height / 2) <= height / 4
+    x = np.abs(np.arange(width) + 0.5 - width / 2) <= width / 4
+    return y[:, None] & x
+
+
+def patch_texture(pixels: Tensor, patch: int) -> Tensor:
+    """Standard deviation [M, H*W] of the pixels of each patch: variance in each channel, mean, square root.
+
+    Pixels [M, 3, S, S] are preprocessed for the tower, which sets the unit; those at the right and lower edge that fill
+    no patch are left out, as by the tower. `patch` is a side in pixels.
+    """
+    cells = pixels.float().unfold(2, patch, patch).unfold(3, patch, patch)  # [M, 3, H, W, patch, patch]
+    return cells.var(dim=(4, 5), correction=0).mean(dim=1).sqrt().flatten(1)
+
+
+def low_texture(texture: np.ndarray) -> np.ndarray:
+    """[T, H, W] true for the quarter of a clip's patches with least texture, and for ties with the last of them."""
+    return texture <= np.quantile(texture, LEAST, method="inverted_cdf")
+
+
+def as_feature(texture: Tensor, extra: int) -> Tensor:
+    """Texture [M, H*W] as one feature [M, C + H*W, 1], 0 for the C tokens before the patches."""
+    return torch.nn.functional.pad(texture, (extra, 0)).unsqueeze(-1)

@@ -9,8 +9,7 @@ from videopool.config.build import build
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.judges import Judge, LocalJudge
-from videopool.models.source import identity, locate
-from videopool.models.weight_files import check_weights
+from videopool.models.source import check_weights, identity, locate
 from videopool.notes import note
 from videopool.results import fingerprint
 

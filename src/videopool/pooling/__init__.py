@@ -3,11 +3,11 @@
 From [batch, frames, height, width, dim] to [batch, tokens, dim].
 """
 
-from videopool.pooling.adaptive import Adaptive
+from videopool.pooling.adaptive import Adaptive, Horizontal, Strided
 from videopool.pooling.attention_resampler import AttentionResampler
 from videopool.pooling.base import GridPooling, Pooling, PoolingContext, PoolingContractError, PoolingShapeError
 from videopool.pooling.baselines import Average, Blind, DualMean, NoPooling
-from videopool.pooling.boxes import GeneralisedMean, Median, TrimmedMean
+from videopool.pooling.boxes import GeneralisedMean, Median, NormWeighted, TextGuided, TrimmedMean
 from videopool.pooling.composed import Chain, FrameCls, SlowFast
 from videopool.pooling.contract import (
     announced,
@@ -20,8 +20,7 @@ from videopool.pooling.contract import (
     thumbnail_of,
     tiled_by,
 )
-from videopool.pooling.grid_pyramid import GridPyramid
-from videopool.pooling.images import ImageGrid, ThumbnailSampling
+from videopool.pooling.images import GridPyramid, ImageGrid, ThumbnailSampling
 from videopool.pooling.intervention import (
     ClipNorm,
     DropOutliers,
@@ -31,10 +30,7 @@ from videopool.pooling.intervention import (
     ShuffleSpace,
     ShuffleTime,
 )
-from videopool.pooling.per_frame import Horizontal, Strided
-from videopool.pooling.subsample import Subsample
-from videopool.pooling.token_merging import TokenMerging
-from videopool.pooling.weighted import NormWeighted, TextGuided
+from videopool.pooling.token_merging import Subsample, TokenMerging
 
 __all__ = [
     "Adaptive", "AttentionResampler", "Average", "Blind", "Chain", "ClipNorm", "DropOutliers", "DualMean", "FrameCls",

@@ -58,10 +58,12 @@ def grid_to_grid(key: str, value: object) -> GridPooling:
     return value
 
 
-def untiled(key: str, pooling: Pooling, why: str) -> None:
-    """A pooling that does not tile. Raises PoolingContractError."""
+def untiled(key: str, value: object, why: str) -> GridPooling:
+    """A grid pooling that does not tile. Raises PoolingContractError."""
+    pooling = grid_to_grid(key, value)
     if pooling.tiles:
         raise PoolingContractError(f"pooling.{key}: {type(pooling).__name__} tiles frames into one image, {why}")
+    return pooling
 
 
 def needed(

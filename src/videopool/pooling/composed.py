@@ -29,13 +29,11 @@ class Chain(GridPooling):
     def __init__(self, steps: Sequence[GridPooling]) -> None:
         super().__init__()
         listed("steps", steps, "at least one pooling")
-        self.chain: Sequence[GridPooling] = nn.ModuleList(  # type: ignore[assignment]
-            grid_to_grid("steps", step) for step in steps
-        )
+        why = "which is done before the tower, so it must be the first step"
+        later = [untiled("steps", step, why) for step in steps[1:]]
+        self.chain: Sequence[GridPooling] = nn.ModuleList([grid_to_grid("steps", steps[0]), *later])  # type: ignore[assignment]
         self.needs = frozenset().union(*(step.needs for step in steps))
         self.tiles = steps[0].tiles
-        for step in steps[1:]:
-            untiled("steps", step, "which is done before the tower, so it must be the first step")
         self._label = " + ".join(step.label for step in steps)
 
     def tile(self, frames: np.ndarray) -> np.ndarray:
@@ -80,11 +78,9 @@ class SlowFast(Pooling):
     def __init__(self, slow_frames: int, slow: GridPooling, fast: GridPooling) -> None:
         super().__init__()
         self.slow_frames = positive("slow_frames", slow_frames)
-        self.slow = grid_to_grid("slow", slow)
-        self.fast = grid_to_grid("fast", fast)
+        self.slow = untiled("slow", slow, "and the two paths need frames")
+        self.fast = untiled("fast", fast, "and the two paths need frames")
         self.needs = slow.needs | fast.needs
-        for key, path in (("slow", slow), ("fast", fast)):
-            untiled(key, path, "and the two paths need frames")
         self._label = f"slowfast {slow_frames} {slow.label} + {fast.label}"
 
     def slow_indices(self, frames: int) -> list[int]:

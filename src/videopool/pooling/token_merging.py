@@ -1,8 +1,9 @@
-"""Similar tokens averaged, pair after pair: ToMe's bipartite soft matching (arXiv 2210.09461).
+"""Fewer tokens: some of them, or similar ones averaged, pair after pair: ToMe's bipartite soft matching.
 
-A step (`bipartite_soft_matching` and `merge_wavg` in tome/merge.py of facebookresearch/ToMe): each token at an even
-place finds the most similar token at an odd place, by cosine; the r most similar pairs are merged, each token weighted
-by its number of patches. Several may merge into one. At most half of the tokens disappear in a step.
+A step of ToMe (arXiv 2210.09461; `bipartite_soft_matching` and `merge_wavg` in tome/merge.py of facebookresearch/ToMe):
+each token at an even place finds the most similar token at an odd place, by cosine; the r most similar pairs are
+merged, each token weighted by its number of patches. Several may merge into one. At most half of the tokens disappear
+in a step.
 
 ToMe merges inside a tower and compares attention keys; here the features are compared, because a pooling sees nothing
 else. ToMe leaves tokens in the order of their similarity; here they keep their places, a merged pair the odd one's.
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from videopool.pooling.base import Pooling, PoolingContext, PoolingShapeError, precise
 from videopool.pooling.checks import one_of, positive, whole
+from videopool.pooling.tiling import equidistant
 
 AT_ONCE = 2**25  # similarities held at a time
 NEVER = -2.0  # less than any cosine
@@ -32,12 +34,7 @@ def most_similar(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def merge_step(sums: Tensor, sizes: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Merge so many pairs.
-
-    Args:
-        sums: [N, L, D] of the patches in each token.
-        sizes: [N, L] number of these patches.
-        count: of pairs, at most L / 2.
+    """Merge so many pairs, at most L / 2, of tokens: sums [N, L, D] and sizes [N, L] of the patches in each.
 
     Returns sums [N, L - count, D] and sizes [N, L - count] of the remaining tokens, in order.
     """
@@ -116,3 +113,51 @@ class TokenMerging(Pooling):
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         count = height * width if self.within == "frame" else frames * height * width
         return {"merged_at_each_step": self.schedule(count)}
+
+
+class Subsample(Pooling):
+    """Keep k of the N tokens of a clip, in order. A clip with fewer keeps all.
+
+    Args:
+        tokens: k.
+        mode: "uniform" spreads them evenly over the clip, token round(i * (N - 1) / (k - 1)) for i = 0..k-1, as
+            `sample_tokens` in llava/model/llava_arch.py of tingyu215/TS-LLaVA (arXiv 2411.11066); "random" draws
+            without replacement, equally for all clips of a size; "lowest_norm" and "highest_norm" keep by L2 norm,
+            of equal norms the earlier tokens, with NaN as the highest norm.
+        seed: of "random".
+    """
+
+    def __init__(self, tokens: int, mode: str = "uniform", seed: int = 0) -> None:
+        super().__init__()
+        self.tokens = positive("tokens", tokens)
+        self.mode = one_of("mode", mode, ("uniform", "random", "lowest_norm", "highest_norm"))
+        self.seed = whole("seed", seed)
+        self._label = f"subsample {tokens} {mode}{f' seed {seed}' if mode == 'random' else ''}"
+
+    def places(self, count: int) -> list[int] | None:
+        """The kept of so many tokens; None if their norms decide."""
+        if self.tokens >= count:
+            return list(range(count))
+        if self.mode == "uniform":
+            return equidistant(self.tokens, count)
+        if self.mode == "random":
+            generator = torch.Generator().manual_seed(self.seed)
+            return sorted(torch.randperm(count, generator=generator)[: self.tokens].tolist())
+        return None
+
+    def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        tokens = grid.flatten(1, 3)
+        places = self.places(tokens.shape[1])
+        if places is not None:
+            return tokens[:, places]
+        norms = torch.linalg.vector_norm(precise(tokens.detach()), dim=-1)  # [B, N]
+        order = norms.argsort(dim=1, descending=self.mode == "highest_norm", stable=True)
+        kept = order[:, : self.tokens].sort(dim=1).values
+        return torch.take_along_dim(tokens, kept.unsqueeze(-1), dim=1)
+
+    def num_tokens(self, frames: int, height: int, width: int) -> int:
+        return min(self.tokens, frames * height * width)
+
+    def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
+        places = self.places(frames * height * width)
+        return {} if places is None else {"kept": places}

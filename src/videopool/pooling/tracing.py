@@ -25,12 +25,7 @@ NOTHING = 0.05  # of the median token's share in patches: a token with less is m
 
 
 class PatchTrace:
-    """The map W of a pooling at one grid.
-
-    Args:
-        pooling: at a patch grid, with a context if it needs one.
-        grid: [1, T, H, W, D].
-        context: inputs beside the grid; tokens made of them have no patches.
+    """The map W of a pooling at one grid [1, T, H, W, D]; tokens made of the context have no patches.
 
     Attributes:
         tokens: [N, D] pooled from the grid.

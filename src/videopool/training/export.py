@@ -1,17 +1,21 @@
 """The results of a training run: exported weights with facts about their training, and the metrics of the run."""
 
+import json
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from videopool.config.build import plain
 from videopool.files import json_lines, whole_folder, write_text
+from videopool.models.checkpoint import ABOUT, ADAPTER
 from videopool.models.configuration import model_config
-from videopool.models.export import Trained, export
 from videopool.notes import note
 from videopool.points.setting import pooling_settings
 from videopool.pooling import Adaptive
@@ -25,6 +29,10 @@ from videopool.training.point import EXPORT, LISTED, TrainingPoint
 
 LEFT_OUT, BAD_BATCH = "left_out.jsonl", "bad_batch.json"
 EXPORTS = "exports"  # of the weights after some steps
+PEFT = "peft"  # folder within an export
+NOT_THE_WEIGHTS = ("transformers_version", "_name_or_path")  # release that wrote the base, and its path
+_LANGUAGE = re.compile(r"^(?:model\.)?language_model\.")
+_PROJECTOR = re.compile(r"^(?:model\.)?(?=multi_modal_projector\.)")
 
 
 def start_over(folder: Path) -> None:
@@ -59,19 +67,18 @@ class Exporter:
         if isinstance(pooling, Adaptive):
             size = (point.sampler.num, point.shape.height, point.shape.width)
             reference |= {"pooling_method": "avg", "pooling_shape": list(pooling.out_shape(*size))}
-        trained = Trained(
-            source=str(point.model["source"]),
-            probe=self.probe,
-            config=model_config(point.model).to_dict(),
-            pooling=pooling_settings(point.config, pooling),
-            frames=plain(point.config.frames),
-            recipe=recipe,
-            facts=self.facts(step),
-            lora=point.settings["lora"] or {},
-            reference=reference,
-        )
+        config = {**model_config(point.model).to_dict(), **reference}
+        lora = point.settings["lora"] or {}
+        about = {
+            "base": {"source": str(point.model["source"]), "probe": self.probe},
+            "trained_pooling": pooling_settings(point.config, pooling),
+            "trained_frames": plain(point.config.frames),
+            "recipe": recipe,
+            "training": self.facts(step),
+            "lora_alpha": lora.get("alpha"),
+        }
         with writing(folder, SafetensorError), whole_folder(folder) as part:
-            export(part, weights, trained)
+            export(part, weights, config, about, lora)
 
     def facts(self, step: int) -> dict[str, Any]:
         """Facts that tell trained points apart in tables.
@@ -134,3 +141,47 @@ def training_metrics(exporter: Exporter, progress: TrainingState, first: int, el
         "peak_memory_bytes": peak_memory_bytes(),
         "finished": now(),
     }
+
+
+def export(
+    folder: Path, weights: Mapping[str, Tensor], config: dict[str, Any], about: dict[str, Any], lora: Mapping[str, Any]
+) -> None:
+    """Write trained weights, by transformers' names, to a PLLaVA folder and, with LoRA, a peft folder below it.
+
+    The first has the names of PLLaVA's wrapped model (arXiv 2404.16994, tasks/train), whose loader takes one
+    model.safetensors; peft's PeftModel.from_pretrained opens the second, with the projector in it, on the base model.
+    Equal weights make equal files.
+
+    Args:
+        config: the base's transformers configuration, and further keys of PLLaVA's, e.g. pooling_shape.
+        about: base, pooling, frames and facts of the training, for load_adapter().
+        lora: rank, alpha, dropout and targets; empty without LoRA.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    language = "language_model.base_model.model.model."
+    wrapped = {_PROJECTOR.sub("", _LANGUAGE.sub(language, name)): weight for name, weight in weights.items()}
+    save_file(wrapped, folder / "model.safetensors")
+    _write(folder / "config.json", {name: value for name, value in config.items() if name not in NOT_THE_WEIGHTS})
+    _write(folder / ABOUT, about)
+    if not lora:
+        return
+    from peft import LoraConfig
+
+    inner = folder / PEFT
+    inner.mkdir(exist_ok=True)
+    LoraConfig(
+        base_model_name_or_path=about["base"]["source"],
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=rf".*language_model\.layers\.\d+\.self_attn\.({'|'.join(lora['targets'])})",
+        modules_to_save=["multi_modal_projector"],
+        inference_mode=True,
+    ).save_pretrained(str(inner))
+    named = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": weight for name, weight in weights.items()}
+    save_file(named, inner / "adapter_model.safetensors", metadata={"format": "pt"})
+    _write(inner / ABOUT, about)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, default=str), encoding="utf-8")

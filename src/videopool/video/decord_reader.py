@@ -10,9 +10,8 @@ from pathlib import Path
 import decord
 import numpy as np
 
-from videopool.video.clip import Clip, ClipInfo, UnreadableClipError
+from videopool.video.clip import Clip, ClipInfo, UnreadableClipError, rate_of
 from videopool.video.pyav_reader import PyAVClip
-from videopool.video.timeline import rate_of
 
 DECORD_ERRORS = (decord.DECORDError, RuntimeError, OSError, UnicodeError)  # the last for names that are not UTF-8
 OTHER_PICTURE = 8.0  # mean difference in grey levels; two readers' RGB of one picture differ by less

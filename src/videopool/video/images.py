@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from videopool.video.clip import Clip, ClipInfo, UnreadableClipError
-from videopool.video.timeline import rate_of
+from videopool.video.clip import Clip, ClipInfo, UnreadableClipError, rate_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".apng", ".webp", ".bmp"})
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)

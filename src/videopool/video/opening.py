@@ -23,9 +23,7 @@ def open_clip(path: str | Path, reader: str = "pyav", fps: float = 3.0) -> Clip:
             and a line on stderr says so.
         fps: rate of a folder of frames.
 
-    Raises:
-        UnreadableClipError: the clip cannot be opened.
-        ValueError: no such reader.
+    Raises UnreadableClipError if the clip cannot be opened. Raises ValueError for no such reader.
     """
     if reader not in READERS:
         raise ValueError(f"reader={reader!r}: choose one of {', '.join(READERS)}")

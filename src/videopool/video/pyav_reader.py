@@ -19,8 +19,7 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 
-from videopool.video.clip import Clip, ClipInfo, UnreadableClipError
-from videopool.video.timeline import clock_jumps, rate_of, timeline
+from videopool.video.clip import Clip, ClipInfo, UnreadableClipError, clock_jumps, rate_of, timeline
 
 PROGRESSIVE = (0, 1)  # FFmpeg's field orders "unknown" and "progressive"; others may store a frame as two packets
 HIDES_FRAMES = ("vp8",)  # codecs with packets that show no frame
