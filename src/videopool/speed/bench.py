@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -64,53 +66,49 @@ class Bench:
             questions: per clip; None for the size's number.
             job: changes to the group `job`; `scoring` goes to the benchmark.
         """
-        config, scoring = self._composed(study, pooling, frames), job.pop("scoring", "likelihood")
-        config.job = {"name": "evaluate", **{key: self.config.job[key] for key in POINT_KEYS}, **job}
-        config.benchmark = {
-            "_target_": "videopool.benchmarks.load_mvbench",
-            "id": "timing",
-            "root": str(self.clips),
+        benchmark = {
+            "_target_": "videopool.benchmarks.load_mvbench", "id": "timing", "root": str(self.clips),
             "tasks": [f"questions_{questions or self.size['questions']}"],
-            "scoring": scoring,
-            "max_new_tokens": 16,
-        }
-        return config
+            "scoring": job.pop("scoring", "likelihood"), "max_new_tokens": 16,
+        }  # fmt: skip
+        job = {"name": "evaluate", **{key: self.config.job[key] for key in POINT_KEYS}, **job}
+        return self._composed(study, pooling, frames, job=job, benchmark=benchmark)
 
     def training(self, study: str, pooling: Any, steps: int) -> DictConfig:
         """The configuration of a training of so many steps on conversations about the clips."""
-        settings = self.config.job.training
-        config = self._composed(study, pooling, settings.frames)
-        config.job = {"name": "finetune", "evaluate": False, **plain(settings.job)}
-        config.training = {**plain(settings.recipe), "steps": steps}
+        settings = plain(self.config.job.training)
         source = {"_target_": "videopool.training_data.load_llava", **self.conversations}
-        config.training_data = {"sources": {"timing": source}}
-        return config
+        return self._composed(
+            study, pooling, settings["frames"],
+            job={"name": "finetune", "evaluate": False, **settings["job"]},
+            training={**settings["recipe"], "steps": steps},
+            training_data={"sources": {"timing": source}},
+        )  # fmt: skip
 
-    def _composed(self, study: str, pooling: Any, frames: int) -> DictConfig:
+    def _composed(self, study: str, pooling: Any, frames: int, **groups: Any) -> DictConfig:
         config = self.config.copy()
         OmegaConf.set_struct(config, False)
-        config.pooling = {"stage": "projector", **plain(pooling)}
-        config.frames = {"_target_": "videopool.video.UniformSampler", "num": int(frames)}
-        config.model = {**config.model, **self.model}
-        config.logger = {"name": "none"}
-        config.features = {"_target_": "videopool.features.FeatureStore"}
-        config.results_dir, config.study = str(self.folder), study
+        groups |= {
+            "pooling": {"stage": "projector", **plain(pooling)},
+            "frames": {"_target_": "videopool.video.UniformSampler", "num": int(frames)},
+            "model": {**config.model, **self.model},
+            "logger": {"name": "none"},
+            "features": {"_target_": "videopool.features.FeatureStore"},
+        }
+        for name, value in {**groups, "results_dir": str(self.folder), "study": study}.items():
+            config[name] = value
         return config
 
     @cached_property
     def conversations(self) -> dict[str, str]:
         """Path and root of a file in LLaVA's layout: a conversation per clip, of its first questions."""
-        questions = json.loads((self.clips / "json" / f"questions_{self.size['questions']}.json").read_text())
-        turns: dict[str, list[dict[str, str]]] = {}
-        for question in questions:
-            turns.setdefault(f"video/{question['video']}", []).extend([
-                {"from": "human", "value": question["question"]},
-                {"from": "gpt", "value": question["answer"]},
-            ])  # fmt: skip
-        most, entries = 2 * int(self.config.job.training.rounds), []
-        for name, spoken in turns.items():
-            spoken[0]["value"] = f"<video>\n{spoken[0]['value']}"
-            entries.append({"id": name, "video": name, "conversations": spoken[:most]})
+        asked = json.loads((self.clips / "json" / f"questions_{self.size['questions']}.json").read_text())
+        entries, rounds = [], int(self.config.job.training.rounds)
+        for name, of_clip in groupby(asked, itemgetter("video")):
+            pairs = [(("human", one["question"]), ("gpt", one["answer"])) for one in islice(of_clip, rounds)]
+            turns = [{"from": speaker, "value": words} for pair in pairs for speaker, words in pair]
+            turns[0]["value"] = f"<video>\n{turns[0]['value']}"
+            entries.append({"id": f"video/{name}", "video": f"video/{name}", "conversations": turns})
         path = self.folder / "conversations.json"
         path.write_text(json.dumps(entries))
         return {"path": str(path), "root": str(self.clips)}
@@ -142,26 +140,21 @@ def bench(config: DictConfig) -> Iterator[Bench]:
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
     try:
-        numbers = [size["questions"], *job.asked]
         clips = build(
-            job, "write_clips", root=str(folder), clips=size["clips"], questions=numbers, pixels=size["pixels"],
-            hold=size["hold"],
+            job, "write_clips", root=str(folder), clips=size["clips"], questions=[size["questions"], *job.asked],
+            pixels=size["pixels"], hold=size["hold"],
         )  # fmt: skip
-        if size["source"] is not None:
-            yield Bench(config, size, folder, clips, str(size["source"]))
-        else:
-            yield Bench(config, size, folder, clips, str(folder / "model"), _random_model(job, size, folder / "model"))
+        made, in_memory = folder / "model", None
+        if size["source"] is None:
+            block = size["shape"]
+            if isinstance(block, str):
+                block = OmegaConf.to_container(compose("config", overrides=[f"model={block}"]).model.shape)
+            shape, tokenizer = shape_from(block, f"job.sizes.{job.size}.shape"), instantiate(job.tokenizer)
+            if size["in_files"]:
+                save_random_model(shape, tokenizer, made)
+            else:
+                dtype = DTYPES[size["dtype"]]
+                in_memory = random_backbone(shape, tokenizer, made, size["name"], size["device"], dtype)
+        yield Bench(config, size, folder, clips, str(size["source"] or made), in_memory)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _random_model(job: DictConfig, size: dict[str, Any], folder: Path) -> Backbone | None:
-    """Make random weights: in files of the folder, or on the device alone, which returns them."""
-    block = size["shape"]
-    if isinstance(block, str):
-        block = OmegaConf.to_container(compose("config", overrides=[f"model={block}"]).model.shape)
-    shape, tokenizer = shape_from(block, f"job.sizes.{job.size}.shape"), instantiate(job.tokenizer)
-    if size["in_files"]:
-        save_random_model(shape, tokenizer, folder)
-        return None
-    return random_backbone(shape, tokenizer, folder, size["name"], size["device"], DTYPES[size["dtype"]])

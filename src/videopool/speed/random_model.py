@@ -33,30 +33,22 @@ def _configuration(shape: ModelShape, tokenizer: Any) -> Any:
         raise ModelError(f"no random {shape.family} on {shape.text}: {', '.join(MADE)} on llama with CLIP only")
     if shape.vocabulary < len(tokenizer):
         raise ModelError(f"a vocabulary of {shape.vocabulary} does not hold the tokenizer's {len(tokenizer)} words")
-    text = LlamaConfig(
-        **{key: getattr(shape, name) for key, name in TEXT.items()},
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    config = (
-        FAMILIES[shape.family]
-        .transformers_class()
-        .config_class(
-            vision_config=CLIPVisionConfig(**{key: getattr(shape, name) for key, name in VISION.items()}),
-            text_config=text,
-            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-            vision_feature_layer=shape.vision_layers_run,
-            image_seq_length=shape.height * shape.width,
-            tie_word_embeddings=shape.tied,
-        )
-    )
+    text = {key: getattr(shape, name) for key, name in TEXT.items()}
+    text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = FAMILIES[shape.family].transformers_class().config_class(
+        vision_config=CLIPVisionConfig(**{key: getattr(shape, name) for key, name in VISION.items()}),
+        text_config=LlamaConfig(**text, rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta}),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=shape.vision_layers_run,
+        image_seq_length=shape.height * shape.width,
+        tie_word_embeddings=shape.tied,
+    )  # fmt: skip
     if differences := shape_differences(shape, model_shape(config)):
         raise ModelError(f"no random model has these sizes: {differences}")
     return config
 
 
+@torch.no_grad()
 def _fill(model: nn.Module) -> None:
     """Random matrices in place: normal, with a standard deviation of (number of columns)^-0.5.
 
@@ -64,10 +56,9 @@ def _fill(model: nn.Module) -> None:
     Vectors (norms, biases) keep their initial values.
     """
     generator = torch.Generator(device=next(model.parameters()).device).manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
 
 
 def random_backbone(
@@ -75,8 +66,7 @@ def random_backbone(
 ) -> Backbone:
     """A model whose weights are made on the device and are in no file; the folder gets all its other files.
 
-    Raises:
-        ModelError: no such model has these sizes, or the vocabulary is smaller than the tokenizer's.
+    Raises ModelError if no such model has these sizes, or the vocabulary is smaller than the tokenizer's.
     """
     config, side = _configuration(shape, tokenizer), shape.image_size
     processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})

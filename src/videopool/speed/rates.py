@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from videopool.models import Backbone, prefill_flops
 from videopool.models.cost import tower_flops
 from videopool.models.loading import DTYPES
 from videopool.models.reading import prefill
-from videopool.pooling import Pooling, PoolingContext
+from videopool.pooling import Pooling
 from videopool.pooling.contract import random_context
 from videopool.speed.bench import Bench, Line
 from videopool.speed.timing import interleaved, timed
@@ -58,14 +58,6 @@ def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, round
     }  # fmt: skip
 
 
-def _context_for(pooling: Pooling, grid: Tensor) -> PoolingContext:
-    """A random context with the pooling's needs, in the grid's dtype and on its device."""
-    context = random_context(pooling.needs, *grid.shape[1:])
-    values = {field.name: getattr(context, field.name) for field in fields(context)}
-    floats = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.is_floating_point()}
-    return replace(context, **{name: value.to(grid) for name, value in floats.items()})
-
-
 def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> list[dict[str, Any]]:
     """Median rates of each pooling's forward pass and of a copy of the grid (`clone`), the first row; in turns.
 
@@ -79,17 +71,18 @@ def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> li
     """
     cells = grid[..., 0].numel()
     works: dict[str, Callable[[], Any]] = {"copy": grid.clone}
-    written, failed, slow = {"copy": (grid.numel(), cells)}, {}, {}
+    written, failed, slow = {"copy": (grid.numel(), cells)}, list[dict[str, Any]](), dict[str, float]()
     with torch.inference_mode():
         for name, pooling in poolings.items():
-            work = partial(pooling.to(grid), grid, _context_for(pooling, grid))
+            context = random_context(pooling.needs, *grid.shape[1:])
+            context = replace(context, **{need: getattr(context, need).to(grid) for need in pooling.needs})
+            work = partial(pooling.to(grid), grid, context)
             try:
                 spent, tokens = timed(work)
+                if tokens.data_ptr() == grid.data_ptr():
+                    raise ValueError("a view of the grid: nothing to do")
             except (ValueError, TypeError, RuntimeError) as error:
-                failed[name] = str(error).splitlines()[0]
-                continue
-            if tokens.data_ptr() == grid.data_ptr():
-                failed[name] = "a view of the grid: nothing to do"
+                failed.append(_refused(name, error))
                 continue
             written[name] = (tokens.numel(), tokens[..., 0].numel())
             if spent > SLOW:
@@ -106,21 +99,24 @@ def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> li
             "name": name, "seconds": spent, "gb_per_second": rate, "tokens_per_second": cells / spent,
             "visual_tokens": visual_tokens, "slower_than_copy": rows[0]["gb_per_second"] / rate if rows else 1.0,
         })  # fmt: skip
-    return rows + [{"name": name, "error": error} for name, error in failed.items()]
+    return rows + failed
+
+
+def _refused(name: str, error: Exception) -> dict[str, Any]:
+    return {"name": name, "error": str(error).splitlines()[0]}
 
 
 def operators(bench: Bench, line: Line) -> dict[str, Any]:
     """Part f: bandwidth of the poolings alone."""
     settings, step = bench.config.job.operators, line("poolings alone", 1)
-    generator = torch.Generator().manual_seed(0)
-    grid = torch.randn(list(settings.shape), generator=generator).to(settings.device, DTYPES[settings.dtype])
-    poolings: dict[str, Pooling] = {}
-    failed: list[dict[str, Any]] = []
+    grid = torch.randn(list(settings.shape), generator=torch.Generator().manual_seed(0))
+    grid = grid.to(settings.device, DTYPES[settings.dtype])
+    poolings, failed = dict[str, Pooling](), list[dict[str, Any]]()
     for name in settings.names or catalogue():
         try:
             poolings[name] = catalogued(name)
         except UserError as error:
-            failed.append({"name": name, "error": str(error).splitlines()[0]})
+            failed.append(_refused(name, error))
     rows = bandwidths(poolings, grid, int(bench.config.job.repeats))
     step()
     described = {"dtype": settings.dtype, "device": settings.device, "grid_bytes": grid.nbytes}
