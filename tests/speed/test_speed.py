@@ -23,11 +23,9 @@ from videopool.pooling import Adaptive, FrameCls, NoPooling
 from videopool.shapes.tokenizer import build_tokenizer
 from videopool.speed import commands as speed_commands
 from videopool.speed import training as speed_training
-from videopool.speed.bench import bench
+from videopool.speed.bench import bench, random_backbone, save_random_model
 from videopool.speed.points import compare, shared_share, token_ratio
-from videopool.speed.random_model import random_backbone, save_random_model
-from videopool.speed.rates import bandwidths, rates
-from videopool.speed.timing import interleaved, median_interval, turn
+from videopool.speed.timing import bandwidths, interleaved, median_interval, rates, turn
 
 LITTLE = (
     "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.questions=2",

@@ -22,8 +22,8 @@ from videopool.runtime.terminal import console, progress_lines
 from videopool.speed.bench import Bench, Line, bench
 from videopool.speed.commands import processes
 from videopool.speed.points import one_point, prefix, sweep
-from videopool.speed.rates import operators, rates
 from videopool.speed.table import SECTIONS, speed_table
+from videopool.speed.timing import operators, rates
 from videopool.speed.training import training
 
 ALONE = {"a": one_point, "d": prefix, "e": processes, "f": operators, "g": training}
@@ -86,9 +86,9 @@ def _measure(opened: Bench, letters: list[str], line: Line) -> Iterator[dict[str
         "parts": parts,
     }  # fmt: skip
     if opened.in_memory is not None:
-        started, rounds = time.perf_counter(), int(opened.config.job.repeats)
-        results["rates"] = rates(opened.backbone, rounds=rounds, **size["rates"])
-        results["rates"]["wall_seconds"] = time.perf_counter() - started
+        started = time.perf_counter()
+        found = rates(opened.backbone, rounds=int(opened.config.job.repeats), **size["rates"])
+        results["rates"] = {**found, "wall_seconds": time.perf_counter() - started}
         yield results
     for letter in letters:
         if letter in ALONE:

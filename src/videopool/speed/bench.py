@@ -16,18 +16,32 @@ import torch
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from transformers import CLIPVisionConfig, LlamaConfig
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 from videopool.config.build import build, plain
 from videopool.config.errors import ConfigError
 from videopool.features import FeatureStore
-from videopool.models import Backbone, load_backbone
+from videopool.models import FAMILIES, Backbone, ModelError, ModelShape, identity, load_backbone, model_shape
 from videopool.models.configuration import DTYPES
-from videopool.models.shape import shape_from
+from videopool.models.shape import shape_differences, shape_from
 from videopool.results import ResultsError
-from videopool.speed.random_model import random_backbone, save_random_model
 
-# Keys of the group `job` that points share.
-POINT_KEYS = ("max_failed_fraction", "reader", "workers", "max_visual_tokens", "max_clips")
+POINT_KEYS = ("max_failed_fraction", "reader", "workers", "max_visual_tokens", "max_clips")  # of `job`, for all points
+MADE = ("llava", "llava_next")
+# Keys of transformers' configurations, and the sizes in a ModelShape.
+VISION = {
+    "hidden_size": "vision_dim", "projection_dim": "vision_dim", "intermediate_size": "vision_intermediate",
+    "num_hidden_layers": "vision_layers", "num_attention_heads": "vision_heads", "image_size": "image_size",
+    "patch_size": "patch",
+}  # fmt: skip
+TEXT = {
+    "hidden_size": "dim", "intermediate_size": "intermediate", "num_hidden_layers": "layers", "head_dim": "head_dim",
+    "num_attention_heads": "heads", "num_key_value_heads": "kv_heads", "vocab_size": "vocabulary",
+    "max_position_embeddings": "context", "tie_word_embeddings": "tied",
+}  # fmt: skip
 Step = Callable[[], None]
 Line = Callable[[str, int], Step]  # begins a line of the progress bar (title, steps) and returns its step function
 
@@ -40,12 +54,12 @@ class Bench:
     size: dict[str, Any]  # its block of job.sizes, resolved
     folder: Path  # for results and files, deleted at the end
     clips: Path  # folder of the clips and their questions
-    source: str  # of the model, as model.source takes it
+    model: dict[str, Any]  # keys of the group `model`
     in_memory: Backbone | None = None  # the model, if its weights are in no file
 
     def load(self) -> Backbone:
         """The model, loaded anew if its weights are in files."""
-        return self.in_memory or load_backbone(self.source, name=self.size["name"], dtype=self.size["dtype"])
+        return self.in_memory or load_backbone(self.model["source"], self.model["name"], self.model["dtype"])
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -54,17 +68,13 @@ class Bench:
 
     def store(self, name: str) -> FeatureStore:
         """An empty feature store."""
-        node = plain(self.config.job.store)
-        if "root" in node:
-            node["root"] = str(self.folder / name)
-        return build(OmegaConf.create({"features": node}), "features")
+        own: dict[str, Any] = {"root": str(self.folder / name)} if "root" in self.config.job.store else {}
+        return build(self.config.job, "store", **own)
 
     def point(self, study: str, pooling: Any, frames: int, questions: int | None = None, **job: Any) -> DictConfig:
-        """The configuration of a point with uniform frames.
+        """The configuration of a point with uniform frames and so many questions per clip (None: the size's number).
 
-        Args:
-            questions: per clip; None for the size's number.
-            job: changes to the group `job`; `scoring` goes to the benchmark.
+        `job` changes that group, except `scoring`, which goes to the benchmark.
         """
         benchmark = {
             "_target_": "videopool.benchmarks.load_mvbench", "id": "timing", "root": str(self.clips),
@@ -74,13 +84,13 @@ class Bench:
         job = {"name": "evaluate", **{key: self.config.job[key] for key in POINT_KEYS}, **job}
         return self._composed(study, pooling, frames, job=job, benchmark=benchmark)
 
-    def training(self, study: str, pooling: Any, steps: int) -> DictConfig:
-        """The configuration of a training of so many steps on conversations about the clips."""
+    def training(self, study: str, pooling: Any, steps: int, **job: Any) -> DictConfig:
+        """The configuration of a training of so many steps on conversations about the clips; `job` as in point()."""
         settings = plain(self.config.job.training)
         source = {"_target_": "videopool.training_data.load_llava", **self.conversations}
         return self._composed(
             study, pooling, settings["frames"],
-            job={"name": "finetune", "evaluate": False, **settings["job"]},
+            job={"name": "finetune", "evaluate": False, **settings["job"], **job},
             training={**settings["recipe"], "steps": steps},
             training_data={"sources": {"timing": source}},
         )  # fmt: skip
@@ -113,19 +123,13 @@ class Bench:
         path.write_text(json.dumps(entries))
         return {"path": str(path), "root": str(self.clips)}
 
-    @property
-    def model(self) -> dict[str, Any]:
-        """The keys of the group `model`."""
-        return {"name": self.size["name"], "source": self.source, "dtype": self.size["dtype"], "shape": None}
-
 
 @contextmanager
 def bench(config: DictConfig) -> Iterator[Bench]:
     """Make model and clips in a temporary folder of the study, which is deleted afterwards.
 
-    Raises:
-        ConfigError: no such size, a size that needs a GPU where there is none, or settings that make nothing.
-        ResultsError: the folder cannot be written.
+    Raises ConfigError for a size that is not there, needs a missing GPU or makes nothing, and ResultsError if the
+    folder cannot be written.
     """
     job, sizes = config.job, plain(config.job.sizes)
     if job.size not in sizes:
@@ -153,8 +157,79 @@ def bench(config: DictConfig) -> Iterator[Bench]:
             if size["in_files"]:
                 save_random_model(shape, tokenizer, made)
             else:
-                dtype = DTYPES[size["dtype"]]
-                in_memory = random_backbone(shape, tokenizer, made, size["name"], size["device"], dtype)
-        yield Bench(config, size, folder, clips, str(size["source"] or made), in_memory)
+                where = size["device"], DTYPES[size["dtype"]]
+                in_memory = random_backbone(shape, tokenizer, made, size["name"], *where)
+        model = {"name": size["name"], "source": str(size["source"] or made), "dtype": size["dtype"], "shape": None}
+        yield Bench(config, size, folder, clips, model, in_memory)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configuration(shape: ModelShape, tokenizer: Any) -> Any:
+    """A transformers configuration with a CLIP tower and a LLaMA of these sizes."""
+    if shape.family not in MADE or shape.text != "llama" or not shape.cls or shape.feature_layers != 1:
+        raise ModelError(f"no random {shape.family} on {shape.text}: {', '.join(MADE)} on llama with CLIP only")
+    if shape.vocabulary < len(tokenizer):
+        raise ModelError(f"a vocabulary of {shape.vocabulary} does not hold the tokenizer's {len(tokenizer)} words")
+    text = {key: getattr(shape, name) for key, name in TEXT.items()}
+    text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = FAMILIES[shape.family].transformers_class().config_class(
+        vision_config=CLIPVisionConfig(**{key: getattr(shape, name) for key, name in VISION.items()}),
+        text_config=LlamaConfig(**text, rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta}),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=shape.vision_layers_run,
+        image_seq_length=shape.height * shape.width,
+        tie_word_embeddings=shape.tied,
+    )  # fmt: skip
+    if differences := shape_differences(shape, model_shape(config)):
+        raise ModelError(f"no random model has these sizes: {differences}")
+    return config
+
+
+@torch.no_grad()
+def _fill(model: nn.Module) -> None:
+    """Random matrices in place: normal, with a standard deviation of (number of columns)^-0.5.
+
+    Options of the model then differ by about one in log-probability, so that rounding hardly changes the likeliest.
+    Vectors (norms, biases) keep their initial values.
+    """
+    generator = torch.Generator(device=next(model.parameters()).device).manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
+
+
+def random_backbone(
+    shape: ModelShape, tokenizer: Any, folder: Path, name: str, device: str, dtype: torch.dtype
+) -> Backbone:
+    """A model with random weights (speed does not depend on them) in no file; the folder gets all its other files.
+
+    Raises ModelError if no such model has these sizes, or the vocabulary is smaller than the tokenizer's.
+    """
+    config, side = _configuration(shape, tokenizer), shape.image_size
+    processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {**processor.to_dict(), "image_processor_type": "CLIPImageProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings, default=str))
+    family, default = FAMILIES[shape.family], torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            model = family.transformers_class()(config)
+    finally:
+        torch.set_default_dtype(default)
+    _fill(model)
+    # Placed: otherwise Lightning would move the weights to the CPU at the end of every point.
+    return family(model, tokenizer, processor, shape, name, identity(str(folder)), placed=True)
+
+
+def save_random_model(shape: ModelShape, tokenizer: Any, folder: Path) -> None:
+    """Make a model in float32 and save it like a released one. Raises ModelError as random_backbone()."""
+    backbone = random_backbone(shape, tokenizer, folder, "random", "cpu", torch.float32)
+    transformers_logging.disable_progress_bar()
+    try:
+        backbone.model.save_pretrained(folder)
+    finally:
+        transformers_logging.enable_progress_bar()

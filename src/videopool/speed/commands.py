@@ -20,58 +20,45 @@ GLANCE = 0.02  # seconds between two looks at the log
 
 
 def processes(bench: Bench, line: Line) -> dict[str, Any]:
-    """Part e: the same multirun in one process and in several, one thread each."""
-    counts = bench.config.job.processes
+    """Part e: the same multirun (`videopool -m`) in one process and in several, one thread each.
+
+    Rates are of the whole command with its start, and `at_work`, between the first point's begin and the last one's
+    end. Raises ConfigError with the command's last line if it fails.
+    """
+    job, rows = bench.config.job, list[dict[str, Any]]()
     if bench.in_memory is not None:
         return {"skipped": "the weights are in no file that other processes could load"}
-    step, rows = line("processes", len(counts)), list[dict[str, Any]]()
-    for count in counts:
-        rows.append(_multirun(bench, int(count)))
-        for name, rate in (("speed_up", "points_per_minute"), ("speed_up_at_work", "points_per_minute_at_work")):
-            rows[-1][name] = rows[-1][rate] / rows[0][rate]
+    step = line("processes", len(job.processes))
+    words = ["-m", *shlex.split(str(job.multirun)), "features=memory", "hydra/launcher=joblib", "benchmark=mvbench"]
+    words += [f"benchmark.root={bench.clips}", f"benchmark.tasks=[questions_{bench.size['questions']}]"]
+    words += [f"job.{key}={job[key]}" for key in POINT_KEYS]
+    for count in job.processes:
+        study, started = f"e-{count}", time.perf_counter()
+        own = [*words, f"hydra.launcher.n_jobs={count}"]
+        _finish(_start(bench, study, "evaluate", own, own_session=False, OMP_NUM_THREADS="1"), "job.multirun")
+        seconds = time.perf_counter() - started
+        done = list((bench.folder / study).glob("*/metrics.json"))
+        # The file system's clock: when points were claimed and when they were complete.
+        begun = min(path.with_name("lock").stat().st_mtime for path in done)
+        at_work = max(path.stat().st_mtime for path in done) - begun
+        rate, rate_at_work = 60 * len(done) / seconds, 60 * len(done) / at_work
+        rows.append({
+            "processes": int(count), "points": len(done), "seconds": seconds, "points_per_minute": rate,
+            "seconds_at_work": at_work, "points_per_minute_at_work": rate_at_work,
+        })  # fmt: skip
+        rows[-1]["speed_up"] = rate / rows[0]["points_per_minute"]
+        rows[-1]["speed_up_at_work"] = rate_at_work / rows[0]["points_per_minute_at_work"]
         step()
     return {"rows": rows}
-
-
-def _multirun(bench: Bench, processes: int) -> dict[str, Any]:
-    """Run `videopool -m` in joblib processes. Raises ConfigError with the command's last line if it fails.
-
-    Returns two rates: over the whole command with its start, and `at_work`, between the first point's begin and the
-    last one's end.
-    """
-    job, study = bench.config.job, f"e-{processes}"
-    words = ["-m", *shlex.split(str(job.multirun)), "hydra/launcher=joblib", f"hydra.launcher.n_jobs={processes}"]
-    words += ["features=memory", "benchmark=mvbench", f"benchmark.root={bench.clips}"]
-    words += [
-        f"benchmark.tasks=[questions_{bench.size['questions']}]",
-        *(f"job.{key}={job[key]}" for key in POINT_KEYS),
-    ]
-    started = time.perf_counter()
-    _finish(_start(bench, study, "evaluate", words, own_session=False, OMP_NUM_THREADS="1"), "job.multirun")
-    seconds = time.perf_counter() - started
-    folders = [path.parent for path in (bench.folder / study).glob("*/metrics.json")]
-    # The file system's clock: when points were claimed and when they were complete.
-    begun = min((folder / "lock").stat().st_mtime for folder in folders)
-    at_work = max((folder / "metrics.json").stat().st_mtime for folder in folders) - begun
-    return {
-        "processes": processes, "points": len(folders),
-        "seconds": seconds, "points_per_minute": 60 * len(folders) / seconds,
-        "seconds_at_work": at_work, "points_per_minute_at_work": 60 * len(folders) / at_work,
-    }  # fmt: skip
 
 
 def resumed(bench: Bench, way: str) -> dict[str, Any]:
     """Stop a training by a signal after half of its steps, and give the same command again.
 
-    Ctrl-C and kill keep the last step; kill -9 goes back to the last checkpoint.
-
-    Returns:
-        seconds from the start of the second command to the end of its first step, including the program's start;
-        numbers of steps: `taken` before, `kept`, and taken `again`.
-
-    Raises:
-        ConfigError: a command failed; with its last line.
-        AssertionError: the log does not have each step once.
+    Ctrl-C and kill keep the last step; kill -9 goes back to the last checkpoint. `seconds` are those from the start of
+    the second command to the end of its first step; the numbers of steps are those `taken` before, `kept` of these, and
+    taken `again`. Raises ConfigError if a command fails, with its last line, and AssertionError if the log does not
+    have each step once.
     """
     settings = bench.config.job.training
     recipe, steps, study = settings.recipe, int(settings.resume_steps), f"g-{way.replace(' ', '')}"

@@ -20,7 +20,7 @@ from videopool.benchmarks.scoring import LETTERS
 from videopool.evaluation.evaluator import Asked, Evaluator, Records, answer_with_weights, likeliest
 from videopool.evaluation.records import AnswerCost, sample_fields
 from videopool.evaluation.run import evaluate_point
-from videopool.features import ClipJob, FeatureStore
+from videopool.features import FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
 from videopool.models import Backbone, ModelShape, VideoLM, prefill_flops
 from videopool.models.reading import next_token_logits, prefill
@@ -28,7 +28,7 @@ from videopool.points.point import Point
 from videopool.results import read_records
 from videopool.speed.bench import Bench, Line
 from videopool.speed.timing import clock, timed, turn
-from videopool.video import Clip, open_clip
+from videopool.video import open_clip
 
 LOAD, OTHER = "load", "other"
 READING_LLM = ("prefill", "questions", "whole prompts")
@@ -85,27 +85,23 @@ def run_point(
     bench: Bench, config: DictConfig, evaluator: type[Evaluator], store: FeatureStore, fresh: bool = False
 ) -> Run:
     """Run a point as job=evaluate does; its folder must not hold it yet. `fresh` loads the model anew."""
-    kinds: dict[str, float] = {}
+    kinds, total = dict[str, float](), dict[str, float]()
 
-    def run() -> tuple[Point, str]:
+    def answer(missing: Any, log: Any, stop: Any) -> AnswerCost:
+        with clock(kinds, LOAD):
+            backbone = bench.load() if fresh else bench.backbone
+        cost = answer_with_weights(point, missing, log, stop, backbone, evaluator)
+        kinds.update(cost.seconds)
+        return cost
+
+    with contextlib.redirect_stdout(io.StringIO()), clock(total, "all"):  # hides the point's own progress bar
         torch.manual_seed(int(config.seed))
         point = Point(config)
         point.store = store
-
-        def answerer(*asked: Any) -> AnswerCost:
-            with clock(kinds, LOAD):
-                backbone = bench.load() if fresh else bench.backbone
-            cost = answer_with_weights(point, *asked, backbone=backbone, kind=evaluator)
-            kinds.update(cost.seconds)
-            return cost
-
-        return point, evaluate_point(point, answerer).folder
-
-    with contextlib.redirect_stdout(io.StringIO()):  # hides the point's own progress bar
-        seconds, (point, folder) = timed(run)
-    kinds[OTHER] = seconds - sum(kinds.values())
-    records = read_records(Path(folder) / "records.jsonl")
-    return Run(seconds, kinds, point, {str(record["id"]): record for record in records})
+        folder = Path(evaluate_point(point, answer).folder)
+    kinds[OTHER] = total["all"] - sum(kinds.values())
+    records = {str(record["id"]): record for record in read_records(folder / "records.jsonl")}
+    return Run(total["all"], kinds, point, records)
 
 
 def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], slack: float) -> dict:
@@ -118,17 +114,15 @@ def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[s
         raise AssertionError("the two ways did not answer the same samples")
     largest, ties = 0.0, 0
     for name, record in left.items():
-        other = right[name]
-        scores = record["option_logprobs"]
+        other, scores = right[name], record["option_logprobs"]
         difference = max(abs(a - b) for a, b in zip(scores, other["option_logprobs"], strict=True))
         largest = max(largest, difference)
         if difference > slack:
             raise AssertionError(f"{name}: log-probabilities of options differ by {difference:.4f}")
-        if record["prediction"] != other["prediction"]:
-            first, second = (record["options"].index(one["prediction"]) for one in (record, other))
-            if abs(scores[first] - scores[second]) > slack:
-                predictions = f"predicted {record['prediction']!r} one way and {other['prediction']!r} the other"
-                raise AssertionError(f"{name}: {predictions}")
+        one, two = record["prediction"], other["prediction"]
+        if one != two:
+            if abs(scores[record["options"].index(one)] - scores[record["options"].index(two)]) > slack:
+                raise AssertionError(f"{name}: predicted {one!r} one way and {two!r} the other")
             ties += 1
     return {"compared": len(left), "max_difference": largest, "ties": ties}
 
@@ -142,23 +136,21 @@ class Floor:
 
     def __init__(self, backbone: Backbone, points: Sequence[Point]) -> None:
         point, self.backbone = points[0], backbone
-        self.clips, self.reader = group_by_clip(point.benchmark.samples), str(point.config.job.reader)
+        self.clips, reader = group_by_clip(point.benchmark.samples), str(point.config.job.reader)
+        self._open = partial(open_clip, reader=reader)
 
         def split(sample: Sample) -> tuple[list[int], list[int]]:
             return backbone.split_prompt(point.prompt.text(sample.question, sample.options, backbone.image_token))
 
         self.before = split(point.benchmark.samples[0])[0]  # token ids before the visual tokens
         self.questions = [[split(sample)[1] for sample in clip.samples] for clip in self.clips]  # token ids, by clip
-        infos = [(job, self._open(job).info) for job in self.clips]
+        infos = [(job, self._open(job.clip).info) for job in self.clips]
         self._indices = {  # by number of frames, then clip
             own.sampler.num: [own.sampler.indices(info, job.start, job.end, job.name) for job, info in infos]
             for own in points
         }
         self.frames = [sorted(set().union(*chosen)) for chosen in zip(*self._indices.values(), strict=True)]  # by clip
         self._features: list[dict[int, Tensor]] = [{} for _ in self.clips]
-
-    def _open(self, job: ClipJob) -> Clip:
-        return open_clip(job.clip, self.reader, job.fps)
 
     def lengths(self, point: Point) -> tuple[int, list[list[int]]]:
         """Positions of a clip's prefix, and of its questions, by clip."""
@@ -167,7 +159,7 @@ class Floor:
     def decode(self) -> None:
         """Decode all frames of the sweep, in one go per clip."""
         for job, frames in zip(self.clips, self.frames, strict=True):
-            self._open(job).frames(frames)
+            self._open(job.clip).frames(frames)
 
     def encode(self, frames: int) -> dict[str, float]:
         """Preprocess and encode the frames that this number of frames adds; seconds by kind of work, {} if none.
@@ -177,7 +169,7 @@ class Floor:
         seconds: dict[str, float] = {}
         for job, chosen, features in zip(self.clips, self._indices[frames], self._features, strict=True):
             if new := sorted(set(chosen) - features.keys()):
-                images = self._open(job).frames(new)
+                images = self._open(job.clip).frames(new)
                 with clock(seconds, "preprocess"):
                     pixels = self.backbone.preprocess(images)
                 with clock(seconds, "vision"):
@@ -281,12 +273,10 @@ def sweep(bench: Bench, line: Line, letters: Sequence[str]) -> tuple[dict[str, A
 
     Part b: everything shared against nothing shared. allowed_ratio is the time with nothing shared over its necessary
     rest: one load of the weights, one decoding, preprocessing and encoding of each frame (measured), all pooling, and
-    the share of operations of whole prompts that remains if each prefix is read once. Loops, files and records count as
-    avoidable.
+    the share of operations of whole prompts that remains if each prefix is read once.
 
     Part c: the shared sweep against its floor, with an empty store and with a full one. other_seconds_per_point is the
-    time of a warm point beside the model's work: configuration, files, loops, records. It hardly depends on the number
-    of samples.
+    time of a warm point beside the model's work (configuration, files, loops, records), whatever its samples.
     """
     job, modes = bench.config.job, set[str]().union(*(NEEDED[letter] for letter in letters))
     grid = [(pooling, int(frames)) for pooling in job.poolings for frames in job.frames]
@@ -319,7 +309,7 @@ def sweep(bench: Bench, line: Line, letters: Sequence[str]) -> tuple[dict[str, A
                 prompts += spent["whole prompts"] * statistics.mean(shares)
         rows.append(row)
         step()
-    kinds[FLOOR]["decode"] = statistics.mean(decoding)
+    kinds[FLOOR].update({"decode": statistics.mean(decoding)})
     seconds = {mode: sum(row[mode] for row in rows) for mode in kinds}
     facts = {
         "points": rows,

@@ -1,13 +1,28 @@
-"""Time works beside each other, in turns, so that other work on the machine slows all of them down."""
+"""Time works in turns, so that other work on the machine slows all of them down; rates of single operations."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from scipy.stats import binom
+from torch import Tensor
 
+from videopool.config.choices import catalogue, catalogued
+from videopool.errors import UserError
+from videopool.models import Backbone, prefill_flops
+from videopool.models.cost import tower_flops
+from videopool.models.loading import DTYPES
+from videopool.models.reading import prefill
+from videopool.pooling import Pooling
+from videopool.pooling.contract import random_context
+from videopool.speed.bench import Bench, Line
+
+SLOW = 2.0  # seconds; a pooling that takes longer runs once
 T = TypeVar("T")
 
 
@@ -60,3 +75,104 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     ranked, count = sorted(values), len(values)
     rank = max(1, int(binom.ppf(0.025, count, 0.5)))
     return ranked[rank - 1], ranked[count - rank]
+
+
+def medians(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
+    """Median seconds of a call, by work; as interleaved()."""
+    return {name: statistics.median(spent) for name, spent in interleaved(works, rounds, warm_up).items()}
+
+
+def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, rounds: int, side: int) -> dict[str, Any]:
+    """Prefill of `clips` at once and the tower on `frames` at once, against a product of square matrices, in turns.
+
+    The product stands for the device's peak. models.cost counts the operations of prefill and tower.
+    """
+    shape, device, dtype = backbone.shape, backbone.device, backbone.dtype
+    square = torch.randn(side, side, device=device, dtype=dtype)
+    tokens = torch.randn(clips, visual_tokens, shape.dim, device=device, dtype=dtype)
+    pixels = torch.randn(frames, 3, shape.image_size, shape.image_size, device=device, dtype=dtype)
+    before = [0] * 32  # a prompt's text before its visual tokens
+    with torch.inference_mode():
+        works = {
+            "matmul": lambda: square @ square,
+            "prefill": lambda: prefill(backbone, before, tokens),
+            "tower": lambda: backbone.features(pixels),
+        }
+        spent = medians(works, rounds, warm_up=2)
+    length = len(before) + visual_tokens
+    product = 2 * side**3 / spent["matmul"]
+    reading = clips * prefill_flops(shape, length) / spent["prefill"]
+    seeing = tower_flops(shape, frames) / spent["tower"]
+    return {
+        "matmul_side": side, "matmul_tflops": product / 1e12,
+        "prefill_clips": clips, "prefill_positions": length,
+        "prefill_tokens_per_second": clips * length / spent["prefill"],
+        "prefill_tflops": reading / 1e12, "prefill_share_of_matmul": reading / product,
+        "tower_frames_per_second": frames / spent["tower"],
+        "tower_tflops": seeing / 1e12, "tower_share_of_matmul": seeing / product,
+    }  # fmt: skip
+
+
+def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Median rates of each pooling's forward pass and of a copy of the grid (`clone`), the first row; in turns.
+
+    Bytes are the necessary ones: the grid read once and the result written once, so the copy moves twice the grid.
+    Tokens are the grid's. A pooling that takes more than SLOW seconds runs once; one that refuses this grid has an
+    `error` instead of rates.
+
+    Returns:
+        Rows with name, seconds, gb_per_second (1e9 bytes), tokens_per_second, visual_tokens and slower_than_copy, the
+        copy's GB/s over the pooling's.
+    """
+    cells = grid[..., 0].numel()
+    works: dict[str, Callable[[], Any]] = {"copy": grid.clone}
+    written, failed, slow = {"copy": (grid.numel(), cells)}, list[dict[str, Any]](), dict[str, float]()
+    with torch.inference_mode():
+        for name, pooling in poolings.items():
+            context = random_context(pooling.needs, *grid.shape[1:])
+            context = replace(context, **{need: getattr(context, need).to(grid) for need in pooling.needs})
+            work = partial(pooling.to(grid), grid, context)
+            try:
+                spent, tokens = timed(work)
+                if tokens.data_ptr() == grid.data_ptr():
+                    raise ValueError("a view of the grid: nothing to do")
+            except (ValueError, TypeError, RuntimeError) as error:
+                failed.append(_refused(name, error))
+                continue
+            written[name] = (tokens.numel(), tokens[..., 0].numel())
+            if spent > SLOW:
+                slow[name] = spent
+            else:
+                works[name] = work
+            del tokens
+        seconds = medians(works, rounds) | slow
+    rows: list[dict[str, Any]] = []
+    for name, spent in seconds.items():
+        values, visual_tokens = written[name]
+        rate = (grid.numel() + values) * grid.element_size() / spent / 1e9
+        rows.append({
+            "name": name, "seconds": spent, "gb_per_second": rate, "tokens_per_second": cells / spent,
+            "visual_tokens": visual_tokens, "slower_than_copy": rows[0]["gb_per_second"] / rate if rows else 1.0,
+        })  # fmt: skip
+    return rows + failed
+
+
+def _refused(name: str, error: Exception) -> dict[str, Any]:
+    return {"name": name, "error": str(error).splitlines()[0]}
+
+
+def operators(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part f: bandwidth of the poolings alone."""
+    settings, step = bench.config.job.operators, line("poolings alone", 1)
+    grid = torch.randn(list(settings.shape), generator=torch.Generator().manual_seed(0))
+    grid = grid.to(settings.device, DTYPES[settings.dtype])
+    poolings, failed = dict[str, Pooling](), list[dict[str, Any]]()
+    for name in settings.names or catalogue():
+        try:
+            poolings[name] = catalogued(name)
+        except UserError as error:
+            failed.append(_refused(name, error))
+    rows = bandwidths(poolings, grid, int(bench.config.job.repeats))
+    step()
+    described = {"dtype": settings.dtype, "device": settings.device, "grid_bytes": grid.nbytes}
+    return {"grid": list(settings.shape), **described, "rows": rows + failed}

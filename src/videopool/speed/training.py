@@ -7,7 +7,6 @@ import json
 import statistics
 import time
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +20,13 @@ from videopool.points.point import Point
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.speed.bench import Bench, Line, Step
 from videopool.speed.commands import SIGNALS, resumed
-from videopool.speed.timing import median_interval, timed, turn
+from videopool.speed.timing import clock, median_interval, turn
 from videopool.training.loop import StepCallback, TakeSteps, fit
 from videopool.training.module import Tuner
 from videopool.training.point import TrainingPoint
 from videopool.training.run import train_point
 
+Steps = dict[str, list[float]]  # a number per step, by loop: `job` or `bare`
 SAME_LOSS = 1e-4  # relative tolerance of the two loops' losses, which round a micro-batch's factor differently
 
 
@@ -67,20 +67,15 @@ def loop(bench: Bench, step: Step) -> dict[str, Any]:
     """A step of the job's loop and of a bare loop, over the same batches with kept features, in turn.
 
     The machine's pace changes less between two steps than between two loops. The first step of a loop warms up and
-    does not count, nor do checkpoints.
-
-    Returns:
-        `overhead`, the median of (step of the job's loop / next step of the bare loop - 1), its 95 % interval
-        `overhead_low`, `overhead_high`, and the median seconds of both steps.
+    does not count, nor do checkpoints. `overhead` is the median of (step of the job's loop / step of the bare loop
+    beside it - 1), from `overhead_low` to `overhead_high` its 95 % interval.
     """
     settings, seconds = bench.config.job.training, {"job": list[float](), "bare": list[float]()}
     pooling, steps, store = settings.poolings[0], int(settings.loop_steps), bench.store("loop")
     train(bench.training("g-fill", pooling, -(-bench.size["clips"] // int(settings.recipe.global_batch))), store)
     for number in range(int(settings.loop_rounds)):
-        configs = {way: bench.training(f"g-{way}-{number}", pooling, steps) for way in seconds}
-        for config in configs.values():
-            config.job.checkpoint_every = steps
-        losses, spans = _side_by_side(**configs, store=store, bare_first=number % 2 == 1)
+        configs = [bench.training(f"g-{way}-{number}", pooling, steps, checkpoint_every=steps) for way in seconds]
+        losses, spans = _side_by_side(configs[0], configs[1], store, bare_first=number % 2 == 1)
         for job, bare in zip(losses["job"], losses["bare"], strict=True):
             if abs(job - bare) > SAME_LOSS * abs(bare):
                 raise AssertionError(f"the job's loop has a loss of {job}, a bare one {bare}")
@@ -96,14 +91,12 @@ def loop(bench: Bench, step: Step) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _side_by_side(
-    job: DictConfig, bare: DictConfig, store: FeatureStore, bare_first: bool
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Train in the job's loop and in a bare loop, which takes a step after each step of the job's.
+def _side_by_side(job: DictConfig, bare: DictConfig, store: FeatureStore, bare_first: bool) -> tuple[Steps, Steps]:
+    """Losses, and seconds of each loop's steps without the other's: the bare loop takes a step after each of the job's.
 
-    Returns by loop, `job` and `bare`, the losses and the seconds of its steps, without the other's.
+    With `bare_first`, it is a step ahead.
     """
-    losses, spans = dict[str, list[float]](), {"job": list[float](), "bare": list[float]()}
+    losses, spans = Steps(), {"job": list[float](), "bare": list[float]()}
 
     def beside(*parts: Any) -> None:
         """Take the steps of the bare loop from within the job's."""
@@ -135,12 +128,9 @@ def _side_by_side(
 
 
 def train(config: DictConfig, store: FeatureStore, take_steps: TakeSteps | None = None) -> tuple[float, list[float]]:
-    """Train as job=finetune does; the folder must not hold the run yet.
-
-    Returns the seconds from the configuration to the export, and the loss of each step.
-    """
-
-    def run() -> Path:
+    """Train as job=finetune does, in a new folder: seconds from the configuration to the export, loss of each step."""
+    seconds: dict[str, float] = {}
+    with contextlib.redirect_stdout(io.StringIO()), clock(seconds, "all"):
         point = TrainingPoint(config)
         point.store = store
         torch.manual_seed(point.seed)
@@ -148,11 +138,7 @@ def train(config: DictConfig, store: FeatureStore, take_steps: TakeSteps | None 
         point.check()
         folder = folder_of(config, point.name, identity)
         train_point(point, folder, identity, lambda: None, take_steps or fit)
-        return folder.path
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        seconds, path = timed(run)
-    return seconds, [row["loss"] for row in read_training_log(path) if "loss" in row]
+    return seconds["all"], [row["loss"] for row in read_training_log(folder.path) if "loss" in row]
 
 
 def bare_loop(
@@ -174,15 +160,11 @@ def bare_loop(
             group["lr"] = tuner.optimisation.at(progress.step)
         optimiser.step()
         optimiser.zero_grad()
-        progress.step, progress.ema, progress.tokens = (
-            progress.step + 1,
-            loss / max(1, tokens),
-            progress.tokens + tokens,
-        )
-        spent = time.perf_counter() - started
-        row = {"step": progress.step, "loss": progress.ema, "ema": progress.ema, "tokens": tokens, "seconds": spent}
-        rows.append(row)
-        loss, tokens = 0.0, 0
-        yield row["loss"]
+        mean, spent = loss / max(1, tokens), time.perf_counter() - started
+        progress.step += 1
+        progress.tokens += tokens
+        rows.append({"step": progress.step, "loss": mean, "ema": mean, "tokens": tokens, "seconds": spent})
+        progress.ema, loss, tokens = mean, 0.0, 0
+        yield mean
     (keeper.folder / TRAINING_LOG).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     keeper.checkpoints.save(progress, kept_weights(tuner.backbone), optimiser.state_dict())
