@@ -64,9 +64,8 @@ def _check(config: DictConfig) -> list[str]:
     for key in ("job.repeats", "job.training.loop_rounds"):
         number(config, key, 1, whole=True)
     known = catalogue()
-    for name in job.operators.names or []:
-        if name not in known:
-            raise ConfigError(f"job.operators.names: there is no pooling {name}; choose from {', '.join(known)}")
+    if unknown := [str(name) for name in job.operators.names or [] if name not in known]:
+        raise ConfigError(f"job.operators.names: there is no pooling {unknown[0]}; choose from {', '.join(known)}")
     if job.operators.dtype not in DTYPES:
         raise ConfigError(f"job.operators.dtype={job.operators.dtype}: choose one of {', '.join(DTYPES)}")
     return sorted(letters)

@@ -16,8 +16,7 @@ import torch
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
-from transformers import CLIPVisionConfig, LlamaConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
@@ -115,8 +114,9 @@ class Bench:
         asked = json.loads((self.clips / "json" / f"questions_{self.size['questions']}.json").read_text())
         entries, rounds = [], int(self.config.job.training.rounds)
         for name, of_clip in groupby(asked, itemgetter("video")):
-            pairs = [(("human", one["question"]), ("gpt", one["answer"])) for one in islice(of_clip, rounds)]
-            turns = [{"from": speaker, "value": words} for pair in pairs for speaker, words in pair]
+            turns: list[dict[str, str]] = []
+            for one in islice(of_clip, rounds):
+                turns += [{"from": "human", "value": one["question"]}, {"from": "gpt", "value": one["answer"]}]
             turns[0]["value"] = f"<video>\n{turns[0]['value']}"
             entries.append({"id": f"video/{name}", "video": f"video/{name}", "conversations": turns})
         path = self.folder / "conversations.json"
@@ -144,10 +144,8 @@ def bench(config: DictConfig) -> Iterator[Bench]:
     except OSError as error:
         raise ResultsError(f"{study} cannot be written: {error.strerror or error}") from error
     try:
-        clips = build(
-            job, "write_clips", root=str(folder), clips=size["clips"], questions=[size["questions"], *job.asked],
-            pixels=size["pixels"], hold=size["hold"],
-        )  # fmt: skip
+        numbers = {name: size[name] for name in ("clips", "pixels", "hold")}
+        clips = build(job, "write_clips", root=str(folder), questions=[size["questions"], *job.asked], **numbers)
         made, in_memory = folder / "model", None
         if size["source"] is None:
             block = size["shape"]
@@ -173,36 +171,27 @@ def _configuration(shape: ModelShape, tokenizer: Any) -> Any:
         raise ModelError(f"a vocabulary of {shape.vocabulary} does not hold the tokenizer's {len(tokenizer)} words")
     text = {key: getattr(shape, name) for key, name in TEXT.items()}
     text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config = FAMILIES[shape.family].transformers_class().config_class(
+    config = AutoConfig.for_model(
+        shape.family,
         vision_config=CLIPVisionConfig(**{key: getattr(shape, name) for key, name in VISION.items()}),
         text_config=LlamaConfig(**text, rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta}),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=shape.vision_layers_run,
         image_seq_length=shape.height * shape.width,
         tie_word_embeddings=shape.tied,
-    )  # fmt: skip
+    )
     if differences := shape_differences(shape, model_shape(config)):
         raise ModelError(f"no random model has these sizes: {differences}")
     return config
-
-
-@torch.no_grad()
-def _fill(model: nn.Module) -> None:
-    """Random matrices in place: normal, with a standard deviation of (number of columns)^-0.5.
-
-    Options of the model then differ by about one in log-probability, so that rounding hardly changes the likeliest.
-    Vectors (norms, biases) keep their initial values.
-    """
-    generator = torch.Generator(device=next(model.parameters()).device).manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
 
 
 def random_backbone(
     shape: ModelShape, tokenizer: Any, folder: Path, name: str, device: str, dtype: torch.dtype
 ) -> Backbone:
     """A model with random weights (speed does not depend on them) in no file; the folder gets all its other files.
+
+    Matrices are normal, with a standard deviation of (number of columns)^-0.5: options then differ by about one in
+    log-probability, so that rounding hardly changes the likeliest. Norms and biases keep their initial values.
 
     Raises ModelError if no such model has these sizes, or the vocabulary is smaller than the tokenizer's.
     """
@@ -213,16 +202,15 @@ def random_backbone(
     tokenizer.save_pretrained(folder)
     settings = {**processor.to_dict(), "image_processor_type": "CLIPImageProcessor"}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, default=str))
-    family, default = FAMILIES[shape.family], torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            model = family.transformers_class()(config)
-    finally:
-        torch.set_default_dtype(default)
-    _fill(model)
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+    generator = torch.Generator(device=device).manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
     # Placed: otherwise Lightning would move the weights to the CPU at the end of every point.
-    return family(model, tokenizer, processor, shape, name, identity(str(folder)), placed=True)
+    return FAMILIES[shape.family](model, tokenizer, processor, shape, name, identity(str(folder)), placed=True)
 
 
 def save_random_model(shape: ModelShape, tokenizer: Any, folder: Path) -> None:

@@ -20,10 +20,9 @@ GLANCE = 0.02  # seconds between two looks at the log
 
 
 def processes(bench: Bench, line: Line) -> dict[str, Any]:
-    """Part e: the same multirun (`videopool -m`) in one process and in several, one thread each.
+    """Part e: the same multirun in one process and in several, one thread each. Raises ConfigError if one fails.
 
-    Rates are of the whole command with its start, and `at_work`, between the first point's begin and the last one's
-    end. Raises ConfigError with the command's last line if it fails.
+    Rates are of the whole command with its start and, `at_work`, from the first point's begin to the last one's end.
     """
     job, rows = bench.config.job, list[dict[str, Any]]()
     if bench.in_memory is not None:

@@ -81,16 +81,14 @@ class Run(NamedTuple):
     records: dict[str, dict[str, Any]]  # by sample
 
 
-def run_point(
-    bench: Bench, config: DictConfig, evaluator: type[Evaluator], store: FeatureStore, fresh: bool = False
-) -> Run:
+def run_point(bench: Bench, config: DictConfig, kind: type[Evaluator], store: FeatureStore, fresh: bool = False) -> Run:
     """Run a point as job=evaluate does; its folder must not hold it yet. `fresh` loads the model anew."""
     kinds, total = dict[str, float](), dict[str, float]()
 
     def answer(missing: Any, log: Any, stop: Any) -> AnswerCost:
         with clock(kinds, LOAD):
             backbone = bench.load() if fresh else bench.backbone
-        cost = answer_with_weights(point, missing, log, stop, backbone, evaluator)
+        cost = answer_with_weights(point, missing, log, stop, backbone, kind)
         kinds.update(cost.seconds)
         return cost
 
@@ -105,10 +103,9 @@ def run_point(
 
 
 def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], slack: float) -> dict:
-    """Compare two runs' records, with a tolerance of options' log-probabilities.
+    """Compare two runs' records. Raises AssertionError if sharing changed results.
 
-    Returns compared, max_difference of log-probabilities, and ties: different predictions, between options within slack
-    of each other. Raises AssertionError for other differences, because then sharing changed results.
+    `ties` are different predictions between options whose log-probabilities are within `slack` of each other.
     """
     if left.keys() != right.keys():
         raise AssertionError("the two ways did not answer the same samples")
@@ -130,8 +127,7 @@ def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[s
 class Floor:
     """The least work of a sweep: each frame decoded and encoded once, and the model's work of each point.
 
-    Without the program around it: no result files, no Lightning loops, no records. The points differ in poolings and
-    samplers alone.
+    There are no result files, Lightning loops or records. The points differ in poolings and samplers alone.
     """
 
     def __init__(self, backbone: Backbone, points: Sequence[Point]) -> None:

@@ -3,21 +3,19 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from videopool.runtime.terminal import plain
 
-Row = tuple[str | Text, ...]  # cells of COLUMNS without the part; empty ones at the end are left out
-COLUMNS = ("part", "what", "measured", "against", "target", "met")
+Row = tuple[str | Text, ...]  # cells of the columns behind the part; empty ones at the end are left out
 
 
 def speed_table(content: dict[str, Any]) -> Table:
     """One row per figure, one section per part."""
     machine = content["machine"]
-    table = Table(title=f"speed, {content['size']}")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in ("part", "what") else "right")
+    numbers = [Column(name, justify="right") for name in ("measured", "against", "target", "met")]
+    table = Table("part", "what", *numbers, title=f"speed, {content['size']}")
     parts = [("gpu", _rates, content["rates"])] if "rates" in content else []
     parts += [(f"{letter} {SECTIONS[letter][0]}", SECTIONS[letter][1], own) for letter, own in content["parts"].items()]
     for part, section, entry in parts:
@@ -37,7 +35,7 @@ def _rates(entry: dict[str, Any]) -> Iterator[Row]:
     prefill = f"prefill, {entry['prefill_clips']} x {entry['prefill_positions']}"
     for what, kind, unit in ((prefill, "prefill", "tokens"), ("tower", "tower", "frames")):
         rate = f"{entry[f'{kind}_{unit}_per_second']:.0f} {unit}/s, {entry[f'{kind}_tflops']:.0f} TFLOP/s"
-        yield what, rate, f"{_percent(entry[f'{kind}_share_of_matmul'])} of product"
+        yield what, rate, f"{100 * entry[f'{kind}_share_of_matmul']:.0f} % of product"
 
 
 def _point(entry: dict[str, Any]) -> Iterator[Row]:
@@ -52,7 +50,7 @@ def _sweep(entry: dict[str, Any]) -> Iterator[Row]:
     yield f"{entry['points']} points, nothing shared", f"{entry['off_seconds']:.2f} s"
     yield f"{entry['points']} points, everything shared", f"{entry['shared_seconds']:.2f} s"
     yield "ratio", f"{entry['ratio']:.2f}x", f"{entry['allowed_ratio']:.2f}x allowed"
-    yield "share reached", _percent(entry["share_reached"])
+    yield "share reached", f"{100 * entry['share_reached']:.0f} %"
     compared, difference, ties = (entry["agreement"][name] for name in ("compared", "max_difference", "ties"))
     within = f"log-prob. within {difference:.4f}"
     yield "equal predictions", f"{compared - ties} of {compared}", within, "all but ties", "yes"
@@ -73,7 +71,7 @@ def _prefix(entry: dict[str, Any]) -> Iterator[Row]:
         what = f"{row['questions']} questions at {row['visual_tokens']} visual tokens"
         ratio, share = row["ratio"], row["share_reached"]
         target = (">= 5x, >= 70 %", _met(ratio >= 5 and share >= 0.7)) if row["questions"] >= 25 else ()
-        yield what, f"{ratio:.2f}x", f"{row['allowed_ratio']:.2f}x allowed, {_percent(share)} reached", *target
+        yield what, f"{ratio:.2f}x", f"{row['allowed_ratio']:.2f}x allowed, {100 * share:.0f} % reached", *target
 
 
 def _processes(entry: dict[str, Any]) -> Iterator[Row]:
@@ -114,10 +112,6 @@ def _training(entry: dict[str, Any]) -> Iterator[Row]:
 
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.2f} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _met(met: bool) -> str | Text:

@@ -100,16 +100,14 @@ def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, round
         }
         spent = medians(works, rounds, warm_up=2)
     length = len(before) + visual_tokens
-    product = 2 * side**3 / spent["matmul"]
-    reading = clips * prefill_flops(shape, length) / spent["prefill"]
-    seeing = tower_flops(shape, frames) / spent["tower"]
+    flops = {"prefill": clips * prefill_flops(shape, length), "tower": tower_flops(shape, frames)}
+    rate = {kind: count / spent[kind] for kind, count in {"matmul": 2 * side**3, **flops}.items()}
     return {
-        "matmul_side": side, "matmul_tflops": product / 1e12,
-        "prefill_clips": clips, "prefill_positions": length,
+        "matmul_side": side, "prefill_clips": clips, "prefill_positions": length,
         "prefill_tokens_per_second": clips * length / spent["prefill"],
-        "prefill_tflops": reading / 1e12, "prefill_share_of_matmul": reading / product,
         "tower_frames_per_second": frames / spent["tower"],
-        "tower_tflops": seeing / 1e12, "tower_share_of_matmul": seeing / product,
+        **{f"{kind}_tflops": own / 1e12 for kind, own in rate.items()},
+        **{f"{kind}_share_of_matmul": rate[kind] / rate["matmul"] for kind in flops},
     }  # fmt: skip
 
 
@@ -117,12 +115,8 @@ def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> li
     """Median rates of each pooling's forward pass and of a copy of the grid (`clone`), the first row; in turns.
 
     Bytes are the necessary ones: the grid read once and the result written once, so the copy moves twice the grid.
-    Tokens are the grid's. A pooling that takes more than SLOW seconds runs once; one that refuses this grid has an
-    `error` instead of rates.
-
-    Returns:
-        Rows with name, seconds, gb_per_second (1e9 bytes), tokens_per_second, visual_tokens and slower_than_copy, the
-        copy's GB/s over the pooling's.
+    tokens_per_second counts the grid's, and slower_than_copy is the copy's GB/s (1e9 bytes) over the pooling's. A
+    pooling that takes more than SLOW seconds runs once; one that refuses this grid has an `error` instead of rates.
     """
     cells = grid[..., 0].numel()
     works: dict[str, Callable[[], Any]] = {"copy": grid.clone}
@@ -137,7 +131,7 @@ def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> li
                 if tokens.data_ptr() == grid.data_ptr():
                     raise ValueError("a view of the grid: nothing to do")
             except (ValueError, TypeError, RuntimeError) as error:
-                failed.append(_refused(name, error))
+                failed.append({"name": name, "error": str(error).splitlines()[0]})
                 continue
             written[name] = (tokens.numel(), tokens[..., 0].numel())
             if spent > SLOW:
@@ -157,10 +151,6 @@ def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> li
     return rows + failed
 
 
-def _refused(name: str, error: Exception) -> dict[str, Any]:
-    return {"name": name, "error": str(error).splitlines()[0]}
-
-
 def operators(bench: Bench, line: Line) -> dict[str, Any]:
     """Part f: bandwidth of the poolings alone."""
     settings, step = bench.config.job.operators, line("poolings alone", 1)
@@ -171,7 +161,7 @@ def operators(bench: Bench, line: Line) -> dict[str, Any]:
         try:
             poolings[name] = catalogued(name)
         except UserError as error:
-            failed.append(_refused(name, error))
+            failed.append({"name": name, "error": str(error).splitlines()[0]})
     rows = bandwidths(poolings, grid, int(bench.config.job.repeats))
     step()
     described = {"dtype": settings.dtype, "device": settings.device, "grid_bytes": grid.nbytes}
