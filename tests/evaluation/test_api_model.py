@@ -237,7 +237,7 @@ def test_other_jobs_say_that_there_is_nothing_to_see(point):
     config = compose("config", overrides=["job=inspect", "model=api", "model.model=seer"])
     with pytest.raises(ConfigError, match="behind an API"):
         inspect_model(config)
-    with pytest.raises(ConfigError, match="measures what is done on this machine"):
+    with pytest.raises(ConfigError, match="job=speed measures this machine"):
         speed(compose("config", overrides=["job=speed", "model=api", "model.model=seer"]))
 
 
