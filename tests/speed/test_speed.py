@@ -3,8 +3,7 @@
 import json
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,11 +23,9 @@ from videopool.pooling import Adaptive, FrameCls, NoPooling
 from videopool.shapes.tokenizer import build_tokenizer
 from videopool.speed import commands as speed_commands
 from videopool.speed import training as speed_training
-from videopool.speed.bench import bench
+from videopool.speed.bench import bench, random_backbone, save_random_model
 from videopool.speed.points import compare, shared_share, token_ratio
-from videopool.speed.random_model import random_backbone, save_random_model
-from videopool.speed.rates import bandwidths, rates
-from videopool.speed.timing import Turns, interleaved, median_interval, turn
+from videopool.speed.timing import bandwidths, interleaved, median_interval, rates, turn
 
 LITTLE = (
     "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.questions=2",
@@ -153,9 +150,9 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
 
 def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkeypatch):
     """Steps of both loops in turn; a wait in the job's alone is its overhead, one in both is none."""
-    begun, fit = [], speed_training.fit
+    begun = []
 
-    def waiting(config, tuner, keeper, *others):
+    def waiting(take_steps, config, tuner, *others):
         computed, seconds = tuner.losses, 0.2 if config.study.startswith("g-job") else 0.0
 
         def slow(batch):
@@ -164,10 +161,10 @@ def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkey
             return computed(batch)
 
         tuner.losses = slow
-        fit(config, tuner, keeper, *others)
+        return take_steps(config, tuner, *others)
 
-    monkeypatch.setattr(speed_training, "fit", waiting)
-    monkeypatch.setattr(speed_training, "bare_loop", waiting)
+    for name in ("fit", "bare_loop"):
+        monkeypatch.setattr(speed_training, name, partial(waiting, getattr(speed_training, name)))
     words = [
         "job.training.loop_steps=4",
         "job.training.loop_rounds=2",
@@ -180,25 +177,6 @@ def test_the_overhead_of_the_loop_is_that_of_steps_side_by_side(composed, monkey
     assert begun[4:] == ["job", "bare"] * 4 + ["bare", "job"] * 4  # behind those that fill the store
     assert found["job_seconds"] - found["bare_seconds"] > 0.1
     assert 0 < found["overhead_low"] <= found["overhead"] <= found["overhead_high"]
-
-
-def test_a_thread_that_fails_leaves_the_turns_to_the_other():
-    turns, seen = Turns(["a", "b"]), []
-
-    def work(name, count):
-        with turns.taking(name):
-            for number in range(3):
-                seen.append(f"{name}{number}")
-                if number == count:
-                    raise ValueError(name)
-                turns.hand_over(name)
-
-    with ThreadPoolExecutor(2) as pool:
-        second, first = pool.submit(work, "b", 9), pool.submit(work, "a", 1)
-    assert seen == ["a0", "b0", "a1", "b1", "b2"]
-    with pytest.raises(ValueError, match="a"):
-        first.result()
-    second.result()
 
 
 @pytest.mark.parametrize("count", [1, 2, 30, 119])
@@ -218,16 +196,16 @@ def test_the_interval_of_a_median_holds_it_as_often_as_it_says(count):
 
 @pytest.mark.parametrize("broken", ["sweep", "loop"])
 def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, monkeypatch, broken):
-    run = speed_training._trained
+    run = speed_training.train
     told = []
 
     def spoilt(config, *parts):
-        found = run(config, *parts)
-        told.append(found)
+        seconds, losses = run(config, *parts)
+        told.append(losses)
         wrong = config.study.startswith("g-kept" if broken == "sweep" else "g-bare")
-        return replace(found, losses=[loss + 1 for loss in found.losses]) if wrong else found
+        return seconds, [loss + wrong for loss in losses]
 
-    monkeypatch.setattr(speed_training, "_trained", spoilt)
+    monkeypatch.setattr(speed_training, "train", spoilt)
     words = ["job.training.frames=1", "job.training.steps=1", "job.training.loop_steps=2", "job.parts=[g]"]
     words += ["job.training.recipe.global_batch=1", "job.training.recipe.micro_batch=1"]
     with pytest.raises(AssertionError, match="losses of" if broken == "sweep" else "the job's loop has a loss of"):

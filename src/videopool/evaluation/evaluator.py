@@ -176,17 +176,17 @@ def answer_with_weights(
     missing: Sequence[Sample],
     log: RecordLog,
     stop: StopRequest,
-    load: Callable[[Point], Backbone] | None = None,
+    backbone: Backbone | None = None,
     kind: Callable[..., Evaluator] = Evaluator,
 ) -> AnswerCost:
     """Append records of samples to the log, answered by a model of this machine.
 
     Args:
-        load: gives the model; None: load it once per process.
+        backbone: the model; None: load it once per process.
         kind: makes the evaluator from its arguments.
     """
     config, benchmark, pooling = point.config, point.benchmark, point.pooling
-    backbone = load(point) if load else point_backbone(point.model, point.model_identity, point.adapter)
+    backbone = backbone or point_backbone(point.model, point.model_identity, point.adapter)
     answers = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
     source = feature_source(config, backbone)

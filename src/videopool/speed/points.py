@@ -1,14 +1,15 @@
-"""Points run for their time: with sharing, with none, and at their floor, the least possible work."""
+"""Parts a to d of job=speed: points with sharing, with none, and at their floor, the least possible work."""
 
 import contextlib
 import io
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
@@ -16,23 +17,27 @@ from torch import Tensor
 
 from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.evaluator import Asked, Evaluator, answer_with_weights, likeliest
-from videopool.evaluation.records import sample_fields
+from videopool.evaluation.evaluator import Asked, Evaluator, Records, answer_with_weights, likeliest
+from videopool.evaluation.records import AnswerCost, sample_fields
 from videopool.evaluation.run import evaluate_point
-from videopool.features import ClipJob, FeatureStore
+from videopool.features import FeatureStore
 from videopool.inference.batches import clips_at_once, group_by_clip
 from videopool.models import Backbone, ModelShape, VideoLM, prefill_flops
 from videopool.models.reading import next_token_logits, prefill
 from videopool.points.point import Point
 from videopool.results import read_records
-from videopool.runtime.outcome import Outcome
 from videopool.speed.bench import Bench, Line
-from videopool.speed.timing import clock, in_turn, timed
-from videopool.video import Clip, open_clip
+from videopool.speed.timing import clock, timed, turn
+from videopool.video import open_clip
 
 LOAD, OTHER = "load", "other"
 READING_LLM = ("prefill", "questions", "whole prompts")
+READING = ("decode", "preprocess", "vision")
 SLACK = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}  # tolerance of options' log-probabilities, by dtype
+# Modes of a sweep: nothing shared; everything shared, from an empty store and from one with all frames; the floor.
+OFF, COLD, WARM, FLOOR = "off", "cold", "warm", "floor"
+NEEDED = {"b": {OFF, COLD, FLOOR}, "c": {COLD, WARM, FLOOR}}
+BESIDE = ((OFF,), (COLD, WARM), (FLOOR,))  # which take turns; cold fills the store for warm
 
 
 class Measured(Evaluator):
@@ -45,36 +50,29 @@ class Measured(Evaluator):
 class Alone(Measured):
     """Reads each question with its whole prompt, one after another. For multiple choice only."""
 
-    def _answer(
-        self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None
-    ) -> dict[str, dict[str, object]]:
+    def _answer(self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None) -> Records:
         with self.clock("pool"):
             tokens = self.tokens_of([clip for clip, _ in asked], features, text)
-        records: dict[str, dict[str, object]] = {}
-        for (clip, samples), visual in zip(asked, tokens, strict=True):
+        records: Records = {}
+        for (_, samples), visual in zip(asked, tokens, strict=True):
             for sample in samples:
                 with self.clock("whole prompts"):
                     scores = self._scores(sample, visual)
-                outcome = {"status": "ok", **likeliest(sample, scores)}
-                place = {"frame_indices": clip.indices, "visual_tokens": len(visual)}
-                records[sample.id] = {**sample_fields(sample), **outcome, **place}
+                records[sample.id] = {**sample_fields(sample), "status": "ok", **likeliest(sample, scores)}
         return records
 
     def _scores(self, sample: Sample, visual: Tensor) -> list[float]:
         """Log-probability of each option's letter after the whole prompt with visual tokens [N, D]."""
         model = self.backbone
-        before, after = (
-            model.embed(torch.tensor([ids], device=model.device))
-            for ids in model.split_prompt(self._text(sample, listed=True))
-        )
+        parts = model.split_prompt(self._text(sample, listed=True))
+        before, after = (model.embed(torch.tensor([ids], device=model.device)) for ids in parts)
         prompt = torch.cat([before, visual[None].to(model.dtype), after], dim=1)
         hidden = model.llm(prompt, use_cache=False).last_hidden_state
         letters = model.next_token_ids(self.answers.prompt.answer_start, LETTERS[: len(sample.options)])
         return model.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)[letters].tolist()
 
 
-@dataclass
-class Run:
+class Run(NamedTuple):
     """A finished run of a point."""
 
     seconds: float  # wall clock, from its configuration to its metrics
@@ -83,56 +81,45 @@ class Run:
     records: dict[str, dict[str, Any]]  # by sample
 
 
-def run_point(
-    bench: Bench, config: DictConfig, evaluator: type[Evaluator], store: FeatureStore, fresh: bool = False
-) -> Run:
+def run_point(bench: Bench, config: DictConfig, kind: type[Evaluator], store: FeatureStore, fresh: bool = False) -> Run:
     """Run a point as job=evaluate does; its folder must not hold it yet. `fresh` loads the model anew."""
-    kinds: dict[str, float] = {}
-    evaluators: list[Evaluator] = []
+    kinds, total = dict[str, float](), dict[str, float]()
 
-    def load(_: Point) -> Backbone:
+    def answer(missing: Any, log: Any, stop: Any) -> AnswerCost:
         with clock(kinds, LOAD):
-            return bench.load() if fresh else bench.backbone
+            backbone = bench.load() if fresh else bench.backbone
+        cost = answer_with_weights(point, missing, log, stop, backbone, kind)
+        kinds.update(cost.seconds)
+        return cost
 
-    def make(*parts: Any) -> Evaluator:
-        evaluators.append(evaluator(*parts))
-        return evaluators[0]
-
-    def run() -> tuple[Point, Outcome]:
+    with contextlib.redirect_stdout(io.StringIO()), clock(total, "all"):  # hides the point's own progress bar
         torch.manual_seed(int(config.seed))
         point = Point(config)
         point.store = store
-        return point, evaluate_point(point, partial(answer_with_weights, point, load=load, kind=make))
-
-    with contextlib.redirect_stdout(io.StringIO()):  # hides the point's own progress bar
-        seconds, (point, outcome) = timed(run)
-    kinds |= evaluators[0].seconds
-    kinds[OTHER] = seconds - sum(kinds.values())
-    records = read_records(Path(outcome.folder) / "records.jsonl")
-    return Run(seconds, kinds, point, {str(record["id"]): record for record in records})
+        folder = Path(evaluate_point(point, answer).folder)
+    kinds[OTHER] = total["all"] - sum(kinds.values())
+    records = {str(record["id"]): record for record in read_records(folder / "records.jsonl")}
+    return Run(total["all"], kinds, point, records)
 
 
 def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], slack: float) -> dict:
-    """Compare two runs' records, with a tolerance of options' log-probabilities.
+    """Compare two runs' records. Raises AssertionError if sharing changed results.
 
-    Returns compared, max_difference of log-probabilities, and ties: different predictions, between options within slack
-    of each other. Raises AssertionError for other differences, because then sharing changed results.
+    `ties` are different predictions between options whose log-probabilities are within `slack` of each other.
     """
     if left.keys() != right.keys():
         raise AssertionError("the two ways did not answer the same samples")
     largest, ties = 0.0, 0
     for name, record in left.items():
-        other = right[name]
-        scores = record["option_logprobs"]
+        other, scores = right[name], record["option_logprobs"]
         difference = max(abs(a - b) for a, b in zip(scores, other["option_logprobs"], strict=True))
         largest = max(largest, difference)
         if difference > slack:
             raise AssertionError(f"{name}: log-probabilities of options differ by {difference:.4f}")
-        if record["prediction"] != other["prediction"]:
-            first, second = (record["options"].index(one["prediction"]) for one in (record, other))
-            if abs(scores[first] - scores[second]) > slack:
-                predictions = f"predicted {record['prediction']!r} one way and {other['prediction']!r} the other"
-                raise AssertionError(f"{name}: {predictions}")
+        one, two = record["prediction"], other["prediction"]
+        if one != two:
+            if abs(scores[record["options"].index(one)] - scores[record["options"].index(two)]) > slack:
+                raise AssertionError(f"{name}: predicted {one!r} one way and {two!r} the other")
             ties += 1
     return {"compared": len(left), "max_difference": largest, "ties": ties}
 
@@ -140,21 +127,20 @@ def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[s
 class Floor:
     """The least work of a sweep: each frame decoded and encoded once, and the model's work of each point.
 
-    Without the program around it: no result files, no Lightning loops, no records. The points differ in poolings and
-    samplers alone.
+    There are no result files, Lightning loops or records. The points differ in poolings and samplers alone.
     """
 
     def __init__(self, backbone: Backbone, points: Sequence[Point]) -> None:
         point, self.backbone = points[0], backbone
-        self.clips, self.reader = group_by_clip(point.benchmark.samples), str(point.config.job.reader)
+        self.clips, reader = group_by_clip(point.benchmark.samples), str(point.config.job.reader)
+        self._open = partial(open_clip, reader=reader)
 
         def split(sample: Sample) -> tuple[list[int], list[int]]:
             return backbone.split_prompt(point.prompt.text(sample.question, sample.options, backbone.image_token))
 
-        prompts = [[split(sample) for sample in clip.samples] for clip in self.clips]
-        self.before = prompts[0][0][0]  # token ids before the visual tokens
-        self.questions = [[after for _, after in row] for row in prompts]  # token ids of each question, by clip
-        infos = [(job, self._open(job).info) for job in self.clips]
+        self.before = split(point.benchmark.samples[0])[0]  # token ids before the visual tokens
+        self.questions = [[split(sample)[1] for sample in clip.samples] for clip in self.clips]  # token ids, by clip
+        infos = [(job, self._open(job.clip).info) for job in self.clips]
         self._indices = {  # by number of frames, then clip
             own.sampler.num: [own.sampler.indices(info, job.start, job.end, job.name) for job, info in infos]
             for own in points
@@ -162,13 +148,14 @@ class Floor:
         self.frames = [sorted(set().union(*chosen)) for chosen in zip(*self._indices.values(), strict=True)]  # by clip
         self._features: list[dict[int, Tensor]] = [{} for _ in self.clips]
 
-    def _open(self, job: ClipJob) -> Clip:
-        return open_clip(job.clip, self.reader, job.fps)
+    def lengths(self, point: Point) -> tuple[int, list[list[int]]]:
+        """Positions of a clip's prefix, and of its questions, by clip."""
+        return len(self.before) + point.visual_tokens, [[len(ids) for ids in asked] for asked in self.questions]
 
     def decode(self) -> None:
         """Decode all frames of the sweep, in one go per clip."""
         for job, frames in zip(self.clips, self.frames, strict=True):
-            self._open(job).frames(frames)
+            self._open(job.clip).frames(frames)
 
     def encode(self, frames: int) -> dict[str, float]:
         """Preprocess and encode the frames that this number of frames adds; seconds by kind of work, {} if none.
@@ -178,7 +165,7 @@ class Floor:
         seconds: dict[str, float] = {}
         for job, chosen, features in zip(self.clips, self._indices[frames], self._features, strict=True):
             if new := sorted(set(chosen) - features.keys()):
-                images = self._open(job).frames(new)
+                images = self._open(job.clip).frames(new)
                 with clock(seconds, "preprocess"):
                     pixels = self.backbone.preprocess(images)
                 with clock(seconds, "vision"):
@@ -230,13 +217,12 @@ def one_point(bench: Bench, line: Line) -> dict[str, Any]:
             config = bench.point(f"a-{scoring}-{number}", job.one.pooling, job.one.frames, scoring=scoring)
             runs.append(run_point(bench, config, Measured, FeatureStore()))
             step()
-        run = sorted(runs[1:], key=lambda run: run.seconds)[count // 2]  # the first run warms up
-        samples, point = len(run.records), run.point
+        seconds, kinds, point, records = sorted(runs[1:], key=lambda run: run.seconds)[count // 2]  # the first warms up
         entry |= {"pooling": point.pooling.label, "frames": point.sampler.num, "visual_tokens": point.visual_tokens}
         entry[scoring] = {
-            "samples": samples,
-            "seconds_per_sample": run.seconds / samples,
-            "by_kind": {kind: spent / samples for kind, spent in run.kinds.items()},
+            "samples": len(records),
+            "seconds_per_sample": seconds / len(records),
+            "by_kind": {kind: spent / len(records) for kind, spent in kinds.items()},
         }
     return entry
 
@@ -249,31 +235,104 @@ def prefix(bench: Bench, line: Line) -> dict[str, Any]:
     job, count = bench.config.job, int(bench.config.job.repeats)
     step = line("shared prefixes", len(job.asked) * (count + 1))
     store, rows = bench.store("prefix"), []
+    evaluators: dict[str, type[Evaluator]] = {"shared": Measured, "alone": Alone}
     for asked in job.asked:
-        seconds: dict[str, list[float]] = {"shared": [], "alone": []}
+        seconds: dict[str, list[float]] = {way: [] for way in evaluators}
+        runs: dict[str, Run] = {}
         for number in range(count + 1):
-            works = {}
-            for way, evaluator in (("shared", Measured), ("alone", Alone)):
+            for way in turn(list(evaluators), number):
                 study = f"d-{asked}-{number}-{way}"
                 config = bench.point(study, job.prefix.pooling, job.prefix.frames, asked, max_clips=1)
                 config.benchmark.limit = asked * int(job.prefix.clips)  # the questions of one clip follow each other
-                works[way] = partial(run_point, bench, config, evaluator, store)
-            runs = in_turn(works, number)
-            if number:  # the first round warms up and fills the store
-                for way, run in runs.items():
-                    seconds[way].append(sum(run.kinds.get(kind, 0.0) for kind in READING_LLM))
+                runs[way] = run_point(bench, config, evaluators[way], store)
+                seconds[way].append(sum(runs[way].kinds.get(kind, 0.0) for kind in READING_LLM))
             step()
         point = runs["shared"].point
-        floor = Floor(bench.backbone, [point])
-        length = len(floor.before) + point.visual_tokens
-        sizes = [[len(ids) for ids in questions] for questions in floor.questions]
-        shared, alone = (statistics.median(spent) for spent in seconds.values())
+        length, sizes = Floor(bench.backbone, [point]).lengths(point)
+        shared, alone = (statistics.median(spent[1:]) for spent in seconds.values())  # the first fills the store
         allowed = statistics.mean(token_ratio(length, own) for own in sizes)
         rows.append({
             "questions": asked, "visual_tokens": point.visual_tokens, "prefix_tokens": length,
-            "question_tokens": statistics.mean(size for own in sizes for size in own),
+            "question_tokens": statistics.mean(chain.from_iterable(sizes)),
             "shared_seconds": shared, "alone_seconds": alone,
             "ratio": alone / shared, "allowed_ratio": allowed, "share_reached": alone / shared / allowed,
             "agreement": compare(runs["shared"].records, runs["alone"].records, SLACK[bench.size["dtype"]]),
         })  # fmt: skip
     return {"rows": rows}
+
+
+def sweep(bench: Bench, line: Line, letters: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Parts b and c, of one sweep: poolings x frame counts, each point in the modes that the parts need, side by side.
+
+    Returns the points and their times, in seconds, and an entry per part. Raises AssertionError if two modes disagree
+    on a prediction.
+
+    Part b: everything shared against nothing shared. allowed_ratio is the time with nothing shared over its necessary
+    rest: one load of the weights, one decoding, preprocessing and encoding of each frame (measured), all pooling, and
+    the share of operations of whole prompts that remains if each prefix is read once.
+
+    Part c: the shared sweep against its floor, with an empty store and with a full one. other_seconds_per_point is the
+    time of a warm point beside the model's work (configuration, files, loops, records), whatever its samples.
+    """
+    job, modes = bench.config.job, set[str]().union(*(NEEDED[letter] for letter in letters))
+    grid = [(pooling, int(frames)) for pooling in job.poolings for frames in job.frames]
+    step = line("a sweep", len(grid))
+    floor = Floor(bench.backbone, [Point(bench.point(FLOOR, job.poolings[0], frames)) for frames in job.frames])
+    run_point(bench, bench.point("warm-up", *grid[0]), Measured, FeatureStore())
+    store, decoding, rows = bench.store("sweep"), list[float](), list[dict[str, Any]]()
+    prompts = 0.0  # seconds of whole prompts that remain if each prefix is read once
+    kinds = {mode: Counter[str]() for mode in chain(*BESIDE) if mode in modes}  # seconds
+    records: dict[str, dict[str, dict[str, Any]]] = {mode: {} for mode in kinds}
+    beside = [[mode for mode in own if mode in modes] for own in BESIDE if modes.intersection(own)]
+    for number, (pooling, frames) in enumerate(grid):
+        point = Point(bench.point(FLOOR, pooling, frames))
+        row: dict[str, Any] = {"frames": frames, "pooling": point.pooling.label, "visual_tokens": point.visual_tokens}
+        for mode in chain(*turn(beside, number)):
+            if mode == FLOOR:
+                # Beside the cold run that reads the same frames, at the same pace of the machine.
+                if reading := floor.encode(frames):
+                    kinds[FLOOR].update(reading)
+                    decoding.append(timed(floor.decode)[0])
+                row[FLOOR], spent = timed(partial(floor.answer, point))
+            else:
+                how = (Alone, FeatureStore(), True) if mode == OFF else (Measured, store)
+                row[mode], spent, _, answers = run_point(bench, bench.point(mode, pooling, frames), *how)
+                records[mode] |= {f"point {number}, {id}": record for id, record in answers.items()}
+            kinds[mode].update(spent)
+            if mode == OFF:
+                length, sizes = floor.lengths(point)
+                shares = [shared_share(bench.backbone.shape, length, own) for own in sizes]
+                prompts += spent["whole prompts"] * statistics.mean(shares)
+        rows.append(row)
+        step()
+    kinds[FLOOR].update({"decode": statistics.mean(decoding)})
+    seconds = {mode: sum(row[mode] for row in rows) for mode in kinds}
+    facts = {
+        "points": rows,
+        "frames_distinct": sum(map(len, floor.frames)),
+        "frames_of_all_points": sum(row["frames"] for row in rows) * len(floor.clips),
+        "seconds": seconds,
+        "seconds_by_kind": {mode: dict(spent) for mode, spent in kinds.items()},
+    }
+    agreed = partial(compare, records[COLD], slack=SLACK[bench.size["dtype"]])
+    cold, reading, points = seconds[COLD], {kind: kinds[FLOOR][kind] for kind in READING}, len(rows)
+    entries: dict[str, dict[str, Any]] = {}
+    if "b" in letters:
+        off = seconds[OFF]
+        remaining = {LOAD: kinds[OFF][LOAD] / points, **reading, "pool": kinds[OFF]["pool"], "language model": prompts}
+        ratio, allowed = off / cold, off / sum(remaining.values())
+        entries["b"] = {
+            "points": points, "off_seconds": off, "shared_seconds": cold, "remaining_seconds": remaining,
+            "ratio": ratio, "allowed_ratio": allowed, "share_reached": ratio / allowed,
+            "agreement": agreed(records[OFF]), "wall_seconds": off + cold,
+        }  # fmt: skip
+    if "c" in letters:
+        warm, model, once = seconds[WARM], seconds[FLOOR], sum(reading.values())
+        entries["c"] = {
+            "floor_reading_seconds": once, "floor_model_seconds": model, "cold_seconds": cold, "warm_seconds": warm,
+            "cold_over_floor": cold / (once + model), "warm_over_floor": warm / model,
+            "floor_model_seconds_per_point": model / points,
+            "other_seconds_per_point": kinds[WARM][OTHER] / points,
+            "agreement": agreed(records[WARM]), "wall_seconds": warm + model + once,
+        }  # fmt: skip
+    return facts, entries

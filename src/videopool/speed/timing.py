@@ -1,31 +1,44 @@
-"""Time works beside each other, in turns, so that other work on the machine slows all of them down."""
+"""Time works in turns, so that other work on the machine slows all of them down; rates of single operations."""
 
-import threading
+import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from scipy.stats import binom
+from torch import Tensor
 
+from videopool.config.choices import catalogue, catalogued
+from videopool.errors import UserError
+from videopool.models import Backbone, prefill_flops
+from videopool.models.cost import tower_flops
+from videopool.models.loading import DTYPES
+from videopool.models.reading import prefill
+from videopool.pooling import Pooling
+from videopool.pooling.contract import random_context
+from videopool.speed.bench import Bench, Line
+
+SLOW = 2.0  # seconds; a pooling that takes longer runs once
 T = TypeVar("T")
-
-
-def synchronise() -> None:
-    """Wait for the GPU; a no-op if none is in use."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
 
 
 @contextmanager
 def clock(seconds: MutableMapping[str, float], kind: str) -> Iterator[None]:
     """Add a block's wall-clock time, including the GPU's work, to seconds[kind]."""
-    synchronise()
+    _synchronise()
     started = time.perf_counter()
     yield
-    synchronise()
+    _synchronise()
     seconds[kind] = seconds.get(kind, 0.0) + time.perf_counter() - started
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def timed(work: Callable[[], T]) -> tuple[float, T]:
@@ -36,24 +49,18 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     return seconds["work"], result
 
 
-def turn(names: Iterable[str], number: int) -> list[str]:
-    """The names in the order of their n-th turn: rotated by n, and backwards after each full rotation."""
-    order = list(names)
-    place = number % len(order)
-    rotated = order[place:] + order[:place]
-    return rotated[::-1] if number // len(order) % 2 else rotated
-
-
-def in_turn(works: Mapping[str, Callable[[], T]], number: int) -> dict[str, T]:
-    """The results of works, called in the order of their n-th turn."""
-    return {name: works[name]() for name in turn(works, number)}
+def turn(items: Sequence[T], number: int) -> list[T]:
+    """The items in the order of their n-th turn: rotated by n, and backwards after each full rotation."""
+    place = number % len(items)
+    rotated = [*items[place:], *items[:place]]
+    return rotated[::-1] if number // len(items) % 2 else rotated
 
 
 def interleaved(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Seconds of each call, by work. Each round calls each work once; `warm_up` more rounds come first."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(-warm_up, rounds):
-        for name in turn(works, number):
+        for name in turn(list(works), number):
             spent = timed(works[name])[0]  # without a reference to the result, which may be large
             if number >= 0:
                 seconds[name].append(spent)
@@ -70,32 +77,92 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ranked[rank - 1], ranked[count - rank]
 
 
-class Turns:
-    """Threads, by name, that work one at a time, in turn."""
+def medians(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
+    """Median seconds of a call, by work; as interleaved()."""
+    return {name: statistics.median(spent) for name, spent in interleaved(works, rounds, warm_up).items()}
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._waiting, self._changed = list(names), threading.Condition()
 
-    @contextmanager
-    def taking(self, name: str) -> Iterator[None]:
-        """Wraps a thread's work: waits for its turn, and leaves the turns to the others at the end or on an error."""
-        self._wait(name)
+def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, rounds: int, side: int) -> dict[str, Any]:
+    """Prefill of `clips` at once and the tower on `frames` at once, against a product of square matrices, in turns.
+
+    The product stands for the device's peak. models.cost counts the operations of prefill and tower.
+    """
+    shape, device, dtype = backbone.shape, backbone.device, backbone.dtype
+    square = torch.randn(side, side, device=device, dtype=dtype)
+    tokens = torch.randn(clips, visual_tokens, shape.dim, device=device, dtype=dtype)
+    pixels = torch.randn(frames, 3, shape.image_size, shape.image_size, device=device, dtype=dtype)
+    before = [0] * 32  # a prompt's text before its visual tokens
+    with torch.inference_mode():
+        works = {
+            "matmul": lambda: square @ square,
+            "prefill": lambda: prefill(backbone, before, tokens),
+            "tower": lambda: backbone.features(pixels),
+        }
+        spent = medians(works, rounds, warm_up=2)
+    length = len(before) + visual_tokens
+    flops = {"prefill": clips * prefill_flops(shape, length), "tower": tower_flops(shape, frames)}
+    rate = {kind: count / spent[kind] for kind, count in {"matmul": 2 * side**3, **flops}.items()}
+    return {
+        "matmul_side": side, "prefill_clips": clips, "prefill_positions": length,
+        "prefill_tokens_per_second": clips * length / spent["prefill"],
+        "tower_frames_per_second": frames / spent["tower"],
+        **{f"{kind}_tflops": own / 1e12 for kind, own in rate.items()},
+        **{f"{kind}_share_of_matmul": rate[kind] / rate["matmul"] for kind in flops},
+    }  # fmt: skip
+
+
+def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Median rates of each pooling's forward pass and of a copy of the grid (`clone`), the first row; in turns.
+
+    Bytes are the necessary ones: the grid read once and the result written once, so the copy moves twice the grid.
+    tokens_per_second counts the grid's, and slower_than_copy is the copy's GB/s (1e9 bytes) over the pooling's. A
+    pooling that takes more than SLOW seconds runs once; one that refuses this grid has an `error` instead of rates.
+    """
+    cells = grid[..., 0].numel()
+    works: dict[str, Callable[[], Any]] = {"copy": grid.clone}
+    written, failed, slow = {"copy": (grid.numel(), cells)}, list[dict[str, Any]](), dict[str, float]()
+    with torch.inference_mode():
+        for name, pooling in poolings.items():
+            context = random_context(pooling.needs, *grid.shape[1:])
+            context = replace(context, **{need: getattr(context, need).to(grid) for need in pooling.needs})
+            work = partial(pooling.to(grid), grid, context)
+            try:
+                spent, tokens = timed(work)
+                if tokens.data_ptr() == grid.data_ptr():
+                    raise ValueError("a view of the grid: nothing to do")
+            except (ValueError, TypeError, RuntimeError) as error:
+                failed.append({"name": name, "error": str(error).splitlines()[0]})
+                continue
+            written[name] = (tokens.numel(), tokens[..., 0].numel())
+            if spent > SLOW:
+                slow[name] = spent
+            else:
+                works[name] = work
+            del tokens
+        seconds = medians(works, rounds) | slow
+    rows: list[dict[str, Any]] = []
+    for name, spent in seconds.items():
+        values, visual_tokens = written[name]
+        rate = (grid.numel() + values) * grid.element_size() / spent / 1e9
+        rows.append({
+            "name": name, "seconds": spent, "gb_per_second": rate, "tokens_per_second": cells / spent,
+            "visual_tokens": visual_tokens, "slower_than_copy": rows[0]["gb_per_second"] / rate if rows else 1.0,
+        })  # fmt: skip
+    return rows + failed
+
+
+def operators(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part f: bandwidth of the poolings alone."""
+    settings, step = bench.config.job.operators, line("poolings alone", 1)
+    grid = torch.randn(list(settings.shape), generator=torch.Generator().manual_seed(0))
+    grid = grid.to(settings.device, DTYPES[settings.dtype])
+    poolings, failed = dict[str, Pooling](), list[dict[str, Any]]()
+    for name in settings.names or catalogue():
         try:
-            yield
-        finally:
-            self._leave(name)
-
-    def hand_over(self, name: str) -> None:
-        """Give each of the others a turn, and wait for the next own one."""
-        self._leave(name, rejoin=True)
-        self._wait(name)
-
-    def _leave(self, name: str, rejoin: bool = False) -> None:
-        with self._changed:
-            self._waiting.remove(name)
-            self._waiting += [name] * rejoin
-            self._changed.notify_all()
-
-    def _wait(self, name: str) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting[0] == name)
+            poolings[name] = catalogued(name)
+        except UserError as error:
+            failed.append({"name": name, "error": str(error).splitlines()[0]})
+    rows = bandwidths(poolings, grid, int(bench.config.job.repeats))
+    step()
+    described = {"dtype": settings.dtype, "device": settings.device, "grid_bytes": grid.nbytes}
+    return {"grid": list(settings.shape), **described, "rows": rows + failed}
