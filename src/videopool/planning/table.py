@@ -8,7 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from videopool.files import write_text
-from videopool.planning.size import with_power
+from videopool.planning.cost import with_power
 from videopool.reports.spreadsheet import spreadsheet
 from videopool.results.errors import writing
 from videopool.runtime.terminal import console, plain

@@ -47,11 +47,6 @@ NUMBERS = {
 }
 
 
-def records_of(frame: pd.DataFrame) -> list[Fields]:
-    """The rows of a data frame."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
 def groups_of(frame: pd.DataFrame) -> list[str]:
     """Names of the groups of tasks with scores in a study."""
     return [c.removeprefix("score_") for c in frame.columns if c.startswith("score_")]
@@ -80,7 +75,7 @@ def setting_words(row: Fields, names: list[str]) -> list[str]:
 def point_labels(frame: pd.DataFrame) -> dict[str, str]:
     """A short unique name for each point, by its folder's name."""
     names, labels = varied(frame), {}
-    for row in records_of(frame):
+    for row in frame.to_dict("records"):
         frames = "" if missing(row["frames"]) else f"{row['frames']:g} frame{'' if row['frames'] == 1 else 's'}"
         labels[str(row["point"])] = ", ".join([str(row["pooling"]), frames, *setting_words(row, names)])
     texts = list(labels.values())
@@ -93,7 +88,7 @@ def point_labels(frame: pd.DataFrame) -> dict[str, str]:
 def shared_settings(frame: pd.DataFrame) -> str:
     """The settings that all points of a study share, as a line."""
     shared = [name for name in SETTINGS if name in frame and frame[name].nunique(dropna=False) <= 1]
-    return ", ".join(setting_words(records_of(frame[:1])[0], shared))
+    return ", ".join(setting_words(frame.iloc[0].to_dict(), shared))
 
 
 def shared_chance(frame: pd.DataFrame) -> str:
@@ -120,7 +115,8 @@ def points_table(frame: pd.DataFrame, timed: bool = True) -> TextTable:
 
     Columns that hold something in some studies only are shown there. timed: with times, which depend on the machine.
     """
-    labels, best = point_labels(frame), _best(frame)
+    labels, complete = point_labels(frame), frame[(frame.status == COMPLETE) & frame.score.notna()]
+    best = set(complete[complete.score == complete.groupby("benchmark")["score"].transform("max")].point)
 
     def known(name: str) -> bool:
         return name in frame and bool((frame[name].notna() & (frame[name] != "")).any())
@@ -162,7 +158,7 @@ def points_table(frame: pd.DataFrame, timed: bool = True) -> TextTable:
         ]
     columns.append((known("mixed"), column("attempts differ in", cells.plain_cell, "mixed")))
     columns.append((known("same_map_as"), (Heading("same map as", numeric=False), same_map)))
-    return cells.text_table([column for shown, column in columns if shown], records_of(frame))
+    return cells.text_table([column for shown, column in columns if shown], frame)
 
 
 def number(name: str) -> Column:
@@ -181,10 +177,3 @@ def _status(row: Fields) -> Cell:
     else:
         reason = str(failure.get("reason") or "no reason was kept")
     return Cell(str(row["status"]), note=reason)
-
-
-def _best(frame: pd.DataFrame) -> set[str]:
-    """Points with the highest score of their benchmark."""
-    complete = frame[(frame.status == COMPLETE) & frame.score.notna()]
-    top = complete.groupby("benchmark")["score"].transform("max")
-    return set(complete[complete.score == top].point)

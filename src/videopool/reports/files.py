@@ -16,11 +16,10 @@ from videopool.paths import PUBLISHED, shipped
 from videopool.reports.columns import VIEWS
 from videopool.reports.page import SAMPLES, study_page, study_question
 from videopool.reports.spreadsheet import read_spreadsheet, spreadsheet
-from videopool.reports.tables import latex_tables, markdown_tables
+from videopool.reports.tables import latex_tables, markdown_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
-from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
 if TYPE_CHECKING:

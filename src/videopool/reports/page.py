@@ -1,10 +1,12 @@
 """report.html: a whole study in one file that needs no other."""
 
 import hashlib
+import io
 import json
 from base64 import b64encode
 from collections.abc import Sequence
 from importlib.resources import files
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,9 +14,11 @@ from urllib.parse import quote
 import pandas as pd
 
 from videopool.reports.columns import COMPLETE, point_labels, points_table, shared_chance, shared_settings
-from videopool.reports.samples import choose_pair, data_uri, sample_views
 from videopool.reports.tables import other_tables, task_tables
-from videopool.results.point import MANIFEST, RECORDS, read_json
+from videopool.results import ResultsError, point_records
+from videopool.results.point import MANIFEST, RECORDS, clip_files, manifest_part, read_json
+from videopool.results.records import OK
+from videopool.video import READERS, UnreadableClipError, open_clip
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -111,3 +115,140 @@ def _manifest(folder: str) -> list[tuple[str, str]]:
     plain = {name: part for name, part in parts.items() if name not in nested}
     titled = {**({"point": plain} if plain else {}), **nested}
     return [(title, json.dumps(part, indent=1, ensure_ascii=False)) for title, part in titled.items()]
+
+
+HEIGHT, QUALITY = 96, 75  # of thumbnails, in pixels and of JPEG
+MOST = 8  # frames of a clip
+
+Record = dict[str, Any]
+Two = tuple[Record, Record]  # records of one sample in two points
+
+
+def _apart(records: Two) -> tuple[float, float, bool]:
+    """Distance of two answers: in score, then in the right option's log-probability, then in words."""
+    first, second = records
+    (score, other), (logprob, likely) = [r["score"] for r in records], [_right_logprob(r) for r in records]
+    return (
+        0.0 if score is None or other is None else abs(score - other),
+        0.0 if logprob is None or likely is None else abs(logprob - likely),
+        first["prediction"] != second["prediction"],
+    )
+
+
+def _right_logprob(record: Record) -> float | None:
+    """Log-probability of the right option's letter; None for generated answers, or if no option is right."""
+    values, options = record.get("option_logprobs"), record["options"]
+    return values[options.index(record["answer"])] if values and record["answer"] in options else None
+
+
+def differing_samples(first: str | Path, second: str | Path, most: int) -> list[Two]:
+    """Records of the samples that two points (folders) answered differently, the furthest apart first."""
+    ours, theirs = ({str(r["id"]): r for r in point_records(point) if r["status"] == OK} for point in (first, second))
+    both = [(record, theirs[name]) for name, record in ours.items() if name in theirs]
+    apart = [records for records in both if any(_apart(records))]
+    return sorted(apart, key=lambda records: ([-value for value in _apart(records)], str(records[0]["id"])))[:most]
+
+
+def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None) -> tuple[str, str] | None:
+    """Names of two complete points to compare sample by sample; None if there are no two.
+
+    By default the best point and its baseline, or the worst if it has none, on the benchmark with the most complete
+    points. Raises ResultsError if a point in `asked` does not exist, or is not complete.
+    """
+    complete = frame[frame.status == COMPLETE]
+    if asked is not None:
+        known = list(complete.point)
+        for name in asked:
+            if name not in known:
+                raise ResultsError(f"job.pair: no complete point is named {name}; there are {', '.join(known)}")
+        return asked[0], asked[1]
+    if complete.empty:
+        return None
+    rows = complete[complete.benchmark == complete.benchmark.mode().iloc[0]]
+    best, *others = rows.sort_values("score", ascending=False, kind="stable").to_dict("records")
+    names = [other["point"] for other in others]
+    if not names:
+        return None
+    return best["point"], best["baseline"] if best.get("baseline") in names else names[-1]
+
+
+def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[str, Any]]:
+    """The samples on which two points (folders) differ most, for samples.html. The first knows where the clips are.
+
+    Of each sample: `record` of the first point; `predictions` and `scores` of both; `options` with `text`, `right` and,
+    for both, `chosen` and `likely` (probability, or None); `strips` of frames with `points` ("first", "second"),
+    `frames` (index, data URI or None) and `seen`, the number of frames; `trouble` with the clip, or "".
+    """
+    files, reader = clip_files(Path(first)), manifest_part(first, "identity").get("reader")
+    reader = reader if reader in READERS else READERS[0]
+    return [
+        _view(records, files.get(str(records[0]["clip"])), reader) for records in differing_samples(first, second, most)
+    ]
+
+
+def _view(records: Two, clip: Path | None, reader: str) -> dict[str, Any]:
+    seen = [[int(index) for index in record.get("frame_indices", ())] for record in records]
+    pictures: dict[int, str] = {}
+    trouble = "it was not recorded where the clip lies" if clip is None else ""
+    if clip is not None:
+        try:
+            pictures = thumbnails(clip, [*spread(seen[0]), *spread(seen[1])], reader)
+        except UnreadableClipError as error:
+            trouble = f"the clip cannot be read here: {error.reason}"
+    strips = {("first",): seen[0], ("second",): seen[1]} if seen[0] != seen[1] else {("first", "second"): seen[0]}
+    return {
+        "record": records[0],
+        "predictions": [str(record["prediction"]) for record in records],
+        "scores": [record["score"] for record in records],
+        "options": [_option(place, text, records) for place, text in enumerate(records[0]["options"])],
+        "strips": [
+            {"points": points, "frames": [(i, pictures.get(i)) for i in spread(indices)], "seen": len(indices)}
+            for points, indices in strips.items()
+        ],
+        "trouble": trouble,
+    }
+
+
+def _option(place: int, text: str, records: Two) -> dict[str, Any]:
+    logprobs = [record.get("option_logprobs") for record in records]
+    return {
+        "text": text,
+        "right": text == records[0]["answer"],
+        "chosen": [text == record.get("parsed", record["prediction"]) for record in records],
+        "likely": tuple(exp(values[place]) if values else None for values in logprobs),
+    }
+
+
+def spread(indices: Sequence[int], most: int = MOST) -> list[int]:
+    """At most so many of a clip's frame indices, evenly spread and with both ends."""
+    if len(indices) <= most:
+        return list(indices)
+    return [indices[place * (len(indices) - 1) // (most - 1)] for place in range(most)]
+
+
+def thumbnails(path: Path, indices: Sequence[int], reader: str) -> dict[int, str]:
+    """Data URIs of small JPEG pictures, by frame index.
+
+    reader: the point's own, so that indices mean the same frames. Raises UnreadableClipError if the clip is gone,
+    damaged, or no longer has these frames.
+    """
+    from PIL import Image  # here: a report that is kept does not need it
+
+    wanted = sorted(set(indices))
+    try:
+        with open_clip(path, reader) as clip:
+            frames = clip.frames(wanted)
+    except IndexError as error:
+        raise UnreadableClipError(path, str(error)) from error
+    uris = {}
+    for index, frame in zip(wanted, frames, strict=True):
+        picture, content = Image.fromarray(frame), io.BytesIO()
+        picture.thumbnail((4 * HEIGHT, HEIGHT))
+        picture.save(content, "JPEG", quality=QUALITY)
+        uris[index] = data_uri("image/jpeg", content.getvalue())
+    return uris
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture that stands inside a page."""
+    return f"data:{kind};base64,{b64encode(content).decode()}"

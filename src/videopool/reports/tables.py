@@ -1,28 +1,30 @@
-"""A study's tables besides its points, and all of them for papers and pages: table.md and table.tex."""
+"""A study's tables besides its points, figures from papers among them; and all tables as table.md and table.tex."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Heading, Row, TextTable, column
-from videopool.reports.columns import COMPLETE, caption, number, point_labels, points_table, records_of, varied
-from videopool.reports.markup import escape_markdown, latex_table, markdown_table
+from videopool.reports.cells import Cell, Heading, Row, TextTable, column, escape_markdown, latex_table, markdown_table
+from videopool.reports.columns import COMPLETE, caption, number, point_labels, points_table, varied
+from videopool.results.errors import ResultsError
 from videopool.results.point import METRICS, part_of, read_json
-from videopool.results.published import COLUMNS
 
+COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")  # of published figures
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"
 
 
 def published_table(published: pd.DataFrame) -> TextTable:
-    """Published figures with the decimals of their source (results.published); not comparable to the decimal."""
+    """Published figures with the decimals of their source (published_figures); not comparable to the decimal."""
 
     def as_published(value: float) -> Cell:
         return cells.number_cell(value, max(1, len(str(value).partition(".")[2])))
 
     columns = [column(name, as_published if name == "value" else cells.plain_cell, name) for name in COLUMNS]
-    return cells.text_table(columns, records_of(published))
+    return cells.text_table(columns, published)
 
 
 def seeds_table(seeds: pd.DataFrame) -> TextTable:
@@ -35,7 +37,7 @@ def seeds_table(seeds: pd.DataFrame) -> TextTable:
         cells.difference_column("minus baseline", "difference"),
         column("p (Holm)", cells.p_cell, "p_holm"),
     ]
-    return cells.text_table(columns, records_of(seeds))
+    return cells.text_table(columns, seeds)
 
 
 def task_tables(frame: pd.DataFrame) -> dict[str, TextTable]:
@@ -98,3 +100,26 @@ def latex_tables(
         title = f"{name}: {title}" if kind == "seeds" else title.capitalize()
         text += "\n" + latex_table(table, f"{title}.", f"{name}-{kind}")
     return text
+
+
+def published_figures(path: Path, benchmarks: Sequence[str]) -> pd.DataFrame:
+    """Published figures on some benchmarks (ids with their split, "msvd_qa/test"), one row each; columns COLUMNS.
+
+    path: a YAML file with a list `published` of benchmark, model, value, source, protocol and, if not per cent, unit.
+    Without the file there are no figures. Raises ResultsError without such a list, or for an incomplete entry.
+    """
+    if not path.is_file():
+        return pd.DataFrame(columns=list(COLUMNS))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ResultsError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    entries = content.get("published") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise ResultsError(f"{path}: a list called published is expected")
+    for place, entry in enumerate(entries):
+        lacking = [name for name in COLUMNS if name != "unit" and (not isinstance(entry, dict) or name not in entry)]
+        if lacking or isinstance(entry["value"], bool) or not isinstance(entry["value"], (int, float)):
+            raise ResultsError(f"{path}, entry {place}: needs {', '.join(lacking) or 'a number as its value'}")
+    table = pd.DataFrame([{"unit": "%", **entry} for entry in entries], columns=list(COLUMNS))
+    return table[table.benchmark.isin(list(benchmarks))].reset_index(drop=True)

@@ -4,7 +4,7 @@ import pandas as pd
 from rich.table import Table
 
 from videopool.reports.cells import Cell, column, difference_column, missing, percent_text, share_cell
-from videopool.reports.columns import COMPLETE, VIEWS, number, other_groups, records_of, setting_words, varied
+from videopool.reports.columns import COMPLETE, VIEWS, number, other_groups, setting_words, varied
 from videopool.runtime.terminal import console, plain
 
 LEVEL = 0.05  # of a marked difference
@@ -33,7 +33,7 @@ def rich_table(table: pd.DataFrame, title: str) -> Table:
     out = Table(title=plain(title, "table.title"))
     for heading in ("pooling", *(heading.text for heading, _ in columns), "status"):
         out.add_column(plain(heading), justify="left" if heading == "pooling" else "right")
-    for row in records_of(table):
+    for row in table.to_dict("records"):
         name = ", ".join([str(row["pooling"]), *setting_words(row, settings)])
         if judges:
             name += " (no judge)" if missing(row["judge"]) else f" ({row['judge']})"

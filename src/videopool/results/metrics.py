@@ -85,11 +85,12 @@ def metrics_of(
 
     axes: by axis of a judge's grades, the task of the records that have it.
     """
-    by_task: dict[str, list[Record]] = {task: [] for task in sorted({str(r["task"]) for r in records})}
-    for record in records:
-        by_task[str(record["task"])].append(record)
+    tasks = sorted({str(r["task"]) for r in records})
+    by_task = {task: [r for r in records if str(r["task"]) == task] for task in tasks}
     grouped = {name: [r for r in records if r["task"] in members] for name, members in groups.items()}
-    grouped |= {axis: _on_axis(by_task[task], axis) for axis, task in (axes or {}).items() if task in by_task}
+    for axis, task in (axes or {}).items():
+        if task in by_task:
+            grouped[axis] = [_on_axis(record, axis) for record in by_task[task]]
     return {
         **summarise([r for r in records if in_headline(str(r["task"]))], weights),
         "groups": {name: summarise(members) for name, members in grouped.items()},
@@ -99,10 +100,9 @@ def metrics_of(
     }
 
 
-def _on_axis(records: Sequence[Record], axis: str) -> list[Record]:
-    """Records with their grade on one axis as the only grade; failed ones as they are."""
-    graded = (isinstance(r.get("axes"), Mapping) for r in records)
-    return [
-        {**r, "judge_grade": r["axes"][axis], "score": r["axes"][axis] / HIGHEST_GRADE} if own else r
-        for r, own in zip(records, graded, strict=True)
-    ]
+def _on_axis(record: Record, axis: str) -> Record:
+    """A record with its grade on one axis as the only grade; a failed one as it is."""
+    axes = record.get("axes")
+    if not isinstance(axes, Mapping):
+        return record
+    return {**record, "judge_grade": axes[axis], "score": axes[axis] / HIGHEST_GRADE}
