@@ -20,8 +20,7 @@ from videopool.jobs.plan import run as plan
 from videopool.models import ModelError
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
-from videopool.planning.cost import cost_of, with_power
-from videopool.planning.table import plan_table
+from videopool.planning.cost import cost_of, plan_table, with_power
 from videopool.points.setting import StatedSetting
 from videopool.pooling import PoolingShapeError
 from videopool.results.statistics import detectable_difference

@@ -1,7 +1,4 @@
-"""Tables of cells, whatever their format: HTML, the terminal, Markdown (GitHub's), LaTeX with booktabs.
-
-In Markdown and LaTeX the best of a column is bold, and intervals are subscripts.
-"""
+"""Tables of cells in any format; in Markdown (GitHub's) and LaTeX (booktabs) the best is bold, intervals subscripts."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,15 +19,12 @@ LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table: its text, 95 % interval and note (or ""), and whether it is the best of its column.
-
-    order: sort key of a numeric column; None without a number.
-    """
+    """One entry of a table."""
 
     text: str
-    interval: str = ""
-    order: float | None = None
-    best: bool = False
+    interval: str = ""  # 95 %
+    order: float | None = None  # sort key of a numeric column; None without a number
+    best: bool = False  # of its column
     note: str = ""
 
 
@@ -99,7 +93,7 @@ def p_cell(value: Any) -> Cell:
     return Cell(f"{value:.4f}" if value >= LEAST_P else f"<{LEAST_P}", order=float(value))
 
 
-def share_cell(value: Any, low: Any = None, high: Any = None, signed: bool = False, best: bool = False) -> Cell:
+def share_cell(value: Any, low: Any = None, high: Any = None, best: bool = False, signed: bool = False) -> Cell:
     """A share in per cent, with its interval if it has one."""
     interval = "" if missing(low) or missing(high) else f"[{percent_text(low)}, {percent_text(high)}]"
     return Cell(percent_text(value, signed), interval, None if missing(value) else float(value), best)

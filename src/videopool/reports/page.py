@@ -13,8 +13,15 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from videopool.reports.columns import COMPLETE, point_labels, points_table, shared_chance, shared_settings
-from videopool.reports.tables import other_tables, task_tables
+from videopool.reports.tables import (
+    COMPLETE,
+    other_tables,
+    point_labels,
+    points_table,
+    shared_chance,
+    shared_settings,
+    task_tables,
+)
 from videopool.results import ResultsError, point_records
 from videopool.results.point import MANIFEST, RECORDS, clip_files, manifest_part, read_json
 from videopool.results.records import OK
@@ -25,11 +32,15 @@ if TYPE_CHECKING:
 
 TEMPLATES = files("videopool.reports") / "templates"
 SAMPLES = 10  # on which two points differ most, by default
+HEIGHT, QUALITY = 96, 75  # of thumbnails, in pixels and of JPEG
+MOST = 8  # frames of a clip
 QUESTION = "# Question:"  # begins a line of a study's file
 HINTS = {
     "seeds": "Each score is the mean of one configuration under several seeds; differences are taken seed by seed.",
     "published": "Not measured here, and not on the same terms: each line says on which.",
 }
+
+Two = tuple[dict[str, Any], dict[str, Any]]  # records of one sample in two points
 
 
 def study_page(
@@ -53,12 +64,12 @@ def study_page(
     style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     labels = point_labels(frame)
     chosen = choose_pair(frame, pair) if samples or pair else None
-    folders = {str(row.point): str(row.folder) for row in frame.itertuples()}
+    folders: dict[str, str] = dict(zip(frame.point, frame.folder, strict=True))
     context: dict[str, Any] = {
         "name": name,
         "question": question,
         "settings": shared_settings(frame),
-        "counts": {str(status): int(count) for status, count in frame.status.value_counts().items()},
+        "counts": frame.status.value_counts().to_dict(),
         "complete": COMPLETE,
         "chance": shared_chance(frame),
         "points": points_table(frame),
@@ -112,30 +123,20 @@ def _manifest(folder: str) -> list[tuple[str, str]]:
     manifest = read_json(Path(folder) / MANIFEST) or {}
     parts = {name: part for name, part in manifest.items() if name not in ("point", "fingerprint", "identity")}
     nested = {name: part for name, part in parts.items() if isinstance(part, (dict, list))}
-    plain = {name: part for name, part in parts.items() if name not in nested}
-    titled = {**({"point": plain} if plain else {}), **nested}
-    return [(title, json.dumps(part, indent=1, ensure_ascii=False)) for title, part in titled.items()]
-
-
-HEIGHT, QUALITY = 96, 75  # of thumbnails, in pixels and of JPEG
-MOST = 8  # frames of a clip
-
-Record = dict[str, Any]
-Two = tuple[Record, Record]  # records of one sample in two points
+    if plain := {name: part for name, part in parts.items() if name not in nested}:
+        nested = {"point": plain, **nested}
+    return [(title, json.dumps(part, indent=1, ensure_ascii=False)) for title, part in nested.items()]
 
 
 def _apart(records: Two) -> tuple[float, float, bool]:
     """Distance of two answers: in score, then in the right option's log-probability, then in words."""
     first, second = records
-    (score, other), (logprob, likely) = [r["score"] for r in records], [_right_logprob(r) for r in records]
-    return (
-        0.0 if score is None or other is None else abs(score - other),
-        0.0 if logprob is None or likely is None else abs(logprob - likely),
-        first["prediction"] != second["prediction"],
-    )
+    pairs = (first["score"], second["score"]), (_right_logprob(first), _right_logprob(second))
+    score, logprob = (0.0 if one is None or other is None else abs(one - other) for one, other in pairs)
+    return score, logprob, first["prediction"] != second["prediction"]
 
 
-def _right_logprob(record: Record) -> float | None:
+def _right_logprob(record: dict[str, Any]) -> float | None:
     """Log-probability of the right option's letter; None for generated answers, or if no option is right."""
     values, options = record.get("option_logprobs"), record["options"]
     return values[options.index(record["answer"])] if values and record["answer"] in options else None
@@ -158,18 +159,18 @@ def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None) -> tuple[str, 
     complete = frame[frame.status == COMPLETE]
     if asked is not None:
         known = list(complete.point)
-        for name in asked:
-            if name not in known:
-                raise ResultsError(f"job.pair: no complete point is named {name}; there are {', '.join(known)}")
+        if unknown := [name for name in asked if name not in known]:
+            raise ResultsError(f"job.pair: no complete point is named {unknown[0]}; there are {', '.join(known)}")
         return asked[0], asked[1]
     if complete.empty:
         return None
     rows = complete[complete.benchmark == complete.benchmark.mode().iloc[0]]
-    best, *others = rows.sort_values("score", ascending=False, kind="stable").to_dict("records")
-    names = [other["point"] for other in others]
+    rows = rows.sort_values("score", ascending=False, kind="stable")
+    best, *names = rows.point
     if not names:
         return None
-    return best["point"], best["baseline"] if best.get("baseline") in names else names[-1]
+    baseline = rows.iloc[0].get("baseline")
+    return best, baseline if baseline in names else names[-1]
 
 
 def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[str, Any]]:
@@ -181,9 +182,8 @@ def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[
     """
     files, reader = clip_files(Path(first)), manifest_part(first, "identity").get("reader")
     reader = reader if reader in READERS else READERS[0]
-    return [
-        _view(records, files.get(str(records[0]["clip"])), reader) for records in differing_samples(first, second, most)
-    ]
+    differing = differing_samples(first, second, most)
+    return [_view(records, files.get(str(records[0]["clip"])), reader) for records in differing]
 
 
 def _view(records: Two, clip: Path | None, reader: str) -> dict[str, Any]:
@@ -241,8 +241,8 @@ def thumbnails(path: Path, indices: Sequence[int], reader: str) -> dict[int, str
     except IndexError as error:
         raise UnreadableClipError(path, str(error)) from error
     uris = {}
-    for index, frame in zip(wanted, frames, strict=True):
-        picture, content = Image.fromarray(frame), io.BytesIO()
+    for index, picture in zip(wanted, map(Image.fromarray, frames), strict=True):
+        content = io.BytesIO()
         picture.thumbnail((4 * HEIGHT, HEIGHT))
         picture.save(content, "JPEG", quality=QUALITY)
         uris[index] = data_uri("image/jpeg", content.getvalue())

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from videopool.figures import ranked, save_figure, score_against, score_by_shape, shape_panels, training_curves
 from videopool.figures.scores import AXES, OWN_AXES, line_names
-from videopool.reports.columns import groups_of
+from videopool.reports.tables import groups_of
 from videopool.results import ResultsError, add_pooled_shapes, fingerprint, without_seed
 from videopool.results.point import TRAINING_LOG, manifest_part, read_training_log
 
@@ -41,17 +41,14 @@ class View:
 
 
 class StudyFigure(Protocol):
-    """A figure of a study, or of each benchmark and group of tasks."""
+    """A figure of a study, or of each benchmark and group of tasks; `name` begins the name of its file."""
 
     @property
-    def name(self) -> str:
-        """Begins the name of its file."""
+    def name(self) -> str: ...
 
-    def applies(self, view: View) -> bool:
-        """Whether there is something to draw."""
+    def applies(self, view: View) -> bool: ...  # whether there is something to draw
 
-    def draw(self, view: View) -> Figure:
-        """The figure of a view that it applies to."""
+    def draw(self, view: View) -> Figure: ...  # of a view that it applies to
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,10 @@ class _Figure:
 
 
 def _by(axis: str) -> _Figure:
-    def known(view: View) -> pd.DataFrame:
-        return view.rows[view.rows[axis].notna()]  # visual tokens of a model behind an API are not
-
-    return _Figure(
+    return _Figure(  # visual tokens of a model behind an API are not known
         f"by_{axis}",
-        lambda view: axis in _axes(view) and not known(view).empty,
-        lambda view: score_against(known(view), axis, view.group),
+        lambda view: axis in _axes(view) and bool(view.rows[axis].notna().any()),
+        lambda view: score_against(view.rows.dropna(subset=axis), axis, view.group),
     )
 
 
@@ -149,10 +143,7 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
 
 
 def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[StudyFigure] = ()) -> list[str]:
-    """Draw all figures that apply to a study, whose table is from compared_study. Returns the files written.
-
-    Raises ResultsError if one of the user's own figures fails.
-    """
+    """Draw a study's figures (table: compared_study). Returns the files. Raises ResultsError if one of `own` fails."""
     files: list[str] = []
     for view in views(study, table):
         for figure in (*FIGURES, *own):

@@ -231,10 +231,7 @@ def _compared(row: Row, other: Row, comparison: Comparison | None) -> dict[str, 
 
 
 def compared_study(study: str | Path, baseline: str) -> pd.DataFrame:
-    """All points of a study as load_study has them, with add_differences over the tasks of each benchmark's headline.
-
-    Raises ResultsError if the study does not exist or has no points.
-    """
+    """Points of a study (load_study) with add_differences. Raises ResultsError without a study, or without points."""
     if not Path(study).is_dir():
         raise ResultsError(f"there is no study {study}")
     table = load_study(study)

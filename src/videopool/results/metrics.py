@@ -58,20 +58,15 @@ def answer_lengths(records: Sequence[Record]) -> dict[str, object] | None:
         return None
     words = [answer["words"] for answer in answers]
     return {
-        "n": len(words),
-        **_mean(answers, "words", bounds=None).named("mean", "ci_low", "ci_high"),
+        **_counted_mean(answers, "words", None),
         **dict(zip(QUANTILES, np.quantile(words, list(QUANTILES.values())).tolist(), strict=True)),
         "longest": max(words),
         "empty": words.count(0),
     }
 
 
-def mean_token_f1(records: Sequence[Record]) -> dict[str, object] | None:
-    """Mean token F1 of open answers with its interval; None if there are none."""
-    answers = [r for r in records if r["status"] == OK and "token_f1" in r]
-    if not answers:
-        return None
-    return {"n": len(answers), **_mean(answers, "token_f1").named("mean", "ci_low", "ci_high")}
+def _counted_mean(records: Sequence[Record], name: str, bounds: Bounds = SCORE) -> dict[str, object]:
+    return {"n": len(records), **_mean(records, name, bounds=bounds).named("mean", "ci_low", "ci_high")}
 
 
 def metrics_of(
@@ -87,6 +82,7 @@ def metrics_of(
     """
     tasks = sorted({str(r["task"]) for r in records})
     by_task = {task: [r for r in records if str(r["task"]) == task] for task in tasks}
+    compared = [r for r in records if r["status"] == OK and "token_f1" in r]
     grouped = {name: [r for r in records if r["task"] in members] for name, members in groups.items()}
     for axis, task in (axes or {}).items():
         if task in by_task:
@@ -96,7 +92,7 @@ def metrics_of(
         "groups": {name: summarise(members) for name, members in grouped.items()},
         "tasks": {task: summarise(own) for task, own in by_task.items()},
         "answer_words": answer_lengths(records),
-        "token_f1": mean_token_f1(records),
+        "token_f1": _counted_mean(compared, "token_f1") if compared else None,
     }
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,7 @@ class RecordLog:
         self.done = {str(record["id"]) for record in kept}
 
     def append(self, records: Iterable[dict[str, object]]) -> None:
-        """Write the records of samples without one, and hand them to the operating system.
-
-        Raises ResultsError if the disk is full or gone; earlier records stay.
-        """
+        """Write the records of samples without one. Raises ResultsError if the disk is full or gone; others stay."""
         attempt = {} if self.attempt is None else {"attempt": self.attempt}
         fresh = [record for record in records if record["id"] not in self.done]
         with writing(self.path):
@@ -117,10 +115,7 @@ class Times:
         self._written: Counter[str] = Counter()
 
     def add(self, answered: int, seconds: Mapping[str, float]) -> None:
-        """Add a line: samples answered since the last line, and the total seconds so far by kind of work.
-
-        Raises ResultsError if the disk is full or gone.
-        """
+        """Add samples answered since the last line, and total seconds by kind. Raises ResultsError if that fails."""
         spent = {kind: round(total - self._written[kind], 6) for kind, total in seconds.items()}
         self._written = Counter(seconds)
         with writing(self.path):
@@ -131,9 +126,7 @@ def read_times(path: Path) -> tuple[int, dict[str, float]]:
     """The number of timed answers, and seconds by kind of work. Lines that were cut off are left out."""
     answered, seconds = 0, Counter[str]()
     for row in read_json_lines(path):
-        try:
+        with suppress(ValueError, KeyError, TypeError):
             answered += int(row["answered"])
             seconds.update(row["seconds"])
-        except (ValueError, KeyError, TypeError):
-            continue
     return answered, dict(seconds)

@@ -69,10 +69,7 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts | None = None)
 
 
 def _recipe(row: Mapping[Any, Any]) -> str:
-    """Fingerprint of what replicates have in common.
-
-    A checkpoint trained anew under each seed counts by its recipe. Without a known recipe it equals no other.
-    """
+    """Fingerprint of what replicates share. Checkpoints trained anew per seed count by their recipe, if it is known."""
     identity = without_seed(identity_of(row["folder"]))
     recipe = manifest_part(row["folder"], "point").get("trained_recipe")
     if identity.get("adapter") and recipe is not None:

@@ -86,10 +86,7 @@ def paired_difference(
     tasks: Sequence[str] = (),
     weights: Weights | None = None,
 ) -> Estimate:
-    """Mean of first - second (scores, 0..1, of the same samples), with a 95 % interval and p-value, clustered.
-
-    Other arguments as for mean_interval. Raises ValueError if the lengths differ.
-    """
+    """Mean of first - second, scores of the same samples, as mean_interval. Raises ValueError for unequal lengths."""
     if len(first) != len(second):
         raise ValueError("paired scores must be of the same samples")
     return mean_interval(np.subtract(first, second, dtype=float), clusters, tasks, weights, DIFFERENCE)
