@@ -122,10 +122,7 @@ class ShownClip:
         return FilmRow(f"norms, {stage}", _arrays(norms[..., None]), unit=f"L{p:g} norm", over=True)
 
     def pooled_row(self, shown: ShownPooling, p: float | None = None) -> FilmRow:
-        """The tokens of a pooling: their colours or, with a p, their norms as the language model reads them.
-
-        Raises PoolingContractError if they cannot be traced to patches.
-        """
+        """The tokens of a pooling, in colour or, with a p, as norms. Raises PoolingContractError if untraceable."""
         view, pooling, before = self.view(shown), shown.pooling, shown.stage == ENCODER
         with torch.no_grad():
             question = self.backbone.text_vector(self.question)[None] if TEXT in pooling.needs else None

@@ -20,7 +20,7 @@ from videopool.inference.batches import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.configuration import DTYPES
 from videopool.points.setting import Setting, StatedSetting, readable
-from videopool.reports.spreadsheet import spreadsheet
+from videopool.reports.cells import spreadsheet
 from videopool.results.comparison import same_budget
 from videopool.results.errors import writing
 from videopool.results.statistics import detectable_difference

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 LEAST_P = 0.0001  # the smallest p-value that is written
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first letters of a formula
+TEXT = "'"  # a spreadsheet's mark of text
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~])")
 NAMED = {
     "\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar", '"': "quotedbl",
@@ -139,24 +142,18 @@ def latex_table(table: TextTable, caption: str, label: str) -> str:
     cells = [[escape_latex(heading.text) for heading in table.headings]]
     cells += [[_latex_cell(cell) for cell in row.cells] for row in table.rows]
     heading, *lines = (" & ".join(line) + r" \\" for line in cells)
-    return "\n".join(
-        [
-            "% Needs \\usepackage{booktabs}.",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape_latex(caption)}}}",
-            rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:.-]+', '-', label)}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            heading,
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    text = [
+        "% Needs \\usepackage{booktabs}.",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:.-]+', '-', label)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        *(r"\toprule", heading, r"\midrule", *lines, r"\bottomrule"),
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "".join(f"{line}\n" for line in text)
 
 
 def _latex_cell(cell: Cell) -> str:
@@ -165,3 +162,16 @@ def _latex_cell(cell: Cell) -> str:
     # A formula, since a hyphen in text is no minus.
     number = rf"\mathbf{{{cell.text}}}" if cell.best else cell.text
     return f"${number}_{{{cell.interval}}}$" if cell.interval else f"${number}$"
+
+
+def spreadsheet(table: pd.DataFrame) -> str:
+    """A table as CSV; words that begin like a formula have a mark of text before them."""
+    out = table.map(lambda value: TEXT + value if isinstance(value, str) and value.startswith(FORMULA) else value)
+    return str(out.rename(columns=str).to_csv(index=False))
+
+
+def read_spreadsheet(path: Path) -> pd.DataFrame:
+    """The table that spreadsheet wrote."""
+    marked = tuple(TEXT + first for first in FORMULA)
+    table = pd.read_csv(path)
+    return table.map(lambda value: value[1:] if isinstance(value, str) and value.startswith(marked) else value)

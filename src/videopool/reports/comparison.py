@@ -17,10 +17,7 @@ from videopool.runtime.terminal import plain
 
 
 def find_point(study: Path, name: str) -> Path:
-    """Folder of a complete point: a path, or the only point of a study whose name begins so.
-
-    Raises ConfigError if there is none, or several, and ResultsError if the point is not complete.
-    """
+    """Folder of a complete point: a path, or a study's only one named so. Raises ConfigError, ResultsError if not."""
     folder = Path(name)
     if not (folder / MANIFEST).is_file():
         there = sorted(path.parent for path in study.glob(f"*/{MANIFEST}"))
@@ -44,8 +41,7 @@ def differing(folders: tuple[Path, Path]) -> list[str]:
 
 def points_of(estimate: Estimate) -> str:
     """A difference in percentage points, with its interval and p-value."""
-    p = "" if estimate.p is None else f", p {estimate.p:.3g}"
-    return f"{_interval(estimate)}{p}"
+    return _interval(estimate) + ("" if estimate.p is None else f", p {estimate.p:.3g}")
 
 
 def _interval(estimate: Estimate) -> str:

@@ -13,8 +13,8 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
+from videopool.reports.cells import read_spreadsheet, spreadsheet
 from videopool.reports.page import SAMPLES, study_page, study_question
-from videopool.reports.spreadsheet import read_spreadsheet, spreadsheet
 from videopool.reports.tables import VIEWS, latex_tables, markdown_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing

@@ -227,11 +227,7 @@ def spread(indices: Sequence[int], most: int = MOST) -> list[int]:
 
 
 def thumbnails(path: Path, indices: Sequence[int], reader: str) -> dict[int, str]:
-    """Data URIs of small JPEG pictures, by frame index.
-
-    reader: the point's own, so that indices mean the same frames. Raises UnreadableClipError if the clip is gone,
-    damaged, or no longer has these frames.
-    """
+    """Data URIs of small JPEG pictures, by frame index of the point's own reader. Raises UnreadableClipError."""
     from PIL import Image  # here: a report that is kept does not need it
 
     wanted = sorted(set(indices))

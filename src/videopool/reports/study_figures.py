@@ -24,15 +24,12 @@ FEW = 2  # settings that may tell recipes of one pooling apart
 
 @dataclass(frozen=True)
 class View:
-    """The data of a figure: a study's folder, and complete points from results.load_study.
-
-    With a benchmark (None: the whole study), the rows have a score in the group of tasks (None: the headline).
-    """
+    """The data of a figure: complete points from results.load_study or, of one benchmark, those with a score."""
 
     study: Path
     rows: pd.DataFrame
-    benchmark: str | None = None
-    group: str | None = None
+    benchmark: str | None = None  # None: the whole study
+    group: str | None = None  # of tasks; None: the headline
 
     def file(self, name: str) -> str:
         """The name of a figure's file, without its suffix."""
@@ -83,10 +80,7 @@ def _logs(study: Path) -> dict[str, pd.DataFrame]:
 
 
 def recipes(study: Path, runs: Iterable[str]) -> dict[str, str]:
-    """The recipe's name of each training run; runs that differ in their seed alone share it.
-
-    Recipes of one pooling are told apart by the few settings in which they differ, else by their fingerprints.
-    """
+    """Each run's recipe, the same for all seeds; those of one pooling differ by few settings, else by fingerprints."""
     own: dict[str, tuple[str, str]] = {}  # by run: name and fingerprint
     settings: dict[str, dict[str, dict[Any, Any]]] = {}  # by name and fingerprint; keys with dots
     for run in runs:

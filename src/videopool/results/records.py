@@ -105,10 +105,7 @@ class ReplyStore:
 
 
 class Times:
-    """Time spent on a running point's samples, over all attempts: one line per batch, written after its records.
-
-    Several processes may append to one file, which is created if needed.
-    """
+    """Seconds spent on a point's samples over all attempts: a line per batch, after its records, from any process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

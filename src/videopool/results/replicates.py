@@ -100,7 +100,7 @@ def _baseline(own: _Replicates, others: Sequence[_Replicates], baseline: str) ->
     def fits(other: _Replicates) -> bool:
         theirs = other.rows[0]
         alike = all(theirs[n] == row[n] or (pd.isna(theirs[n]) and pd.isna(row[n])) for n in AS_BASELINE)
-        same = other.scores.columns.equals(own.scores.columns) and other.scores.index.equals(own.scores.index)
+        same = all(map(pd.Index.equals, other.scores.axes, own.scores.axes))  # seeds and samples
         return theirs["pooling"] == baseline and alike and same
 
     fitting = [] if row["pooling"] == baseline else [other for other in others if fits(other)]
