@@ -9,8 +9,7 @@ asked for.
 
 import numpy as np
 
-from videopool.results.power import detectable_difference
-from videopool.results.statistics import DIFFERENCE, SCORE, effective, holm, interval, spread
+from videopool.results.statistics import DIFFERENCE, SCORE, detectable_difference, effective, holm, interval, spread
 
 LAYOUTS = ("one", "five", "unequal", "twenty")
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6)

@@ -12,7 +12,7 @@ from videopool import locks, notes
 from videopool.features import DiskStore
 from videopool.features.space import evict
 from videopool.results import PointBusy, PointFolder, RecordLog, is_claimed, read_records
-from videopool.results.replies import ReplyStore
+from videopool.results.records import ReplyStore
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO, errno.EBADF, errno.EPERM)
 BUSY = (errno.EWOULDBLOCK, errno.EAGAIN)

@@ -19,8 +19,7 @@ from videopool.evaluation.run import evaluate
 from videopool.jobs.inspect import run as inspect_model
 from videopool.jobs.speed import run as speed
 from videopool.paths import shipped
-from videopool.planning.cost import cost_of
-from videopool.planning.table import show_plan
+from videopool.planning.cost import cost_of, show_plan
 from videopool.reports.files import write_report
 from videopool.results import PointFailed
 from videopool.shapes.clips import write_mp4

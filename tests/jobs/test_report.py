@@ -18,7 +18,7 @@ from made_study import record, write_clips, write_point, write_study
 from videopool.config.errors import ConfigError
 from videopool.jobs.report import run as report
 from videopool.reports.files import write_report, written_report
-from videopool.reports.terminal import rich_table
+from videopool.reports.tables import rich_table
 from videopool.results import PointFolder, ResultsError, fingerprint
 
 

@@ -20,12 +20,10 @@ from videopool.jobs.plan import run as plan
 from videopool.models import ModelError
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
-from videopool.planning.cost import cost_of
-from videopool.planning.size import with_power
-from videopool.planning.table import plan_table
+from videopool.planning.cost import cost_of, plan_table, with_power
 from videopool.points.setting import StatedSetting
 from videopool.pooling import PoolingShapeError
-from videopool.results.power import detectable_difference
+from videopool.results.statistics import detectable_difference
 
 MODELS = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if p.stem not in ("local", "api"))
 OFFLINE = {"HF_HUB_OFFLINE": "1"}

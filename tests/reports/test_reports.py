@@ -14,12 +14,10 @@ from PIL import Image
 from conftest import read_number
 from made_study import NASTY, write_study
 from videopool.reports import samples_html
-from videopool.reports.columns import points_table
+from videopool.reports.cells import escape_latex
 from videopool.reports.files import write_report
-from videopool.reports.markup import escape_latex
-from videopool.reports.page import study_question
-from videopool.reports.samples import choose_pair, differing_samples, spread
-from videopool.reports.tables import latex_tables, markdown_tables
+from videopool.reports.page import choose_pair, differing_samples, spread, study_question
+from videopool.reports.tables import latex_tables, markdown_tables, points_table
 from videopool.results import ResultsError, add_differences, load_study
 
 VOID = {"meta", "img", "br", "wbr"}

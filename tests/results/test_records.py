@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from videopool.paths import shipped
+from videopool.reports.tables import published_figures
 from videopool.results import PointBusy, PointFolder, RecordLog, ResultsError, fingerprint, metrics_of, read_records
-from videopool.results.published import published_figures
 
 
 def record(number, status="ok", score=1.0, **more):

@@ -7,8 +7,7 @@ from scipy import stats
 import simulation
 from videopool.results import mean_interval, paired_difference
 from videopool.results.comparison import flips
-from videopool.results.power import detectable_difference
-from videopool.results.statistics import DIFFERENCE, LEAST_CLIPS, holm, mean_over_seeds
+from videopool.results.statistics import DIFFERENCE, LEAST_CLIPS, detectable_difference, holm, mean_over_seeds
 
 # Layouts of samples on clips and their number, mean score, correlation of samples of a clip.
 CORNERS = [

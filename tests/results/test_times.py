@@ -7,7 +7,7 @@ import pytest
 from videopool.evaluation.answer import _times
 from videopool.results import PointFolder
 from videopool.results.point import TIMES
-from videopool.results.times import Times, read_times
+from videopool.results.records import Times, read_times
 
 
 def test_model_time_is_that_of_all_attempts(tmp_path):

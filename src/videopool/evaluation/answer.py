@@ -18,8 +18,7 @@ from videopool.points.point import Point
 from videopool.results import PointFailed, PointFolder, RecordLog, metrics_of, read_records
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
-from videopool.results.records import ANSWERED, OK
-from videopool.results.times import MODEL, SHARED, read_times
+from videopool.results.records import ANSWERED, MODEL, OK, SHARED, read_times
 from videopool.runtime.interrupts import StopRequest, ask_before_stopping
 
 Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], AnswerCost]  # appends records of samples to a log

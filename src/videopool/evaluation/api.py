@@ -16,7 +16,7 @@ from videopool.points.api import ApiPoint
 from videopool.pooling.tiling import tiled
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
-from videopool.results.times import Times
+from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest
 from videopool.runtime.terminal import progress_bar
 from videopool.video import UnreadableClipError, open_clip

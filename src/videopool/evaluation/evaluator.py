@@ -25,7 +25,7 @@ from videopool.models.stages import TEXT
 from videopool.points.point import Point
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
-from videopool.results.times import Times
+from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest
 from videopool.video import UnreadableClipError
 

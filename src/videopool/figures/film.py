@@ -110,7 +110,15 @@ def film_strip(
                 bar.set_label(row.unit, fontsize=8)
                 bar.outline.set_visible(False)
             top += high
-        _time_axis(place(LABEL, top, strip, 0.001), [times[number] for number in shown])
+        axes = place(LABEL, top, strip, 0.001)
+        digits = 2 if max(times[number] for number in shown) < 100 else 1
+        ticks = [f"{times[number]:.{digits}f}" for number in shown]
+        axes.set_xlim(0, len(shown))
+        axes.set_xticks(np.arange(len(shown)) + 0.5, ticks, fontsize=9)
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("time in the clip, s", fontsize=10)
         for number, line in enumerate(lines):
             figure.text(0.1 / width, (LINE * (len(lines) - number) - 0.1) / height, line, fontsize=8, color="#444444")
     return figure
@@ -179,13 +187,3 @@ def _picture(axes: Axes, picture: np.ndarray, under: np.ndarray | None = None, s
 
 def _wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.fill(part, width) for part in text.splitlines())
-
-
-def _time_axis(axes: Axes, times: Sequence[float]) -> None:
-    digits = 2 if max(times) < 100 else 1
-    axes.set_xlim(0, len(times))
-    axes.set_xticks(np.arange(len(times)) + 0.5, [f"{time:.{digits}f}" for time in times], fontsize=9)
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel("time in the clip, s", fontsize=10)

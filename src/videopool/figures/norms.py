@@ -103,10 +103,7 @@ def norm_histograms(
 
 
 def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False) -> Figure:
-    """One heat map [H, W] over the positions of a frame per panel, by title; NaN stays white.
-
-    percent: values are shares, shown in percent; colours then start at 0.
-    """
+    """A heat map [H, W] of a frame per panel, by title; NaN stays white. percent: of shares; colours start at 0."""
 
     def draw(axes: Axes, title: str) -> None:
         values = maps[title] * (100 if percent else 1)

@@ -10,11 +10,7 @@ LABELS = {"off": "nothing shared", "cold": "shared, empty store", "warm": "share
 
 
 def sweep_seconds(seconds: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One stacked bar per mode of running the sweep.
-
-    Args:
-        seconds: by mode (off, cold, warm, floor), then by kind of work.
-    """
+    """One stacked bar per mode of running the sweep; seconds by mode (off, cold, warm, floor), then by kind of work."""
     modes = [mode for mode in LABELS if mode in seconds]
     kinds = list(dict.fromkeys(kind for mode in modes for kind in seconds[mode]))
     with drawing(6.4, 0.9 + 0.75 * len(modes) + 0.3 * len(kinds) / 3) as figure:

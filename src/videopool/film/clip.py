@@ -61,7 +61,7 @@ class ClipPoint(Point):
             if str(name) in (clip.name, clip.clip.name, clip.clip.stem):
                 return clip
         names = list(dict.fromkeys(clip.name for clip in clips))
-        listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+        listed = ", ".join(names[:LISTED] + ["..."] * (len(names) > LISTED))
         raise ConfigError(f"clip={name}: no such file, and no clip of {self.benchmark.id} ({len(names)}: {listed})")
 
 
@@ -73,26 +73,16 @@ class ShownPooling(NamedTuple):
 
 
 class View(NamedTuple):
-    """A clip as the tower sees it under one pooling.
+    """A clip as the tower sees it under one pooling."""
 
-    Attributes:
-        reader: backbone and pooling.
-        features: [1, T, C + H*W, Dv], on the backbone's device; a thumbnail's come after the frames'.
-        pictures: [T, S, S, 3] in 0..1, cropped to the patches; without a thumbnail.
-        frame_times: [T] seconds; the mean for a tiled image.
-    """
-
-    reader: ClipReader
-    features: Tensor
-    pictures: np.ndarray
-    frame_times: Tensor
+    reader: ClipReader  # backbone and pooling
+    features: Tensor  # [1, T, C + H*W, Dv], on the backbone's device; a thumbnail's come after the frames'
+    pictures: np.ndarray  # [T, S, S, 3] in 0..1, cropped to the patches; without a thumbnail
+    frame_times: Tensor  # [T] seconds; the mean for a tiled image
 
 
 class ShownClip:
-    """One clip under several poolings. With a feature store, each frame is encoded once.
-
-    Raises ConfigError if there is no such clip, or it cannot be read.
-    """
+    """One clip under several poolings. Raises ConfigError if there is no such clip, or it cannot be read."""
 
     def __init__(self, point: ClipPoint) -> None:
         self.point, self.job = point, point.clip
@@ -132,10 +122,7 @@ class ShownClip:
         return FilmRow(f"norms, {stage}", _arrays(norms[..., None]), unit=f"L{p:g} norm", over=True)
 
     def pooled_row(self, shown: ShownPooling, p: float | None = None) -> FilmRow:
-        """The tokens of a pooling: their colours or, with a p, their norms as the language model reads them.
-
-        Raises PoolingContractError if they cannot be traced to patches.
-        """
+        """The tokens of a pooling, in colour or, with a p, as norms. Raises PoolingContractError if untraceable."""
         view, pooling, before = self.view(shown), shown.pooling, shown.stage == ENCODER
         with torch.no_grad():
             question = self.backbone.text_vector(self.question)[None] if TEXT in pooling.needs else None

@@ -22,7 +22,7 @@ from videopool.features import ClipDataset, LoadedClip
 from videopool.inference.device_failure import device_failure
 from videopool.inference.reader import ClipReader
 from videopool.results.point import read_json, write_json
-from videopool.results.times import Times
+from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit, ignore_interrupts
 from videopool.runtime.ranks import START_METHOD, own_environment, strategy_of
 from videopool.runtime.terminal import progress_bar

@@ -34,7 +34,7 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Write the study's report, unless it is up to date; print its table."""
     from videopool.reports.files import name_files, own_figures, write_report, written_report
-    from videopool.reports.terminal import show
+    from videopool.reports.tables import show
     from videopool.tracking.study import log_study
 
     study, baseline = Path(config.results_dir) / config.study, str(config.baseline)

@@ -6,8 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.planning.cost import cost_of
-from videopool.planning.table import show_plan, with_unit, write_plan
+from videopool.planning.cost import cost_of, show_plan, with_unit, write_plan
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from videopool.config.build import jsonable, number
 from videopool.config.errors import ConfigError
 from videopool.reports.files import name_files, own_figures, write_report
-from videopool.reports.terminal import show
+from videopool.reports.tables import show
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
 

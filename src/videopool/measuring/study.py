@@ -12,8 +12,8 @@ from videopool.files import write_text
 from videopool.measuring.figures import FOLDER, curve_figures, save_figures, stages_of
 from videopool.measuring.table import show_rows
 from videopool.norms import NormsError, SavedNorms, load_norms
+from videopool.reports.cells import spreadsheet
 from videopool.reports.files import name_files
-from videopool.reports.spreadsheet import spreadsheet
 from videopool.results import is_complete
 
 # Settings that may distinguish points, in the order of a label.

@@ -1,16 +1,32 @@
-"""The cost of one point."""
+"""A plan: the cost of each point, the differences that its benchmark can show, plan.csv and the terminal's table."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
 
-from videopool.config.build import number
+from videopool.benchmarks import Benchmark
+from videopool.config.build import build, number
+from videopool.errors import UserError
+from videopool.files import write_text
 from videopool.inference.batches import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.configuration import DTYPES
-from videopool.planning.size import benchmark_size, design
 from videopool.points.setting import Setting, StatedSetting, readable
+from videopool.reports.cells import spreadsheet
+from videopool.results.comparison import same_budget
+from videopool.results.errors import writing
+from videopool.results.statistics import detectable_difference
+from videopool.runtime.terminal import console, plain
+
+Row = Mapping[str, Any]
 
 MB, GB, TERA = 1e6, 1e9, 1e12
 KEEPS_NOTHING = "videopool.features.FeatureStore"
@@ -20,6 +36,23 @@ COLUMNS = (
     "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
     "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "warnings",
 )  # fmt: skip
+# Columns of the terminal's table: key of the row, heading, unit.
+SHOWN = (
+    ("model", "model", ""),
+    ("pooling", "pooling", ""),
+    ("stage", "stage", ""),
+    ("frames", "frames", ""),
+    ("visual_tokens", "visual tokens", ""),
+    ("prefill_tflops", "prefill {}", "TFLOPs"),
+    ("tower_tflops", "tower {}", "TFLOPs"),
+    ("kv_cache_gb", "KV cache {}", "GB"),
+    ("weights_gb", "weights {}", "GB"),
+    ("features_mb_per_clip", "features {}/clip", "MB"),
+    ("features_gb", "features {}", "GB"),
+    ("peak_memory_gb", "peak {} (clips)", "GB"),
+)
+SMALL = 0.1  # below this, the smaller unit
+SMALLER = {"TFLOPs": "GFLOPs", "GB": "MB", "MB": "kB"}  # a thousandth, for small models
 
 
 def cost_of(config: DictConfig) -> dict[str, Any]:
@@ -62,7 +95,10 @@ def _costs(config: DictConfig, point: StatedSetting, clips: int | None) -> dict[
         number(config, key, 1, whole=True)
     at_once = clips_at_once(config.job, tokens)
     attention = str(point.model.get("attention", "sdpa"))
-    per_clip = point.images * cost.feature_bytes(shape, _store_size(config, size))
+    dtype = config.features.get("dtype")  # of the feature store, if not the model's
+    stored = DTYPES[dtype].itemsize if dtype in DTYPES else size
+    kept = config.features.get("_target_") != KEEPS_NOTHING
+    per_clip = point.images * cost.feature_bytes(shape, stored) if kept else 0
     return {
         "dtype": point.model["dtype"],
         "visual_tokens": tokens,
@@ -80,14 +116,6 @@ def _costs(config: DictConfig, point: StatedSetting, clips: int | None) -> dict[
     }
 
 
-def _store_size(config: DictConfig, model_size: int) -> int:
-    """Bytes per value in the feature store: in its own dtype, else in the model's; 0 without a store."""
-    if config.features.get("_target_") == KEEPS_NOTHING:
-        return 0
-    dtype = config.features.get("dtype")
-    return DTYPES[dtype].itemsize if dtype in DTYPES else model_size
-
-
 def _context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[str]:
     """Warnings of a clip that exceeds the language model's context or its trained positions."""
     length = tokens + text_tokens
@@ -98,3 +126,198 @@ def _context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[
         factor = f"{shape.rope_type} scaling by {shape.rope_factor:g}"
         return [f"{parts} reach beyond the {shape.rope_range} positions that were trained, into RoPE's {factor}"]
     return []
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a benchmark, as far as it is known without rendering or fetching it; a warning may say why not."""
+
+    clips: int | None = None  # or stretches of clips
+    samples: tuple[int, ...] = ()  # of the headline, on each clip
+    warnings: tuple[str, ...] = ()
+
+
+def benchmark_size(config: DictConfig) -> Size:
+    """Clips and samples of a point's benchmark.
+
+    job.clips and job.samples come first. A benchmark that is rendered on first use states its numbers (`clips`,
+    `per_task`); others are read if their `root` is a folder.
+    """
+    root = OmegaConf.select(config, "benchmark.root")
+    if isinstance(OmegaConf.select(config, "benchmark.clips"), int):
+        size = _stated(config)
+    elif root is not None and Path(root).is_dir():
+        size = _read(OmegaConf.to_yaml(config.benchmark, resolve=True))
+    else:
+        size = Size()
+    if config.job.clips is not None:
+        size = replace(size, clips=number(config, "job.clips", 1, whole=True), warnings=())
+    if config.job.samples is not None and size.clips is not None:
+        size = replace(size, samples=_spread(number(config, "job.samples", 1, whole=True), size.clips))
+    return size
+
+
+def _stated(config: DictConfig) -> Size:
+    """The size of a benchmark that is rendered from its configuration."""
+    clips = number(config, "benchmark.clips", 1, whole=True)
+    tasks = OmegaConf.select(config, f"benchmark.groups.{config.benchmark.get('headline')}")
+    if tasks is None or not isinstance(config.benchmark.get("per_task"), int):
+        return Size(clips)
+    each = number(config, "benchmark.per_task", 1, whole=True)
+    limit = config.benchmark.get("limit")
+    return Size(clips, _spread(len(tasks) * (each if limit is None else min(each, int(limit))), clips))
+
+
+def _spread(samples: int, clips: int) -> tuple[int, ...]:
+    """Samples per clip, as even as possible, without clips that have none."""
+    return tuple(filter(None, (samples // clips + (place < samples % clips) for place in range(clips))))
+
+
+@lru_cache(maxsize=16)
+def _read(benchmark: str) -> Size:
+    """The size of a benchmark on disk, read once for all points of a run."""
+    try:
+        built: Benchmark = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
+    except UserError as error:
+        return Size(warnings=(str(error).splitlines()[0],))
+    clips = len({(sample.clip, sample.start, sample.end) for sample in built.samples})
+    counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))
+    return Size(clips, tuple(counted.values()))
+
+
+def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:
+    """Settings of a point's power, fit for JSON; None if samples per clip are unknown, or nothing flips."""
+    flipped, correlation = number(config, "job.flipped", 0, 1), number(config, "job.correlation", 0, 1)
+    stated = config.job.comparisons
+    comparisons = None if stated is None else number(config, "job.comparisons", 1, whole=True)
+    if not samples or not flipped:
+        return None
+    sizes = [[size, count] for size, count in sorted(Counter(samples).items())]
+    settings = {"sizes": sizes, "flipped": flipped, "correlation": correlation, "comparisons": comparisons}
+    return {**settings, "baseline": str(config.baseline)}
+
+
+def with_power(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows with `comparisons` (by default those of a report) and `detectable_difference`, from their `design`."""
+    known: dict[str, float | None] = {}  # by design and comparisons: points of one benchmark share them
+    powered = []
+    for row in rows:
+        own, comparisons, difference = row["design"], None, None
+        if own is not None:
+            family = [other for other in rows if other["benchmark"] == row["benchmark"]]
+            comparisons = own["comparisons"] or max(1, _comparisons(family, own["baseline"]))
+            key = f"{own} {comparisons}"
+            if key not in known:
+                sizes = [size for size, count in own["sizes"] for _ in range(count)]
+                known[key] = detectable_difference(sizes, own["correlation"], own["flipped"], comparisons)
+            difference = known[key]
+        powered.append({**row, "comparisons": comparisons, "detectable_difference": difference})
+    return powered
+
+
+def _comparisons(rows: Sequence[Row], baseline: str) -> int:
+    """The number of pairs that add_differences makes of points of one benchmark; without the baseline, at most."""
+    like = [row for row in rows if row["pooling"] == baseline]
+    if not like:
+        return len(rows) - 1
+    pairs = 0
+    for row in rows:
+        own = [other for other in like if other["model"] == row["model"]]
+        partners = [other for other in own if other["frames"] == row["frames"]][:1]
+        if row["visual_tokens"] is not None:
+            tokens = row["visual_tokens"]
+            near = [other for other in own if same_budget(other["visual_tokens"], tokens)]
+            partners += sorted(near, key=lambda other: abs(other["visual_tokens"] - tokens))[:1]
+        pairs += len({id(other) for other in partners} - {id(row)})
+    return pairs
+
+
+def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
+    """Write plan.csv of a multirun. Returns its name. Raises ResultsError if the folder cannot be written."""
+    table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(rows)])
+    with writing(study):
+        study.mkdir(parents=True, exist_ok=True)
+        return write_text(study / "plan.csv", spreadsheet(table.drop(columns="design")))
+
+
+def show_plan(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table of a run's points, then their warnings."""
+    screen = console()
+    screen.print(plan_table(rows))
+    for row in rows:
+        for text in row["warnings"]:
+            screen.print(f"warning: {row['point']}: {text}", highlight=False, soft_wrap=True)
+
+
+def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Points and their costs for the terminal; the caption has what all points share."""
+    rows = with_power(rows)
+    fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
+    table = Table(title="plan")
+    factors = {}
+    for key, heading, unit in SHOWN:
+        if key not in fixed:
+            factors[key], unit = _unit([row[key] for row in rows], unit)
+            text = key in ("model", "pooling", "stage")
+            table.add_column(heading.format(unit), justify="left" if text else "right", no_wrap=key == "model")
+    for row in rows:
+        cells = [plain(_cell(row, key, factor)) for key, factor in factors.items()]
+        table.add_row(*cells, style="yellow" if row["warnings"] else None)
+    table.caption = plain("; ".join(_shared(rows, fixed)), "table.caption")
+    return table
+
+
+def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
+    """What all points of a plan share."""
+    first, parts = rows[0], []
+    if "model" in fixed and first["context"] is None:
+        parts.append(f"{first['model']}: behind an API")
+    elif "model" in fixed:
+        weights = f", weights {with_unit(first['weights_gb'], 'GB')} in {first['dtype']}"
+        parts.append(f"{first['model']}: context {first['context']}{weights if 'weights_gb' in fixed else ''}")
+    if "stage" in fixed:
+        parts.append(f"pooling at the {first['stage']}")
+    counts = {row["clips"] for row in rows}
+    if counts == {None}:
+        parts.append("number of clips unknown: job.clips=...")
+    elif len(counts) == 1:
+        parts.append(f"features of {first['clips']} clips")
+    parts.append("peak: an estimate, with (clips) read at once")
+    powers = {_power(row) for row in rows if row["design"] is not None}
+    return [*parts, *powers] if len(powers) == 1 else parts
+
+
+def _power(row: dict[str, Any]) -> str:
+    """The power of a paired comparison."""
+    among = f" among {row['comparisons']} comparisons" if row["comparisons"] > 1 else ""
+    basis = f"with {row['samples']} samples{among} (80 % power, assuming job.flipped={row['design']['flipped']:g})"
+    if row["detectable_difference"] is None:
+        return f"no difference is detectable {basis}"
+    return f"smallest detectable difference: {100 * row['detectable_difference']:.1f} points {basis}"
+
+
+def _cell(row: dict[str, Any], key: str, factor: float) -> str:
+    value = row[key]
+    text = _digits(value * factor if isinstance(value, float) else value)
+    if key == "visual_tokens" and row["warnings"]:
+        return f"! {text}"
+    return f"{text} ({row['clips_at_once']})" if key == "peak_memory_gb" and value is not None else text
+
+
+def _unit(values: Sequence[Any], unit: str) -> tuple[float, str]:
+    """A factor and its unit: a smaller unit if all values are small."""
+    largest = max((value for value in values if isinstance(value, float)), default=0.0)
+    return (1000.0, SMALLER[unit]) if unit in SMALLER and largest < SMALL else (1.0, unit)
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A number and its unit, or a smaller unit for a small number."""
+    factor, unit = _unit([value], unit)
+    return f"{_digits(value * factor)} {unit}"
+
+
+def _digits(value: Any) -> str:
+    """Three significant digits of a fraction; other values as they are."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return "-" if value is None else str(value)

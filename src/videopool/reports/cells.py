@@ -1,25 +1,33 @@
-"""Tables of cells, whatever their format: HTML, Markdown, LaTeX, the terminal."""
+"""Tables of cells in any format; in Markdown (GitHub's) and LaTeX (booktabs) the best is bold, intervals subscripts."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 LEAST_P = 0.0001  # the smallest p-value that is written
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first letters of a formula
+TEXT = "'"  # a spreadsheet's mark of text
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~])")
+NAMED = {
+    "\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar", '"': "quotedbl",
+}  # fmt: skip
+LATEX = str.maketrans(
+    {letter: rf"\text{name}{{}}" for letter, name in NAMED.items()} | {letter: f"\\{letter}" for letter in "{}$&#%_"}
+)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table: its text, 95 % interval and note (or ""), and whether it is the best of its column.
-
-    order: sort key of a numeric column; None without a number.
-    """
+    """One entry of a table."""
 
     text: str
-    interval: str = ""
-    order: float | None = None
-    best: bool = False
+    interval: str = ""  # 95 %
+    order: float | None = None  # sort key of a numeric column; None without a number
+    best: bool = False  # of its column
     note: str = ""
 
 
@@ -48,16 +56,17 @@ class TextTable:
     rows: tuple[Row, ...]
 
 
-Fields = Mapping[str, Any]  # a row of a data frame
+Fields = Mapping[Any, Any]  # a row of a data frame
 Column = tuple[Heading, Callable[[Fields], Cell]]
 
 
-def text_table(columns: Sequence[Column], rows: Iterable[Fields]) -> TextTable:
-    """The columns' cells of some rows."""
-    lines = (
-        Row(tuple(c(row) for _, c in columns), str(row.get("point", "")), str(row.get("status", ""))) for row in rows
-    )
-    return TextTable(tuple(heading for heading, _ in columns), tuple(lines))
+def text_table(columns: Sequence[Column], frame: pd.DataFrame) -> TextTable:
+    """The columns' cells of a data frame's rows."""
+    rows = [
+        Row(tuple(cell(row) for _, cell in columns), str(row.get("point", "")), str(row.get("status", "")))
+        for row in frame.to_dict("records")
+    ]
+    return TextTable(tuple(heading for heading, _ in columns), tuple(rows))
 
 
 def missing(value: object) -> bool:
@@ -87,7 +96,7 @@ def p_cell(value: Any) -> Cell:
     return Cell(f"{value:.4f}" if value >= LEAST_P else f"<{LEAST_P}", order=float(value))
 
 
-def share_cell(value: Any, low: Any = None, high: Any = None, signed: bool = False, best: bool = False) -> Cell:
+def share_cell(value: Any, low: Any = None, high: Any = None, best: bool = False, signed: bool = False) -> Cell:
     """A share in per cent, with its interval if it has one."""
     interval = "" if missing(low) or missing(high) else f"[{percent_text(low)}, {percent_text(high)}]"
     return Cell(percent_text(value, signed), interval, None if missing(value) else float(value), best)
@@ -101,3 +110,68 @@ def column(heading: str, cell: Callable[..., Cell], *names: str, **options: Any)
 def difference_column(heading: str, name: str) -> Column:
     """A column of differences of shares with their intervals."""
     return column(heading, share_cell, name, f"{name}_low", f"{name}_high", signed=True)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def markdown_table(table: TextTable) -> str:
+    """The rows of a table, one line each."""
+    lines = [[escape_markdown(heading.text) for heading in table.headings]]
+    lines.append(["---:" if heading.numeric else ":---" for heading in table.headings])
+    lines += [[_markdown_cell(cell) for cell in row.cells] for row in table.rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    text = f"**{text}**" if cell.best else text
+    return text + (f"<sub>{escape_markdown(cell.interval)}</sub>" if cell.interval else "")
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is, on one line."""
+    return " ".join(text.split()).translate(LATEX)
+
+
+def latex_table(table: TextTable, caption: str, label: str) -> str:
+    """A table environment. Letters that a label cannot hold are replaced."""
+    columns = "".join("r" if heading.numeric else "l" for heading in table.headings)
+    cells = [[escape_latex(heading.text) for heading in table.headings]]
+    cells += [[_latex_cell(cell) for cell in row.cells] for row in table.rows]
+    heading, *lines = (" & ".join(line) + r" \\" for line in cells)
+    text = [
+        "% Needs \\usepackage{booktabs}.",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:.-]+', '-', label)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        *(r"\toprule", heading, r"\midrule", *lines, r"\bottomrule"),
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "".join(f"{line}\n" for line in text)
+
+
+def _latex_cell(cell: Cell) -> str:
+    if cell.order is None:
+        return escape_latex(cell.text)
+    # A formula, since a hyphen in text is no minus.
+    number = rf"\mathbf{{{cell.text}}}" if cell.best else cell.text
+    return f"${number}_{{{cell.interval}}}$" if cell.interval else f"${number}$"
+
+
+def spreadsheet(table: pd.DataFrame) -> str:
+    """A table as CSV; words that begin like a formula have a mark of text before them."""
+    out = table.map(lambda value: TEXT + value if isinstance(value, str) and value.startswith(FORMULA) else value)
+    return str(out.rename(columns=str).to_csv(index=False))
+
+
+def read_spreadsheet(path: Path) -> pd.DataFrame:
+    """The table that spreadsheet wrote."""
+    marked = tuple(TEXT + first for first in FORMULA)
+    table = pd.read_csv(path)
+    return table.map(lambda value: value[1:] if isinstance(value, str) and value.startswith(marked) else value)

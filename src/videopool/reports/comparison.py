@@ -10,17 +10,14 @@ from rich.table import Table
 
 from videopool.config.errors import ConfigError
 from videopool.results import Comparison, Estimate, Flips, ResultsError, is_complete, point_records
-from videopool.results.comparison import ALL_TASKS, corrected, what_differs
+from videopool.results.comparison import ALL_TASKS, what_differs
 from videopool.results.point import MANIFEST
 from videopool.results.study import load_study
 from videopool.runtime.terminal import plain
 
 
 def find_point(study: Path, name: str) -> Path:
-    """Folder of a complete point: a path, or the only point of a study whose name begins so.
-
-    Raises ConfigError if there is none, or several, and ResultsError if the point is not complete.
-    """
+    """Folder of a complete point: a path, or a study's only one named so. Raises ConfigError, ResultsError if not."""
     folder = Path(name)
     if not (folder / MANIFEST).is_file():
         there = sorted(path.parent for path in study.glob(f"*/{MANIFEST}"))
@@ -44,8 +41,7 @@ def differing(folders: tuple[Path, Path]) -> list[str]:
 
 def points_of(estimate: Estimate) -> str:
     """A difference in percentage points, with its interval and p-value."""
-    p = "" if estimate.p is None else f", p {estimate.p:.3g}"
-    return f"{_interval(estimate)}{p}"
+    return _interval(estimate) + ("" if estimate.p is None else f", p {estimate.p:.3g}")
 
 
 def _interval(estimate: Estimate) -> str:
@@ -59,9 +55,8 @@ def comparison_table(comparisons: Mapping[str, Comparison], first: str, second: 
     table = Table(title=plain(f"{first} minus {second}", "table.title"))
     for name in ("task", "n", "clips", "difference % [95 %]", "p", "p, Holm", "only first", "only second"):
         table.add_column(name, justify="left" if name == "task" else "right")
-    p_holm = corrected(comparisons)
     for task, comparison in comparisons.items():
-        d, flips, holm = comparison.difference, comparison.flips, p_holm.get(task)
+        d, flips, holm = comparison.difference, comparison.flips, comparison.p_holm
         p_values = "-" if d.p is None else f"{d.p:.3g}", "" if holm is None else f"{holm:.3g}"
         flipped = (len(flips.first), len(flips.second)) if flips else ("-", "-")
         cells = (task, d.n, d.clusters, _interval(d), *p_values, *flipped)
@@ -90,12 +85,11 @@ def tell_flips(screen: Console, folders: tuple[Path, Path], flips: Flips, shown:
 
 def comparison_content(comparisons: Mapping[str, Comparison], folders: tuple[Path, Path]) -> dict[str, Any]:
     """A comparison as JSON."""
-    p_holm = corrected(comparisons)
     rows: dict[str, Any] = {}
     for task, comparison in comparisons.items():
         d, flips = comparison.difference, comparison.flips
         rows[task] = {
-            **d.named("difference", "low", "high"), "p": d.p, "p_holm": p_holm.get(task),
+            **d.named("difference", "low", "high"), "p": d.p, "p_holm": comparison.p_holm,
             "n": d.n, "clips": d.clusters, "dropped": comparison.dropped,
         }  # fmt: skip
         if flips is not None:

@@ -13,14 +13,12 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
-from videopool.reports.columns import VIEWS
+from videopool.reports.cells import read_spreadsheet, spreadsheet
 from videopool.reports.page import SAMPLES, study_page, study_question
-from videopool.reports.spreadsheet import read_spreadsheet, spreadsheet
-from videopool.reports.tables import latex_tables, markdown_tables
+from videopool.reports.tables import VIEWS, latex_tables, markdown_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
-from videopool.results.published import published_figures
 from videopool.results.study import COLUMNS, scored_points
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ def write_report(
     baseline: str,
     pair: Sequence[str] | None = None,
     samples: int = SAMPLES,
-    own_figures: Mapping[str, "StudyFigure"] | None = None,
+    own_figures: Mapping[str, "StudyFigure"] = {},
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
@@ -66,18 +64,19 @@ def write_report(
     file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
     a name of the pair, or if the disk is full.
     """
-    inputs = _inputs(study, baseline, own_figures or {})  # first: a later change makes the report stale
+    inputs = _inputs(study, baseline, own_figures)  # first: a later change makes the report stale
     table = compared_study(study, baseline)
     seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
     question = study_question(experiments, table)
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
     with writing(study):
-        before = _earlier_figures(study)
+        earlier = map(Path, (read_json(study / REPORTED) or {}).get("files", []))
+        before = {study / name for name in earlier if name.parent == Path(FIGURES)}  # figures of other jobs stay
         (study / REPORTED).unlink(missing_ok=True)  # until all files are there
         from videopool.reports.study_figures import draw_figures  # here: a report that is kept draws nothing
 
-        figures = draw_figures(study, table, study / FIGURES, (own_figures or {}).values())
+        figures = draw_figures(study, table, study / FIGURES, own_figures.values())
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
@@ -95,12 +94,6 @@ def write_report(
     return files, table
 
 
-def _earlier_figures(study: Path) -> set[Path]:
-    """Figures of the last report; figures of other jobs stay."""
-    names = (read_json(study / REPORTED) or {}).get("files", [])
-    return {study / FIGURES / Path(name).name for name in names if Path(name).parent == Path(FIGURES)}
-
-
 def _inputs(study: Path, baseline: str, own_figures: Iterable[str]) -> dict[str, Any]:
     """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
     files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
@@ -113,10 +106,7 @@ def _inputs(study: Path, baseline: str, own_figures: Iterable[str]) -> dict[str,
 def written_report(
     study: Path, baseline: str, folders: Sequence[str], own_figures: Iterable[str] = ()
 ) -> tuple[list[str], pd.DataFrame] | None:
-    """The files and table of an earlier write_report if nothing has changed since; else None.
-
-    folders: points that the report must hold.
-    """
+    """Files and table of an earlier write_report if nothing has changed since and it holds these points; else None."""
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])
     if report != _inputs(study, baseline, own_figures):

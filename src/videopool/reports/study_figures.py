@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from videopool.figures import ranked, save_figure, score_against, score_by_shape, shape_panels, training_curves
 from videopool.figures.scores import AXES, OWN_AXES, line_names
-from videopool.reports.columns import groups_of
+from videopool.reports.tables import groups_of
 from videopool.results import ResultsError, add_pooled_shapes, fingerprint, without_seed
 from videopool.results.point import TRAINING_LOG, manifest_part, read_training_log
 
@@ -24,15 +24,12 @@ FEW = 2  # settings that may tell recipes of one pooling apart
 
 @dataclass(frozen=True)
 class View:
-    """The data of a figure: a study's folder, and complete points from results.load_study.
-
-    With a benchmark (None: the whole study), the rows have a score in the group of tasks (None: the headline).
-    """
+    """The data of a figure: complete points from results.load_study or, of one benchmark, those with a score."""
 
     study: Path
     rows: pd.DataFrame
-    benchmark: str | None = None
-    group: str | None = None
+    benchmark: str | None = None  # None: the whole study
+    group: str | None = None  # of tasks; None: the headline
 
     def file(self, name: str) -> str:
         """The name of a figure's file, without its suffix."""
@@ -41,17 +38,14 @@ class View:
 
 
 class StudyFigure(Protocol):
-    """A figure of a study, or of each benchmark and group of tasks."""
+    """A figure of a study, or of each benchmark and group of tasks; `name` begins the name of its file."""
 
     @property
-    def name(self) -> str:
-        """Begins the name of its file."""
+    def name(self) -> str: ...
 
-    def applies(self, view: View) -> bool:
-        """Whether there is something to draw."""
+    def applies(self, view: View) -> bool: ...  # whether there is something to draw
 
-    def draw(self, view: View) -> Figure:
-        """The figure of a view that it applies to."""
+    def draw(self, view: View) -> Figure: ...  # of a view that it applies to
 
 
 @dataclass(frozen=True)
@@ -62,13 +56,10 @@ class _Figure:
 
 
 def _by(axis: str) -> _Figure:
-    def known(view: View) -> pd.DataFrame:
-        return view.rows[view.rows[axis].notna()]  # visual tokens of a model behind an API are not
-
-    return _Figure(
+    return _Figure(  # visual tokens of a model behind an API are not known
         f"by_{axis}",
-        lambda view: axis in _axes(view) and not known(view).empty,
-        lambda view: score_against(known(view), axis, view.group),
+        lambda view: axis in _axes(view) and bool(view.rows[axis].notna().any()),
+        lambda view: score_against(view.rows.dropna(subset=axis), axis, view.group),
     )
 
 
@@ -89,10 +80,7 @@ def _logs(study: Path) -> dict[str, pd.DataFrame]:
 
 
 def recipes(study: Path, runs: Iterable[str]) -> dict[str, str]:
-    """The recipe's name of each training run; runs that differ in their seed alone share it.
-
-    Recipes of one pooling are told apart by the few settings in which they differ, else by their fingerprints.
-    """
+    """Each run's recipe, the same for all seeds; those of one pooling differ by few settings, else by fingerprints."""
     own: dict[str, tuple[str, str]] = {}  # by run: name and fingerprint
     settings: dict[str, dict[str, dict[Any, Any]]] = {}  # by name and fingerprint; keys with dots
     for run in runs:
@@ -149,10 +137,7 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
 
 
 def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[StudyFigure] = ()) -> list[str]:
-    """Draw all figures that apply to a study, whose table is from compared_study. Returns the files written.
-
-    Raises ResultsError if one of the user's own figures fails.
-    """
+    """Draw a study's figures (table: compared_study). Returns the files. Raises ResultsError if one of `own` fails."""
     files: list[str] = []
     for view in views(study, table):
         for figure in (*FIGURES, *own):

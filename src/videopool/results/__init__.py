@@ -13,9 +13,8 @@ from videopool.results.errors import PointBusy, PointFailed, ResultsError
 from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.metrics import metrics_of
 from videopool.results.point import PointFolder, is_claimed, is_complete
-from videopool.results.records import RecordLog, read_records, write_records
+from videopool.results.records import RecordLog, ReplyStore, read_records, write_records
 from videopool.results.replicates import over_seeds
-from videopool.results.replies import ReplyStore
 from videopool.results.statistics import Estimate, mean_interval, paired_difference
 from videopool.results.study import add_pooled_shapes, load_study, point_records
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import eq
 from pathlib import Path
@@ -71,6 +71,7 @@ class Comparison:
     difference: Estimate  # score of the first less the second's, clustered by clip
     flips: Flips | None  # None for scores other than right and wrong
     dropped: int  # samples with a score in only one of the two, left out
+    p_holm: float | None = None  # of one of several tasks, corrected for their number
 
 
 def compare(
@@ -83,11 +84,10 @@ def compare(
     """
     names = f"{Path(first).name} and {Path(second).name}"
     ours, theirs = identity_of(first), identity_of(second)
-    for key in _unequal(ours, theirs, INCOMPARABLE):
-        word = WORDS.get(key, key)
-        raise ResultsError(
-            f"{names} cannot be compared: {word} {ours.get(key) or 'none'} is not {word} {theirs.get(key) or 'none'}"
-        )
+    for key in INCOMPARABLE:
+        if (mine := ours.get(key)) != (other := theirs.get(key)):
+            word = WORDS.get(key, key)
+            raise ResultsError(f"{names} cannot be compared: {word} {mine or 'none'} is not {word} {other or 'none'}")
     a, b = counted_scores(first, counts), counted_scores(second, counts)
     dropped = len(a.keys() ^ b.keys())
     if dropped and not intersect:
@@ -122,16 +122,12 @@ def headline_of(folder: str | Path) -> Counts:
 
 
 def _unequal(first: Mapping[str, Any], second: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if first.get(key) != second.get(key)]
+    return [WORDS.get(key, key) for key in keys if first.get(key) != second.get(key)]
 
 
 def _unlike(row: Row, other: Row) -> list[str]:
     """Why the scores of two points have different meanings."""
-    return _words(_unequal(identity_of(row["folder"]), identity_of(other["folder"]), INCOMPARABLE))
-
-
-def _words(keys: Sequence[str]) -> list[str]:
-    return [WORDS.get(key, key) for key in keys]
+    return _unequal(identity_of(row["folder"]), identity_of(other["folder"]), INCOMPARABLE)
 
 
 def what_differs(row: Row, other: Row) -> list[str]:
@@ -149,7 +145,7 @@ def what_differs(row: Row, other: Row) -> list[str]:
     names = [name for name, unequal in differs.items() if unequal]
     if all(trained):
         names += [f"training {name}" for name in _unequal(*trained, ("data", "steps"))]
-    return names + _words(_unequal(identity, reference, REPORTED))
+    return names + _unequal(identity, reference, REPORTED)
 
 
 def _sampler(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,20 +222,16 @@ def _partner(row: Row, others: Sequence[Row], baseline: str, view: str) -> Row |
 
 def _compared(row: Row, other: Row, comparison: Comparison | None) -> dict[str, Any]:
     """Cells of one view; None stands for two points that cannot be compared."""
-    differs = what_differs(row, other)
+    differs, numbers = what_differs(row, other), {}
     if comparison is None:
-        return {"baseline": other["point"], "differs": ", ".join([*(_unlike(row, other) or ["samples"]), *differs])}
-    difference = comparison.difference
-    return {
-        "baseline": other["point"], **difference.named("difference"), "p": difference.p, "differs": ", ".join(differs),
-    }  # fmt: skip
+        differs = [*(_unlike(row, other) or ["samples"]), *differs]
+    else:
+        numbers = {**comparison.difference.named("difference"), "p": comparison.difference.p}
+    return {"baseline": other["point"], **numbers, "differs": ", ".join(differs)}
 
 
 def compared_study(study: str | Path, baseline: str) -> pd.DataFrame:
-    """All points of a study as load_study has them, with add_differences over the tasks of each benchmark's headline.
-
-    Raises ResultsError if the study does not exist or has no points.
-    """
+    """Points of a study (load_study) with add_differences. Raises ResultsError without a study, or without points."""
     if not Path(study).is_dir():
         raise ResultsError(f"there is no study {study}")
     table = load_study(study)
@@ -254,14 +246,10 @@ def compare_by_task(first: str | Path, second: str | Path, intersect: bool = Fal
     ours, theirs = ({scored.task for scored in scores_by_sample(folder).values()} for folder in (first, second))
     tasks = sorted(ours & theirs)
     if len(tasks) > 1:
-        comparisons |= {task: compare(first, second, partial(eq, task), intersect) for task in tasks}
+        by_task = [compare(first, second, partial(eq, task), intersect) for task in tasks]
+        for task, own, p in zip(tasks, by_task, holm([own.difference.p for own in by_task]), strict=True):
+            comparisons[task] = replace(own, p_holm=p)
     return comparisons
-
-
-def corrected(comparisons: Mapping[str, Comparison]) -> dict[str, float | None]:
-    """Holm's p-values of the tasks, among themselves."""
-    tasks = [name for name in comparisons if name != ALL_TASKS]
-    return dict(zip(tasks, holm([comparisons[name].difference.p for name in tasks]), strict=True))
 
 
 def by_task_table(comparisons: Mapping[str, Comparison]) -> pd.DataFrame:
@@ -270,11 +258,10 @@ def by_task_table(comparisons: Mapping[str, Comparison]) -> pd.DataFrame:
     Columns: task, n, clips, difference, difference_low, difference_high, p, p_holm (None for ALL_TASKS), only_first and
     only_second (samples that only one point got right; None for scores other than right and wrong), dropped.
     """
-    p_holm = corrected(comparisons)
     return pd.DataFrame(
         {
             "task": task, "n": c.difference.n, "clips": c.difference.clusters, **c.difference.named("difference"),
-            "p": c.difference.p, "p_holm": p_holm.get(task),
+            "p": c.difference.p, "p_holm": c.p_holm,
             "only_first": None if c.flips is None else len(c.flips.first),
             "only_second": None if c.flips is None else len(c.flips.second),
             "dropped": c.dropped,

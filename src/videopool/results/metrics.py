@@ -58,20 +58,15 @@ def answer_lengths(records: Sequence[Record]) -> dict[str, object] | None:
         return None
     words = [answer["words"] for answer in answers]
     return {
-        "n": len(words),
-        **_mean(answers, "words", bounds=None).named("mean", "ci_low", "ci_high"),
+        **_counted_mean(answers, "words", None),
         **dict(zip(QUANTILES, np.quantile(words, list(QUANTILES.values())).tolist(), strict=True)),
         "longest": max(words),
         "empty": words.count(0),
     }
 
 
-def mean_token_f1(records: Sequence[Record]) -> dict[str, object] | None:
-    """Mean token F1 of open answers with its interval; None if there are none."""
-    answers = [r for r in records if r["status"] == OK and "token_f1" in r]
-    if not answers:
-        return None
-    return {"n": len(answers), **_mean(answers, "token_f1").named("mean", "ci_low", "ci_high")}
+def _counted_mean(records: Sequence[Record], name: str, bounds: Bounds = SCORE) -> dict[str, object]:
+    return {"n": len(records), **_mean(records, name, bounds=bounds).named("mean", "ci_low", "ci_high")}
 
 
 def metrics_of(
@@ -85,24 +80,25 @@ def metrics_of(
 
     axes: by axis of a judge's grades, the task of the records that have it.
     """
-    by_task: dict[str, list[Record]] = {task: [] for task in sorted({str(r["task"]) for r in records})}
-    for record in records:
-        by_task[str(record["task"])].append(record)
+    tasks = sorted({str(r["task"]) for r in records})
+    by_task = {task: [r for r in records if str(r["task"]) == task] for task in tasks}
+    compared = [r for r in records if r["status"] == OK and "token_f1" in r]
     grouped = {name: [r for r in records if r["task"] in members] for name, members in groups.items()}
-    grouped |= {axis: _on_axis(by_task[task], axis) for axis, task in (axes or {}).items() if task in by_task}
+    for axis, task in (axes or {}).items():
+        if task in by_task:
+            grouped[axis] = [_on_axis(record, axis) for record in by_task[task]]
     return {
         **summarise([r for r in records if in_headline(str(r["task"]))], weights),
         "groups": {name: summarise(members) for name, members in grouped.items()},
         "tasks": {task: summarise(own) for task, own in by_task.items()},
         "answer_words": answer_lengths(records),
-        "token_f1": mean_token_f1(records),
+        "token_f1": _counted_mean(compared, "token_f1") if compared else None,
     }
 
 
-def _on_axis(records: Sequence[Record], axis: str) -> list[Record]:
-    """Records with their grade on one axis as the only grade; failed ones as they are."""
-    graded = (isinstance(r.get("axes"), Mapping) for r in records)
-    return [
-        {**r, "judge_grade": r["axes"][axis], "score": r["axes"][axis] / HIGHEST_GRADE} if own else r
-        for r, own in zip(records, graded, strict=True)
-    ]
+def _on_axis(record: Record, axis: str) -> Record:
+    """A record with its grade on one axis as the only grade; a failed one as it is."""
+    axes = record.get("axes")
+    if not isinstance(axes, Mapping):
+        return record
+    return {**record, "judge_grade": axes[axis], "score": axes[axis] / HIGHEST_GRADE}

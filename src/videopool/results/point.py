@@ -14,6 +14,7 @@ import shutil
 import socket
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,6 @@ def attempts_of(folder: Path) -> dict[str, Any]:
     return manifest_part(folder, "attempts")
 
 
-def mixed_attempts(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Package versions and attention kernels in which attempts differ: by setting, the values."""
-    values: dict[str, set[str]] = defaultdict(set)
-    for attempt in attempts:
-        for name in MIXABLE:
-            if name != "decord" or attempt.get("reader") == "decord":  # otherwise unused
-                values[name].add(str(attempt.get("versions", {}).get(name)))
-        values["attention"].add(str(attempt.get("attention")))
-    return {name: sorted(own) for name, own in values.items() if len(own) > 1}
-
-
 def is_complete(folder: Path) -> bool:
     """Whether a point's folder holds its metrics."""
     return read_json(folder / METRICS) is not None
@@ -120,7 +110,12 @@ class PointFolder:
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
-        self._remove_parts()
+        # Unfinished files of dead processes and of earlier releases.
+        for part in (*self.path.glob(f"*{PART}"), *self.path.glob(".*.json.[0-9]*")):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
         kept = read_json(self.path / MANIFEST)
         if kept is not None and kept.get("fingerprint") != self.fingerprint:
             self._lock.close()
@@ -129,14 +124,6 @@ class PointFolder:
                 f"not {self.fingerprint[:16]}); choose another study=... or remove that folder"
             )
         return self
-
-    def _remove_parts(self) -> None:
-        """Remove unfinished files of dead processes and of earlier releases."""
-        for part in (*self.path.glob(f"*{PART}"), *self.path.glob(".*.json.[0-9]*")):
-            if part.is_dir():
-                shutil.rmtree(part, ignore_errors=True)
-            else:
-                part.unlink(missing_ok=True)
 
     def __exit__(self, *error: object) -> None:
         self._lock.close()
@@ -175,10 +162,15 @@ class PointFolder:
             self._add_to_manifest("attempts", {**attempts, **attempts_of(self.path)})
 
     def tell_mixed(self, records: Iterable[Mapping[str, object]]) -> None:
-        """Write into the manifest how the attempts behind some records differ, if this may change numbers."""
+        """Write into the manifest in which packages and attention kernels the attempts behind some records differ."""
         used = {str(record.get("attempt")) for record in records}
-        attempts = [attempt for name, attempt in attempts_of(self.path).items() if name in used]
-        if mixed := mixed_attempts(attempts):
+        values: dict[str, set[str]] = defaultdict(set)
+        for attempt in (own for name, own in attempts_of(self.path).items() if name in used):
+            for package in MIXABLE:
+                if package != "decord" or attempt.get("reader") == "decord":  # otherwise unused
+                    values[package].add(str(attempt.get("versions", {}).get(package)))
+            values["attention"].add(str(attempt.get("attention")))
+        if mixed := {name: sorted(own) for name, own in values.items() if len(own) > 1}:
             self._add_to_manifest("mixed", mixed)
 
     def write_clips(self, clips: Mapping[str, Path]) -> None:
@@ -191,10 +183,8 @@ class PointFolder:
         (self.path / FAILURE).unlink(missing_ok=True)
 
     def write_failure(self, reason: str, details: Mapping[str, object]) -> None:
-        try:
+        with suppress(ResultsError):  # a full disk may be the failure itself, and the original error says so
             write_json(self.path / FAILURE, {"reason": reason, **details})
-        except ResultsError:
-            pass  # a full disk may be the failure itself, and the original error says so
 
 
 def read_training_log(folder: Path) -> list[dict[str, Any]]:

@@ -1,15 +1,20 @@
-"""Records of one point: one line of JSON per sample, appended and flushed, so that a crash loses little."""
+"""Lines of JSON, appended and flushed so that a crash loses little: a point's records and times, a judge's replies."""
 
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from videopool.files import append, json_lines, read_json_lines, write_text
-from videopool.results.errors import writing
+from videopool.results.errors import ResultsError, writing
 
 OK = "ok"
 JUDGE_FAILED = "judge_failed"  # the answer is there, its verdict is not
 ANSWERED = (OK, JUDGE_FAILED)
+MODEL = ("prefill", "questions", "generate", "api")  # the model's own work, repeated for each sample
+SHARED = ("decode", "preprocess", "vision", "store")  # done once for all points that see the same frames
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -62,12 +67,63 @@ class RecordLog:
         self.done = {str(record["id"]) for record in kept}
 
     def append(self, records: Iterable[dict[str, object]]) -> None:
-        """Write the records of samples without one, and hand them to the operating system.
-
-        Raises ResultsError if the disk is full or gone; earlier records stay.
-        """
+        """Write the records of samples without one. Raises ResultsError if the disk is full or gone; others stay."""
         attempt = {} if self.attempt is None else {"attempt": self.attempt}
         fresh = [record for record in records if record["id"] not in self.done]
         with writing(self.path):
             append(self.path, json_lines(record if "attempt" in record else record | attempt for record in fresh))
         self.done |= {str(record["id"]) for record in fresh}
+
+
+class ReplyStore:
+    """Replies of one judge by the hash of the request, shared by points, studies and processes. Lines never change.
+
+    A killed process may leave half a line: it is skipped, and the next line starts after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._texts: dict[str, list[str]] = defaultdict(list)
+        self._lock = threading.Lock()
+        try:
+            for row in read_json_lines(path):
+                if "key" in row and "reply" in row:
+                    self._texts[str(row["key"])].append(str(row["reply"]))
+        except OSError as error:
+            raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
+
+    def texts(self, key: str) -> list[str]:
+        """All replies to a request, the newest first."""
+        return self._texts.get(key, [])[::-1]
+
+    def add(self, key: str, reply: str, fields: Mapping[str, object]) -> None:
+        """Keep a reply, with other fields of its line. Thread-safe. Raises ResultsError if it cannot be written."""
+        with self._lock, writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            append(self.path, json_lines([{"key": key, **fields, "reply": reply}]))
+            self._texts[key].append(reply)
+
+
+class Times:
+    """Seconds spent on a point's samples over all attempts: a line per batch, after its records, from any process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: Counter[str] = Counter()
+
+    def add(self, answered: int, seconds: Mapping[str, float]) -> None:
+        """Add samples answered since the last line, and total seconds by kind. Raises ResultsError if that fails."""
+        spent = {kind: round(total - self._written[kind], 6) for kind, total in seconds.items()}
+        self._written = Counter(seconds)
+        with writing(self.path):
+            append(self.path, json_lines([{"answered": answered, "seconds": spent}]))
+
+
+def read_times(path: Path) -> tuple[int, dict[str, float]]:
+    """The number of timed answers, and seconds by kind of work. Lines that were cut off are left out."""
+    answered, seconds = 0, Counter[str]()
+    for row in read_json_lines(path):
+        with suppress(ValueError, KeyError, TypeError):
+            answered += int(row["answered"])
+            seconds.update(row["seconds"])
+    return answered, dict(seconds)

@@ -10,7 +10,7 @@ from videopool.results.comparison import Counts, counted_scores, headline_of, id
 from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.point import manifest_part
 from videopool.results.statistics import DIFFERENCE, SCORE, Estimate, holm, mean_over_seeds
-from videopool.results.study import Scored, task_weights
+from videopool.results.study import task_weights
 
 SAME = (
     "model", "pooling", "stage", "frames", "visual_tokens", "benchmark", "judge", "lora_alpha", "trained_pooling",
@@ -25,28 +25,19 @@ AS_BASELINE = ("model", "benchmark", "frames", "stage", "judge")  # shared with 
 
 @dataclass(frozen=True)
 class _Replicates:
-    """The rows of one configuration, and by seed its scored samples, by sample id."""
+    """The rows of one configuration, its scores by sample id and seed, and each sample's clip and task."""
 
-    rows: Sequence[Mapping[str, Any]]
-    runs: Mapping[int, Mapping[str, Scored]]
-
-    @property
-    def samples(self) -> Mapping[str, Scored]:
-        """The samples of any seed: ids, clips and tasks are the same for all."""
-        return next(iter(self.runs.values()))
+    rows: Sequence[Mapping[Any, Any]]
+    scores: pd.DataFrame
+    clips: Sequence[str]
+    tasks: Sequence[str]
 
     def estimate(self, baseline: "_Replicates | None" = None) -> Estimate:
         """Mean score over seeds, or mean difference from a baseline, seed by seed."""
-        ids = sorted(self.samples)
-        values = {seed: [run[i].score for i in ids] for seed, run in self.runs.items()}
-        if baseline is not None:
-            values = {
-                seed: [score - baseline.runs[seed][i].score for score, i in zip(own, ids, strict=True)]
-                for seed, own in values.items()
-            }
-        clips, tasks = [self.samples[i].clip for i in ids], [self.samples[i].task for i in ids]
+        scores = self.scores if baseline is None else self.scores - baseline.scores
         bounds = SCORE if baseline is None else DIFFERENCE
-        return mean_over_seeds(values, clips, tasks, task_weights(self.rows[0]["folder"]), bounds)
+        weights = task_weights(self.rows[0]["folder"])
+        return mean_over_seeds(scores.to_dict("list"), self.clips, self.tasks, weights, bounds)
 
 
 def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts | None = None) -> pd.DataFrame:
@@ -58,16 +49,16 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts | None = None)
 
     table: from load_study. counts: which tasks count; None: those of each benchmark's headline.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[Any, Any]]] = {}
     for row in table.to_dict("records"):
         if row["status"] == "complete":
-            groups.setdefault(_recipe(row), []).append({str(name): value for name, value in row.items()})
+            groups.setdefault(_recipe(row), []).append(row)
     configurations = [own for rows in groups.values() if (own := _replicates(rows, counts)) is not None]
     rows = []
     for own in configurations:
         first, score = own.rows[0], own.estimate()
         row = {name: first.get(name) for name in SAME}
-        row |= {"seeds": ", ".join(map(str, sorted(own.runs))), "points": ", ".join(r["point"] for r in own.rows)}
+        row |= {"seeds": ", ".join(map(str, own.scores)), "points": ", ".join(r["point"] for r in own.rows)}
         row |= {"n": score.n, **score.named("score", "ci_low", "ci_high")}
         if (other := _baseline(own, configurations, baseline)) is not None:
             difference = own.estimate(other)
@@ -77,11 +68,8 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts | None = None)
     return pd.DataFrame([{**row, "p_holm": p} for row, p in zip(rows, corrected, strict=True)], columns=list(COLUMNS))
 
 
-def _recipe(row: Mapping[str, Any]) -> str:
-    """Fingerprint of what replicates have in common.
-
-    A checkpoint trained anew under each seed counts by its recipe. Without a known recipe it equals no other.
-    """
+def _recipe(row: Mapping[Any, Any]) -> str:
+    """Fingerprint of what replicates share. Checkpoints trained anew per seed count by their recipe, if it is known."""
     identity = without_seed(identity_of(row["folder"]))
     recipe = manifest_part(row["folder"], "point").get("trained_recipe")
     if identity.get("adapter") and recipe is not None:
@@ -90,15 +78,19 @@ def _recipe(row: Mapping[str, Any]) -> str:
     return fingerprint({"identity": identity, "settings": settings})
 
 
-def _replicates(rows: list[dict[str, Any]], counts: Counts | None) -> _Replicates | None:
+def _replicates(rows: list[dict[Any, Any]], counts: Counts | None) -> _Replicates | None:
     """None unless there are several seeds, each once, on the same samples."""
     seeds = [row["seed"] for row in rows]
     if len(rows) < 2 or len(set(seeds)) < len(seeds) or any(pd.isna(seed) for seed in seeds):
         return None
     counts = counts or headline_of(rows[0]["folder"])
-    own = _Replicates(rows, {int(row["seed"]): counted_scores(row["folder"], counts) for row in rows})
-    same = all(run.keys() == own.samples.keys() for run in own.runs.values())
-    return own if own.samples and same else None
+    runs = {int(row["seed"]): counted_scores(row["folder"], counts) for row in rows}
+    samples = next(iter(runs.values()))  # ids, clips and tasks are the same for all seeds
+    if not samples or any(run.keys() != samples.keys() for run in runs.values()):
+        return None
+    ids = sorted(samples)
+    scores = pd.DataFrame({seed: [runs[seed][i].score for i in ids] for seed in sorted(runs)}, index=ids)
+    return _Replicates(rows, scores, [samples[i].clip for i in ids], [samples[i].task for i in ids])
 
 
 def _baseline(own: _Replicates, others: Sequence[_Replicates], baseline: str) -> _Replicates | None:
@@ -108,7 +100,7 @@ def _baseline(own: _Replicates, others: Sequence[_Replicates], baseline: str) ->
     def fits(other: _Replicates) -> bool:
         theirs = other.rows[0]
         alike = all(theirs[n] == row[n] or (pd.isna(theirs[n]) and pd.isna(row[n])) for n in AS_BASELINE)
-        same = other.runs.keys() == own.runs.keys() and other.samples.keys() == own.samples.keys()
+        same = all(map(pd.Index.equals, other.scores.axes, own.scores.axes))  # seeds and samples
         return theirs["pooling"] == baseline and alike and same
 
     fitting = [] if row["pooling"] == baseline else [other for other in others if fits(other)]

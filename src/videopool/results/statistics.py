@@ -22,6 +22,8 @@ LEAST_CLIPS = 10  # with fewer, no interval has its nominal coverage
 SCORE = (0.0, 1.0)
 DIFFERENCE = (-1.0, 1.0)
 _ROUNDING = 1e-12
+ALPHA, POWER = 0.05, 0.8  # of the test whose power is computed, two-sided
+STEPS = 1000  # candidate differences
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Bounds = tuple[float, float] | None
@@ -84,10 +86,7 @@ def paired_difference(
     tasks: Sequence[str] = (),
     weights: Weights | None = None,
 ) -> Estimate:
-    """Mean of first - second (scores, 0..1, of the same samples), with a 95 % interval and p-value, clustered.
-
-    Other arguments as for mean_interval. Raises ValueError if the lengths differ.
-    """
+    """Mean of first - second, scores of the same samples, as mean_interval. Raises ValueError for unequal lengths."""
     if len(first) != len(second):
         raise ValueError("paired scores must be of the same samples")
     return mean_interval(np.subtract(first, second, dtype=float), clusters, tasks, weights, DIFFERENCE)
@@ -249,3 +248,36 @@ def holm(p_values: Sequence[float | None], families: Sequence[object] = ()) -> l
     not_smaller = p.groupby(family).cumcount(ascending=False) + 1
     corrected = (p * not_smaller).clip(upper=1.0).groupby(family).cummax()
     return [float(corrected[place]) if place in corrected else None for place in range(len(p_values))]
+
+
+def detectable_difference(
+    sizes: Sequence[int], correlation: float, flipped: float, comparisons: int = 1
+) -> float | None:
+    """Smallest difference, 0..1, of two paired accuracies found with 80 % power at a two-sided level of 5 %.
+
+    The difference of a sample is -1, 0 or 1, and 0 unless exactly one point is right, so its variance is the share of
+    such samples, `flipped`, less the squared difference (Connor, Biometrics 43, 1987). Correlation r of differences
+    widens the variance of a clip of m samples to m (1 + (m - 1) r). The test is Student's test of paired_difference
+    with the expected degrees of freedom; its power is that of the noncentral t distribution. Holm's correction makes
+    the smallest p-value pass level / comparisons.
+
+    sizes: samples per clip. None if there are too few clips, even if all flips go one way.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    m = np.asarray(sizes, dtype=float)
+    if len(m) < LEAST_CLIPS:
+        return None
+    tried = flipped * np.arange(1, STEPS + 1) / STEPS
+    variance = flipped - tried**2
+    widened = m * (1 + (m - 1) * correlation)
+    error = np.sqrt(variance * widened.sum()) / m.sum()
+    # The expected degrees of freedom of `spread`: few if few samples flip.
+    tails = 3 + np.maximum(0.0, 1 / flipped - 3) * widened / m**2  # kurtosis of a clip's sum
+    few = 2 * widened.sum() ** 2 / np.sum(tails * widened**2) - 1
+    freedom = np.clip(few, 1.0, max(1.0, effective(m / m.sum()) - 1))
+    critical = stdtrit(freedom, 1 - ALPHA / 2 / comparisons)
+    with np.errstate(divide="ignore"):
+        power = 1 - nctdtr(freedom, tried * np.sqrt(1 - tried**2) / error, critical)
+    enough = np.flatnonzero(power >= POWER)
+    return float(tried[enough[0]]) if len(enough) else None

@@ -51,16 +51,11 @@ def load_study(study: str | Path) -> pd.DataFrame:
     """All points of a study's folder, one row each, ordered by pooling and frames.
 
     Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>` for each
-    group of tasks, then `folder`. Scores lie in 0..1. Some columns:
-
-        status: "complete", "failed" or "partial".
-        same_map_as: an earlier point whose pooling is the same map on the same frames.
-        judge: id of the judge of open answers, or None.
-        seconds_per_sample: time of the model alone, over all attempts.
-        shared_seconds: time of reading clips and of the vision tower, which later points save.
-        answer_words: mean length of generated answers.
-        mixed: how the attempts behind a point's records differ.
-        weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained.
+    group of tasks, then `folder`. Scores lie in 0..1. status: "complete", "failed", "partial". same_map_as: an earlier
+    point whose pooling is the same map on the same frames. judge: id of the judge of open answers, or None.
+    seconds_per_sample: the model alone, over all attempts; shared_seconds: reading clips and the vision tower, which
+    later points save. answer_words: mean length of generated answers. mixed: how the attempts behind a point's records
+    differ. weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained.
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from videopool.reports.spreadsheet import read_spreadsheet
+from videopool.reports.cells import read_spreadsheet
 from videopool.tracking.run import telling, wandb_run
 
 JOB = "report"
