@@ -58,22 +58,20 @@ def train_point(
         UserError: the data cannot be used, or the run failed.
         Stopped: the user asked to stop.
     """
-
-    def begin() -> None:
+    facts = point.describe()
+    with folder:
         keep_media()
         if point.config.force:
             folder.clear()
             start_over(folder.path)
-
-    facts = point.describe()
-    with attempt(folder, point.config, {"training": facts, "identity": identity}, begin) as to_do:
-        if not to_do:
+        if folder.finished:
             return "finished meanwhile"
-        (folder.path / BAD_BATCH).unlink(missing_ok=True)
-        with training_curves(point.config, folder.path, facts) as curves:
-            metrics = _train(point, folder.path, 0, curves, take_steps)
-            curves.finish(metrics)
-        folder.write_metrics(metrics)
+        with attempt(folder, point.config, {"training": facts, "identity": identity}):
+            (folder.path / BAD_BATCH).unlink(missing_ok=True)
+            with training_curves(point.config, folder.path, facts) as curves:
+                metrics = _train(point, folder.path, 0, curves, take_steps)
+                curves.finish(metrics)
+            folder.write_metrics(metrics)
     held_out = metrics["validation_loss"]
     loss = f"{metrics['steps']} steps, loss {metrics['loss']:.3f}"
     return loss if held_out is None else f"{loss}, {held_out:.3f} on held-out ones"
