@@ -14,8 +14,9 @@ from videopool.evaluation.judging import grade, ungraded
 from videopool.evaluation.records import AnswerCost
 from videopool.notes import note
 from videopool.points.api import ApiPoint
+from videopool.points.lifecycle import check_failures
 from videopool.points.point import Point
-from videopool.results import PointFailed, PointFolder, RecordLog, metrics_of, read_records
+from videopool.results import PointFolder, RecordLog, metrics_of, read_records
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
 from videopool.results.records import ANSWERED, OK
@@ -23,7 +24,6 @@ from videopool.results.times import MODEL, SHARED, read_times
 from videopool.runtime.interrupts import StopRequest, ask_before_stopping
 
 Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], AnswerCost]  # appends records of samples to a log
-LISTED_FAILURES = 10
 
 
 def answer(
@@ -46,7 +46,10 @@ def answer(
         began = time.perf_counter()
         records, graded = grade(point, folder, judge, records)
         seconds["judge"] = time.perf_counter() - began
-    _check_failures(records, float(point.config.job.max_failed_fraction))
+    failed = [record for record in records if record["status"] != OK]
+    reasons = {str(record["clip"]): str(record.get("reason", record["status"])) for record in failed}
+    allowed = float(point.config.job.max_failed_fraction)
+    check_failures("samples could not be evaluated", len(failed), len(records), allowed, reasons)
     metrics = metrics_of(
         records, benchmark.groups, benchmark.in_headline, benchmark.axes if judge else {}, benchmark.task_weights
     )
@@ -130,17 +133,3 @@ def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, objec
         "shared_seconds": sum(spent.get(kind, 0.0) for kind in SHARED) if answered else None,
         "seconds": {kind: round(own, 3) for kind, own in {**seconds, **spent}.items()},
     }
-
-
-def _check_failures(records: Sequence[dict[str, object]], allowed: float) -> None:
-    """Raises PointFailed if too many samples could not be evaluated, or none was."""
-    failed = [record for record in records if record["status"] != OK]
-    if len(failed) == len(records) or len(failed) > allowed * len(records):
-        clips = {str(record["clip"]): str(record.get("reason", record["status"])) for record in failed}
-        lines = [f"{name}: {reason}" for name, reason in clips.items()]
-        more = [f"and {len(lines) - LISTED_FAILURES} more"] if len(lines) > LISTED_FAILURES else []
-        raise PointFailed(
-            f"{len(failed)} of {len(records)} samples could not be evaluated "
-            f"(allowed: job.max_failed_fraction={allowed:g}):"
-            + "".join(f"\n    {line}" for line in [*lines[:LISTED_FAILURES], *more])
-        )

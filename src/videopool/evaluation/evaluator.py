@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videopool.benchmarks import Prompt, Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.records import AnswerCost, failed_record, read_answer, sample_fields, score_of
+from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields, score_of
 from videopool.features import ClipDataset, LoadedClip
 from videopool.features.rounding import finite
 from videopool.inference.backbones import point_backbone
@@ -27,7 +27,6 @@ from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.times import Times
 from videopool.runtime.interrupts import StopRequest
-from videopool.video import UnreadableClipError
 
 NOT_FINITE = "visual tokens with NaN or infinite values: a precision too narrow (model.dtype), or the pooling"
 READ_AT_ONCE = 8  # questions, where each reads its clip anew
@@ -59,19 +58,15 @@ class Evaluator(ClipReader):
         by_frames: dict[int, list[tuple[LoadedClip, Tensor]]] = defaultdict(list)
         records: Records = {}
         for clip in batch:
-            for kind, spent in clip.seconds.items():
-                self.seconds[kind] += spent
-            try:
-                if clip.error:
-                    raise UnreadableClipError(clip.job.clip, clip.error)
-                by_frames[len(clip.views)].append((clip, self.features(clip)))
-            except UnreadableClipError as error:
-                for sample in clip.job.samples:
-                    records[sample.id] = failed_record(sample, "unreadable_video", clip.error or str(error))
+            features, reason = self.read(clip)
+            if features is None:
+                records |= {sample.id: failed_record(sample, UNREADABLE, reason) for sample in clip.job.samples}
+            else:
+                by_frames[len(clip.views)].append((clip, features))
         answer = self._answer_each if TEXT in self.pooling.needs else self._answer
         for members in by_frames.values():
-            features = torch.stack([own for _, own in members])
-            records |= answer([(clip, clip.job.samples) for clip, _ in members], features)
+            stacked = torch.stack([own for _, own in members])
+            records |= answer([(clip, clip.job.samples) for clip, _ in members], stacked)
         return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]
 
     def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> Records:

@@ -23,6 +23,7 @@ from videopool.models import Backbone, VideoLM
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
 from videopool.notes import note
 from videopool.pooling import Pooling
+from videopool.video import UnreadableClipError
 
 
 class ClipReader(VideoLM):
@@ -68,6 +69,17 @@ class ClipReader(VideoLM):
     def cpu(self) -> "ClipReader":
         """Leave the weights on their device after a point: the next point uses them there."""
         return self
+
+    def read(
+        self, clip: LoadedClip, source: FeatureSource | None = None, plan: ReadPlan | None = None
+    ) -> tuple[Tensor | None, str]:
+        """The clip's features, or why there are none. Adds the seconds that its loader spent."""
+        for kind, spent in clip.seconds.items():
+            self.seconds[kind] += spent
+        try:
+            return (None, clip.error) if clip.error else (self.features(clip, source, plan), "")
+        except UnreadableClipError as error:
+            return None, str(error)
 
     def features(self, clip: LoadedClip, source: FeatureSource | None = None, plan: ReadPlan | None = None) -> Tensor:
         """Tower features [T, C + H*W, Dv] of a clip's views, in the model's dtype on the CPU; new ones are encoded now.

@@ -29,18 +29,14 @@ def run(config: DictConfig) -> Outcome:
     identity = identify(job, point, clips)
     folder = folder_of(config, f"norms-{point.name}", identity)
     states = ClipStates(folder, {clip_name(clip): clip.clip for clip in clips})
-
-    def changed_clips() -> list[str]:
-        return states.changed(measured_contents(folder.path))
-
-    if folder.finished and not config.force and not changed_clips():
+    if folder.finished and not config.force and not states.changed(measured_contents(folder.path)):
         return finished_before(folder)
     settings = read_settings(job, point)
     point.check()
     described = {name: value for name, value in point.describe().items() if name in FACTS}
     described["checkpoint"] = point.adapter and point.adapter["checkpoint"]
     with folder:
-        if changed := [] if config.force else changed_clips():
+        if changed := [] if config.force else states.changed(measured_contents(folder.path)):
             names = f"{len(changed)} ({listed(changed)})"
             line = f"{folder.path.name}: clips with other contents than when they were measured: {names}"
             note(f"{line}; all are measured again")

@@ -7,7 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from videopool.config.build import jsonable
-from videopool.results import PointFolder, fingerprint
+from videopool.notes import indented
+from videopool.results import PointFailed, PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.runtime.outcome import COMPLETE, Outcome
 
@@ -20,6 +21,14 @@ def folder_of(config: DictConfig, name: str, identity: Mapping[str, object]) -> 
 def finished_before(folder: PointFolder) -> Outcome:
     """The outcome of a job whose work was done before."""
     return Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
+
+
+def check_failures(kind: str, failed: int, total: int, allowed: float, reasons: Mapping[str, str]) -> None:
+    """Raises PointFailed with the reasons, by clip, if more than the allowed share failed, or all."""
+    if failed == total or failed > allowed * total:
+        lines = indented([f"{name}: {reason}" for name, reason in reasons.items()])
+        limit = f"(allowed: job.max_failed_fraction={allowed:g})"
+        raise PointFailed(f"{failed} of {total} {kind} {limit}:{lines}")
 
 
 @contextmanager

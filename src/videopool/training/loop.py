@@ -10,25 +10,21 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
-from torch.multiprocessing.spawn import ProcessException
 
-from videopool.config.build import build
 from videopool.files import append, json_lines, write_text
-from videopool.inference.device_failure import device_failure
-from videopool.inference.predict import surroundings
+from videopool.inference.predict import device_processes, trainer_of
 from videopool.models import VideoLM
 from videopool.models.lora import kept_weights, trainable
+from videopool.notes import indented
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit
-from videopool.runtime.ranks import own_environment, strategy_of
+from videopool.runtime.ranks import strategy_of
 from videopool.runtime.terminal import progress_bar
 from videopool.tracking.training import TrainingCurves
 from videopool.training.checkpoints import Checkpoints, TrainingState
 from videopool.training.export import BAD_BATCH, Exporter
 from videopool.training.module import NotFinite, Tuner, gathered
-
-LISTED = 10
 
 
 class StepCallback(Callback):
@@ -136,8 +132,8 @@ class StepCallback(Callback):
         if len(unread) + len(useless) > self.allowed:
             counts = f"{len(unread)} clips could not be read"
             counts += f" and {len(useless)} conversations are of no use" if useless else ""
-            listed = "".join(f"\n    {line}" for line in [*unread.values(), *useless.values()][:LISTED])
-            raise PointFailed(f"{counts} (allowed by job.max_failed_fraction: {self.allowed}):{listed}")
+            lines = indented([*unread.values(), *useless.values()])
+            raise PointFailed(f"{counts} (allowed by job.max_failed_fraction: {self.allowed}):{lines}")
 
     def _save(self, trainer: pl.Trainer, module: Tuner) -> None:
         step = self.progress.step
@@ -179,27 +175,20 @@ def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, pre
     Raises:
         PointFailed: the loss is not finite, too many clips are unreadable, or a process died.
     """
-    devices = int(config.trainer.devices)
-    share = micros // devices
+    share = micros // int(config.trainer.devices)
     every = keeper.validate_every * share
-    trainer: pl.Trainer = build(
-        config, "trainer", callbacks=[keeper], strategy=training_strategy(config, tuner), precision=precision,
-        max_epochs=1, accumulate_grad_batches=share, gradient_clip_val=config.training.clip,
-        val_check_interval=every or 1, limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None,
-        num_sanity_val_steps=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=str(keeper.folder),
-        use_distributed_sampler=False,  # requests are dealt out by rank
-        **surroundings(config),
+    trainer = trainer_of(
+        config, keeper, strategy=training_strategy(config, tuner), precision=precision, max_epochs=1,
+        accumulate_grad_batches=share, gradient_clip_val=config.training.clip, val_check_interval=every or 1,
+        limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None, num_sanity_val_steps=0,
+        default_root_dir=str(keeper.folder), use_distributed_sampler=False,  # requests are dealt out by rank
     )  # fmt: skip
     if every:
         # Lightning counts micro-batches; a continued run validates after the same steps as an uninterrupted one.
         done = keeper.progress.step - keeper.steps
         trainer.fit_loop.epoch_loop.batch_progress.total.ready = done * share % every
-    try:
-        with own_environment():
-            trainer.fit(tuner)
-    except ProcessException as error:
-        raise device_failure(error, devices) from error
+    with device_processes(trainer):
+        trainer.fit(tuner)
 
 
 TakeSteps = Callable[[DictConfig, Tuner, StepCallback, int, str], None]  # the signature of fit()

@@ -21,7 +21,6 @@ from videopool.results import PointFailed
 from videopool.training.batches import HELD_OUT, TRAIN, Loaders, MicroBatch
 from videopool.training.checkpoints import TrainingState
 from videopool.training.point import TrainingPoint
-from videopool.video import UnreadableClipError
 
 EMA = 0.98  # decay of the EMA of the loss
 LISTED = 4  # entries that a message names
@@ -199,17 +198,14 @@ class Tuner(ClipReader):
         read: list[tuple[LoadedClip, Tensor]] = []
         plans, sources = self.loaders.plans, self.loaders.sources
         for clip in batch.clips:
-            for work, spent in clip.seconds.items():
-                self.seconds[work] += spent
             example = clip.job.samples[0].example
-            try:
-                if clip.error:
-                    raise UnreadableClipError(clip.job.clip, clip.error)
-                # Without autocast: evaluation's features, from the same store.
-                with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
-                    read.append((clip, self.features(clip, sources[example.kind], plans[example.kind])))
-            except UnreadableClipError as error:
-                self.progress.failures[example.where] = f"{example.where}: {clip.error or error}"
+            # Without autocast: evaluation's features, from the same store.
+            with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
+                features, reason = self.read(clip, sources[example.kind], plans[example.kind])
+            if features is None:
+                self.progress.failures[example.where] = f"{example.where}: {reason}"
+            else:
+                read.append((clip, features))
         if not read:
             # Zero, but with a gradient for each parameter: devices wait for each other's.
             return sum((one.sum() * 0.0 for one in trainable(self.backbone).values()), torch.zeros(())), 0
