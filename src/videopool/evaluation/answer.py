@@ -31,14 +31,11 @@ def answer(
 ) -> tuple[dict[str, Any], list[dict[str, object]]]:
     """Answer the open questions of a point and, with a judge, grade all answers; then metrics and records of all.
 
-    Raises:
-        PointFailed: too many samples could not be evaluated, or a process ended too early.
-        ChatError: the judge, or the API that answers, cannot be used.
-        Stopped: the user asked to stop.
+    Raises PointFailed if too many samples failed, ChatError if judge or API cannot be used, Stopped for the user.
     """
     benchmark, judge = point.benchmark, point.judge
     started = time.perf_counter()
-    cost = _complete_answers(point, folder, answerer or partial(_answer_missing, point))
+    cost = _complete_answers(point, folder, answerer)
     records = [ungraded(record) for record in read_records(folder.path / RECORDS)]
     seconds = dict(cost.seconds)
     graded: dict[str, object] = {}
@@ -67,7 +64,7 @@ def answer(
     return metrics, records
 
 
-def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> AnswerCost:
+def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer | None) -> AnswerCost:
     """Take answers of other points over, answer the other open questions, and return the cost."""
     samples = point.benchmark.samples
     log = RecordLog(folder.path / RECORDS, folder.attempt)
@@ -85,6 +82,12 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> 
         point.judge.check()
     for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
         note(line)
+    if answerer is None and isinstance(point, ApiPoint):
+        answerer = partial(answer_by_api, point)
+    elif answerer is None:
+        from videopool.evaluation.evaluator import answer_with_weights  # needs Lightning
+
+        answerer = partial(answer_with_weights, point)
     with ask_before_stopping() as stop:
         cost = answerer(missing, log, stop)
     if stop.asked:
@@ -96,10 +99,7 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> 
 def _answered_elsewhere(
     folder: Path, answers: str, samples: Sequence[Sample]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Ungraded answers of other points of the study on clips as they are now, and facts of the attempts they name.
-
-    The points share `answers`, the fingerprint of all that determines answers; only their judge differs.
-    """
+    """Ungraded answers, on clips as they are now, of points that differ in their judge alone; and their attempts."""
     records: list[dict[str, Any]] = []
     attempts: dict[str, Any] = {}
     lacking = {sample.id: sample.clip for sample in samples}
@@ -114,15 +114,6 @@ def _answered_elsewhere(
         attempts |= attempts_of(manifest.parent)
     named = {record.get("attempt") for record in records}
     return records, {name: attempt for name, attempt in attempts.items() if name in named}
-
-
-def _answer_missing(point: Point, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> AnswerCost:
-    """Append records of samples to the log, by a model of this machine or behind an API."""
-    if isinstance(point, ApiPoint):
-        return answer_by_api(point, missing, log, stop)
-    from videopool.evaluation.evaluator import answer_with_weights  # needs Lightning
-
-    return answer_with_weights(point, missing, log, stop)
 
 
 def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, object]:

@@ -13,6 +13,7 @@ from videopool.evaluation.contents import ClipStates
 from videopool.measuring.run import FACTS, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
 from videopool.measuring.table import tell_norms
+from videopool.norms import load_norms
 from videopool.norms.saved import PARTIAL, forget, measured_contents
 from videopool.notes import note
 from videopool.points.lifecycle import attempt, finished_before, folder_of
@@ -48,14 +49,14 @@ def run(config: DictConfig) -> Outcome:
         # Not under "point": tables of scores leave it out.
         with attempt(folder, config, {"measured": described, "identity": identity}):
             states.keep()
-            from videopool.measuring.figures import draw_point
+            from videopool.measuring.figures import FOLDER, point_figures, save_figures
             from videopool.tracking.point import log_norms
             from videopool.tracking.run import wandb_run
 
             content = {**jsonable(config), "point": {"name": folder.path.name, **described}}
             with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
                 metrics, numbers = measure(point, settings, clips, folder, described)
-                draw_point(folder.path)
+                save_figures(point_figures(load_norms(folder.path)), folder.path / FOLDER)
                 if run is not None:
                     log_norms(run, folder.path)
                 folder.write_metrics(metrics)

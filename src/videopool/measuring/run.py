@@ -30,8 +30,7 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure the clips that are not measured yet; write norms.json and norms.safetensors.
 
-    Returns the metrics, and the content of norms.json. Raises PointFailed if too many clips cannot be read, Stopped if
-    the user asked to stop.
+    Returns metrics and the content of norms.json. Raises PointFailed for too many unreadable clips; Stopped.
     """
     # Imported here, because a finished point needs neither weights nor Lightning.
     from videopool.inference.backbones import point_backbone

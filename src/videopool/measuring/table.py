@@ -33,13 +33,7 @@ def show_rows(
     rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]],
     rules: Mapping[str, float],
 ) -> None:
-    """Print a table.
-
-    Args:
-        first: headings of the leading columns; of two, the first groups rows.
-        rows: cells of the leading columns, and the numbers of a stage.
-        rules: by name, for the caption.
-    """
+    """Print a table of leading cells, under the headings `first`, and numbers of a stage. Of two, the first groups."""
     table = Table(title=plain(title, "table.title"))
     for name in first:
         table.add_column(name)

@@ -69,7 +69,7 @@ class Alone(Measured):
         )
         prompt = torch.cat([before, visual[None].to(model.dtype), after], dim=1)
         hidden = model.llm(prompt, use_cache=False).last_hidden_state
-        letters = model.next_token_ids(self.answers.prompt.answer_start, LETTERS[: len(sample.options)])
+        letters = model.next_token_ids(self.prompt.answer_start, LETTERS[: len(sample.options)])
         return model.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)[letters].tolist()
 
 
