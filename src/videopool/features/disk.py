@@ -52,14 +52,8 @@ class DiskStore(FeatureStore):
     """Keeps features in files below a folder, which the first write makes.
 
     Safe for any number of processes and threads. A thread of its own writes. Views that cannot be written or read are
-    computed, and finish() says so.
-
-    Args:
-        limit_bytes: of all files together; the least recently used segments go first.
-        dtype: "float16", "bfloat16" or "float32"; None for the model's own.
-
-    Raises:
-        FeatureStoreError: no such dtype, or no such limit.
+    computed, and finish() says so. Beyond limit_bytes of all files together, the least recently used segments go first.
+    `dtype` and errors are those of MemoryStore.
     """
 
     def __init__(self, root: str | Path, limit_bytes: int, dtype: str | None = "float16") -> None:
@@ -181,11 +175,10 @@ class DiskStore(FeatureStore):
     def _list(self, clip: ClipKey) -> dict[str, list[str]]:
         """Names of segments by code of a view, from the folder as it is now."""
         listed: dict[str, list[str]] = {}
-        try:
-            names = os.listdir(self._folder(clip))
-        except OSError:
-            names = []
-        for name in sorted(set(names) - self._bad):
+        names: set[str] = set()
+        with contextlib.suppress(OSError):
+            names.update(os.listdir(self._folder(clip)))
+        for name in sorted(names - self._bad):
             for code in codes_of(name):
                 listed.setdefault(code, []).append(name)
         return listed
@@ -229,10 +222,8 @@ class DiskStore(FeatureStore):
         """Mark a segment as used, once per process."""
         if path not in self._touched:
             self._touched.add(path)
-            try:
+            with contextlib.suppress(OSError):  # read-only, or gone: reading it will tell
                 os.utime(path)
-            except OSError:
-                pass  # read-only, or gone: reading it will tell
 
     # Writing
 

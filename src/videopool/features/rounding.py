@@ -29,13 +29,8 @@ def check_dtype(dtype: str | None) -> str | None:
 
 
 def rounds(own: str, kept: str | None, precision: object = None) -> str | None:
-    """The dtype that features are rounded to, or None if a store changes no value.
-
-    Args:
-        own: dtype of the model.
-        kept: dtype of the store; None for the model's.
-        precision: of the trainer; if set, the features' dtype may differ from the model's.
-    """
+    """The dtype that features are rounded to, from those of model and store; None if the store changes no value."""
+    # With a precision of the trainer, the features' dtype may differ from the model's.
     if kept is None or (precision is None and (own == kept or (own, kept) in LOSSLESS)):
         return None
     return kept

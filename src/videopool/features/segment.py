@@ -71,14 +71,9 @@ def _checksum(source: str, content: str, code: str, features: Tensor) -> int:
 
 
 class Segment:
-    """An opened segment. Its tensors are mapped and stay readable after an unlink.
+    """An opened segment of a source (the first digits of its hash) and clip; mapped, it stays readable after an unlink.
 
-    Args:
-        source, content: expected hashes; the first digits of the source's suffice.
-
-    Raises:
-        DamagedSegmentError: not an intact segment of this source, clip and format.
-        FileNotFoundError: it is gone.
+    Raises DamagedSegmentError if it is no intact segment of these, and FileNotFoundError if it is gone.
     """
 
     def __init__(self, path: Path, source: str, content: str) -> None:
@@ -99,9 +94,7 @@ class Segment:
     def tensor(self, code: str, verify: bool) -> Tensor:
         """A view's features [C + H*W, Dv], mapped from the file; `verify` compares the checksum, which reads all bytes.
 
-        Raises:
-            DamagedSegmentError: checksum or view differ, or there is no such view.
-            FileNotFoundError: the file is gone.
+        Raises as the class.
         """
         with _reading(self.path):
             features = self._file.get_tensor(code)

@@ -20,8 +20,5 @@ def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
 
 
 def clips_at_once(job: Any, visual_tokens: int) -> int:
-    """Batch size for clips of so many visual tokens, within `max_clips` and `max_visual_tokens` of a job.
-
-    A blind pooling makes 0 tokens; count it as 1.
-    """
+    """Batch size for clips of so many visual tokens (0 if blind), within a job's max_clips and max_visual_tokens."""
     return max(1, min(int(job.max_clips), int(job.max_visual_tokens) // max(1, visual_tokens)))

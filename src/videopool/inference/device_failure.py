@@ -17,10 +17,7 @@ class DeviceFailed(RuntimeError):
 
 
 def device_failure(error: ProcessException, devices: int) -> Exception:
-    """The exception to raise when one of several processes raised something, or ended by a signal.
-
-    An error that the user can fix keeps its message, lack of memory too; any other includes the process's text.
-    """
+    """The exception to raise for a process that raised or was killed; a user's error and lack of memory keep theirs."""
     ended = f"a process of trainer.devices={devices} ended"
     if not isinstance(error, ProcessRaisedException):
         return PointFailed(f"{ended}: {error}")

@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch.multiprocessing.spawn import ProcessException
 from torch.utils.data import DataLoader, Dataset
 
-from videopool.config.build import build, number
+from videopool.config.build import build
 from videopool.features import ClipDataset, LoadedClip
 from videopool.inference.device_failure import device_failure
 from videopool.inference.reader import ClipReader
@@ -64,20 +64,14 @@ def predict(
     batch: int,
     times: Times | None = None,
 ) -> None:
-    """Run a model over clips and append its output to a log.
+    """Run a model over clips, `batch` at a time, append its output to a log, and the seconds of each batch to times.
 
-    Args:
-        config: of the point; `job` and `trainer` are used.
-        batch: clips per batch. With fewer batches than devices, some devices stay idle.
-        times: where the times of each batch are written, if anywhere.
-
-    Raises:
-        PointFailed, DeviceFailed: a process of several devices ended early.
+    Raises PointFailed or DeviceFailed if a process of several devices ended early.
     """
     batches, folder = Batches(clips, batch, stop), log.path.parent
     if not len(batches):
         return
-    asked = number(config, "trainer.devices", 1, whole=True)
+    asked = int(config.trainer.devices)
     devices = min(asked, len(batches))
     workers = int(config.job.workers) if clips.must_read else 0
     loader = loader_of(batches, workers, batch_size=1, collate_fn=itemgetter(0))
@@ -103,8 +97,9 @@ def predict(
 
 def loader_of(data: Dataset[Any], workers: int, **more: Any) -> DataLoader[Any]:
     """A loader whose processes, if any, leave signals to the main process."""
-    processes = {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD} if workers else {}
-    return DataLoader(data, num_workers=workers, **processes, **more)
+    if workers:
+        more |= {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD}
+    return DataLoader(data, num_workers=workers, **more)
 
 
 def trainer_of(config: DictConfig, callback: Callback, **more: Any) -> pl.Trainer:

@@ -18,15 +18,10 @@ def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
 
 
 def read_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> ReadPlan:
-    """How clips are read for a pooling: frame by frame or tiled into one image, perhaps followed by a thumbnail.
+    """How clips are read for a pooling: frame by frame or, unless they are `still` images, tiled; perhaps a thumbnail.
 
-    An image's name is its content for fixed frames, so poolings that make the same image share its features.
-
-    Args:
-        still: the clips are still images, which are not tiled.
-
-    Raises:
-        PoolingShapeError, PoolingContractError: the pooling cannot make an image of so many frames.
+    Poolings that make the same image share its features: its name is its content for fixed frames. Raises
+    PoolingShapeError or PoolingContractError if the pooling cannot make an image of so many frames.
     """
     tiled, shown = image_keys(pooling, sampler.num, still)
     tile = None if tiled is None else Composed(f"tiled {tiled}", partial(tiled_by, pooling))

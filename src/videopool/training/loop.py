@@ -28,25 +28,16 @@ from videopool.training.module import NotFinite, Tuner, gathered
 
 
 class StepCallback(Callback):
-    """After each step: a log line, a checkpoint or an export where one is due, and a stop if the user asks for it.
-
-    Args:
-        exporter: of the run; writes the weights of a step where they can be evaluated, but not of the last one here.
-        progress: of the Tuner.
-        validate_every: steps, counted back from the last one; 0: never.
-        allowed: number of examples with an unreadable clip or an unusable text.
-        stop: the user's wish to stop.
-        curves: get each line of the log.
-    """
+    """After each step: a log line, a checkpoint or an export where one is due, and a stop if the user asks for it."""
 
     def __init__(
         self,
-        exporter: Exporter,
-        progress: TrainingState,
-        validate_every: int,
-        allowed: int,
+        exporter: Exporter,  # of the run
+        progress: TrainingState,  # of the Tuner
+        validate_every: int,  # steps, counted back from the last one; 0: never
+        allowed: int,  # number of examples with an unreadable clip or an unusable text
         stop: StopRequest,
-        curves: TrainingCurves,
+        curves: TrainingCurves,  # get each line of the log
     ) -> None:
         self.exporter, self.folder, job = exporter, exporter.folder, exporter.point.config.job
         self.steps, self.refused = exporter.schedule.steps, exporter.schedule.encoder.refused
@@ -118,10 +109,8 @@ class StepCallback(Callback):
         self._open.close()
 
     def _refuse_failures(self, trainer: pl.Trainer, module: Tuner) -> None:
-        """Raises PointFailed on all devices if more entries are unusable than allowed, over all devices.
-
-        Several devices may know the same entry, so the entries themselves are gathered where the sum is too large.
-        """
+        """Raises PointFailed on all devices if more entries are unusable than allowed, over all devices."""
+        # Several devices may know the same entry, so the entries themselves are gathered where the sum is too large.
         if sum(module.summed([len(self.progress.failures), len(self.refused)])) <= self.allowed:
             return
         unread: dict[str, str] = {}
@@ -166,14 +155,9 @@ def cut_log(path: Path, step: int) -> None:
 
 
 def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, precision: str) -> None:
-    """Take the remaining steps.
+    """Take the remaining steps, of `micros` micro-batches over all devices.
 
-    Args:
-        config: of the run; `trainer` and `training.clip` are used.
-        micros: micro-batches of a step, over all devices.
-
-    Raises:
-        PointFailed: the loss is not finite, too many clips are unreadable, or a process died.
+    Raises PointFailed if the loss is not finite, too many clips are unreadable, or a process died.
     """
     share = micros // int(config.trainer.devices)
     every = keeper.validate_every * share
@@ -202,10 +186,9 @@ def training_strategy(config: DictConfig, tuner: VideoLM) -> Any:
 
 
 def sharded(tuner: VideoLM) -> Any:
-    """FSDP over the frozen weights of the language model, layer by layer.
+    """FSDP over the frozen weights of the language model, layer by layer; the tower computes as in evaluation.
 
-    Tower and trained parameters are not sharded: the tower computes as in evaluation, and trained parameters stay
-    float32 beside frozen weights in bfloat16. The Tuner averages their gradients.
+    Trained parameters stay whole, in float32 beside frozen weights in bfloat16; the Tuner averages their gradients.
     """
     from pytorch_lightning.strategies import FSDPStrategy
     from torch.distributed.fsdp.wrap import ModuleWrapPolicy

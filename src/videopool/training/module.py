@@ -51,26 +51,16 @@ class Tuner(ClipReader):
     """A VideoLM whose projector and LoRA are trained; the tower is frozen, and kept features are not computed again.
 
     A step's gradient is that of the sum of all its token losses over the number of its labelled tokens, however the
-    step is cut into micro-batches and dealt out to devices.
-
-    Args:
-        backbone: the model, with trainable parameters.
-        point: the run's configuration; pooling, stage, store and the seed of dropout are used.
-        progress: where the run begins or continues; kept up to date.
+    step is cut into micro-batches and dealt out to devices. `progress`, where it begins, is kept up to date.
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        point: TrainingPoint,
-        optimisation: Optimisation,
-        progress: TrainingState,
-        loaders: Loaders,
+        self, backbone: Backbone, point: TrainingPoint, adamw: Optimisation, progress: TrainingState, loaders: Loaders
     ) -> None:
         plan, source = loaders.plans["video"], loaders.sources["video"]
         super().__init__(backbone, point.pooling, point.stage, point.store, plan, source)
         self.image_pooling, self.loaders = point.image_pooling, loaders
-        self.optimisation, self.seed, self.progress = optimisation, point.seed, progress
+        self.optimisation, self.seed, self.progress = adamw, point.seed, progress
         self.optimiser_state: dict[str, Any] | None = None  # to continue with
         self.stopping = False  # at the user's wish
         # Of a new step, over all devices: loss (mean over labelled tokens), its EMA, learning rate, labelled tokens.
@@ -134,8 +124,7 @@ class Tuner(ClipReader):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Scale the gradient to the tokens that were read, set the learning rate, and report the step.
 
-        Raises:
-            NotFinite: the gradient would make NaN weights, for which the next batch would be blamed.
+        Raises NotFinite for a gradient that would make NaN weights, for which the next batch would be blamed.
         """
         if isinstance(self.trainer.strategy, FSDPStrategy):
             self._average_gradients()
@@ -190,11 +179,7 @@ class Tuner(ClipReader):
     # Computation
 
     def losses(self, batch: Loaded, look: Callable[[Sequence[Tensor]], None] | None = None) -> tuple[Tensor, int]:
-        """Sum of a micro-batch's token losses, and their number. Unreadable clips are left out.
-
-        Args:
-            look: gets the visual tokens [N, D] of each clip.
-        """
+        """Sum and number of a micro-batch's token losses, without unreadable clips; `look` gets the visual tokens."""
         read: list[tuple[LoadedClip, Tensor]] = []
         plans, sources = self.loaders.plans, self.loaders.sources
         for clip in batch.clips:
@@ -250,13 +235,7 @@ def gathered(trainer: pl.Trainer, value: Any) -> list[Any]:
 
 
 class NotFinite(PointFailed):
-    """The loss or its gradient is NaN or infinite.
-
-    Args:
-        what: "loss" or "gradient".
-        where: entries read together; for a gradient, in the whole step on all devices.
-        step: of the failure.
-    """
+    """The loss or gradient (`what`) of a step is NaN or infinite; `where`: entries read together, on all devices."""
 
     def __init__(self, what: str, where: list[str], step: int) -> None:
         super().__init__(what, where, step)
