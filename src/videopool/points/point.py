@@ -23,6 +23,7 @@ from videopool.notes import note
 from videopool.points.judge import build_judge
 from videopool.points.setting import Setting, pooling_settings, readable
 from videopool.pooling import map_signature
+from videopool.results import fingerprint
 
 PARSING = ("strict", "pllava")  # of generated answers
 # Groups that may name the user's own classes.

@@ -42,9 +42,10 @@ class PointRun:
         with telling("log the tables"):
             import wandb
 
-            kinds = [(kind, metrics[f"{kind}s"]) for kind in ("group", "task")]
             scores = [
-                [kind, name, *(row[column] for column in SUMMARY)] for kind, rows in kinds for name, row in rows.items()
+                [kind, name, *(row[column] for column in SUMMARY)]
+                for kind in ("group", "task")
+                for name, row in metrics[f"{kind}s"].items()
             ]
             tables = {"scores": {"columns": ["kind", "name", *SUMMARY], "data": scores}}
             if self._predictions:

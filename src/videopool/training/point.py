@@ -85,11 +85,8 @@ class TrainingPoint(Setting):
             if settings[key] == 0:
                 raise ConfigError(f"training.{key}=0 {meaning}")
         betas = settings["betas"]
-        if (
-            not isinstance(betas, list)
-            or len(betas) != 2
-            or not all(is_number(beta) and 0 <= beta < 1 for beta in betas)
-        ):
+        valid = isinstance(betas, list) and all(is_number(beta) and 0 <= beta < 1 for beta in betas)
+        if not valid or len(betas) != 2:
             raise ConfigError(f"training.betas={betas!r}: give two numbers in 0..1, 1 left out, as in [0.9,0.98]")
         batch, micro = settings["global_batch"], settings["micro_batch"]
         if batch % (micro * config.trainer.devices):
