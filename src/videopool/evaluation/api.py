@@ -11,7 +11,7 @@ from videopool.chat import RequestFailed, ask_all, image_part
 from videopool.evaluation.contents import content_of
 from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields
 from videopool.features import ClipJob
-from videopool.inference.batches import group_by_clip
+from videopool.inference.read_plan import group_by_clip
 from videopool.points.api import ApiPoint
 from videopool.pooling.tiling import tiled
 from videopool.results import RecordLog

@@ -11,12 +11,11 @@ from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
 from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields, score_of
 from videopool.features import ClipDataset, FeatureSource, LoadedClip, ReadPlan
-from videopool.features.rounding import finite
+from videopool.features.store import finite
 from videopool.inference.backbones import point_backbone
-from videopool.inference.batches import clips_at_once, group_by_clip
 from videopool.inference.feature_key import feature_source
 from videopool.inference.predict import predict
-from videopool.inference.read_plan import image_processor_of, read_plan
+from videopool.inference.read_plan import clips_at_once, group_by_clip, image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
 from videopool.models.reading import Prefix, continuation_logprobs, greedy_answers, next_token_logits, prefill

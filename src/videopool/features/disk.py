@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from videopool.features.rounding import DTYPES, FeatureStoreError, check_dtype, finite, round_features
 from videopool.features.segment import (
     DAMAGED,
     SUFFIX,
@@ -39,7 +38,15 @@ from videopool.features.segment import (
 )
 from videopool.features.source import OWN, ClipKey, FeatureSource, View, source_hash, view_code
 from videopool.features.space import Space
-from videopool.features.store import ClipState, FeatureStore
+from videopool.features.store import (
+    DTYPES,
+    ClipState,
+    FeatureStore,
+    FeatureStoreError,
+    check_dtype,
+    finite,
+    round_features,
+)
 from videopool.files import set_aside
 from videopool.video import ClipInfo
 

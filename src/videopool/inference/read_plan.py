@@ -1,11 +1,14 @@
-"""What the tower sees of a clip under a pooling; one plan for every job."""
+"""Which clips are read together, and what the tower sees of a clip under a pooling; one plan for every job."""
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.features import Composed, ReadPlan
+from videopool.benchmarks import Sample
+from videopool.features import ClipJob, Composed, ReadPlan
 from videopool.models import Backbone
 from videopool.pooling import Pooling, image_keys, thumbnail_by, thumbnail_of, tiled_by
 from videopool.video import Sampler, ShrunkFirst
@@ -30,3 +33,19 @@ def read_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pool
     part = thumbnail_of(pooling)
     thumbnail = Composed(f"thumbnail {shown}", partial(thumbnail_by, part), part.shown)
     return ReadPlan(sampler, reader, image_processor, tile, thumbnail)
+
+
+def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
+    """Group samples that see the same frames, in the order of their first appearance."""
+    groups: dict[tuple[Path, float | None, float | None], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.clip, sample.start, sample.end), []).append(sample)
+    return [
+        ClipJob(clip, group[0].clip_id, tuple(group), start, end, group[0].fps)
+        for (clip, start, end), group in groups.items()
+    ]
+
+
+def clips_at_once(job: Any, visual_tokens: int) -> int:
+    """Batch size for clips of so many visual tokens (0 if blind), within a job's max_clips and max_visual_tokens."""
+    return max(1, min(int(job.max_clips), int(job.max_visual_tokens) // max(1, visual_tokens)))

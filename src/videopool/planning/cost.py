@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from videopool.config.build import number
-from videopool.inference.batches import clips_at_once
+from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.configuration import DTYPES
 from videopool.planning.size import benchmark_size, design

@@ -20,7 +20,7 @@ from videopool.evaluation.evaluator import Asked, Evaluator, answer_with_weights
 from videopool.evaluation.records import sample_fields
 from videopool.evaluation.run import evaluate_point
 from videopool.features import ClipJob, FeatureStore
-from videopool.inference.batches import clips_at_once, group_by_clip
+from videopool.inference.read_plan import clips_at_once, group_by_clip
 from videopool.models import Backbone, ModelShape, VideoLM, prefill_flops
 from videopool.models.reading import next_token_logits, prefill
 from videopool.points.point import Point

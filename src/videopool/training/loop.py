@@ -159,10 +159,15 @@ def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, pre
 
     Raises PointFailed if the loss is not finite, too many clips are unreadable, or a process died.
     """
-    share = micros // int(config.trainer.devices)
+    devices, strategy = int(config.trainer.devices), config.trainer.strategy
+    if strategy == "fsdp":
+        strategy = sharded(tuner)
+    elif devices > 1:
+        strategy = strategy_of(config)
+    share = micros // devices
     every = keeper.validate_every * share
     trainer = trainer_of(
-        config, keeper, strategy=training_strategy(config, tuner), precision=precision, max_epochs=1,
+        config, keeper, strategy=strategy, precision=precision, max_epochs=1,
         accumulate_grad_batches=share, gradient_clip_val=config.training.clip, val_check_interval=every or 1,
         limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None, num_sanity_val_steps=0,
         default_root_dir=str(keeper.folder), use_distributed_sampler=False,  # requests are dealt out by rank
@@ -176,13 +181,6 @@ def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, pre
 
 
 TakeSteps = Callable[[DictConfig, Tuner, StepCallback, int, str], None]  # the signature of fit()
-
-
-def training_strategy(config: DictConfig, tuner: VideoLM) -> Any:
-    """The strategy for Lightning's Trainer."""
-    if config.trainer.strategy == "fsdp":
-        return sharded(tuner)
-    return config.trainer.strategy if int(config.trainer.devices) == 1 else strategy_of(config)
 
 
 def sharded(tuner: VideoLM) -> Any:
