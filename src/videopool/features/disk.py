@@ -26,27 +26,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from videopool.features.segment import (
-    DAMAGED,
-    SUFFIX,
-    DamagedSegmentError,
-    Segment,
-    codes_of,
-    grouped,
-    pack,
-    write_whole,
-)
+from videopool.features.segment import DAMAGED, SUFFIX, DamagedSegment, Segment, codes_of, grouped, pack, write_whole
 from videopool.features.source import OWN, ClipKey, FeatureSource, View, source_hash, view_code
 from videopool.features.space import Space
-from videopool.features.store import (
-    DTYPES,
-    ClipState,
-    FeatureStore,
-    FeatureStoreError,
-    check_dtype,
-    finite,
-    round_features,
-)
+from videopool.features.store import DTYPES, ClipState, FeatureStore, FeatureStoreError, finite, round_features
 from videopool.files import set_aside
 from videopool.video import ClipInfo
 
@@ -60,13 +43,13 @@ class DiskStore(FeatureStore):
 
     Safe for any number of processes and threads. A thread of its own writes. Views that cannot be written or read are
     computed, and finish() says so. Beyond limit_bytes of all files together, the least recently used segments go first.
-    `dtype` and errors are those of MemoryStore.
+    `dtype` and errors are those of every store.
     """
 
     def __init__(self, root: str | Path, limit_bytes: int, dtype: str | None = "float16") -> None:
         if isinstance(limit_bytes, bool) or not isinstance(limit_bytes, int) or limit_bytes < 0:
             raise FeatureStoreError(f"features.limit_bytes={limit_bytes}: give a whole number of bytes")
-        self.dtype = check_dtype(dtype)
+        super().__init__(dtype)
         self.root, self.limit_bytes = Path(root), limit_bytes
         self._top = self.root / VERSION
         self._space = Space(self._top, limit_bytes)
@@ -214,10 +197,10 @@ class DiskStore(FeatureStore):
             features = opened[name].tensor(code, verify=code not in self._verified[name])
             dtype = features.dtype if self.dtype is None else DTYPES[self.dtype]
             if (tuple(features.shape), features.dtype) != (clip.source.shape, dtype):
-                raise DamagedSegmentError(f"{path}: of another shape or dtype than its source")
+                raise DamagedSegment(f"{path}: of another shape or dtype than its source")
         except FileNotFoundError:  # another process evicted it
             return None
-        except DamagedSegmentError:
+        except DamagedSegment:
             self._bad.add(name)
             set_aside(path, DAMAGED)
             return None

@@ -27,13 +27,6 @@ class FeatureStoreError(UserError, ValueError):
     """A store with wrong settings, or features that it cannot hold."""
 
 
-def check_dtype(dtype: str | None) -> str | None:
-    """The dtype of a store. Raises FeatureStoreError if there is no such dtype."""
-    if dtype is not None and dtype not in DTYPES:
-        raise FeatureStoreError(f"features.dtype={dtype}: choose one of {', '.join(DTYPES)}, or null to round nothing")
-    return dtype
-
-
 def rounds(own: str, kept: str | None, precision: object = None) -> str | None:
     """The dtype that features are rounded to, from those of model and store; None if the store changes no value."""
     # With a precision of the trainer, the features' dtype may differ from the model's.
@@ -76,9 +69,17 @@ class ClipState:
 
 
 class FeatureStore:
-    """Keeps nothing: every request decodes and encodes again."""
+    """Keeps nothing: every request decodes and encodes again.
 
-    dtype: str | None = None  # of kept features; None for the model's own
+    `dtype` of kept features: "float16", "bfloat16" or "float32"; None for the model's own. Raises FeatureStoreError for
+    any other.
+    """
+
+    def __init__(self, dtype: str | None = None) -> None:
+        if dtype is not None and dtype not in DTYPES:
+            choices = ", ".join(DTYPES)
+            raise FeatureStoreError(f"features.dtype={dtype}: choose one of {choices}, or null to round nothing")
+        self.dtype = dtype
 
     def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
         """Views of a clip that are not kept, each once, in order. Reads no features."""
@@ -94,7 +95,7 @@ class FeatureStore:
         Returns them in the store's dtype, to compute with. Raises FeatureStoreError and keeps nothing if a value is out
         of the dtype's range.
         """
-        return dict(features)
+        return round_features(features, self.dtype)
 
     def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
         """Content hash, length and timing of a clip that was opened before in this state, or None."""
@@ -109,13 +110,10 @@ class FeatureStore:
 
 
 class MemoryStore(FeatureStore):
-    """Keeps features in this process's memory, up to limit_bytes; the least recently used views go first.
-
-    `dtype` is "float16", "bfloat16" or "float32"; None for the model's own. Raises FeatureStoreError for any other.
-    """
+    """Keeps features in this process's memory, up to limit_bytes; the least recently used views go first."""
 
     def __init__(self, limit_bytes: int, dtype: str | None = None) -> None:
-        self.dtype = check_dtype(dtype)
+        super().__init__(dtype)
         self.limit_bytes = limit_bytes
         self.bytes = 0
         self._kept: OrderedDict[tuple[ClipKey, View], Tensor] = OrderedDict()
@@ -160,8 +158,8 @@ class JointStore(FeatureStore):
     """
 
     def __init__(self, store: FeatureStore, sources: Sequence[FeatureSource]) -> None:
+        super().__init__(store.dtype)
         self.store, self.sources = store, list(sources)
-        self.dtype = store.dtype
 
     def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
         lacking = set().union(*(self.store.missing(replace(clip, source=one), views) for one in self.sources))

@@ -22,7 +22,9 @@ def device_failure(error: ProcessException, devices: int) -> Exception:
     if not isinstance(error, ProcessRaisedException):
         return PointFailed(f"{ended}: {error}")
     name, message = _raised(str(error))
-    kind = _class(name)
+    kind = locate(name)
+    if not isinstance(kind, type):  # not found
+        kind = Exception
     if issubclass(kind, UserError):
         return PointFailed(message)
     if issubclass(kind, (MemoryError, torch.OutOfMemoryError)):
@@ -38,9 +40,3 @@ def _raised(trace: str) -> tuple[str, str]:
         if match := _KIND.match(lines[number]):
             return match[1], "\n".join([lines[number][match.end() :], *lines[number + 1 :]]).strip()
     return "Exception", " ".join(trace.split())
-
-
-def _class(name: str) -> type[BaseException]:
-    """The class that a dotted name stands for; Exception if it cannot be found."""
-    kind = locate(name)
-    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else Exception

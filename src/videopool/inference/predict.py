@@ -23,7 +23,7 @@ from videopool.inference.device_failure import device_failure
 from videopool.inference.reader import ClipReader
 from videopool.results.point import read_json, write_json
 from videopool.results.times import Times
-from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit, ignore_interrupts
+from videopool.runtime.interrupts import StopRequest, ignore_interrupts
 from videopool.runtime.ranks import START_METHOD, own_environment, strategy_of
 from videopool.runtime.terminal import progress_bar
 
@@ -126,10 +126,6 @@ class _Writer(Callback):
 
     def __init__(self, log: Log, times: Times | None, advance: Callable[[int], None] | None = None) -> None:
         self.output, self.times, self.advance = log, times, advance
-
-    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        if trainer.world_size > 1:
-            end_loaders_at_exit()
 
     def on_predict_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
         self.output.append(outputs)

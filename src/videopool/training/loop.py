@@ -18,7 +18,7 @@ from videopool.models.lora import kept_weights, trainable
 from videopool.notes import indented
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
-from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit
+from videopool.runtime.interrupts import StopRequest
 from videopool.runtime.ranks import strategy_of
 from videopool.runtime.terminal import progress_bar
 from videopool.tracking.training import TrainingCurves
@@ -51,10 +51,6 @@ class StepCallback(Callback):
     def validates(self, step: int) -> bool:
         """Whether a validation follows a step."""
         return self.validate_every > 0 and (self.steps - step) % self.validate_every == 0
-
-    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        if trainer.world_size > 1:
-            end_loaders_at_exit()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.stop.take_back()
