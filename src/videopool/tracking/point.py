@@ -47,7 +47,7 @@ class PointRun:
                 for kind in ("group", "task")
                 for name, row in metrics[f"{kind}s"].items()
             ]
-            tables = {"scores": {"columns": ["kind", "name", *SUMMARY], "data": scores}}
+            tables: dict[str, dict[str, Any]] = {"scores": {"columns": ["kind", "name", *SUMMARY], "data": scores}}
             if self._predictions:
                 tables["predictions"] = predictions_table(records[: self._predictions])
             self._run.log({name: wandb.Table(**table, allow_mixed_types=True) for name, table in tables.items()})
