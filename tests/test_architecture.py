@@ -37,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "planning": {"reports", "points", "inference", "config", "models", "benchmarks", "results", "files", "runtime",
         "errors"},
     "measuring": {"reports", "points", "inference", "config", "models", "features", "benchmarks", "results", "norms",
-        "pooling", "video", "figures", "files", "notes", "runtime"},
+        "pooling", "figures", "files", "notes", "runtime"},
     "reports": {"config", "results", "video", "figures", "files", "runtime", "paths"},
     "points": {"inference", "config", "models", "features", "judges", "benchmarks", "results", "pooling", "video",
         "chat", "notes", "runtime"},

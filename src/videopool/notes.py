@@ -21,8 +21,13 @@ def note(line: str, once: bool = False, every_rank: bool = False) -> None:
         print(f"videopool: {line}", file=sys.stderr)
 
 
+def indented(lines: Sequence[str]) -> str:
+    """The first lines, indented, each after a line break, and the number of further ones."""
+    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "".join(f"\n    {line}" for line in [*lines[:LISTED], *more])
+
+
 def note_list(lines: Sequence[str]) -> None:
     """Print the first lines to stderr, indented, and the number of further ones."""
-    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    for line in [*lines[:LISTED], *more]:
-        print(f"    {line}", file=sys.stderr)
+    if lines:
+        print(indented(lines).removeprefix("\n"), file=sys.stderr)

@@ -5,7 +5,7 @@ import torch
 
 from made_features import key, made
 from videopool.features import DiskStore, FeatureStoreError, MemoryStore, rounds
-from videopool.features.rounding import DTYPES, finite, round_features
+from videopool.features.store import DTYPES, finite, round_features
 
 UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half the spacing of values just above 1
 

@@ -36,8 +36,7 @@ Rules: TypeAlias = Mapping[Number | tuple[str, ...] | type[bool], Iterable[str]]
 def check(config: DictConfig, rules: Rules) -> None:
     """Check settings, named by dotted keys, against their rule: a Number, the names to choose from, or bool.
 
-    Raises:
-        ConfigError: the first wrong setting, in one line with key, value and what is allowed.
+    Raises ConfigError for the first wrong one, in one line with key, value and what is allowed.
     """
     for rule, keys in rules.items():
         for key in keys:
@@ -52,11 +51,15 @@ def check(config: DictConfig, rules: Rules) -> None:
                 raise ConfigError(f"{key}={value!r}: say true or false")
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a number, and neither true nor false."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def number(config: DictConfig, key: str, low: float, high: float = inf, whole: bool = False) -> Any:
     """A number from the configuration. Raises ConfigError with the key if it is no number or out of range."""
     value = OmegaConf.select(config, key)
-    right_kind = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if not right_kind or isinstance(value, bool) or not low <= value <= high:
+    if not is_number(value) or (whole and isinstance(value, float)) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         limits = f"of at least {low:g}" if high == inf else f"in {low:g}..{high:g}"
         raise ConfigError(f"{key} must be {kind} {limits}, got {value!r}")
@@ -82,8 +85,7 @@ def jsonable(content: Any) -> Any:
 def build(config: DictConfig, group: str, without: tuple[str, ...] = (), **more: Any) -> Any:
     """Instantiate a group's `_target_` with the group's other keys and `more`.
 
-    Raises:
-        ConfigError: no such class, or wrong arguments; names the group. A UserError passes through.
+    Raises ConfigError, which names the group, for no such class or wrong arguments. A UserError passes through.
     """
     arguments = {key: value for key, value in plain(config[group]).items() if key not in without}
     if "_target_" not in arguments:

@@ -26,10 +26,7 @@ def catalogued(name: str) -> Pooling:
 
 
 def with_pooling(config: DictConfig, name: str) -> DictConfig:
-    """A copy of the configuration with another choice of the group `pooling`; its interpolations refer to the copy.
-
-    Raises ConfigError if there is no such choice.
-    """
+    """A copy of the configuration with another choice of the group `pooling`. Raises ConfigError for no such choice."""
     if name not in catalogue():
         raise ConfigError(f"job.poolings: there is no {name} in conf/pooling; there are {', '.join(catalogue())}")
     changed = config.copy()

@@ -20,12 +20,8 @@ KNOWN = (__name__.partition(".")[0], "torch", "pytorch_lightning", "transformers
 def own_code(config: DictConfig, groups: Iterable[str]) -> dict[str, str]:
     """SHA-256 of the source files of the user's own modules, by module name.
 
-    These are the modules of every `_target_` in the groups, and the user's modules that they import. An installed
-    package counts by the target's own module alone, this package not at all.
-
-    Args:
-        config: the program's configuration; its targets have been imported.
-        groups: dotted keys; missing ones are ignored.
+    These are the modules of every `_target_` in the groups (dotted keys, if there), which have been imported, and the
+    user's modules that they import. Of an installed package, only the target's own module counts; of this one, none.
     """
     hashes: dict[str, str] = {}
     targets = {target for group in groups for target in _targets(OmegaConf.select(config, group))}

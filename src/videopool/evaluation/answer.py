@@ -14,15 +14,15 @@ from videopool.evaluation.judging import grade, ungraded
 from videopool.evaluation.records import AnswerCost
 from videopool.notes import note
 from videopool.points.api import ApiPoint
+from videopool.points.lifecycle import check_failures
 from videopool.points.point import Point
-from videopool.results import PointFailed, PointFolder, RecordLog, metrics_of, read_records
+from videopool.results import PointFolder, RecordLog, metrics_of, read_records
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
 from videopool.results.records import ANSWERED, MODEL, OK, SHARED, read_times
 from videopool.runtime.interrupts import StopRequest, ask_before_stopping
 
 Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], AnswerCost]  # appends records of samples to a log
-LISTED_FAILURES = 10
 
 
 def answer(
@@ -30,14 +30,11 @@ def answer(
 ) -> tuple[dict[str, Any], list[dict[str, object]]]:
     """Answer the open questions of a point and, with a judge, grade all answers; then metrics and records of all.
 
-    Raises:
-        PointFailed: too many samples could not be evaluated, or a process ended too early.
-        ChatError: the judge, or the API that answers, cannot be used.
-        Stopped: the user asked to stop.
+    Raises PointFailed if too many samples failed, ChatError if judge or API cannot be used, Stopped for the user.
     """
     benchmark, judge = point.benchmark, point.judge
     started = time.perf_counter()
-    cost = _complete_answers(point, folder, answerer or partial(_answer_missing, point))
+    cost = _complete_answers(point, folder, answerer)
     records = [ungraded(record) for record in read_records(folder.path / RECORDS)]
     seconds = dict(cost.seconds)
     graded: dict[str, object] = {}
@@ -45,7 +42,10 @@ def answer(
         began = time.perf_counter()
         records, graded = grade(point, folder, judge, records)
         seconds["judge"] = time.perf_counter() - began
-    _check_failures(records, float(point.config.job.max_failed_fraction))
+    failed = [record for record in records if record["status"] != OK]
+    reasons = {str(record["clip"]): str(record.get("reason", record["status"])) for record in failed}
+    allowed = float(point.config.job.max_failed_fraction)
+    check_failures("samples could not be evaluated", len(failed), len(records), allowed, reasons)
     metrics = metrics_of(
         records, benchmark.groups, benchmark.in_headline, benchmark.axes if judge else {}, benchmark.task_weights
     )
@@ -63,7 +63,7 @@ def answer(
     return metrics, records
 
 
-def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> AnswerCost:
+def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer | None) -> AnswerCost:
     """Take answers of other points over, answer the other open questions, and return the cost."""
     samples = point.benchmark.samples
     log = RecordLog(folder.path / RECORDS, folder.attempt)
@@ -81,6 +81,12 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> 
         point.judge.check()
     for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
         note(line)
+    if answerer is None and isinstance(point, ApiPoint):
+        answerer = partial(answer_by_api, point)
+    elif answerer is None:
+        from videopool.evaluation.evaluator import answer_with_weights  # needs Lightning
+
+        answerer = partial(answer_with_weights, point)
     with ask_before_stopping() as stop:
         cost = answerer(missing, log, stop)
     if stop.asked:
@@ -92,10 +98,7 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer) -> 
 def _answered_elsewhere(
     folder: Path, answers: str, samples: Sequence[Sample]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Ungraded answers of other points of the study on clips as they are now, and facts of the attempts they name.
-
-    The points share `answers`, the fingerprint of all that determines answers; only their judge differs.
-    """
+    """Ungraded answers, on clips as they are now, of points that differ in their judge alone; and their attempts."""
     records: list[dict[str, Any]] = []
     attempts: dict[str, Any] = {}
     lacking = {sample.id: sample.clip for sample in samples}
@@ -112,15 +115,6 @@ def _answered_elsewhere(
     return records, {name: attempt for name, attempt in attempts.items() if name in named}
 
 
-def _answer_missing(point: Point, missing: Sequence[Sample], log: RecordLog, stop: StopRequest) -> AnswerCost:
-    """Append records of samples to the log, by a model of this machine or behind an API."""
-    if isinstance(point, ApiPoint):
-        return answer_by_api(point, missing, log, stop)
-    from videopool.evaluation.evaluator import answer_with_weights  # needs Lightning
-
-    return answer_with_weights(point, missing, log, stop)
-
-
 def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, object]:
     """Seconds by kind (of this attempt and, for answering, of all), per sample for the model, and of shared work."""
     answered, spent = read_times(folder.path / TIMES)
@@ -129,17 +123,3 @@ def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, objec
         "shared_seconds": sum(spent.get(kind, 0.0) for kind in SHARED) if answered else None,
         "seconds": {kind: round(own, 3) for kind, own in {**seconds, **spent}.items()},
     }
-
-
-def _check_failures(records: Sequence[dict[str, object]], allowed: float) -> None:
-    """Raises PointFailed if too many samples could not be evaluated, or none was."""
-    failed = [record for record in records if record["status"] != OK]
-    if len(failed) == len(records) or len(failed) > allowed * len(records):
-        clips = {str(record["clip"]): str(record.get("reason", record["status"])) for record in failed}
-        lines = [f"{name}: {reason}" for name, reason in clips.items()]
-        more = [f"and {len(lines) - LISTED_FAILURES} more"] if len(lines) > LISTED_FAILURES else []
-        raise PointFailed(
-            f"{len(failed)} of {len(records)} samples could not be evaluated "
-            f"(allowed: job.max_failed_fraction={allowed:g}):"
-            + "".join(f"\n    {line}" for line in [*lines[:LISTED_FAILURES], *more])
-        )

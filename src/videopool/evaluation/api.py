@@ -9,9 +9,9 @@ import numpy as np
 from videopool.benchmarks import Sample
 from videopool.chat import RequestFailed, ask_all, image_part
 from videopool.evaluation.contents import content_of
-from videopool.evaluation.records import AnswerCost, failed_record, read_answer, sample_fields
+from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields
 from videopool.features import ClipJob
-from videopool.inference.batches import group_by_clip
+from videopool.inference.read_plan import group_by_clip
 from videopool.points.api import ApiPoint
 from videopool.pooling.tiling import tiled
 from videopool.results import RecordLog
@@ -92,7 +92,7 @@ def answer_by_api(point: ApiPoint, missing: Sequence[Sample], log: RecordLog, st
         try:
             images, indices = clip.images()
         except UnreadableClipError as error:
-            write(clip, failed_record(sample, "unreadable_video", str(error)))
+            write(clip, failed_record(sample, UNREADABLE, str(error)))
             return
         text = point.prompt.question_text(sample.question or point.prompt.describe, sample.options)
         message = {"role": "user", "content": [*images, {"type": "text", "text": text}]}

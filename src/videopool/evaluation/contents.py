@@ -2,29 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from videopool.benchmarks.errors import listed
 from videopool.features import content_hash, file_state
 from videopool.results import PointFolder
-from videopool.results.point import METRICS, RECORDS, read_json, write_json
+from videopool.results.point import METRICS, RECORDS, part_of, read_json, write_json
 from videopool.results.records import read_records, write_records
 
 STATES = "clip_states.json"  # size and modification time of each clip when the last attempt began
 END = 1 << 16  # bytes
 
-Clips = Mapping[str, Path]  # by the clip's name in records
-States = dict[str, list[int] | None]
-
 _hashed: dict[tuple[str, int, int], str] = {}  # by path, size and modification time
-
-
-def states_of(clips: Clips) -> States:
-    """Size in bytes and modification time of each clip; None for a missing clip."""
-    states = {name: file_state(path, "") for name, path in clips.items()}
-    return {name: None if state is None else [state.size, state.modified] for name, state in states.items()}
 
 
 def content_of(path: Path) -> str:
@@ -57,53 +49,56 @@ def ends_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def keep_states(folder: PointFolder, states: States, ends: Mapping[str, str] | None = None) -> None:
-    """Write the states of clips, before any clip is read. Raises ResultsError if they cannot be written."""
-    write_json(folder.path / STATES, {"states": states, **({} if ends is None else {"ends": ends})})
+class ClipStates:
+    """Size and modification time of a folder's clips (by their names in records): now, and when the last attempt began.
 
-
-def kept_ends(folder: PointFolder) -> dict[str, str]:
-    """The clips' ends from keep_states."""
-    return _kept(folder, "ends")
-
-
-def touched(folder: PointFolder, states: States) -> set[str]:
-    """Clips whose size or modification time changed since the last attempt began."""
-    before = _kept(folder, "states")
-    return {name for name, state in states.items() if state is not None and before.get(name) != state}
-
-
-def _kept(folder: PointFolder, name: str) -> dict[str, Any]:
-    kept = (read_json(folder.path / STATES) or {}).get(name)
-    return kept if isinstance(kept, dict) else {}
-
-
-def outdated(folder: PointFolder, clips: Clips, states: States) -> dict[str, list[str]]:
-    """Ids of samples, by clip, whose record belongs to another content of the clip.
-
-    Untouched clips are not hashed, and missing clips cannot be compared.
+    A clip that is missing now has no state, and cannot be compared.
     """
-    old = touched(folder, states)
-    samples: dict[str, list[str]] = {}
-    for record in read_records(folder.path / RECORDS) if old else ():
-        name = str(record["clip"])
-        if name in old and record.get("content") != content_of(clips[name]):
-            samples.setdefault(name, []).append(str(record["id"]))
-    return samples
 
+    def __init__(self, folder: PointFolder, clips: Mapping[str, Path]) -> None:
+        self.folder, self.clips = folder, clips
+        states = {name: file_state(path, "") for name, path in clips.items()}
+        self.now = {name: state and [state.size, state.modified] for name, state in states.items()}
 
-def redo_outdated(folder: PointFolder, clips: Clips, states: States) -> str:
-    """Delete outdated records of a claimed point, and its metrics, so that it is unfinished.
+    def keep(self, ends: Mapping[str, str] | None = None) -> None:
+        """Write the states, before any clip is read. Raises ResultsError if they cannot be written."""
+        write_json(self.folder.path / STATES, {"states": self.now, **({} if ends is None else {"ends": ends})})
 
-    Returns one line on them, or "" if there are none. Raises ResultsError if the records cannot be written.
-    """
-    if not (old := outdated(folder, clips, states)):
-        return ""
-    lost = {sample for samples in old.values() for sample in samples}
-    kept = [record for record in read_records(folder.path / RECORDS) if record["id"] not in lost]
-    (folder.path / METRICS).unlink(missing_ok=True)
-    write_records(folder.path / RECORDS, kept)
-    return (
-        f"{folder.path.name}: clips with other contents than when they were evaluated: {len(old)} "
-        f"({listed(sorted(old))}); samples done again: {len(lost)}"
-    )
+    def kept(self, name: str) -> dict[str, Any]:
+        """The `states` or `ends` that were kept last."""
+        return part_of(read_json(self.folder.path / STATES) or {}, name)
+
+    def touched(self) -> set[str]:
+        """Clips whose size or modification time changed since the last attempt began; no other clip is ever read."""
+        old = self.kept("states")
+        return {name for name, state in self.now.items() if state is not None and old.get(name) != state}
+
+    def changed(self, before: Mapping[str, str], content: Callable[[Path], str] = content_of) -> list[str]:
+        """Clips with another content than before, as far as it is known."""
+        suspects = self.touched() & before.keys()
+        return sorted(name for name in suspects if before[name] not in ("", content(self.clips[name])))
+
+    def outdated(self) -> dict[str, list[str]]:
+        """Ids of samples, by clip, whose record belongs to another content of the clip."""
+        old, samples = self.touched(), defaultdict[str, list[str]](list)
+        for record in read_records(self.folder.path / RECORDS) if old else ():
+            name = str(record["clip"])
+            if name in old and record.get("content") != content_of(self.clips[name]):
+                samples[name].append(str(record["id"]))
+        return samples
+
+    def redo_outdated(self) -> str:
+        """Delete outdated records of a claimed point, and its metrics, so that it is unfinished.
+
+        Returns one line on them, or "" if there are none. Raises ResultsError if the records cannot be written.
+        """
+        if not (old := self.outdated()):
+            return ""
+        path, lost = self.folder.path, {sample for samples in old.values() for sample in samples}
+        kept = [record for record in read_records(path / RECORDS) if record["id"] not in lost]
+        (path / METRICS).unlink(missing_ok=True)
+        write_records(path / RECORDS, kept)
+        return (
+            f"{path.name}: clips with other contents than when they were evaluated: {len(old)} "
+            f"({listed(sorted(old))}); samples done again: {len(lost)}"
+        )

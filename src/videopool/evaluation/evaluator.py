@@ -2,22 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from videopool.benchmarks import Prompt, Sample
+from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.records import AnswerCost, failed_record, read_answer, sample_fields, score_of
-from videopool.features import ClipDataset, LoadedClip
-from videopool.features.rounding import finite
+from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields, score_of
+from videopool.features import ClipDataset, FeatureSource, LoadedClip, ReadPlan
+from videopool.features.store import finite
 from videopool.inference.backbones import point_backbone
-from videopool.inference.batches import clips_at_once, group_by_clip
 from videopool.inference.feature_key import feature_source
 from videopool.inference.predict import predict
-from videopool.inference.read_plan import image_processor_of, read_plan
+from videopool.inference.read_plan import clips_at_once, group_by_clip, image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
 from videopool.models.reading import Prefix, continuation_logprobs, greedy_answers, next_token_logits, prefill
@@ -27,7 +25,6 @@ from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest
-from videopool.video import UnreadableClipError
 
 NOT_FINITE = "visual tokens with NaN or infinite values: a precision too narrow (model.dtype), or the pooling"
 READ_AT_ONCE = 8  # questions, where each reads its clip anew
@@ -36,22 +33,12 @@ Asked = tuple[LoadedClip, Sequence[Sample]]  # a clip and questions on it
 Records = dict[str, dict[str, object]]  # by sample
 
 
-@dataclass(frozen=True)
-class AnswerSettings:
-    """How to draw answers from the model."""
-
-    prompt: Prompt
-    scoring: str  # of multiple choice; see Benchmark
-    max_new_tokens: int  # of generated answers
-    parsing: str = "strict"  # of generated answers; see read_answer
-
-
 class Evaluator(ClipReader):
-    """A VideoLM that answers a benchmark's questions; `reading` holds the arguments of ClipReader."""
+    """A VideoLM that answers the questions of a point's benchmark."""
 
-    def __init__(self, answers: AnswerSettings, *reading: Any) -> None:
-        super().__init__(*reading)
-        self.answers = answers
+    def __init__(self, backbone: Backbone, point: Point, plan: ReadPlan, source: FeatureSource) -> None:
+        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source)
+        self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, point.config.compat.scoring
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
@@ -59,19 +46,15 @@ class Evaluator(ClipReader):
         by_frames: dict[int, list[tuple[LoadedClip, Tensor]]] = defaultdict(list)
         records: Records = {}
         for clip in batch:
-            for kind, spent in clip.seconds.items():
-                self.seconds[kind] += spent
-            try:
-                if clip.error:
-                    raise UnreadableClipError(clip.job.clip, clip.error)
-                by_frames[len(clip.views)].append((clip, self.features(clip)))
-            except UnreadableClipError as error:
-                for sample in clip.job.samples:
-                    records[sample.id] = failed_record(sample, "unreadable_video", clip.error or str(error))
+            features, reason = self.read(clip)
+            if features is None:
+                records |= {sample.id: failed_record(sample, UNREADABLE, reason) for sample in clip.job.samples}
+            else:
+                by_frames[len(clip.views)].append((clip, features))
         answer = self._answer_each if TEXT in self.pooling.needs else self._answer
         for members in by_frames.values():
-            features = torch.stack([own for _, own in members])
-            records |= answer([(clip, clip.job.samples) for clip, _ in members], features)
+            stacked = torch.stack([own for _, own in members])
+            records |= answer([(clip, clip.job.samples) for clip, _ in members], stacked)
         return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]
 
     def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> Records:
@@ -116,7 +99,7 @@ class Evaluator(ClipReader):
                 for sample, output in zip(row, row_outputs, strict=True):
                     records[sample.id] = {
                         **sample_fields(sample),
-                        "prompt": self.answers.prompt.hash(listed and bool(sample.options)),
+                        "prompt": self.prompt.hash(listed and bool(sample.options)),
                         "status": "ok",
                         **self._outcome(mode, sample, output),
                         "frame_indices": asked[place][0].indices,
@@ -126,15 +109,15 @@ class Evaluator(ClipReader):
 
     def _mode(self, sample: Sample) -> str:
         """How to draw the answer to one question; without options there is nothing to choose from."""
-        return self.answers.scoring if sample.options else "generate"
+        return self.benchmark.scoring if sample.options else "generate"
 
     def _question(self, sample: Sample) -> str:
-        return sample.question or self.answers.prompt.describe
+        return sample.question or self.prompt.describe
 
     def _text(self, sample: Sample, listed: bool) -> str:
         """The prompt; with `listed`, it lists the sample's options."""
         options = sample.options if listed else ()
-        return self.answers.prompt.text(self._question(sample), options, self.backbone.image_token)
+        return self.prompt.text(self._question(sample), options, self.backbone.image_token)
 
     def _read(
         self, mode: str, prefix: Prefix, rows: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
@@ -148,9 +131,9 @@ class Evaluator(ClipReader):
             return continuation_logprobs(self.backbone, prefix, texts)
         questions = [[self.backbone.split_prompt(text)[1] for text in row] for row in prompts]
         if mode == "generate":
-            return greedy_answers(self.backbone, prefix, questions, self.answers.max_new_tokens)
+            return greedy_answers(self.backbone, prefix, questions, self.benchmark.max_new_tokens)
         longest = max(len(sample.options) for row in rows for sample in row)
-        letters = self.backbone.next_token_ids(self.answers.prompt.answer_start, LETTERS[:longest])
+        letters = self.backbone.next_token_ids(self.prompt.answer_start, LETTERS[:longest])
         logits = next_token_logits(self.backbone, prefix, questions)
         return [of_row.log_softmax(-1)[:, letters].tolist() for of_row in logits]
 
@@ -158,7 +141,7 @@ class Evaluator(ClipReader):
         if mode != "generate":
             return likeliest(sample, output[: len(sample.options)])
         text = self.backbone.tokenizer.decode(output, skip_special_tokens=True)
-        return read_answer(sample, text, self.answers.prompt, self.answers.parsing)
+        return read_answer(sample, text, self.prompt, self.parsing)
 
 
 def likeliest(sample: Sample, logprobs: Sequence[float]) -> dict[str, object]:
@@ -179,18 +162,12 @@ def answer_with_weights(
     backbone: Backbone | None = None,
     kind: Callable[..., Evaluator] = Evaluator,
 ) -> AnswerCost:
-    """Append records of samples to the log, answered by a model of this machine.
-
-    Args:
-        backbone: the model; None: load it once per process.
-        kind: makes the evaluator from its arguments.
-    """
-    config, benchmark, pooling = point.config, point.benchmark, point.pooling
+    """Append records of samples to the log, answered by a model of this machine: `backbone`, or the process's own."""
+    config = point.config
     backbone = backbone or point_backbone(point.model, point.model_identity, point.adapter)
-    answers = AnswerSettings(point.prompt, benchmark.scoring, benchmark.max_new_tokens, config.compat.scoring)
-    plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), pooling)
+    plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
     source = feature_source(config, backbone)
-    evaluator = kind(answers, backbone, pooling, point.stage, point.store, plan, source)
+    evaluator = kind(backbone, point, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
     times = Times(log.path.with_name(TIMES))
     predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens), times)

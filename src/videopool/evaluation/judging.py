@@ -5,6 +5,7 @@ import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,7 @@ class Grading:
     lacking: str = ""  # why it cannot be graded; "" if it can
 
     def graded(self, verdicts: Mapping[str, Verdict]) -> Record:
-        """The record's new values by its verdicts, by axis.
-
-        score is 0 .. 1: for a short answer 1 if it is right, else the mean grade / 5. judge_grade is 0 .. 5, the mean
-        over axes.
-        """
+        """The record's new values by its verdicts, by axis: score in 0..1, judge_grade in 0..5 (the mean over axes)."""
         grades = {axis: verdict.grade for axis, verdict in verdicts.items()}
         mean = sum(grades.values()) / len(grades)
         if ANSWER in verdicts:
@@ -52,10 +49,7 @@ class Grading:
 
 
 def gradings(records: Iterable[Record], axes: Mapping[str, str]) -> list[Grading]:
-    """The gradable ones among answered records: open questions with a reference answer.
-
-    `axes` gives, by axis, the task whose answers it grades; empty for right or wrong.
-    """
+    """The open questions with a reference answer among answered records; `axes`: task by axis, or right and wrong."""
     opened = [record for record in records if not record["options"] and record["answer"]]
     pairs: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(opened, key=lambda record: str(record["id"])):
@@ -85,12 +79,8 @@ def ungraded(record: Record) -> Record:
 def grade(point: Point, folder: PointFolder, judge: Judge, records: list[Record]) -> tuple[list[Record], Record]:
     """Records with the judge's verdicts, which replace those on disk; and metrics of the grading.
 
-    Records without a verdict become judge_failed. Replies are stored as they come, so that a stopped point goes on
-    from there. If all verdicts are stored, the judge needs neither key nor weights.
-
-    Raises:
-        ChatError: the judge cannot be used.
-        Stopped: the user asked to stop before all were graded.
+    Records without a verdict become judge_failed. If all verdicts are stored, the judge needs neither key nor weights.
+    Raises ChatError if the judge cannot be used, Stopped if the user asked to stop before all were graded.
     """
     store = ReplyStore(_store_path(point, judge))
     chosen = gradings([record for record in records if record["status"] == OK], point.benchmark.axes)
@@ -144,10 +134,8 @@ def _store_path(point: Point, judge: Judge) -> Path:
 def _stored_verdict(store: ReplyStore, key: str, item: Item) -> Verdict | None:
     """The newest verdict among the stored replies; None if none of them is a verdict."""
     for text in store.texts(key):
-        try:
+        with suppress(BadVerdict):
             return item.verdict(text)
-        except BadVerdict:
-            continue
     return None
 
 

@@ -8,6 +8,8 @@ from videopool.benchmarks.letters import parse_letter
 from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
 from videopool.benchmarks.scoring import exact_match, token_f1
 
+UNREADABLE = "unreadable_video"  # status
+
 
 @dataclass
 class AnswerCost:

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from videopool.config.choices import chosen
-from videopool.evaluation.contents import keep_states, outdated, redo_outdated, states_of
+from videopool.evaluation.contents import ClipStates
 from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.lifecycle import attempt, finished_before, folder_of
@@ -34,18 +34,11 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
     config, identity = point.config, point.identity()
     folder = folder_of(config, point.name, identity)
     clips = {sample.clip_id: sample.clip for sample in point.benchmark.samples}
-    states = states_of(clips)
+    states = ClipStates(folder, clips)
     # A finished point needs neither a claim nor the model's configuration.
-    if folder.finished and not config.force and not outdated(folder, clips, states):
+    if folder.finished and not config.force and not states.outdated():
         return finished_before(folder)
     point.check()
-
-    def begin() -> None:
-        if config.force:
-            folder.clear()
-        if line := redo_outdated(folder, clips, states):
-            note(line)
-
     manifest: dict[str, Any] = {
         "point": point.describe(),
         "identity": identity,
@@ -53,21 +46,26 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
         "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
         "experiment": chosen("experiment"),
     }
-    with attempt(folder, config, manifest, begin) as to_do:
-        if not to_do:
+    with folder:
+        if config.force:
+            folder.clear()
+        if line := states.redo_outdated():
+            note(line)
+        if folder.finished:  # by another process meanwhile
             return finished_before(folder)
-        folder.write_clips(clips)
-        keep_states(folder, states)
-        # Imported here, because finished points need neither weights, Lightning nor W&B.
-        from videopool.evaluation.answer import answer
-        from videopool.tracking.point import point_run
+        with attempt(folder, config, manifest):
+            folder.write_clips(clips)
+            states.keep()
+            # Imported here, because finished points need neither weights, Lightning nor W&B.
+            from videopool.evaluation.answer import answer
+            from videopool.tracking.point import point_run
 
-        with point_run(config, folder.path, manifest["point"]) as run:
-            metrics, records = answer(point, folder, answerer)
-            run.finish_point(metrics, records)
-            write_captions(folder.path, records)
-            folder.tell_mixed(records)
-            folder.write_metrics(metrics)
+            with point_run(config, folder.path, manifest["point"]) as run:
+                metrics, records = answer(point, folder, answerer)
+                run.finish_point(metrics, records)
+                write_captions(folder.path, records)
+                folder.tell_mixed(records)
+                folder.write_metrics(metrics)
     return Outcome(COMPLETE, folder.path.name, _result(metrics), str(folder.path))
 
 

@@ -15,33 +15,11 @@ from videopool.features.loading import (
     read_again,
     request_clip,
 )
-from videopool.features.rounding import FeatureStoreError, rounds
 from videopool.features.source import ClipKey, FeatureSource, View, frames_of, software
-from videopool.features.store import ClipState, FeatureStore, JointStore, MemoryStore
+from videopool.features.store import ClipState, FeatureStore, FeatureStoreError, JointStore, MemoryStore, rounds
 
 __all__ = [
-    "ClipDataset",
-    "ClipJob",
-    "ClipKey",
-    "ClipRequest",
-    "ClipState",
-    "Composed",
-    "DiskStore",
-    "FeatureSource",
-    "FeatureStore",
-    "FeatureStoreError",
-    "JointStore",
-    "LoadedClip",
-    "MemoryStore",
-    "ReadPlan",
-    "View",
-    "content_hash",
-    "file_state",
-    "frames_of",
-    "in_order",
-    "load_clip",
-    "read_again",
-    "request_clip",
-    "rounds",
-    "software",
+    "ClipDataset", "ClipJob", "ClipKey", "ClipRequest", "ClipState", "Composed", "DiskStore", "FeatureSource",
+    "FeatureStore", "FeatureStoreError", "JointStore", "LoadedClip", "MemoryStore", "ReadPlan", "View", "content_hash",
+    "file_state", "frames_of", "in_order", "load_clip", "read_again", "request_clip", "rounds", "software",
 ]  # fmt: skip

@@ -26,20 +26,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from videopool.features.rounding import DTYPES, FeatureStoreError, check_dtype, finite, round_features
-from videopool.features.segment import (
-    DAMAGED,
-    SUFFIX,
-    DamagedSegmentError,
-    Segment,
-    codes_of,
-    grouped,
-    pack,
-    write_whole,
-)
+from videopool.features.segment import DAMAGED, SUFFIX, DamagedSegment, Segment, codes_of, grouped, pack, write_whole
 from videopool.features.source import OWN, ClipKey, FeatureSource, View, source_hash, view_code
 from videopool.features.space import Space
-from videopool.features.store import ClipState, FeatureStore
+from videopool.features.store import DTYPES, ClipState, FeatureStore, FeatureStoreError, finite, round_features
 from videopool.files import set_aside
 from videopool.video import ClipInfo
 
@@ -52,20 +42,14 @@ class DiskStore(FeatureStore):
     """Keeps features in files below a folder, which the first write makes.
 
     Safe for any number of processes and threads. A thread of its own writes. Views that cannot be written or read are
-    computed, and finish() says so.
-
-    Args:
-        limit_bytes: of all files together; the least recently used segments go first.
-        dtype: "float16", "bfloat16" or "float32"; None for the model's own.
-
-    Raises:
-        FeatureStoreError: no such dtype, or no such limit.
+    computed, and finish() says so. Beyond limit_bytes of all files together, the least recently used segments go first.
+    `dtype` and errors are those of every store.
     """
 
     def __init__(self, root: str | Path, limit_bytes: int, dtype: str | None = "float16") -> None:
         if isinstance(limit_bytes, bool) or not isinstance(limit_bytes, int) or limit_bytes < 0:
             raise FeatureStoreError(f"features.limit_bytes={limit_bytes}: give a whole number of bytes")
-        self.dtype = check_dtype(dtype)
+        super().__init__(dtype)
         self.root, self.limit_bytes = Path(root), limit_bytes
         self._top = self.root / VERSION
         self._space = Space(self._top, limit_bytes)
@@ -181,11 +165,10 @@ class DiskStore(FeatureStore):
     def _list(self, clip: ClipKey) -> dict[str, list[str]]:
         """Names of segments by code of a view, from the folder as it is now."""
         listed: dict[str, list[str]] = {}
-        try:
-            names = os.listdir(self._folder(clip))
-        except OSError:
-            names = []
-        for name in sorted(set(names) - self._bad):
+        names: set[str] = set()
+        with contextlib.suppress(OSError):
+            names.update(os.listdir(self._folder(clip)))
+        for name in sorted(names - self._bad):
             for code in codes_of(name):
                 listed.setdefault(code, []).append(name)
         return listed
@@ -214,10 +197,10 @@ class DiskStore(FeatureStore):
             features = opened[name].tensor(code, verify=code not in self._verified[name])
             dtype = features.dtype if self.dtype is None else DTYPES[self.dtype]
             if (tuple(features.shape), features.dtype) != (clip.source.shape, dtype):
-                raise DamagedSegmentError(f"{path}: of another shape or dtype than its source")
+                raise DamagedSegment(f"{path}: of another shape or dtype than its source")
         except FileNotFoundError:  # another process evicted it
             return None
-        except DamagedSegmentError:
+        except DamagedSegment:
             self._bad.add(name)
             set_aside(path, DAMAGED)
             return None
@@ -229,10 +212,8 @@ class DiskStore(FeatureStore):
         """Mark a segment as used, once per process."""
         if path not in self._touched:
             self._touched.add(path)
-            try:
+            with contextlib.suppress(OSError):  # read-only, or gone: reading it will tell
                 os.utime(path)
-            except OSError:
-                pass  # read-only, or gone: reading it will tell
 
     # Writing
 

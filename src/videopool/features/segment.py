@@ -28,7 +28,7 @@ SUFFIX, DAMAGED, UNFINISHED = ".safetensors", ".damaged", ".tmp"
 LONGEST = 108  # characters of codes in a name; some file systems allow 143 in all
 
 
-class DamagedSegmentError(Exception):
+class DamagedSegment(Exception):
     """A segment's content is not as it was written."""
 
 
@@ -71,14 +71,9 @@ def _checksum(source: str, content: str, code: str, features: Tensor) -> int:
 
 
 class Segment:
-    """An opened segment. Its tensors are mapped and stay readable after an unlink.
+    """An opened segment of a source (the first digits of its hash) and clip; mapped, it stays readable after an unlink.
 
-    Args:
-        source, content: expected hashes; the first digits of the source's suffice.
-
-    Raises:
-        DamagedSegmentError: not an intact segment of this source, clip and format.
-        FileNotFoundError: it is gone.
+    Raises DamagedSegment if it is no intact segment of these, and FileNotFoundError if it is gone.
     """
 
     def __init__(self, path: Path, source: str, content: str) -> None:
@@ -99,9 +94,7 @@ class Segment:
     def tensor(self, code: str, verify: bool) -> Tensor:
         """A view's features [C + H*W, Dv], mapped from the file; `verify` compares the checksum, which reads all bytes.
 
-        Raises:
-            DamagedSegmentError: checksum or view differ, or there is no such view.
-            FileNotFoundError: the file is gone.
+        Raises as the class.
         """
         with _reading(self.path):
             features = self._file.get_tensor(code)
@@ -122,7 +115,7 @@ def _reading(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         if not path.exists():  # safetensors opens a file more than once; another process may evict it in between
             raise FileNotFoundError(errno.ENOENT, "evicted", str(path)) from error
-        raise DamagedSegmentError(f"{path}: {error or type(error).__name__}") from error
+        raise DamagedSegment(f"{path}: {error or type(error).__name__}") from error
 
 
 def write_whole(path: Path, content: bytes, fsync: bool = True) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from videopool.features.disk import CLIPS, SOURCE, VERSION, read_record
 from videopool.features.loading import content_hash, file_state
-from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, DamagedSegmentError, Segment, codes_of
+from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, DamagedSegment, Segment, codes_of
 from videopool.features.source import OWN
 from videopool.features.space import LOCK, evict, remove, stored_files
 from videopool.files import set_aside
@@ -125,10 +125,10 @@ def verify(root: Path, watch: Watch) -> Verdict:
                     features = segment.tensor(code, verify=True)
                     dtypes = (OWN, str(features.dtype).removeprefix("torch."))
                     if words and (list(features.shape) != words["shape"] or words["kept"] not in dtypes):
-                        raise DamagedSegmentError(f"{path}: of another shape or dtype than its source")
+                        raise DamagedSegment(f"{path}: of another shape or dtype than its source")
             except FileNotFoundError:
                 continue
-            except DamagedSegmentError as error:
+            except DamagedSegment as error:
                 set_aside(path, DAMAGED)
                 verdict.damaged.append(str(error))
             else:

@@ -14,9 +14,8 @@ from videopool.errors import UserError
 from videopool.features import ClipJob, load_clip, read_again, request_clip
 from videopool.figures.film import FilmRow
 from videopool.inference.backbones import point_backbone
-from videopool.inference.batches import group_by_clip
 from videopool.inference.feature_key import feature_source, trainer_device
-from videopool.inference.read_plan import image_processor_of, read_plan
+from videopool.inference.read_plan import group_by_clip, image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.measuring.stages import ENCODER
 from videopool.models.stages import TEXT, THUMBNAIL, check_needs

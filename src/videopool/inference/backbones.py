@@ -20,13 +20,9 @@ def own_backbone(model: Mapping[str, Any]) -> Backbone:
 
 
 def point_backbone(model: Mapping[str, Any], identity: str, adapter: Mapping[str, Any] | None) -> Backbone:
-    """The model, loaded once for all points that use it; only alpha and projector are set for each.
+    """The model of the group `model` with this identity of its files, loaded once for all points that use it.
 
-    Args:
-        model: the group `model`.
-        identity: of its files, so that changed files are loaded again.
-        adapter: the checkpoint to attach: checkpoint, identity of its files, alpha of LoRA, and projector between the
-            base's (0) and the checkpoint's (1), None for the checkpoint's.
+    For each, alpha of LoRA and projector, between the base's (0) and the adapter's (1 or None), are set anew.
     """
     settings = [model.get(name) for name in (*SETTINGS, "_target_")]
     key = repr([settings, identity, adapter and (adapter["checkpoint"], adapter["identity"])])

@@ -17,15 +17,14 @@ class DeviceFailed(RuntimeError):
 
 
 def device_failure(error: ProcessException, devices: int) -> Exception:
-    """The exception to raise when one of several processes raised something, or ended by a signal.
-
-    An error that the user can fix keeps its message, lack of memory too; any other includes the process's text.
-    """
+    """The exception to raise for a process that raised or was killed; a user's error and lack of memory keep theirs."""
     ended = f"a process of trainer.devices={devices} ended"
     if not isinstance(error, ProcessRaisedException):
         return PointFailed(f"{ended}: {error}")
     name, message = _raised(str(error))
-    kind = _class(name)
+    kind = locate(name)
+    if not isinstance(kind, type):  # not found
+        kind = Exception
     if issubclass(kind, UserError):
         return PointFailed(message)
     if issubclass(kind, (MemoryError, torch.OutOfMemoryError)):
@@ -41,9 +40,3 @@ def _raised(trace: str) -> tuple[str, str]:
         if match := _KIND.match(lines[number]):
             return match[1], "\n".join([lines[number][match.end() :], *lines[number + 1 :]]).strip()
     return "Exception", " ".join(trace.split())
-
-
-def _class(name: str) -> type[BaseException]:
-    """The class that a dotted name stands for; Exception if it cannot be found."""
-    kind = locate(name)
-    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else Exception

@@ -71,10 +71,7 @@ def processor_hash(image_processor: Any) -> str:
 
 
 def tower_hash(backbone: Backbone, media: str) -> str:
-    """SHA-256 of the tower's configuration, weights and LoRA scales as they are now; computed once for each state.
-
-    Models with one tower in common share it. For weights that are not in memory, the identity of their files is used.
-    """
+    """SHA-256 of the tower's configuration, weights and LoRA scales as they are now, computed once for each state."""
     state = (media, backbone.identity, backbone.dtype, tuple(lora_scales(backbone.tower(media)).items()))
     if state not in backbone.tower_hashes:
         backbone.tower_hashes[state] = _hash(backbone, media)
@@ -82,6 +79,7 @@ def tower_hash(backbone: Backbone, media: str) -> str:
 
 
 def _hash(backbone: Backbone, media: str) -> str:
+    """Models with one tower share it. For weights that are not in memory, the identity of their files is used."""
     tower: Any = backbone.tower(media)
     settings = tower.config.to_dict().items()
     settings = {name: value for name, value in settings if name[0] != "_" and name not in NOT_COMPARED}

@@ -17,13 +17,13 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch.multiprocessing.spawn import ProcessException
 from torch.utils.data import DataLoader, Dataset
 
-from videopool.config.build import build, number
+from videopool.config.build import build
 from videopool.features import ClipDataset, LoadedClip
 from videopool.inference.device_failure import device_failure
 from videopool.inference.reader import ClipReader
 from videopool.results.point import read_json, write_json
 from videopool.results.records import Times
-from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit, ignore_interrupts
+from videopool.runtime.interrupts import StopRequest, ignore_interrupts
 from videopool.runtime.ranks import START_METHOD, own_environment, strategy_of
 from videopool.runtime.terminal import progress_bar
 
@@ -64,58 +64,61 @@ def predict(
     batch: int,
     times: Times | None = None,
 ) -> None:
-    """Run a model over clips and append its output to a log.
+    """Run a model over clips, `batch` at a time, append its output to a log, and the seconds of each batch to times.
 
-    Args:
-        config: of the point; `job` and `trainer` are used.
-        batch: clips per batch. With fewer batches than devices, some devices stay idle.
-        times: where the times of each batch are written, if anywhere.
-
-    Raises:
-        PointFailed, DeviceFailed: a process of several devices ended early.
+    Raises PointFailed or DeviceFailed if a process of several devices ended early.
     """
     batches, folder = Batches(clips, batch, stop), log.path.parent
     if not len(batches):
         return
-    asked = number(config, "trainer.devices", 1, whole=True)
+    asked = int(config.trainer.devices)
     devices = min(asked, len(batches))
     workers = int(config.job.workers) if clips.must_read else 0
-    loader: DataLoader[Any] = DataLoader(
-        batches,
-        batch_size=1,
-        collate_fn=itemgetter(0),
-        num_workers=workers,
-        worker_init_fn=ignore_interrupts if workers else None,
-        multiprocessing_context=START_METHOD if workers else None,
-    )
+    loader = loader_of(batches, workers, batch_size=1, collate_fn=itemgetter(0))
+
+    def run(writer: _Writer, **more: Any) -> None:
+        trainer = trainer_of(config, writer, **more)
+        with device_processes(trainer):
+            trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
+
     with progress_bar(folder.name, sum(len(clip.samples) for clip in clips.jobs)) as advance:
         if devices == 1:
             alone = {} if asked == 1 else {"devices": 1, "strategy": "auto"}
-            _run(config, evaluator, loader, _Writer(log, times, advance), **alone)
+            run(_Writer(log, times, advance), **alone)
             return
         _take_reports(folder)  # those of a failed attempt
         with _watched(log.path, advance):
-            _run(config, evaluator, loader, _Writer(log, times), devices=devices, strategy=strategy_of(config))
+            run(_Writer(log, times), devices=devices, strategy=strategy_of(config))
     for report in _take_reports(folder):
         evaluator.frames.update(report["frames"])
         for kind, spent in report["seconds"].items():
             evaluator.seconds[kind] += spent
 
 
-def _run(config: DictConfig, evaluator: ClipReader, loader: DataLoader[Any], writer: "_Writer", **more: Any) -> None:
+def loader_of(data: Dataset[Any], workers: int, **more: Any) -> DataLoader[Any]:
+    """A loader whose processes, if any, leave signals to the main process."""
+    if workers:
+        more |= {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD}
+    return DataLoader(data, num_workers=workers, **more)
+
+
+def trainer_of(config: DictConfig, callback: Callback, **more: Any) -> pl.Trainer:
+    """The configured Trainer, without files and bars of its own. With a named strategy, it may use a whole cluster."""
     more |= dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    trainer: pl.Trainer = build(config, "trainer", callbacks=[writer], **surroundings(config), **more)
+    if config.trainer.get("strategy", "auto") == "auto":
+        more["plugins"] = [LightningEnvironment()]  # ignores a cluster's variables
+    trainer: pl.Trainer = build(config, "trainer", callbacks=[callback], **more)
+    return trainer
+
+
+@contextmanager
+def device_processes(trainer: pl.Trainer) -> Iterator[None]:
+    """A block in which a Trainer runs; raises the error of a process that it started."""
     try:
         with own_environment():
-            trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
+            yield
     except ProcessException as error:
         raise device_failure(error, trainer.num_devices) from error
-
-
-def surroundings(config: DictConfig) -> dict[str, Any]:
-    """Trainer arguments that ignore a cluster's variables and use this machine alone; none for a named strategy."""
-    chosen = str(config.trainer.get("strategy", "auto"))
-    return {"plugins": [LightningEnvironment()]} if chosen == "auto" else {}
 
 
 class _Writer(Callback):
@@ -123,10 +126,6 @@ class _Writer(Callback):
 
     def __init__(self, log: Log, times: Times | None, advance: Callable[[int], None] | None = None) -> None:
         self.output, self.times, self.advance = log, times, advance
-
-    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        if trainer.world_size > 1:
-            end_loaders_at_exit()
 
     def on_predict_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
         self.output.append(outputs)

@@ -1,11 +1,14 @@
-"""What the tower sees of a clip under a pooling; one plan for every job."""
+"""Which clips are read together, and what the tower sees of a clip under a pooling; one plan for every job."""
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.features import Composed, ReadPlan
+from videopool.benchmarks import Sample
+from videopool.features import ClipJob, Composed, ReadPlan
 from videopool.models import Backbone
 from videopool.pooling import Pooling, image_keys, thumbnail_by, thumbnail_of, tiled_by
 from videopool.video import Sampler, ShrunkFirst
@@ -18,15 +21,10 @@ def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
 
 
 def read_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> ReadPlan:
-    """How clips are read for a pooling: frame by frame or tiled into one image, perhaps followed by a thumbnail.
+    """How clips are read for a pooling: frame by frame or, unless they are `still` images, tiled; perhaps a thumbnail.
 
-    An image's name is its content for fixed frames, so poolings that make the same image share its features.
-
-    Args:
-        still: the clips are still images, which are not tiled.
-
-    Raises:
-        PoolingShapeError, PoolingContractError: the pooling cannot make an image of so many frames.
+    Poolings that make the same image share its features: its name is its content for fixed frames. Raises
+    PoolingShapeError or PoolingContractError if the pooling cannot make an image of so many frames.
     """
     tiled, shown = image_keys(pooling, sampler.num, still)
     tile = None if tiled is None else Composed(f"tiled {tiled}", partial(tiled_by, pooling))
@@ -35,3 +33,19 @@ def read_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pool
     part = thumbnail_of(pooling)
     thumbnail = Composed(f"thumbnail {shown}", partial(thumbnail_by, part), part.shown)
     return ReadPlan(sampler, reader, image_processor, tile, thumbnail)
+
+
+def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
+    """Group samples that see the same frames, in the order of their first appearance."""
+    groups: dict[tuple[Path, float | None, float | None], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.clip, sample.start, sample.end), []).append(sample)
+    return [
+        ClipJob(clip, group[0].clip_id, tuple(group), start, end, group[0].fps)
+        for (clip, start, end), group in groups.items()
+    ]
+
+
+def clips_at_once(job: Any, visual_tokens: int) -> int:
+    """Batch size for clips of so many visual tokens (0 if blind), within a job's max_clips and max_visual_tokens."""
+    return max(1, min(int(job.max_clips), int(job.max_visual_tokens) // max(1, visual_tokens)))

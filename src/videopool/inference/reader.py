@@ -23,20 +23,12 @@ from videopool.models import Backbone, VideoLM
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
 from videopool.notes import note
 from videopool.pooling import Pooling
+from videopool.runtime.interrupts import end_loaders_at_exit
+from videopool.video import UnreadableClipError
 
 
 class ClipReader(VideoLM):
-    """A VideoLM that makes features of clips, each view once.
-
-    Args:
-        store: of the features of frames.
-        plan: how clips are read.
-        source: key of the features.
-
-    Attributes:
-        seconds: spent so far, by kind of work.
-        frames: decoded so far, and frames whose features came from the store.
-    """
+    """A VideoLM that makes features of clips, each view once. `source` is their key in the store."""
 
     def __init__(
         self,
@@ -49,8 +41,8 @@ class ClipReader(VideoLM):
     ) -> None:
         super().__init__(backbone, pooling, stage)
         self.store, self.plan, self.source = store, plan, source
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.frames = Counter(frames_decoded=0, frames_from_store=0)
+        self.seconds: dict[str, float] = defaultdict(float)  # spent so far, by kind of work
+        self.frames = Counter(frames_decoded=0, frames_from_store=0)  # so far
 
     @contextmanager
     def clock(self, kind: str) -> Iterator[None]:
@@ -58,6 +50,10 @@ class ClipReader(VideoLM):
         started = time.perf_counter()
         yield
         self.seconds[kind] += time.perf_counter() - started
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.world_size > 1:
+            end_loaders_at_exit()
 
     def transfer_batch_to_device(
         self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int
@@ -69,14 +65,21 @@ class ClipReader(VideoLM):
         """Leave the weights on their device after a point: the next point uses them there."""
         return self
 
+    def read(
+        self, clip: LoadedClip, source: FeatureSource | None = None, plan: ReadPlan | None = None
+    ) -> tuple[Tensor | None, str]:
+        """The clip's features, or why there are none. Adds the seconds that its loader spent."""
+        for kind, spent in clip.seconds.items():
+            self.seconds[kind] += spent
+        try:
+            return (None, clip.error) if clip.error else (self.features(clip, source, plan), "")
+        except UnreadableClipError as error:
+            return None, str(error)
+
     def features(self, clip: LoadedClip, source: FeatureSource | None = None, plan: ReadPlan | None = None) -> Tensor:
         """Tower features [T, C + H*W, Dv] of a clip's views, in the model's dtype on the CPU; new ones are encoded now.
 
-        Args:
-            source, plan: of this clip, where they differ from the others', as for an image.
-
-        Raises:
-            UnreadableClipError: stored views are gone, and the clip cannot be read again.
+        An image has its own source and plan. Raises UnreadableClipError if stored views are gone, and the clip too.
         """
         key = ClipKey(source or self.source, clip.digest)
         with self.clock("store"):
@@ -97,13 +100,7 @@ class ClipReader(VideoLM):
         return torch.stack([features[view].to(self.backbone.dtype) for view in clip.views])
 
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
-        """Visual tokens of clips [B, N, D]; the pooling gets all the context that it needs.
-
-        Args:
-            clips: one per row.
-            features: [B, V, C + H*W, Dv] of their views, from features().
-            text: [B, D] one prompt per row, where the pooling needs it.
-        """
+        """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
         for clip in clips:
             views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"

@@ -11,10 +11,9 @@ from omegaconf import DictConfig, open_dict
 
 from videopool.benchmarks.errors import listed
 from videopool.config.build import plain
-from videopool.evaluation.contents import Clips, States, ends_of, keep_states, kept_ends, states_of, touched
+from videopool.evaluation.contents import ClipStates, ends_of
 from videopool.jobs import evaluate
 from videopool.points.lifecycle import folder_of
-from videopool.results import PointFolder
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.ranks import rank_of_process
 from videopool.training.point import EXPORT, TrainingPoint
@@ -32,14 +31,18 @@ def run(config: DictConfig) -> Outcome:
 
         return take_part(point, folder, rank)
     media = {f"{source.name}/{example.name}": example.media for source in point.sources for example in source.examples}
-    states = states_of(media)
+    states = ClipStates(folder, media)
 
     def keep_media() -> None:
-        if config.force or not kept_ends(folder):
-            keep_states(folder, states, {name: ends_of(path) for name, path in media.items()})
+        if config.force or not states.kept("ends"):
+            states.keep({name: ends_of(path) for name, path in media.items()})
 
-    if not config.force:
-        _refuse_other_media(folder, media, states)
+    # Steps cannot be taken back.
+    if changed := [] if config.force else states.changed(states.kept("ends"), ends_of):
+        raise TrainingDataError(
+            f"{folder.path.name}: media with other contents than when the training began: {len(changed)} "
+            f"({listed(changed)}); say force=true to train anew, or study=... to keep this run"
+        )
     fresh, message = config.force or not folder.finished, "finished before"
     if fresh:
         from videopool.training.run import train_point  # which imports Lightning
@@ -63,18 +66,6 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Write the report of the points that evaluate the exported weights."""
     if config.job.evaluate:
         evaluate.sum_up(config, outcomes)
-
-
-def _refuse_other_media(folder: PointFolder, media: Clips, states: States) -> None:
-    """Raises TrainingDataError if media have changed since the run began: steps cannot be taken back."""
-    ends = kept_ends(folder)
-    suspects = touched(folder, states) & ends.keys()
-    names = sorted(name for name in suspects if ends[name] not in ("", ends_of(media[name])))
-    if names:
-        raise TrainingDataError(
-            f"{folder.path.name}: media with other contents than when the training began: {len(names)} "
-            f"({listed(names)}); say force=true to train anew, or study=... to keep this run"
-        )
 
 
 def evaluation(config: DictConfig, checkpoint: Path) -> DictConfig:

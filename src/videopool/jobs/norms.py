@@ -9,16 +9,15 @@ from omegaconf import DictConfig
 
 from videopool.benchmarks.errors import listed
 from videopool.config.build import jsonable
-from videopool.evaluation.contents import States, content_of, keep_states, states_of, touched
-from videopool.features import ClipJob
+from videopool.evaluation.contents import ClipStates
 from videopool.measuring.run import FACTS, measure, result_line
 from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
 from videopool.measuring.table import tell_norms
+from videopool.norms import load_norms
 from videopool.norms.saved import PARTIAL, forget, measured_contents
 from videopool.notes import note
 from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
-from videopool.results import PointFolder
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 
@@ -30,41 +29,38 @@ def run(config: DictConfig) -> Outcome:
     clips = choose_clips(point, job["clips"])
     identity = identify(job, point, clips)
     folder = folder_of(config, f"norms-{point.name}", identity)
-    states = states_of({clip_name(clip): clip.clip for clip in clips})
-    if folder.finished and not config.force and not _changed(folder, clips, states):
+    states = ClipStates(folder, {clip_name(clip): clip.clip for clip in clips})
+    if folder.finished and not config.force and not states.changed(measured_contents(folder.path)):
         return finished_before(folder)
     settings = read_settings(job, point)
     point.check()
-
-    def begin() -> None:
-        changed = [] if config.force else _changed(folder, clips, states)
-        if changed:
+    described = {name: value for name, value in point.describe().items() if name in FACTS}
+    described["checkpoint"] = point.adapter and point.adapter["checkpoint"]
+    with folder:
+        if changed := [] if config.force else states.changed(measured_contents(folder.path)):
             names = f"{len(changed)} ({listed(changed)})"
             line = f"{folder.path.name}: clips with other contents than when they were measured: {names}"
             note(f"{line}; all are measured again")
         if changed or config.force:
             folder.clear()
             forget(folder.path)
-
-    described = {name: value for name, value in point.describe().items() if name in FACTS}
-    described["checkpoint"] = point.adapter and point.adapter["checkpoint"]
-    # Not under "point": tables of scores leave it out.
-    with attempt(folder, config, {"measured": described, "identity": identity}, begin) as to_do:
-        if not to_do:
+        if folder.finished:  # by another process meanwhile
             return finished_before(folder)
-        keep_states(folder, states)
-        from videopool.measuring.figures import draw_point
-        from videopool.tracking.point import log_norms
-        from videopool.tracking.run import wandb_run
+        # Not under "point": tables of scores leave it out.
+        with attempt(folder, config, {"measured": described, "identity": identity}):
+            states.keep()
+            from videopool.measuring.figures import FOLDER, point_figures, save_figures
+            from videopool.tracking.point import log_norms
+            from videopool.tracking.run import wandb_run
 
-        content = {**jsonable(config), "point": {"name": folder.path.name, **described}}
-        with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
-            metrics, numbers = measure(point, settings, clips, folder, described)
-            draw_point(folder.path)
-            if run is not None:
-                log_norms(run, folder.path)
-            folder.write_metrics(metrics)
-            (folder.path / PARTIAL).unlink(missing_ok=True)
+            content = {**jsonable(config), "point": {"name": folder.path.name, **described}}
+            with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
+                metrics, numbers = measure(point, settings, clips, folder, described)
+                save_figures(point_figures(load_norms(folder.path)), folder.path / FOLDER)
+                if run is not None:
+                    log_norms(run, folder.path)
+                folder.write_metrics(metrics)
+                (folder.path / PARTIAL).unlink(missing_ok=True)
     return Outcome(COMPLETE, folder.path.name, result_line(numbers), str(folder.path))
 
 
@@ -79,12 +75,3 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
         from videopool.measuring.study import sum_up_norms
 
         sum_up_norms(Path(config.results_dir) / config.study)
-
-
-def _changed(folder: PointFolder, clips: Sequence[ClipJob], states: States) -> list[str]:
-    """Names of the clips whose contents changed after they were measured."""
-    if not (suspects := touched(folder, states)):
-        return []
-    before = measured_contents(folder.path)
-    paths = {clip_name(clip): clip.clip for clip in clips}
-    return sorted(name for name in suspects & before.keys() if content_of(paths[name]) != before[name])

@@ -9,17 +9,12 @@ from matplotlib.figure import Figure
 
 from videopool.figures.norms import ALL, attention_against_norm, by_distance, frame_profiles, norm_histograms, norm_maps
 from videopool.figures.style import save_figure
-from videopool.norms import SavedNorms, load_norms
+from videopool.norms import SavedNorms
 from videopool.norms.outliers import GAP, IN_CLIP, ROBUST_Z, TIMES_MEDIAN
 
 FOLDER = "figures"
 
 Curves = dict[str, dict[str, Any]]  # by stage and name
-
-
-def draw_point(folder: Path) -> list[str]:
-    """Draw all figures of a point into its folder. Returns their names."""
-    return save_figures(point_figures(load_norms(folder)), folder / FOLDER)
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") -> list[str]:
@@ -28,10 +23,7 @@ def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") 
 
 
 def point_figures(saved: SavedNorms) -> dict[str, Figure]:
-    """The figures of one point by name: histogram; profile, redundancy, persistence; map, outlier_map; attention.
-
-    All but the histogram are omitted if nothing was measured that they could show.
-    """
+    """The figures of one point by name: those of curve_figures(), and map, outlier_map, attention where measured."""
     figures = curve_figures({"tokens": saved}, alone=True)
     maps = {stage: saved.arrays[stage] for stage in saved.numbers["stages"] if "map.norm" in saved.arrays[stage]}
     if maps:
@@ -51,11 +43,8 @@ def point_figures(saved: SavedNorms) -> dict[str, Figure]:
 
 
 def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict[str, Figure]:
-    """Figures with a panel per stage and a curve per point, by name: histogram; profile, redundancy, persistence.
-
-    Args:
-        points: at least one, by label.
-        alone: one point, whose figures mark thresholds and have a curve per rule of outliers.
+    """Figures with a panel per stage and a curve per point, by name: histogram, and where they were measured profile,
+    redundancy, persistence. With one point `alone`, they mark thresholds and have a curve per rule of outliers.
     """
     first = next(iter(points.values()))
     words = _rule_words(first)

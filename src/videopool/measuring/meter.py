@@ -20,7 +20,6 @@ from videopool.norms.saved import MeasuredSoFar, save_partial
 from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.points.point import Point
 from videopool.pooling import GridPooling
-from videopool.video import UnreadableClipError
 
 TEXTURE = "patch texture"  # layer of the source under which texture is stored
 
@@ -86,16 +85,8 @@ class NormMeter(ClipReader):
         """Add clips. Returns name, content hash and reason of failure of each, "" for a measured clip."""
         outcomes = []
         for clip in batch:
-            for kind, spent in clip.seconds.items():
-                self.seconds[kind] += spent
-            reason = ""
-            try:
-                if clip.error:
-                    raise UnreadableClipError(clip.job.clip, clip.error)
-                features = self.features(clip)
-            except UnreadableClipError as error:
-                reason = clip.error or str(error)
-            else:
+            features, reason = self.read(clip)
+            if features is not None:
                 self._measure(clip, features)
             outcomes.append((clip_name(clip.job), clip.digest, reason))
         return outcomes

@@ -13,16 +13,16 @@ from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import describe_stage
 from videopool.norms import Measurement
 from videopool.norms.meanings import MEANINGS
-from videopool.norms.saved import NUMBERS, MeasuredSoFar, load_partial, save_arrays
+from videopool.norms.saved import NUMBERS, load_partial, save_arrays
 from videopool.notes import note
+from videopool.points.lifecycle import check_failures
 from videopool.points.point import Point
-from videopool.results import PointFailed, PointFolder
+from videopool.results import PointFolder
 from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import write_json
 
 # Facts about the point for tables and legends.
 FACTS = ("model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split")
-LISTED_FAILURES = 10
 
 
 def measure(
@@ -30,8 +30,7 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measure the clips that are not measured yet; write norms.json and norms.safetensors.
 
-    Returns the metrics, and the content of norms.json. Raises PointFailed if too many clips cannot be read, Stopped if
-    the user asked to stop.
+    Returns metrics and the content of norms.json. Raises PointFailed for too many unreadable clips; Stopped.
     """
     # Imported here, because a finished point needs neither weights nor Lightning.
     from videopool.inference.backbones import point_backbone
@@ -61,7 +60,8 @@ def measure(
         log.save()
         if stop.asked:
             raise Stopped(f"{len(so_far.done)} of {len(clips)} clips of {folder.path.name} are done")
-    _judge_failures(so_far, len(clips), float(config.job.max_failed_fraction))
+    allowed = float(config.job.max_failed_fraction)
+    check_failures("clips could not be measured", len(so_far.failed), len(clips), allowed, so_far.failed)
     numbers = {
         "about": {
             **about,
@@ -92,19 +92,6 @@ def measure(
         "finished": now(),
     }
     return metrics, numbers
-
-
-def _judge_failures(so_far: MeasuredSoFar, total: int, allowed: float) -> None:
-    """Raises PointFailed if too many clips could not be measured, or all of them."""
-    failed = so_far.failed
-    if so_far.done and len(failed) <= allowed * total:
-        return
-    listed = "".join(f"\n    {name}: {reason}" for name, reason in list(failed.items())[:LISTED_FAILURES])
-    more = f"\n    and {len(failed) - LISTED_FAILURES} more" if len(failed) > LISTED_FAILURES else ""
-    raise PointFailed(
-        f"{len(failed)} of {total} clips could not be measured "
-        f"(allowed: job.max_failed_fraction={allowed:g}):{listed}{more}"
-    )
 
 
 def result_line(numbers: dict[str, Any]) -> str:

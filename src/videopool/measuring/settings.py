@@ -12,7 +12,7 @@ from videopool.config.build import check as check_rules
 from videopool.config.build import plain, whole
 from videopool.config.errors import ConfigError
 from videopool.features import ClipJob
-from videopool.inference.batches import group_by_clip
+from videopool.inference.read_plan import group_by_clip
 from videopool.measuring.stages import ENCODER, LLM, NormStage, parse_layers, parse_stages
 from videopool.models.stages import TEXT
 from videopool.norms import OutlierRules

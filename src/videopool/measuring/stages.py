@@ -67,12 +67,7 @@ def _layer(where: str, text: str, first: int, last: int, model: str) -> int:
 
 
 def describe_stage(stage: NormStage, shape: ModelShape, feature_layers: Sequence[int], pooling_stage: str) -> str:
-    """What the tokens of a stage are, and on which side of which layer norm they are taken.
-
-    Args:
-        feature_layers: of the tower, counted from 0.
-        pooling_stage: of the point.
-    """
+    """What the tokens of a stage are, and on which side of which layer norm (`feature_layers` counts from 0)."""
     if stage.kind == ENCODER:
         norm = "after CLIP's layer norm of them" if shape.cls else "not normalised"
         layers = feature_layers if stage.layer is None else [stage.layer]

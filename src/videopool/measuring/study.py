@@ -21,10 +21,7 @@ TELLING = ("model", "checkpoint", "lora_alpha", "pooling", "stage", "frames", "b
 
 
 def sum_up_norms(study: Path) -> None:
-    """Write norms.csv and figures of a study's measured points, and print their table.
-
-    Raises NormsError if there is none, or a file cannot be written.
-    """
+    """Write norms.csv and figures of a study's points, and print their table. Raises NormsError as load_study_norms."""
     points = load_study_norms(study)
     names = labels([point.numbers["about"] for point in points])
     rows = [
@@ -43,10 +40,7 @@ def sum_up_norms(study: Path) -> None:
 
 
 def load_study_norms(study: str | Path) -> list[SavedNorms]:
-    """The finished measurements of a study, ordered by their settings: fewer frames first, for example.
-
-    Raises NormsError if there is none, or one is damaged.
-    """
+    """A study's measurements, ordered by their settings, as fewer frames first. Raises NormsError for none."""
     folders = [folder for folder in sorted(Path(study).glob("norms-*")) if is_complete(folder)]
     if not folders:
         raise NormsError(f"{study} holds no finished point of job=norms")
@@ -82,11 +76,7 @@ def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each point by the settings that it does not share with all others.
-
-    Args:
-        points: what norms.json says about them.
-    """
+    """A name for each point (`about` of norms.json) by the settings that it does not share with all others."""
     tails = _tails([point["checkpoint"] for point in points])
     named = [{**point, "checkpoint": tail} for point, tail in zip(points, tails, strict=True)]
     differing = [key for key in TELLING if len({str(point[key]) for point in named}) > 1]
@@ -117,11 +107,5 @@ def _tails(paths: Sequence[str | None]) -> list[str]:
 
 
 def study_figures(points: Sequence[SavedNorms]) -> dict[str, Figure]:
-    """Figures with a panel per stage and a curve per point, by name: histogram; profile, redundancy, persistence.
-
-    All but the histogram are omitted if nothing was measured that they could show.
-
-    Args:
-        points: from load_study_norms, at least one.
-    """
+    """The figures of curve_figures(), with the points' labels."""
     return curve_figures(dict(zip(labels([point.numbers["about"] for point in points]), points, strict=True)))

@@ -12,6 +12,7 @@ from videopool.runtime.terminal import console, plain
 
 HEADINGS = ("tokens", "median", "max/med.", "kurtosis", "Gini", ">k med. %", "robust z %", "gap %", "again % (chance)",
             "cosine")  # fmt: skip
+Row = tuple[Sequence[str], Mapping[str, Any]]  # leading cells, and the numbers of a stage
 
 
 def tell_norms(folder: Path) -> None:
@@ -27,19 +28,8 @@ def tell_norms(folder: Path) -> None:
     print(f"        files: {folder}")
 
 
-def show_rows(
-    title: str,
-    first: Sequence[str],
-    rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]],
-    rules: Mapping[str, float],
-) -> None:
-    """Print a table.
-
-    Args:
-        first: headings of the leading columns; of two, the first groups rows.
-        rows: cells of the leading columns, and the numbers of a stage.
-        rules: by name, for the caption.
-    """
+def show_rows(title: str, first: Sequence[str], rows: Sequence[Row], rules: Mapping[str, float]) -> None:
+    """Print a table; `first`: headings of the leading cells, of which the first groups rows where there are two."""
     table = Table(title=plain(title, "table.title"))
     for name in first:
         table.add_column(name)

@@ -16,7 +16,7 @@ from videopool.benchmarks import Benchmark
 from videopool.config.build import build, number
 from videopool.errors import UserError
 from videopool.files import write_text
-from videopool.inference.batches import clips_at_once
+from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.configuration import DTYPES
 from videopool.points.setting import Setting, StatedSetting, readable

@@ -1,6 +1,7 @@
 """A point with a model behind an API: frames go out as images, words come back."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from videopool.chat import FORMATS, ChatEndpoint
@@ -66,6 +67,7 @@ class ApiPoint(Point):
         """All that determines the numbers; prices change metrics, not answers."""
         return {**super().identity(), "prices": self.model["prices"]}
 
+    @cached_property
     def answer_identity(self) -> dict[str, object]:
         """All that determines the answers, as far as it is known here."""
         return {

@@ -15,10 +15,9 @@ from videopool.results import fingerprint
 
 
 def build_judge(config: DictConfig) -> Judge | None:
-    """Build the judge of `judge._target_`, or None. Nothing is loaded or asked yet.
+    """Build the judge of `judge._target_`, or None; nothing is loaded or asked yet. Raises UserError for bad settings.
 
     The source hash of a user's own class is part of the judge's id: a changed class gives new verdicts.
-    Raises ConfigError, ChatError or ModelError for an impossible setting.
     """
     if config.judge.get("_target_") is None:
         return None

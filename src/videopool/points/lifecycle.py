@@ -1,13 +1,14 @@
-"""One attempt at a results folder: claimed, begun with a manifest, ended with metrics or the failure."""
+"""One attempt at a results folder: begun with a manifest, ended with metrics or the failure."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from videopool.config.build import jsonable
-from videopool.results import PointFolder, fingerprint
+from videopool.notes import indented
+from videopool.results import PointFailed, PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
 from videopool.runtime.outcome import COMPLETE, Outcome
 
@@ -22,40 +23,32 @@ def finished_before(folder: PointFolder) -> Outcome:
     return Outcome(COMPLETE, folder.path.name, "finished before", str(folder.path), fresh=False)
 
 
+def check_failures(kind: str, failed: int, total: int, allowed: float, reasons: Mapping[str, str]) -> None:
+    """Raises PointFailed with the reasons, by clip, if more than the allowed share failed, or all."""
+    if failed == total or failed > allowed * total:
+        lines = indented([f"{name}: {reason}" for name, reason in reasons.items()])
+        limit = f"(allowed: job.max_failed_fraction={allowed:g})"
+        raise PointFailed(f"{failed} of {total} {kind} {limit}:{lines}")
+
+
 @contextmanager
-def attempt(
-    folder: PointFolder, config: DictConfig, content: Mapping[str, object], begin: Callable[[], None]
-) -> Iterator[bool]:
-    """Claim a folder for a block that fills it. An error of the block is kept there as the failure.
+def attempt(folder: PointFolder, config: DictConfig, content: Mapping[str, object]) -> Iterator[None]:
+    """Keep an error of the block that fills a claimed folder there, as the failure; begin with the manifest.
 
-    Args:
-        content: of the manifest, beside the configuration and the environment of the attempt.
-        begin: clears the claimed folder of everything that is done again.
-
-    Yields:
-        False if another process has finished the work meanwhile.
-
-    Raises:
-        PointBusy: another process has the folder.
-        ResultsError: the folder cannot be written, or holds another configuration.
+    `content` is the manifest's, beside the configuration and the environment of the attempt.
     """
-    with folder:
-        begin()
-        if folder.finished:
-            yield False
-            return
-        environment = {
-            "config": jsonable(config),
-            "versions": versions(),
-            "reader": config.job.reader,
-            "attention": config.model.get("attention"),
-            "git": git_state(),
-            "hardware": hardware(),
-            "started": now(),
-        }
-        folder.write_manifest({**content, **environment})
-        try:
-            yield True
-        except Exception as error:
-            folder.write_failure(str(error) or type(error).__name__, {"time": now()})
-            raise
+    environment = {
+        "config": jsonable(config),
+        "versions": versions(),
+        "reader": config.job.reader,
+        "attention": config.model.get("attention"),
+        "git": git_state(),
+        "hardware": hardware(),
+        "started": now(),
+    }
+    folder.write_manifest({**content, **environment})
+    try:
+        yield
+    except Exception as error:
+        folder.write_failure(str(error) or type(error).__name__, {"time": now()})
+        raise

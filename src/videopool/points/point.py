@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt
-from videopool.config.build import Number, Rules, build, check, plain, whole
+from videopool.config.build import Number, Rules, build, check, is_number, plain, whole
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
@@ -37,10 +38,7 @@ RULES: Rules = {
 
 
 class Point(Setting):
-    """One configuration as objects. Weights are not loaded; the model's sizes are read lazily.
-
-    Raises UserError for a wrong configuration or file.
-    """
+    """One configuration as objects, without weights. Raises UserError for a wrong configuration or file."""
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
@@ -106,7 +104,7 @@ class Point(Setting):
         """All that determines the numbers."""
         benchmark = self.benchmark
         return {
-            **self.answer_identity(),
+            **self.answer_identity,
             "groups": {name: sorted(tasks) for name, tasks in benchmark.groups.items()},
             "headline": list(benchmark.groups.get(benchmark.headline or "", ())),
             "axes": dict(benchmark.axes),
@@ -116,8 +114,9 @@ class Point(Setting):
     @property
     def answers(self) -> str:
         """Fingerprint of all that determines the answers. Points that differ only in their judge share it."""
-        return fingerprint(self.answer_identity())
+        return fingerprint(self.answer_identity)
 
+    @cached_property
     def answer_identity(self) -> dict[str, object]:
         """All that determines the answers."""
         return {
@@ -194,14 +193,14 @@ def _read_adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
             if lora[key] is not None:
                 raise ConfigError(f"lora.{key}={lora[key]}: there is no lora.checkpoint to scale")
         return None
-    if projector is not None and not _is_number(projector):
+    if projector is not None and not is_number(projector):
         raise ConfigError(f"lora.projector={projector!r}: give a number, or null for the checkpoint's own")
     checkpoint = load_adapter(str(lora["checkpoint"]))
     if not checkpoint.ranks and alpha is not None:
         raise ConfigError(f"lora.alpha={alpha}: {checkpoint.source} has no LoRA to scale; say lora.alpha=null")
     if checkpoint.ranks:
         alpha = checkpoint.alpha if alpha is None else alpha
-        if not _is_number(alpha) or not alpha >= 0:
+        if not is_number(alpha) or not alpha >= 0:
             raise ConfigError(f"lora.alpha={alpha!r}: give a number of at least 0 (the checkpoint does not say one)")
     return {
         "checkpoint": checkpoint.source,
@@ -218,10 +217,6 @@ def _adapter_identity(adapter: dict[str, Any]) -> dict[str, Any]:
     """The identity of the changed weights; the projector only where it differs from the checkpoint's own."""
     identity = {key: adapter[key] for key in ("identity", "alpha")}
     return identity if adapter["projector"] is None else {**identity, "projector": adapter["projector"]}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _digits(value: float) -> str:

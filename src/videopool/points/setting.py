@@ -21,23 +21,17 @@ from videopool.video import READERS, Sampler
 class Setting:
     """Model, pooling and frames of a configuration, without weights and benchmark; the model's sizes are read lazily.
 
-    Attributes:
-        model: the resolved group `model`.
-        stage: "projector" or "encoder", where the pooling acts.
-        pooling, sampler: as configured.
-        frames: per clip.
-        parts: of the readable name, after the model.
-
     Raises UserError for a wrong configuration.
     """
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
-        self.pooling, self.stage = pooling_of(config)
+        self.pooling, self.stage = pooling_of(config)  # which acts at the "projector" or the "encoder"
         check(config, {READERS: ["job.reader"]})
         self.sampler: Sampler = build(config, "frames")
-        self.frames = int(self.sampler.num)
+        self.frames = int(self.sampler.num)  # per clip
         self.model = plain(config.model)
+        # Of the readable name, after the model.
         self.parts = [self.pooling.label, f"f{self.frames}", *([self.stage] if self.stage != "projector" else [])]
 
     @cached_property
@@ -73,13 +67,7 @@ class Setting:
 
 
 class StatedSetting(Setting):
-    """A setting without any file of a released model: its `shape:` block states the sizes.
-
-    Attributes:
-        bytes_per_value: of the model's dtype.
-        images: per clip that the tower reads: frames, or one tiled image, and a thumbnail.
-        projected: tokens per clip that the projector reads.
-    """
+    """A setting without any file of a released model: its `shape:` block states the sizes."""
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
@@ -90,8 +78,9 @@ class StatedSetting(Setting):
         image_keys(self.pooling, self.frames)  # raises if a tiling pooling needs another number of frames
         self.bytes_per_value = DTYPES[self.model["dtype"]].itemsize
         tiles, height, width = self.grid
-        self.images = tiles + (THUMBNAIL in self.pooling.needs)
+        self.images = tiles + (THUMBNAIL in self.pooling.needs)  # per clip that the tower reads
         patches = self.images * height * width + tiles * (CLS in self.pooling.needs)
+        # Tokens per clip that the projector reads.
         self.projected = self.pooled if self.stage == "encoder" else patches
 
     @cached_property

@@ -79,12 +79,12 @@ def end_loaders_at_exit() -> None:
 
     They ignore SIGTERM, which multiprocessing sends at the end and then waits forever.
     """
-    Finalize(None, _kill_children, exitpriority=10)
 
+    def kill_children() -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
 
-def _kill_children() -> None:
-    for child in multiprocessing.active_children():
-        child.kill()
+    Finalize(None, kill_children, exitpriority=10)
 
 
 def _end_on_sigterm() -> None:

@@ -12,23 +12,14 @@ COMPLETE, FAILED, BUSY = "complete", "failed", "busy"
 
 @dataclass
 class Outcome:
-    """The outcome of one job.
+    """The outcome of one job."""
 
-    Attributes:
-        status: "complete", "failed" or "busy" (another process works on the point).
-        name: of the point or job.
-        message: one line.
-        folder: of its files, "" for none.
-        fresh: False if it had been finished before.
-        row: its row in a table of the whole multirun, or None.
-    """
-
-    status: str
-    name: str
-    message: str = ""
-    folder: str = ""
-    fresh: bool = True
-    row: dict[str, Any] | None = None
+    status: str  # "complete", "failed" or "busy" (another process works on the point)
+    name: str  # of the point or job
+    message: str = ""  # one line
+    folder: str = ""  # of its files
+    fresh: bool = True  # False if it had been finished before
+    row: dict[str, Any] | None = None  # in a table of the whole multirun
 
 
 def keep_trace(study: Path) -> str:

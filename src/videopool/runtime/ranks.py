@@ -22,10 +22,7 @@ def rank_of_process() -> int:
 
 
 def strategy_of(config: "DictConfig") -> str:
-    """Lightning's strategy for several devices, where the configuration says "auto".
-
-    A fork inherits the weights. CUDA does not survive a fork; there the weights go through shared memory.
-    """
+    """Lightning's strategy for several devices; for "auto" a fork, which has the weights, unless CUDA forbids it."""
     import torch
 
     strategy = str(config.trainer.get("strategy", "auto"))
@@ -37,10 +34,7 @@ def strategy_of(config: "DictConfig") -> str:
 
 @contextmanager
 def own_environment() -> Iterator[None]:
-    """Restore the variables that Lightning sets for its processes: the next run starts its own.
-
-    Other variables stay untouched: other threads may read the environment meanwhile.
-    """
+    """Restore the variables that Lightning sets for its processes, and no others, which other threads may use."""
     before = {name: os.environ.get(name) for name in SET_BY_LIGHTNING}
     try:
         yield

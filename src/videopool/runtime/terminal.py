@@ -51,11 +51,8 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Callable[...
 
 @contextmanager
 def progress_lines() -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    """A progress bar of several lines. Yields the function (title, total) that adds a line and returns its step.
-
-    Each step redraws it: a thread that redraws would take time from the measurement.
-    """
-    with _bar(auto_refresh=False) as bar:
+    """A progress bar of several lines. Yields the function (title, total) that adds a line and returns its step."""
+    with _bar(auto_refresh=False) as bar:  # a thread that redraws would take time from the measurement
 
         def begin(title: str, total: int) -> Callable[[], None]:
             line = bar.add_task(title, total=total)

@@ -32,9 +32,7 @@ def in_processes(
 ) -> Generator[tuple[int, Any], None, None]:
     """Run work(*job) in `count` processes; yield (index of the job, result) as they finish, None if the process died.
 
-    Args:
-        work: a module-level function; an error of it raises RuntimeError here.
-        stopped: asked before each job; once true, no further job starts.
+    `work` is a module-level function, whose errors raise RuntimeError here. Once `stopped`, no further job starts.
     """
     waiting = iter(enumerate(jobs))
     idle: list[_Worker] = []

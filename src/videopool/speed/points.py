@@ -21,7 +21,7 @@ from videopool.evaluation.evaluator import Asked, Evaluator, Records, answer_wit
 from videopool.evaluation.records import AnswerCost, sample_fields
 from videopool.evaluation.run import evaluate_point
 from videopool.features import FeatureStore
-from videopool.inference.batches import clips_at_once, group_by_clip
+from videopool.inference.read_plan import clips_at_once, group_by_clip
 from videopool.models import Backbone, ModelShape, VideoLM, prefill_flops
 from videopool.models.reading import next_token_logits, prefill
 from videopool.points.point import Point
@@ -68,7 +68,7 @@ class Alone(Measured):
         before, after = (model.embed(torch.tensor([ids], device=model.device)) for ids in parts)
         prompt = torch.cat([before, visual[None].to(model.dtype), after], dim=1)
         hidden = model.llm(prompt, use_cache=False).last_hidden_state
-        letters = model.next_token_ids(self.answers.prompt.answer_start, LETTERS[: len(sample.options)])
+        letters = model.next_token_ids(self.prompt.answer_start, LETTERS[: len(sample.options)])
         return model.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)[letters].tolist()
 
 

@@ -42,7 +42,12 @@ class PointRun:
         with telling("log the tables"):
             import wandb
 
-            tables = {"scores": scores_table(metrics)}
+            scores = [
+                [kind, name, *(row[column] for column in SUMMARY)]
+                for kind in ("group", "task")
+                for name, row in metrics[f"{kind}s"].items()
+            ]
+            tables: dict[str, dict[str, Any]] = {"scores": {"columns": ["kind", "name", *SUMMARY], "data": scores}}
             if self._predictions:
                 tables["predictions"] = predictions_table(records[: self._predictions])
             self._run.log({name: wandb.Table(**table, allow_mixed_types=True) for name, table in tables.items()})
@@ -59,12 +64,9 @@ class PointRun:
 
 @contextmanager
 def point_run(config: DictConfig, folder: Path, described: Mapping[str, Any]) -> Iterator[PointRun]:
-    """A run for the point of a folder. Its configuration is the point's, resolved, with `described` under `point`.
+    """A run for the point of a folder, with the point's columns in tables (`described`) in its configuration.
 
     Raises ConfigError as wandb_run, or for a wrong logger.predictions.
-
-    Args:
-        described: the point's columns in tables.
     """
     rows = number(config, "logger.predictions", 0, whole=True) if config.logger.name == "wandb" else 0
     columns = {k: v for k, v in described.items() if v is None or isinstance(v, (str, int, float))}
@@ -81,12 +83,7 @@ def point_run(config: DictConfig, folder: Path, described: Mapping[str, Any]) ->
 
 
 def run_name(words: Sequence[str], default: str) -> str:
-    """The overrides that determine the point, pooling and frames first: a command that gives the point again.
-
-    Args:
-        words: overrides as given.
-        default: the name if nothing is overridden, or too much. The run's configuration has the folder's name too.
-    """
+    """The overrides (`words`) that determine the point, pooling and frames first; `default` if none do, or too many."""
 
     def group(word: str) -> str:
         return word.lstrip("+~").split("=")[0].split(".")[0].split("/")[0]
@@ -95,16 +92,6 @@ def run_name(words: Sequence[str], default: str) -> str:
     order = {"pooling": 0, "frames": 1}
     name = " ".join(sorted(kept, key=lambda word: order.get(group(word), len(order))))
     return name if name and len(name) <= LONGEST_NAME else default
-
-
-def scores_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns and rows: scores of groups, then of tasks."""
-    rows = [
-        [kind, name, *(row[column] for column in SUMMARY)]
-        for kind in ("group", "task")
-        for name, row in metrics[f"{kind}s"].items()
-    ]
-    return {"columns": ["kind", "name", *SUMMARY], "data": rows}
 
 
 def predictions_table(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -27,15 +27,8 @@ _gave_up: list[str] = []  # why this process no longer tries to go online
 
 @contextmanager
 def wandb_run(config: DictConfig, study: Path, job: str, name: str, content: Mapping[str, Any]) -> Iterator[Any]:
-    """A run in the group of the study; None without a logger, and where W&B cannot open one.
-
-    Files go to `<study>/wandb`. A run that cannot go online is kept there too, for `wandb sync`.
-
-    Args:
-        study: its folder.
-        job: the run's type.
-        name: the run's display name.
-        content: the run's configuration.
+    """A run of type `job` in the group of the study, with `content` as its configuration; None without a logger, and
+    where W&B cannot open one. Files go to `<study>/wandb`, and wait there for `wandb sync` if it cannot go online.
 
     Raises ConfigError for an unknown logger or mode.
     """

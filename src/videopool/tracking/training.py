@@ -51,11 +51,7 @@ class TrainingCurves:
 
 @contextmanager
 def training_curves(config: DictConfig, folder: Path, described: Mapping[str, Any]) -> Iterator[TrainingCurves]:
-    """A W&B run of type "finetune" for the training run of a folder. Raises ConfigError as wandb_run.
-
-    Args:
-        described: the training run's columns in tables.
-    """
+    """A W&B run of type "finetune" for the training run of a folder. Raises ConfigError as wandb_run."""
     content = {**jsonable(config), "training_run": {"name": folder.name, **described}}
     with wandb_run(config, folder.parent, "finetune", folder.name, content) as run:
         if run is not None:

@@ -16,14 +16,9 @@ NORMS = "norm"  # prefix of the names of norm figures
 
 
 class StudyViews:
-    """The workspace and the report of a study; nothing is sent.
+    """The workspace and the report of a study, from its table and the names of its figures; nothing is sent.
 
-    Args:
-        study: its name, which is the group of its runs.
-        table: its points, from results.load_study.
-        figures: names of its report's figures.
-        project: of its runs.
-        entity: owner of the project; "" if unknown.
+    `study` is the group of its runs in the project of the entity ("" if unknown).
     """
 
     def __init__(self, study: str, table: pd.DataFrame, figures: list[str], project: str, entity: str) -> None:

@@ -21,9 +21,8 @@ from videopool.features import (
     load_clip,
     request_clip,
 )
+from videopool.inference.predict import loader_of
 from videopool.models import Backbone
-from videopool.runtime.interrupts import ignore_interrupts
-from videopool.runtime.ranks import START_METHOD
 from videopool.training_data import (
     ConversationError,
     ConversationLayout,
@@ -137,11 +136,7 @@ class Loaders:
             # Lightning wants a batch for each device, if an empty one.
             numbers = range(rank, max(world, -(-len(self.held_out) // schedule.micro)), world)
         workers = self.workers if any(self.request(example).must_read for example in ahead) else 0
-        return DataLoader(
-            LoadedBatches(self.plans), batch_size=None, sampler=Requests(numbers, make), num_workers=workers,
-            worker_init_fn=ignore_interrupts if workers else None,
-            multiprocessing_context=START_METHOD if workers else None,
-        )  # fmt: skip
+        return loader_of(LoadedBatches(self.plans), workers, batch_size=None, sampler=Requests(numbers, make))
 
     def _next_epoch(self) -> Iterator[EncodedExample]:
         schedule = self.schedule

@@ -81,12 +81,7 @@ class Exporter:
             export(part, weights, config, about, lora)
 
     def facts(self, step: int) -> dict[str, Any]:
-        """Facts that tell trained points apart in tables.
-
-        Returns:
-            Numbers of training `clips` and `images`; `examples` shown, each time counted; `steps`; `tflops` of
-            learning from them, see training_flops(); `data`, a hash of the training data.
-        """
+        """Facts that tell trained points apart in tables; `examples` counts each time that one is shown."""
         batch, sources = self.schedule.batch, self.schedule.mixture.sources
         before, flops = self._counted if self._counted[0] <= step else (0, 0.0)
         for one in self.schedule.examples(before * batch, (step - before) * batch):
@@ -103,12 +98,7 @@ class Exporter:
 
 
 def training_metrics(exporter: Exporter, progress: TrainingState, first: int, elapsed: float) -> dict[str, Any]:
-    """The content of metrics.json. Writes left-out entries to a file of their own.
-
-    Args:
-        first: step at which this attempt began.
-        elapsed: seconds of this attempt.
-    """
+    """The content of metrics.json, of an attempt from step `first` on. Writes left-out entries to their file."""
     point, folder, schedule = exporter.point, exporter.folder, exporter.schedule
     rows, encoder = read_training_log(folder), schedule.encoder
     held_out = [row for row in rows if "validation_loss" in row]

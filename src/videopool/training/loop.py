@@ -10,47 +10,34 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
-from torch.multiprocessing.spawn import ProcessException
 
-from videopool.config.build import build
 from videopool.files import append, json_lines, write_text
-from videopool.inference.device_failure import device_failure
-from videopool.inference.predict import surroundings
+from videopool.inference.predict import device_processes, trainer_of
 from videopool.models import VideoLM
 from videopool.models.lora import kept_weights, trainable
+from videopool.notes import indented
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
-from videopool.runtime.interrupts import StopRequest, end_loaders_at_exit
-from videopool.runtime.ranks import own_environment, strategy_of
+from videopool.runtime.interrupts import StopRequest
+from videopool.runtime.ranks import strategy_of
 from videopool.runtime.terminal import progress_bar
 from videopool.tracking.training import TrainingCurves
 from videopool.training.checkpoints import Checkpoints, TrainingState
 from videopool.training.export import BAD_BATCH, Exporter
 from videopool.training.module import NotFinite, Tuner, gathered
 
-LISTED = 10
-
 
 class StepCallback(Callback):
-    """After each step: a log line, a checkpoint or an export where one is due, and a stop if the user asks for it.
-
-    Args:
-        exporter: of the run; writes the weights of a step where they can be evaluated, but not of the last one here.
-        progress: of the Tuner.
-        validate_every: steps, counted back from the last one; 0: never.
-        allowed: number of examples with an unreadable clip or an unusable text.
-        stop: the user's wish to stop.
-        curves: get each line of the log.
-    """
+    """After each step: a log line, a checkpoint or an export where one is due, and a stop if the user asks for it."""
 
     def __init__(
         self,
-        exporter: Exporter,
-        progress: TrainingState,
-        validate_every: int,
-        allowed: int,
+        exporter: Exporter,  # of the run
+        progress: TrainingState,  # of the Tuner
+        validate_every: int,  # steps, counted back from the last one; 0: never
+        allowed: int,  # number of examples with an unreadable clip or an unusable text
         stop: StopRequest,
-        curves: TrainingCurves,
+        curves: TrainingCurves,  # get each line of the log
     ) -> None:
         self.exporter, self.folder, job = exporter, exporter.folder, exporter.point.config.job
         self.steps, self.refused = exporter.schedule.steps, exporter.schedule.encoder.refused
@@ -64,10 +51,6 @@ class StepCallback(Callback):
     def validates(self, step: int) -> bool:
         """Whether a validation follows a step."""
         return self.validate_every > 0 and (self.steps - step) % self.validate_every == 0
-
-    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        if trainer.world_size > 1:
-            end_loaders_at_exit()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.stop.take_back()
@@ -122,10 +105,8 @@ class StepCallback(Callback):
         self._open.close()
 
     def _refuse_failures(self, trainer: pl.Trainer, module: Tuner) -> None:
-        """Raises PointFailed on all devices if more entries are unusable than allowed, over all devices.
-
-        Several devices may know the same entry, so the entries themselves are gathered where the sum is too large.
-        """
+        """Raises PointFailed on all devices if more entries are unusable than allowed, over all devices."""
+        # Several devices may know the same entry, so the entries themselves are gathered where the sum is too large.
         if sum(module.summed([len(self.progress.failures), len(self.refused)])) <= self.allowed:
             return
         unread: dict[str, str] = {}
@@ -136,8 +117,8 @@ class StepCallback(Callback):
         if len(unread) + len(useless) > self.allowed:
             counts = f"{len(unread)} clips could not be read"
             counts += f" and {len(useless)} conversations are of no use" if useless else ""
-            listed = "".join(f"\n    {line}" for line in [*unread.values(), *useless.values()][:LISTED])
-            raise PointFailed(f"{counts} (allowed by job.max_failed_fraction: {self.allowed}):{listed}")
+            lines = indented([*unread.values(), *useless.values()])
+            raise PointFailed(f"{counts} (allowed by job.max_failed_fraction: {self.allowed}):{lines}")
 
     def _save(self, trainer: pl.Trainer, module: Tuner) -> None:
         step = self.progress.step
@@ -170,53 +151,38 @@ def cut_log(path: Path, step: int) -> None:
 
 
 def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, precision: str) -> None:
-    """Take the remaining steps.
+    """Take the remaining steps, of `micros` micro-batches over all devices.
 
-    Args:
-        config: of the run; `trainer` and `training.clip` are used.
-        micros: micro-batches of a step, over all devices.
-
-    Raises:
-        PointFailed: the loss is not finite, too many clips are unreadable, or a process died.
+    Raises PointFailed if the loss is not finite, too many clips are unreadable, or a process died.
     """
-    devices = int(config.trainer.devices)
+    devices, strategy = int(config.trainer.devices), config.trainer.strategy
+    if strategy == "fsdp":
+        strategy = sharded(tuner)
+    elif devices > 1:
+        strategy = strategy_of(config)
     share = micros // devices
     every = keeper.validate_every * share
-    trainer: pl.Trainer = build(
-        config, "trainer", callbacks=[keeper], strategy=training_strategy(config, tuner), precision=precision,
-        max_epochs=1, accumulate_grad_batches=share, gradient_clip_val=config.training.clip,
-        val_check_interval=every or 1, limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None,
-        num_sanity_val_steps=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=str(keeper.folder),
-        use_distributed_sampler=False,  # requests are dealt out by rank
-        **surroundings(config),
+    trainer = trainer_of(
+        config, keeper, strategy=strategy, precision=precision, max_epochs=1,
+        accumulate_grad_batches=share, gradient_clip_val=config.training.clip, val_check_interval=every or 1,
+        limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None, num_sanity_val_steps=0,
+        default_root_dir=str(keeper.folder), use_distributed_sampler=False,  # requests are dealt out by rank
     )  # fmt: skip
     if every:
         # Lightning counts micro-batches; a continued run validates after the same steps as an uninterrupted one.
         done = keeper.progress.step - keeper.steps
         trainer.fit_loop.epoch_loop.batch_progress.total.ready = done * share % every
-    try:
-        with own_environment():
-            trainer.fit(tuner)
-    except ProcessException as error:
-        raise device_failure(error, devices) from error
+    with device_processes(trainer):
+        trainer.fit(tuner)
 
 
 TakeSteps = Callable[[DictConfig, Tuner, StepCallback, int, str], None]  # the signature of fit()
 
 
-def training_strategy(config: DictConfig, tuner: VideoLM) -> Any:
-    """The strategy for Lightning's Trainer."""
-    if config.trainer.strategy == "fsdp":
-        return sharded(tuner)
-    return config.trainer.strategy if int(config.trainer.devices) == 1 else strategy_of(config)
-
-
 def sharded(tuner: VideoLM) -> Any:
-    """FSDP over the frozen weights of the language model, layer by layer.
+    """FSDP over the frozen weights of the language model, layer by layer; the tower computes as in evaluation.
 
-    Tower and trained parameters are not sharded: the tower computes as in evaluation, and trained parameters stay
-    float32 beside frozen weights in bfloat16. The Tuner averages their gradients.
+    Trained parameters stay whole, in float32 beside frozen weights in bfloat16; the Tuner averages their gradients.
     """
     from pytorch_lightning.strategies import FSDPStrategy
     from torch.distributed.fsdp.wrap import ModuleWrapPolicy

@@ -21,7 +21,6 @@ from videopool.results import PointFailed
 from videopool.training.batches import HELD_OUT, TRAIN, Loaders, MicroBatch
 from videopool.training.checkpoints import TrainingState
 from videopool.training.point import TrainingPoint
-from videopool.video import UnreadableClipError
 
 EMA = 0.98  # decay of the EMA of the loss
 LISTED = 4  # entries that a message names
@@ -52,26 +51,16 @@ class Tuner(ClipReader):
     """A VideoLM whose projector and LoRA are trained; the tower is frozen, and kept features are not computed again.
 
     A step's gradient is that of the sum of all its token losses over the number of its labelled tokens, however the
-    step is cut into micro-batches and dealt out to devices.
-
-    Args:
-        backbone: the model, with trainable parameters.
-        point: the run's configuration; pooling, stage, store and the seed of dropout are used.
-        progress: where the run begins or continues; kept up to date.
+    step is cut into micro-batches and dealt out to devices. `progress`, where it begins, is kept up to date.
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        point: TrainingPoint,
-        optimisation: Optimisation,
-        progress: TrainingState,
-        loaders: Loaders,
+        self, backbone: Backbone, point: TrainingPoint, adamw: Optimisation, progress: TrainingState, loaders: Loaders
     ) -> None:
         plan, source = loaders.plans["video"], loaders.sources["video"]
         super().__init__(backbone, point.pooling, point.stage, point.store, plan, source)
         self.image_pooling, self.loaders = point.image_pooling, loaders
-        self.optimisation, self.seed, self.progress = optimisation, point.seed, progress
+        self.optimisation, self.seed, self.progress = adamw, point.seed, progress
         self.optimiser_state: dict[str, Any] | None = None  # to continue with
         self.stopping = False  # at the user's wish
         # Of a new step, over all devices: loss (mean over labelled tokens), its EMA, learning rate, labelled tokens.
@@ -135,8 +124,7 @@ class Tuner(ClipReader):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Scale the gradient to the tokens that were read, set the learning rate, and report the step.
 
-        Raises:
-            NotFinite: the gradient would make NaN weights, for which the next batch would be blamed.
+        Raises NotFinite for a gradient that would make NaN weights, for which the next batch would be blamed.
         """
         if isinstance(self.trainer.strategy, FSDPStrategy):
             self._average_gradients()
@@ -191,25 +179,18 @@ class Tuner(ClipReader):
     # Computation
 
     def losses(self, batch: Loaded, look: Callable[[Sequence[Tensor]], None] | None = None) -> tuple[Tensor, int]:
-        """Sum of a micro-batch's token losses, and their number. Unreadable clips are left out.
-
-        Args:
-            look: gets the visual tokens [N, D] of each clip.
-        """
+        """Sum and number of a micro-batch's token losses, without unreadable clips; `look` gets the visual tokens."""
         read: list[tuple[LoadedClip, Tensor]] = []
         plans, sources = self.loaders.plans, self.loaders.sources
         for clip in batch.clips:
-            for work, spent in clip.seconds.items():
-                self.seconds[work] += spent
             example = clip.job.samples[0].example
-            try:
-                if clip.error:
-                    raise UnreadableClipError(clip.job.clip, clip.error)
-                # Without autocast: evaluation's features, from the same store.
-                with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
-                    read.append((clip, self.features(clip, sources[example.kind], plans[example.kind])))
-            except UnreadableClipError as error:
-                self.progress.failures[example.where] = f"{example.where}: {clip.error or error}"
+            # Without autocast: evaluation's features, from the same store.
+            with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
+                features, reason = self.read(clip, sources[example.kind], plans[example.kind])
+            if features is None:
+                self.progress.failures[example.where] = f"{example.where}: {reason}"
+            else:
+                read.append((clip, features))
         if not read:
             # Zero, but with a gradient for each parameter: devices wait for each other's.
             return sum((one.sum() * 0.0 for one in trainable(self.backbone).values()), torch.zeros(())), 0
@@ -254,13 +235,7 @@ def gathered(trainer: pl.Trainer, value: Any) -> list[Any]:
 
 
 class NotFinite(PointFailed):
-    """The loss or its gradient is NaN or infinite.
-
-    Args:
-        what: "loss" or "gradient".
-        where: entries read together; for a gradient, in the whole step on all devices.
-        step: of the failure.
-    """
+    """The loss or gradient (`what`) of a step is NaN or infinite; `where`: entries read together, on all devices."""
 
     def __init__(self, what: str, where: list[str], step: int) -> None:
         super().__init__(what, where, step)

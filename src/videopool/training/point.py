@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from omegaconf import DictConfig
 
-from videopool.config.build import Number, Rules, build, build_pooling, check, jsonable, plain, whole
+from videopool.config.build import Number, Rules, build, build_pooling, check, is_number, jsonable, plain, whole
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
@@ -47,11 +47,7 @@ CODE = ("model", "pooling", "job.image_pooling", "frames", "training", "training
 
 
 class TrainingPoint(Setting):
-    """Objects made from one training run's configuration; weights are not loaded.
-
-    Raises:
-        UserError: the configuration or the files it names are wrong.
-    """
+    """Objects made from one training run's configuration; weights are not loaded. Raises UserError as Point."""
 
     def __init__(self, config: DictConfig) -> None:
         if "base_url" in config.model:
@@ -89,7 +85,8 @@ class TrainingPoint(Setting):
             if settings[key] == 0:
                 raise ConfigError(f"training.{key}=0 {meaning}")
         betas = settings["betas"]
-        if not isinstance(betas, list) or len(betas) != 2 or not all(_below_one(beta) for beta in betas):
+        valid = isinstance(betas, list) and all(is_number(beta) and 0 <= beta < 1 for beta in betas)
+        if not valid or len(betas) != 2:
             raise ConfigError(f"training.betas={betas!r}: give two numbers in 0..1, 1 left out, as in [0.9,0.98]")
         batch, micro = settings["global_batch"], settings["micro_batch"]
         if batch % (micro * config.trainer.devices):
@@ -193,11 +190,7 @@ class TrainingPoint(Setting):
         return training_flops(self.shape, tokens + text - 1, projected, bool(self.settings["checkpoint_gradients"]))
 
     def limits(self) -> dict[str, int]:
-        """Most tokens of a conversation, with the place of its clip, by kind of medium.
-
-        Raises:
-            ModelError: visual tokens alone do not fit the model's context.
-        """
+        """Most tokens of a conversation, with the place of its clip, by kind of medium. Raises ModelError for none."""
         limits = {}
         for kind in {example.kind for source in self.sources for example in source.examples}:
             tokens = self.tokens_of(kind)
@@ -235,11 +228,7 @@ class TrainingPoint(Setting):
         }
 
     def recipe(self, step: int | None = None) -> str:
-        """Fingerprint that exported weights share if they differ in their seed alone.
-
-        Args:
-            step: after which they were exported; None for the end of the run.
-        """
+        """Fingerprint that weights exported after a step (None: the last) share if they differ in their seed alone."""
         common = without_seed(self.identity())
         return fingerprint(common if step is None else {**common, "export": step})
 
@@ -270,7 +259,3 @@ class TrainingPoint(Setting):
         for pooling in self.poolings.values():
             check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
         self.limits()
-
-
-def _below_one(beta: object) -> bool:
-    return isinstance(beta, (int, float)) and not isinstance(beta, bool) and 0 <= beta < 1

@@ -16,7 +16,6 @@ from videopool.config.errors import ConfigError, Stopped
 from videopool.inference.backbones import own_backbone
 from videopool.inference.feature_key import feature_source
 from videopool.inference.read_plan import image_processor_of, read_plan
-from videopool.models import Backbone
 from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.notes import note
@@ -48,32 +47,24 @@ def train_point(
     keep_media: Callable[[], None],
     take_steps: TakeSteps = fit,
 ) -> str:
-    """Train in a folder. Returns one line about the result.
+    """Train in a folder; `keep_media` keeps the media's states, with the claim. Returns one line about the result.
 
-    Args:
-        keep_media: records the media's states; called with the claim.
-        take_steps: replaces Lightning's loop.
-
-    Raises:
-        UserError: the data cannot be used, or the run failed.
-        Stopped: the user asked to stop.
+    Raises UserError if the data cannot be used or the run failed, Stopped if the user asked to stop.
     """
-
-    def begin() -> None:
+    facts = point.describe()
+    with folder:
         keep_media()
         if point.config.force:
             folder.clear()
             start_over(folder.path)
-
-    facts = point.describe()
-    with attempt(folder, point.config, {"training": facts, "identity": identity}, begin) as to_do:
-        if not to_do:
+        if folder.finished:
             return "finished meanwhile"
-        (folder.path / BAD_BATCH).unlink(missing_ok=True)
-        with training_curves(point.config, folder.path, facts) as curves:
-            metrics = _train(point, folder.path, 0, curves, take_steps)
-            curves.finish(metrics)
-        folder.write_metrics(metrics)
+        with attempt(folder, point.config, {"training": facts, "identity": identity}):
+            (folder.path / BAD_BATCH).unlink(missing_ok=True)
+            with training_curves(point.config, folder.path, facts) as curves:
+                metrics = _train(point, folder.path, 0, curves, take_steps)
+                curves.finish(metrics)
+            folder.write_metrics(metrics)
     held_out = metrics["validation_loss"]
     loss = f"{metrics['steps']} steps, loss {metrics['loss']:.3f}"
     return loss if held_out is None else f"{loss}, {held_out:.3f} on held-out ones"
@@ -85,7 +76,11 @@ def _train(
     """Take a run's remaining steps and export it. Returns its metrics; none in other processes than the first."""
     config, settings, started = point.config, point.settings, time.perf_counter()
     checkpoints = Checkpoints(folder / "checkpoints")
-    backbone = _trainable_backbone(point)
+    backbone = own_backbone(point.model)
+    torch.manual_seed(point.seed)  # of LoRA's first weights
+    make_trainable(backbone, settings["lora"])
+    if settings["checkpoint_gradients"]:
+        checkpoint_gradients(backbone)
     weights_of_base = probe(backbone)
     progress, kept = checkpoints.last() or (TrainingState(), None)
     first = progress.step
@@ -140,15 +135,6 @@ def _train(
     else:
         raise PointFailed("job.export=best: no held-out example could be used, so there is no best step; say last")
     return training_metrics(exporter, progress, first, time.perf_counter() - started)
-
-
-def _trainable_backbone(point: TrainingPoint) -> Backbone:
-    backbone = own_backbone(point.model)
-    torch.manual_seed(point.seed)  # of LoRA's first weights
-    make_trainable(backbone, point.settings["lora"])
-    if point.settings["checkpoint_gradients"]:
-        checkpoint_gradients(backbone)
-    return backbone
 
 
 def _steps(point: TrainingPoint, encoder: Encoder) -> int:
