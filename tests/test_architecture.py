@@ -133,6 +133,14 @@ def test_files_are_short():
     assert long == LONG
 
 
+def test_no_room_is_more_than_a_tenth_of_the_source():
+    lines: dict[str, int] = {}
+    for path in SOURCE.rglob("*.py"):
+        name = room(str(path.relative_to(SOURCE)))
+        lines[name] = lines.get(name, 0) + len(path.read_text().splitlines())
+    assert max(lines.values()) <= sum(lines.values()) / 10, max(lines, key=lines.__getitem__)
+
+
 def foreign_names(tree: ast.Module) -> set[str]:
     """What a file calls what it imports, but for two modules that are made to be set."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
