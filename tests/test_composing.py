@@ -9,6 +9,7 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
@@ -78,6 +79,14 @@ POINTS = (
 )
 
 
+def patch(monkeypatch):
+    """compose_once(), undone when the test ends."""
+    for seam, name in ((ConfigLoaderImpl, "load_sweep_config"), (ConfigRepository, "load_config")):
+        monkeypatch.setattr(seam, name, getattr(seam, name))
+    monkeypatch.setattr(ConfigStore, "__deepcopy__", None, raising=False)
+    compose_once()
+
+
 def test_points_that_share_a_composition_are_what_hydra_composes(monkeypatch):
     """Hydra's own way is the oracle: all keys, Hydra's too, and the types and flags of all nodes."""
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
@@ -86,9 +95,7 @@ def test_points_that_share_a_composition_are_what_hydra_composes(monkeypatch):
     with open_dict(master):
         master.hydra.overrides.hydra = []
     plain = [loader.load_sweep_config(master, list(words)) for words in POINTS]
-    for seam, name in ((ConfigLoaderImpl, "load_sweep_config"), (ConfigRepository, "load_config")):
-        monkeypatch.setattr(seam, name, getattr(seam, name))  # restored afterwards
-    compose_once()
+    patch(monkeypatch)
     for words, expected in zip(POINTS, plain, strict=True):
         composed = loader.load_sweep_config(master, list(words))
         assert nodes(composed) == nodes(expected), words
@@ -110,9 +117,7 @@ def nodes(node, path=""):
 def test_a_value_that_hydra_refuses_is_refused(monkeypatch):
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    for seam, name in ((ConfigLoaderImpl, "load_sweep_config"), (ConfigRepository, "load_config")):
-        monkeypatch.setattr(seam, name, getattr(seam, name))
-    compose_once()
+    patch(monkeypatch)
     for words in (["frames.nmu=3"], ["pooling=avreage", "frames.num=3"], ["frames.num@there=3"], ["frames.num.x=3"]):
         with pytest.raises((HydraException, OmegaConfBaseException)):
             loader.load_sweep_config(master, words)

@@ -5,6 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
 from videopool import __version__
@@ -45,6 +46,7 @@ def open_streams() -> None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
+@cache
 def register_experiments(folder: "Path") -> None:
     """Make each study of experiments/ a choice of the group `experiment`."""
     from hydra.core.config_store import ConfigStore

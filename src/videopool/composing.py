@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException
@@ -53,6 +54,7 @@ def compose_once() -> None:
 
     ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
     ConfigRepository.load_config = load_file  # type: ignore[method-assign]
+    ConfigStore.__deepcopy__ = lambda self, _: self  # type: ignore[attr-defined]  # copied with each repository else
 
 
 def _with_values(composed: DictConfig, values: list[Override], overrides: list[Override]) -> DictConfig:
