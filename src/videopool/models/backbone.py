@@ -180,6 +180,10 @@ class Backbone(nn.Module):
         """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""
         return features[..., self.extra :, :].unflatten(-2, (self.shape.height, self.shape.width))
 
+    def encode(self, pixels: Tensor, media: str = "video") -> Tensor:
+        """Pixels [T, 3, S, S] to the tower's patch grid [T, H, W, Dv], without CLS."""
+        return self.grid(self.features(pixels, media))
+
     def project(self, grid: Tensor) -> Tensor:
         """The projector: [..., Dv] to [..., D]."""
         return self.projector(grid)
