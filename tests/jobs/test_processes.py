@@ -117,9 +117,7 @@ def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):
     _, told = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "a process of trainer.devices=2 ended" in told
-    # In a race torch's start of processes prints how the other device ended; the command's own words come last.
-    assert "internal error" not in told
-    assert told.rstrip().splitlines()[-1].endswith("SIGKILL")
+    assert "Traceback" not in told
     kept = records(next(folder.glob("*/run.json")).parent)
     videopool(*words)
     done = records(only(folder))

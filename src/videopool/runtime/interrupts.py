@@ -81,6 +81,7 @@ def end_loaders_at_exit() -> None:
     """
 
     def kill_children() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise for each killed loader
         for child in multiprocessing.active_children():
             child.kill()
 
