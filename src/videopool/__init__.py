@@ -1,3 +1,3 @@
 """Pooling ablations on image-to-video language models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
