@@ -74,7 +74,8 @@ def forked():
 def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
     """The program as a user runs it, in a process of its own, writing to tmp_path, whose modules it can import.
 
-    It is forked, but started from nothing where it has an environment of its own, or starts processes from nothing.
+    It is forked, but started from nothing where libraries read its environment at their import, or where it starts
+    processes from nothing.
     """
     # In front of what is there, not instead: that may say which checkout is tested.
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
@@ -82,8 +83,9 @@ def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
     def run(*words: str, timeout: float = 300, check: int | None = 0, small: bool = True, env: dict | None = None):
         extra = [w for w in SMALL if small and not any(word.startswith(w.split("=")[0] + "=") for word in words)]
         words = (f"results_dir={tmp_path}/results", f"data_dir={data_dir}", *extra, *words)
-        if env is None and not any("launcher" in word for word in words):
-            done = forked.run(words, tmp_path, path, timeout)
+        early = any(name.startswith(("HF_", "TRANSFORMERS_")) for name in env or {})
+        if not early and not any("launcher" in word for word in words):
+            done = forked.run(words, tmp_path, path, timeout, env)
         else:
             done = subprocess.run(
                 [sys.executable, "-m", "videopool", *words],

@@ -1,7 +1,7 @@
 """The program in processes forked from one that has imported its libraries: a start costs milliseconds, not seconds.
 
-Run as a script it is that one: it reads a request a line, and answers with the process that it started, then with its
-exit code.
+Run as a script it is that one: it reads one request per line, answers with the number of the process that it started,
+and leaves each process's exit code in a file.
 """
 
 import atexit
@@ -9,13 +9,15 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import subprocess
 import sys
-import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from videopool.app import quiet
@@ -24,77 +26,131 @@ LIBRARIES = (
     "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "matplotlib.figure", "rich.table",
     "videopool.jobs.run", "videopool.jobs.evaluate", "videopool.jobs.report", "videopool.figures",
 )  # fmt: skip
+POLL = 0.01  # seconds
 
 
 class Forked:
-    """Starts the program as often as asked; waits for the libraries only once."""
+    """Starts the program as often as asked, several at once too; waits for the libraries only once."""
 
     def __init__(self) -> None:
         self._server: subprocess.Popen[str] | None = None
 
-    def run(self, words: Sequence[str], cwd: Path, path: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, words: Sequence[str], cwd: Path, path: str = "", timeout: float = 300, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """`python -m videopool <words>` in a folder, with modules found on a path.
 
-        Raises:
-            subprocess.TimeoutExpired: as subprocess.run().
+        Raises subprocess.TimeoutExpired, as subprocess.run() does.
         """
+        process = self.start(words, cwd, path, env=env)
+        try:
+            out, err = process.communicate(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(list(words), process.wait(), out, err)
+
+    def start(
+        self,
+        words: Sequence[str],
+        cwd: Path,
+        path: str = "",
+        env: dict[str, str] | None = None,
+        new_session: bool = False,
+    ) -> "Started":
+        """The same, without waiting for its end. `env`: variables besides this process's."""
         if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-        told = [cwd / f".{name}" for name in ("stdout", "stderr")]
+        folder = Path(mkdtemp())
         request = {
-            "words": list(words),
+            "words": list(map(str, words)),
             "cwd": str(cwd),
-            "path": path,
-            "env": dict(os.environ),
-            "told": list(map(str, told)),
+            "path": path or os.environ.get("PYTHONPATH", ""),
+            "env": {**os.environ, **(env or {})},
+            "folder": str(folder),
+            "new_session": new_session,
         }
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         print(json.dumps(request), file=self._server.stdin, flush=True)
-        process = int(self._server.stdout.readline())
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            os.kill(process, signal.SIGKILL)
-
-        timer = threading.Timer(timeout, end)
-        timer.start()
-        code = int(self._server.stdout.readline())
-        timer.cancel()
-        out, err = (path.read_text(encoding="utf-8") for path in told)
-        for path in told:
-            path.unlink()
-        if late.is_set():
-            raise subprocess.TimeoutExpired(list(words), timeout, out, err)
-        return subprocess.CompletedProcess(list(words), code, out, err)
+        return Started(request["words"], int(self._server.stdout.readline()), folder)
 
     def close(self) -> None:
         if self._server is not None:
             self._server.communicate("")
 
 
+class Started:
+    """A process of the server, used as a subprocess.Popen."""
+
+    def __init__(self, words: list[str], pid: int, folder: Path) -> None:
+        self.words, self.pid, self.folder = words, pid, folder
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        code = self.folder / "code"
+        if self.returncode is None and code.exists():
+            self.returncode = int(code.read_text())
+        return self.returncode
+
+    def wait(self, timeout: float = 300) -> int:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.words, timeout, *self._told())
+            time.sleep(POLL)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """What it printed, and what it printed as errors, once it has ended."""
+        self.wait(timeout)
+        return self._told()
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def _told(self) -> tuple[str, str]:
+        out, err = ((self.folder / name).read_text(encoding="utf-8") for name in ("1", "2"))
+        return out, err
+
+
 def serve() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more, and until all processes have ended."""
     quiet()
     for name in LIBRARIES:
         importlib.import_module(name)
-    for line in sys.stdin:
-        request = json.loads(line)
-        process = os.fork()
-        if not process:
-            become(request)
-        print(process, flush=True)
-        _, status = os.waitpid(process, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    started: dict[int, Path] = {}
+    waiting = True
+    while waiting or started:
+        if waiting and select.select([sys.stdin], [], [], POLL)[0]:
+            line = sys.stdin.readline()
+            waiting = bool(line)
+            if line:
+                request = json.loads(line)
+                process = os.fork()
+                if not process:
+                    become(request)
+                started[process] = Path(request["folder"])
+                print(process, flush=True)
+        elif not waiting:
+            time.sleep(POLL)
+        for process in list(started):
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                folder = started.pop(process)
+                (folder / "code.part").write_text(str(os.waitstatus_to_exitcode(status)))
+                (folder / "code.part").rename(folder / "code")
 
 
 def become(request: dict[str, Any]) -> None:
     """Turn this process into the one asked for."""
-    for number, path in zip((1, 2), request["told"], strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if request["new_session"]:
+        os.setsid()
+    for number in (1, 2):
+        os.dup2(os.open(f"{request['folder']}/{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
     os.environ.clear()

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -292,7 +290,7 @@ def test_a_judge_on_this_machine(point, tmp_path):
         point(*QA, *local, f"judge.source={bad}")
 
 
-def test_killed_while_grading_and_the_key_in_no_file(world, tmp_path, videopool):
+def test_killed_while_grading_and_the_key_in_no_file(world, tmp_path, videopool, forked):
     """End to end, in processes: a kill costs what was in hand; nothing that is written or told holds the key."""
     env = {"JUDGE_KEY": KEY}
 
@@ -302,9 +300,7 @@ def test_killed_while_grading_and_the_key_in_no_file(world, tmp_path, videopool)
 
     with chat_server(slow) as server:
         more = words(world, tmp_path, *QA, *asked_of(server, concurrency=2))
-        command = [sys.executable, "-m", "videopool", *more]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **env}, **quiet)
+        process = forked.start(more, tmp_path, env=env, new_session=True)
         deadline = time.monotonic() + 100
         while len(server.asked) < 6:
             assert time.monotonic() < deadline

@@ -1,8 +1,6 @@
 """job=compare on points that were really run."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -11,12 +9,13 @@ from videopool.results.study import scores_by_sample
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, data_dir):
+def study(tmp_path_factory, data_dir, forked):
     """Two poolings of one study."""
     root = tmp_path_factory.mktemp("compare")
-    command = [sys.executable, "-m", "videopool", "-m", "pooling=none,adaptive_1x6x6", "frames.num=4", "study=two"]
+    words = ["-m", "pooling=none,adaptive_1x6x6", "frames.num=4", "study=two"]
     small = ["benchmark.clips=60", "benchmark.per_task=8", "logger=none", "job.workers=0"]
-    subprocess.run([*command, *small, f"results_dir={root}", f"data_dir={data_dir}"], check=True, capture_output=True)
+    done = forked.run([*words, *small, f"results_dir={root}", f"data_dir={data_dir}"], root)
+    assert done.returncode == 0, done.stderr
     return root
 
 

@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -131,17 +129,11 @@ def test_a_changed_clip_is_seen(videopool, tmp_path):
 SWEEP = ("-m", "pooling=none,average", "frames.num=2,4", "job.max_clips=4", "job.workers=1", "benchmark.limit=null")
 
 
-def start(tmp_path, data_dir, *words):
-    command = [sys.executable, "-m", "videopool", f"results_dir={tmp_path}/results", f"data_dir={data_dir}"]
-    small = ["benchmark.clips=60", "benchmark.per_task=8", "logger=none"]
-    return subprocess.Popen(
-        [*command, *small, *words],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def start(tmp_path, data_dir, forked):
+    small = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}"]
+    small += ["benchmark.clips=60", "benchmark.per_task=8", "logger=none"]
+    return lambda *words: forked.start([*small, *words], tmp_path, new_session=True)
 
 
 def wait_for_records(folder, count, process):
@@ -160,7 +152,7 @@ def scores(folder):
     }
 
 
-def test_killed_sweeps_resume_to_the_same_scores(videopool, tmp_path, data_dir):
+def test_killed_sweeps_resume_to_the_same_scores(videopool, start, tmp_path, data_dir):
     build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
     videopool(*SWEEP, "study=whole")
     whole = tmp_path / "results" / "whole"
@@ -168,11 +160,10 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, tmp_path, data_dir):
     rng = random.Random(0)
     for _ in range(2):
         done = sum(len(p.read_bytes().splitlines()) for p in broken.glob("*/records.jsonl"))
-        process = start(tmp_path, data_dir, *SWEEP, "study=broken")
+        process = start(*SWEEP, "study=broken")
         seen = wait_for_records(broken, done + rng.randint(10, 120), process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stderr.close()
         after = sum(len(p.read_bytes().splitlines()) for p in broken.glob("*/records.jsonl"))
         assert after >= seen, "what was written stays"
     videopool(*SWEEP, "study=broken")
@@ -185,9 +176,9 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, tmp_path, data_dir):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, tmp_path, data_dir, number):
+def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, start, tmp_path, data_dir, number):
     build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
-    process = start(tmp_path, data_dir, "study=i", "frames.num=8", "job.max_clips=1")
+    process = start("study=i", "frames.num=8", "job.max_clips=1")
     folder = tmp_path / "results" / "i"
     wait_for_records(folder, 5, process)
     os.killpg(process.pid, number)  # as terminals and schedulers do: to the loader processes too

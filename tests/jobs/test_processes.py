@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -94,7 +93,7 @@ def test_what_a_device_raises_ends_the_point_and_is_told(videopool, tmp_path):
     assert "raises.py, line 7): ValueError: wrong here" in done.stderr
 
 
-def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):
+def test_a_killed_device_costs_what_was_in_hand(videopool, forked, tmp_path, data_dir):
     words = [
         "frames.num=8",
         "logger=none",
@@ -105,8 +104,7 @@ def test_a_killed_device_costs_what_was_in_hand(videopool, tmp_path, data_dir):
         "benchmark.limit=null",
     ]
     small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
-    command = [sys.executable, "-m", "videopool", *words, *small]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = forked.start([*words, *small], tmp_path)
     folder, deadline = tmp_path / "results" / "k", time.monotonic() + 120
     while not any(len(p.read_bytes()) > 2000 for p in folder.glob("*/records.jsonl")):
         assert time.monotonic() < deadline
@@ -152,14 +150,13 @@ def test_a_killed_process_does_not_take_the_sweep_along(videopool, tmp_path, lau
     assert (tmp_path / "results" / "k" / "sweep.csv").is_file()
 
 
-def test_two_commands_share_a_study(tmp_path, data_dir, videopool):
+def test_two_commands_share_a_study(tmp_path, data_dir, videopool, forked):
     """Each point is done by one of them; both wait for all, and both end well."""
     videopool("study=warm", "frames.num=1", "logger=none")  # renders the clips
     small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
     words = ["-m", "study=two", "pooling=none,average", "frames.num=4,8", "logger=none"]
-    command = [sys.executable, "-m", "videopool", *words, *small]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=300)[0] for process in both]
+    both = [forked.start([*words, *small], tmp_path) for _ in range(2)]
+    told = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     table = load_study(tmp_path / "results" / "two")
     assert list(table.status) == ["complete"] * 4

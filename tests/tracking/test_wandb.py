@@ -50,18 +50,13 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, data_dir):
+def study(tmp_path_factory, data_dir, forked):
     """A multirun of two points in an environment that names a key, and a run that all points would become."""
     root = tmp_path_factory.mktemp("wandb")
     words = [f"results_dir={root}/results", f"data_dir={data_dir}", "study=w", "pooling=none,average", *SMALL]
-    subprocess.run(
-        [sys.executable, "-m", "videopool", "-m", *words],
-        check=True,
-        cwd=root,
-        timeout=120,
-        capture_output=True,
-        env={**os.environ, "WANDB_API_KEY": KEY, "WANDB_RUN_ID": "allinone", "HOME": str(root / "home")},
-    )
+    env = {"WANDB_API_KEY": KEY, "WANDB_RUN_ID": "allinone", "HOME": str(root / "home")}
+    done = forked.run(["-m", *words], root, env=env)
+    assert done.returncode == 0, done.stderr
     return root / "results" / "w"
 
 
@@ -288,7 +283,7 @@ def test_without_an_account_runs_are_kept_here(tmp_path):
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
 
 
-def test_a_training_run_is_seen_as_it_goes_and_whole_after_it_went_on(tmp_path, data_dir):
+def test_a_training_run_is_seen_as_it_goes_and_whole_after_it_went_on(tmp_path, data_dir, forked):
     """Two attempts, the first stopped behind some step: the second one's run has all steps, each once, as the log."""
     words = [
         "job=finetune", "job.evaluate=false", "frames.num=2", "pooling=adaptive_Tx3x3", "job.workers=0",
@@ -314,9 +309,7 @@ main()
     )
     assert first.returncode != 0
     assert "2 of 4 steps" in first.stdout + first.stderr
-    second = subprocess.run(
-        [sys.executable, "-m", "videopool", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    second = forked.run(words, tmp_path)
     assert second.returncode == 0, second.stderr
     study = tmp_path / "results" / "t"
     (log,) = study.glob("*/log.jsonl")
