@@ -1,4 +1,4 @@
-"""The reference of keys, made of the YAML files of conf/ and their comments; the page named by `keys_page` ends with it."""
+"""The reference of keys, made of the files of conf/ and their comments, at the end of the page named by `keys_page`."""
 
 import re
 from dataclasses import dataclass
@@ -94,9 +94,9 @@ class Choice:
             told.append(found[1].strip())
             below += 1
         above = key.start_mark.line - 1
-        if above >= self._first and (found := COMMENT.match(self.lines[above])) and not found[1].startswith(" "):
-            if self.lines[above].index("#") == key.start_mark.column:
-                told.insert(0, found[1].strip())
+        found = COMMENT.match(self.lines[above]) if above >= self._first else None
+        if found and not found[1].startswith(" ") and self.lines[above].index("#") == key.start_mark.column:
+            told.insert(0, found[1].strip())
         return " ".join(told)
 
 
@@ -125,7 +125,8 @@ def read(conf: Path) -> dict[str, dict[str, Choice]]:
         told = _inherited(groups, choice, own)
         for row in choice.rows:
             foreign = not row.key.startswith(choice.group.replace("/", "."))
-            alike = [one for one in everything if foreign or one.group == choice.group and _target(groups, one) == made]
+            same = [one for one in groups[choice.group].values() if _target(groups, one) == made]
+            alike = everything if foreign else same
             others = (own[id(one)].get(row.key, "") for one in alike)
             row.meaning = row.meaning or told.get(row.key) or next(filter(None, others), "")
     return groups
@@ -142,9 +143,7 @@ def _target(groups: dict[str, dict[str, Choice]], choice: Choice) -> str | None:
     )
 
 
-def _inherited(
-    groups: dict[str, dict[str, Choice]], choice: Choice, own: dict[int, dict[str, str]]
-) -> dict[str, str]:
+def _inherited(groups: dict[str, dict[str, Choice]], choice: Choice, own: dict[int, dict[str, str]]) -> dict[str, str]:
     told: dict[str, str] = {}
     for base, package in _bases(groups, choice):
         for key, meaning in {**_inherited(groups, base, own), **own[id(base)]}.items():
@@ -203,6 +202,6 @@ def _append(app: Sphinx, docname: str, content: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx's hook."""
     app.add_config_value("keys_page", "", "env")
-    app.add_config_value("api", (), "env")
+    app.add_config_value("api", [], "env")
     app.connect("source-read", _append, priority=400)
     return {"parallel_read_safe": True}
