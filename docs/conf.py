@@ -22,7 +22,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "pages
 exclude_patterns = ["_ext"]
 html_theme = "furo"
 html_title = f"VideoPool {release}"
-myst_enable_extensions = ["deflist"]
 smartquotes = False  # commands in text stay as they are
 highlight_language = "none"  # of blocks without one: commands
 myst_heading_anchors = 4  # GitHub's, so that links with an anchor work there and here
