@@ -67,7 +67,8 @@ class Choice:
                 ((key, value),) = item.value
                 group, _, package = key.value.removeprefix("override ").removeprefix("/").partition("@")
                 name = group if not package or package.startswith(GLOBAL) else f"{group}@{package}"
-                told = self._comment(key, value) or f"the group [{group}](#{group.replace('/', '')})"
+                place = "studies.md" if group == "experiment" else f"#{group.replace('/', '')}"
+                told = self._comment(key, value) or f"the group [{group}]({place})"
                 if not group.startswith("hydra/"):
                     self.rows.append(Row(name, _default(value), told))
                 if package and not package.startswith(GLOBAL):
