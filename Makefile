@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart notebooks test soak lint clean
+.PHONY: help quickstart notebooks docs test soak lint clean
 
 help:  ## this text
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ quickstart: $(READY)  ## the pooling sweep: 24 points in about 5 minutes, then i
 
 notebooks: $(READY)  ## run the notebooks of analysis/ and the studies they need, about 25 minutes
 	$(BIN)/python analysis/execute.py
+
+docs: $(READY)  ## the documentation site, into build/site
+	$(BIN)/sphinx-build -W -n --keep-going -q docs build/site
 
 test: $(READY)  ## the test suite
 	$(BIN)/pytest -n 2 --dist worksteal

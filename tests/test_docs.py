@@ -107,8 +107,8 @@ def test_the_walk_to_a_point_is_the_one_of_the_page(hydra_conf, data_dir, monkey
     for (depth, name), same in itertools.groupby(entries):
         count = len(list(same))
         lines.append(f"{'  ' * depth}{name}" + (f" ({count} times)" if count > 1 else ""))
-    walk = "```\n" + "\n".join(lines) + "\n```\n"
+    walk = "```text\n" + "\n".join(lines) + "\n```\n"
     text = ARCHITECTURE.read_text()
-    start = text.index("```\n", text.index("## One walk"))
-    end = text.index("```\n", start + 4) + 4
+    start = text.index("```text\n", text.index("## One walk"))
+    end = text.index("```\n", start + 8) + 4
     kept(ARCHITECTURE, text[:start] + walk + text[end:])

@@ -238,7 +238,7 @@ def test_the_documentation_has_no_other_choices_and_every_file_says_what_it_is()
 
 def test_the_documented_sheet_can_be_read(load, tmp_path):
     text = (shipped("conf").parent / "docs" / "benchmarks.md").read_text()
-    (tmp_path / "q.csv").write_text(text.split("```csv\n")[1].split("```")[0])
+    (tmp_path / "q.csv").write_text(text.split("```text\n")[1].split("```")[0])
     words = ("benchmark=qa_sheet", f"benchmark.root={tmp_path}", f"benchmark.annotations={tmp_path}/q.csv")
     first, second = load(*words, "benchmark.id=kitchen", "benchmark.split=test").samples
     assert (first.options, first.answer, first.task, first.start) == (("water", "milk", "oil"), "milk", "object", None)

@@ -1,6 +1,7 @@
 """Other models than the mini one, checkpoints and published baselines, through job=evaluate."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_every_baseline_runs_on_the_mini_model(run, name):
     """The very command that its file gives."""
     text = (shipped("experiments") / f"baseline_{name}.yaml").read_text()
     command = ["experiment=baseline_" + name, "model=mini", *SCALED[name]]
-    assert f"# On the mini model: videopool {' '.join(command)}\n" in text
+    assert f"# On the toy model: videopool {shlex.join(command)}\n" in text
     for word in ("# Source:", "# Published:", "# Settings:"):
         assert word in text
     done = run(*command)

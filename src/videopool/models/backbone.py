@@ -145,7 +145,7 @@ class Backbone(nn.Module):
 
     @property
     def extra(self) -> int:
-        """C: a frame's features before its patches (the CLS token)."""
+        """C, a frame's features before its patches (the CLS token)."""
         return int(self.shape.cls)
 
     def tower(self, media: str) -> nn.Module:

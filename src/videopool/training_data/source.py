@@ -71,7 +71,7 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content: texts, names of media and bounds, but not where the media are stored."""
+        """SHA-256 of texts, names of media and bounds, but not of where the media are stored."""
         digest = hashlib.sha256(repr(float(self.weight)).encode())
         for one in self.examples:
             content = [one.id, one.name, one.kind, asdict(one.conversation), one.start, one.end]
