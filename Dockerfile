@@ -20,6 +20,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 COPY conf ./conf
 COPY experiments ./experiments
+# hadolint ignore=DL3013
 RUN pip install -c constraints.txt .
 
 # Any user may write to home and /work, so that `docker run --user` leaves files of the caller's.
@@ -27,7 +28,7 @@ RUN useradd --create-home --uid 1000 videopool \
     && mkdir /work \
     && chmod 1777 /home/videopool /work
 ENV HOME=/home/videopool
-USER videopool
+USER 1000
 WORKDIR /work
 
 ENTRYPOINT ["videopool"]

@@ -142,7 +142,7 @@ def test_half_widths_and_hours_follow_from_the_columns():
         assert float(clustered) == pytest.approx(width * math.sqrt(1 + 0.1 * (int(per_clip) - 1)), abs=0.06)
     for row, clips, tflops, reading, tokens, writing in table("Cost"):
         each = sum(map(float, tflops.split(" + ")))
-        assert float(reading) == pytest.approx(int(clips) * each / (0.4 * 312) / 3600, abs=0.006), row
+        assert float(reading) == pytest.approx(int(clips) * each / 125 / 3600, abs=0.006), row
         assert float(writing) == pytest.approx(int(clips) * int(tokens) * 0.035 / 3600, abs=0.006), row
 
 
