@@ -18,8 +18,8 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY)  ## the pooling sweep: 24 points in about 5 minutes, then its table and figures
 	$(BIN)/videopool -m experiment=quickstart
 
-notebooks: $(READY)  ## run the notebooks of analysis/ and the studies they need, about 25 minutes
-	$(BIN)/python analysis/execute.py
+notebooks: $(READY)  ## run the notebooks of analysis/, their figures and the studies they need, about 25 minutes
+	$(BIN)/python analysis/execute.py --figures analysis/figures
 
 docs: $(READY)  ## the documentation site, into build/site
 	$(BIN)/sphinx-build -W -n --keep-going -q docs build/site

@@ -4,7 +4,8 @@
 
 NAME is a parameter from the notebook's first code cell; VALUE is text where the default is text, else
 JSON. Paths among the values are relative to this folder, where notebooks run. Without names, all notebooks run; a
-failing one does not stop the others. Exit code 0 only if every cell of every notebook ran.
+failing one does not stop the others. Exit code 0 only if every cell of every notebook ran. The same study gives the
+same files: they hold no times, and no log of the study.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import ast
 import atexit
 import json
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from io import BytesIO
 from pathlib import Path
 from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
@@ -23,6 +25,8 @@ PARAMETERS = "parameters"  # tag of the cell with a notebook's parameters; the c
 INJECTED = "injected-parameters"  # as papermill calls them
 INTERRUPTED = 130  # exit code
 FIGURE = "figure"  # of a cell's metadata: the name of the figure that it shows
+COLOURS = 128  # of a figure: with more, notebooks grow beyond what a page of a repository shows
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 class NotebookError(Exception):
@@ -34,11 +38,16 @@ def main(words: list[str]) -> int:
     about, usage = (__doc__ or "").split("\n\n")[:2]
     parser = argparse.ArgumentParser("execute.py", usage.strip().removeprefix("python analysis/"), about)
     parser.add_argument("words", nargs="*", help="notebooks; parameters, as NAME=VALUE")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for notebooks with their outputs")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for notebooks with their outputs; default: this one, or, with parameters, yours",
+    )
     parser.add_argument("--figures", type=Path, help="folder for figures, as PNG; default: none are saved")
     asked = parser.parse_intermixed_args(words)
     names = [word.removesuffix(".py") for word in asked.words if "=" not in word]
     values = dict(word.split("=", 1) for word in asked.words if "=" in word)
+    out = asked.out or (Path.cwd() if values else HERE)  # the committed ones show the parameters' defaults
     failures = 0
     try:
         notebooks = {name: read(name) for name in names or all_names()}
@@ -48,9 +57,9 @@ def main(words: list[str]) -> int:
         return 2
     for name, notebook in notebooks.items():
         try:
-            execute(name, notebook, changes[name], asked.out)
+            execute(name, notebook, changes[name], out)
             figures = save_figures(name, notebook, asked.figures) if asked.figures else []
-            print(f"done    {name}: {', '.join(map(str, [asked.out / f'{name}.ipynb', *figures]))}", flush=True)
+            print(f"done    {name}: {', '.join(map(str, [out / f'{name}.ipynb', *figures]))}", flush=True)
         except KeyboardInterrupt:
             print("execute.py: stopped; run it again to resume the studies", file=sys.stderr)
             return INTERRUPTED
@@ -156,6 +165,8 @@ def _run(client: Any, name: str, out: Path) -> None:
         if not isinstance(error, RuntimeError):
             raise
         raise NotebookError(f"its kernel died or did not start: {error}") from error
+    else:
+        tidy(client.nb)
     finally:
         atexit.unregister(client._cleanup_kernel)  # it stumbles there too, if the kernel did not start
         try:
@@ -163,6 +174,31 @@ def _run(client: Any, name: str, out: Path) -> None:
             nbformat.write(client.nb, out / f"{name}.ipynb")
         except OSError as error:
             raise NotebookError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def tidy(notebook: Any) -> None:
+    """Leave what is the same whenever a notebook runs, and small: figures have few colours, hidden outputs go."""
+    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        if cell.cell_type != "code":
+            continue
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            cell.outputs = []
+        for output in cell.outputs:
+            output.get("metadata", {}).clear()
+            if png := output.get("data", {}).get("image/png"):
+                output.data["image/png"] = b64encode(few_colours(b64decode(png))).decode()
+
+
+def few_colours(png: bytes) -> bytes:
+    """A PNG with a palette, without metadata: a figure needs a third of the bytes."""
+    from PIL import Image
+
+    written = BytesIO()
+    image = Image.open(BytesIO(png)).convert("RGB")
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    return written.getvalue()
 
 
 def save_figures(name: str, notebook: Any, folder: Path) -> list[Path]:
