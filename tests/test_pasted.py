@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from itertools import zip_longest
 
 import pytest
 
@@ -12,9 +13,12 @@ from pages import PAGES, SHELL, blocks
 NOTE = """#!/bin/sh
 printf '%s\\0' "${0##*/}" "$@" '<end>' >> "$NOTED"
 """
-PROGRAMS = ("videopool", "make", "python", "pip", "pytest", "wandb", "git", "docker", "uv", "conda", "pdflatex", "rm")
+PROGRAMS = (
+    "videopool", "make", "python", "python3", "pip", "pytest", "wandb", "git", "docker", "uv", "conda", "rm",
+    "pdflatex", "sphinx-build", "hf",
+)  # fmt: skip
 WRONG = ("no matches found", "command not found", "not found:", "parse error", "syntax error", "event not found")
-BUILTINS = ("source", "export", "cd", "eval")
+SHELLS = ("source", "export", "cd", "mkdir", "eval")  # what a shell does itself
 
 
 def pasted(shell, text, folder):
@@ -27,6 +31,7 @@ def pasted(shell, text, folder):
         (programs / name).write_text(NOTE)
         (programs / name).chmod(0o755)
     (programs / "activate").touch()
+    (folder / "results" / "mine" / "wandb" / "offline-run-1").mkdir(parents=True)  # what a page names by a pattern
     noted = folder / "noted"
     noted.touch()
     environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder), "NOTED": str(noted), "TERM": "dumb"}
@@ -42,6 +47,15 @@ def pasted(shell, text, folder):
     return words[:-1], wrong
 
 
+def alike(found, expected):
+    """Whether a program got the words of the page; what the shell replaces may be anything."""
+    if None in (found, expected) or len(found) != len(expected):
+        return False
+    program, *others = expected
+    pairs = zip(found, [program.rpartition("/")[2], *others], strict=True)
+    return all(one == other or {"$", "*"} & set(other) for one, other in pairs)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_pasted_commands_are_the_words_on_the_page(shell, tmp_path):
     if shutil.which(shell) is None:
@@ -49,15 +63,13 @@ def test_pasted_commands_are_the_words_on_the_page(shell, tmp_path):
     faults = {}
     for number, page in enumerate(PAGES):
         shown = [block for block in blocks(page) if block.kind in SHELL]
-        expected = [words for block in shown for words in block.commands if words[0] not in BUILTINS]
-        expected = [
-            [word.rpartition("/")[2] if not place else word for place, word in enumerate(words)] for words in expected
-        ]
+        expected = [words for block in shown for words in block.commands if words[0] not in SHELLS]
         folder = tmp_path / str(number)
         folder.mkdir()
-        words, wrong = pasted(shell, "\n".join(block.text for block in shown) + "\n", folder)
-        if wrong or words != expected:
-            faults[str(page.relative_to(ROOT))] = wrong or [pair for pair in zip(words, expected) if pair[0] != pair[1]]
+        found, wrong = pasted(shell, "\n".join(block.text for block in shown) + "\n", folder)
+        unlike = [pair for pair in zip_longest(found, expected) if not alike(*pair)]
+        if wrong or unlike:
+            faults[str(page.relative_to(ROOT))] = wrong or unlike
     assert not faults, faults
 
 
