@@ -40,18 +40,8 @@ def blocks(page: Path) -> list[Block]:
     return [Block(page, kind.strip(), text) for _, kind, text in FENCE.findall(page.read_text(encoding="utf-8"))]
 
 
-def commands() -> list[tuple[str, list[str]]]:
-    """Each distinct command of the pages with the page's name."""
-    found: dict[tuple[str, ...], str] = {}
-    for page in PAGES:
-        for block in blocks(page):
-            for words in block.commands if block.kind in SHELL else ():
-                found.setdefault(tuple(words), str(page.relative_to(ROOT)))
-    return [(page, list(words)) for words, page in found.items()]
-
-
-def stand_ins(folder: Path) -> None:
-    """The files that the pages' commands name, small."""
+def own_files(folder: Path) -> None:
+    """The user's files that the commands name, small."""
     (folder / "my_videos").mkdir()
     frames = numbered_frames(12)
     for name in ("cat", "dog", "street"):

@@ -1,13 +1,16 @@
 """Every command on the pages: pasted into bash and zsh it is the same words, and the program does what they say."""
 
+import json
 import shutil
 import subprocess
 from itertools import zip_longest
 
 import pytest
 
-from conftest import ROOT
-from pages import PAGES, SHELL, blocks
+import stand_ins
+from chat_server import chat_server
+from conftest import ROOT, SMALL
+from pages import PAGES, SHELL, blocks, own_files
 
 # Stands for each program: notes its words, with a mark after the last, and does nothing.
 NOTE = """#!/bin/sh
@@ -81,3 +84,118 @@ def test_the_shells_notice_what_they_would_do_to_words(tmp_path):
             folder.mkdir()
             words, wrong = pasted(shell, text, folder)
             assert wrong or words != [["videopool", "frames.num=2"]]
+
+
+# Pages whose commands other tests carry out: tests/test_tutorial.py, tests/test_reproduce.py.
+ELSEWHERE = ("docs/tutorial.md", "docs/faq.md", "docs/reproduce.md")
+# What makes a command small, by one of its words.
+LESS = {
+    "experiment=quickstart": ["frames.num=1", "pooling=none,average"],
+    "experiment=finetune_pooling": ["view=none_f4", "seed=0"],
+    "job=finetune": [
+        "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8", "training.steps=1",
+        "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4",
+    ],
+    "seed=0,1": ["pooling=none,average", "frames.num=2"],
+    "trainer.devices=2": ["trainer.accelerator=cpu"],
+    "judge=local": ["judge.source=my_llava"],
+}  # fmt: skip
+LESS["experiment=finetune_pooling"] += [word.replace("shapes", "shapes_events") for word in LESS["job=finetune"]]
+# Words of commands that need a server, a cluster or a recipe's data: their configuration is composed.
+COMPOSED = (
+    "logger.mode=online", "job.entity=my_team", "hydra/launcher=submitit_slurm", "training_data=videochat2",
+    "judge=local", "lora.checkpoint=run/step1000,run/step2000",
+)  # fmt: skip
+SERVED = {"judge=openai": "judge", "model=api": "model"}
+VAL = """video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4
+cat,12,96,64,what runs,1,0,CW,a cat,a dog,a cow,a man,a car
+"""
+SHEET = "video_name,question,answer,question_id,question_type,a0,a1\n{},who,1,q,CW,a,b\n"
+
+
+def set_up(folder):
+    """The files that the pages name: own ones, and those of public benchmarks."""
+    own_files(folder)
+    stand_ins.data(folder / "DATAS")
+    qa, vcg = folder / "DATAS" / "VideoQA", folder / "DATAS" / "VCGBench"
+    for name, place in {
+        "MVBench": folder / "DATAS" / "MVBench",
+        "Test_Videos": vcg / "Videos" / "Benchmarking",
+        "Benchmarking_QA": vcg / "Zero_Shot_QA" / "Benchmarking_QA",
+        "YouTubeClips": qa / "MSVD_Zero_Shot_QA" / "videos",
+        "MSVD_Zero_Shot_QA": qa / "MSVD_Zero_Shot_QA",
+        "ActivityNet": qa / "ActivityNet",
+        "NExTVideo": folder / "my_videos",
+        "Charades_v1_480": folder / "my_videos",
+    }.items():
+        (folder / name).symlink_to(place)
+    (folder / "val.csv").write_text(VAL)
+    (folder / "NExT_QA.csv").write_text(SHEET.format("cat"))
+    (folder / "STAR.csv").write_text(SHEET.format("cat_0_2"))
+    (folder / "video_mme" / "data").mkdir(parents=True)
+    shutil.copy(folder / "my_videos" / "cat.mp4", folder / "video_mme" / "data" / "cat.mp4")
+    row = {
+        "videoID": "cat", "question_id": "1-1", "question": "who?", "options": ["A. x", "B. y", "C. z", "D. w"],
+        "answer": "B", "duration": "short", "domain": "d", "sub_category": "s", "task_type": "t",
+    }  # fmt: skip
+    (folder / "video_mme" / "test.json").write_text(json.dumps([row]))
+
+
+def answered(number, body):
+    return json.dumps({"pred": "yes", "score": 4}) if "pred" in str(body["messages"]) else "A"
+
+
+def prepared(words, folder, server):
+    """A command's words with what makes it small and sets it up on this machine; whether it is only composed."""
+    if only := [word for word in words if word in COMPOSED]:
+        shown = "hydra" if "launcher" in only[0] else "job"
+        return ["--cfg", shown, *(word for word in words if word != "-m")], False
+    words = [own_export(word, folder) for word in words]
+    if not any(word.startswith(("benchmark=", "job=plan", "job=inspect", "help", "--")) for word in words):
+        words += SMALL[:3]
+    for word in words[:]:
+        words += LESS.get(word, ())
+        if word in SERVED:
+            words += [f"{SERVED[word]}.base_url={server.base_url}", f"{SERVED[word]}.key_env=null"]
+    if "model=pllava_7b" in words and "job=plan" not in words:
+        base, lora, _ = stand_ins.weights(folder / "weights").values()
+        words += [f"model.source={base}", f"lora.checkpoint={lora}"]
+    return words, True
+
+
+def own_export(word, folder):
+    """A checkpoint's path with the name that this run gave it."""
+    key, _, path = word.partition("=")
+    return f"{key}={next(folder.glob('results/tuned/*/export'))}" if path.startswith("results/tuned/") else word
+
+
+def videopools(page):
+    return [
+        words[1:]
+        for block in blocks(page)
+        if block.kind in SHELL
+        for words in block.commands
+        if words[0].rpartition("/")[2] == "videopool"
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if videopools(page) and str(page.relative_to(ROOT)) not in ELSEWHERE],
+    ids=lambda page: page.stem,
+)
+def test_the_program_takes_them(page, forked, tmp_path, data_dir):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    set_up(folder)
+    (folder / "data").symlink_to(data_dir)
+    calls = videopools(page)
+    if any("study=mine" in words and words[0].startswith("job=") for words in calls):  # of a study on another page
+        calls.insert(0, ["-m", "pooling=none,average", "frames.num=4,8", "study=mine"])
+    with chat_server(answered) as server:
+        for call in calls:
+            words, runs = prepared(call, folder, server)
+            quiet = ["logger=none"] if runs and not {"help", "--help", "--version"} & set(words) else []
+            done = forked.run([*words, *quiet], folder, env={"OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"})
+            assert done.returncode == 0, (call, done.stdout[-2000:], done.stderr[-2000:])
+            assert done.stdout.strip(), call
