@@ -64,7 +64,7 @@ def test_the_acceptance_command_on_a_clean_machine(videopool, tmp_path):
     assert [bool(r["warnings"]) for r in rows] == [False, True, True, False, False, False]
     assert "9216 visual tokens and 256 of text do not fit the context of 4096" in done.stdout
     assert done.stdout.count("warning:") == 2
-    assert done.stdout.count("visual tokens ┃") == 1, "one table for all points"
+    assert done.stdout.count("visual tokens  ") == 1, "one table for all points"
     assert sorted(p.name for p in (tmp_path / "results" / "default").iterdir()) == [".sweep", "plan.csv"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results"]
 
@@ -227,12 +227,12 @@ def test_positions_beyond_the_trained_range_are_told(composed):
 
 def test_inspect_tells_the_way_of_a_clip(videopool):
     done = videopool("job=inspect", "model=llava_next_vicuna_7b", "pooling=adaptive", small=False, env=OFFLINE)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    lines = [line for line in done.stdout.splitlines() if "[" in line and "stage" not in line]
     expected = ["[16, 3, 336, 336]", "[16, 24, 24, 1024]", "[16, 24, 24, 4096]", "[16, 12, 12, 4096]", "[2304, 4096]"]
     assert len(lines) == len(expected)
     for line, shape in zip(lines, expected, strict=True):
         assert shape in line
-    for part in ("23 of 24 layers", "CLS dropped", "32 heads", "context 4096", "7.063 billion weights"):
+    for part in ("23 of 24 layers", "CLS dropped", "32 heads", "context 4096", "7.06 billion weights"):
         assert part in done.stdout
 
 
