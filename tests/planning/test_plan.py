@@ -13,11 +13,13 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from videopool.app import register_experiments
+from videopool.config.errors import ConfigError
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
 from videopool.jobs.inspect import stage_table
 from videopool.jobs.plan import run as plan
 from videopool.models import ModelError
+from videopool.models.cost import prefill_flops
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of, plan_table, with_power
@@ -176,6 +178,27 @@ def test_numbers_of_a_row(composed):
     assert encoder["projector_tflops"] == pytest.approx(row["projector_tflops"] / 4)
     kept = cost_of(composed(*SEVEN_B, "features=none"))
     assert kept["features_gb"] == 0
+
+
+def test_hours_are_operations_at_a_speed(composed):
+    """Clips once, questions after them, answers as long as they may be; nothing where numbers are unknown."""
+    words = (*SEVEN_B, "pooling=adaptive", "benchmark=mvbench", "benchmark.root=nowhere", "job.text_tokens=100")
+    sizes = ("job.clips=10", "job.samples=30")
+    row, shape = cost_of(composed(*words, *sizes)), point_shape(composed(*words).model)
+    clip = (row["prefill_tflops"] + row["tower_tflops"] + row["projector_tflops"]) * 1e12
+    question = prefill_flops(shape, 2304 + 100) - prefill_flops(shape, 2304)
+    assert row["hours"] == pytest.approx((10 * clip + 30 * question) / 125e12 / 3600)
+    answered = cost_of(composed(*words, *sizes, "benchmark.scoring=generate", "benchmark.max_new_tokens=32"))
+    longer = prefill_flops(shape, 2304 + 132) - prefill_flops(shape, 2304)
+    assert answered["hours"] == pytest.approx((10 * clip + 30 * longer) / 125e12 / 3600)
+    assert cost_of(composed(*words, *sizes, "job.tflops_per_second=250"))["hours"] == pytest.approx(row["hours"] / 2)
+    for unknown in ((), ("job.clips=10",), (*sizes, "job.tflops_per_second=null")):
+        assert cost_of(composed(*words, *unknown))["hours"] is None
+    with pytest.raises(ConfigError, match=r"job\.tflops_per_second must be a number"):
+        cost_of(composed(*words, *sizes, "job.tflops_per_second=0"))
+    text = " ".join(shown(plan_table([row, row])).split())
+    assert "benchmark unnamed: 10 clips, 30 samples in the score" in text
+    assert f"an estimate for one GPU at 125 TFLOP/s, without reading clips; {2 * row['hours']:.3g} in all" in text
 
 
 def test_a_newline_token_is_read_too(composed):

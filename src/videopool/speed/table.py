@@ -19,7 +19,7 @@ def speed_table(content: dict[str, Any]) -> Shown:
     parts = [("gpu", _rates, content["rates"])] if "rates" in content else []
     parts += [(f"{letter} {SECTIONS[letter][0]}", SECTIONS[letter][1], own) for letter, own in content["parts"].items()]
     for part, section, entry in parts:
-        figures: list[Figure] = [("skipped", "", entry["skipped"])] if "skipped" in entry else list(section(entry))
+        figures: list[Figure] = [(f"skipped: {entry['skipped']}",)] if "skipped" in entry else list(section(entry))
         for place, figure in enumerate([*figures, ("wall time of the part", f"{entry['wall_seconds']:.1f} s")]):
             words = [part if place == 0 else "", *figure, *[""] * (5 - len(figure))]
             cells = tuple(Cell(word) for word in words)
@@ -84,7 +84,7 @@ def _processes(entry: dict[str, Any]) -> Iterator[Figure]:
 def _operators(entry: dict[str, Any]) -> Iterator[Figure]:
     for row in entry["rows"]:
         if "error" in row:
-            yield row["name"], "-", row["error"][:60]
+            yield row["name"], row["error"][:60]
             continue
         rate = f"{row['gb_per_second']:.1f} GB/s, {row['tokens_per_second'] / 1e6:.2f} M tokens/s"
         slower = row["slower_than_copy"]
