@@ -1,6 +1,7 @@
 """job=features: what it prints, removes and ends with."""
 
 import os
+import re
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -77,9 +78,8 @@ def test_listing(run, root, capsys):
         "most 100 GB",
     ):
         assert word in told
-    rows = [line.split("│")[6:8] for line in told.splitlines() if line.startswith("│")]
-    counts = {tuple(cell.strip() for cell in row) for row in rows}
-    assert {("3", "9"), ("1", "3")} <= counts
+    assert re.search(r" 3 +9 ", told), "clips and views"
+    assert re.search(r" 1 +3 ", told)
 
 
 @pytest.mark.parametrize("action", ["list", "verify", "prune"])

@@ -14,8 +14,9 @@ from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
 from videopool.reports.cells import read_spreadsheet, spreadsheet
+from videopool.reports.columns import VIEWS, check_columns
 from videopool.reports.page import SAMPLES, study_page, study_question
-from videopool.reports.tables import VIEWS, latex_tables, markdown_tables, published_figures
+from videopool.reports.tables import latex_tables, markdown_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
@@ -57,15 +58,17 @@ def write_report(
     pair: Sequence[str] | None = None,
     samples: int = SAMPLES,
     own_figures: Mapping[str, "StudyFigure"] = {},
+    columns: Sequence[str] | None = None,
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
-    baseline: as for add_differences. pair, samples: as for study_page. Of two processes that write one report, each
-    file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
-    a name of the pair, or if the disk is full.
+    baseline: as for add_differences. pair, samples: as for study_page. columns: of tables, from chosen_columns. Of two
+    processes that write one report, each file is written whole by one of them. Raises ResultsError if the study does
+    not exist or has no points, or none with a name of the pair, or if the disk is full.
     """
-    inputs = _inputs(study, baseline, own_figures)  # first: a later change makes the report stale
+    inputs = _inputs(study, baseline, own_figures, columns)  # first: a later change makes the report stale
     table = compared_study(study, baseline)
+    check_columns(table, columns or ())
     seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
     question = study_question(experiments, table)
@@ -81,8 +84,8 @@ def write_report(
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
             "report.html": study_page(table, study.name, question, drawings, pair, samples, published, seeds),
-            "table.md": markdown_tables(table, study.name, published, seeds),
-            "table.tex": latex_tables(table, study.name, published, seeds),
+            "table.md": markdown_tables(table, study.name, published, seeds, columns),
+            "table.tex": latex_tables(table, study.name, published, seeds, columns),
         }
         if len(seeds):
             texts["seeds.csv"] = spreadsheet(seeds)
@@ -94,30 +97,35 @@ def write_report(
     return files, table
 
 
-def _inputs(study: Path, baseline: str, own_figures: Iterable[str]) -> dict[str, Any]:
+def _inputs(study: Path, baseline: str, own_figures: Iterable[str], columns: Sequence[str] | None) -> dict[str, Any]:
     """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
     files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
     figures = {"own_figures": names} if (names := list(own_figures)) else {}
-    return {"baseline": baseline, "attempts": attempts, **figures}
+    chosen = {"columns": list(columns)} if columns else {}
+    return {"baseline": baseline, "attempts": attempts, **figures, **chosen}
 
 
 def written_report(
-    study: Path, baseline: str, folders: Sequence[str], own_figures: Iterable[str] = ()
+    study: Path,
+    baseline: str,
+    folders: Sequence[str],
+    own_figures: Iterable[str] = (),
+    columns: Sequence[str] | None = None,
 ) -> tuple[list[str], pd.DataFrame] | None:
     """Files and table of an earlier write_report if nothing has changed since and it holds these points; else None."""
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])
-    if report != _inputs(study, baseline, own_figures):
+    if report != _inputs(study, baseline, own_figures, columns):
         return None
     try:
         table = read_spreadsheet(study / "sweep.csv")
     except (OSError, ValueError):
         return None
     files = [study / name for name in names]
-    columns = {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)}  # a table of another version may lack some
-    if not all(file.is_file() for file in files) or not columns <= set(table.columns):
+    needed = {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)}  # a table of another version may lack some
+    if not all(file.is_file() for file in files) or not needed <= set(table.columns):
         return None
     points = {folder.name for folder in scored_points(study)}
     held = points == set(table.point) >= {Path(folder).name for folder in folders}

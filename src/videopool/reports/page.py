@@ -13,15 +13,8 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from videopool.reports.tables import (
-    COMPLETE,
-    other_tables,
-    point_labels,
-    points_table,
-    shared_chance,
-    shared_settings,
-    task_tables,
-)
+from videopool.reports.columns import COMPLETE, point_labels
+from videopool.reports.tables import other_tables, points_table, shared_chance, shared_settings, task_tables
 from videopool.results import ResultsError, point_records
 from videopool.results.point import MANIFEST, RECORDS, clip_files, manifest_part, read_json
 from videopool.results.records import OK
