@@ -1,4 +1,4 @@
-"""job=report: a study's table, sweep.csv, figures, page, and tables for papers."""
+"""job=report: a study's table, conclusion, sweep.csv, figures, page, and tables for papers."""
 
 from pathlib import Path
 
@@ -8,16 +8,28 @@ from videopool.config.build import jsonable, number
 from videopool.config.errors import ConfigError
 from videopool.reports.files import name_files, own_figures, write_report
 from videopool.reports.tables import show
+from videopool.reports.unfinished import why_incomplete
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
 
 def run(config: DictConfig) -> Outcome:
-    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study and print its table."""
+    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study; print its table and what is missing.
+
+    A written report is complete, whatever points it lacks; one without any complete point is a failure.
+    """
     pair, samples = jsonable(config.job.pair), number(config, "job.samples", 0, whole=True)
     if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
         raise ConfigError(f"job.pair={pair!r}: name two points, as in job.pair=[a,b], or say null")
     study = Path(config.results_dir) / config.study
+    print(f"reading the points of {study}", flush=True)
     files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config))
     show(table, study.name)
-    status = COMPLETE if (table.status == "complete").all() else FAILED
-    return Outcome(status, f"report of {config.study}", f"{len(table)} points; {name_files(files)}", str(study))
+    rest = table[table.status != COMPLETE]
+    for row in rest.to_dict("records"):
+        print(f"not complete: {row['point']}: {' '.join(why_incomplete(row).split())}")
+    done = len(table) - len(rest)
+    points = f"{done} points" if rest.empty else f"{done} of {len(table)} points"
+    message = f"{points}; {name_files(files)}"
+    if not done:
+        return Outcome(FAILED, f"report of {config.study}", f"no point is complete; {name_files(files)}", str(study))
+    return Outcome(COMPLETE, f"report of {config.study}", message, str(study))

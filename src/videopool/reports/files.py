@@ -1,6 +1,8 @@
 """The files of a study's report."""
 
 import json
+import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,10 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
-from videopool.reports.cells import read_spreadsheet, spreadsheet
-from videopool.reports.page import SAMPLES, study_page, study_question
+from videopool.reports.cells import escape_markdown, read_spreadsheet, spreadsheet
+from videopool.reports.conclusion import conclusion
+from videopool.reports.page import Sources, study_head, study_page
+from videopool.reports.samples import SAMPLES
 from videopool.reports.tables import VIEWS, latex_tables, markdown_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
@@ -60,15 +64,16 @@ def write_report(
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
-    baseline: as for add_differences. pair, samples: as for study_page. Of two processes that write one report, each
+    baseline: as for add_differences. pair, samples: as for choose_pair and the page. Of two processes that write one report, each
     file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
     a name of the pair, or if the disk is full.
     """
-    inputs = _inputs(study, baseline, own_figures)  # first: a later change makes the report stale
+    inputs = _inputs(study, baseline, own_figures, pair, samples)  # first: a later change makes the report stale
     table = compared_study(study, baseline)
     seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
-    question = study_question(experiments, table)
+    head = study_head(experiments, table)
+    sentences = conclusion(table, baseline, seeds, head.get("headline", ""))
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
     with writing(study):
         earlier = map(Path, (read_json(study / REPORTED) or {}).get("files", []))
@@ -78,10 +83,14 @@ def write_report(
 
         figures = draw_figures(study, table, study / FIGURES, own_figures.values())
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
+        command = command_line()
+        sources = Sources(baseline, head, sentences, drawings, pair, samples, published, seeds, command)
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
-            "report.html": study_page(table, study.name, question, drawings, pair, samples, published, seeds),
-            "table.md": markdown_tables(table, study.name, published, seeds),
+            "report.html": study_page(table, study.name, sources),
+            "table.md": markdown_tables(table, study.name, published, seeds)
+            + "\nConclusion:\n\n"
+            + "".join(f"- {escape_markdown(sentence)}\n" for sentence in sentences),
             "table.tex": latex_tables(table, study.name, published, seeds),
         }
         if len(seeds):
@@ -94,22 +103,37 @@ def write_report(
     return files, table
 
 
-def _inputs(study: Path, baseline: str, own_figures: Iterable[str]) -> dict[str, Any]:
+def command_line() -> str:
+    """The command line of this process, as a shell reads it; "" if it is not the program's."""
+    program = Path(sys.argv[0])
+    named = program.name == "videopool" or program.parts[-2:] == ("videopool", "__main__.py")
+    return shlex.join(["videopool", *sys.argv[1:]]) if named else ""
+
+
+def _inputs(
+    study: Path, baseline: str, own_figures: Iterable[str], pair: Sequence[str] | None, samples: int
+) -> dict[str, Any]:
     """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
     files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
     figures = {"own_figures": names} if (names := list(own_figures)) else {}
-    return {"baseline": baseline, "attempts": attempts, **figures}
+    asked = None if pair is None else list(pair)
+    return {"baseline": baseline, "pair": asked, "samples": samples, "attempts": attempts, **figures}
 
 
 def written_report(
-    study: Path, baseline: str, folders: Sequence[str], own_figures: Iterable[str] = ()
+    study: Path,
+    baseline: str,
+    folders: Sequence[str],
+    own_figures: Iterable[str] = (),
+    pair: Sequence[str] | None = None,
+    samples: int = SAMPLES,
 ) -> tuple[list[str], pd.DataFrame] | None:
     """Files and table of an earlier write_report if nothing has changed since and it holds these points; else None."""
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])
-    if report != _inputs(study, baseline, own_figures):
+    if report != _inputs(study, baseline, own_figures, pair, samples):
         return None
     try:
         table = read_spreadsheet(study / "sweep.csv")

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from videopool.reports import cells
 from videopool.reports.cells import Cell, Column, Fields, Heading, Row, TextTable, column, missing
+from videopool.reports.unfinished import why_incomplete
 from videopool.results.errors import ResultsError
-from videopool.results.point import FAILURE, METRICS, part_of, read_json
 from videopool.runtime.terminal import console, plain
 
 COMPLETE = "complete"
@@ -29,6 +29,7 @@ SETTINGS = {
     "training_clips": "{:g} training clips",
     "training_images": "{:g} training images",
     "training_steps": "{:g} training steps",
+    "setting": "{}",
 }
 # Comparisons with the baseline: prefix of their columns, end of their headings.
 VIEWS = {"": "", "iso_token_": ", iso-token"}
@@ -171,14 +172,7 @@ def number(name: str) -> Column:
 
 def _status(row: Fields) -> Cell:
     """The status of a point, with the reason if it is not complete."""
-    if row["status"] == COMPLETE:
-        return Cell(COMPLETE)
-    failure = read_json(Path(row["folder"]) / FAILURE)
-    if failure is None:
-        reason = f"not finished: {cells.number_cell(row['n']).text} samples so far"
-    else:
-        reason = str(failure.get("reason") or "no reason was kept")
-    return Cell(str(row["status"]), note=reason)
+    return Cell(str(row["status"]), note="" if row["status"] == COMPLETE else why_incomplete(row))
 
 
 def published_table(published: pd.DataFrame) -> TextTable:
@@ -202,32 +196,6 @@ def seeds_table(seeds: pd.DataFrame) -> TextTable:
         column("p (Holm)", cells.p_cell, "p_holm"),
     ]
     return cells.text_table(columns, seeds)
-
-
-def task_tables(frame: pd.DataFrame) -> dict[str, TextTable]:
-    """A table of points x tasks for each benchmark with several tasks, by the benchmark's name.
-
-    The first two rows are chance and the number of samples of each task, from the benchmark's first complete point.
-    """
-    labels = point_labels(frame)
-    tables: dict[str, TextTable] = {}
-    for benchmark, rows in frame[frame.status == COMPLETE].groupby("benchmark", sort=False):
-        points = {str(r.point): part_of(read_json(Path(r.folder) / METRICS) or {}, "tasks") for r in rows.itertuples()}
-        names = sorted(set().union(*points.values()))
-        if len(names) < 2:
-            continue
-        first = next(iter(points.values()))
-        body = [
-            Row((Cell("chance"), *(cells.share_cell(part_of(first, name).get("chance")) for name in names))),
-            Row((Cell("samples"), *(cells.number_cell(part_of(first, name).get("n")) for name in names))),
-        ]
-        for point, tasks in points.items():
-            own = [part_of(tasks, name) for name in names]
-            scores = [cells.share_cell(task.get("score"), task.get("ci_low"), task.get("ci_high")) for task in own]
-            body.append(Row((Cell(labels[point]), *scores), point, COMPLETE))
-        headings = (Heading("point", numeric=False), *map(Heading, names))
-        tables[str(benchmark)] = TextTable(headings, tuple(body))
-    return tables
 
 
 def other_tables(published: pd.DataFrame | None, seeds: pd.DataFrame | None) -> dict[str, tuple[str, TextTable]]:

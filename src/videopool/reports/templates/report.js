@@ -24,7 +24,7 @@ function sortBy(table, column, header) {
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
-  for (const header of table.tHead.rows[0].cells) {
+  for (const header of table.tHead.querySelector(".headings").cells) {
     const button = header.querySelector("button");
     button.addEventListener("click", () => sortBy(table, header.cellIndex, header));
   }
