@@ -127,10 +127,8 @@ def _view(words: str, differences: Sequence[Difference], baseline: str, family: 
         return
     if not tested:
         largest = max(differences, key=lambda own: abs(own.value))
-        yield (
-            f"{words}, the largest difference from the baseline ({baseline}) is {largest.text}, {largest.name}; with fewer than 10 clips "
-            "there are no intervals, and nothing can be told apart."
-        )
+        start = f"{words}, the largest difference from the baseline ({baseline}) is {largest.text}, {largest.name}"
+        yield f"{start}; with fewer than 10 clips there are no intervals, and nothing can be told apart."
         return
     found = [own for own in tested if own.p is not None and own.p < ALPHA]
     text = f"{words}, {len(found) or 'not one'} of {_count(len(tested), 'comparison')} with the baseline ({baseline}) "
@@ -146,9 +144,9 @@ def _view(words: str, differences: Sequence[Difference], baseline: str, family: 
 def _untold(views: Mapping[str, Sequence[Difference]], alike: Sequence[str], family: int) -> Iterator[str]:
     """The points that cannot be told apart from the baseline, and how large a difference would have been found."""
     every = [own for differences in views.values() for own in differences]
-    same = f"{_listed(alike)} {'computes' if len(alike) == 1 else 'compute'} the same as the baseline" if alike else ""
+    same = f"The same as the baseline is computed by {_listed(alike)}." if alike else ""
     if not every:
-        yield from [f"{same[0].upper()}{same[1:]}."] if same else []
+        yield from [same] if same else []
         return
     places = [f"{_listed(own.name for own in view)} {words}" for words, view in views.items() if view]
     lows, highs = ([bound for own in every if (bound := getattr(own, end)) is not None] for end in ("low", "high"))
@@ -156,7 +154,7 @@ def _untold(views: Mapping[str, Sequence[Difference]], alike: Sequence[str], fam
     widest = max(every, key=lambda own: (own.high or 0.0) - (own.low or 0.0))
     least = detectable(*widest.pair, family) if widest.pair[0] else None
     power = "" if least is None else f"; a true difference of {100 * least:.1f} points would be found with 80 % power"
-    yield f"Not told apart from the baseline: {'; '.join(places)} ({reach}{power}).{f' {same}.' if same else ''}"
+    yield f"Not told apart from the baseline: {'; '.join(places)} ({reach}{power}). {same}".strip()
 
 
 def detectable(first: str, second: str, comparisons: int) -> float | None:
@@ -187,6 +185,7 @@ def _headline(complete: pd.DataFrame, pair: tuple[str, str], names: Mapping[str,
     """The difference of the headline's two points, with the table's p-value if it compares them."""
     start = f"The headline, {names[pair[0]]} minus {names[pair[1]]}"
     folders = dict(zip(complete.point, complete.folder, strict=True))
+    benchmark = complete.set_index("point").benchmark[pair[0]]
     first, second = (folders[point] for point in pair)
     try:
         own = compare(first, second, headline_of(first)).difference
@@ -196,7 +195,7 @@ def _headline(complete: pd.DataFrame, pair: tuple[str, str], names: Mapping[str,
     numbers = own.named("difference").values()
     corrected = held[0].p if held else own.p
     difference = Difference("", (first, second), *numbers, corrected)  # type: ignore[arg-type]
-    text = f"{start}, is {difference.text}"
+    text = f"{start}, is {difference.text}{_main_tasks(complete[complete.benchmark == benchmark])}"
     if corrected is None:
         return f"{text}; fewer than 10 clips give no interval."
     kind = "after Holm's correction" if held else "by itself"
@@ -205,15 +204,20 @@ def _headline(complete: pd.DataFrame, pair: tuple[str, str], names: Mapping[str,
 
 def _best(scored: pd.DataFrame, names: Mapping[str, str]) -> str:
     row = scored.loc[scored.score.astype(float).idxmax()]
-    others = other_groups(scored)
-    headline = [group for group in groups_of(scored) if group not in others and scored[f"score_{group}"].notna().any()]
-    where = f" on {headline[0]} tasks" if others and len(headline) == 1 else ""
+    where = _main_tasks(scored)
     interval = "" if missing(row.ci_low) else f" [{percent_text(row.ci_low)}, {percent_text(row.ci_high)}]"
     chance = "" if missing(row.chance) else f" (chance: {percent_text(row.chance)} %)"
     who = names[row.point]
     if len(scored) == 1:
         return f"{who[0].upper()}{who[1:]} scores {percent_text(row.score)} %{interval}{where}{chance}."
     return f"The highest score{where} is {percent_text(row.score)} %{interval}{chance}, of {who}."
+
+
+def _main_tasks(scored: pd.DataFrame) -> str:
+    """The group of tasks that scores are of, if there are others."""
+    others = other_groups(scored)
+    main = [group for group in groups_of(scored) if group not in others and scored[f"score_{group}"].notna().any()]
+    return f" on {main[0]} tasks" if others and len(main) == 1 else ""
 
 
 def _at_chance(scored: pd.DataFrame) -> Iterator[str]:
@@ -223,8 +227,8 @@ def _at_chance(scored: pd.DataFrame) -> Iterator[str]:
         known = low.notna() & chance.notna()
         held = int((known & (low <= chance) & (chance <= high)).sum())
         if held:
-            share = f"{held} of {_count(int(known.sum()), 'point')}"
-            yield f"On {group} tasks, the intervals of {share} contain chance ({percent_text(chance[known].iloc[0])} %)."
+            points, level = _count(int(known.sum()), "point"), percent_text(chance[known].iloc[0])
+            yield f"On {group} tasks, the intervals of {held} of {points} contain chance ({level} %)."
 
 
 def _completeness(frame: pd.DataFrame) -> Iterator[str]:

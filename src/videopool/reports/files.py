@@ -64,7 +64,7 @@ def write_report(
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
-    baseline: as for add_differences. pair, samples: as for choose_pair and the page. Of two processes that write one report, each
+    baseline: as for add_differences. pair, samples: as for choose_pair. Of two processes that write one report, each
     file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
     a name of the pair, or if the disk is full.
     """

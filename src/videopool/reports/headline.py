@@ -15,7 +15,7 @@ import pandas as pd
 
 FIRST_CLAUSE = re.compile(r"[;:.]|,(?![^(]*\))|, and |\bon the\b")
 FRAMES = re.compile(r"\b(?:at|of|with)\s+(\d+)(?:\s+frames?)?\b")
-SHAPE = re.compile(r"\(?\b(T|\d+)\s*[,x×]\s*(T|\d+)(?:\s*[,x×]\s*(\d+))?\)?")
+SHAPE = re.compile(r"\(?\b(T|\d+)\s*[,x\u00d7]\s*(T|\d+)(?:\s*[,x\u00d7]\s*(\d+))?\)?")
 NAMES = ("model", "benchmark", "split", "stage", "judge", "prompt", "seed", "lora_alpha", "trained_pooling", "setting")
 
 

@@ -108,7 +108,7 @@ def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
 
 
 def study_head(experiments: Path, frame: pd.DataFrame) -> dict[str, str]:
-    """Question and headline in the head of the experiments/ file that a study's points name; {} unless they name one."""
+    """Question and headline in the head of the experiments/ file that all points name; {} unless they name one."""
     manifests = [read_json(Path(folder) / MANIFEST) or {} for folder in frame.folder]
     names = {manifest.get("experiment") for manifest in manifests} - {None}
     try:

@@ -91,8 +91,7 @@ def differing_samples(first: str | Path, second: str | Path, most: int) -> list[
 
 def _traits(records: Two) -> tuple[bool, list[tuple[Any, ...]]]:
     """Whether two answers have the same score; and a sample's task, direction, answer and clip, each with its kind."""
-    first, second = records
-    task = first["task"]
+    first, task = records[0], records[0]["task"]
     scores = [(_score(record), _right_logprob(record) or 0.0) for record in records]
     better = (scores[0] > scores[1]) - (scores[0] < scores[1])
     return scores[0][0] == scores[1][0], [

@@ -9,7 +9,7 @@ import yaml
 from rich.table import Table
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Column, Fields, Heading, Row, TextTable, column, missing
+from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, column, missing
 from videopool.reports.unfinished import why_incomplete
 from videopool.results.errors import ResultsError
 from videopool.runtime.terminal import console, plain
