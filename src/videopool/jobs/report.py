@@ -21,7 +21,8 @@ def run(config: DictConfig) -> Outcome:
     if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
         raise ConfigError(f"job.pair={pair!r}: name two points, as in job.pair=[a,b], or say null")
     study = Path(config.results_dir) / config.study
-    print(f"reading the points of {study}", flush=True)
+    if study.is_dir():
+        print(f"writing the report of {study}", flush=True)
     files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config))
     show(table, study.name)
     rest = table[table.status != COMPLETE]
@@ -29,7 +30,5 @@ def run(config: DictConfig) -> Outcome:
         print(f"not complete: {row['point']}: {' '.join(why_incomplete(row).split())}")
     done = len(table) - len(rest)
     points = f"{done} points" if rest.empty else f"{done} of {len(table)} points"
-    message = f"{points}; {name_files(files)}"
-    if not done:
-        return Outcome(FAILED, f"report of {config.study}", f"no point is complete; {name_files(files)}", str(study))
-    return Outcome(COMPLETE, f"report of {config.study}", message, str(study))
+    status, points = (COMPLETE, points) if done else (FAILED, "no point is complete")
+    return Outcome(status, f"report of {config.study}", f"{points}; {name_files(files)}", str(study))

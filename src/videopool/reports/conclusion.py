@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from videopool.reports.cells import missing, percent_text
 from videopool.reports.headline import headline_pair
-from videopool.reports.tables import COMPLETE, groups_of, other_groups, point_labels, varied
+from videopool.reports.tables import COMPLETE, groups_of, other_groups, point_labels, setting_words, varied
 from videopool.results import ResultsError, compare
 from videopool.results.comparison import counted_scores, headline_of
 from videopool.results.statistics import ALPHA, detectable_difference
@@ -96,28 +97,31 @@ def _benchmark(rows: pd.DataFrame, baseline: str, seeds: pd.DataFrame, names: Ma
 
 
 def _differences(rows: pd.DataFrame, view: str, names: Mapping[str, str]) -> list[Difference]:
-    """The differences of one view; of two points that are compared in both directions, both."""
+    """The differences of one view."""
     maps = {row.point: row.point if missing(row.same_map_as) else row.same_map_as for row in rows.itertuples()}
     folders = dict(zip(rows.point, rows.folder, strict=True))
-    parts = [f"{view}{name}" for name in ("difference", "difference_low", "difference_high", "p_holm")]
     found = []
-    for row in rows[rows[parts[0]].notna()].to_dict("records"):
-        other = row[f"{view}baseline"]
-        numbers = (None if missing(row[part]) else float(row[part]) for part in parts)
-        same = maps.get(row["point"]) == maps.get(other)
-        found.append(Difference(names[row["point"]], (row["folder"], folders[other]), *numbers, same))  # type: ignore[arg-type]
+    for row in rows[rows[f"{view}difference"].notna()].to_dict("records"):
+        point, other = row["point"], row[f"{view}baseline"]
+        pair = folders[point], folders[other]
+        found.append(Difference(names[point], pair, *_numbers(row, view), alike=maps[point] == maps[other]))
     return found
 
 
 def _over_seeds(seeds: pd.DataFrame) -> list[Difference]:
+    """The differences of means over seeds."""
     settings = [name for name in varied(seeds) if name != "seed"]
     found = []
     for row in seeds[seeds.difference.notna()].to_dict("records"):
-        name = _in_words([row["pooling"], f"{row['frames']:g} frames", *(str(row[name]) for name in settings)])
-        parts = ("difference", "difference_low", "difference_high", "p_holm")
-        numbers = (None if missing(row[part]) else float(row[part]) for part in parts)
-        found.append(Difference(name, ("", ""), *numbers))  # type: ignore[arg-type]
+        name = _in_words([row["pooling"], _count(int(row["frames"]), "frame"), *setting_words(row, settings)])
+        found.append(Difference(name, ("", ""), *_numbers(row)))
     return found
+
+
+def _numbers(row: Mapping[Any, Any], view: str = "") -> tuple[Any, ...]:
+    """Value, bounds and corrected p-value of a row's difference; None for what is missing."""
+    values = (row[f"{view}{name}"] for name in ("difference", "difference_low", "difference_high", "p_holm"))
+    return tuple(None if missing(value) else float(value) for value in values)
 
 
 def _view(words: str, differences: Sequence[Difference], baseline: str, family: int) -> Iterator[str]:
@@ -131,6 +135,11 @@ def _view(words: str, differences: Sequence[Difference], baseline: str, family: 
         yield f"{start}; with fewer than 10 clips there are no intervals, and nothing can be told apart."
         return
     found = [own for own in tested if own.p is not None and own.p < ALPHA]
+    if len(tested) == 1:  # if it shows no difference, the next sentence says so
+        own = tested[0]
+        who = f"{own.name} differs from the baseline ({baseline}) by {own.text}"
+        yield from [f"{words}, {who} ({own.p_text} after Holm's correction for {family})."] if found else []
+        return
     text = f"{words}, {len(found) or 'not one'} of {_count(len(tested), 'comparison')} with the baseline ({baseline}) "
     text += f"{'shows' if len(found) <= 1 else 'show'} a difference after Holm's correction for {family}"
     if found:
@@ -151,6 +160,7 @@ def _untold(views: Mapping[str, Sequence[Difference]], alike: Sequence[str], fam
     places = [f"{_listed(own.name for own in view)} {words}" for words, view in views.items() if view]
     lows, highs = ([bound for own in every if (bound := getattr(own, end)) is not None] for end in ("low", "high"))
     reach = f"their intervals lie within {_signed(min(lows))} and {_signed(max(highs))} points"
+    reach = every[0].text if len(every) == 1 else reach
     widest = max(every, key=lambda own: (own.high or 0.0) - (own.low or 0.0))
     least = detectable(*widest.pair, family) if widest.pair[0] else None
     power = "" if least is None else f"; a true difference of {100 * least:.1f} points would be found with 80 % power"
@@ -192,9 +202,9 @@ def _headline(complete: pd.DataFrame, pair: tuple[str, str], names: Mapping[str,
     except ResultsError as error:
         return f"{start}, has no difference: {error}."
     held = [d for view in VIEWS for d in _differences(complete, view, names) if d.pair == (first, second)]
-    numbers = own.named("difference").values()
     corrected = held[0].p if held else own.p
-    difference = Difference("", (first, second), *numbers, corrected)  # type: ignore[arg-type]
+    bounds = [None if np.isnan(bound) else bound for bound in (own.low, own.high)]
+    difference = Difference("", (first, second), own.value, *bounds, corrected)
     text = f"{start}, is {difference.text}{_main_tasks(complete[complete.benchmark == benchmark])}"
     if corrected is None:
         return f"{text}; fewer than 10 clips give no interval."

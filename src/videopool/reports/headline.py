@@ -28,7 +28,7 @@ def headline_pair(headline: str, complete: pd.DataFrame) -> tuple[str, str] | No
     if not minus:
         return None
     right, _, shared = right.partition(" for ")
-    frames = FRAMES.findall(f"{right} {shared}")
+    frames = FRAMES.findall(f"{right} {shared}") or FRAMES.findall(headline)
     sides = []
     for side in (f"{left} {shared}", f"{right} {shared}"):
         own = FRAMES.findall(side) or frames
@@ -52,7 +52,7 @@ def _fitting(words: set[str], frames: int | None, complete: pd.DataFrame) -> lis
     for row in complete.to_dict("records"):
         label = set(str(row["pooling"]).lower().split())
         label |= {word.partition("x")[2] for word in label if word.count("x") == 2}  # Tx6x6 is a 6x6
-        known = label | {str(row.get(name)).lower() for name in NAMES}
+        known = label | {str(row[name]).lower() for name in NAMES if not pd.isna(row.get(name))}
         if words and words <= known and frames in (None, row["frames"]):
             rows.append((len(label - words), row))
     least = min((more for more, _ in rows), default=0)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from videopool import __version__
 from videopool.reports.cells import Cell, Heading, Row, TextTable, number_cell, share_cell
-from videopool.reports.samples import SAMPLES, choose_pair, data_uri, sample_views
+from videopool.reports.samples import SAMPLES, choose_pair, data_uri, flip_counts, sample_views
 from videopool.reports.tables import (
     COMPLETE,
     groups_of,
@@ -95,6 +95,7 @@ def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
         "figures": [_figure(path, frame) for path in sources.figures],
         "tasks": task_tables(frame),
         "pair": chosen,
+        "flips": flip_counts(folders[chosen[0]], folders[chosen[1]]) if chosen else None,
         "samples": sample_views(folders[chosen[0]], folders[chosen[1]], sources.samples) if chosen else [],
         "others": other_tables(sources.published, sources.seeds),
         "hints": HINTS,

@@ -12,8 +12,10 @@ import pandas as pd
 
 from videopool.reports.headline import headline_pair
 from videopool.results import ResultsError, point_records
+from videopool.results.comparison import flips
 from videopool.results.point import clip_files, manifest_part
 from videopool.results.records import OK
+from videopool.results.study import scores_by_sample
 from videopool.video import READERS, UnreadableClipError, open_clip
 
 SAMPLES = 10  # by default
@@ -26,23 +28,26 @@ Two = tuple[dict[str, Any], dict[str, Any]]  # records of one sample in two poin
 def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None, headline: str = "") -> tuple[str, str] | None:
     """Names of two complete points to compare sample by sample; None if there are no two.
 
-    asked: two names, or their unique beginnings. Otherwise the pair of the study's headline; or the point that differs
-    most from its baseline at equal frames; or the best and the worst, on the benchmark with the most complete points.
+    asked: two names, or their unique beginnings. Otherwise the pair of the study's headline; or, on the benchmark with
+    the most complete points, the best one that differs from its baseline, with that; or the best and the worst.
     Raises ResultsError if a point in `asked` does not exist, or is not complete.
     """
     complete = frame[frame.status == "complete"]
     if asked is not None:
         first, second = (_named(name, list(complete.point)) for name in asked)
+        if first == second:
+            raise ResultsError(f"job.pair: {asked[0]} and {asked[1]} are one point, {first}; name two")
         return first, second
     if pair := headline_pair(headline, complete):
         return pair
     if complete.empty:
         return None
     rows = complete[complete.benchmark == complete.benchmark.mode().iloc[0]]
-    if "difference" in rows and rows.difference.notna().any():
-        row = rows.loc[rows.difference.astype(float).abs().idxmax()]
-        return str(row.point), str(row.baseline)
-    best, *others = rows.sort_values("score", ascending=False, kind="stable").point
+    rows = rows.sort_values("score", ascending=False, kind="stable")
+    for row in rows.to_dict("records"):
+        if row.get("baseline") in set(rows.point) and abs(row["difference"] or 0.0) > 0:
+            return str(row["point"]), str(row["baseline"])
+    best, *others = rows.point
     return (best, others[-1]) if others else None
 
 
@@ -87,6 +92,14 @@ def differing_samples(first: str | Path, second: str | Path, most: int) -> list[
         had.update(best[1])
         chosen.append(best[2])
     return chosen
+
+
+def flip_counts(first: str | Path, second: str | Path) -> tuple[int, int] | None:
+    """How many samples only the first point got right, and only the second; None for other than right and wrong."""
+    ours, theirs = ({name: own.score for name, own in scores_by_sample(point).items()} for point in (first, second))
+    both = ours.keys() & theirs.keys()
+    counted = flips(*({name: scores[name] for name in both} for scores in (ours, theirs)))
+    return None if counted is None else (len(counted.first), len(counted.second))
 
 
 def _traits(records: Two) -> tuple[bool, list[tuple[Any, ...]]]:

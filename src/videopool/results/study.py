@@ -33,7 +33,7 @@ LABEL = (  # what a row says about its point; rows alike in all of it are told a
     "model", "lora_alpha", "pooling", "stage", "frames", "benchmark", "split", "judge", "prompt", "seed",
     "trained_pooling", "training_clips", "training_images", "training_steps",
 )  # fmt: skip
-HASHES = ("annotations", "samples")  # of a benchmark: the configuration says in words what they stand for
+HASHES = ("annotations", "samples", "groups", "headline")  # of a benchmark, which its configuration says in words
 MOST_SETTINGS, LONGEST_VALUE = 3, 40  # that tell rows apart; letters
 AXES = ("frames", "height", "width")
 SHAPE_WORD = re.compile(r"\b[T\d]+x[H\d]+x[W\d]+\b")  # in labels of poolings: 16x12x12, Tx6x6
@@ -80,8 +80,9 @@ def load_study(study: str | Path) -> pd.DataFrame:
         keys = table.assign(order=order, base=base)
         table = table.loc[keys.sort_values(list(ORDER), kind="stable").index]
         earliest = table.groupby(list(SAME_MAP), dropna=False, sort=False).point.transform("first")
-        table["same_map_as"] = earliest.where((earliest != table.point) & table.seed.notna(), None)
-        table["setting"] = table.folder.map(_telling_settings(table))
+        table["setting"] = [settings.get(folder) for settings in [_telling_settings(table)] for folder in table.folder]
+        known = (earliest != table.point) & table.seed.notna() & table.setting.isna()
+        table["same_map_as"] = earliest.where(known, None)
     return table.reindex(columns=[*COLUMNS, *extra, *["folder"] * bool(rows)]).reset_index(drop=True)
 
 
@@ -120,16 +121,15 @@ def _telling_settings(table: pd.DataFrame) -> dict[str, str]:
             unlike = [key for key in keys if len({str(settings.get(key)) for settings in own.values()}) > 1]
             for folder, digits in zip(rows.folder, rows.fingerprint, strict=True):
                 words = [f"{key}={str(own[folder].get(key))[:LONGEST_VALUE]}" for key in unlike[:MOST_SETTINGS]]
-                told[folder] = ", ".join(words) or f"fingerprint {str(digits)[:8]}"
+                told[folder] = ", ".join(words) or f"fingerprint={str(digits)[:8]}"
     return told
 
 
 def _settings(folder: str) -> dict[Any, Any]:
-    """What determines a point's numbers, as flat settings; keys with dots. Hashes of samples come last."""
+    """What determines a point's numbers, as flat settings; keys with dots. The configuration names its samples."""
     identity, config = manifest_part(folder, "identity"), manifest_part(folder, "config")
-    plain = {name: value for name, value in identity.items() if name not in ("groups", "headline", *HASHES)}
     asked = {key: value for key, value in part_of(config, "benchmark").items() if key not in ("groups", "root")}
-    parts = {**plain, "benchmark": asked, **{f"{name} hash": str(identity.get(name))[:8] for name in HASHES}}
+    parts = {name: value for name, value in identity.items() if name not in HASHES} | {"benchmark": asked}
     return dict(pd.json_normalize(parts).to_dict("records")[0])
 
 

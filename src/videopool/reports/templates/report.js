@@ -29,3 +29,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.addEventListener("click", () => sortBy(table, header.cellIndex, header));
   }
 }
+
+const intervals = document.getElementById("intervals");
+intervals?.addEventListener("click", () => {
+  intervals.setAttribute("aria-pressed", String(intervals.getAttribute("aria-pressed") !== "true"));
+});
