@@ -18,7 +18,7 @@ from made_study import record, write_clips, write_point, write_study
 from videopool.config.errors import ConfigError
 from videopool.jobs.report import run as report
 from videopool.reports.files import write_report, written_report
-from videopool.reports.tables import rich_table
+from videopool.reports.tables import shown
 from videopool.results import PointFolder, ResultsError, fingerprint
 
 
@@ -117,7 +117,7 @@ def spoilt(tmp_path):
 def test_names_are_neither_markup_nor_formulas(spoilt):
     _, table = write_report(spoilt, "-2")
     said = Console(width=300, record=True, file=io.StringIO())
-    said.print(rich_table(table, "[/odd]"))
+    said.print(shown(table, "[/odd]"))
     text = said.export_text()
     assert all(name in text for name in (*SPOILT, "[/odd]"))
     with (spoilt / "sweep.csv").open(newline="") as file:

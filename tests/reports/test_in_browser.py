@@ -43,13 +43,13 @@ def test_headings_sort(shown):
     browser, names = shown
     a, b, c = (names[n] for n in "abc")
     unscored = {names["failed"], names["partial"]}
-    order, told = click(browser, "score %")
+    order, told = click(browser, "score (%)")
     assert (order[:3], told) == ([a, b, c], "descending")
     assert set(order[3:]) == unscored
-    order, told = click(browser, "score %")
+    order, told = click(browser, "score (%)")
     assert (order[:3], told) == ([c, b, a], "ascending")
     assert set(order[3:]) == unscored  # what is missing stays last
-    order, _ = click(browser, "tokens")
+    order, _ = click(browser, "visual tokens")
     assert order == [b, a, names["partial"], names["failed"], c]  # 576 before 144: numbers, not words
     order, told = click(browser, "pooling")
     assert (order, told) == ([a, names["failed"], b, c, names["partial"]], "ascending")

@@ -14,8 +14,8 @@ from PIL import Image
 from conftest import read_number
 from made_study import NASTY, write_study
 from videopool.reports import samples_html
-from videopool.reports.cells import escape_latex
 from videopool.reports.files import write_report
+from videopool.reports.latex import escape_latex
 from videopool.reports.page import study_head
 from videopool.reports.samples import choose_pair, differing_samples, spread
 from videopool.reports.tables import latex_tables, markdown_tables, points_table
@@ -221,18 +221,18 @@ def test_latex_table(made):
     assert groups_balance(text)
     opened = re.findall(r"\\begin\{(\w+)\}", text)
     assert opened == re.findall(r"\\end\{(\w+)\}", text)[::-1] == ["table", "tabular"]
-    (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    columns = 4  # pooling, tokens, score, difference: all points have as many frames
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     lines = [line for line in body.splitlines() if not line.endswith("rule")]
     assert len(lines) == 1 + 5
     for line in lines:
         assert line.endswith(r" \\")
-        assert len(re.findall(r"(?<!\\)&", line)) + 1 == len(columns)
+        assert len(re.findall(r"(?<!\\)&", line)) + 1 == columns
         assert len(re.findall(r"(?<!\\)\$", line)) % 2 == 0
         assert not re.search(r"(?<!\\)[#%]", line)
         outside = re.sub(r"(?<!\\)\$.*?(?<!\\)\$", "", line)  # formulas may hold _ and ^
         assert not re.search(r"(?<!\\)[_^~<>|\"]", outside)
-    assert text.count(r"\mathbf{100.0}_{[50.0, 100.0]}") == 1
+    assert text.count(r"\mathbf{100.0}_{[50.0, 100.0]}$") == 1
     assert r"50.0 \%" in text
     assert r"\label{tab:made-study}" in text
     assert escape_latex("a_b & 5 %\\") == r"a\_b \& 5 \%\textbackslash{}"
@@ -248,20 +248,20 @@ def test_columns_that_only_some_studies_have(made):
         return dict(zip([h.text for h in table.headings], [cell.text for cell in row.cells], strict=True))
 
     plain = said(frame, "a")
-    assert plain["minus baseline"].startswith("+16.7")
-    assert plain["unequal in"] == "tokens"
+    assert plain["difference"].startswith("+16.7")
+    assert plain["differs in"] == "tokens"
     assert not {"p", "p (Holm)"} & set(plain)  # there is no interval either
     tested = frame.assign(p=0.0123456, p_holm=frame.difference.notna().map({True: 3e-9, False: None}))
     assert said(tested, "a")["p (Holm)"] == "<0.0001"
     assert said(tested.drop(columns="p_holm"), "a")["p"] == "0.0123"
-    assert not {"judge", "same map as", "minus baseline, iso-token"} & set(plain)
+    assert not {"judge", "identical to", "difference at equal tokens"} & set(plain)
     is_a = frame.point == names["a"]
     more = frame.assign(judge=is_a.map({True: "j-1", False: "j-2"}))
     more.loc[is_a, ["same_map_as", "iso_token_difference", "iso_token_p_holm"]] = names["b"], 0.25, 0.5
     told = said(more, "a")
-    assert (told["judge"], told["same map as"]) == ("j-1", "none, 4 frames, judge j-2")
-    assert (told["minus baseline, iso-token"], told["p (Holm), iso-token"]) == ("+25.0", "0.5000")
-    assert said(more, "b")["p (Holm), iso-token"] == "-"
+    assert (told["judge"], told["identical to"]) == ("j-1", "none, 4 frames, judge j-2")
+    assert (told["difference at equal tokens"], told["p (Holm) at equal tokens"]) == ("+25.0", "0.5000")
+    assert said(more, "b")["p (Holm) at equal tokens"] == "-"
     assert "judge j-1" in markdown_tables(frame.assign(judge="j-1"), "made").splitlines()[0]
 
 

@@ -8,11 +8,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.evaluation.run import evaluate
+from videopool.reports.columns import chosen_columns
 from videopool.runtime.outcome import Outcome
 
 
 def run(config: DictConfig) -> Outcome:
     """Run one point, or resume it, or find it finished."""
+    chosen_columns(config)  # a wrong name is told before the work
     return evaluate(config)
 
 
@@ -42,10 +44,11 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     if not folders:
         return
     figures = own_figures(config)
-    report = written_report(study, baseline, folders, figures)
+    columns = chosen_columns(config)
+    report = written_report(study, baseline, folders, figures, columns)
     if report is None:
-        report = write_report(study, baseline, own_figures=figures)
+        report = write_report(study, baseline, own_figures=figures, columns=columns)
         log_study(config, study)
     files, table = report
-    show(table, study.name)
+    show(table, study.name, columns)
     print(name_files(files))

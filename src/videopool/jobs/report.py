@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from videopool.config.build import jsonable, number
 from videopool.config.errors import ConfigError
+from videopool.reports.columns import chosen_columns
 from videopool.reports.files import name_files, own_figures, write_report
 from videopool.reports.tables import show
 from videopool.reports.unfinished import why_incomplete
@@ -17,14 +18,15 @@ def run(config: DictConfig) -> Outcome:
 
     A written report is complete, whatever points it lacks; one without any complete point is a failure.
     """
+    columns = chosen_columns(config)
     pair, samples = jsonable(config.job.pair), number(config, "job.samples", 0, whole=True)
     if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
         raise ConfigError(f"job.pair={pair!r}: name two points, as in job.pair=[a,b], or say null")
     study = Path(config.results_dir) / config.study
     if study.is_dir():
         print(f"writing the report of {study}", flush=True)
-    files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config))
-    show(table, study.name)
+    files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config), columns)
+    show(table, study.name, columns)
     rest = table[table.status != COMPLETE]
     for row in rest.to_dict("records"):
         print(f"not complete: {row['point']}: {' '.join(why_incomplete(row).split())}")

@@ -1,61 +1,20 @@
-"""Tables of cells in any format; in Markdown (GitHub's) and LaTeX (booktabs) the best is bold, intervals subscripts."""
+"""Cells of tables, and tables as Markdown (GitHub's; the best is bold, intervals are subscripts) and as CSV."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from videopool.runtime.tables import Cell, Heading, Row, TextTable
+
+LEVEL = 0.05  # of a p-value: below it, a difference has a star
 LEAST_P = 0.0001  # the smallest p-value that is written
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first letters of a formula
 TEXT = "'"  # a spreadsheet's mark of text
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~])")
-NAMED = {
-    "\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar", '"': "quotedbl",
-}  # fmt: skip
-LATEX = str.maketrans(
-    {letter: rf"\text{name}{{}}" for letter, name in NAMED.items()} | {letter: f"\\{letter}" for letter in "{}$&#%_"}
-)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry of a table."""
-
-    text: str
-    interval: str = ""  # 95 %
-    order: float | None = None  # sort key of a numeric column; None without a number
-    best: bool = False  # of its column
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Heading:
-    """The heading of a column, and whether the column holds numbers."""
-
-    text: str
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table; point and status are "" if it does not describe one point."""
-
-    cells: tuple[Cell, ...]
-    point: str = ""
-    status: str = ""
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table of text; each row has one cell per heading."""
-
-    headings: tuple[Heading, ...]
-    rows: tuple[Row, ...]
-
-
 Fields = Mapping[Any, Any]  # a row of a data frame
 Column = tuple[Heading, Callable[[Fields], Cell]]
 
@@ -102,14 +61,16 @@ def share_cell(value: Any, low: Any = None, high: Any = None, best: bool = False
     return Cell(percent_text(value, signed), interval, None if missing(value) else float(value), best)
 
 
-def column(heading: str, cell: Callable[..., Cell], *names: str, **options: Any) -> Column:
+def difference_cell(value: Any, low: Any = None, high: Any = None, p: Any = None) -> Cell:
+    """A difference of shares with its interval, and a star if its p-value is below LEVEL."""
+    star = not missing(p) and float(p) < LEVEL
+    return replace(share_cell(value, low, high, signed=True), mark="*" if star else "")
+
+
+def column(heading: str | Heading, cell: Callable[..., Cell], *names: str, **options: Any) -> Column:
     """A column whose cells are made from some fields of a row; one of plain cells is text."""
-    return Heading(heading, cell is not plain_cell), lambda row: cell(*(row.get(name) for name in names), **options)
-
-
-def difference_column(heading: str, name: str) -> Column:
-    """A column of differences of shares with their intervals."""
-    return column(heading, share_cell, name, f"{name}_low", f"{name}_high", signed=True)
+    heading = heading if isinstance(heading, Heading) else Heading(heading, cell is not plain_cell)
+    return heading, lambda row: cell(*(row.get(name) for name in names), **options)
 
 
 def escape_markdown(text: str) -> str:
@@ -128,40 +89,8 @@ def markdown_table(table: TextTable) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = escape_markdown(cell.text)
     text = f"**{text}**" if cell.best else text
-    return text + (f"<sub>{escape_markdown(cell.interval)}</sub>" if cell.interval else "")
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is, on one line."""
-    return " ".join(text.split()).translate(LATEX)
-
-
-def latex_table(table: TextTable, caption: str, label: str) -> str:
-    """A table environment. Letters that a label cannot hold are replaced."""
-    columns = "".join("r" if heading.numeric else "l" for heading in table.headings)
-    cells = [[escape_latex(heading.text) for heading in table.headings]]
-    cells += [[_latex_cell(cell) for cell in row.cells] for row in table.rows]
-    heading, *lines = (" & ".join(line) + r" \\" for line in cells)
-    text = [
-        "% Needs \\usepackage{booktabs}.",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape_latex(caption)}}}",
-        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:.-]+', '-', label)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        *(r"\toprule", heading, r"\midrule", *lines, r"\bottomrule"),
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "".join(f"{line}\n" for line in text)
-
-
-def _latex_cell(cell: Cell) -> str:
-    if cell.order is None:
-        return escape_latex(cell.text)
-    # A formula, since a hyphen in text is no minus.
-    number = rf"\mathbf{{{cell.text}}}" if cell.best else cell.text
-    return f"${number}_{{{cell.interval}}}$" if cell.interval else f"${number}$"
+    interval = f"<sub>{escape_markdown(cell.interval)}</sub>" if cell.interval else ""
+    return text + interval + escape_markdown(cell.mark)
 
 
 def spreadsheet(table: pd.DataFrame) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from videopool.reports.cells import missing, percent_text
+from videopool.reports.columns import COMPLETE, main_group, other_groups, point_labels, setting_words, varied
 from videopool.reports.headline import headline_pair
-from videopool.reports.tables import COMPLETE, groups_of, other_groups, point_labels, setting_words, varied
 from videopool.results import ResultsError, compare
 from videopool.results.comparison import counted_scores, headline_of
 from videopool.results.statistics import ALPHA, detectable_difference
@@ -225,9 +225,8 @@ def _best(scored: pd.DataFrame, names: Mapping[str, str]) -> str:
 
 def _main_tasks(scored: pd.DataFrame) -> str:
     """The group of tasks that scores are of, if there are others."""
-    others = other_groups(scored)
-    main = [group for group in groups_of(scored) if group not in others and scored[f"score_{group}"].notna().any()]
-    return f" on {main[0]} tasks" if others and len(main) == 1 else ""
+    main = main_group(scored) if other_groups(scored) else ""
+    return f" on {main} tasks" if main else ""
 
 
 def _at_chance(scored: pd.DataFrame) -> Iterator[str]:

@@ -16,10 +16,11 @@ from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
 from videopool.reports.cells import escape_markdown, read_spreadsheet, spreadsheet
+from videopool.reports.columns import VIEWS, check_columns
 from videopool.reports.conclusion import conclusion
 from videopool.reports.page import Sources, study_head, study_page
 from videopool.reports.samples import SAMPLES
-from videopool.reports.tables import VIEWS, latex_tables, markdown_tables, published_figures
+from videopool.reports.tables import latex_tables, markdown_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
@@ -61,15 +62,17 @@ def write_report(
     pair: Sequence[str] | None = None,
     samples: int = SAMPLES,
     own_figures: Mapping[str, "StudyFigure"] = {},
+    columns: Sequence[str] | None = None,
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
-    baseline: as for add_differences. pair, samples: as for choose_pair. Of two processes that write one report, each
-    file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
-    a name of the pair, or if the disk is full.
+    baseline: as for add_differences. pair, samples: as for choose_pair. columns: of tables, from chosen_columns. Of two
+    processes that write one report, each file is written whole by one of them. Raises ResultsError if the study does
+    not exist or has no points, or none with a name of the pair, or if the disk is full.
     """
-    inputs = _inputs(study, baseline, own_figures, pair, samples)  # first: a later change makes the report stale
+    inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)
+    check_columns(table, columns or ())
     seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
     head = study_head(experiments, table)
@@ -83,15 +86,15 @@ def write_report(
 
         figures = draw_figures(study, table, study / FIGURES, own_figures.values())
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
-        command = command_line()
-        sources = Sources(baseline, head, sentences, drawings, pair, samples, published, seeds, command)
+        parts = (baseline, head, sentences, drawings, pair, samples, published, seeds)
+        sources = Sources(*parts, columns=columns, command=command_line())
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
             "report.html": study_page(table, study.name, sources),
-            "table.md": markdown_tables(table, study.name, published, seeds)
+            "table.md": markdown_tables(table, study.name, published, seeds, columns)
             + "\nConclusion:\n\n"
             + "".join(f"- {escape_markdown(sentence)}\n" for sentence in sentences),
-            "table.tex": latex_tables(table, study.name, published, seeds),
+            "table.tex": latex_tables(table, study.name, published, seeds, columns),
         }
         if len(seeds):
             texts["seeds.csv"] = spreadsheet(seeds)
@@ -111,15 +114,21 @@ def command_line() -> str:
 
 
 def _inputs(
-    study: Path, baseline: str, own_figures: Iterable[str], pair: Sequence[str] | None, samples: int
+    study: Path,
+    baseline: str,
+    own_figures: Iterable[str],
+    columns: Sequence[str] | None,
+    pair: Sequence[str] | None,
+    samples: int,
 ) -> dict[str, Any]:
     """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
     files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
     figures = {"own_figures": names} if (names := list(own_figures)) else {}
+    chosen = {"columns": list(columns)} if columns else {}
     asked = None if pair is None else list(pair)
-    return {"baseline": baseline, "pair": asked, "samples": samples, "attempts": attempts, **figures}
+    return {"baseline": baseline, "pair": asked, "samples": samples, "attempts": attempts, **figures, **chosen}
 
 
 def written_report(
@@ -127,13 +136,14 @@ def written_report(
     baseline: str,
     folders: Sequence[str],
     own_figures: Iterable[str] = (),
+    columns: Sequence[str] | None = None,
     pair: Sequence[str] | None = None,
     samples: int = SAMPLES,
 ) -> tuple[list[str], pd.DataFrame] | None:
     """Files and table of an earlier write_report if nothing has changed since and it holds these points; else None."""
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])
-    if report != _inputs(study, baseline, own_figures, pair, samples):
+    if report != _inputs(study, baseline, own_figures, columns, pair, samples):
         return None
     try:
         table = read_spreadsheet(study / "sweep.csv")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from videopool.figures import ranked, save_figure, score_against, score_by_shape, shape_panels, training_curves
 from videopool.figures.scores import AXES, OWN_AXES, line_names
-from videopool.reports.tables import groups_of
+from videopool.reports.columns import groups_of
 from videopool.results import ResultsError, add_pooled_shapes, fingerprint, without_seed
 from videopool.results.point import TRAINING_LOG, manifest_part, read_training_log
 

@@ -1,99 +1,40 @@
 """The tables of a study: points, tasks, means over seeds, figures from papers; for pages, papers, the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
-from rich.table import Table
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, column, missing
-from videopool.reports.unfinished import why_incomplete
+from videopool.reports.cells import Cell, Fields, TextTable, column, missing
+from videopool.reports.columns import (
+    COMPLETE,
+    DEFAULT,
+    SETTINGS,
+    frames_text,
+    main_group,
+    other_groups,
+    point_status,
+    setting_words,
+    study_columns,
+    table_of,
+    varied,
+    with_content,
+)
+from videopool.reports.latex import environments
 from videopool.results.errors import ResultsError
-from videopool.runtime.terminal import console, plain
+from videopool.runtime.tables import Shown
+from videopool.runtime.terminal import console
 
-COMPLETE = "complete"
-# Columns that identify a point, and their words in a sentence. A constant one is left out of the table.
-SETTINGS = {
-    "model": "model {}",
-    "benchmark": "benchmark {}",
-    "split": "split {}",
-    "stage": "stage {}",
-    "lora_alpha": "alpha {:g}",
-    "judge": "judge {}",
-    "prompt": "prompt {}",
-    "seed": "seed {:g}",
-    "trained_pooling": "trained under {}",
-    "training_clips": "{:g} training clips",
-    "training_images": "{:g} training images",
-    "training_steps": "{:g} training steps",
-    "setting": "{}",
-}
-# Comparisons with the baseline: prefix of their columns, end of their headings.
-VIEWS = {"": "", "iso_token_": ", iso-token"}
-# Columns of numbers: heading, decimals, factor.
-NUMBERS = {
-    "lora_alpha": ("alpha", 1, 1),
-    "seed": ("seed", 0, 1),
-    "training_clips": ("training clips", 0, 1),
-    "training_images": ("training images", 0, 1),
-    "training_steps": ("training steps", 0, 1),
-    "frames": ("frames", 0, 1),
-    "visual_tokens": ("tokens", 0, 1),
-    "n": ("n", 0, 1),
-    "n_failed": ("failed", 0, 1),
-    "n_unparsed": ("unparsed", 0, 1),
-    "n_unscored": ("unscored", 0, 1),
-    "answer_words": ("words", 1, 1),
-    "prefill_gflops": ("GFLOPs", 2, 1),
-    "training_tflops": ("training TFLOPs", 1, 1),
-    "seconds_per_sample": ("model ms/sample", 1, 1000),
-    "shared_seconds": ("shared s", 1, 1),
-}
+MARKS = {"*": "*: p < 0.05 after Holm's correction", " (=)": "(=): identical to an earlier point"}
+PAPER_MARKS = {"*": r"$^{*}$ $p < 0.05$ after Holm's correction", " (=)": "$^{=}$ identical to an earlier point"}
+INTERVALS = "95 %, clustered by clip, none of fewer than 10 clips"
+HINT = "; job.columns=[...] chooses"
 COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")  # of published figures
-LEVEL = 0.05  # of a difference that the terminal marks
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"
-
-
-def groups_of(frame: pd.DataFrame) -> list[str]:
-    """Names of the groups of tasks with scores in a study."""
-    return [c.removeprefix("score_") for c in frame.columns if c.startswith("score_")]
-
-
-def other_groups(frame: pd.DataFrame) -> list[str]:
-    """Groups besides the headline, which has its own column."""
-    scores = frame.score.astype(float).fillna(-1)
-    return [g for g in groups_of(frame) if not (scores == frame[f"score_{g}"].astype(float).fillna(-1)).all()]
-
-
-def varied(frame: pd.DataFrame) -> list[str]:
-    """The settings in which points of a study differ. An untrained point says so by its model's name."""
-    counted = {name: not name.startswith("train") for name in SETTINGS if name in frame}
-    names = [name for name, absent in counted.items() if frame[name].nunique(dropna=not absent) > 1]
-    if "trained_pooling" in names and (frame.trained_pooling.isna() | (frame.trained_pooling == frame.pooling)).all():
-        names.remove("trained_pooling")  # each under its own
-    return names
-
-
-def setting_words(row: Fields, names: list[str]) -> list[str]:
-    """Some settings of a point in words, without missing ones."""
-    return [SETTINGS[name].format(row[name]) for name in names if not missing(row[name])]
-
-
-def point_labels(frame: pd.DataFrame) -> dict[str, str]:
-    """A short unique name for each point, by its folder's name."""
-    names, labels = varied(frame), {}
-    for row in frame.to_dict("records"):
-        frames = "" if missing(row["frames"]) else f"{row['frames']:g} frame{'' if row['frames'] == 1 else 's'}"
-        labels[str(row["point"])] = ", ".join([str(row["pooling"]), frames, *setting_words(row, names)])
-    texts = list(labels.values())
-    return {
-        point: label if texts.count(label) == 1 else f"{label} ({point.rsplit('-', 1)[-1]})"
-        for point, label in labels.items()
-    }
 
 
 def shared_settings(frame: pd.DataFrame) -> str:
@@ -112,67 +53,28 @@ def shared_chance(frame: pd.DataFrame) -> str:
 def caption(frame: pd.DataFrame, name: str) -> str:
     """The caption of a study's table: benchmark, split, number of samples, kind of intervals."""
     settings, chance = shared_settings(frame), shared_chance(frame)
-    counts = sorted({int(n) for n in frame[frame.status == COMPLETE].n.dropna()})
     text = f"{name}{': ' if settings else ''}{settings}."
-    if counts:
-        text += f" n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} scored samples."
+    text += f" n = {counts} scored samples." if (counts := scored_samples(frame)) else ""
     text += f" {chance[0].upper()}{chance[1:]}." if chance else ""
-    intervals = " Best score in bold; intervals: 95 %, clustered by clip, none of fewer than 10 clips."
-    return text + (intervals if any(counts) else "")
+    return text + (f" Best score in bold; intervals: {INTERVALS}." if counts else "")
 
 
-def points_table(frame: pd.DataFrame, timed: bool = True) -> TextTable:
-    """All points of a study, from add_differences, with the columns that it fills; timed: with times of the machine."""
-    scores = frame.score.astype(float).where(frame.status == COMPLETE)
-    best = scores == scores.groupby(frame.benchmark).transform("max")
-    frame = frame.assign(best=best, twin=frame.same_map_as.map(point_labels(frame)))
-
-    def known(name: str) -> bool:
-        return name in frame and bool((frame[name].notna() & (frame[name] != "")).any())
-
-    def counted(name: str) -> bool:
-        return known(name) and bool((frame[name].fillna(0).astype(float) > 0).any())
-
-    columns: list[tuple[bool, Column]] = [
-        (True, column("pooling", cells.plain_cell, "pooling")),
-        (bool((frame.status != COMPLETE).any()), (Heading("status", numeric=False), _status)),
-        *((True, number(name) if name in NUMBERS else column(name, cells.plain_cell, name)) for name in varied(frame)),
-        *((True, number(name)) for name in ("frames", "visual_tokens")),
-        (True, column("score %", cells.share_cell, "score", "ci_low", "ci_high", "best")),
-        (frame.chance.nunique() > 1, column("chance %", cells.share_cell, "chance")),
-    ]
-    for group in other_groups(frame):
-        bounds = f"ci_low_{group}", f"ci_high_{group}"
-        columns.append((True, column(f"{group} tasks %", cells.share_cell, f"score_{group}", *bounds)))
-        chance = column(f"{group} chance %", cells.share_cell, f"chance_{group}")
-        columns.append((frame[f"chance_{group}"].nunique() > 1, chance))
-    columns += [(True, number(name)) for name in ("n", "n_failed")]
-    columns += [(counted(name), number(name)) for name in ("n_unparsed", "n_unscored")]
-    columns += [(known("answer_words"), number("answer_words")), (True, number("prefill_gflops"))]
-    columns.append((known("training_tflops"), number("training_tflops")))
-    columns += [(timed and known(name), number(name)) for name in ("seconds_per_sample", "shared_seconds")]
-    for view, end in VIEWS.items():
-        compared, holm = known(f"{view}difference"), known(f"{view}p_holm")
-        columns += [
-            (compared, cells.difference_column(f"minus baseline{end}", f"{view}difference")),
-            (compared and holm, column(f"p (Holm){end}", cells.p_cell, f"{view}p_holm")),
-            (compared and not holm and known(f"{view}p"), column(f"p{end}", cells.p_cell, f"{view}p")),
-            (known(f"{view}differs"), column(f"unequal in{end}", cells.plain_cell, f"{view}differs")),
-        ]
-    columns.append((known("mixed"), column("attempts differ in", cells.plain_cell, "mixed")))
-    columns.append((known("same_map_as"), column("same map as", cells.plain_cell, "twin")))
-    return cells.text_table([column for shown, column in columns if shown], frame)
+def scored_samples(frame: pd.DataFrame) -> str:
+    """How many samples the points' scores are about, "" without any."""
+    counts = sorted({int(n) for n in frame[frame.status == COMPLETE].n.dropna()} - {0})
+    return " to ".join(str(count) for count in dict.fromkeys([counts[0], counts[-1]])) if counts else ""
 
 
-def number(name: str) -> Column:
-    """One of NUMBERS."""
-    heading, digits, scale = NUMBERS[name]
-    return column(heading, cells.number_cell, name, digits=digits, scale=scale)
+def points_table(frame: pd.DataFrame) -> TextTable:
+    """All points of a study, from add_differences, with all columns that tell something about it."""
+    columns = study_columns(frame)
+    return table_of(frame, with_content(frame, columns), columns)
 
 
-def _status(row: Fields) -> Cell:
-    """The status of a point, with the reason if it is not complete."""
-    return Cell(str(row["status"]), note="" if row["status"] == COMPLETE else why_incomplete(row))
+def legend(table: TextTable, words: Mapping[str, str] = MARKS) -> list[str]:
+    """What the marks of a study's table mean, as far as it has them."""
+    marks = {cell.mark for row in table.rows for cell in row.cells}
+    return [text for mark, text in words.items() if mark in marks]
 
 
 def published_table(published: pd.DataFrame) -> TextTable:
@@ -189,10 +91,10 @@ def seeds_table(seeds: pd.DataFrame) -> TextTable:
     """Configurations under several seeds, from over_seeds; settings that all share are left out."""
     columns = [column(name.replace("_", " "), cells.plain_cell, name) for name in ("pooling", *varied(seeds))]
     columns += [
-        number("frames"),
+        column("frames", cells.number_cell, "frames"),
         column("seeds", cells.plain_cell, "seeds"),
-        column("score %", cells.share_cell, "score", "ci_low", "ci_high"),
-        cells.difference_column("minus baseline", "difference"),
+        column("score (%)", cells.share_cell, "score", "ci_low", "ci_high"),
+        column("difference", cells.difference_cell, "difference", "difference_low", "difference_high", "p_holm"),
         column("p (Holm)", cells.p_cell, "p_holm"),
     ]
     return cells.text_table(columns, seeds)
@@ -209,29 +111,102 @@ def other_tables(published: pd.DataFrame | None, seeds: pd.DataFrame | None) -> 
 
 
 def markdown_tables(
-    frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None
+    frame: pd.DataFrame,
+    name: str,
+    published: pd.DataFrame | None = None,
+    seeds: pd.DataFrame | None = None,
+    chosen: Sequence[str] | None = None,
 ) -> str:
-    """The content of table.md."""
-    points = points_table(frame, timed=False)
-    text = f"{cells.escape_markdown(caption(frame, name))}\n\n{cells.markdown_table(points)}"
-    notes = [(row.point, cell.note) for row in points.rows for cell in row.cells if cell.note]
-    if notes:
-        lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(note)}\n" for point, note in notes)
+    """The content of table.md; chosen: names of columns, by default those of default_names()."""
+    points = table_of(frame, chosen or default_names(frame), study_columns(frame))
+    notes = "".join(
+        f" {part[0].upper()}{part[1:]}." for part in [*(h.note for h in points.headings if h.note), *legend(points)]
+    )
+    text = f"{cells.escape_markdown(caption(frame, name) + notes)}\n\n{cells.markdown_table(points)}"
+    reasons = [(row["point"], point_status(row).note) for row in frame.to_dict("records") if row["status"] != COMPLETE]
+    if reasons:
+        lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(note)}\n" for point, note in reasons)
         text += "\nNot complete:\n\n" + "".join(lines)
     for title, table in other_tables(published, seeds).values():
         text += f"\n{title.capitalize()}:\n\n{cells.markdown_table(table)}"
     return text
 
 
+def default_names(frame: pd.DataFrame) -> list[str]:
+    """The columns of a study's table unless others are chosen: those that identify a point, score and difference."""
+    told = with_content(frame, study_columns(frame))
+    return [name for name in told if name in DEFAULT or name in SETTINGS]
+
+
+def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> tuple[TextTable, list[str]]:
+    """The rows of table.tex, in groups; and what all of them share.
+
+    By default rows stand in groups of equal settings and frames where several poolings share them, and these need no
+    columns. With chosen columns, points of one pooling stand together.
+    """
+    names, keys, shared = list(chosen or default_names(frame)), ["pooling"] if chosen else [], []
+    if chosen is None:
+        if frame.frames.nunique(dropna=False) == 1 < len(frame):
+            names.remove("frames")
+            shared = _group_words(frame.iloc[0].to_dict(), ["frames"])
+        settings, frames = varied(frame), [name for name in names if name == "frames"]
+        for keys in ([*settings, *frames], settings, frames, []):
+            if keys and 2 * frame.groupby(keys, dropna=False).ngroups <= len(frame):
+                break
+        names = [name for name in names if name not in keys]
+        by_setting = [key for key in keys if key != "frames"]
+        order = frame.groupby(by_setting, dropna=False, sort=False).ngroup() if by_setting else 0
+        frame = frame.assign(order=order).sort_values(
+            ["order", *(["frames"] if "frames" in keys else [])], kind="stable"
+        )
+    table, rows, last = table_of(frame, names, study_columns(frame)), [], None
+    for row, fields in zip(table.rows, frame.to_dict("records"), strict=True):
+        group = ", ".join(_group_words(fields, keys))
+        title = group if chosen is None and group != last else ""
+        rows.append(replace(row, rule=bool(keys) and group != last, title=title))
+        last = group
+    return TextTable(table.headings, tuple(rows)), shared
+
+
+def _group_words(row: Fields, keys: Sequence[str]) -> list[str]:
+    """Settings, frames or the pooling of a row in words."""
+    words = {"pooling": "{}", **SETTINGS}
+    texts = [
+        f"no {key.replace('_', ' ')}" if missing(row[key]) else words[key].format(row[key])
+        for key in keys
+        if key in words
+    ]
+    return [*texts, *(frames_text(row["frames"]) for key in keys if key == "frames" and not missing(row["frames"]))]
+
+
 def latex_tables(
-    frame: pd.DataFrame, name: str, published: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None
+    frame: pd.DataFrame,
+    name: str,
+    published: pd.DataFrame | None = None,
+    seeds: pd.DataFrame | None = None,
+    chosen: Sequence[str] | None = None,
 ) -> str:
-    """The content of table.tex."""
-    text = cells.latex_table(points_table(frame, timed=False), caption(frame, name), name)
-    for kind, (title, table) in other_tables(published, seeds).items():
+    """The content of table.tex; chosen: names of columns."""
+    table, shared = paper_table(frame, chosen)
+    fixed = [key for key in SETTINGS if key not in ("benchmark", "split", "model") and key in frame]
+    alike = [key for key in fixed if frame[key].nunique(dropna=False) <= 1]
+    words = [*shared, *setting_words(frame.iloc[0].to_dict(), alike)]
+    where = " and ".join(map(str, frame.benchmark.dropna().unique()))
+    models = list(frame.model.dropna().unique())
+    text = f"Pooling of visual tokens on {where}" + (f" with {models[0]}" if len(models) == 1 else "")
+    text += f" ({', '.join(words)})." if words else "."
+    if counts := scored_samples(frame):
+        group, chance = main_group(frame), shared_chance(frame)
+        text += f" Score: accuracy on {counts} samples" + (f" (task group: {group})" if group else "")
+        text += f"; {chance}." if chance else "."
+        notes = [heading.note for heading in table.headings if "difference" in heading.text]
+        text += "".join(f" {note[0].upper()}{note[1:]}, in percentage points." for note in notes)
+        text += " Subscripts: 95 % confidence intervals, clustered by clip. Best score in bold."
+    content = environments(table, text, name, legend(table, PAPER_MARKS))
+    for kind, (title, other) in other_tables(published, seeds).items():
         title = f"{name}: {title}" if kind == "seeds" else title.capitalize()
-        text += "\n" + cells.latex_table(table, f"{title}.", f"{name}-{kind}")
-    return text
+        content += "\n" + environments(other, f"{title}.", f"{name}-{kind}")
+    return content
 
 
 def published_figures(path: Path, benchmarks: Sequence[str]) -> pd.DataFrame:
@@ -257,52 +232,33 @@ def published_figures(path: Path, benchmarks: Sequence[str]) -> pd.DataFrame:
     return table[table.benchmark.isin(list(benchmarks))].reset_index(drop=True)
 
 
-def show(table: pd.DataFrame, title: str) -> None:
-    """Print a study's table."""
-    console().print(rich_table(table, title))
+def show(frame: pd.DataFrame, title: str, chosen: Sequence[str] | None = None) -> None:
+    """Print a study's table; chosen: names of columns, by default as many as fit, in their order of worth."""
+    console().print(shown(frame, title, chosen))
 
 
-def rich_table(table: pd.DataFrame, title: str) -> Table:
-    """A study's table for the terminal."""
-    judges = table.judge.nunique(dropna=False) > 1
-    alphas = ["lora_alpha"] if table.model.nunique() > 1 else []  # part of the models' names
-    settings = [name for name in varied(table) if name not in ("judge", *alphas)]
-    words = ["answer_words"] if table.answer_words.notna().any() else []
-    columns = [
-        *map(number, ("frames", "visual_tokens")),
-        column("score % [95 %]", cells.share_cell, "score", "ci_low", "ci_high"),
-        column("chance %", cells.share_cell, "chance"),
-        *(column(f"{g} tasks % (chance)", _with_chance, f"score_{g}", f"chance_{g}") for g in other_groups(table)),
-        *map(number, ("n", "n_failed", *words, "prefill_gflops", "seconds_per_sample", "shared_seconds")),
-    ]
-    parts = ("difference", "difference_low", "difference_high", "p_holm")
-    for view, end in VIEWS.items():
-        if table[f"{view}difference"].notna().any():
-            columns.append(column(f"minus baseline{end}", _starred, *(f"{view}{part}" for part in parts)))
-    out = Table(title=plain(title, "table.title"))
-    for heading in ("pooling", *(heading.text for heading, _ in columns), "status"):
-        out.add_column(plain(heading), justify="left" if heading == "pooling" else "right")
-    for row in table.to_dict("records"):
-        name = ", ".join([str(row["pooling"]), *setting_words(row, settings)])
-        if judges:
-            name += " (no judge)" if missing(row["judge"]) else f" ({row['judge']})"
-        name += "" if missing(row["same_map_as"]) else " (=)"
-        values = [f"{cell.text} {cell.interval}".strip() for cell in (make(row) for _, make in columns)]
-        done = "ok" if missing(row["mixed"]) else "ok, mixed"
-        status = plain(done) if row["status"] == COMPLETE else plain(row["status"], "red")
-        out.add_row(*map(plain, (name, *values)), status)
-    out.caption = (
-        "score: tasks of the headline; intervals clustered by clip, none of fewer than 10; (=): same map as an earlier "
-        "point; *: p < 0.05 after Holm's correction; shared: reading clips and the vision tower, for later points too"
-        + ("; mixed: attempts at the point differ (run.json)" if table.mixed.notna().any() else "")
-    )
-    return out
-
-
-def _with_chance(score: float | None, chance: float | None) -> Cell:
-    return Cell(f"{cells.percent_text(score)} ({cells.percent_text(chance)})")
-
-
-def _starred(value: Any, low: Any, high: Any, p: Any) -> Cell:
-    cell = cells.share_cell(value, low, high, signed=True)
-    return Cell(f"{cell.text} {cell.interval}".strip() + ("*" if not missing(p) and p < LEVEL else ""))
+def shown(frame: pd.DataFrame, title: str, chosen: Sequence[str] | None = None) -> Shown:
+    """A study's table for the terminal; columns in which all points agree are part of the caption."""
+    columns, constant = study_columns(frame), []
+    names = list(chosen or [])
+    if chosen is None:
+        for name in with_content(frame, columns):
+            cells_of = {columns[name][1](row) for row in frame.to_dict("records") if row["status"] == COMPLETE}
+            texts = {(cell.text, cell.interval) for cell in cells_of}
+            if name in ("status", "identical_to"):
+                continue
+            if name in DEFAULT or name in SETTINGS or len(texts) > 1 or len(frame) == 1:
+                names.append(name)
+            elif texts <= {("0", "")} or name == "n":
+                continue
+            else:
+                constant.append(f"{columns[name][0].text} {' '.join(*texts)}".strip())
+    table = table_of(frame, names, columns)
+    if chosen is not None:  # the first ones are worth most
+        headings = [replace(heading, rank=min(place, 4)) for place, heading in enumerate(table.headings)]
+        table = TextTable(tuple(headings), table.rows)
+    rows = [replace(row, style="" if row.status == COMPLETE else "red") for row in table.rows]
+    counts = scored_samples(frame)
+    about = [shared_settings(frame), counts and f"n = {counts}", shared_chance(frame), *constant, *legend(table)]
+    about.append(f"intervals: {INTERVALS}" if any(cell.interval for row in rows for cell in row.cells) else "")
+    return Shown(TextTable(table.headings, tuple(rows)), title, tuple(filter(None, about)), HINT)

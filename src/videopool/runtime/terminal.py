@@ -1,5 +1,6 @@
 """The terminal: tables, progress bars."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 PATIENCE = 2.0  # seconds before a progress bar appears
-WIDE = 190  # columns where the output is no terminal
+WIDE = 160  # columns where the output is no terminal, unless COLUMNS is set
 
 
 def console() -> Console:
     """The terminal. It prints names as they are, with their brackets and colons."""
     screen = Console(markup=False, emoji=False)
-    if not screen.is_terminal:
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
         screen.width = WIDE
     return screen
 

@@ -1,0 +1,264 @@
+"""The columns of a study's tables: what each holds, its heading and its worth, and which are chosen."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from videopool.config.build import jsonable
+from videopool.config.errors import ConfigError
+from videopool.reports import cells
+from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, column, missing
+from videopool.reports.unfinished import why_incomplete
+
+COMPLETE = "complete"
+# Columns that identify a point, and their words in a sentence. A constant one is left out of the table.
+SETTINGS = {
+    "model": "model {}",
+    "benchmark": "benchmark {}",
+    "split": "split {}",
+    "stage": "stage {}",
+    "lora_alpha": "alpha {:g}",
+    "judge": "judge {}",
+    "prompt": "prompt {}",
+    "seed": "seed {:g}",
+    "trained_pooling": "trained under {}",
+    "training_clips": "{:g} training clips",
+    "training_images": "{:g} training images",
+    "training_steps": "{:g} training steps",
+    "setting": "{}",
+}
+WORDS = {"lora_alpha": "alpha"}  # headings of settings that are not their names
+# Columns of numbers by name: the column of sweep.csv, heading, decimals, factor, rank (see Heading).
+NUMBERS = {
+    "frames": ("frames", "frames", 0, 1, 3),
+    "tokens": ("visual_tokens", "visual tokens", 0, 1, 4),
+    "gflops": ("prefill_gflops", "prefill GFLOPs per clip", 2, 1, 6),
+    "n": ("n", "n", 0, 1, 10),
+    "unreadable": ("n_failed", "unreadable", 0, 1, 9),
+    "unparsed": ("n_unparsed", "unparsed", 0, 1, 11),
+    "unscored": ("n_unscored", "unscored", 0, 1, 11),
+    "words": ("answer_words", "words per answer", 1, 1, 12),
+    "training_tflops": ("training_tflops", "training TFLOPs", 1, 1, 13),
+    "ms_per_sample": ("seconds_per_sample", "model ms per sample", 1, 1000, 19),
+    "shared_seconds": ("shared_seconds", "shared s", 1, 1, 20),
+}
+# Comparisons with the baseline: prefix of their columns, end of their names.
+VIEWS = {"": "", "iso_token_": "_at_equal_tokens"}
+# Of every table, in this order; the last but one in papers alone if rows are grouped by it.
+DEFAULT = ("pooling", "frames", "tokens", "score", "difference")
+NAMES = (
+    "point", "pooling", "status", *SETTINGS, "frames", "tokens", "score", "difference", "difference_at_equal_tokens",
+    "gflops", "score_<group>", "chance", "chance_<group>", "n", "unreadable", "unparsed", "unscored", "words",
+    "training_tflops", "ms_per_sample", "shared_seconds", "p", "differs", "p_at_equal_tokens",
+    "differs_at_equal_tokens", "mixed", "identical_to",
+)  # fmt: skip
+SAME = {field: name for name, (field, *_) in NUMBERS.items()} | {
+    "same_map_as": "identical_to",
+    **{f"iso_token_{part}": f"{part}_at_equal_tokens" for part in ("difference", "p", "differs")},
+}  # names of sweep.csv
+
+
+def chosen_columns(config: DictConfig) -> list[str] | None:
+    """Names of job.columns, None for the usual ones. Raises ConfigError for anything but names of columns."""
+    value = jsonable(OmegaConf.select(config, "job.columns"))
+    if value is None:
+        return None
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"job.columns={value}: give a list of names, as in job.columns=[pooling,score], or null")
+    names = [SAME.get(name.strip(), name.strip()) for name in names]
+    for name in names:
+        if name not in NAMES and not name.startswith(("score_", "chance_")):
+            raise ConfigError(_no_column(name, NAMES))
+    return list(dict.fromkeys(names))
+
+
+def _no_column(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"job.columns: there is no column {name!r}; {meant}there are {', '.join(names)}"
+
+
+def groups_of(frame: pd.DataFrame) -> list[str]:
+    """Names of the groups of tasks with scores in a study."""
+    return [c.removeprefix("score_") for c in frame.columns if c.startswith("score_")]
+
+
+def other_groups(frame: pd.DataFrame) -> list[str]:
+    """Groups besides the headline, which has its own column."""
+    scores = frame.score.astype(float).fillna(-1)
+    return [g for g in groups_of(frame) if not (scores == frame[f"score_{g}"].astype(float).fillna(-1)).all()]
+
+
+def main_group(frame: pd.DataFrame) -> str:
+    """The name of the task group that the score is about, "" if it is about all tasks."""
+    return " and ".join(group for group in groups_of(frame) if group not in other_groups(frame))
+
+
+def varied(frame: pd.DataFrame) -> list[str]:
+    """The settings in which points of a study differ. An untrained point says so by its model's name."""
+    counted = {name: not name.startswith("train") for name in SETTINGS if name in frame}
+    names = [name for name, absent in counted.items() if frame[name].nunique(dropna=not absent) > 1]
+    if "trained_pooling" in names and (frame.trained_pooling.isna() | (frame.trained_pooling == frame.pooling)).all():
+        names.remove("trained_pooling")  # each under its own
+    if {"model", "lora_alpha"} <= set(names) and (frame.groupby("model").lora_alpha.nunique(dropna=False) == 1).all():
+        names.remove("lora_alpha")  # part of the models' names
+    return names
+
+
+def setting_words(row: Fields, names: list[str]) -> list[str]:
+    """Some settings of a point in words, without missing ones."""
+    return [SETTINGS[name].format(row[name]) for name in names if not missing(row[name])]
+
+
+def point_labels(frame: pd.DataFrame) -> dict[str, str]:
+    """A short unique name for each point, by its folder's name."""
+    names, labels = varied(frame), {}
+    for row in frame.to_dict("records"):
+        frames = "" if missing(row["frames"]) else frames_text(row["frames"])
+        labels[str(row["point"])] = ", ".join([str(row["pooling"]), frames, *setting_words(row, names)])
+    texts = list(labels.values())
+    return {
+        point: label if texts.count(label) == 1 else f"{label} ({point.rsplit('-', 1)[-1]})"
+        for point, label in labels.items()
+    }
+
+
+def frames_text(frames: float) -> str:
+    """1 frame, 4 frames."""
+    return f"{frames:g} frame{'' if frames == 1 else 's'}"
+
+
+def baseline_text(frame: pd.DataFrame, view: str) -> str:
+    """The points that the differences of a view are from, in words."""
+    names = set(frame.get(f"{view}baseline", pd.Series(dtype=object)).dropna())
+    own = frame[frame.point.isin(names)]
+    pooling = own.pooling.iloc[0] if own.pooling.nunique() == 1 else "the baseline"
+    if view:
+        return f"at equal tokens: from {pooling} at as many visual tokens"
+    one = len(names) == len(own) == 1 < frame.frames.nunique()
+    return f"difference: from {point_labels(frame)[own.point.iloc[0]] if one else f'{pooling} at as many frames'}"
+
+
+def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
+    """All columns of a study, from add_differences, by name; which of them are filled, see with_content."""
+    labels = point_labels(frame)
+    scores = frame.score.astype(float).where(frame.status == COMPLETE)
+    best = set(frame.point[scores.notna() & (scores == scores.groupby(frame.benchmark).transform("max"))])
+
+    def score(row: Fields) -> Cell:
+        if row["status"] != COMPLETE:
+            return Cell(str(row["status"]))
+        return cells.share_cell(row["score"], row["ci_low"], row["ci_high"], row["point"] in best)
+
+    def name(row: Fields) -> Cell:
+        return Cell(str(row["pooling"]), mark="" if missing(row["same_map_as"]) else " (=)")
+
+    def twin(row: Fields) -> Cell:
+        return Cell("" if missing(row["same_map_as"]) else labels.get(str(row["same_map_as"]), ""))
+
+    def number(name: str, rank: int | None = None) -> Column:
+        field, text, digits, scale, own = NUMBERS[name]
+        return column(
+            Heading(text, rank=own if rank is None else rank), cells.number_cell, field, digits=digits, scale=scale
+        )
+
+    def words(text: str, field: str, rank: int) -> Column:
+        return column(Heading(text, False, rank), cells.plain_cell, field)
+
+    def share(text: str, rank: int, *fields: str) -> Column:
+        return column(Heading(text, rank=rank), cells.share_cell, *fields)
+
+    main = f"score: main task group ({main_group(frame)})" if main_group(frame) else ""
+    columns: dict[str, Column] = {
+        "point": words("point", "point", 21),
+        "pooling": (Heading("pooling", False), name),
+        "status": (Heading("status", False, 21), point_status),
+    }
+    columns |= {name: _setting(name) for name in SETTINGS}
+    columns |= {
+        "frames": number("frames"),
+        "tokens": number("tokens"),
+        "score": (Heading("score (%)", rank=1, note=main), score),
+    }
+
+    for view, end in VIEWS.items():
+        parts = (f"{view}difference{part}" for part in ("", "_low", "_high"))
+        heading = Heading(f"difference{_words(end)}", rank=5 if view else 2, note=baseline_text(frame, view))
+        columns[f"difference{end}"] = column(heading, cells.difference_cell, *parts, f"{view}p_holm")
+    columns["gflops"] = number("gflops")
+    for group in groups_of(frame):
+        columns[f"score_{group}"] = share(
+            f"{group} tasks (%)", 7, *(f"{p}_{group}" for p in ("score", "ci_low", "ci_high"))
+        )
+    for group in ("", *(f"_{group}" for group in groups_of(frame))):
+        columns[f"chance{group}"] = share(f"chance{_words(group and f'_on{group}_tasks')} (%)", 8, f"chance{group}")
+    columns |= {name: number(name) for name in NUMBERS if name not in columns}
+    for view, end in VIEWS.items():
+        holm = f"{view}p_holm" in frame
+        text = f"p{' (Holm)' if holm else ''}{_words(end)}"
+        columns[f"p{end}"] = column(Heading(text, rank=16), cells.p_cell, f"{view}p_holm" if holm else f"{view}p")
+        columns[f"differs{end}"] = words(f"differs in{_words(end)}", f"{view}differs", 14)
+    columns["mixed"] = words("attempts differ in", "mixed", 5)
+    columns["identical_to"] = (Heading("identical to", False, 18), twin)
+    return columns
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _setting(name: str) -> Column:
+    heading = Heading(WORDS.get(name, _words(name)), False)
+
+    def cell(row: Fields) -> Cell:
+        value = row.get(name)
+        if isinstance(value, str) or missing(value):
+            return Cell("-" if missing(value) else value)
+        return Cell(f"{value:g}", order=float(value))
+
+    numeric = name in ("lora_alpha", "seed") or name.startswith("training_")
+    return replace(heading, numeric=numeric), cell
+
+
+def point_status(row: Fields) -> Cell:
+    """The status of a point, with the reason if it is not complete."""
+    return Cell(str(row["status"]), note="" if row["status"] == COMPLETE else why_incomplete(row))
+
+
+def with_content(frame: pd.DataFrame, columns: dict[str, Column]) -> list[str]:
+    """Names of the columns that tell something about a study; a setting, if points differ in it."""
+    differing, complete = varied(frame), frame[frame.status == COMPLETE].to_dict("records")
+    main = {
+        f"{part}_{group}" for group in set(groups_of(frame)) - set(other_groups(frame)) for part in ("score", "chance")
+    }
+
+    def told(name: str) -> bool:
+        if name in SETTINGS or name in ("point", "status"):
+            return name in differing or (name == "status" and len(complete) < len(frame))
+        texts = [columns[name][1](row).text for row in complete]
+        if name in main:
+            return False
+        if name.startswith("chance"):
+            return len(set(texts)) > 1
+        if name in ("unparsed", "unscored"):
+            return set(texts) > {"0"} or not set(texts) <= {"0", "-"}
+        return name in DEFAULT[:-1] or not set(texts) <= {"", "-"}
+
+    return [name for name in columns if told(name)]
+
+
+def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raises ConfigError for a group of tasks that the study does not have."""
+    columns = study_columns(frame)
+    for name in names:
+        if name not in columns:
+            raise ConfigError(_no_column(name, list(columns)))
+
+
+def table_of(frame: pd.DataFrame, names: Sequence[str], columns: dict[str, Column]) -> TextTable:
+    """A table of columns by name."""
+    return cells.text_table([columns[name] for name in names], frame)
