@@ -132,9 +132,7 @@ def test_a_study_of_one_point_or_without_baseline(tmp_path):
     write(tmp_path / "two", {("median", 4): (36, 0.7), ("average", 8): (36, 0.3)})
     two = said(tmp_path / "two")
     assert "median (4 frames)" in two[0]
-    assert two[1:] == [
-        "No point can be compared with the baseline (none); baseline=... names another pooling or point."
-    ]
+    assert two[1].startswith("There is no complete point of the baseline (none); baseline=... names another")
     assert "differs from the baseline (median)" in " ".join(said(tmp_path / "two", "median"))  # at equal tokens
 
 
@@ -186,6 +184,20 @@ def test_several_benchmarks_models_and_judges(tmp_path):
         write(two, {("none", 4): (9, 0.3), ("average", 4): (9, 0.8)}, model=model)
     assert "2 of 2 comparisons" in " ".join(said(two))
     assert "model small" in " ".join(said(two)) or "model large" in " ".join(said(two))
+
+
+def test_seeds_are_taken_together(tmp_path):
+    study = tmp_path / "s"
+    for seed in (0, 1):
+        for pooling, rate in (("none", 0.3), ("average", 0.8), ("median", 0.3)):
+            write_point(study, answers(rate, seed=seed), {}, pooling=pooling, seed=seed)
+    sentences = said(study)
+    scores = over_seeds(compared_study(study, "none"), "none").set_index("pooling").difference
+    frames = [s for s in sentences if s.lower().startswith(("over seeds", "at equal frames"))]
+    assert frames == [s for s in sentences if s.startswith("Over seeds, at equal frames, 1 of 2 comparisons")]
+    assert f"the largest {100 * scores['average']:+.1f} points [" in frames[0]
+    assert "for average (4 frames)" in frames[0]
+    assert "median (4 frames) over seeds, at equal frames" in " ".join(sentences)
 
 
 def test_what_is_not_complete_or_has_no_score(tmp_path):

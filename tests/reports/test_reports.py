@@ -20,6 +20,7 @@ from videopool.reports.page import study_head
 from videopool.reports.samples import choose_pair, differing_samples, spread
 from videopool.reports.tables import latex_tables, markdown_tables, points_table
 from videopool.results import ResultsError, add_differences, load_study
+from videopool.results.study import scored_points
 
 VOID = {"meta", "img", "br", "wbr"}
 
@@ -284,12 +285,14 @@ def test_published_figures_stand_apart(made):
 
 
 def test_a_question_comes_from_the_file_that_the_points_name(made, tmp_path):
-    frame = load_study(made[0])
-    assert study_head(tmp_path, frame) == {}  # these points name none
+    assert study_head(tmp_path, scored_points(made[0]).values()) == {}  # these points name none
     shutil.copytree(made[0], tmp_path / "asked")
     for path in (tmp_path / "asked").glob("*/run.json"):
         path.write_text(path.read_text().replace("{", '{"experiment": "ask",', 1))
     (tmp_path / "ask.yaml").write_text(f"# Question: {NASTY}\n# Cost: none\n# Headline: a minus b\n")
-    assert study_head(tmp_path, load_study(tmp_path / "asked")) == {"question": NASTY, "headline": "a minus b"}
+    assert study_head(tmp_path, scored_points(tmp_path / "asked").values()) == {
+        "question": NASTY,
+        "headline": "a minus b",
+    }
     (tmp_path / "ask.yaml").unlink()
-    assert study_head(tmp_path, load_study(tmp_path / "asked")) == {}
+    assert study_head(tmp_path, scored_points(tmp_path / "asked").values()) == {}

@@ -76,18 +76,19 @@ def _benchmark(rows: pd.DataFrame, baseline: str, seeds: pd.DataFrame, names: Ma
     views = {words: _differences(rows, view, names) for view, words in VIEWS.items()}
     family = len({own.pair for view in views.values() for own in view if own.p is not None})
     if len(seeds) and seeds.difference.notna().any():
-        views[VIEWS[""]] = _over_seeds(seeds)
+        views = {f"over seeds, {VIEWS['']}": _over_seeds(seeds), VIEWS["iso_token_"]: views[VIEWS["iso_token_"]]}
     untold: dict[str, list[Difference]] = {}
     for words, differences in views.items():
-        over_seeds = any(not own.pair[0] for own in differences)
-        together = sum(own.p is not None for own in differences) if over_seeds else family
-        kind = f"Over seeds, {words}" if over_seeds else words.capitalize()
-        yield from _view(kind, [own for own in differences if not own.alike], baseline, together)
-        untold[words] = [own for own in differences if not (own.alike or own.p is None or own.p < ALPHA)]
+        tested = [own for own in differences if own.p is not None]
+        together = len(tested) if words.startswith("over seeds") else family  # Holm corrects these by themselves
+        yield from _view(words.capitalize(), [own for own in differences if not own.alike], baseline, together)
+        untold[words] = [own for own in tested if not own.alike and own.p is not None and own.p >= ALPHA]
     if len(scored) == 1:
         yield "There is no other point to compare it with."
     elif not any(views.values()):
-        yield f"No point can be compared with the baseline ({baseline}); baseline=... names another pooling or point."
+        known = baseline in {*rows.pooling, *rows.point}
+        problem = "No point can be compared with" if known else "There is no complete point of"
+        yield f"{problem} the baseline ({baseline}); baseline=... names another pooling or point."
     alike = {own.name: None for view in views.values() for own in view if own.alike}
     yield from _untold(untold, list(alike), family)
     reasons = [row["differs"] for row in rows.to_dict("records") if row["baseline"] and missing(row["difference"])]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from videopool import __version__
 from videopool.config.build import build, jsonable
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
@@ -74,10 +75,8 @@ def write_report(
     table = compared_study(study, baseline)
     check_columns(table, columns or ())
     seeds = over_seeds(table, baseline)
-    experiments = shipped("experiments")
-    head = study_head(experiments, table)
-    sentences = conclusion(table, baseline, seeds, head.get("headline", ""))
-    published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
+    sentences = conclusion(table, baseline, seeds, inputs["head"].get("headline", ""))
+    published = published_figures(shipped("experiments") / PUBLISHED, list(table.benchmark.dropna().unique()))
     with writing(study):
         earlier = map(Path, (read_json(study / REPORTED) or {}).get("files", []))
         before = {study / name for name in earlier if name.parent == Path(FIGURES)}  # figures of other jobs stay
@@ -86,7 +85,7 @@ def write_report(
 
         figures = draw_figures(study, table, study / FIGURES, own_figures.values())
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
-        parts = (baseline, head, sentences, drawings, pair, samples, published, seeds)
+        parts = (baseline, inputs["head"], sentences, drawings, pair, samples, published, seeds)
         sources = Sources(*parts, columns=columns, command=command_line())
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
@@ -122,13 +121,16 @@ def _inputs(
     samples: int,
 ) -> dict[str, Any]:
     """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
-    files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
+    points = scored_points(study)
+    files = [folder / kind for folder in points for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
     figures = {"own_figures": names} if (names := list(own_figures)) else {}
     chosen = {"columns": list(columns)} if columns else {}
-    asked = None if pair is None else list(pair)
-    return {"baseline": baseline, "pair": asked, "samples": samples, "attempts": attempts, **figures, **chosen}
+    two = None if pair is None else list(pair)
+    head = study_head(shipped("experiments"), points.values())
+    asked = {"version": __version__, "baseline": baseline, "pair": two, "samples": samples, **figures, **chosen}
+    return {**asked, "head": head, "attempts": attempts}
 
 
 def written_report(

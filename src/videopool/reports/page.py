@@ -3,7 +3,7 @@
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -114,9 +114,8 @@ def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
     return str(_environment().get_template("report.html").render(context))
 
 
-def study_head(experiments: Path, frame: pd.DataFrame) -> dict[str, str]:
+def study_head(experiments: Path, manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Question and headline in the head of the experiments/ file that all points name; {} unless they name one."""
-    manifests = [read_json(Path(folder) / MANIFEST) or {} for folder in frame.folder]
     names = {manifest.get("experiment") for manifest in manifests} - {None}
     try:
         (name,) = names
