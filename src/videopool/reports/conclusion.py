@@ -105,7 +105,7 @@ def _differences(rows: pd.DataFrame, view: str, names: Mapping[str, str]) -> lis
     for row in rows[rows[f"{view}difference"].notna()].to_dict("records"):
         point, other = row["point"], row[f"{view}baseline"]
         pair = folders[point], folders[other]
-        found.append(Difference(names[point], pair, *_numbers(row, view), alike=maps[point] == maps[other]))
+        found.append(Difference(names[point], pair, *_numbers(row, view), maps[point] == maps[other]))
     return found
 
 
@@ -119,10 +119,13 @@ def _over_seeds(seeds: pd.DataFrame) -> list[Difference]:
     return found
 
 
-def _numbers(row: Mapping[Any, Any], view: str = "") -> tuple[Any, ...]:
+def _numbers(row: Mapping[Any, Any], view: str = "") -> tuple[Any, Any, Any, Any]:
     """Value, bounds and corrected p-value of a row's difference; None for what is missing."""
-    values = (row[f"{view}{name}"] for name in ("difference", "difference_low", "difference_high", "p_holm"))
-    return tuple(None if missing(value) else float(value) for value in values)
+    value, low, high, p = (
+        None if missing(row[f"{view}{name}"]) else float(row[f"{view}{name}"])
+        for name in ("difference", "difference_low", "difference_high", "p_holm")
+    )
+    return value, low, high, p
 
 
 def _view(words: str, differences: Sequence[Difference], baseline: str, family: int) -> Iterator[str]:
@@ -204,8 +207,8 @@ def _headline(complete: pd.DataFrame, pair: tuple[str, str], names: Mapping[str,
         return f"{start}, has no difference: {error}."
     held = [d for view in VIEWS for d in _differences(complete, view, names) if d.pair == (first, second)]
     corrected = held[0].p if held else own.p
-    bounds = [None if np.isnan(bound) else bound for bound in (own.low, own.high)]
-    difference = Difference("", (first, second), own.value, *bounds, corrected)
+    low, high = (None if np.isnan(bound) else bound for bound in (own.low, own.high))
+    difference = Difference("", (first, second), own.value, low, high, corrected)
     text = f"{start}, is {difference.text}{_main_tasks(complete[complete.benchmark == benchmark])}"
     if corrected is None:
         return f"{text}; fewer than 10 clips give no interval."

@@ -152,8 +152,8 @@ def written_report(
     except (OSError, ValueError):
         return None
     files = [study / name for name in names]
-    columns = {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)}  # a table of another version may lack some
-    if not all(file.is_file() for file in files) or not columns <= set(table.columns):
+    needed = {*COLUMNS, *(f"{view}p_holm" for view in VIEWS)}  # a table of another version may lack some
+    if not all(file.is_file() for file in files) or not needed <= set(table.columns):
         return None
     points = {folder.name for folder in scored_points(study)}
     held = points == set(table.point) >= {Path(folder).name for folder in folders}
