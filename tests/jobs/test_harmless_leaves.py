@@ -58,7 +58,7 @@ def moved(clips):
 HARMLESS = [
     ["study=other", "data_dir=elsewhere", "baseline=average", "figures=[{_target_: my.Figure}]", "features=none",
      "logger=wandb", "logger.predictions=1", "logger.project=p", "logger.entity=e", "job.workers=2",
-     "job.max_failed_fraction=0.5"],
+     "job.max_failed_fraction=0.5", "job.columns=[pooling]"],
     ["features.limit_bytes=1", "job.max_visual_tokens=1", "model.name=other", "model.shape=null",
      "trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy=auto", "benchmark.bounds_in_name=false"],
     ["features=disk", "features.dtype=null", "features.root=store", "features.limit_bytes=100000", "job.max_clips=1",

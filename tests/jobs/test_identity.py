@@ -47,7 +47,7 @@ BENCHMARK = {
     "benchmark.split_sizes": "which files are refused",
 }  # fmt: skip
 EVALUATE = {
-    **EVERYWHERE, **BENCHMARK, "job.max_visual_tokens": FAST, "job.max_clips": FAST,
+    **EVERYWHERE, **BENCHMARK, "job.columns": TOLD, "job.max_visual_tokens": FAST, "job.max_clips": FAST,
     "lora.checkpoint": "the content of the folder counts",
     "judge.store": WHERE, "judge.key_env": "a key says who asks", "judge.timeout": EFFORT,
     "judge.concurrency": FAST, "judge.retries": EFFORT, "judge.backoff": EFFORT, "judge.device": FAST,

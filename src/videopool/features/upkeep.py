@@ -8,11 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from videopool.features.disk import CLIPS, SOURCE, VERSION, read_record
 from videopool.features.loading import content_hash, file_state
@@ -69,36 +66,6 @@ def _words(folder: Path) -> dict[str, Any]:
         words = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
         return words if isinstance(words, dict) else {}
     return {}
-
-
-def holdings_table(held: list[Holding], title: str) -> Table:
-    """One row per source: how its features are made, and how many there are."""
-    table = Table(title=title)
-    for name in ("source", "model", "tower", "made in", "kept in"):
-        table.add_column(name)
-    for name in ("clips", "views", "size", "damaged", "last used"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for holding in held:
-        words, columns = holding.words, ["?"] * 4
-        with suppress(KeyError):
-            tower = f"{words['media']} {words['tower'][:8]}, layer {words['layer']}"
-            arithmetic = f"{words['dtype']} on {words['arithmetic']}; {words['reader']}"
-            kept = words["kept"] if words["kept"] != OWN else words["dtype"]
-            columns = [words["model"], tower, arithmetic, kept]
-        used = datetime.fromtimestamp(holding.used / 1e9, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
-        counts = (str(holding.clips), str(holding.views), size_text(holding.bytes), str(holding.damaged))
-        table.add_row(holding.name[:8], *columns, *counts, used if holding.used else "-")
-    table.caption = "views: frames, or images tiled of a clip's frames; source.json in each folder describes the source"
-    return table
-
-
-def size_text(count: float) -> str:
-    """A number of bytes with its unit."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.4g} GB"
 
 
 @dataclass

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
-from rich.table import Table
 
 from videopool.benchmarks import Benchmark, clip_check, repeated_answers, require_clips
 from videopool.benchmarks.clip_check import ClipReport, ClipTask, Journal, check_clip, clip_tasks, report
@@ -18,7 +17,8 @@ from videopool.notes import note, note_list
 from videopool.results.errors import writing
 from videopool.runtime.interrupts import ask_before_stopping
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
-from videopool.runtime.terminal import console, progress_bar
+from videopool.runtime.tables import Cell, Heading, Row, TextTable, made_table, show_table
+from videopool.runtime.terminal import progress_bar
 from videopool.runtime.workers import in_processes
 from videopool.video import READERS
 
@@ -40,7 +40,7 @@ def run(config: DictConfig) -> Outcome:
         with whole(path) as part:
             table.round(3).to_csv(part, index=False, lineterminator="\n")
         journal.remove()
-    console().print(status_table(table, f"{benchmark.id}: {len(table)} clips"))
+    show_table(status_table(table), f"{benchmark.id}: {len(table)} clips")
     bad = table[table.status != clip_check.OK]
     note_list([f"{clip.clip}: {clip.status}: {clip.reason}" for clip in bad.itertuples()])
     message = f"{len(table) - len(bad)} of {len(table)} clips can be read; wrote {path}"
@@ -69,16 +69,14 @@ def _check_all(tasks: Sequence[ClipTask], journal: Journal, workers: int, title:
     return [known[task] for task in tasks]
 
 
-def status_table(reports: pd.DataFrame, title: str) -> Table:
+def status_table(reports: pd.DataFrame) -> TextTable:
     """The number of clips by status, with their samples, frames and hours."""
-    table = Table("status", title=title)
-    for name in ("clips", "share", "samples", "frames", "hours"):
-        table.add_column(name, justify="right")
+    headings = [Heading("status", False), *map(Heading, ("clips", "share", "samples", "frames", "hours"))]
+    rows = []
     for status in (clip_check.OK, clip_check.MISSING, clip_check.UNREADABLE, clip_check.BOUNDS):
         clips = reports[reports.status == status]
         if len(clips):
             share, hours = f"{100 * len(clips) / len(reports):.1f} %", f"{clips.duration.sum() / 3600:.2f}"
-            counts = str(clips.samples.sum()), str(clips.frames.sum())
-            style = None if status == clip_check.OK else "red"
-            table.add_row(status, str(len(clips)), share, *counts, hours, style=style)
-    return table
+            words = (status, len(clips), share, clips.samples.sum(), clips.frames.sum(), hours)
+            rows.append(Row(tuple(Cell(str(word)) for word in words), style="" if status == clip_check.OK else "red"))
+    return made_table(headings, rows)

@@ -27,7 +27,7 @@ def run(config: DictConfig) -> Outcome:
     overall = results[ALL_TASKS]
     first, second = (folder.name for folder in folders)
     screen = console()
-    screen.print(comparison.comparison_table(results, first, second, comparison.differing(folders)))
+    screen.print(comparison.comparison_table(results, folders, comparison.differing(folders), config.intersect))
     if overall.flips is not None:
         comparison.tell_flips(screen, folders, overall.flips, config.job.show)
     path = study / f"compare-{first}-{second}.json"

@@ -1,14 +1,25 @@
 """job=features: list, verify or prune the feature store on disk."""
 
+from contextlib import suppress
+from datetime import UTC, datetime
+
 from omegaconf import DictConfig
 
 from videopool.config.build import build, check
 from videopool.config.errors import ConfigError
 from videopool.features import DiskStore, FeatureStoreError
-from videopool.features.upkeep import holdings, holdings_table, prune, size_text, verify
+from videopool.features.source import OWN
+from videopool.features.upkeep import Holding, holdings, prune, verify
 from videopool.notes import note_list
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
-from videopool.runtime.terminal import console, watched
+from videopool.runtime.tables import Heading, made_table, show_table, size_text
+from videopool.runtime.terminal import watched
+
+HEADINGS = (
+    Heading("source", False), Heading("model", False), Heading("tower", False, 2), Heading("made in", False, 4),
+    Heading("kept in", False, 3), Heading("clips", rank=1), Heading("views", rank=1), Heading("size", rank=1),
+    Heading("damaged", rank=1), Heading("last used", rank=5),
+)  # fmt: skip
 
 
 def run(config: DictConfig) -> Outcome:
@@ -29,9 +40,23 @@ def run(config: DictConfig) -> Outcome:
 
 def _list(store: DiskStore) -> tuple[bool, str]:
     held = holdings(store.root)
-    console().print(holdings_table(held, str(store.root)))
+    caption = "views: frames, or images tiled of a clip's frames; source.json in each folder describes the source"
+    show_table(made_table(HEADINGS, map(_holding, held)), str(store.root), [caption])
     total = size_text(sum(holding.bytes for holding in held))
     return True, f"{total} of at most {size_text(store.limit_bytes)}, {len(held)} sources"
+
+
+def _holding(holding: Holding) -> list[str]:
+    """A source: how its features are made, and how many there are."""
+    words, columns = holding.words, ["?"] * 4
+    with suppress(KeyError):
+        tower = f"{words['media']} {words['tower'][:8]}, layer {words['layer']}"
+        arithmetic = f"{words['dtype']} on {words['arithmetic']}; {words['reader']}"
+        kept = words["kept"] if words["kept"] != OWN else words["dtype"]
+        columns = [words["model"], tower, arithmetic, kept]
+    used = datetime.fromtimestamp(holding.used / 1e9, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    counts = (str(holding.clips), str(holding.views), size_text(holding.bytes), str(holding.damaged))
+    return [holding.name[:8], *columns, *counts, used if holding.used else "-"]
 
 
 def _verify(store: DiskStore) -> tuple[bool, str]:

@@ -3,13 +3,12 @@
 from math import prod
 
 from omegaconf import DictConfig
-from rich.table import Table
 
 from videopool.models.cost import parameter_count, weight_bytes
-from videopool.planning.cost import GB, MB
 from videopool.points.setting import StatedSetting
 from videopool.pooling import GridPooling
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.tables import Heading, Shown, count_text, made_table, size_text
 from videopool.runtime.terminal import console
 
 
@@ -20,12 +19,9 @@ def run(config: DictConfig) -> Outcome:
     return Outcome(COMPLETE, point.name, f"{point.visual_tokens} visual tokens")
 
 
-def stage_table(point: StatedSetting) -> Table:
+def stage_table(point: StatedSetting) -> Shown:
     """One row per stage: shape and size of its output, and its work."""
     model, shape, pooling = point.model, point.shape, point.pooling
-    table = Table("stage", "shape", title=f"{point.model_name} ({shape.family}): {model['source']}")
-    table.add_column("MB", justify="right")
-    table.add_column("what")
     encoder = point.stage == "encoder"
     # [T', H', W'] of a grid pooling, [N] of another
     pooled = list(pooling.out_shape(*point.grid)) if isinstance(pooling, GridPooling) else [point.pooled]
@@ -40,11 +36,15 @@ def stage_table(point: StatedSetting) -> Table:
         *((pooler, projector) if encoder else (projector, pooler)),
         ("language model", [point.visual_tokens, shape.dim], _language_model(point)),
     ]
-    for name, sizes, work in rows:
-        table.add_row(name, str(sizes), f"{prod(sizes) * point.bytes_per_value / MB:.4g}", work)
-    billions, weights = parameter_count(shape) / 1e9, weight_bytes(shape, point.bytes_per_value) / GB
-    table.caption = f"{billions:.4g} billion weights, {weights:.3g} GB in {model['dtype']}; sizes are those of one clip"
-    return table
+    size = point.bytes_per_value
+    table = made_table(
+        [Heading("stage", False), Heading("shape", False), Heading("size"), Heading("what", False, wraps=True)],
+        [(name, str(sizes), size_text(prod(sizes) * size), work) for name, sizes, work in rows],
+    )
+    weights = size_text(weight_bytes(shape, size))
+    counts = f"{count_text(parameter_count(shape))} weights, {weights} in {model['dtype']}"
+    title = f"{point.model_name} ({shape.family}): {model['source']}"
+    return Shown(table, title, (counts, "sizes are those of one clip"))
 
 
 def _pixels(point: StatedSetting) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.planning.cost import cost_of, show_plan, with_unit, write_plan
+from videopool.planning.cost import cost_of, show_plan, write_plan
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.tables import size_text
 
 
 def run(config: DictConfig) -> Outcome:
@@ -16,7 +17,7 @@ def run(config: DictConfig) -> Outcome:
     if row["prefill_tflops"] is None:
         message = "the model is behind an API, so its costs are not known here"
     else:
-        message = f"{row['visual_tokens']} visual tokens, {with_unit(row['prefill_tflops'], 'TFLOPs')} of prefill"
+        message = f"{row['visual_tokens']} visual tokens, {size_text(1e12 * row['prefill_tflops'], 'FLOPs')} of prefill"
     return Outcome(COMPLETE, str(row["point"]), message, row=row)
 
 

@@ -4,15 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from videopool.norms import load_norms
 from videopool.norms.outliers import GAP, ROBUST_Z, TIMES_MEDIAN
-from videopool.runtime.terminal import console, plain
+from videopool.runtime.tables import Cell, Heading, Row, TextTable, show_table
+from videopool.runtime.terminal import console
 
-HEADINGS = ("tokens", "median", "max/med.", "kurtosis", "Gini", ">k med. %", "robust z %", "gap %", "again % (chance)",
-            "cosine")  # fmt: skip
-Row = tuple[Sequence[str], Mapping[str, Any]]  # leading cells, and the numbers of a stage
+# Of the numbers of a stage: the rank of each column, and its note, where {} is a threshold.
+HEADINGS = {
+    "tokens": (5, ""),
+    "median": (1, ""),
+    "max / median": (4, ""),
+    "excess kurtosis": (7, ""),
+    "Gini": (6, ""),
+    "high-norm tokens, %": (2, "high-norm: above k={} medians of the clip"),
+    "robust outliers, %": (8, "robust outliers: robust z above {}"),
+    "above the gap, %": (9, "gap: of the histogram, at least {} times wide"),
+    "persistence, % (by chance)": (3, "persistence: high-norm tokens that are so in the next frame too"),
+    "cosine": (6, "cosine: of neighbouring frames, at equal positions"),
+}
+RULES = {"high-norm tokens, %": TIMES_MEDIAN, "robust outliers, %": ROBUST_Z, "above the gap, %": GAP}
+Measured = tuple[Sequence[str], Mapping[str, Any]]  # leading cells, and the numbers of a stage
 
 
 def tell_norms(folder: Path) -> None:
@@ -28,27 +39,20 @@ def tell_norms(folder: Path) -> None:
     print(f"        files: {folder}")
 
 
-def show_rows(title: str, first: Sequence[str], rows: Sequence[Row], rules: Mapping[str, float]) -> None:
+def show_rows(title: str, first: Sequence[str], rows: Sequence[Measured], rules: Mapping[str, float]) -> None:
     """Print a table; `first`: headings of the leading cells, of which the first groups rows where there are two."""
-    table = Table(title=plain(title, "table.title"))
-    for name in first:
-        table.add_column(name)
-    for name in HEADINGS:
-        table.add_column(name, justify="right")
-    group = ""
+    lines, group = [], None
     for (start, *rest), numbers in rows:
         same = bool(rest) and start == group
-        if rest and group and not same:
-            table.add_section()
+        cells = tuple(map(Cell, ["" if same else start, *rest, *_cells(numbers)]))
+        lines.append(Row(cells, rule=bool(rest) and not same))
         group = start
-        table.add_row(*map(plain, ["" if same else start, *rest, *_cells(numbers)]))
-    table.caption = (
-        f"outliers: above k={rules[TIMES_MEDIAN]:g} medians of the clip; robust z above {rules[ROBUST_Z]:g}; above a "
-        f"gap of the histogram at least {rules[GAP]:g} times wide\nagain: outliers above k medians that are so in the "
-        "next frame too; cosine: of neighbouring frames, at equal positions"
-    )
+    headings = [Heading(name, False) for name in first]
+    for name, (rank, note) in HEADINGS.items():
+        threshold = f"{rules[RULES[name]]:g}" if name in RULES else ""
+        headings.append(Heading(name, rank=rank, note=note.format(threshold)))
+    show_table(TextTable(tuple(headings), tuple(lines)), title)
     screen = console()
-    screen.print(table)
     for leading, numbers in rows:
         if numbers["zero"] or numbers["not_finite"]:
             screen.print(

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.table import Table
 
 from videopool.benchmarks import Benchmark
 from videopool.config.build import build, number
@@ -24,35 +23,37 @@ from videopool.reports.cells import spreadsheet
 from videopool.results.comparison import same_budget
 from videopool.results.errors import writing
 from videopool.results.statistics import detectable_difference
-from videopool.runtime.terminal import console, plain
+from videopool.runtime.tables import Cell, Heading, Row, Shown, TextTable, number_text, size_text, unit_of
+from videopool.runtime.terminal import console
 
-Row = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
 MB, GB, TERA = 1e6, 1e9, 1e12
+LEAST_HOURS = 0.001  # that are written
 KEEPS_NOTHING = "videopool.features.FeatureStore"
 # Of a model behind an API, only some are known.
 COLUMNS = (
     "point", "model", "dtype", "pooling", "stage", "frames", "visual_tokens", "context", "prefill_tflops",
     "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
-    "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "warnings",
+    "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "hours", "tflops_per_second",
+    "warnings",
 )  # fmt: skip
-# Columns of the terminal's table: key of the row, heading, unit.
+# Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.
 SHOWN = (
-    ("model", "model", ""),
-    ("pooling", "pooling", ""),
-    ("stage", "stage", ""),
-    ("frames", "frames", ""),
-    ("visual_tokens", "visual tokens", ""),
-    ("prefill_tflops", "prefill {}", "TFLOPs"),
-    ("tower_tflops", "tower {}", "TFLOPs"),
-    ("kv_cache_gb", "KV cache {}", "GB"),
-    ("weights_gb", "weights {}", "GB"),
-    ("features_mb_per_clip", "features {}/clip", "MB"),
-    ("features_gb", "features {}", "GB"),
-    ("peak_memory_gb", "peak {} (clips)", "GB"),
+    ("model", "model", "", 1.0, 0),
+    ("pooling", "pooling", "", 1.0, 0),
+    ("stage", "stage", "", 1.0, 0),
+    ("frames", "frames", "", 1.0, 1),
+    ("visual_tokens", "visual tokens", "", 1.0, 1),
+    ("prefill_tflops", "prefill {} per clip", "FLOPs", TERA, 2),
+    ("tower_tflops", "tower {} per clip", "FLOPs", TERA, 5),
+    ("kv_cache_gb", "KV cache {}", "B", GB, 6),
+    ("weights_gb", "weights {}", "B", GB, 6),
+    ("features_mb_per_clip", "features {} per clip", "B", MB, 7),
+    ("features_gb", "features {}", "B", GB, 4),
+    ("peak_memory_gb", "peak {} (clips)", "B", GB, 3),
+    ("hours", "hours", "", 1.0, 2),
 )
-SMALL = 0.1  # below this, the smaller unit
-SMALLER = {"TFLOPs": "GFLOPs", "GB": "MB", "MB": "kB"}  # a thousandth, for small models
 
 
 def cost_of(config: DictConfig) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     else:
         point = stated = StatedSetting(config)
         asked = benchmark_size(config)
-        model, name, costs = stated.model_name, stated.name, _costs(config, stated, asked.clips)
+        model, name, costs = stated.model_name, stated.name, _costs(config, stated, asked)
     return {
         **dict.fromkeys(COLUMNS),
         **costs,
@@ -87,7 +88,7 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _costs(config: DictConfig, point: StatedSetting, clips: int | None) -> dict[str, Any]:
+def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str, Any]:
     """Costs of a point whose model runs here."""
     shape, size, tokens = point.shape, point.bytes_per_value, point.visual_tokens
     text = number(config, "job.text_tokens", 0, whole=True)
@@ -109,11 +110,31 @@ def _costs(config: DictConfig, point: StatedSetting, clips: int | None) -> dict[
         "kv_cache_gb": cost.kv_cache_bytes(shape, tokens + text, size) / GB,
         "weights_gb": cost.weight_bytes(shape, size) / GB,
         "features_mb_per_clip": per_clip / MB,
-        "features_gb": None if clips is None else clips * per_clip / GB,
+        "features_gb": None if asked.clips is None else asked.clips * per_clip / GB,
         "clips_at_once": at_once,
         "peak_memory_gb": cost.peak_bytes(shape, point.images, tokens, size, text, at_once, attention) / GB,
+        "tflops_per_second": OmegaConf.select(config, "job.tflops_per_second"),
+        "hours": _hours(config, point, asked, text),
         "warnings": _context_warnings(shape, tokens, text),
     }
+
+
+def _hours(config: DictConfig, point: StatedSetting, asked: "Size", text: int) -> float | None:
+    """Hours of one device at job.tflops_per_second: an estimate; None if the number of clips or questions is unknown.
+
+    Each clip runs through the tower, the projector and the language model once, each question through the language
+    model after it; a generated answer is as long as allowed. Reading clips is not counted.
+    """
+    if OmegaConf.select(config, "job.tflops_per_second") is None or asked.clips is None or not asked.questions:
+        return None
+    speed = number(config, "job.tflops_per_second", 1e-6) * TERA
+    shape, tokens = point.shape, point.visual_tokens
+    generates = str(config.benchmark.get("scoring")) == "generate" or not config.benchmark.get("scoring")
+    answer = int(config.benchmark.get("max_new_tokens") or 0) if generates else 0
+    prefix = cost.prefill_flops(shape, tokens)
+    clip = prefix + cost.tower_flops(shape, point.images) + cost.projector_flops(shape, point.projected)
+    question = cost.prefill_flops(shape, tokens + text + answer) - prefix
+    return float(asked.clips * clip + asked.questions * question) / speed / 3600
 
 
 def _context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[str]:
@@ -134,6 +155,7 @@ class Size:
 
     clips: int | None = None  # or stretches of clips
     samples: tuple[int, ...] = ()  # of the headline, on each clip
+    questions: int = 0  # all of them; 0 if unknown
     warnings: tuple[str, ...] = ()
 
 
@@ -153,7 +175,8 @@ def benchmark_size(config: DictConfig) -> Size:
     if config.job.clips is not None:
         size = replace(size, clips=number(config, "job.clips", 1, whole=True), warnings=())
     if config.job.samples is not None and size.clips is not None:
-        size = replace(size, samples=_spread(number(config, "job.samples", 1, whole=True), size.clips))
+        samples = number(config, "job.samples", 1, whole=True)
+        size = replace(size, samples=_spread(samples, size.clips), questions=max(samples, size.questions))
     return size
 
 
@@ -165,7 +188,9 @@ def _stated(config: DictConfig) -> Size:
         return Size(clips)
     each = number(config, "benchmark.per_task", 1, whole=True)
     limit = config.benchmark.get("limit")
-    return Size(clips, _spread(len(tasks) * (each if limit is None else min(each, int(limit))), clips))
+    each = each if limit is None else min(each, int(limit))
+    every = {task for group in config.benchmark.groups.values() for task in group}
+    return Size(clips, _spread(len(tasks) * each, clips), len(every) * each)
 
 
 def _spread(samples: int, clips: int) -> tuple[int, ...]:
@@ -182,7 +207,7 @@ def _read(benchmark: str) -> Size:
         return Size(warnings=(str(error).splitlines()[0],))
     clips = len({(sample.clip, sample.start, sample.end) for sample in built.samples})
     counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))
-    return Size(clips, tuple(counted.values()))
+    return Size(clips, tuple(counted.values()), len(built.samples))
 
 
 def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:
@@ -197,7 +222,7 @@ def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:
     return {**settings, "baseline": str(config.baseline)}
 
 
-def with_power(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def with_power(rows: Sequence[Fields]) -> list[dict[str, Any]]:
     """Rows with `comparisons` (by default those of a report) and `detectable_difference`, from their `design`."""
     known: dict[str, float | None] = {}  # by design and comparisons: points of one benchmark share them
     powered = []
@@ -215,7 +240,7 @@ def with_power(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return powered
 
 
-def _comparisons(rows: Sequence[Row], baseline: str) -> int:
+def _comparisons(rows: Sequence[Fields], baseline: str) -> int:
     """The number of pairs that add_differences makes of points of one benchmark; without the baseline, at most."""
     like = [row for row in rows if row["pooling"] == baseline]
     if not like:
@@ -249,22 +274,24 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
             screen.print(f"warning: {row['point']}: {text}", highlight=False, soft_wrap=True)
 
 
-def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
+def plan_table(rows: Sequence[dict[str, Any]]) -> Shown:
     """Points and their costs for the terminal; the caption has what all points share."""
     rows = with_power(rows)
     fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
-    table = Table(title="plan")
-    factors = {}
-    for key, heading, unit in SHOWN:
+    fixed |= {key for key, *_ in SHOWN if all(row[key] is None for row in rows)}
+    headings, columns = [], []
+    for key, heading, unit, size, rank in SHOWN:
         if key not in fixed:
-            factors[key], unit = _unit([row[key] for row in rows], unit)
-            text = key in ("model", "pooling", "stage")
-            table.add_column(heading.format(unit), justify="left" if text else "right", no_wrap=key == "model")
-    for row in rows:
-        cells = [plain(_cell(row, key, factor)) for key, factor in factors.items()]
-        table.add_row(*cells, style="yellow" if row["warnings"] else None)
-    table.caption = plain("; ".join(_shared(rows, fixed)), "table.caption")
-    return table
+            factor, unit = (
+                unit_of(max((size * row[key] for row in rows if row[key]), default=0), unit) if unit else (1.0, "")
+            )
+            headings.append(Heading(heading.format(unit), key not in ("model", "pooling", "stage"), rank))
+            columns.append([_cell(row, key, size / factor) for row in rows])
+    lines = [
+        Row(tuple(cells), style="yellow" if row["warnings"] else "")
+        for row, cells in zip(rows, zip(*columns, strict=True), strict=True)
+    ]
+    return Shown(TextTable(tuple(headings), tuple(lines)), "plan", tuple(_shared(rows, fixed)))
 
 
 def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
@@ -273,15 +300,21 @@ def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
     if "model" in fixed and first["context"] is None:
         parts.append(f"{first['model']}: behind an API")
     elif "model" in fixed:
-        weights = f", weights {with_unit(first['weights_gb'], 'GB')} in {first['dtype']}"
+        weights = f", weights {size_text(GB * first['weights_gb'])} in {first['dtype']}"
         parts.append(f"{first['model']}: context {first['context']}{weights if 'weights_gb' in fixed else ''}")
     if "stage" in fixed:
         parts.append(f"pooling at the {first['stage']}")
-    counts = {row["clips"] for row in rows}
-    if counts == {None}:
-        parts.append("number of clips unknown: job.clips=...")
-    elif len(counts) == 1:
-        parts.append(f"features of {first['clips']} clips")
+    counts = {(row["benchmark"], row["clips"], row["samples"]) for row in rows}
+    if len(counts) == 1:
+        clips = "number of clips unknown: job.clips=..." if first["clips"] is None else f"{first['clips']} clips"
+        samples = f", {first['samples']} samples in the score" if first["samples"] else ""
+        parts.append(f"benchmark {first['benchmark'] or 'unnamed'}: {clips}{samples}")
+    hours = [row["hours"] for row in rows]
+    if None not in hours:
+        total = f"; {number_text(max(sum(hours), LEAST_HOURS))} in all" if len(hours) > 1 else ""
+        parts.append(
+            f"hours: an estimate for one GPU at {first['tflops_per_second']:g} TFLOP/s, without reading clips{total}"
+        )
     parts.append("peak: an estimate, with (clips) read at once")
     powers = {_power(row) for row in rows if row["design"] is not None}
     return [*parts, *powers] if len(powers) == 1 else parts
@@ -296,28 +329,13 @@ def _power(row: dict[str, Any]) -> str:
     return f"smallest detectable difference: {100 * row['detectable_difference']:.1f} points {basis}"
 
 
-def _cell(row: dict[str, Any], key: str, factor: float) -> str:
+def _cell(row: dict[str, Any], key: str, factor: float) -> Cell:
     value = row[key]
-    text = _digits(value * factor if isinstance(value, float) else value)
+    if value is None:
+        return Cell("-")
+    text = number_text(value * factor) if isinstance(value, float) else str(value)
     if key == "visual_tokens" and row["warnings"]:
-        return f"! {text}"
-    return f"{text} ({row['clips_at_once']})" if key == "peak_memory_gb" and value is not None else text
-
-
-def _unit(values: Sequence[Any], unit: str) -> tuple[float, str]:
-    """A factor and its unit: a smaller unit if all values are small."""
-    largest = max((value for value in values if isinstance(value, float)), default=0.0)
-    return (1000.0, SMALLER[unit]) if unit in SMALLER and largest < SMALL else (1.0, unit)
-
-
-def with_unit(value: float, unit: str) -> str:
-    """A number and its unit, or a smaller unit for a small number."""
-    factor, unit = _unit([value], unit)
-    return f"{_digits(value * factor)} {unit}"
-
-
-def _digits(value: Any) -> str:
-    """Three significant digits of a fraction; other values as they are."""
-    if isinstance(value, float):
-        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-    return "-" if value is None else str(value)
+        return Cell(f"! {text}")
+    if key == "hours" and value < LEAST_HOURS:
+        return Cell(f"<{LEAST_HOURS}")
+    return Cell(f"{text} ({row['clips_at_once']})" if key == "peak_memory_gb" else text)

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from videopool.config.errors import ConfigError
-from videopool.results import Comparison, Estimate, Flips, ResultsError, is_complete, point_records
-from videopool.results.comparison import ALL_TASKS, what_differs
-from videopool.results.point import MANIFEST
+from videopool.reports import cells
+from videopool.results import Comparison, Estimate, Flips, ResultsError, compare, is_complete, point_records
+from videopool.results.comparison import ALL_TASKS, identity_of, what_differs
+from videopool.results.point import MANIFEST, part_of
 from videopool.results.study import load_study
-from videopool.runtime.terminal import plain
+from videopool.runtime.tables import Cell, Heading, Row, Shown, TextTable
+
+HEADINGS = (
+    Heading("task", False), Heading("n", rank=2), Heading("clips", rank=5), Heading("difference (%)"),
+    Heading("p", rank=6), Heading("p (Holm)", rank=1), Heading("only first", rank=3), Heading("only second", rank=4),
+)  # fmt: skip
 
 
 def find_point(study: Path, name: str) -> Path:
@@ -50,23 +55,40 @@ def _interval(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
-def comparison_table(comparisons: Mapping[str, Comparison], first: str, second: str, differs: list[str]) -> Table:
-    """Differences over all and by task, one line each."""
-    table = Table(title=plain(f"{first} minus {second}", "table.title"))
-    for name in ("task", "n", "clips", "difference % [95 %]", "p", "p, Holm", "only first", "only second"):
-        table.add_column(name, justify="left" if name == "task" else "right")
-    for task, comparison in comparisons.items():
-        d, flips, holm = comparison.difference, comparison.flips, comparison.p_holm
-        p_values = "-" if d.p is None else f"{d.p:.3g}", "" if holm is None else f"{holm:.3g}"
-        flipped = (len(flips.first), len(flips.second)) if flips else ("-", "-")
-        cells = (task, d.n, d.clusters, _interval(d), *p_values, *flipped)
-        table.add_row(*map(plain, cells), end_section=task == ALL_TASKS)
+def comparison_table(
+    comparisons: Mapping[str, Comparison], folders: tuple[Path, Path], differs: list[str], intersect: bool
+) -> Shown:
+    """Differences over the score's tasks, over each other group of tasks, and by task below its group."""
+    identity = identity_of(folders[0])
+    headline, groups = set(identity.get("headline") or ()), part_of(identity, "groups")
+    main = next((f"main group ({name})" for name, tasks in groups.items() if headline == set(tasks)), "all tasks")
+    tasks = [task for task in comparisons if task != ALL_TASKS]
+    rows, left = [_row(main, comparisons[ALL_TASKS], rule=True)], list(tasks)
+    for name, members in sorted(groups.items(), key=lambda group: set(group[1]) != headline):
+        if not (own := [task for task in left if task in members]):
+            continue
+        if set(members) != headline:
+            rows.append(_row(f"{name} tasks", compare(*folders, members.__contains__, intersect), rule=True))
+        rows += [_row(f"  {task}", comparisons[task]) for task in own]
+        left = [task for task in left if task not in own]
+    rows += [_row(task, comparisons[task], rule=place == 0) for place, task in enumerate(left)]
     dropped = comparisons[ALL_TASKS].dropped
-    parts = ["intervals and p clustered by clip", "only first: samples that only the first got right"]
+    parts = ["intervals and p clustered by clip", "p (Holm): corrected for the number of tasks"]
+    parts += ["only first: samples that only the first point got right"]
     parts += [f"{dropped} samples were scored in one of them only and fell out"] if dropped else []
     parts += [f"also different: {', '.join(differs)}"] if differs else []
-    table.caption = "; ".join(parts)
-    return table
+    title = " minus ".join(folder.name for folder in folders)
+    return Shown(TextTable(HEADINGS, tuple(rows)), title, tuple(parts))
+
+
+def _row(name: str, comparison: Comparison, rule: bool = False) -> Row:
+    d, flips, holm = comparison.difference, comparison.flips, comparison.p_holm
+    flipped = (len(flips.first), len(flips.second)) if flips else ("-", "-")
+    interval = "" if isnan(d.low) else f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+    p_values = cells.p_cell(d.p), cells.p_cell(holm) if holm is not None else Cell("")
+    difference = Cell(f"{100 * d.value:+.1f}", interval)
+    counts = [Cell(str(count)) for count in (d.n, d.clusters, *flipped)]
+    return Row((Cell(name), *counts[:2], difference, *p_values, *counts[2:]), rule=rule)
 
 
 def tell_flips(screen: Console, folders: tuple[Path, Path], flips: Flips, shown: int) -> None:

@@ -54,7 +54,7 @@ def escape_latex(text: str, breaks: bool = False) -> str:
 def _letter(letter: str) -> str:
     if letter in ESCAPED:
         return ESCAPED[letter]
-    base, *accents = unicodedata.normalize("NFD", letter)
+    base, *accents = list(unicodedata.normalize("NFD", letter))
     if base.isascii() and base.isprintable() and (not accents or (len(accents) == 1 and accents[0] in ACCENTS)):
         return letter
     name = unicodedata.name(letter, "")
@@ -106,7 +106,8 @@ def _environment(table: TextTable, caption: str, label: str, notes: Sequence[str
     )
     head = " & ".join(_heading(h, w, s) for h, w, s in zip(table.headings, fitted, _letters(spec), strict=True))
     digits = [max((len(cell.text) for cell in cells if cell.interval), default=0) for cells in columns]
-    lines, total = [], sum(fitted) + gaps
+    lines: list[str] = []
+    total = sum(fitted) + gaps
     for row in table.rows:
         if row.rule and lines:
             lines.append(r"\addlinespace")

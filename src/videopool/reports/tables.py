@@ -31,7 +31,7 @@ from videopool.runtime.terminal import console
 MARKS = {"*": "*: p < 0.05 after Holm's correction", " (=)": "(=): identical to an earlier point"}
 PAPER_MARKS = {"*": r"$^{*}$ $p < 0.05$ after Holm's correction", " (=)": "$^{=}$ identical to an earlier point"}
 INTERVALS = "95 %, clustered by clip, none of fewer than 10 clips"
-HINT = "; job.columns=[...] chooses"
+HINT = " (job.columns=[...] chooses)"
 COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")  # of published figures
 PUBLISHED = "published figures, other protocols"
 SEEDS = "means over seeds; intervals for other seeds and other clips"

@@ -16,6 +16,8 @@ LINES = 3  # of a heading
 NAME, WORDS = 8, 20  # the least width of a column of names, and of one of sentences
 OPTIONAL = 5  # from this rank on, a column never takes room from names
 
+PREFIXES = {"B": {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}, "FLOPs": {"T": 1e12, "G": 1e9}}  # of units
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -99,7 +101,7 @@ class Shown:
         yield plain(self.title, "table.title")
         yield out
         left_out = [heading.text for place, heading in enumerate(headings) if place not in shown]
-        narrow = [f"no room for: {', '.join(left_out)}{self.hint}"] if left_out else []
+        narrow = [f"no room for: {'; '.join(left_out)}{self.hint}"] if left_out else []
         notes = dict.fromkeys(headings[place].note for place in shown if headings[place].note)
         for part in filter(None, ["; ".join([*notes, *self.caption]), *narrow]):
             yield Text(part, style="dim", overflow="fold")
@@ -110,7 +112,7 @@ class _Column:
 
     def __init__(self, heading: Heading, cells: Sequence[Cell]) -> None:
         self.heading = heading
-        self.texts = [" ".join(cell.text.split()) for cell in cells]
+        self.texts = [_one_line(cell.text) for cell in cells]
         self.tails = [f" {cell.interval}{cell.mark}" if cell.interval else cell.mark for cell in cells]
         self.text, self.tail = (max(map(cell_len, texts), default=0) for texts in (self.texts, self.tails))
         words = heading.text.split()
@@ -128,6 +130,12 @@ class _Column:
             pad = width - self.tail
             return [" " * (pad - cell_len(t)) + t + tail for t, tail in zip(self.texts, self.tails, strict=True)]
         return [t + tail for t, tail in zip(shortened(self.texts, width - self.tail), self.tails, strict=True)]
+
+
+def _one_line(text: str) -> str:
+    """A text without line breaks, but with its indentation."""
+    indent = len(text) - len(text.lstrip(" "))
+    return " " * indent + " ".join(text.split())
 
 
 def _lines(words: Sequence[str], width: int) -> int:
@@ -158,6 +166,11 @@ def _fitting(columns: Sequence[_Column], room: int) -> dict[int, int]:
     while over > 0 and (wide := [place for place in chosen if chosen[place] > columns[place].least]):
         chosen[max(wide, key=chosen.__getitem__)] -= 1
         over -= 1
+    for place, width in chosen.items():  # room that is left makes headings shorter
+        more = cell_len(columns[place].heading.text) - width
+        if 0 < more <= -over:
+            chosen[place] += more
+            over += more
     return dict(sorted(chosen.items()))
 
 
@@ -188,13 +201,17 @@ def _cut(name: str, head: int, width: int) -> str:
     return f"{set_cell_size(name, head)}…{tail}"
 
 
+def unit_of(largest: float, unit: str) -> tuple[float, str]:
+    """The unit for numbers up to the largest: how many of the plain one it is, and its name, as 1e9 and "GB"."""
+    prefixes = PREFIXES[unit]
+    prefix = next((name for name, size in prefixes.items() if abs(largest) >= 0.9995 * size), list(prefixes)[-1])
+    return prefixes[prefix], prefix + unit
+
+
 def size_text(count: float, unit: str = "B") -> str:
-    """A number with three digits or more and its unit: bytes, or FLOPs."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if count < 999.5 or prefix == "T":
-            break
-        count /= 1000
-    return f"{number_text(count)} {prefix}{unit}"
+    """A number of bytes, or FLOPs, with the unit that suits it."""
+    size, unit = unit_of(count, unit)
+    return f"{number_text(count / size)} {unit}"
 
 
 def number_text(value: float) -> str:
