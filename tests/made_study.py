@@ -47,9 +47,11 @@ def record(number: int, right: bool, logprob: float, frames: list[int], question
 def write_point(study: Path, records: list[dict], clips: dict[str, Path], failure: str = "", **about) -> str:
     """A complete point, a failed one, or, without records, a partial one. Returns its name."""
     point = {"model": "mini", "pooling": "none", "stage": "projector", "frames": 4, "visual_tokens": 576}
+    seed = {"seed": about.pop("seed")} if "seed" in about else {}
     point |= {"benchmark": "made/test", "split": "test", "prefill_gflops": 1.5, "lora_alpha": None, **about}
     point["map_signature"] = [point["pooling"]]
-    identity = {"point": point, "headline": [], "reader": "pyav"}
+    groups = {"easy": [TASKS[0]], "hard": [TASKS[1]]}
+    identity = {"point": point, "headline": [], "reader": "pyav", "groups": groups, **seed}
     name = "-".join(str(point[key]) for key in ("model", "pooling", "frames")).replace(" ", "-")
     name = "".join(letter for letter in name if letter.isalnum() or letter == "-")[:60]
     folder = PointFolder(study, name, fingerprint(identity))

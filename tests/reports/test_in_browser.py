@@ -64,7 +64,41 @@ def test_a_policy_stops_scripts_that_are_not_the_pages_own(shown):
     del browser.events[:]  # the browser complained, as it should
 
 
-@pytest.mark.parametrize("width", [400, 1280])
+def test_tasks_stand_in_their_groups_and_are_shaded_from_chance(shown):
+    browser, names = shown
+    assert browser.run("[...document.querySelectorAll('.groups th')].map(th => th.textContent)") == [
+        "easy tasks",
+        "hard tasks",
+    ]
+    cell = "document.querySelector('.shaded [data-point=\"{}\"]').cells[{}]"
+    shade = f"getComputedStyle({cell}).backgroundColor"
+
+    def depth(point, column):
+        return float(browser.run(shade.format(names[point], column)).rstrip(")").replace(",", " ").split()[-1])
+
+    assert depth("c", 1) == depth("c", 2) == 0.0  # 1 of 3 right: below chance
+    assert depth("a", 1) > 0.3
+    hidden = "getComputedStyle(document.querySelector('.shaded .interval') ?? document.body).display"
+    order = "[...document.querySelectorAll('.shaded tbody tr')].map(row => row.dataset.point)"
+    browser.run("document.querySelector('.shaded .headings th:last-child button').click()")  # shape_of: 3, 2 and 1 of 3
+    assert browser.run(order) == [names["a"], names["b"], names["c"]]
+    browser.run("document.getElementById('intervals').click()")
+    assert browser.run("document.getElementById('intervals').getAttribute('aria-pressed')") == "true"
+    assert browser.run(hidden) != "none"
+
+
+def test_rows_are_one_line_high_and_names_stay_in_sight(shown):
+    browser, _ = shown
+    browser.look(1400)
+    heights = "[...document.querySelectorAll('.scroll tbody tr')].map(row => row.getBoundingClientRect().height)"
+    assert max(browser.run(heights)) < 40
+    first = "document.querySelector('#points tbody tr').cells[0].getBoundingClientRect().left"
+    before = browser.run(first)
+    browser.run("document.querySelector('#points .scroll').scrollLeft = 300")
+    assert browser.run(first) == before
+
+
+@pytest.mark.parametrize("width", [400, 1280, 1400])
 def test_it_fits_its_window(shown, width):
     browser, _ = shown
     browser.look(width)

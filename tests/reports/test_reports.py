@@ -16,9 +16,11 @@ from made_study import NASTY, write_study
 from videopool.reports import samples_html
 from videopool.reports.files import write_report
 from videopool.reports.latex import escape_latex
-from videopool.reports.page import choose_pair, differing_samples, spread, study_question
+from videopool.reports.page import study_head
+from videopool.reports.samples import choose_pair, differing_samples, spread
 from videopool.reports.tables import latex_tables, markdown_tables, points_table
 from videopool.results import ResultsError, add_differences, load_study
+from videopool.results.study import scored_points
 
 VOID = {"meta", "img", "br", "wbr"}
 
@@ -112,7 +114,7 @@ def test_nothing_from_files_becomes_markup_and_nothing_is_fetched(page):
         source = about.get("src")
         assert source is None or source.startswith("data:image/")
     for _, about, _ in page.all("a"):
-        assert about["href"].startswith(("#", "mini-"))
+        assert about["href"].startswith(("#", "mini-", "figures/", "sweep.csv"))
     assert page.all("link") == []
     assert " ".join(NASTY.split()) in page.texts("h3")[0]
     (policy,) = [about["content"] for _, about, _ in page.all("meta") if "http-equiv" in about]
@@ -283,12 +285,14 @@ def test_published_figures_stand_apart(made):
 
 
 def test_a_question_comes_from_the_file_that_the_points_name(made, tmp_path):
-    frame = load_study(made[0])
-    assert study_question(tmp_path, frame) == ""  # these points name none
+    assert study_head(tmp_path, scored_points(made[0]).values()) == {}  # these points name none
     shutil.copytree(made[0], tmp_path / "asked")
     for path in (tmp_path / "asked").glob("*/run.json"):
         path.write_text(path.read_text().replace("{", '{"experiment": "ask",', 1))
-    (tmp_path / "ask.yaml").write_text(f"# Question: {NASTY}\n# Cost: none\n")
-    assert study_question(tmp_path, load_study(tmp_path / "asked")) == NASTY
+    (tmp_path / "ask.yaml").write_text(f"# Question: {NASTY}\n# Cost: none\n# Headline: a minus b\n")
+    assert study_head(tmp_path, scored_points(tmp_path / "asked").values()) == {
+        "question": NASTY,
+        "headline": "a minus b",
+    }
     (tmp_path / "ask.yaml").unlink()
-    assert study_question(tmp_path, load_study(tmp_path / "asked")) == ""
+    assert study_head(tmp_path, scored_points(tmp_path / "asked").values()) == {}

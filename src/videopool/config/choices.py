@@ -1,5 +1,7 @@
 """Choices of Hydra's groups: the chosen ones, and those of the group `pooling`."""
 
+import shlex
+
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -13,6 +15,13 @@ from videopool.pooling import Pooling
 def chosen(group: str) -> str | None:
     """The chosen option of a group; None if the program did not compose the configuration."""
     return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+
+
+def command() -> str | None:
+    """The command line of this point or job alone; None if the program did not compose the configuration."""
+    if not HydraConfig.initialized():
+        return None
+    return shlex.join(["videopool", *HydraConfig.get().overrides.task])
 
 
 def catalogue() -> list[str]:

@@ -43,6 +43,7 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
         "point": point.describe(),
         "identity": identity,
         "answers": point.answers,
+        "samples": len(point.benchmark.samples),
         "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
         "experiment": chosen("experiment"),
     }

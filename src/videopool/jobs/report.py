@@ -1,4 +1,4 @@
-"""job=report: a study's table, sweep.csv, figures, page, and tables for papers."""
+"""job=report: a study's table, conclusion, sweep.csv, figures, page, and tables for papers."""
 
 from pathlib import Path
 
@@ -9,17 +9,28 @@ from videopool.config.errors import ConfigError
 from videopool.reports.columns import chosen_columns
 from videopool.reports.files import name_files, own_figures, write_report
 from videopool.reports.tables import show
+from videopool.reports.unfinished import why_incomplete
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
 
 def run(config: DictConfig) -> Outcome:
-    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study and print its table."""
+    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study; print its table and what is missing.
+
+    A written report is complete, whatever points it lacks; one without any complete point is a failure.
+    """
     columns = chosen_columns(config)
     pair, samples = jsonable(config.job.pair), number(config, "job.samples", 0, whole=True)
     if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
         raise ConfigError(f"job.pair={pair!r}: name two points, as in job.pair=[a,b], or say null")
     study = Path(config.results_dir) / config.study
+    if study.is_dir():
+        print(f"writing the report of {study}", flush=True)
     files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config), columns)
     show(table, study.name, columns)
-    status = COMPLETE if (table.status == "complete").all() else FAILED
-    return Outcome(status, f"report of {config.study}", f"{len(table)} points; {name_files(files)}", str(study))
+    rest = table[table.status != COMPLETE]
+    for row in rest.to_dict("records"):
+        print(f"not complete: {row['point']}: {' '.join(why_incomplete(row).split())}")
+    done = len(table) - len(rest)
+    points = f"{done} points" if rest.empty else f"{done} of {len(table)} points"
+    status, points = (COMPLETE, points) if done else (FAILED, "no point is complete")
+    return Outcome(status, f"report of {config.study}", f"{points}; {name_files(files)}", str(study))

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from videopool.config.build import jsonable
+from videopool.config.choices import command
 from videopool.notes import indented
 from videopool.results import PointFailed, PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
@@ -39,6 +40,7 @@ def attempt(folder: PointFolder, config: DictConfig, content: Mapping[str, objec
     """
     environment = {
         "config": jsonable(config),
+        "command": command(),
         "versions": versions(),
         "reader": config.job.reader,
         "attention": config.model.get("attention"),

@@ -13,7 +13,7 @@ from videopool.config.build import jsonable
 from videopool.config.errors import ConfigError
 from videopool.reports import cells
 from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, column, missing
-from videopool.results.point import FAILURE, read_json
+from videopool.reports.unfinished import why_incomplete
 
 COMPLETE = "complete"
 # Columns that identify a point, and their words in a sentence. A constant one is left out of the table.
@@ -30,6 +30,7 @@ SETTINGS = {
     "training_clips": "{:g} training clips",
     "training_images": "{:g} training images",
     "training_steps": "{:g} training steps",
+    "setting": "{}",
 }
 WORDS = {"lora_alpha": "alpha"}  # headings of settings that are not their names
 # Columns of numbers by name: the column of sweep.csv, heading, decimals, factor, rank (see Heading).
@@ -227,14 +228,7 @@ def _setting(name: str) -> Column:
 
 def point_status(row: Fields) -> Cell:
     """The status of a point, with the reason if it is not complete."""
-    if row["status"] == COMPLETE:
-        return Cell(COMPLETE)
-    failure = read_json(Path(str(row.get("folder"))) / FAILURE)
-    if failure is None:
-        reason = f"not finished: {cells.number_cell(row['n']).text} samples so far"
-    else:
-        reason = str(failure.get("reason") or "no reason was kept")
-    return Cell(str(row["status"]), note=reason)
+    return Cell(str(row["status"]), note="" if row["status"] == COMPLETE else why_incomplete(row))
 
 
 def with_content(frame: pd.DataFrame, columns: dict[str, Column]) -> list[str]:

@@ -1,6 +1,8 @@
 """The files of a study's report."""
 
 import json
+import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from videopool import __version__
 from videopool.config.build import build, jsonable
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
-from videopool.reports.cells import read_spreadsheet, spreadsheet
+from videopool.reports.cells import escape_markdown, read_spreadsheet, spreadsheet
 from videopool.reports.columns import VIEWS, check_columns
-from videopool.reports.page import SAMPLES, study_page, study_question
+from videopool.reports.conclusion import conclusion
+from videopool.reports.page import Sources, study_head, study_page
+from videopool.reports.samples import SAMPLES
 from videopool.reports.tables import latex_tables, markdown_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
@@ -62,17 +67,16 @@ def write_report(
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
-    baseline: as for add_differences. pair, samples: as for study_page. columns: of tables, from chosen_columns. Of two
+    baseline: as for add_differences. pair, samples: as for choose_pair. columns: of tables, from chosen_columns. Of two
     processes that write one report, each file is written whole by one of them. Raises ResultsError if the study does
     not exist or has no points, or none with a name of the pair, or if the disk is full.
     """
-    inputs = _inputs(study, baseline, own_figures, columns)  # first: a later change makes the report stale
+    inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)
     check_columns(table, columns or ())
     seeds = over_seeds(table, baseline)
-    experiments = shipped("experiments")
-    question = study_question(experiments, table)
-    published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
+    sentences = conclusion(table, baseline, seeds, inputs["head"].get("headline", ""))
+    published = published_figures(shipped("experiments") / PUBLISHED, list(table.benchmark.dropna().unique()))
     with writing(study):
         earlier = map(Path, (read_json(study / REPORTED) or {}).get("files", []))
         before = {study / name for name in earlier if name.parent == Path(FIGURES)}  # figures of other jobs stay
@@ -81,10 +85,14 @@ def write_report(
 
         figures = draw_figures(study, table, study / FIGURES, own_figures.values())
         drawings = [Path(name) for name in figures if name.endswith(".svg")]
+        parts = (baseline, inputs["head"], sentences, drawings, pair, samples, published, seeds)
+        sources = Sources(*parts, columns=columns, command=command_line())
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
-            "report.html": study_page(table, study.name, question, drawings, pair, samples, published, seeds),
-            "table.md": markdown_tables(table, study.name, published, seeds, columns),
+            "report.html": study_page(table, study.name, sources),
+            "table.md": markdown_tables(table, study.name, published, seeds, columns)
+            + "\nConclusion:\n\n"
+            + "".join(f"- {escape_markdown(sentence)}\n" for sentence in sentences),
             "table.tex": latex_tables(table, study.name, published, seeds, columns),
         }
         if len(seeds):
@@ -97,14 +105,32 @@ def write_report(
     return files, table
 
 
-def _inputs(study: Path, baseline: str, own_figures: Iterable[str], columns: Sequence[str] | None) -> dict[str, Any]:
+def command_line() -> str:
+    """The command line of this process, as a shell reads it; "" if it is not the program's."""
+    program = Path(sys.argv[0])
+    named = program.name == "videopool" or program.parts[-2:] == ("videopool", "__main__.py")
+    return shlex.join(["videopool", *sys.argv[1:]]) if named else ""
+
+
+def _inputs(
+    study: Path,
+    baseline: str,
+    own_figures: Iterable[str],
+    columns: Sequence[str] | None,
+    pair: Sequence[str] | None,
+    samples: int,
+) -> dict[str, Any]:
     """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
-    files = [folder / kind for folder in scored_points(study) for kind in (MANIFEST, METRICS, FAILURE)]
+    points = scored_points(study)
+    files = [folder / kind for folder in points for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
     figures = {"own_figures": names} if (names := list(own_figures)) else {}
     chosen = {"columns": list(columns)} if columns else {}
-    return {"baseline": baseline, "attempts": attempts, **figures, **chosen}
+    two = None if pair is None else list(pair)
+    head = study_head(shipped("experiments"), points.values())
+    asked = {"version": __version__, "baseline": baseline, "pair": two, "samples": samples, **figures, **chosen}
+    return {**asked, "head": head, "attempts": attempts}
 
 
 def written_report(
@@ -113,11 +139,13 @@ def written_report(
     folders: Sequence[str],
     own_figures: Iterable[str] = (),
     columns: Sequence[str] | None = None,
+    pair: Sequence[str] | None = None,
+    samples: int = SAMPLES,
 ) -> tuple[list[str], pd.DataFrame] | None:
     """Files and table of an earlier write_report if nothing has changed since and it holds these points; else None."""
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])
-    if report != _inputs(study, baseline, own_figures, columns):
+    if report != _inputs(study, baseline, own_figures, columns, pair, samples):
         return None
     try:
         table = read_spreadsheet(study / "sweep.csv")

@@ -1,79 +1,111 @@
 """report.html: a whole study in one file that needs no other."""
 
 import hashlib
-import io
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
-from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pandas as pd
 
-from videopool.reports.columns import COMPLETE, point_labels
-from videopool.reports.tables import other_tables, points_table, shared_chance, shared_settings, task_tables
-from videopool.results import ResultsError, point_records
-from videopool.results.point import MANIFEST, RECORDS, clip_files, manifest_part, read_json
-from videopool.results.records import OK
-from videopool.video import READERS, UnreadableClipError, open_clip
+from videopool import __version__
+from videopool.reports.cells import Cell, Column, Heading, Row, TextTable, number_cell, share_cell
+from videopool.reports.columns import (
+    COMPLETE,
+    groups_of,
+    point_labels,
+    point_status,
+    study_columns,
+    table_of,
+    with_content,
+)
+from videopool.reports.samples import SAMPLES, choose_pair, data_uri, flip_counts, sample_views
+from videopool.reports.tables import other_tables, scored_samples, shared_chance, shared_settings
+from videopool.results.point import MANIFEST, METRICS, RECORDS, manifest_part, part_of, read_json
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = files("videopool.reports") / "templates"
-SAMPLES = 10  # on which two points differ most, by default
-HEIGHT, QUALITY = 96, 75  # of thumbnails, in pixels and of JPEG
-MOST = 8  # frames of a clip
-QUESTION = "# Question:"  # begins a line of a study's file
+HEAD = {"question": "# Question:", "headline": "# Headline:"}  # beginnings of lines of a study's file
+LEAST_WORTH = 16  # rank of the last columns on the page
 HINTS = {
     "seeds": "Each score is the mean of one configuration under several seeds; differences are taken seed by seed.",
     "published": "Not measured here, and not on the same terms: each line says on which.",
 }
+CAPTIONS = {  # by names of figures
+    "by_frames": "score against frames",
+    "by_visual_tokens": "score against visual tokens",
+    "by_lora_alpha": "score against LoRA alpha",
+    "by_training_clips": "score against training clips",
+    "ranked": "points by score",
+    "by_shape": "score by the shape after pooling",
+    "training": "training loss against steps",
+}
 
-Two = tuple[dict[str, Any], dict[str, Any]]  # records of one sample in two points
+
+@dataclass(frozen=True)
+class Sources:
+    """What a page needs besides the table of points.
+
+    experiment: from study_head. figures: SVG files. baseline: as for add_differences. pair: names of two points to
+    compare on so many samples; None: see choose_pair. published, seeds: from published_figures and over_seeds. command:
+    the command line that writes the report, or "".
+    """
+
+    baseline: str
+    experiment: Mapping[str, str]
+    conclusion: Sequence[str]
+    figures: Sequence[Path]
+    pair: Sequence[str] | None
+    samples: int
+    published: pd.DataFrame
+    seeds: pd.DataFrame
+    columns: Sequence[str] | None = None
+    command: str = ""
 
 
-def study_page(
-    frame: pd.DataFrame,
-    name: str,
-    question: str,
-    figures: Sequence[Path],
-    pair: Sequence[str] | None,
-    samples: int,
-    published: pd.DataFrame,
-    seeds: pd.DataFrame,
-) -> str:
+def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
     """The page of a study, as HTML.
 
-    All text from files is escaped, and the page's own policy lets it load nothing and run no other script.
-
-    frame: from add_differences. question: from study_question. figures: SVG files. pair: names of two points to compare
-    on so many samples; None: see choose_pair. published, seeds: from published_figures and over_seeds. Raises
+    All text from files is escaped, and the page's own policy lets it load nothing and run no other script. Raises
     ResultsError if a point of the pair does not exist, or is not complete.
     """
     style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     labels = point_labels(frame)
-    chosen = choose_pair(frame, pair) if samples or pair else None
+    pair, headline = sources.pair, sources.experiment.get("headline", "")
+    chosen = choose_pair(frame, pair, headline) if sources.samples or pair else None
     folders: dict[str, str] = dict(zip(frame.point, frame.folder, strict=True))
+    columns = study_columns(frame)
+    points = table_of(frame, sources.columns or page_columns(frame, columns), columns)
+    notes = [(row["point"], point_status(row).note) for row in frame.to_dict("records")]
     context: dict[str, Any] = {
         "name": name,
-        "question": question,
+        "question": sources.experiment.get("question", ""),
+        "conclusion": sources.conclusion,
+        "baseline": sources.baseline,
         "settings": shared_settings(frame),
         "counts": frame.status.value_counts().to_dict(),
         "complete": COMPLETE,
         "chance": shared_chance(frame),
-        "points": points_table(frame),
+        "points": points,
+        "notes": [note for note in notes if note[1]],
+        "samples_scored": scored_samples(frame),
         "labels": labels,
         "records": {point: quote(f"{point}/{RECORDS}") for point in labels},
-        "figures": [(path.stem.replace("_", " "), data_uri("image/svg+xml", path.read_bytes())) for path in figures],
+        "figures": [_figure(path, frame) for path in sources.figures],
         "tasks": task_tables(frame),
         "pair": chosen,
-        "samples": sample_views(folders[chosen[0]], folders[chosen[1]], samples) if chosen else [],
-        "others": other_tables(published, seeds),
+        "flips": flip_counts(folders[chosen[0]], folders[chosen[1]]) if chosen else None,
+        "samples": sample_views(folders[chosen[0]], folders[chosen[1]], sources.samples) if chosen else [],
+        "others": other_tables(sources.published, sources.seeds),
         "hints": HINTS,
+        "made": _made(frame, sources.command),
         "manifests": [(point, labels[point], _manifest(folder)) for point, folder in folders.items()],
         "style": style,
         "script": script,
@@ -82,16 +114,123 @@ def study_page(
     return str(_environment().get_template("report.html").render(context))
 
 
-def study_question(experiments: Path, frame: pd.DataFrame) -> str:
-    """The question in the head of the experiments/ file that a study's points name; "" unless they all name one."""
-    manifests = [read_json(Path(folder) / MANIFEST) or {} for folder in frame.folder]
+def study_head(experiments: Path, manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Question and headline in the head of the experiments/ file that all points name; {} unless they name one."""
     names = {manifest.get("experiment") for manifest in manifests} - {None}
     try:
         (name,) = names
         lines = (experiments / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return ""
-    return next((line.removeprefix(QUESTION).strip() for line in lines if line.startswith(QUESTION)), "")
+        return {}
+    found = {key: [line for line in lines if line.startswith(start)] for key, start in HEAD.items()}
+    return {key: own[0].removeprefix(HEAD[key]).strip() for key, own in found.items() if own}
+
+
+def page_columns(frame: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
+    """The columns of the page: those of some worth, without constant counts of samples, which the caption has."""
+    names = with_content(frame, dict(columns))
+    complete = frame[frame.status == COMPLETE]
+    constant = {"n": complete.n.nunique() <= 1, "unreadable": not frame.n_failed.fillna(0).astype(bool).any()}
+    return [
+        name for name in names if not constant.get(name) and (name == "status" or columns[name][0].rank <= LEAST_WORTH)
+    ]
+
+
+def task_tables(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table of points x tasks for each benchmark with several tasks, with the tasks of a group side by side.
+
+    Each has `benchmark`; `table`, whose first two rows are chance and the number of samples of each task, from the
+    benchmark's first complete point; `groups` (name, number of tasks); `starts`, the columns at which groups begin; and
+    `shares`, by point, of the way from chance to 100 % (0 below chance, None without a score).
+    """
+    labels = point_labels(frame)
+    tables = []
+    for benchmark, rows in frame[frame.status == COMPLETE].groupby("benchmark", sort=False):
+        points = {str(r.point): part_of(read_json(Path(r.folder) / METRICS) or {}, "tasks") for r in rows.itertuples()}
+        known = part_of(manifest_part(rows.folder.iloc[0], "identity"), "groups")
+        groups = _grouped(sorted(set().union(*points.values())), known)
+        names = [task for tasks in groups.values() for task in tasks]
+        if len(names) < 2:
+            continue
+        first = next(iter(points.values()))
+        body = [
+            Row((Cell("chance"), *(share_cell(part_of(first, name).get("chance")) for name in names))),
+            Row((Cell("samples"), *(number_cell(part_of(first, name).get("n")) for name in names))),
+        ]
+        shares = {}
+        for point, tasks in points.items():
+            own = [part_of(tasks, name) for name in names]
+            scores = [share_cell(task.get("score"), task.get("ci_low"), task.get("ci_high")) for task in own]
+            body.append(Row((Cell(labels[point]), *scores), point, COMPLETE))
+            shares[point] = [None, *(_above_chance(task.get("score"), task.get("chance")) for task in own)]
+        sizes = [len(tasks) for tasks in groups.values()]
+        tables.append(
+            {
+                "benchmark": str(benchmark),
+                "table": TextTable((Heading("point", numeric=False), *map(Heading, names)), tuple(body)),
+                "groups": list(zip(groups, sizes, strict=True)) if any(groups) else [],
+                "starts": [1 + sum(sizes[:place]) for place in range(len(sizes))],
+                "shares": shares,
+            }
+        )
+    return tables
+
+
+def _grouped(tasks: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Tasks by their first group; under "" those of no group."""
+    found: dict[str, list[str]] = {name: [] for name in (*groups, "")}
+    for task in tasks:
+        found[next((name for name, members in groups.items() if task in members), "")].append(task)
+    return {name: members for name, members in found.items() if members}
+
+
+def _above_chance(score: float | None, chance: float | None) -> float | None:
+    if score is None:
+        return None
+    least = chance or 0.0
+    return max(0.0, (score - least) / (1 - least)) if least < 1 else 0.0
+
+
+def _figure(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
+    """A figure's caption, picture, and files by format, relative to the page."""
+    name = path.stem.removeprefix("score_")
+    benchmark = next((b for b in frame.benchmark.dropna().unique() if name.endswith(f"_{b.replace('/', '-')}")), "")
+    name = name.removesuffix(f"_{benchmark.replace('/', '-')}")
+    group = next((group for group in groups_of(frame) if name.startswith(f"{group}_")), "")
+    name = name.removeprefix(f"{group}_") if group else name
+    caption = CAPTIONS.get(name, name.replace("_", " "))
+    parts = [caption[:1].upper() + caption[1:], f"{group} tasks" if group else "", benchmark]
+    siblings = [path.with_suffix(f".{kind}") for kind in ("png", "svg", "pdf")]
+    return {
+        "caption": ", ".join(part for part in parts if part),
+        "source": data_uri("image/svg+xml", path.read_bytes()),
+        "files": {p.suffix[1:].upper(): quote(f"{path.parent.name}/{p.name}") for p in siblings if p.is_file()},
+    }
+
+
+def _made(frame: pd.DataFrame, command: str) -> list[tuple[str, str]]:
+    """How page and points were made: words and values."""
+    manifests = [read_json(Path(folder) / MANIFEST) or {} for folder in frame.folder]
+    started = sorted(str(manifest["started"]) for manifest in manifests if manifest.get("started"))
+    versions = {str(part_of(manifest, "versions").get("videopool", "")) for manifest in manifests}
+    commits = {
+        f"{git['commit'][:10]}{' with changes' if git.get('dirty') else ''}"
+        for manifest in manifests
+        if (git := part_of(manifest, "git")).get("commit")
+    }
+    now = datetime.now(UTC).isoformat(timespec="minutes")
+    spans = [_time(moment) for moment in dict.fromkeys((*started[:1], *started[-1:]))]
+    lines = {
+        "page": f"{_time(now)}, VideoPool {__version__}",
+        "command": command,
+        "points": f"{' to '.join(spans)}, VideoPool {', '.join(sorted(versions - {''}))}" if spans else "",
+        "commit": ", ".join(sorted(commits)),
+    }
+    return [(name, value) for name, value in lines.items() if value]
+
+
+def _time(moment: str) -> str:
+    return f"{moment[:10]} {moment[11:16]} UTC"
 
 
 def samples_html(first: str | Path, second: str | Path, most: int = SAMPLES) -> str:
@@ -119,125 +258,3 @@ def _manifest(folder: str) -> list[tuple[str, str]]:
     if plain := {name: part for name, part in parts.items() if name not in nested}:
         nested = {"point": plain, **nested}
     return [(title, json.dumps(part, indent=1, ensure_ascii=False)) for title, part in nested.items()]
-
-
-def _apart(records: Two) -> tuple[float, float, bool]:
-    """Distance of two answers: in score, then in the right option's log-probability, then in words."""
-    first, second = records
-    pairs = (first["score"], second["score"]), (_right_logprob(first), _right_logprob(second))
-    score, logprob = (0.0 if one is None or other is None else abs(one - other) for one, other in pairs)
-    return score, logprob, first["prediction"] != second["prediction"]
-
-
-def _right_logprob(record: dict[str, Any]) -> float | None:
-    """Log-probability of the right option's letter; None for generated answers, or if no option is right."""
-    values, options = record.get("option_logprobs"), record["options"]
-    return values[options.index(record["answer"])] if values and record["answer"] in options else None
-
-
-def differing_samples(first: str | Path, second: str | Path, most: int) -> list[Two]:
-    """Records of the samples that two points (folders) answered differently, the furthest apart first."""
-    ours, theirs = ({str(r["id"]): r for r in point_records(point) if r["status"] == OK} for point in (first, second))
-    both = [(record, theirs[name]) for name, record in ours.items() if name in theirs]
-    apart = [records for records in both if any(_apart(records))]
-    return sorted(apart, key=lambda records: ([-value for value in _apart(records)], str(records[0]["id"])))[:most]
-
-
-def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None) -> tuple[str, str] | None:
-    """Names of two complete points to compare sample by sample; None if there are no two.
-
-    By default the best point and its baseline, or the worst if it has none, on the benchmark with the most complete
-    points. Raises ResultsError if a point in `asked` does not exist, or is not complete.
-    """
-    complete = frame[frame.status == COMPLETE]
-    if asked is not None:
-        known = list(complete.point)
-        if unknown := [name for name in asked if name not in known]:
-            raise ResultsError(f"job.pair: no complete point is named {unknown[0]}; there are {', '.join(known)}")
-        return asked[0], asked[1]
-    if complete.empty:
-        return None
-    rows = complete[complete.benchmark == complete.benchmark.mode().iloc[0]]
-    rows = rows.sort_values("score", ascending=False, kind="stable")
-    best, *names = rows.point
-    if not names:
-        return None
-    baseline = rows.iloc[0].get("baseline")
-    return best, baseline if baseline in names else names[-1]
-
-
-def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[str, Any]]:
-    """The samples on which two points (folders) differ most, for samples.html. The first knows where the clips are.
-
-    Of each sample: `record` of the first point; `predictions` and `scores` of both; `options` with `text`, `right` and,
-    for both, `chosen` and `likely` (probability, or None); `strips` of frames with `points` ("first", "second"),
-    `frames` (index, data URI or None) and `seen`, the number of frames; `trouble` with the clip, or "".
-    """
-    files, reader = clip_files(Path(first)), manifest_part(first, "identity").get("reader")
-    reader = reader if reader in READERS else READERS[0]
-    differing = differing_samples(first, second, most)
-    return [_view(records, files.get(str(records[0]["clip"])), reader) for records in differing]
-
-
-def _view(records: Two, clip: Path | None, reader: str) -> dict[str, Any]:
-    seen = [[int(index) for index in record.get("frame_indices", ())] for record in records]
-    pictures: dict[int, str] = {}
-    trouble = "it was not recorded where the clip lies" if clip is None else ""
-    if clip is not None:
-        try:
-            pictures = thumbnails(clip, [*spread(seen[0]), *spread(seen[1])], reader)
-        except UnreadableClipError as error:
-            trouble = f"the clip cannot be read here: {error.reason}"
-    strips = {("first",): seen[0], ("second",): seen[1]} if seen[0] != seen[1] else {("first", "second"): seen[0]}
-    return {
-        "record": records[0],
-        "predictions": [str(record["prediction"]) for record in records],
-        "scores": [record["score"] for record in records],
-        "options": [_option(place, text, records) for place, text in enumerate(records[0]["options"])],
-        "strips": [
-            {"points": points, "frames": [(i, pictures.get(i)) for i in spread(indices)], "seen": len(indices)}
-            for points, indices in strips.items()
-        ],
-        "trouble": trouble,
-    }
-
-
-def _option(place: int, text: str, records: Two) -> dict[str, Any]:
-    logprobs = [record.get("option_logprobs") for record in records]
-    return {
-        "text": text,
-        "right": text == records[0]["answer"],
-        "chosen": [text == record.get("parsed", record["prediction"]) for record in records],
-        "likely": tuple(exp(values[place]) if values else None for values in logprobs),
-    }
-
-
-def spread(indices: Sequence[int], most: int = MOST) -> list[int]:
-    """At most so many of a clip's frame indices, evenly spread and with both ends."""
-    if len(indices) <= most:
-        return list(indices)
-    return [indices[place * (len(indices) - 1) // (most - 1)] for place in range(most)]
-
-
-def thumbnails(path: Path, indices: Sequence[int], reader: str) -> dict[int, str]:
-    """Data URIs of small JPEG pictures, by frame index of the point's own reader. Raises UnreadableClipError."""
-    from PIL import Image  # here: a report that is kept does not need it
-
-    wanted = sorted(set(indices))
-    try:
-        with open_clip(path, reader) as clip:
-            frames = clip.frames(wanted)
-    except IndexError as error:
-        raise UnreadableClipError(path, str(error)) from error
-    uris = {}
-    for index, picture in zip(wanted, map(Image.fromarray, frames), strict=True):
-        content = io.BytesIO()
-        picture.thumbnail((4 * HEIGHT, HEIGHT))
-        picture.save(content, "JPEG", quality=QUALITY)
-        uris[index] = data_uri("image/jpeg", content.getvalue())
-    return uris
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    """A picture that stands inside a page."""
-    return f"data:{kind};base64,{b64encode(content).decode()}"

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Fields, Heading, Row, TextTable, column, missing
+from videopool.reports.cells import Cell, Fields, TextTable, column, missing
 from videopool.reports.columns import (
     COMPLETE,
     DEFAULT,
@@ -16,7 +16,6 @@ from videopool.reports.columns import (
     frames_text,
     main_group,
     other_groups,
-    point_labels,
     point_status,
     setting_words,
     study_columns,
@@ -26,7 +25,6 @@ from videopool.reports.columns import (
 )
 from videopool.reports.latex import environments
 from videopool.results.errors import ResultsError
-from videopool.results.point import METRICS, part_of, read_json
 from videopool.runtime.tables import Shown
 from videopool.runtime.terminal import console
 
@@ -100,32 +98,6 @@ def seeds_table(seeds: pd.DataFrame) -> TextTable:
         column("p (Holm)", cells.p_cell, "p_holm"),
     ]
     return cells.text_table(columns, seeds)
-
-
-def task_tables(frame: pd.DataFrame) -> dict[str, TextTable]:
-    """A table of points x tasks for each benchmark with several tasks, by the benchmark's name.
-
-    The first two rows are chance and the number of samples of each task, from the benchmark's first complete point.
-    """
-    labels = point_labels(frame)
-    tables: dict[str, TextTable] = {}
-    for benchmark, rows in frame[frame.status == COMPLETE].groupby("benchmark", sort=False):
-        points = {str(r.point): part_of(read_json(Path(r.folder) / METRICS) or {}, "tasks") for r in rows.itertuples()}
-        names = sorted(set().union(*points.values()))
-        if len(names) < 2:
-            continue
-        first = next(iter(points.values()))
-        body = [
-            Row((Cell("chance"), *(cells.share_cell(part_of(first, name).get("chance")) for name in names))),
-            Row((Cell("samples"), *(cells.number_cell(part_of(first, name).get("n")) for name in names))),
-        ]
-        for point, tasks in points.items():
-            own = [part_of(tasks, name) for name in names]
-            scores = [cells.share_cell(task.get("score"), task.get("ci_low"), task.get("ci_high")) for task in own]
-            body.append(Row((Cell(labels[point]), *scores), point, COMPLETE))
-        headings = (Heading("point", numeric=False), *map(Heading, names))
-        tables[str(benchmark)] = TextTable(headings, tuple(body))
-    return tables
 
 
 def other_tables(published: pd.DataFrame | None, seeds: pd.DataFrame | None) -> dict[str, tuple[str, TextTable]]:

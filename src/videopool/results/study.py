@@ -15,7 +15,7 @@ COLUMNS = (
     "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample", "shared_seconds",
     "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade", "prompt",
     "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
-    "training_steps", "training_tflops", "mixed",
+    "training_steps", "training_tflops", "mixed", "setting",
 )  # fmt: skip
 OF_POINT = (
     "model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split", "prefill_gflops",
@@ -29,6 +29,12 @@ OF_GROUP = ("score", "ci_low", "ci_high", "chance", "n")
 TRAINING = ("clips", "images", "examples", "steps", "tflops")  # facts that an export keeps about its training
 ORDER = ("base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "training_clips", "seed")
 SAME_MAP = ("model", "benchmark", "stage", "frames", "seed", "signature", "judge", "prompt", "weights")
+LABEL = (  # what a row says about its point; rows alike in all of it are told apart by their column `setting`
+    "model", "lora_alpha", "pooling", "stage", "frames", "benchmark", "split", "judge", "prompt", "seed",
+    "trained_pooling", "training_clips", "training_images", "training_steps",
+)  # fmt: skip
+HASHES = ("annotations", "samples", "groups", "headline")  # of a benchmark, which its configuration says in words
+MOST_SETTINGS, LONGEST_VALUE = 3, 40  # that tell rows apart; letters
 AXES = ("frames", "height", "width")
 SHAPE_WORD = re.compile(r"\b[T\d]+x[H\d]+x[W\d]+\b")  # in labels of poolings: 16x12x12, Tx6x6
 
@@ -55,7 +61,12 @@ def load_study(study: str | Path) -> pd.DataFrame:
     point whose pooling is the same map on the same frames. judge: id of the judge of open answers, or None.
     seconds_per_sample: the model alone, over all attempts; shared_seconds: reading clips and the vision tower, which
     later points save. answer_words: mean length of generated answers. mixed: how the attempts behind a point's records
-    differ. weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained.
+    differ. weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained. setting: of
+    points that are otherwise alike in their names, the settings in which they differ, as "benchmark.clips=24".
+
+        from videopool.results import load_study
+        table = load_study("results/quickstart")
+        table[table.status == "complete"].pivot(index="pooling", columns="frames", values="score")
     """
     rows = [_row(folder, manifest) for folder, manifest in scored_points(study).items()]
     table = pd.DataFrame(rows)
@@ -69,7 +80,9 @@ def load_study(study: str | Path) -> pd.DataFrame:
         keys = table.assign(order=order, base=base)
         table = table.loc[keys.sort_values(list(ORDER), kind="stable").index]
         earliest = table.groupby(list(SAME_MAP), dropna=False, sort=False).point.transform("first")
-        table["same_map_as"] = earliest.where((earliest != table.point) & table.seed.notna(), None)
+        table["setting"] = [settings.get(folder) for settings in [_telling_settings(table)] for folder in table.folder]
+        known = (earliest != table.point) & table.seed.notna() & table.setting.isna()
+        table["same_map_as"] = earliest.where(known, None)
     return table.reindex(columns=[*COLUMNS, *extra, *["folder"] * bool(rows)]).reset_index(drop=True)
 
 
@@ -96,6 +109,28 @@ def _row(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     for group, values in part_of(metrics, "groups").items():
         row |= {f"{name}_{group}": values[name] for name in OF_GROUP}
     return row
+
+
+def _telling_settings(table: pd.DataFrame) -> dict[str, str]:
+    """The settings that tell points apart whose rows are alike, by folder."""
+    told = {}
+    for _, rows in table.groupby(list(LABEL), dropna=False, sort=False):
+        if len(rows) > 1:
+            own = {folder: _settings(folder) for folder in rows.folder}
+            keys = dict.fromkeys(key for settings in own.values() for key in settings)
+            unlike = [key for key in keys if len({str(settings.get(key)) for settings in own.values()}) > 1]
+            for folder, digits in zip(rows.folder, rows.fingerprint, strict=True):
+                words = [f"{key}={str(own[folder].get(key))[:LONGEST_VALUE]}" for key in unlike[:MOST_SETTINGS]]
+                told[folder] = ", ".join(words) or f"fingerprint={str(digits)[:8]}"
+    return told
+
+
+def _settings(folder: str) -> dict[Any, Any]:
+    """What determines a point's numbers, as flat settings; keys with dots. The configuration names its samples."""
+    identity, config = manifest_part(folder, "identity"), manifest_part(folder, "config")
+    asked = {key: value for key, value in part_of(config, "benchmark").items() if key not in ("groups", "root")}
+    parts = {name: value for name, value in identity.items() if name not in HASHES} | {"benchmark": asked}
+    return dict(pd.json_normalize(parts).to_dict("records")[0])
 
 
 def point_records(folder: str | Path) -> list[dict[str, Any]]:

@@ -24,8 +24,13 @@ function sortBy(table, column, header) {
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
-  for (const header of table.tHead.rows[0].cells) {
+  for (const header of table.tHead.querySelector(".headings").cells) {
     const button = header.querySelector("button");
     button.addEventListener("click", () => sortBy(table, header.cellIndex, header));
   }
 }
+
+const intervals = document.getElementById("intervals");
+intervals?.addEventListener("click", () => {
+  intervals.setAttribute("aria-pressed", String(intervals.getAttribute("aria-pressed") !== "true"));
+});
