@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from math import exp
 from pathlib import Path
@@ -47,7 +47,7 @@ def study_page(
     frame: pd.DataFrame,
     name: str,
     question: str,
-    figures: Sequence[Path],
+    figures: Mapping[Path, str],
     pair: Sequence[str] | None,
     samples: int,
     published: pd.DataFrame,
@@ -57,9 +57,9 @@ def study_page(
 
     All text from files is escaped, and the page's own policy lets it load nothing and run no other script.
 
-    frame: from add_differences. question: from study_question. figures: SVG files. pair: names of two points to compare
-    on so many samples; None: see choose_pair. published, seeds: from published_figures and over_seeds. Raises
-    ResultsError if a point of the pair does not exist, or is not complete.
+    frame: from add_differences. question: from study_question. figures: SVG files and their captions. pair: names
+    of two points to compare on so many samples; None: see choose_pair. published, seeds: from published_figures and
+    over_seeds. Raises ResultsError if a point of the pair does not exist, or is not complete.
     """
     style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     labels = point_labels(frame)
@@ -75,7 +75,10 @@ def study_page(
         "points": points_table(frame),
         "labels": labels,
         "records": {point: quote(f"{point}/{RECORDS}") for point in labels},
-        "figures": [(path.stem.replace("_", " "), data_uri("image/svg+xml", path.read_bytes())) for path in figures],
+        "figures": [
+            (path.stem.replace("_", " "), data_uri("image/svg+xml", path.read_bytes()), caption)
+            for path, caption in figures.items()
+        ],
         "tasks": task_tables(frame),
         "pair": chosen,
         "samples": sample_views(folders[chosen[0]], folders[chosen[1]], samples) if chosen else [],
