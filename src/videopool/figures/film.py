@@ -23,7 +23,7 @@ from videopool.files import whole
 
 STRIP = 2 * WIDTH  # inches: printed 8 cm wide, letters of SIZE points have half as many
 SIZE, LETTERS = 12.5, 62  # of text, and letters in a line of a row's label
-LINE, GAP, TALLEST, BAR = 0.2, 0.06, 1.2, 0.55  # inches: of text, between pictures, of a picture at most, of a scale
+LINE, GAP, TALLEST, BAR = 0.2, 0.06, 1.2, 0.65  # inches: of text, between pictures, of a picture at most, of a scale
 CAPTION = 0.55  # inches that a time needs
 OUTLINED = 12  # cells in a row, above which outlines would hide them
 VEIL = 0.65  # opacity of a map laid over a frame

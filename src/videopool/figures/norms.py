@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from videopool.figures.style import BLUE, GREEN, GUIDE, ORANGE, PINK, WIDTH, drawing, looks
+from videopool.figures.style import BLUE, GREEN, GUIDE, ORANGE, PINK, WIDTH, drawing, legend, looks
 from videopool.figures.words import stage_words
 
 Histogram = tuple[np.ndarray, np.ndarray]  # counts [N], edges [N + 1]
@@ -50,8 +50,7 @@ def _panels(
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
         if entries:
-            wide = max(map(len, entries)) > 26
-            figure.legend(entries.values(), list(entries), loc="outside lower center", ncols=1 if wide else 2)
+            legend(figure, list(entries.values()))
         figure.set_label(caption)
     return figure
 
@@ -229,7 +228,7 @@ def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np
         below.set_xscale("log")
         _plain_ticks(below.xaxis, (1, 1.5, 2, 3, 5, 7))
         below.set_xlabel("norm / median of its clip")
-        figure.legend(loc="outside lower center", ncols=4)
+        legend(figure, above.get_legend_handles_labels()[0])
         figure.set_label(
             "Attention from the last prompt position to a visual token, by its norm; below, the number of tokens in a "
             f"bin{size}: means of few tokens are noise. {NO_INTERVALS}"

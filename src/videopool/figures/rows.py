@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from videopool.figures.scores import INTERVALS, LINE, columns_of, drawn_once, line_names, score_axis, title_of
-from videopool.figures.style import BLUE, GUIDE, WIDTH, drawing, frames_look, looks
+from videopool.figures.scores import INTERVALS, columns_of, drawn_once, line_names, score_axis, title_of
+from videopool.figures.style import BLUE, GUIDE, LINE, WIDTH, drawing, frames_look, legend, looks
 
 LETTERS = 27  # in a line of a row's name
 ROW, MARK = 0.06, 0.1  # inches of a row, and of a line of its name or of a mark in it
@@ -59,7 +59,7 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
         if not order:
             axes.text(0.5, 0.5, "nothing to compare", ha="center", transform=axes.transAxes)
         elif colours:
-            figure.legend(title=colours, loc="outside lower center", ncols=6)
+            legend(figure, axes.get_legend_handles_labels()[0], colours)
         what = f"Difference of the score, {' '.join(title.split())}" if title else "Difference of the score"
         figure.set_label(f"{what}, with {INTERVALS}; rows from the largest mean difference to the smallest.")
     return figure
@@ -101,7 +101,7 @@ def ranked(table: pd.DataFrame, group: str | None = None) -> Figure:
         _name_rows(axes, named)
         cut = score_axis(axes, "x", numbers)
         axes.set_xlabel("score, %")
-        figure.legend(handles=handles, title="frames", loc="outside lower center", ncols=6)
+        legend(figure, handles, "frames")
         figure.set_label(base + cut)
     return figure
 

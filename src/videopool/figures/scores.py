@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter
 from matplotlib.transforms import Bbox, offset_copy
 
-from videopool.figures.style import GUIDE, WIDTH, cut_mark, drawing, looks, span
+from videopool.figures.style import GUIDE, WIDTH, cut_mark, drawing, legend, legend_size, looks, span
 from videopool.figures.words import pooling_words
 
 AXES = {
@@ -36,8 +36,6 @@ LEGEND = {
 USUAL = "projector"  # the stage without words
 APART = 3.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
-LINE = 0.13  # inches of a line of a legend
-LETTERS = 56  # of a line of a legend, with one column
 FRONT_STYLE: dict[str, Any] = {
     "color": "#666666", "linewidth": 0.6, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front",
 }  # fmt: skip
@@ -160,10 +158,8 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     last = spots.sort_values(place, kind="stable").groupby("line")[score].last()
     order = sorted(names, key=lambda name: -last[name])  # from top to bottom at the right end
     numbered = by_tokens and table.frames.nunique() > 1
-    entries = [names[name] for name in order] + ["chance"]
-    columns = 1 if max(map(len, entries)) > LETTERS // 2 else 2 if max(map(len, entries)) > LETTERS // 3 else 3
-    rows = -(-(len(entries) + by_tokens) // columns)
-    with drawing(WIDTH, 2.2 + LINE * rows) as figure:
+    entries = [*(names[name] for name in order), "chance", *["Pareto front"] * by_tokens]
+    with drawing(WIDTH, 2.2 + legend_size(entries)[1]) as figure:
         axes = figure.add_subplot()
         step = min(APART, CLUSTER / len(order))
         # Lines are set apart a little, so that intervals stay readable; their data stay where they are.
@@ -200,7 +196,7 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         cut = score_axis(axes, "y", limits)
         axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
         axes.set_ylabel("score, %")
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        legend(figure, handles)
         if numbered:
             colours = {name: styles[name]["color"] for name in names}
             _number_frames(figure, axes, spots[~spots.twin].assign(y=spots[score], x=spots[axis]), shifts, colours)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from videopool.figures.style import COLOURS, WIDTH, drawing
+from videopool.figures.style import COLOURS, WIDTH, drawing, legend
 
 LABELS = {"off": "nothing shared", "cold": "shared,\nempty store", "warm": "shared,\nfull store", "floor": "floor"}
 HATCHES = (None, "//", "..", "xx")  # readable in grey, and when colours repeat
@@ -27,6 +27,6 @@ def sweep_seconds(seconds: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("seconds of the sweep")
-        figure.legend(loc="outside lower center", ncols=3)
+        legend(figure, axes.get_legend_handles_labels()[0])
         figure.set_label("Seconds of the sweep by kind of work, from left to right as in the legend.")
     return figure

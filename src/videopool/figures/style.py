@@ -5,10 +5,11 @@ is the figure's label (`get_label`), which the report prints beside it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil, floor, log2
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 from zlib import crc32
 
@@ -45,6 +46,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 )
 MOST_FRAMES = 64  # the light end of the colours of frame counts
 GUIDE: dict[str, Any] = {"color": "grey", "linestyle": "--", "linewidth": 0.8}  # a line at chance, or at no difference
+LINE, LETTERS = 0.13, 50  # inches, and letters, of a line of a legend
 LEAST, ROUND = 30.0, 5.0  # percentage points: the smallest span of an axis of scores, and the steps of its ends
 WHOLE = 60.0  # span of scores above which their axis is whole, 0 to 100
 STYLE: dict[Any, Any] = {
@@ -153,6 +155,22 @@ def cut_mark(axes: Axes, along: str, low: float, unit: str = " %") -> str:
         axes.plot(*place, marker=shape, color="black", linestyle="none", markersize=5, transform=axes.transAxes,
                   clip_on=False, label="_cut")  # fmt: skip
     return f" The axis of scores begins at {low:g}{unit}."
+
+
+def legend_size(names: Sequence[str]) -> tuple[int, float]:
+    """Columns of a legend below a figure, and its height in inches."""
+    columns = next((count for count in (3, 2) if max(map(len, names)) <= LETTERS // count - 3), 1)
+    lines = [fill(name, LETTERS).count("\n") + 1 for name in names]
+    return columns, LINE * (sum(lines) if columns == 1 else -(-len(lines) // columns))
+
+
+def legend(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
+    """A legend below the panels, of handles with labels."""
+    names = [str(handle.get_label()) for handle in handles]
+    columns = 6 if title else legend_size(names)[0]
+    figure.legend(
+        handles, [fill(name, LETTERS) for name in names], title=title, loc="outside lower center", ncols=columns
+    )
 
 
 def save_figure(figure: Figure, path: Path) -> list[str]:

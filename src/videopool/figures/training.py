@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from videopool.figures.style import GUIDE, WIDTH, drawing, looks
+from videopool.figures.style import GUIDE, WIDTH, drawing, legend, legend_size, looks
 
 NORMS = "visual_norm_max_over_median"
 LEAST = 1.0  # smallest span of the ratio of norms
@@ -32,7 +32,7 @@ def training_curves(
     styles = looks(count, {alike[run]: pooling for run, pooling in (poolings or {}).items() if run in alike})
     last = {alike[name]: float(log.ema.dropna().iloc[-1]) for name, log in runs.items()}
     order = sorted(count, key=lambda label: -last[label])  # from top to bottom at the right end
-    with drawing(WIDTH, (3.4 if norms else 1.9) + 0.13 * len(count)) as figure:
+    with drawing(WIDTH, (3.4 if norms else 1.9) + legend_size([*count])[1]) as figure:
         panels = figure.subplots(2 if norms else 1, 1, squeeze=False, sharex=True)[:, 0]
         for name, log in sorted(runs.items(), key=lambda one: order.index(alike[one[0]])):
             style, steps = styles[alike[name]], log[log.ema.notna()]
@@ -57,7 +57,7 @@ def training_curves(
         panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
         texts = {label: label + (f" ({count[label]} seeds)" if count[label] > 1 else "") for label in order}
         handles = [Line2D([], [], **styles[label], label=texts[label]) for label in order]
-        figure.legend(handles=handles, loc="outside lower center", ncols=1 if max(map(len, count)) > 20 else 2)
+        legend(figure, handles)
         marks = ", and the held-out loss (marks)" if held else ""
         below = "; below, norms of the visual tokens of held-out clips" if norms else ""
         figure.set_label(f"Moving mean of the training loss{marks}, on a log axis{below}.")
@@ -77,7 +77,7 @@ def learning_curve(checks: pd.DataFrame) -> Figure:
     styles = looks(tasks)
     ends = checks[[f"letters/{task}" for task in tasks if f"letters/{task}" in checks]].iloc[-1] if len(checks) else {}
     order = sorted(tasks, key=lambda task: -ends.get(f"letters/{task}", 0.0))
-    with drawing(WIDTH, 2.1 + 0.13 * -(-len(tasks) // 2)) as figure:
+    with drawing(WIDTH, 2.1 + legend_size(tasks or [""])[1]) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, form in zip(panels, ("words", "letters"), strict=True):
             for task in order:
@@ -91,7 +91,7 @@ def learning_curve(checks: pd.DataFrame) -> Figure:
             axes.set_ylim(0, 100)
         panels[0].set_ylabel("right on held-out images, %")
         handles = [Line2D([], [], **styles[task], label=task.replace("_", " ")) for task in order]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        legend(figure, handles)
         figure.set_label(
             "Right answers on held-out images by task, in words and in letters; each mark is one check on few images "
             "per task, so single dips are noise. Dotted: the last stage begins."

@@ -75,7 +75,7 @@ def _sizes(points: Iterable[SavedNorms]) -> dict[str, str]:
     for stage in stages_of(points := list(points)):
         own = [point.numbers["stages"][stage] for point in points if stage in point.numbers["stages"]]
         tokens, clips = ([each[name] for each in own] for name in ("tokens", "clips"))
-        found[stage] = f"{_range(tokens)} tokens, {_range(clips)} clips"
+        found[stage] = f"{_range(tokens)} tokens, {_range(clips)}\u00a0clips"
     return found
 
 
