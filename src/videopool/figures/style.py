@@ -159,7 +159,7 @@ def cut_mark(axes: Axes, along: str, low: float, unit: str = " %") -> str:
 
 def legend_size(names: Sequence[str]) -> tuple[int, float]:
     """Columns of a legend below a figure, and its height in inches."""
-    columns = next((count for count in (3, 2) if max(map(len, names)) <= LETTERS // count - 3), 1)
+    columns = next((count for count in (3, 2) if max(map(len, names)) <= 54 // count - 4), 1)
     lines = [fill(name, LETTERS).count("\n") + 1 for name in names]
     return columns, LINE * (sum(lines) if columns == 1 else -(-len(lines) // columns))
 
