@@ -35,7 +35,7 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
         names = {row[rows]: _task_words(str(row[rows]), row) for row in shown.to_dict("records")}
     means = shown.groupby(rows)[columns[0]].mean()
     order = sorted(names, key=lambda name: (name != "all", -means[name]))
-    kinds = sorted(shown[colours].unique()) if colours else [None]
+    kinds: list[Any] = sorted(shown[colours].unique()) if colours else [None]
     keys = {kind: frames_look(kind) for kind in kinds} if colours == "frames" else looks(map(str, kinds))
     named = [fill(names[name], LETTERS) for name in order]
     with drawing(WIDTH, 0.6 + _height(named, len(kinds)) + (0.3 if colours else 0)) as figure:
