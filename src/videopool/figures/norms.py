@@ -49,7 +49,7 @@ def _panels(
             draw(axes, title)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
-        if entries:
+        if set(entries) - {"tokens"}:  # a lone curve of one point needs no name
             legend(figure, list(entries.values()))
         figure.set_label(caption)
     return figure

@@ -34,7 +34,7 @@ LEGEND = {
     "training_steps": "{:g} steps",
 }
 USUAL = "projector"  # the stage without words
-APART = 3.0  # points between the marks of neighbouring lines at one place
+APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
 FRONT_STYLE: dict[str, Any] = {
     "color": "#666666", "linewidth": 0.6, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front",
