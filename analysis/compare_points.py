@@ -45,7 +45,7 @@ table = by_task_table(compare_by_task(*folders, intersect))
 table.round(4)
 
 # %% figure="by_task"
-differences(table, "task", title=f"{folders[0].name}\nminus {folders[1].name}")
+differences(table, "task", title=f"{first} minus {second}")
 
 # %% [markdown]
 # ## Samples on which they differ most

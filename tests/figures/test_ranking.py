@@ -28,8 +28,8 @@ def test_rows_are_ordered_by_their_best_score_and_a_mark_stands_for_each_number_
     assert [c.get_label() for c in marks] == ["4", "8"]
     drawn = [sorted(map(tuple, c[0].get_xydata())) for c in marks]
     assert drawn == [
-        [(pytest.approx(50), 0), (pytest.approx(60), 1)],
-        [(pytest.approx(40), 2), (pytest.approx(70), 0)],
+        [(pytest.approx(50), -0.1), (pytest.approx(60), 0.9)],
+        [(pytest.approx(40), 2.1), (pytest.approx(70), 0.1)],
     ]
     (bars,) = marks[0][2]
     assert sorted(bar[0][0] for bar in bars.get_segments()) == pytest.approx([45, 55])

@@ -122,7 +122,7 @@ def test_what_tokens_depend_on_beside_patches_is_said_and_tilings_are_one_pictur
     assert row.label.endswith(f"\n{FRAMES * 145} tokens, {FRAMES} from elsewhere")
     question = first.point.prompt.describe
     asked = first.pooled_row(ShownPooling(TextGuided([3, 4, 4]), "projector"))
-    assert asked.label == f"text guided t0.01 3x4x4 for: {question}\n48 tokens"
+    assert asked.label == f"text guided (temperature 0.01) 3x4x4 for: {question}\n48 tokens"
     (tiling,) = first.pooled_row(ShownPooling(ImageGrid(3, 2), "projector")).pictures
     frames = blocks(first.plain.pictures, 6, 1)[:, 0, 0]
     assert tiling.shape == (12, 12, 3)
@@ -140,12 +140,12 @@ def test_a_figure_and_a_gif_from_the_command_line(videopool, clips, tmp_path):
     done = videopool(*words, small=False)
     assert "done  show second.mp4" in done.stdout
     files = sorted((tmp_path / "results" / "look" / "show").iterdir())
-    assert [path.suffix for path in files] == [".gif", ".png", ".svg"]
+    assert [path.suffix for path in files] == [".gif", ".pdf", ".png", ".svg"]
     assert {path.stem for path in files} == {files[0].stem}
     assert str(files[0].with_suffix("")) in done.stdout
     with Image.open(files[0]) as image:
         assert image.n_frames == 4
-    svg = files[2].read_text()
+    svg = files[3].read_text()
     labels = [line for line in svg.splitlines() if line.strip().startswith("<!-- adaptive")]
     assert len(labels) == 1, "a pooling that is named twice is shown once"
     assert "adaptive Tx6x6 expand" in labels[0], "named poolings have the settings of this run"

@@ -152,7 +152,7 @@ def test_a_study_with_a_bad_point(videopool, tmp_path, launcher):
     assert table[2]["difference"] == "0.0"
     assert table[3]["baseline"] == table[1]["point"]
     figures = list((tmp_path / "results" / "s" / "figures").iterdir())
-    assert {f.suffix for f in figures} == {".png", ".svg"}
+    assert {f.suffix for f in figures} == {".pdf", ".png", ".svg"}
     assert all(f.stat().st_size > 5000 for f in figures)
 
 

@@ -15,14 +15,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from videopool.figures.style import drawing
+from videopool.figures.style import WIDTH, drawing
 from videopool.files import whole
 
-COLUMN, LABEL, BAR = 1.0, 1.75, 1.0  # inches
-TITLE, AXIS, CAPTION, GAP, LINE = 0.45, 0.62, 0.2, 0.07, 0.17
-WIDTH = 6.4  # at least
+STRIP = 2 * WIDTH  # inches: printed 8 cm wide, letters of SIZE points have half as many
+SIZE, LETTERS = 12.5, 62  # of text, and letters in a line of a row's label
+LINE, GAP, TALLEST, BAR = 0.2, 0.06, 1.2, 0.65  # inches: of text, between pictures, of a picture at most, of a scale
+CAPTION = 0.55  # inches that a time needs
 OUTLINED = 12  # cells in a row, above which outlines would hide them
 VEIL = 0.65  # opacity of a map laid over a frame
 PANEL, PANELS = 2.0, 4  # inches of a panel of the animation, panels in a row
@@ -72,56 +74,53 @@ def spread(count: int, columns: int) -> list[int]:
 def film_strip(
     frames: np.ndarray, times: Sequence[float], rows: Sequence[FilmRow], title: str, note: str = "", columns: int = 8
 ) -> Figure:
-    """Frames [T, S, S, 3] side by side, the rows of pictures below, and a time axis in seconds, from `times` [T].
+    """Frames [T, S, S, 3] side by side with their `times` [T] in seconds, and the rows of pictures below.
 
-    Of the frames, and of a row's pictures, at most `columns` are shown, evenly spread.
+    Of the frames, and of a row's pictures, at most `columns` are shown, evenly spread. The caption is the title and
+    the note.
     """
-    shown, rows = spread(len(frames), columns), [FilmRow("frames", list(frames)), *rows]
-    strip = COLUMN * len(shown)
-    width = max(WIDTH, LABEL + strip + BAR)
-    lines = textwrap.wrap(note, int(width * 15))
-    heights = [COLUMN + (CAPTION if row.captions else 0) for row in rows]
-    height = TITLE + sum(heights) + AXIS + LINE * len(lines)
-    with drawing(width, height, **{"figure.constrained_layout.use": False}) as figure:
+    shown = spread(len(frames), columns)
+    stamps = [seconds(time, max(times)) for time in times]
+    rows = [FilmRow("frames, and their times in the clip", list(frames), stamps), *rows]
+    bar = BAR if any(row.scale for row in rows) else 0.0
+    strip = min(STRIP - bar, TALLEST * len(shown))
+    column = strip / len(shown)
+    labels = [_wrapped(row.label.replace("\n", ", ") + (f" ({row.unit})" if row.unit else ""), LETTERS) for row in rows]
+    side = column - GAP
+    tops, height = [], 0.05
+    for row, label in zip(rows, labels, strict=True):
+        tops.append(height)
+        height += LINE * (label.count("\n") + 1) + side + (LINE if row.captions else 0) + 0.1
+    with drawing(STRIP, height, **{"figure.constrained_layout.use": False, "font.size": SIZE}) as figure:
 
         def place(left: float, top: float, wide: float, high: float) -> Axes:
             """Axes by inches from the top left corner."""
-            return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
+            return figure.add_axes((left / STRIP, 1 - (top + high) / height, wide / STRIP, high / height))
 
-        def write(text: str, left: float, top: float, size: int) -> None:
-            figure.text(left / width, 1 - top / height, text, fontsize=size, va="center")
-
-        part = "" if len(shown) == len(frames) else f"{len(shown)} of "
-        write(f"{title}, {part}{len(frames)} frame{'s' * (len(frames) > 1)}", LABEL, 0.24, 12)
-        top = TITLE
-        for row, high in zip(rows, heights, strict=True):
-            write(_wrapped(row.label, 22), 0.1, top + (COLUMN - GAP) / 2, 9)
+        for row, label, top in zip(rows, labels, tops, strict=True):
+            figure.text(0, 1 - top / height, label, fontsize=SIZE, va="top")
+            top += LINE * (label.count("\n") + 1) + 0.03
             chosen, scale = spread(len(row.pictures), columns), row.scale
-            side = min(COLUMN, strip / len(chosen)) - GAP
+            told = max(1, round(CAPTION / (strip / len(chosen)) + 0.49))  # of so many captions one has room
             for position, number in enumerate(chosen):
-                axes = place(LABEL + strip * (position + 0.5) / len(chosen) - side / 2, top, side, side)
+                axes = place(strip * (position + 0.5) / len(chosen) - side / 2, top, side, side)
                 _picture(axes, row.pictures[number], frames[number] if row.over else None, scale)
-                if row.captions:
-                    axes.set_xlabel(row.captions[number], fontsize=8, labelpad=2)
+                if row.captions and position % told == 0:
+                    axes.set_xlabel(row.captions[number], fontsize=SIZE, labelpad=2)
             if scale is not None:
-                cell = place(LABEL + strip + 0.12, top, 0.1, COLUMN - GAP)
-                bar = figure.colorbar(ScalarMappable(scale, MAP), cax=cell)
-                bar.ax.tick_params(labelsize=8)
-                bar.set_label(row.unit, fontsize=8)
-                bar.outline.set_visible(False)
-            top += high
-        axes = place(LABEL, top, strip, 0.001)
-        digits = 2 if max(times[number] for number in shown) < 100 else 1
-        ticks = [f"{times[number]:.{digits}f}" for number in shown]
-        axes.set_xlim(0, len(shown))
-        axes.set_xticks(np.arange(len(shown)) + 0.5, ticks, fontsize=9)
-        axes.set_yticks([])
-        axes.grid(visible=False)
-        axes.spines["left"].set_visible(False)
-        axes.set_xlabel("time in the clip, s", fontsize=10)
-        for number, line in enumerate(lines):
-            figure.text(0.1 / width, (LINE * (len(lines) - number) - 0.1) / height, line, fontsize=8, color="#444444")
+                cell = place(strip + 0.05, top, 0.1, side)
+                drawn = figure.colorbar(ScalarMappable(scale, MAP), cax=cell)
+                drawn.ax.yaxis.set_major_locator(MaxNLocator(3))
+                drawn.ax.tick_params(labelsize=SIZE, pad=1)
+                drawn.outline.set_visible(False)
+        part = "" if len(shown) == len(frames) else f"{len(shown)} of "
+        figure.set_label(f"{title}, {part}{len(frames)} frame{'s' * (len(frames) > 1)}. {note}".strip())
     return figure
+
+
+def seconds(time: float, longest: float) -> str:
+    """A time in a clip, with as many digits as have room."""
+    return f"{time:.{2 if longest < 10 else 1 if longest < 100 else 0}f} s"
 
 
 def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[FilmRow], title: str) -> list[np.ndarray]:
@@ -134,7 +133,8 @@ def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[Fil
     down = -(-len(rows) // across)
     pictures = []
     for number, frame in enumerate(frames):
-        with drawing(max(PANEL * across, 3.2), (PANEL + 0.55) * down + 0.45, **{"figure.dpi": 100}) as figure:
+        size = max(PANEL * across, 3.2), (PANEL + 0.55) * down + 0.45
+        with drawing(*size, **{"figure.dpi": 100}) as figure:
             panels = np.atleast_1d(figure.subplots(down, across)).flatten()
             for axes, row in zip(panels, rows, strict=False):
                 picture = row.pictures[(2 * number + 1) * len(row.pictures) // (2 * len(frames))]

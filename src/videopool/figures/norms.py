@@ -1,9 +1,11 @@
 """Norms of visual tokens: histograms, maps, profiles over time, attention against norm.
 
-Figures that compare stages have one panel per stage, one curve per point, and one legend.
+Figures that compare stages have one panel per stage, one curve per point, and one legend. `sizes` gives the numbers of
+tokens and clips below a panel's title. `poolings` gives the pooling of each curve, and so its colour; None: its name.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -12,40 +14,52 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from videopool.figures.style import ACROSS, COLOURS, GUIDE, drawing, look
+from videopool.figures.style import BLUE, GREEN, GUIDE, ORANGE, PINK, WIDTH, drawing, legend, looks
+from videopool.figures.words import stage_words
 
 Histogram = tuple[np.ndarray, np.ndarray]  # counts [N], edges [N + 1]
+Series = Mapping[str, Mapping[str, np.ndarray]]  # by stage and by curve
+Names = Mapping[str, str]
 ALL = "all points"  # the name of a curve that all points share; drawn in grey
+ACROSS = 2  # panels in a row
+LETTERS = 26  # of a line of a panel's title
 BARS = 60  # approximate number of steps of a histogram, by merging bins
 REACH = 1.3  # a marked norm is drawn up to this multiple of the largest norm
-LEVEL = 0.01  # smallest reach of a profile's axis from the mean, so that noise looks like noise
+LEVEL = 0.1  # smallest reach of a profile's axis from the mean, so that noise looks like noise
+SPREAD = 0.2  # smallest span of a map's colours, as a share of their middle
 FINE = 200  # ratio of the ends of a histogram's axis of shares, below which 2 and 5 are marked too
 FEWEST = 20  # tokens, below which a mean of attention is not drawn
-DASHES = ((0, (1, 1)), (0, (4, 2)), (0, (4, 1, 1, 1)), (0, (8, 2)))
+MARKS = ((BLUE, (0, (1, 1))), (ORANGE, (0, (4, 2))), (PINK, (0, (4, 1, 1, 1))), (GREEN, (0, (8, 2))))
+NO_INTERVALS = "No intervals: a measurement keeps sums over clips, no values of single clips."
 
 
-def _panels(titles: list[str], draw: Callable[[Axes, str], Any], height: float = 3.6, legend: bool = True) -> Figure:
-    """A panel for each title, drawn by `draw`, and one legend for all."""
+def _panels(
+    titles: list[str], draw: Callable[[Axes, str], Any], caption: str, sizes: Names | None = None, height: float = 1.35,
+) -> Figure:  # fmt: skip
+    """A panel for each stage, drawn by `draw`, and one legend for all."""
     columns = min(ACROSS, len(titles))
     rows = -(-len(titles) // columns)
-    with drawing(6.4 if columns == 1 else 4.2 * columns, height * rows + 0.9) as figure:
+    with drawing(WIDTH, (height + 0.1 * bool(sizes)) * rows * (1.2 if columns == 1 else 1) + 0.5) as figure:
         entries: dict[str, Any] = {}
         for number, title in enumerate(titles):
             axes = figure.add_subplot(rows, columns, number + 1)
-            axes.set_title(title)
+            parts = [fill(stage_words(title), LETTERS)] * (len(titles) > 1)
+            parts += [fill(sizes[title], LETTERS)] if sizes and title in sizes else []
+            axes.set_title("\n".join(parts), fontsize=6.5)
             draw(axes, title)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
-        if legend and entries:
-            figure.legend(entries.values(), list(entries), loc="outside lower center", ncols=min(3, len(entries)))
+        if set(entries) - {"tokens"}:  # a lone curve of one point needs no name
+            legend(figure, list(entries.values()))
+        figure.set_label(caption)
     return figure
 
 
-def _styles(*curves: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _styles(poolings: Names | None, *curves: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour and marker of each curve, the same in all panels."""
     names = dict.fromkeys(name for panel in curves for name in panel if name != ALL)
-    styles = {ALL: {"color": "#777777", "marker": "o"}, **{name: look(number) for number, name in enumerate(names)}}
-    return {name: {**style, "markersize": 4} for name, style in styles.items()}
+    own = looks(names, poolings)
+    return {ALL: {"color": "#777777", "marker": "o", "linestyle": "-", "fillstyle": "full"}, **own}
 
 
 def _plain_ticks(axis: Axis, marks: tuple[float, ...], most: int = 9) -> None:
@@ -55,96 +69,126 @@ def _plain_ticks(axis: Axis, marks: tuple[float, ...], most: int = 9) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _same_scale(figure: Figure, low: float | None = None, high: float | None = None) -> Figure:
+    """One y axis for all panels, which reaches at least from `low` to `high`."""
+    lows, highs = zip(*(axes.get_ylim() for axes in figure.axes), strict=True)
+    for axes in figure.axes:
+        axes.set_ylim(min([*lows, *([] if low is None else [low])]), max([*highs, *([] if high is None else [high])]))
+    return figure
+
+
 def norm_histograms(
-    stages: Mapping[str, Mapping[str, Histogram]], p: str, lines: Mapping[str, Mapping[str, float]] | None = None
+    stages: Mapping[str, Mapping[str, Histogram]],
+    p: str,
+    lines: Mapping[str, Mapping[str, float]] | None = None,
+    poolings: Names | None = None,
+    sizes: Names | None = None,
 ) -> Figure:
     """Share of tokens by Lp norm, one panel per stage, one curve per point; log shares, so that few outliers show.
 
-    stages: histograms by stage and by curve, all with the same edges. lines: norms to mark, by stage and by label.
+    All panels have the same bins (of the logarithm of the norm) and the same axis of shares. stages: histograms by
+    stage and by curve, all with the same edges. lines: norms to mark, by stage and by label.
     """
-    styles = _styles(*stages.values())
+    styles = _styles(poolings, *stages.values())
+    seen = {stage: np.flatnonzero(sum(counts for counts, _ in curves.values())) for stage, curves in stages.items()}
+    lengths = [own[-1] - own[0] + 1 for own in seen.values() if len(own)]
+    together = 1 << max(0, int(np.log2(np.mean(lengths or [1]) / BARS)))
+    labels = list(dict.fromkeys(label for own in (lines or {}).values() for label in own))
 
     def draw(axes: Axes, stage: str) -> None:
         curves = stages[stage]
-        seen = np.flatnonzero(np.sum([counts for counts, _ in curves.values()], axis=0))
-        if not len(seen):
+        if not len(seen[stage]):
             axes.text(0.5, 0.5, "no norm above 0", ha="center", transform=axes.transAxes)
             return
         edges = next(iter(curves.values()))[1]
-        together = 1 << max(0, int(np.log2((seen[-1] - seen[0] + 1) / BARS)))
-        first = seen[0] // together * together
-        last = min(len(edges) - 1, (seen[-1] // together + 1) * together)
+        first = seen[stage][0] // together * together
+        last = min(len(edges) - 1, (seen[stage][-1] // together + 1) * together)
         steps = np.append(edges[first:last:together], edges[last])
         alone = len(curves) == 1  # filled, but light enough for the lines over it
         for name, (counts, _) in curves.items():
             if counts.sum():
                 shares = 100 * np.add.reduceat(counts[first:last], np.arange(0, last - first, together)) / counts.sum()
-                colour, alpha = styles[name]["color"], 0.45 if alone else 0.8
-                axes.stairs(shares, steps, color=colour, label=name, fill=alone, alpha=alpha, linewidth=1.8)
+                style = {key: styles[name][key] for key in ("color", "linestyle")}
+                axes.stairs(shares, steps, label=name, fill=alone, alpha=0.45 if alone else 0.9, linewidth=0.9, **style)
         beyond = []
-        for number, (label, place) in enumerate((lines or {}).get(stage, {}).items()):
-            colour, dashes = COLOURS[(number + 1) % len(COLOURS)], DASHES[number % len(DASHES)]
+        for label, place in (lines or {}).get(stage, {}).items():
+            colour, dashes = MARKS[labels.index(label) % len(MARKS)]
             if place <= REACH * steps[-1]:
-                axes.axvline(place, label=label, linewidth=1.6, color=colour, linestyle=dashes)
+                axes.axvline(place, label=label, linewidth=0.9, color=colour, linestyle=dashes)
             else:  # a line so far from all tokens would squeeze them
                 beyond.append(f"{label}: {place:.3g}")
-        axes.set_xlabel(f"L{p} norm" + (f" ({', '.join(beyond)})" if beyond else ""))
+        axes.set_xlabel("\n".join([f"L{p} norm", *beyond]))
         axes.set_yscale("log")
         if steps[-1] > 4 * steps[0]:
             axes.set_xscale("log")
-            _plain_ticks(axes.xaxis, (1, 2, 5), most=7)
+            _plain_ticks(axes.xaxis, (1, 2, 5) if steps[-1] < 40 * steps[0] else (1,), most=7)
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_ylabel("tokens in a bin, %")
-        low, high = axes.get_ylim()
-        _plain_ticks(axes.yaxis, (1, 2, 5) if high < FINE * low else (1,))
 
-    return _panels(list(stages), draw)
+    caption = f"Share of visual tokens by L{p} norm, on log axes; bins and shares are the same in all panels."
+    figure = _same_scale(_panels(list(stages), draw, f"{caption} {NO_INTERVALS}", sizes))
+    low, high = figure.axes[0].get_ylim()
+    for axes in figure.axes:
+        if axes.get_yscale() == "log":
+            _plain_ticks(axes.yaxis, (1, 2, 5) if high < FINE * low else (1,))
+    return figure
 
 
-def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False) -> Figure:
+def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False, sizes: Names | None = None) -> Figure:
     """A heat map [H, W] of a frame per panel, by title; NaN stays white. percent: of shares; colours start at 0."""
 
     def draw(axes: Axes, title: str) -> None:
         values = maps[title] * (100 if percent else 1)
-        shown = axes.imshow(values, cmap="cividis", vmin=0 if percent else None, interpolation="nearest")
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+        spare = max(0.0, SPREAD * abs(high + low) / 2 - (high - low)) / 2
+        ends = (0, max(high, 1.0)) if percent else (low - spare, high + spare)
+        shown = axes.imshow(values, cmap="cividis", vmin=ends[0], vmax=ends[1], interpolation="nearest")
         axes.grid(visible=False)
         for side in (axes.xaxis, axes.yaxis):
-            side.set_major_locator(MaxNLocator(5, integer=True))
+            side.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_xlabel("patch column")
         axes.set_ylabel("patch row")
-        axes.figure.colorbar(shown, ax=axes, shrink=0.75, label=label)
+        axes.figure.colorbar(shown, ax=axes, shrink=0.8, label=label, location="bottom", aspect=16)
 
-    return _panels(list(maps), draw, legend=False)
+    caption = f"Over the patches of a frame, mean over frames and clips: {label}. {NO_INTERVALS}"
+    return _panels(list(maps), draw, caption, sizes, height=2.0)
 
 
-def frame_profiles(stages: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+def frame_profiles(stages: Series, poolings: Names | None = None, sizes: Names | None = None) -> Figure:
     """Mean norm [T] by the frame's position in the clip, over its mean, one panel per stage, one curve per point."""
-    styles = _styles(*stages.values())
+    styles = _styles(poolings, *stages.values())
 
     def draw(axes: Axes, stage: str) -> None:
         for name, values in stages[stage].items():
             axes.plot(np.arange(1, len(values) + 1), values / np.nanmean(values), label=name, **styles[name])
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 1 - LEVEL), max(high, 1 + LEVEL))
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("frame")
         axes.set_ylabel("mean norm / its mean")
 
-    return _panels(list(stages), draw)
+    caption = (
+        "Mean norm of a frame's tokens over the mean of all frames, by the frame's place. The axis does not begin "
+    )
+    caption += f"at 0. {NO_INTERVALS}"
+    return _same_scale(_panels(list(stages), draw, caption, sizes), 1 - LEVEL, 1 + LEVEL)
 
 
 def by_distance(
-    stages: Mapping[str, Mapping[str, np.ndarray]],
+    stages: Series,
     label: str,
-    chance: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    chance: Series | None = None,
+    poolings: Names | None = None,
+    sizes: Names | None = None,
+    top: float = 1.0,
 ) -> Figure:
-    """A value of pairs of frames by their distance, one panel per stage, one curve per point.
+    """A value of pairs of frames by their distance, one panel per stage, one curve per point; all on one scale from 0.
 
-    stages: [D] by stage and by curve, from distance 0 on, which is not shown. chance: the same by chance; dotted.
+    stages: [D] by stage and by curve, from distance 0 on, which is not shown. chance: the same by chance; dotted. top:
+    the axis reaches at least this value.
     """
-    styles = _styles(*stages.values())
+    styles = _styles(poolings, *stages.values())
 
     def draw(axes: Axes, stage: str) -> None:
         for name, values in stages[stage].items():
@@ -153,28 +197,40 @@ def by_distance(
             if chance is not None and np.isfinite(chance[stage][name][1:]).any():
                 axes.plot(places, chance[stage][name][1:], color=styles[name]["color"], linestyle=":")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("distance, frames" + (" (dotted: by chance)" if chance is not None else ""))
+        axes.set_xlabel("distance, frames")
         axes.set_ylabel(label)
 
-    return _panels(list(stages), draw)
+    dotted = " (dotted: by chance)" if chance is not None else ""
+    caption = f"Pairs of frames by their distance: {label}{dotted}. {NO_INTERVALS}"
+    return _same_scale(_panels(list(stages), draw, caption, sizes), 0.0, top)
 
 
-def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
-    """Attention to a visual token by its norm. Bins of fewer than 20 tokens are left out.
+def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], size: str = "") -> Figure:
+    """Attention to a visual token by its norm, above the numbers of tokens. Bins of fewer than 20 tokens are left out.
 
     layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: as if all
-    visual tokens got the same), numbers of tokens [N].
+    visual tokens got the same), numbers of tokens [N]. size: the number of clips in words, for the caption.
     """
-    styles = _styles(layers)
-
-    def draw(axes: Axes, _: str) -> None:
+    styles = looks(layers)
+    with drawing(WIDTH, 2.9) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         for name, (edges, values, tokens) in layers.items():
             places, seen = np.sqrt(edges[1:] * edges[:-1]), tokens >= FEWEST
-            axes.plot(places[seen], values[seen], label=name, **styles[name])
-        axes.axhline(1, **GUIDE)
-        axes.set_xscale("log")
-        _plain_ticks(axes.xaxis, (1, 1.5, 2, 3, 5, 7))
-        axes.set_xlabel("norm / median of its clip")
-        axes.set_ylabel("attention, equal share = 1")
-
-    return _panels(["attention from the last prompt position"], draw, height=4.2)
+            above.plot(places[seen], values[seen], label=name, **styles[name])
+            if seen.any():
+                kept = slice(np.flatnonzero(seen)[0], np.flatnonzero(seen)[-1] + 1)
+                below.stairs(tokens[kept], edges[kept.start : kept.stop + 1], color=BLUE, linewidth=0.8)
+        above.axhline(1, **GUIDE)
+        above.set_ylim(0, max(above.get_ylim()[1], 2.0))
+        above.set_ylabel("attention,\nequal share = 1")
+        below.set_yscale("log")
+        below.set_ylabel("tokens in\na bin")
+        below.set_xscale("log")
+        _plain_ticks(below.xaxis, (1, 1.5, 2, 3, 5, 7))
+        below.set_xlabel("norm / median of its clip")
+        legend(figure, above.get_legend_handles_labels()[0])
+        figure.set_label(
+            "Attention from the last prompt position to a visual token, by its norm; below, the number of tokens in a "
+            f"bin{size}: means of few tokens are noise. {NO_INTERVALS}"
+        )
+    return figure

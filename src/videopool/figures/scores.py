@@ -1,19 +1,18 @@
-"""Scores: against frames, visual tokens, LoRA alpha or training data; in rows; against the shape after pooling."""
+"""Scores against frames, visual tokens, LoRA alpha or training data; what figures of scores have in common."""
 
-from collections.abc import Sequence
-from itertools import combinations
-from textwrap import fill
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter
+from matplotlib.transforms import Bbox, offset_copy
 
-from videopool.figures.style import ACROSS, COLOURS, GUIDE, MARKERS, drawing, look
+from videopool.figures.style import GUIDE, WIDTH, cut_mark, drawing, legend, legend_size, looks, span
+from videopool.figures.words import pooling_words
 
 AXES = {
     "frames": "frames",
@@ -35,26 +34,12 @@ LEGEND = {
     "training_steps": "{:g} steps",
 }
 USUAL = "projector"  # the stage without words
-LONG = 22  # letters of a line's name, above which three do not fit side by side
-CLOSE = 0.08  # difference of two scores whose labels would meet
-WIDTH, WIDE = 38, 46  # letters in a line of a row's name: of differences, of ranked scores
-APART = 0.2  # rows, between the marks of one name
-# Points share a panel only if nothing but the shape differs. By column, its words in a panel's title; "": none.
-PANEL = {
-    "model": "{}",
-    "stage": "at the {}",
-    "lora_alpha": "alpha {:g}",
-    "seed": "seed {:g}",
-    "judge": "judge {}",
-    "prompt": "prompt {}",
-    "operator": "",
-    "frames": "",
-}
-MAP = "cividis"
-DARK = 0.5  # share of the colours' range below which text is white
+APART = 4.0  # points between the marks of neighbouring lines at one place
+CLUSTER = 16.0  # points, at most, between the outer two of them
 FRONT_STYLE: dict[str, Any] = {
-    "color": "#444444", "linewidth": 4, "alpha": 0.3, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front",
+    "color": "#666666", "linewidth": 0.6, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front",
 }  # fmt: skip
+INTERVALS = "95 % intervals, clustered by clip"
 
 
 def columns_of(group: str | None) -> tuple[str, str, str, str]:
@@ -98,27 +83,63 @@ def line_names(table: pd.DataFrame, axis: str) -> list[str]:
     return list(named.line.where(~several, named.line + ", weights " + named.weights.astype(str)))
 
 
-def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """Places of the points on the Pareto front, by growing cost.
+def shown_names(table: pd.DataFrame) -> dict[str, str]:
+    """What a figure calls the lines of a table (`line`, `pooling`): interventions in words."""
+    poolings = dict(zip(table.line, table.pooling, strict=True))
+    return {name: pooling_words(own) + name.removeprefix(own) for name, own in poolings.items()}
 
-    A point is on it if no other costs at most as much and scores at least as well, one of the two strictly. Points that
-    are equal in both are all on it.
+
+def drawn_once(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows to draw, with `twin`, and the lines' names in the figure, by `line`.
+
+    A line whose points all compute the same maps as another line's is left out, and named with that one: "a = b".
+    `twin` is true for other points whose map equals that of a point on another line.
+    """
+    names = shown_names(table)
+    if not {"point", "same_map_as"} <= set(table):
+        return table.assign(twin=False), names
+    other = table.same_map_as.map(dict(zip(table.point, table.line, strict=True)))
+    twin = other.notna() & (other != table.line)
+    for line in names.copy():
+        own = table.line == line
+        same = set(other[own])
+        if twin[own].all() and len(same) == 1 and (first := same.pop()) in names:
+            names[first] += f" = {names.pop(line)}"
+    return table.assign(twin=twin)[table.line.isin(names)], names
+
+
+def pareto_front(
+    costs: Sequence[float], scores: Sequence[float], lows: Sequence[float], highs: Sequence[float]
+) -> list[int]:
+    """Places of the points on the Pareto front that differ from one another, by growing cost; none if fewer than two.
+
+    From the cheapest point on (of equally cheap ones the best), a point is on the front if its interval lies above that
+    of the front's point before it: the marginal intervals of both may not overlap, which is stricter than a paired
+    comparison. Points without an interval are never on it.
     """
     order = sorted(range(len(costs)), key=lambda place: (costs[place], -scores[place]))
-    front: list[int] = []
-    for place in order:
-        equal = front and (costs[place], scores[place]) == (costs[front[-1]], scores[front[-1]])
-        if not front or equal or scores[place] > scores[front[-1]]:
+    front = order[:1]
+    for place in order[1:]:
+        last = front[-1]
+        if costs[place] > costs[last] and lows[place] > highs[last]:
             front.append(place)
-    return front
+    return front if len(front) > 1 else []
+
+
+def score_axis(axes: Axes, along: str, numbers: Sequence[float]) -> str:
+    """Give an axis ("x" or "y") an honest span of percentages; words for the caption if it does not begin at 0."""
+    known = [float(number) for number in numbers if not pd.isna(number)]
+    low, high = span(min(known), max(known))
+    (axes.set_ylim if along == "y" else axes.set_xlim)(low, high)
+    return cut_mark(axes, along, low)
 
 
 def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
     """One line per pooling, and per model, stage, prompt, judge where these vary, with 95 % intervals and chance.
 
-    Points that differ in none of these, such as seeds, are each drawn, and the line runs through their mean. Against
-    visual tokens there is the Pareto front of the scores or their means; points whose intervals overlap may change
-    places on it.
+    Points that differ in none of these, such as seeds, are each drawn, and the line runs through their mean. Points of
+    equal maps are drawn once. Against visual tokens there is the front of pareto_front(), of the scores or their means
+    (with the union of their intervals), if it has at least two points.
 
     table: complete points of one benchmark, from results.load_study. axis: one of AXES. group: of tasks; None: the
     headline.
@@ -126,214 +147,103 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     score, low, high, chance = columns_of(group)
     table = table[table[score].notna()]
     table = table.assign(line=line_names(table, axis)).astype(dict.fromkeys((axis, score, low, high), float))
-    names = list(dict.fromkeys(table.line))
+    styles = looks(table.line, dict(zip(table.line, table.pooling, strict=True)))
+    base = f"{title_of(table, group)}: score against {AXES[axis]}, with {INTERVALS}."
+    table, names = drawn_once(table)
     by_tokens = axis == "visual_tokens"
-    path, place = (":", [axis, "frames"]) if by_tokens else ("-", [axis])
-    # Points at the same place are set apart a little, so that intervals stay readable.
-    apart = min(0.02, 0.12 / len(names))
-    shifts = {name: 1.0 + apart * (number - (len(names) - 1) / 2) for number, name in enumerate(names)}
-    means = table.groupby(["line", *place], dropna=False)[score].mean().mul(100).reset_index()
-    spots = pd.concat([means[means.line == name] for name in names])
-    spots["x"] = spots[axis] * spots.line.map(shifts)
+    place = [axis, "frames"] if by_tokens else [axis]
+    spots = table.groupby(["line", *place], dropna=False, sort=True)
+    spots = spots.agg({score: "mean", low: "min", high: "max", "twin": "all"}).reset_index()
+    spots[[score, low, high]] *= 100
+    last = spots.sort_values(place, kind="stable").groupby("line")[score].last()
+    order = sorted(names, key=lambda name: -last[name])  # from top to bottom at the right end
     numbered = by_tokens and table.frames.nunique() > 1
-    with drawing(6.4, 5.0) as figure:
+    entries = [*(names[name] for name in order), "chance", *["Pareto front"] * by_tokens]
+    with drawing(WIDTH, 2.2 + legend_size(entries)[1]) as figure:
         axes = figure.add_subplot()
-        for number, name in enumerate(names):
-            rows, own = table[table.line == name].sort_values(place), spots[spots.line == name]
-            single, colour = len(rows) == len(own), COLOURS[number % len(COLOURS)]
+        step = min(APART, CLUSTER / len(order))
+        # Lines are set apart a little, so that intervals stay readable; their data stay where they are.
+        shifts = {name: step * (number - (len(order) - 1) / 2) for number, name in enumerate(order)}
+        for name in order:
+            style, own = styles[name], spots[spots.line == name].sort_values(place)
+            moved = offset_copy(axes.transData, figure, shifts[name], units="points")
+            points = table[(table.line == name) & ~table.twin].sort_values(place)
+            axes.plot(own[axis], own[score], style["linestyle"], color=style["color"], label="_mean", transform=moved,
+                      alpha=0.5 if by_tokens else 1, linewidth=0.7 if by_tokens else None)  # fmt: skip
             axes.errorbar(
-                rows[axis] * shifts[name],
-                100 * rows[score],
-                yerr=[100 * (rows[score] - rows[low]), 100 * (rows[high] - rows[score])],
-                label=name,
-                color=colour,
-                marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],  # another one when colours repeat
-                linestyle=path if single else "none",
-                capsize=2.5,
-                elinewidth=1.2,
+                points[axis],
+                100 * points[score],
+                yerr=[100 * (points[score] - points[low]), 100 * (points[high] - points[score])],
+                **{**style, "linestyle": "none"},
+                label=names[name],
+                capsize=1.5,
+                elinewidth=0.8,
+                transform=moved,
+                clip_on=False,
             )
-            if not single:
-                axes.plot(own.x, own[score], path, color=colour, label="_mean")
-            if numbered and own[axis].is_unique and own.frames.notna().all():
-                _number_frames(axes, own, spots, score)
-        if by_tokens:
-            front = spots.iloc[pareto_front(list(spots[axis]), list(spots[score]))]
-            axes.step([*front.x, spots.x.max()], [*front[score], front[score].iloc[-1]], where="post", **FRONT_STYLE)
-        if table[chance].notna().all():
-            axes.axhline(100 * float(table[chance].mean()), label="chance", **GUIDE)
+        handles = [Line2D([], [], **styles[name], label=names[name]) for name in order]
+        front = pareto_front(*(list(spots[name]) for name in (axis, score, low, high))) if by_tokens else []
+        if front:
+            ahead = spots.iloc[front]
+            ends = [*ahead[axis], spots[axis].max()], [*ahead[score], ahead[score].iloc[-1]]
+            handles += axes.step(*ends, where="post", **FRONT_STYLE)
+            base += " Grey: Pareto front of points whose intervals do not overlap."
+        level = 100 * float(table[chance].mean()) if table[chance].notna().all() else None
+        if level is not None:
+            handles.append(axes.axhline(level, label="chance", **GUIDE))
         _scale(axes, table[axis], axis)
+        limits = [*spots[score], *spots[low], *spots[high], *([] if level is None else [level])]
+        cut = score_axis(axes, "y", limits)
         axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
-        axes.set_ylabel("score, % (95 % interval)")
-        axes.set_title(title_of(table, group))
-        widest = max(map(len, names))
-        figure.legend(loc="outside lower center", ncols=3 if widest < LONG else 2 if widest < 2 * LONG else 1)
+        axes.set_ylabel("score, %")
+        legend(figure, handles)
+        if numbered:
+            colours = {name: styles[name]["color"] for name in names}
+            _number_frames(figure, axes, spots[~spots.twin].assign(y=spots[score], x=spots[axis]), shifts, colours)
+        twins = " Points of equal maps are drawn once." if table.twin.any() else ""
+        figure.set_label(base + cut + twins)
     return figure
 
 
-def _number_frames(axes: Axes, own: pd.DataFrame, spots: pd.DataFrame, score: str) -> None:
-    """Write the number of frames beside each spot of a line."""
-    for spot in own.to_dict("records"):
-        # Just below a point with as many tokens the number goes to the other side, clear of that point's number.
-        above = (spots[score][spots.visual_tokens == spot["visual_tokens"]].max() - spot[score]) / 100
-        side, offset = ("right", (-5, -10)) if 0 < above < CLOSE else ("left", (4, 4))
-        at = (spot["x"], spot[score])
-        axes.annotate(f"{int(spot['frames'])}", at, offset, textcoords="offset points", fontsize=8, ha=side)
+def _number_frames(
+    figure: Figure, axes: Axes, spots: pd.DataFrame, shifts: Mapping[str, float], colours: Mapping[str, str]
+) -> None:
+    """Write the number of frames beside each spot, in its line's colour, where neither a spot nor a number stands."""
+    figure.draw_without_rendering()  # lays the figure out: places in pixels are known
+    point, size = figure.dpi / 72, 6.0
+    places = axes.transData.transform(spots[["x", "y"]]) / point
+    places[:, 0] += spots.line.map(shifts)
+    taken = [Bbox.from_bounds(x - 2.5, y - 2.5, 5, 5) for x, y in places]  # in points
+    for (x, y), spot in zip(places, spots.to_dict("records"), strict=True):
+        if pd.isna(spot["frames"]):
+            continue
+        text = f"{spot['frames']:g}"
+        width, height = 0.65 * size * len(text), 0.8 * size
+        for across, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
+            offset = across * (3.5 + width / 2), up * (3.5 + height / 2)
+            box = Bbox.from_bounds(x + offset[0] - width / 2, y + offset[1] - height / 2, width, height)
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                offset = offset[0] + shifts[spot["line"]], offset[1]
+                where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
+                axes.annotate(text, (spot["x"], spot["y"]), offset, fontsize=size, color=colours[spot["line"]], **where)
+                break
 
 
 def _scale(axes: Axes, values: "pd.Series[float]", axis: str) -> None:
     """Powers of two, but for alphas; a place left of the smallest for 0 visual tokens of a blind model."""
-    above = values[values > 0]
-    if axis != "lora_alpha" and not above.empty:
-        if len(above) == len(values):
+    low, high, above = values.min(), values.max(), values[values > 0]
+    if axis == "lora_alpha" or above.empty:
+        spare = 0.05 * (high - low) or 1.0
+        axes.set_xlim(low - spare, high + spare)
+    else:
+        spare = 2.0 ** (0.08 * max(1.0, np.log2(high / above.min())))
+        if low > 0:
             axes.set_xscale("log", base=2)
         else:
             axes.set_xscale("symlog", base=2, linthresh=above.min())
+        axes.set_xlim(low / spare if low > 0 else -above.min() / 4, high * spare)
     ticks = sorted(set(values))
     axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.minorticks_off()
-
-
-def _marks(axes: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], places: list[Any], **look: Any) -> None:
-    """A mark with its interval for each row, from shares; bounds are None where there is no interval."""
-    centre, low, high = (100 * rows[name].astype(float) for name in columns)
-    reach = [centre - low, high - centre]
-    axes.errorbar(centre, places, xerr=reach, linestyle="none", capsize=2.5, elinewidth=1.4, **look)
-
-
-def _name_rows(axes: Axes, names: list[str], size: float) -> None:
-    axes.set_yticks(range(len(names)), names, fontsize=size)
-    axes.set_ylim(max(1, len(names)) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-
-
-def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view: str = "", title: str = "") -> Figure:
-    """A mark for each difference, with its 95 % interval if it has one; marks left of zero are losses.
-
-    table: `difference`, `difference_low` and `difference_high` as shares, from results.compared_study (with the view's
-    prefix, "iso_token_") or results.by_task_table. rows: the column that names the rows. colours: the column that tells
-    the marks of one row apart, such as "frames".
-    """
-    columns = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
-    shown = table[table[columns[0]].notna()]
-    names = list(dict.fromkeys(shown[rows]))
-    kinds = sorted(shown[colours].unique()) if colours else [None]
-    apart = min(APART, 0.8 / max(1, len(kinds)))
-    height = 1.4 + (0.2 + 0.14 * len(kinds)) * max(1, len(names)) + (0.6 if colours else 0)
-    with drawing(7.2, height) as figure:
-        axes = figure.add_subplot()
-        axes.axvline(0, **GUIDE)
-        for number, kind in enumerate(kinds):
-            own = shown if kind is None else shown[shown[colours] == kind]
-            places = [names.index(name) + apart * (number - (len(kinds) - 1) / 2) for name in own[rows]]
-            _marks(axes, own, columns, places, label=None if kind is None else str(kind), **look(number))
-        _name_rows(axes, [fill(str(name).replace("_", " "), WIDTH) for name in names], 10)
-        axes.set_xlabel("difference of the score, percentage points (95 % interval)", fontsize=11)
-        if title:
-            axes.set_title(title)
-        if not names:
-            axes.text(0.5, 0.5, "nothing to compare", ha="center", transform=axes.transAxes)
-        elif colours:
-            figure.legend(title=colours, loc="outside lower center", ncols=6)
-    return figure
-
-
-def ranked(table: pd.DataFrame, group: str | None = None) -> Figure:
-    """One row per pooling (and model, stage, prompt, judge where these vary), one mark per number of frames.
-
-    Rows are ordered by their best score in the group of tasks (None: the headline); the visual tokens follow the name.
-    table: complete points of one benchmark, from results.load_study.
-    """
-    *columns, chance = columns_of(group)
-    score, low, high = columns
-    table = table[table[score].notna()]
-    table = table.assign(line=line_names(table, "frames"))
-    best = table.groupby("line", sort=False)[score].max().sort_values(ascending=False, kind="stable")
-    names = list(best.index)
-    with drawing(8.0, 1.6 + 0.3 * len(names)) as figure:
-        axes = figure.add_subplot()
-        for number, frames in enumerate(sorted(table.frames.unique())):
-            own = table[table.frames == frames]
-            places = [names.index(name) for name in own.line]
-            _marks(axes, own, (score, low, high), places, label=f"{frames:g}", **look(number))
-        if table[chance].notna().all():
-            axes.axvline(100 * float(table[chance].mean()), label="chance", **GUIDE)
-        _name_rows(axes, [_with_tokens(table, name) for name in names], 9.5)
-        axes.set_xlabel("score, % (95 % interval)")
-        axes.set_title(title_of(table, group))
-        figure.legend(title="frames", loc="outside lower center", ncols=6)
-    return figure
-
-
-def _with_tokens(table: pd.DataFrame, name: str) -> str:
-    tokens = sorted(table[table.line == name].visual_tokens.dropna().astype(int).unique())
-    return fill(f"{name}  ({', '.join(map(str, tokens))})" if tokens else name, WIDE)
-
-
-def shape_panels(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """Groups of points that differ only in a square shape, one for each panel of score_by_shape.
-
-    table: complete points of one benchmark, from results.add_pooled_shapes. In each group two numbers of frames meet
-    two sizes, so that both directions can be seen.
-    """
-    square = table[table.pooled_height == table.pooled_width]
-    groups = square.groupby([name for name in PANEL if name in square], dropna=False, sort=False)
-    panels = []
-    for _, rows in groups:
-        sizes = [set(frame.pooled_height) for _, frame in rows.groupby("pooled_frames")]
-        if any(len(first & second) > 1 for first, second in combinations(sizes, 2)):
-            panels.append(rows)
-    return panels
-
-
-def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> Figure:
-    """A heat map of the score over (T', H' = W') per panel, from shape_panels, with the 95 % interval in each cell."""
-    names, every = list(columns_of(group)[:3]), pd.concat(panels)
-    # Colours span the intervals, not the scores alone, so that noise looks like noise.
-    span = 100 * every[names].astype(float).to_numpy()
-    limits = (float(np.nanmin(span)), float(np.nanmax(span)))
-    widest = max(rows.pooled_height.nunique() for rows in panels)
-    tallest = max(rows.pooled_frames.nunique() for rows in panels)
-    columns = min(ACROSS, len(panels))
-    down = -(-len(panels) // columns)
-    width, height = max(5.4, columns * (1.2 * widest + 0.9) + 1.4), down * (0.72 * tallest + 1.1) + 0.8
-    varied = [
-        name for name, words in PANEL.items() if words and name in every and every[name].nunique(dropna=False) > 1
-    ]
-    with drawing(width, height, **{"axes.grid": False}) as figure:
-        for number, rows in enumerate(panels):
-            axes = figure.add_subplot(down, columns, number + 1)
-            _panel(axes, rows, names, limits)
-            first = rows.iloc[0]
-            parts = [str(first.operator), f"{int(first.frames)} frames sampled"]
-            parts += [PANEL[name].format(first[name]) for name in varied if not pd.isna(first[name])]
-            axes.set_title(", ".join(parts), fontsize=11)
-        bar = figure.colorbar(ScalarMappable(Normalize(*limits), MAP), ax=figure.axes, label="score, %", aspect=30)
-        bar.outline.set_visible(False)
-        first = panels[0].iloc[0]
-        title = str(first.benchmark) if "model" in varied else f"{first.model} on {first.benchmark}"
-        figure.suptitle(title + (f", {group} tasks" if group else ""), fontsize=13)
-    return figure
-
-
-def _panel(axes: Axes, rows: pd.DataFrame, names: list[str], limits: tuple[float, float]) -> None:
-    """Draw one heat map; shapes that were not run stay white."""
-    cell = ["pooled_frames", "pooled_height"]
-    values = 100 * rows.drop_duplicates(cell).set_index(cell)[names].astype(float)
-    scores = values[names[0]].unstack()
-    axes.imshow(scores, cmap=MAP, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_xticks(range(scores.shape[1]), [f"{size} x {size}" for size in scores.columns])
-    axes.set_yticks(range(scores.shape[0]), [str(frames) for frames in scores.index])
-    axes.set_xlabel("cells of a frame, H' x W'")
-    axes.set_ylabel("frames left, T'")
-    spread = limits[1] - limits[0] or 1.0
-    for row, frames in enumerate(scores.index):
-        for column, size in enumerate(scores.columns):
-            text, colour = "not run", "grey"
-            if not pd.isna(scores.loc[frames, size]):
-                score, low, high = values.loc[(frames, size)]
-                text = f"{score:.1f}" + ("" if pd.isna(low) else f"\n[{low:.1f}, {high:.1f}]")
-                colour = "white" if (score - limits[0]) / spread < DARK else "black"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)

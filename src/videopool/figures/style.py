@@ -1,38 +1,93 @@
-"""One look for every figure, and how figures are saved."""
+"""One look for every figure, the looks of poolings and frame counts, and how figures are saved.
 
-from collections.abc import Iterator
+Figures are 8 cm wide, a column of a paper, or twice that with letters twice as large. They have no title: the caption
+is the figure's label (`get_label`), which the report prints beside it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil, floor, log2
 from pathlib import Path
+from textwrap import fill
 from typing import Any
+from zlib import crc32
 
 import matplotlib
 
 matplotlib.use("Agg")
 
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from videopool.files import whole
 
-# Okabe and Ito's colour-blind-safe palette (Color Universal Design, 2008), black last.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
+WIDTH = 3.15  # inches: 8 cm
+# Okabe and Ito's colour-blind-safe palette (Color Universal Design, 2008), with olive instead of its pale yellow.
+BLACK, BLUE, ORANGE, GREEN, PINK = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+COLOURS = (BLUE, "#D55E00", GREEN, PINK, ORANGE, "#56B4E9", "#8C7A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-GUIDE: dict[str, Any] = {"color": "grey", "linestyle": "--", "linewidth": 1.2}  # a line at chance, or at no difference
-ACROSS = 3  # panels in a row
+FIXED = {  # colours and markers of poolings that most studies share
+    "none": (BLACK, "o"),
+    "adaptive 16x12x12": (BLUE, "*"),
+    "adaptive Tx6x6": ("#D55E00", "s"),
+    "adaptive 4x6x6": (GREEN, "^"),
+    "adaptive Tx3x3": (PINK, "D"),
+    "average time": (ORANGE, "v"),
+    "adaptive 1x6x6": ("#56B4E9", "P"),
+}
+# Lines of one pooling: as far as there are enough of these, they share its colour and marker.
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {"linestyle": "-", "fillstyle": "full"},
+    {"linestyle": "--", "fillstyle": "none"},
+    {"linestyle": "-.", "fillstyle": "left"},
+    {"linestyle": ":", "fillstyle": "bottom"},
+)
+MOST_FRAMES = 64  # the light end of the colours of frame counts
+GUIDE: dict[str, Any] = {"color": "grey", "linestyle": "--", "linewidth": 0.8}  # a line at chance, or at no difference
+LINE, LETTERS = 0.13, 50  # inches, and letters, of a line of a legend
+LEAST, ROUND = 30.0, 5.0  # percentage points: the smallest span of an axis of scores, and the steps of its ends
+WHOLE = 60.0  # span of scores above which their axis is whole, 0 to 100
 STYLE: dict[Any, Any] = {
-    "figure.dpi": 150,
+    "figure.dpi": 300,
     "figure.constrained_layout.use": True,
-    "font.size": 12,
-    "axes.labelsize": 13,
-    "axes.titlesize": 13,
+    "figure.constrained_layout.h_pad": 0.02,
+    "figure.constrained_layout.w_pad": 0.02,
+    "font.size": 7,
+    "axes.labelsize": 7,
+    "axes.titlesize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.labelpad": 2,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 6,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "lines.markeredgewidth": 0.7,
+    "hatch.linewidth": 0.5,
     "legend.frameon": False,
-    "legend.fontsize": 10.5,
+    "legend.fontsize": 6.5,
+    "legend.title_fontsize": 6.5,
+    "legend.labelspacing": 0.3,
+    "legend.columnspacing": 1.2,
+    "legend.handlelength": 1.8,
     "svg.hashsalt": "videopool",
+    "pdf.fonttype": 42,
+}
+# Without dates and versions, so that a second report writes equal files.
+METADATA: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -44,18 +99,88 @@ def drawing(width: float, height: float, **style: Any) -> Iterator[Figure]:
         yield Figure()
 
 
-def look(number: int) -> dict[str, Any]:
-    """Colour and marker of a curve."""
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+def looks(names: Iterable[str], poolings: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """Colour, marker, line and fill of each curve, by name. poolings: that of a curve, where it is not its name.
+
+    A pooling in FIXED always has the same colour and marker. Any other has those that its name draws, or, if another
+    one of these curves has them, the next that are least used. Curves of one pooling share both and differ in line
+    and fill, equally for all poolings; if they are too many, or there is no other pooling, each has its own colour.
+    """
+    curves = {name: (poolings or {}).get(name, name) for name in names}
+    own: dict[str, list[str]] = {}  # by pooling
+    for name, pooling in curves.items():
+        own.setdefault(pooling, []).append(name)
+    # What a name says besides its pooling; if it says that otherwise, its place among the curves of its pooling.
+    rests = {n: n.removeprefix(p) if n.startswith(p) else own[p].index(n) for n, p in curves.items()}
+    variants = list(dict.fromkeys(rests.values()))
+    if len(variants) > len(VARIANTS) or 1 == len(own) < len(curves):
+        curves, variants, rests = {name: name for name in curves}, [0], dict.fromkeys(curves, 0)
+    chosen = {pooling: FIXED[pooling] for pooling in curves.values() if pooling in FIXED}
+    every = [(colour, marker) for marker in MARKERS for colour in COLOURS]
+    for pooling in sorted(set(curves.values()) - chosen.keys()):
+        start, used = crc32(pooling.encode()) % len(every), Counter(part for look in chosen.values() for part in look)
+        turned = every[start:] + every[:start]
+        free = [look for look in turned if look not in chosen.values()] or turned
+        chosen[pooling] = min(free, key=lambda look: (used[look[0]], used[look[1]]))
+    return {
+        name: {"color": chosen[pooling][0], "marker": chosen[pooling][1], **VARIANTS[variants.index(rests[name])]}
+        for name, pooling in curves.items()
+    }
+
+
+def frames_look(frames: float) -> dict[str, Any]:
+    """Colour and marker of a number of frames, from dark to light by its logarithm: the same in all figures."""
+    steps = log2(max(1.0, float(frames)))
+    share = min(1.0, steps / log2(MOST_FRAMES))
+    return {"color": to_hex(matplotlib.colormaps["viridis"](0.9 * share)), "marker": MARKERS[round(steps) % 8]}
+
+
+def span(low: float, high: float, least: float = LEAST, step: float = ROUND) -> tuple[float, float]:
+    """Ends of an axis of percentages that hold both numbers: whole if they are far apart, else at least so wide."""
+    if high - low > WHOLE:
+        return min(0.0, low), max(100.0, high)
+    spare = max(0.0, least - (high - low)) / 2
+    low, high = step * floor((low - spare) / step), step * ceil((high + spare) / step)
+    moved = max(0.0, -low) - max(0.0, high - 100)  # into 0..100
+    return max(0.0, low + moved), min(100.0, high + moved)
+
+
+def cut_mark(axes: Axes, along: str, low: float, unit: str = " %") -> str:
+    """Two strokes across the end of an axis ("x" or "y") that does not begin at 0; a sentence for the caption."""
+    if low == 0:
+        return ""
+    shape = [(-1.0, -0.5), (1.0, 0.5)] if along == "y" else [(-0.5, -1.0), (0.5, 1.0)]
+    places = [(0, 0.015), (0, 0.045)] if along == "y" else [(0.015, 0), (0.035, 0)]
+    for place in places:
+        axes.plot(*place, marker=shape, color="black", linestyle="none", markersize=5, transform=axes.transAxes,
+                  clip_on=False, label="_cut")  # fmt: skip
+    return f" The axis of scores begins at {low:g}{unit}."
+
+
+def legend_size(names: Sequence[str]) -> tuple[int, float]:
+    """Columns of a legend below a figure, and its height in inches."""
+    columns = next((count for count in (3, 2) if max(map(len, names)) <= 54 // count - 4), 1)
+    lines = [fill(name, LETTERS).count("\n") + 1 for name in names]
+    return columns, LINE * (sum(lines) if columns == 1 else -(-len(lines) // columns))
+
+
+def legend(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
+    """A legend below the panels, of handles with labels."""
+    names = [str(handle.get_label()) for handle in handles]
+    columns = 6 if title else legend_size(names)[0]
+    figure.legend(
+        handles, [fill(name, LETTERS) for name in names], title=title, loc="outside lower center", ncols=columns
+    )
 
 
 def save_figure(figure: Figure, path: Path) -> list[str]:
-    """Save as PNG and SVG side by side. Returns the two names."""
+    """Save as PNG, SVG and PDF side by side. Returns the three names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = []
-    for suffix in (".png", ".svg"):
+    for suffix, metadata in METADATA.items():
         name = path.parent / (path.name + suffix)
-        with whole(name) as part:
-            figure.savefig(part, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
+        # Some settings count when a figure is saved, not when it is drawn.
+        with whole(name) as part, matplotlib.rc_context({key: STYLE[key] for key in ("svg.hashsalt", "pdf.fonttype")}):
+            figure.savefig(part, format=suffix[1:], metadata=metadata)
         names.append(str(name))
     return names

@@ -5,54 +5,62 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from videopool.figures.style import COLOURS, GUIDE, drawing, look
+from videopool.figures.style import GUIDE, WIDTH, drawing, legend, legend_size, looks
 
-DASHES = ("-", "--", ":")  # for more recipes than colours
 NORMS = "visual_norm_max_over_median"
+LEAST = 1.0  # smallest span of the ratio of norms
 
 
-def training_curves(runs: Mapping[str, pd.DataFrame], alike: Mapping[str, str] | None = None) -> Figure:
-    """One colour per recipe: EMA of the loss with the held-out loss, and the largest norm over the median.
+def training_curves(
+    runs: Mapping[str, pd.DataFrame],
+    alike: Mapping[str, str] | None = None,
+    poolings: Mapping[str, str] | None = None,
+) -> Figure:
+    """One look per recipe: EMA of the loss with the held-out loss, and the largest norm over the median.
 
     runs: by name the lines of log.jsonl: `step`, and `ema` of each step, `validation_loss` and
     `visual_norm_max_over_median` of each validation. alike: by name of a run its recipe, which other seeds share.
+    poolings: by name of a run the label of its pooling, which gives its colour if no other recipe has it.
     """
     alike = alike or {name: name for name in runs}
     held = any("validation_loss" in log for log in runs.values())
     norms = any(NORMS in log for log in runs.values())
     count = Counter(alike[name] for name in runs)
-    numbers = {label: number for number, label in enumerate(count)}
-    labelled: set[str] = set()
-    with drawing(10.4 if norms else 6.4, 4.4 + 0.22 * len(count)) as figure:
-        panels = figure.subplots(1, 2 if norms else 1, squeeze=False)[0]
-        for name, log in runs.items():
-            label = alike[name]
-            colour, marker = (look(numbers[label])[key] for key in ("color", "marker"))
-            dashes = DASHES[numbers[label] // len(COLOURS) % len(DASHES)]
-            text = "_seed" if label in labelled else label + (f" ({count[label]} seeds)" if count[label] > 1 else "")
-            labelled.add(label)
-            steps = log[log.ema.notna()]
-            panels[0].plot(steps.step, steps.ema, dashes, color=colour, label=text)
+    styles = looks(count, {alike[run]: pooling for run, pooling in (poolings or {}).items() if run in alike})
+    last = {alike[name]: float(log.ema.dropna().iloc[-1]) for name, log in runs.items()}
+    order = sorted(count, key=lambda label: -last[label])  # from top to bottom at the right end
+    with drawing(WIDTH, (3.4 if norms else 1.9) + legend_size([*count])[1]) as figure:
+        panels = figure.subplots(2 if norms else 1, 1, squeeze=False, sharex=True)[:, 0]
+        for name, log in sorted(runs.items(), key=lambda one: order.index(alike[one[0]])):
+            style, steps = styles[alike[name]], log[log.ema.notna()]
+            bare = {**style, "marker": "none"} if "validation_loss" in log else {**style, "markevery": 0.2}
+            panels[0].plot(steps.step, steps.ema, label=alike[name], **{**bare, "linewidth": 0.8})
             if "validation_loss" in log:
                 seen = log[log.validation_loss.notna()]
-                panels[0].plot(seen.step, seen.validation_loss, marker, color=colour, markersize=4, label="_held out")
+                panels[0].plot(seen.step, seen.validation_loss, label="_held out", **{**style, "linestyle": "none"})
             if NORMS in log:
                 seen = log[log[NORMS].notna()]
-                panels[1].plot(seen.step, seen[NORMS], dashes + marker, color=colour, markersize=4)
+                panels[1].plot(seen.step, seen[NORMS], **style)
         panels[0].set_yscale("log")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         panels[0].yaxis.set_minor_locator(NullLocator())
         panels[0].yaxis.set_major_formatter("{x:g}")  # plain numbers, not powers
         panels[0].set_ylabel("loss, nats per token")
-        panels[0].set_title("moving mean" + (", and held-out loss (marks)" if held else ""))
         if norms:
-            panels[1].set_ylabel("largest norm over median")
-            panels[1].set_title("visual tokens of held-out clips")
-        for axes in panels:
-            axes.set_xlabel("step")
-        figure.legend(loc="outside lower center", ncols=1 if max(map(len, count)) > 40 else 2)
+            low, high = panels[1].get_ylim()
+            panels[1].set_ylim(min(low, 1.0), max(high, 1.0 + LEAST))
+            panels[1].set_ylabel("largest norm / median")
+        panels[-1].set_xlabel("step")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        texts = {label: label + (f" ({count[label]} seeds)" if count[label] > 1 else "") for label in order}
+        handles = [Line2D([], [], **styles[label], label=texts[label]) for label in order]
+        legend(figure, handles)
+        marks = ", and the held-out loss (marks)" if held else ""
+        below = "; below, norms of the visual tokens of held-out clips" if norms else ""
+        figure.set_label(f"Moving mean of the training loss{marks}, on a log axis{below}.")
     return figure
 
 
@@ -65,17 +73,27 @@ def learning_curve(checks: pd.DataFrame) -> Figure:
     first, second = (checks[checks.stage == f"{name}-check"] for name in ("language", "letters"))
     end = first.step.max() if len(first) else 0
     checks = pd.concat([first, second.assign(step=second.step + end)])
-    with drawing(9.6, 4.6) as figure:
+    tasks = sorted({name.partition("/")[2] for name in checks.columns if name.startswith(("words/", "letters/"))})
+    styles = looks(tasks)
+    ends = checks[[f"letters/{task}" for task in tasks if f"letters/{task}" in checks]].iloc[-1] if len(checks) else {}
+    order = sorted(tasks, key=lambda task: -ends.get(f"letters/{task}", 0.0))
+    with drawing(WIDTH, 2.1 + legend_size(tasks or [""])[1]) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, form in zip(panels, ("words", "letters"), strict=True):
-            for number, column in enumerate(name for name in checks.columns if name.startswith(f"{form}/")):
-                style = "-" if number < len(COLOURS) else "--"
-                label = column.removeprefix(f"{form}/").replace("_", " ")
-                axes.plot(checks.step, 100 * checks[column], style, color=COLOURS[number % len(COLOURS)], label=label)
-            axes.set_title(f"answered in {form}")
+            for task in order:
+                if (column := f"{form}/{task}") in checks:
+                    small = {**styles[task], "linewidth": 0.7, "markersize": 2.5, "markevery": 3}
+                    axes.plot(checks.step, 100 * checks[column], label=task, clip_on=False, **small)
+            axes.set_title(f"in {form}")
             axes.axvline(end, **{**GUIDE, "linestyle": ":"})
-            axes.set_xlabel("steps (dotted: last stage begins)")
-            axes.set_ylim(0, 101)
+            axes.set_xlabel("steps")
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.set_ylim(0, 100)
         panels[0].set_ylabel("right on held-out images, %")
-        panels[1].legend(fontsize=9, loc="lower right")
+        handles = [Line2D([], [], **styles[task], label=task.replace("_", " ")) for task in order]
+        legend(figure, handles)
+        figure.set_label(
+            "Right answers on held-out images by task, in words and in letters; each mark is one check on few images "
+            "per task, so single dips are noise. Dotted: the last stage begins."
+        )
     return figure

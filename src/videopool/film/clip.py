@@ -12,7 +12,8 @@ from videopool.benchmarks import Benchmark, Sample
 from videopool.config.errors import ConfigError
 from videopool.errors import UserError
 from videopool.features import ClipJob, load_clip, read_again, request_clip
-from videopool.figures.film import FilmRow
+from videopool.figures.film import FilmRow, seconds
+from videopool.figures.words import pooling_words, stage_words
 from videopool.inference.backbones import point_backbone
 from videopool.inference.feature_key import feature_source, trainer_device
 from videopool.inference.read_plan import group_by_clip, image_processor_of, read_plan
@@ -118,7 +119,8 @@ class ShownClip:
         """Norms of the frames' patches after the tower or the projector, to be laid over them."""
         grid = self.backbone.grid(self.plain.features[0])
         norms = token_norms(grid if stage == ENCODER else self.backbone.project(grid), p)
-        return FilmRow(f"norms, {stage}", _arrays(norms[..., None]), unit=f"L{p:g} norm", over=True)
+        label = f"norms after the {stage_words(stage)}"
+        return FilmRow(label, _arrays(norms[..., None]), unit=f"L{p:g} norm", over=True)
 
     def pooled_row(self, shown: ShownPooling, p: float | None = None) -> FilmRow:
         """The tokens of a pooling, in colour or, with a p, as norms. Raises PoolingContractError if untraceable."""
@@ -136,7 +138,7 @@ class ShownClip:
             tokens = trace.tokens.to(self.backbone.dtype)
             with torch.no_grad():
                 values = token_norms(self.backbone.project(tokens) if before else tokens, p)[:, None]
-        label = f"{pooling.label}{' before the projector' if before else ''}"
+        label = f"{pooling_words(pooling.label)}{' before the projector' if before else ''}"
         label += f" for: {self.question}" if TEXT in pooling.needs else ""
         label += f"\n{len(trace.read)} tokens"
         if missing := int((~trace.read).sum()):
@@ -151,7 +153,7 @@ class ShownClip:
             cells = trace.of_patches(values)
         slack = NOISE * (max(self.times) - min(self.times)) / len(self.times) + ROUNDING
         same = len(times) == len(self.times) and np.allclose(times, self.times, atol=slack, rtol=0)
-        captions = [] if same else [f"{time:.2f} s" for time in times.tolist()]
+        captions = [] if same else [seconds(time, max(self.times)) for time in times.tolist()]
         return FilmRow(label, _arrays(cells), captions, "" if p is None else f"L{p:g} norm")
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 
 from videopool.config.build import check, plain, whole
@@ -23,7 +24,7 @@ NOTES = {
     COLOUR: "Cells: mean colour of the token's pixels, with the pooling's weights.",
     NORM: "Cells: norm of the visual token that the language model reads.",
 }
-NOTE = "Hatched: in no token. Times below cells: mean of the cell's frames."
+HATCHED, TIMES = "Hatched: in no token.", "Times below cells: mean of the cell's frames."
 
 
 def run(config: DictConfig) -> Outcome:
@@ -60,8 +61,11 @@ def run(config: DictConfig) -> Outcome:
     }
     name = readable(clip.job.name, point.model_name, f"f{len(times)}")
     path = Path(config.results_dir) / config.study / FOLDER / f"{name}-{fingerprint(identity)[:8]}"
-    note = f"{NOTES[job['cells']]} {NOTE}"
+    gaps = any(np.isnan(picture).any() for row in rows for picture in row.pictures)
+    note = " ".join([NOTES[job["cells"]], *[HATCHED] * gaps, *[TIMES] * any(row.captions for row in rows)])
+    strip = film_strip(frames, times, rows, title, note, job["columns"])
     with writing(path.parent):
-        save_figure(film_strip(frames, times, rows, title, note, job["columns"]), path)
+        save_figure(strip, path)
         save_gif(film_pictures(frames, times, rows, title), path)
-    return Outcome(COMPLETE, f"show {clip.job.name}", f"wrote {path}.png, .svg and .gif", str(path.parent))
+    wrote = f"wrote {path}.png, .svg, .pdf and .gif: {strip.get_label()}"
+    return Outcome(COMPLETE, f"show {clip.job.name}", wrote, str(path.parent))

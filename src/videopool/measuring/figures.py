@@ -25,20 +25,23 @@ def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") 
 def point_figures(saved: SavedNorms) -> dict[str, Figure]:
     """The figures of one point by name: those of curve_figures(), and map, outlier_map, attention where measured."""
     figures = curve_figures({"tokens": saved}, alone=True)
+    sizes = _sizes([saved])
     maps = {stage: saved.arrays[stage] for stage in saved.numbers["stages"] if "map.norm" in saved.arrays[stage]}
     if maps:
         label = f"mean L{_short_p(saved)} norm"
-        figures["map"] = norm_maps({stage: arrays["map.norm"] for stage, arrays in maps.items()}, label)
+        figures["map"] = norm_maps({stage: arrays["map.norm"] for stage, arrays in maps.items()}, label, sizes=sizes)
     outliers = {stage: arrays[f"map.{TIMES_MEDIAN}"] for stage, arrays in maps.items()}
     if outliers := {stage: shares for stage, shares in outliers.items() if np.nansum(shares)}:
-        figures["outlier_map"] = norm_maps(outliers, f"{_rule_words(saved)[TIMES_MEDIAN]}, %", percent=True)
+        label = f"{_rule_words(saved)[TIMES_MEDIAN]}, %"
+        figures["outlier_map"] = norm_maps(outliers, label, percent=True, sizes=sizes)
     attention = {
         name.replace("attention.", "layer "): (arrays["curve.edges"], arrays["curve.attention"], arrays["curve.tokens"])
         for name, arrays in saved.arrays.items()
         if "curve.attention" in arrays
     }
     if attention:
-        figures["attention"] = attention_against_norm(attention)
+        clips = next(iter(saved.numbers["attention"].values()))["clips"]
+        figures["attention"] = attention_against_norm(attention, f" ({clips} clips)")
     return figures
 
 
@@ -47,22 +50,38 @@ def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict
     redundancy, persistence. With one point `alone`, they mark thresholds and have a curve per rule of outliers.
     """
     first = next(iter(points.values()))
-    words = _rule_words(first)
+    words, sizes = _rule_words(first), _sizes(points.values())
+    poolings = {name: str(point.numbers["about"]["pooling"]) for name, point in points.items()}
     lines = {stage: _rule_lines(first, stage) for stage in first.numbers["stages"]} if alone else None
     histograms = _curves(points, "histogram.counts", "histogram.edges")
-    figures = {"histogram": norm_histograms(histograms, _short_p(first), lines)}
+    figures = {"histogram": norm_histograms(histograms, _short_p(first), lines, poolings, sizes)}
     if profiles := _column(_curves(points, "frame.norm")):
-        figures["profile"] = frame_profiles(profiles)
+        figures["profile"] = frame_profiles(profiles, poolings, sizes)
     if cosines := _known(_column(_curves(points, "distance.cosine"))):
-        figures["redundancy"] = by_distance(cosines, "cosine at equal positions")
+        figures["redundancy"] = by_distance(cosines, "cosine at equal positions", None, poolings, sizes)
     pairs: Curves = {}
     for rule in IN_CLIP if alone else (TIMES_MEDIAN,):
         for stage, curves in _curves(points, f"distance.{rule}", f"distance.{rule}.by_chance").items():
             pairs.setdefault(stage, {}).update({words[rule]: curves["tokens"]} if alone else curves)
     if again := _known(_column(pairs, factor=100)):
         label = f"{'outliers' if alone else words[TIMES_MEDIAN]} again, %"
-        figures["persistence"] = by_distance(again, label, _column(pairs, 1, factor=100))
+        figures["persistence"] = by_distance(again, label, _column(pairs, 1, factor=100), poolings, sizes, 10.0)
     return figures
+
+
+def _sizes(points: Iterable[SavedNorms]) -> dict[str, str]:
+    """Numbers of tokens and clips of each stage, in words."""
+    found: dict[str, str] = {}
+    for stage in stages_of(points := list(points)):
+        own = [point.numbers["stages"][stage] for point in points if stage in point.numbers["stages"]]
+        tokens, clips = ([each[name] for each in own] for name in ("tokens", "clips"))
+        found[stage] = f"{_range(tokens)} tokens, {_range(clips)}\u00a0clips"
+    return found
+
+
+def _range(numbers: list[int]) -> str:
+    ends = sorted({min(numbers), max(numbers)})
+    return " to ".join(f"{number:,}" for number in ends)
 
 
 def stages_of(points: Iterable[SavedNorms]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from videopool.figures.words import pooling_words
 from videopool.files import write_text
 from videopool.measuring.figures import FOLDER, curve_figures, save_figures, stages_of
 from videopool.measuring.table import show_rows
@@ -107,5 +108,10 @@ def _tails(paths: Sequence[str | None]) -> list[str]:
 
 
 def study_figures(points: Sequence[SavedNorms]) -> dict[str, Figure]:
-    """The figures of curve_figures(), with the points' labels."""
-    return curve_figures(dict(zip(labels([point.numbers["about"] for point in points]), points, strict=True)))
+    """The figures of curve_figures(), with the points' labels, interventions in words."""
+    about = [point.numbers["about"] for point in points]
+    names = [
+        label.replace(str(own["pooling"]), pooling_words(str(own["pooling"])), 1)
+        for label, own in zip(labels(about), about, strict=True)
+    ]
+    return curve_figures(dict(zip(names, points, strict=True)))

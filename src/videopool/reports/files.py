@@ -53,7 +53,7 @@ def name_files(files: list[str]) -> str:
     study = Path(files[0]).parent
     figures = [name for name in files if Path(name).parent != study]
     others = [Path(name).name for name in files if name not in figures]
-    more = f" and {len(figures)} figures in {Path(figures[0]).parent}" if figures else ""
+    more = f" and {len({Path(name).stem for name in figures})} figures in {Path(figures[0]).parent}" if figures else ""
     return f"wrote {study / ', '.join(others)}{more}"
 
 
@@ -84,7 +84,7 @@ def write_report(
         from videopool.reports.study_figures import draw_figures  # here: a report that is kept draws nothing
 
         figures = draw_figures(study, table, study / FIGURES, own_figures.values())
-        drawings = [Path(name) for name in figures if name.endswith(".svg")]
+        drawings = {Path(name): caption for name, caption in figures.items() if name.endswith(".svg")}
         parts = (baseline, inputs["head"], sentences, drawings, pair, samples, published, seeds)
         sources = Sources(*parts, columns=columns, command=command_line())
         texts = {
@@ -97,7 +97,7 @@ def write_report(
         }
         if len(seeds):
             texts["seeds.csv"] = spreadsheet(seeds)
-        files = [write_text(study / name, text) for name, text in texts.items()] + figures
+        files = [write_text(study / name, text) for name, text in texts.items()] + list(figures)
         names = [str(Path(file).relative_to(study)) for file in files]
         for path in before - {study / name for name in names}:
             path.unlink(missing_ok=True)

@@ -17,7 +17,6 @@ from videopool import __version__
 from videopool.reports.cells import Cell, Column, Heading, Row, TextTable, number_cell, share_cell
 from videopool.reports.columns import (
     COMPLETE,
-    groups_of,
     point_labels,
     point_status,
     study_columns,
@@ -38,30 +37,21 @@ HINTS = {
     "seeds": "Each score is the mean of one configuration under several seeds; differences are taken seed by seed.",
     "published": "Not measured here, and not on the same terms: each line says on which.",
 }
-CAPTIONS = {  # by names of figures
-    "by_frames": "score against frames",
-    "by_visual_tokens": "score against visual tokens",
-    "by_lora_alpha": "score against LoRA alpha",
-    "by_training_clips": "score against training clips",
-    "ranked": "points by score",
-    "by_shape": "score by the shape after pooling",
-    "training": "training loss against steps",
-}
 
 
 @dataclass(frozen=True)
 class Sources:
     """What a page needs besides the table of points.
 
-    experiment: from study_head. figures: SVG files. baseline: as for add_differences. pair: names of two points to
-    compare on so many samples; None: see choose_pair. published, seeds: from published_figures and over_seeds. command:
-    the command line that writes the report, or "".
+    experiment: from study_head. figures: SVG files and their captions. baseline: as for add_differences. pair: names of
+    two points to compare on so many samples; None: see choose_pair. published, seeds: from published_figures and
+    over_seeds. command: the command line that writes the report, or "".
     """
 
     baseline: str
     experiment: Mapping[str, str]
     conclusion: Sequence[str]
-    figures: Sequence[Path]
+    figures: Mapping[Path, str]
     pair: Sequence[str] | None
     samples: int
     published: pd.DataFrame
@@ -98,7 +88,7 @@ def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
         "samples_scored": scored_samples(frame),
         "labels": labels,
         "records": {point: quote(f"{point}/{RECORDS}") for point in labels},
-        "figures": [_figure(path, frame) for path in sources.figures],
+        "figures": [_figure(path, caption) for path, caption in sources.figures.items()],
         "tasks": task_tables(frame),
         "pair": chosen,
         "flips": flip_counts(folders[chosen[0]], folders[chosen[1]]) if chosen else None,
@@ -191,18 +181,12 @@ def _above_chance(score: float | None, chance: float | None) -> float | None:
     return max(0.0, (score - least) / (1 - least)) if least < 1 else 0.0
 
 
-def _figure(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
+def _figure(path: Path, caption: str) -> dict[str, Any]:
     """A figure's caption, picture, and files by format, relative to the page."""
-    name = path.stem.removeprefix("score_")
-    benchmark = next((b for b in frame.benchmark.dropna().unique() if name.endswith(f"_{b.replace('/', '-')}")), "")
-    name = name.removesuffix(f"_{benchmark.replace('/', '-')}")
-    group = next((group for group in groups_of(frame) if name.startswith(f"{group}_")), "")
-    name = name.removeprefix(f"{group}_") if group else name
-    caption = CAPTIONS.get(name, name.replace("_", " "))
-    parts = [caption[:1].upper() + caption[1:], f"{group} tasks" if group else "", benchmark]
     siblings = [path.with_suffix(f".{kind}") for kind in ("png", "svg", "pdf")]
     return {
-        "caption": ", ".join(part for part in parts if part),
+        "name": path.stem.replace("_", " "),
+        "caption": caption,
         "source": data_uri("image/svg+xml", path.read_bytes()),
         "files": {p.suffix[1:].upper(): quote(f"{path.parent.name}/{p.name}") for p in siblings if p.is_file()},
     }

@@ -38,7 +38,10 @@ class View:
 
 
 class StudyFigure(Protocol):
-    """A figure of a study, or of each benchmark and group of tasks; `name` begins the name of its file."""
+    """A figure of a study, or of each benchmark and group of tasks; `name` begins the name of its file.
+
+    Its caption on the report's page is the label of the drawn figure (`set_label`), else its own `caption`, if any.
+    """
 
     @property
     def name(self) -> str: ...
@@ -77,6 +80,13 @@ def _logs(study: Path) -> dict[str, pd.DataFrame]:
     folders = [path.parent for path in sorted(study.glob(f"*/{TRAINING_LOG}"))]
     logs = {folder.name: pd.DataFrame(read_training_log(folder)) for folder in folders}
     return {name: log for name, log in logs.items() if "ema" in log}
+
+
+def _runs(study: Path) -> tuple[dict[str, pd.DataFrame], dict[str, str], dict[str, str]]:
+    """By the name of a training run: its log, its recipe, and its pooling."""
+    logs = _logs(study)
+    poolings = {run: str(manifest_part(study / run, "training").get("pooling", run)) for run in logs}
+    return logs, recipes(study, logs), poolings
 
 
 def recipes(study: Path, runs: Iterable[str]) -> dict[str, str]:
@@ -119,7 +129,7 @@ FIGURES: tuple[StudyFigure, ...] = (
     _Figure(
         "training",
         lambda view: view.benchmark is None and bool(_logs(view.study)),
-        lambda view: training_curves(_logs(view.study), recipes(view.study, _logs(view.study))),
+        lambda view: training_curves(*_runs(view.study)),
     ),
 )
 
@@ -136,9 +146,12 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
     yield View(study, complete)
 
 
-def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[StudyFigure] = ()) -> list[str]:
-    """Draw a study's figures (table: compared_study). Returns the files. Raises ResultsError if one of `own` fails."""
-    files: list[str] = []
+def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[StudyFigure] = ()) -> dict[str, str]:
+    """Draw a study's figures (table: compared_study). Returns their captions by file.
+
+    Raises ResultsError if one of `own` fails.
+    """
+    files: dict[str, str] = {}
     for view in views(study, table):
         for figure in (*FIGURES, *own):
             try:
@@ -148,5 +161,6 @@ def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[S
                     raise
                 raise ResultsError(f"figures: {figure.name}: {type(error).__name__}: {error}") from error
             if drawn is not None:
-                files += save_figure(drawn, folder / view.file(figure.name))
+                caption = str(drawn.get_label() or getattr(figure, "caption", ""))
+                files |= dict.fromkeys(save_figure(drawn, folder / view.file(figure.name)), caption)
     return files
