@@ -1,5 +1,8 @@
 """Choices of Hydra's groups: the chosen ones, and those of the group `pooling`."""
 
+import re
+from collections.abc import Sequence
+
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -13,6 +16,13 @@ from videopool.pooling import Pooling
 def chosen(group: str) -> str | None:
     """The chosen option of a group; None if the program did not compose the configuration."""
     return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+
+
+def described(group: str, without: Sequence[str] = ()) -> str:
+    """The choices of a group in one line, each with the first words of its file."""
+    paths = [path for path in sorted((shipped("conf") / group).glob("*.yaml")) if path.stem not in without]
+    heads = [re.split(r"[:;,.]\s| \(", path.read_text(encoding="utf-8").removeprefix("# "))[0] for path in paths]
+    return ", ".join(f"{path.stem} ({head})" for path, head in zip(paths, heads, strict=True))
 
 
 def catalogue() -> list[str]:

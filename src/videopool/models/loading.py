@@ -40,6 +40,11 @@ def _read(cls: Any, kind: str, source: str, revision: str | None, names: Sequenc
         raise ModelError(f"model.source={source}: no {kind} could be read ({one_line(error)})") from error
 
 
+def load_tokenizer(source: str, revision: str | None = None) -> Any:
+    """A model's tokenizer. Raises ModelError if there is none."""
+    return _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
+
+
 def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
     """The processor that makes one view of a frame, by Pillow's arithmetic, independent of other installed libraries.
 
@@ -111,7 +116,7 @@ def load_backbone(
     shape = model_shape(config, target)
     folder = locate(source, revision)
     check_weights(folder, f"model.source={source}")
-    tokenizer = _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
+    tokenizer = load_tokenizer(source, revision)
     image_processor = load_image_processor(source, revision, shape.image_size)
     family, placed = family_of(config.model_type, target), device_map is not None
     placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}
