@@ -5,15 +5,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from videopool.evaluation.run import evaluate
+from videopool.evaluation.run import evaluate_point, point_of
+from videopool.points.point import Point
 from videopool.runtime.outcome import Outcome
 
 
 def run(config: DictConfig) -> Outcome:
     """Run one point, or resume it, or find it finished."""
-    return evaluate(config)
+    torch.manual_seed(int(config.seed))
+    return evaluate_point(prepare(config))
+
+
+def prepare(config: DictConfig) -> Point:
+    """The point, not run. Raises UserError if the configuration alone tells that it, or its report, cannot be made."""
+    _check_figures(config)
+    return point_of(config)
+
+
+def _check_figures(config: DictConfig) -> None:
+    if config.figures or not OmegaConf.is_list(config.figures):
+        from videopool.reports.files import own_figures  # takes seconds to import
+
+        own_figures(config)
 
 
 def tell(config: DictConfig, outcome: Outcome) -> None:

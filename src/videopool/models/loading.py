@@ -12,14 +12,12 @@ from transformers.utils import logging as transformers_logging
 
 from videopool.errors import one_line
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import DTYPES, load_config
+from videopool.models.configuration import ATTENTIONS, DTYPES, load_config
 from videopool.models.errors import ModelError, listed
 from videopool.models.families import family_of
 from videopool.models.shape import model_shape
 from videopool.models.source import check_weights, identity, locate
 
-# Others take no mask in which the questions of a clip are blind to each other.
-ATTENTIONS = ("sdpa", "eager")
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
                  "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")

@@ -43,6 +43,10 @@ class ApiPoint(Point):
             note(warning)
         self.adapter = None
 
+    def fit(self) -> None:
+        """Raises ChatError if the API's key is not set."""
+        self.endpoint.require_key()
+
     def check(self) -> None:
         """Raises ConfigError if the benchmark needs likelihoods."""
         choices = any(sample.options for sample in self.benchmark.samples)

@@ -21,7 +21,7 @@ DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}\n"
 
 
 def template_prompt(
-    source: str, revision: str | None, option: str | None = None, answer_prefix: str | None = None, **texts: str
+    source: str | None, revision: str | None, option: str | None = None, answer_prefix: str | None = None, **texts: str
 ) -> Prompt:
     """The prompt that a model's chat template writes for one user message of the clip and the question.
 
@@ -29,6 +29,8 @@ def template_prompt(
     null option or answer_prefix becomes LETTER or BRACKET. Raises ConfigError if there is no template, or it writes no
     such message; ModelError for a source that cannot be read.
     """
+    if source is None:
+        raise ConfigError("prompt=chat_template: a model behind an API brings its own conversation; say prompt=api")
     template, tokenizer, tokens = _read(source, revision)
     if template is None:
         raise ConfigError(
