@@ -42,10 +42,8 @@ MOST_BACKOFF = 60.0  # seconds
 LEAST_IN_A_ROW = 10  # failures after which a server is given up
 POLL_SECONDS = 0.1
 TOO_LONG = re.compile(r"context_length_exceeded|context (length|window|size)|(prompt|input|request) is too long", re.I)
-LIMIT, TOKENS = (
-    re.compile(r"context (?:length|window|size)\D{,20}(\d+)", re.I),
-    re.compile(r"(\d+) (?:input )?tokens", re.I),
-)
+LIMIT = re.compile(r"context (?:length|window|size)\D{,20}(\d+)", re.I)
+TOKENS = re.compile(r"(\d+) (?:input )?tokens", re.I)
 FORMATS = {"jpeg": "JPEG", "png": "PNG"}  # of frames
 
 Task = TypeVar("Task")
@@ -204,9 +202,9 @@ class ChatEndpoint:
         if 300 <= status < 400:
             return ChatError(f"{message} (it redirects; say its own address with {self.group}.base_url=...)")
         if status in (400, 413, 422) and TOO_LONG.search(reason):
-            limit = [int(number) for number in LIMIT.findall(reason)][:1]
-            tokens = [number for number in map(int, TOKENS.findall(reason)) if number not in limit]
-            return TooLong(message, max(tokens, default=None), *limit)
+            limit = next(map(int, LIMIT.findall(reason)), None)
+            tokens = {int(number) for number in TOKENS.findall(reason)} - {limit}
+            return TooLong(message, max(tokens, default=None), limit)
         wait = _retry_after(headers.get("retry-after", ""))
         if wait > MOST_WAIT:
             return RequestFailed(f"{message} (and asks to wait {wait:.0f} s)", again=False)

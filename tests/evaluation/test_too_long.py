@@ -43,12 +43,10 @@ def records_of(folder, study):
     [
         (True, ["benchmark.scoring=likelihood"]),
         (True, ["benchmark.scoring=cloze"]),
-        (True, ["benchmark.scoring=generate"]),
-        (False, []),
-        (True, ["pooling=blind"]),
-        (True, ["pooling=text_guided"]),
+        (False, ["pooling=blind"]),
+        (True, ["pooling=text_guided", "benchmark.scoring=generate"]),
     ],
-    ids=["likelihood", "cloze", "generate", "open", "blind", "text-guided"],
+    ids=["likelihood", "cloze", "open", "text-guided"],
 )
 def test_one_sample_fails_alone(videopool, clips, choices, words):
     common = ["frames.num=2", "logger=none", "job.workers=0", "benchmark.max_new_tokens=4", *words]
