@@ -6,8 +6,10 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from videopool.models.cost import parameter_count, weight_bytes
+from videopool.notes import note
 from videopool.planning.cost import GB, MB
 from videopool.points.setting import StatedSetting
+from videopool.points.twins import changes_nothing, map_of
 from videopool.pooling import GridPooling
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.terminal import console
@@ -17,6 +19,9 @@ def run(config: DictConfig) -> Outcome:
     """Print the stages of one clip on its way to the language model."""
     point = StatedSetting(config)
     console().print(stage_table(point))
+    own = map_of(point.pooling, point.stage, point)
+    if line := changes_nothing(point.pooling, own, point):
+        note(line)
     return Outcome(COMPLETE, point.name, f"{point.visual_tokens} visual tokens")
 
 

@@ -75,7 +75,9 @@ class Point(Setting):
     def fit(self) -> None:
         """Raises UserError if pooling, frames, model and machine do not fit each other, whatever the benchmark."""
         check_needs(self.pooling, self.shape, self.model["name"], self.stage)
-        check_context(self.model["name"], self.shape.context, self.visual_tokens)
+        benchmark = self.config.benchmark
+        written = benchmark.get("max_new_tokens", 0) if benchmark.get("scoring") == "generate" else 0
+        check_context(self.model["name"], self.shape.context, self.visual_tokens + int(written or 0))
         check_machine(self.config, self.model)
 
     def check(self) -> None:
