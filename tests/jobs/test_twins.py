@@ -51,3 +51,15 @@ def test_show_says_which_rows_are_the_same(videopool):
     told = videopool("job=show", shown, "frames.num=4", "study=show").stderr
     assert "adaptive 16x12x12 changes nothing" in told
     assert "adaptive Tx6x6: the same map as adaptive 4x6x6" in told
+
+
+def test_points_are_named_where_two_are_asked_for(videopool, quick):
+    videopool("-m", "pooling=none,average", "frames.num=2", "study=c", *quick)
+    told = videopool("job=compare", "study=c", check=1).stderr
+    assert "points=[A,B]" in told
+    assert "mini-none-f2-" in told
+    assert "mini-average-time-f2-" in told
+    done = videopool("job=report", "study=c", "job.pair=[mini-av,mini-none]", "baseline=nonsense")
+    assert "baseline=nonsense: no pooling and no point of the study is named so; its poolings are none" in done.stderr
+    told = videopool("job=report", "study=c", "job.pair=[mini-nothing,mini-none]", check=1).stderr
+    assert "job.pair: mini-nothing: no point begins so" in told

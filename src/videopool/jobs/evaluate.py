@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.evaluation.run import evaluate_point, point_of
+from videopool.notes import note
 from videopool.points.point import Point
 from videopool.runtime.outcome import Outcome
 
@@ -49,6 +50,7 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Write the study's report, unless it is up to date; print its table."""
+    from videopool.reports.comparison import unknown_baseline
     from videopool.reports.files import name_files, own_figures, write_report, written_report
     from videopool.reports.tables import show
     from videopool.tracking.study import log_study
@@ -64,4 +66,6 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
         log_study(config, study)
     files, table = report
     show(table, study.name)
+    if line := unknown_baseline(table, baseline):
+        note(line)
     print(name_files(files))

@@ -101,7 +101,7 @@ def _map_of(point: Setting) -> dict[str, object]:
 
 def with_twins(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows with a note where an earlier one has the same map and the same other settings."""
-    noted, first = [], {}
+    noted, first = [], dict[str, str]()
     for row in rows:
         twin = first.setdefault(str([row[name] for name in SAME_MAP]), row["point"]) if row["map"] else row["point"]
         same = f"the same map as {twin}" if twin != row["point"] else ""

@@ -21,7 +21,7 @@ DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}\n"
 
 
 def template_prompt(
-    source: str | None, revision: str | None, option: str | None = None, answer_prefix: str | None = None, **texts: str
+    source: str | None, revision: str | None, option: str | None = None, answer_prefix: str | None = None, **texts: Any
 ) -> Prompt:
     """The prompt that a model's chat template writes for one user message of the clip and the question.
 
