@@ -44,11 +44,11 @@ class ApiPoint(Point):
         self.adapter = None
 
     def fit(self) -> None:
-        """Raises ChatError if the API's key is not set."""
-        self.endpoint.require_key()
+        """No-op: nothing here depends on the machine."""
 
     def check(self) -> None:
-        """Raises ConfigError if the benchmark needs likelihoods."""
+        """Raises ChatError if the key is not set, ConfigError if the benchmark needs likelihoods."""
+        self.endpoint.require_key()
         choices = any(sample.options for sample in self.benchmark.samples)
         if choices and self.benchmark.scoring != "generate":
             raise ConfigError("model=api: no likelihoods come from an API; say benchmark.scoring=generate")
