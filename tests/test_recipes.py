@@ -108,7 +108,12 @@ def test_from_outside(tmp_path, monkeypatch, hydra_conf, data_dir):
     monkeypatch.syspath_prepend(tmp_path)
     own = {
         "pooling": ["pooling._target_=own_first_frame.FirstFrame"],
-        "model": ["model=local", "model._target_=own_mirrored.Mirrored", "model.source=videopool:shapes/mini_llava"],
+        "model": [
+            "model=local",
+            "model._target_=own_mirrored.Mirrored",
+            "model.source=videopool:shapes/mini_llava",
+            "prompt=plain",
+        ],
         "figures": ["figures=[{_target_: own_bars.Bars, most: 3}]"],
     }
     config = hydra_conf(

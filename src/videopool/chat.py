@@ -41,6 +41,9 @@ LONGEST_REASON = 200  # characters of a server's error
 MOST_BACKOFF = 60.0  # seconds
 LEAST_IN_A_ROW = 10  # failures after which a server is given up
 POLL_SECONDS = 0.1
+TOO_LONG = re.compile(r"context_length_exceeded|context (length|window|size)|(prompt|input|request) is too long", re.I)
+LIMIT = re.compile(r"context (?:length|window|size)\D{,20}(\d+)", re.I)
+TOKENS = re.compile(r"(\d+) (?:input )?tokens", re.I)
 FORMATS = {"jpeg": "JPEG", "png": "PNG"}  # of frames
 
 Task = TypeVar("Task")
@@ -60,6 +63,14 @@ class RequestFailed(Exception):
     def __init__(self, reason: str, again: bool = True, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.again, self.wait = again, wait
+
+
+class TooLong(RequestFailed):
+    """A request that does not fit the model's context: `tokens` of a `limit`, as far as they are known."""
+
+    def __init__(self, reason: str, tokens: int | None = None, limit: int | None = None) -> None:
+        super().__init__(reason, again=False)
+        self.tokens, self.limit = tokens, limit
 
 
 class NoText(RequestFailed):
@@ -190,6 +201,10 @@ class ChatEndpoint:
             return ChatError(f"{message} (check {self.group}.base_url and {self.group}.model)")
         if 300 <= status < 400:
             return ChatError(f"{message} (it redirects; say its own address with {self.group}.base_url=...)")
+        if status in (400, 413, 422) and TOO_LONG.search(reason):
+            limit = next(map(int, LIMIT.findall(reason)), None)
+            tokens = {int(number) for number in TOKENS.findall(reason)} - {limit}
+            return TooLong(message, max(tokens, default=None), limit)
         wait = _retry_after(headers.get("retry-after", ""))
         if wait > MOST_WAIT:
             return RequestFailed(f"{message} (and asks to wait {wait:.0f} s)", again=False)
@@ -232,6 +247,8 @@ def _reason(content: bytes) -> str:
     with suppress(ValueError, KeyError, TypeError):
         error = json.loads(text)["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
+        if isinstance(error, dict) and TOO_LONG.search(str(error.get("code"))) and not TOO_LONG.search(text):
+            text = f"{error['code']}: {text}"
     return " ".join(text.split())[:LONGEST_REASON]
 
 
@@ -321,7 +338,8 @@ def ask_all(
                 return
             for future in wait(running, POLL_SECONDS, FIRST_COMPLETED).done:
                 task, result = running.pop(future), future.result()
-                failed_in_a_row = failed_in_a_row + 1 if isinstance(result, RequestFailed) else 0
+                if not isinstance(result, TooLong):  # which says nothing about the others
+                    failed_in_a_row = failed_in_a_row + 1 if isinstance(result, RequestFailed) else 0
                 yield task, result
                 if failed_in_a_row >= max(LEAST_IN_A_ROW, 2 * concurrency) and not over.is_set():
                     raise ChatError(

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from videopool.paths import shipped
 
 SNAPSHOTS = Path(__file__).parents[1] / "data" / "prompt_snapshots.json"
-NAMES = sorted(path.stem for path in shipped("conf").glob("prompt/*.yaml"))
+NAMES = sorted(path.stem for path in shipped("conf").glob("prompt/*.yaml") if path.stem != "chat_template")
 
 
 def load(name):

@@ -52,7 +52,7 @@ def family(request, tmp_path_factory):
 @pytest.mark.parametrize("scoring", ["likelihood", "cloze", "generate"])
 def test_every_family_answers_the_embedded_benchmark(run, family, scoring):
     name, folder = family
-    chosen = ["model=local", f"model.source={folder}", f"model.name={name}", "frames.num=3"]
+    chosen = ["model=local", "prompt=plain", f"model.source={folder}", f"model.name={name}", "frames.num=3"]
     done = run(*chosen, "pooling=adaptive", "pooling.shape=[2,3,3]", f"benchmark.scoring={scoring}", f"study={scoring}")
     records = records_of(done)
     assert len(records) == 2 * 17
@@ -64,19 +64,19 @@ def test_every_family_answers_the_embedded_benchmark(run, family, scoring):
 def test_every_family_describes_real_clips(run, family, shared):
     name, folder = family
     done = run(
-        "model=local", f"model.source={folder}", f"model.name={name}", "frames.num=4", "benchmark=clips",
-        f"benchmark.root={shared('videos')}", "benchmark.max_new_tokens=4", "pooling=average",
+        "model=local", "prompt=plain", f"model.source={folder}", f"model.name={name}", "frames.num=4",
+        "benchmark=clips", f"benchmark.root={shared('videos')}", "benchmark.max_new_tokens=4", "pooling=average",
     )  # fmt: skip
     assert len(records_of(done)) == 3
 
 
 def test_video_llavas_own_tokens_need_its_tower(run, tmp_path):
     video = save(tmp_path / "v", "video_llava")
-    done = run("model=local", f"model.source={video}", "pooling=frame_cls", "frames.num=2")
+    done = run("model=local", "prompt=plain", f"model.source={video}", "pooling=frame_cls", "frames.num=2")
     assert point_of(done)["visual_tokens"] == 2 * 37
     siglip = save(tmp_path / "s", "llava_onevision")
     with pytest.raises(ModelError, match="needs cls, which"):
-        run("model=local", f"model.source={siglip}", "pooling=frame_cls", "frames.num=2", "study=other")
+        run("model=local", "prompt=plain", f"model.source={siglip}", "pooling=frame_cls", "frames.num=2", "study=other")
 
 
 SCALED = {

@@ -156,7 +156,7 @@ def test_tiled_images_are_kept_as_such(run):
 @pytest.mark.parametrize("other", ["model", "layer", "reader", "precision", "attention"])
 def test_what_makes_other_features_shares_none(run, tmp_path, other):
     one = save(tmp_path / "one", "llava")
-    words = ["model=local", f"model.source={one}", "features=disk", *PLAIN]
+    words = ["model=local", "prompt=plain", f"model.source={one}", "features=disk", *PLAIN]
     if other == "reader":
         pytest.importorskip("decord")
     first = run(*words)

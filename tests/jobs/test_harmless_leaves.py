@@ -56,7 +56,8 @@ def moved(clips):
 
 # Together, so that each run changes many: it is the numbers that matter, not which of them moves one.
 HARMLESS = [
-    ["study=other", "data_dir=elsewhere", "baseline=average", "figures=[{_target_: my.Figure}]", "features=none",
+    ["study=other", "data_dir=elsewhere", "baseline=average", "features=none",
+     "figures=[{_target_: types.SimpleNamespace, name: a, applies: 1, draw: 1}]",
      "logger=wandb", "logger.predictions=1", "logger.project=p", "logger.entity=e", "job.workers=2",
      "job.max_failed_fraction=0.5", "job.columns=[pooling]"],
     ["features.limit_bytes=1", "job.max_visual_tokens=1", "model.name=other", "model.shape=null",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from string import ascii_uppercase
 
 from videopool.benchmarks.errors import BenchmarkError
@@ -31,6 +31,9 @@ class Prompt:
     trim: bool = False  # drop white space after the last option
 
     def __post_init__(self) -> None:
+        for name, text in asdict(self).items():
+            if name != "trim" and not isinstance(text, str):
+                raise ValueError(f"prompt.{name}={text!r}: give a text")
         for name, places in PLACES.items():
             for place in places:
                 if getattr(self, name).count(place) != 1:

@@ -51,6 +51,13 @@ def check(config: DictConfig, rules: Rules) -> None:
                 raise ConfigError(f"{key}={value!r}: say true or false")
 
 
+def check_logger(config: DictConfig) -> None:
+    """Raises ConfigError for wrong settings of the group `logger`."""
+    check(config, {("wandb", "none"): ["logger.name"]})
+    if config.logger.name == "wandb":
+        check(config, {("offline", "online"): ["logger.mode"], whole(0): ["logger.predictions"]})
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a number, and neither true nor false."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,6 +1,8 @@
 """Choices of Hydra's groups: the chosen ones, and those of the group `pooling`."""
 
+import re
 import shlex
+from collections.abc import Sequence
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +24,13 @@ def command() -> str | None:
     if not HydraConfig.initialized():
         return None
     return shlex.join(["videopool", *HydraConfig.get().overrides.task])
+
+
+def described(group: str, without: Sequence[str] = ()) -> str:
+    """The choices of a group in one line, each with the first words of its file."""
+    paths = [path for path in sorted((shipped("conf") / group).glob("*.yaml")) if path.stem not in without]
+    heads = [re.split(r"[:;,.]\s| \(", path.read_text(encoding="utf-8").removeprefix("# "))[0] for path in paths]
+    return ", ".join(f"{path.stem} ({head})" for path, head in zip(paths, heads, strict=True))
 
 
 def catalogue() -> list[str]:

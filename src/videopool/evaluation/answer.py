@@ -11,7 +11,7 @@ from videopool.config.errors import Stopped
 from videopool.evaluation.api import answer_by_api
 from videopool.evaluation.contents import content_of
 from videopool.evaluation.judging import grade, ungraded
-from videopool.evaluation.records import AnswerCost
+from videopool.evaluation.records import TOO_LONG, AnswerCost
 from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.lifecycle import check_failures
@@ -43,9 +43,18 @@ def answer(
         records, graded = grade(point, folder, judge, records)
         seconds["judge"] = time.perf_counter() - began
     failed = [record for record in records if record["status"] != OK]
-    reasons = {str(record["clip"]): str(record.get("reason", record["status"])) for record in failed}
+    long = [record for record in failed if record["status"] == TOO_LONG]
+    # By clip, as one is unreadable for all its questions; but each question is too long by itself.
+    reasons = {
+        str(record["id" if record["status"] == TOO_LONG else "clip"]): str(record.get("reason", record["status"]))
+        for record in failed
+    }
+    kind = "samples could not be evaluated"
+    if long:
+        first = f"{long[0]['id']}: {long[0]['tokens'] or '?'} tokens of {long[0]['limit'] or '?'}"
+        kind += f", {len(long)} as too long for the model's context (the first, {first})"
     allowed = float(point.config.job.max_failed_fraction)
-    check_failures("samples could not be evaluated", len(failed), len(records), allowed, reasons)
+    check_failures(kind, len(failed), len(records), allowed, reasons)
     metrics = metrics_of(
         records, benchmark.groups, benchmark.in_headline, benchmark.axes if judge else {}, benchmark.task_weights
     )

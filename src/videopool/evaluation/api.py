@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from videopool.benchmarks import Sample
-from videopool.chat import RequestFailed, ask_all, image_part
+from videopool.chat import RequestFailed, TooLong, ask_all, image_part
 from videopool.evaluation.contents import content_of
-from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields
+from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields, too_long
 from videopool.features import ClipJob
 from videopool.inference.read_plan import group_by_clip
 from videopool.points.api import ApiPoint
@@ -117,7 +117,9 @@ def answer_by_api(point: ApiPoint, missing: Sequence[Sample], log: RecordLog, st
     try:
         with progress_bar(log.path.parent.name, len(missing)) as advance:
             for (clip, sample), failed in asked:
-                if isinstance(failed, RequestFailed):
+                if isinstance(failed, TooLong):
+                    write(clip, too_long(sample, failed.tokens, failed.limit, str(failed)))
+                elif isinstance(failed, RequestFailed):
                     write(clip, failed_record(sample, API_FAILED, str(failed)))
                 advance(1)
     finally:

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from videopool.benchmarks import Sample
 from videopool.benchmarks.scoring import LETTERS
-from videopool.evaluation.records import UNREADABLE, AnswerCost, failed_record, read_answer, sample_fields, score_of
+from videopool.evaluation.records import (
+    UNREADABLE,
+    AnswerCost,
+    failed_record,
+    read_answer,
+    sample_fields,
+    score_of,
+    too_long,
+)
 from videopool.features import ClipDataset, FeatureSource, LoadedClip, ReadPlan
 from videopool.features.store import finite
 from videopool.inference.backbones import point_backbone
@@ -82,8 +90,12 @@ class Evaluator(ClipReader):
             if not own
             for sample in samples
         }
+        for sample in (sample for samples in usable for sample in samples):
+            length, limit = tokens.shape[1] + self._text_length(sample), self.backbone.shape.context
+            if length > limit:
+                records[sample.id] = too_long(sample, length, limit)
         for mode in ("likelihood", "cloze", "generate"):
-            rows = [[sample for sample in samples if self._mode(sample) == mode] for samples in usable]
+            rows = [[s for s in samples if self._mode(s) == mode and s.id not in records] for samples in usable]
             kept = [place for place, row in enumerate(rows) if row]
             if not kept:
                 continue
@@ -118,6 +130,16 @@ class Evaluator(ClipReader):
         """The prompt; with `listed`, it lists the sample's options."""
         options = sample.options if listed else ()
         return self.prompt.text(self._question(sample), options, self.backbone.image_token)
+
+    def _text_length(self, sample: Sample) -> int:
+        """Tokens of a prompt without the visual ones, and of the longest answer that is read or may be written."""
+        mode = self._mode(sample)
+        text = self._text(sample, mode != "cloze")
+        before, question = self.backbone.split_prompt(text)
+        if mode != "cloze":
+            return len(before) + len(question) + (self.benchmark.max_new_tokens if mode == "generate" else 0)
+        question, rest = self.backbone.continued(text, sample.options)
+        return len(before) + len(question) + max(map(len, rest))
 
     def _read(
         self, mode: str, prefix: Prefix, rows: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]

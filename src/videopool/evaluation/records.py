@@ -8,7 +8,7 @@ from videopool.benchmarks.letters import parse_letter
 from videopool.benchmarks.pllava_scoring import check_answer, generated_text, truth_text
 from videopool.benchmarks.scoring import exact_match, token_f1
 
-UNREADABLE = "unreadable_video"  # status
+UNREADABLE, TOO_LONG = "unreadable_video", "too_long"  # status
 
 
 @dataclass
@@ -37,6 +37,12 @@ def sample_fields(sample: Sample) -> dict[str, object]:
 def failed_record(sample: Sample, status: str, reason: str) -> dict[str, object]:
     """The record of a sample that could not be evaluated; it has no score."""
     return {**sample_fields(sample), "status": status, "reason": reason, "prediction": None, "score": None}
+
+
+def too_long(sample: Sample, tokens: int | None, limit: int | None, reason: str = "") -> dict[str, object]:
+    """The record of a sample whose prompt and answer do not fit the model's context."""
+    reason = reason or f"{tokens} tokens do not fit the context of {limit}"
+    return {**failed_record(sample, TOO_LONG, reason), "tokens": tokens, "limit": limit}
 
 
 def score_of(sample: Sample, right: bool) -> float | None:

@@ -11,6 +11,7 @@ from videopool.notes import note
 from videopool.points.api import ApiPoint
 from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
+from videopool.points.twins import told_before
 from videopool.results.records import write_captions
 from videopool.runtime.outcome import COMPLETE, Outcome
 
@@ -39,6 +40,9 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
     if folder.finished and not config.force and not states.outdated():
         return finished_before(folder)
     point.check()
+    if not isinstance(point, ApiPoint):
+        for line in told_before(point, identity, folder):
+            note(line)
     manifest: dict[str, Any] = {
         "point": point.describe(),
         "identity": identity,

@@ -21,6 +21,7 @@ from videopool.inference.reader import ClipReader
 from videopool.measuring.stages import ENCODER
 from videopool.models.stages import TEXT, THUMBNAIL, check_needs
 from videopool.norms import token_norms
+from videopool.points.early import check_machine
 from videopool.points.point import Point
 from videopool.pooling import GridPooling, NoPooling, Pooling
 from videopool.pooling.tracing import PatchTrace
@@ -33,6 +34,11 @@ ROUNDING = 5e-3  # seconds
 
 class ClipPoint(Point):
     """A point with one clip, which may be a file of its own: then no benchmark is read."""
+
+    def fit(self) -> None:
+        """As a point's, but nothing is read into the language model's context."""
+        check_needs(self.pooling, self.shape, self.model_name, self.stage)
+        check_machine(self.config, self.model)
 
     def take_benchmark(self) -> Benchmark:
         name = self.config.clip

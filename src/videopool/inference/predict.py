@@ -12,12 +12,14 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch.multiprocessing.spawn import ProcessException
 from torch.utils.data import DataLoader, Dataset
 
 from videopool.config.build import build
+from videopool.config.errors import ConfigError
 from videopool.features import ClipDataset, LoadedClip
 from videopool.inference.device_failure import device_failure
 from videopool.inference.reader import ClipReader
@@ -109,6 +111,22 @@ def trainer_of(config: DictConfig, callback: Callback, **more: Any) -> pl.Traine
         more["plugins"] = [LightningEnvironment()]  # ignores a cluster's variables
     trainer: pl.Trainer = build(config, "trainer", callbacks=[callback], **more)
     return trainer
+
+
+def check_trainer(config: DictConfig) -> None:
+    """Raises ConfigError if this machine lacks the trainer's devices, strategy or precision. Starts nothing."""
+    asked, precision = str(config.trainer.accelerator), config.trainer.get("precision")
+    names = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
+    if asked not in names:
+        raise ConfigError(f"trainer.accelerator={asked}: choose one of {', '.join(names)}")
+    strategy = {} if int(config.trainer.devices) == 1 else {"strategy": strategy_of(config)}
+    try:
+        trainer = trainer_of(config, Callback(), **strategy)
+    except ConfigError as error:
+        advice = "" if asked in ("auto", "cpu") else "; trainer.accelerator=cpu needs no GPU, auto takes what is there"
+        raise ConfigError(f"trainer.accelerator={asked}: {error}{advice}") from error
+    if str(precision).startswith("16") and not str(trainer.precision).startswith("16"):
+        raise ConfigError(f"trainer.precision={precision}: this device computes in {trainer.precision} instead; say so")
 
 
 @contextmanager

@@ -20,7 +20,8 @@ def run(config: DictConfig) -> Outcome:
     study = Path(config.results_dir) / config.study
     points = None if OmegaConf.is_missing(config, "points") else config.points
     if not isinstance(points, Sequence) or isinstance(points, str) or len(points) != 2:
-        raise ConfigError(f"points={points}: name two points of the study, points=[a,b]")
+        there = ", ".join(path.name for path in comparison.points_there(study)) or "none yet"
+        raise ConfigError(f"points={points}: name two points, as in points=[A,B]; the points of {study} are: {there}")
     check(config, {bool: ["intersect"], whole(0): ["job.show"]})
     folders = (comparison.find_point(study, str(points[0])), comparison.find_point(study, str(points[1])))
     results = compare_by_task(*folders, config.intersect)

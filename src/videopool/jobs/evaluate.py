@@ -5,17 +5,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from videopool.evaluation.run import evaluate
-from videopool.reports.columns import chosen_columns
+from videopool.evaluation.run import evaluate_point, point_of
+from videopool.notes import note
+from videopool.points.point import Point
 from videopool.runtime.outcome import Outcome
 
 
 def run(config: DictConfig) -> Outcome:
     """Run one point, or resume it, or find it finished."""
-    chosen_columns(config)  # a wrong name is told before the work
-    return evaluate(config)
+    torch.manual_seed(int(config.seed))
+    return evaluate_point(prepare(config))
+
+
+def prepare(config: DictConfig) -> Point:
+    """The point, not run. Raises UserError if the configuration alone tells that it, or its report, cannot be made."""
+    _check_report(config)
+    return point_of(config)
+
+
+def _check_report(config: DictConfig) -> None:
+    if config.figures or not OmegaConf.is_list(config.figures) or config.job.get("columns") is not None:
+        from videopool.reports.columns import chosen_columns  # takes seconds to import
+        from videopool.reports.files import own_figures
+
+        own_figures(config)
+        chosen_columns(config)
 
 
 def tell(config: DictConfig, outcome: Outcome) -> None:
@@ -35,6 +52,8 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Write the study's report, unless it is up to date; print its table."""
+    from videopool.reports.columns import chosen_columns
+    from videopool.reports.comparison import unknown_baseline
     from videopool.reports.files import name_files, own_figures, write_report, written_report
     from videopool.reports.tables import show
     from videopool.tracking.study import log_study
@@ -51,4 +70,6 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
         log_study(config, study)
     files, table = report
     show(table, study.name, columns)
+    if line := unknown_baseline(table, baseline):
+        note(line)
     print(name_files(files))

@@ -23,6 +23,7 @@ from videopool.training_data import TrainingDataError
 def run(config: DictConfig) -> Outcome:
     """Train, or resume, or find the training finished; then evaluate the export, if job.evaluate is true."""
     point = TrainingPoint(config)
+    tested = evaluate.prepare(evaluation(config, None)) if config.job.evaluate else None
     torch.manual_seed(point.seed)
     identity = point.identity()
     folder = folder_of(config, point.name, identity)
@@ -48,6 +49,8 @@ def run(config: DictConfig) -> Outcome:
         from videopool.training.run import train_point  # which imports Lightning
 
         point.check()
+        if tested is not None:
+            tested.check()
         message = train_point(point, folder, identity, keep_media)
     if config.job.evaluate:
         gc.collect()  # the trained model, which a reference cycle of Lightning's trainer holds
@@ -68,13 +71,13 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
         evaluate.sum_up(config, outcomes)
 
 
-def evaluation(config: DictConfig, checkpoint: Path) -> DictConfig:
-    """The configuration that evaluates exported weights under the pooling of their training."""
+def evaluation(config: DictConfig, checkpoint: Path | None) -> DictConfig:
+    """The configuration that evaluates exported weights, or the base's, under the pooling of their training."""
     job = plain(config.job.evaluation)
     config = deepcopy(config)
     with open_dict(config):
         config.frames, config.job = job["frames"], job["job"]
-        config.lora.checkpoint, config.lora.alpha = str(checkpoint), None
+        config.lora.checkpoint, config.lora.alpha = checkpoint and str(checkpoint), None
         if config.trainer.strategy != "auto":  # of training
             config.trainer.strategy, config.trainer.devices = "auto", 1
         config.force = False

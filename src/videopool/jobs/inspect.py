@@ -5,7 +5,9 @@ from math import prod
 from omegaconf import DictConfig
 
 from videopool.models.cost import parameter_count, weight_bytes
+from videopool.notes import note
 from videopool.points.setting import StatedSetting
+from videopool.points.twins import changes_nothing, map_of
 from videopool.pooling import GridPooling
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.tables import Heading, Shown, count_text, made_table, size_text
@@ -16,6 +18,9 @@ def run(config: DictConfig) -> Outcome:
     """Print the stages of one clip on its way to the language model."""
     point = StatedSetting(config)
     console().print(stage_table(point))
+    own = map_of(point.pooling, point.stage, point)
+    if line := changes_nothing(point.pooling, own, point):
+        note(line)
     return Outcome(COMPLETE, point.name, f"{point.visual_tokens} visual tokens")
 
 

@@ -11,13 +11,12 @@ from videopool.benchmarks.errors import listed
 from videopool.config.build import jsonable
 from videopool.evaluation.contents import ClipStates
 from videopool.measuring.run import FACTS, measure, result_line
-from videopool.measuring.settings import check, choose_clips, clip_name, identify, read_settings
+from videopool.measuring.settings import NormPoint, check, choose_clips, clip_name, identify, read_settings
 from videopool.measuring.table import tell_norms
 from videopool.norms import load_norms
 from videopool.norms.saved import PARTIAL, forget, measured_contents
 from videopool.notes import note
 from videopool.points.lifecycle import attempt, finished_before, folder_of
-from videopool.points.point import Point
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 
@@ -25,7 +24,7 @@ def run(config: DictConfig) -> Outcome:
     """Measure one point, or resume it, or find it finished."""
     torch.manual_seed(int(config.seed))
     job = check(config)
-    point = Point(config)
+    point = NormPoint(config)
     clips = choose_clips(point, job["clips"])
     identity = identify(job, point, clips)
     folder = folder_of(config, f"norms-{point.name}", identity)

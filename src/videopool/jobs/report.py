@@ -6,7 +6,9 @@ from omegaconf import DictConfig
 
 from videopool.config.build import jsonable, number
 from videopool.config.errors import ConfigError
+from videopool.notes import note
 from videopool.reports.columns import chosen_columns
+from videopool.reports.comparison import unknown_baseline
 from videopool.reports.files import name_files, own_figures, write_report
 from videopool.reports.tables import show
 from videopool.reports.unfinished import why_incomplete
@@ -27,6 +29,8 @@ def run(config: DictConfig) -> Outcome:
         print(f"writing the report of {study}", flush=True)
     files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config), columns)
     show(table, study.name, columns)
+    if line := unknown_baseline(table, str(config.baseline)):
+        note(line)
     rest = table[table.status != COMPLETE]
     for row in rest.to_dict("records"):
         print(f"not complete: {row['point']}: {' '.join(why_incomplete(row).split())}")

@@ -12,8 +12,11 @@ from videopool.figures import save_figure
 from videopool.figures.film import film_pictures, film_strip, on_one_scale, save_gif
 from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
 from videopool.measuring.stages import ENCODER, PROJECTOR
+from videopool.models.stages import check_needs
 from videopool.norms.token_norms import power
+from videopool.notes import note
 from videopool.points.setting import pooling_of, readable, refuse_api
+from videopool.points.twins import PoolingMap, changes_nothing, map_of
 from videopool.results import fingerprint
 from videopool.results.errors import writing
 from videopool.runtime.outcome import COMPLETE, Outcome
@@ -43,6 +46,15 @@ def run(config: DictConfig) -> Outcome:
     point = ClipPoint(config)
     shown = [ShownPooling(*pooling_of(each)) for each in configs]
     poolings = {(each.pooling.label, each.stage): each for each in shown}
+    maps: dict[PoolingMap, str] = {}
+    for each in poolings.values():
+        check_needs(each.pooling, point.shape, point.model_name, each.stage)
+        own = map_of(each.pooling, each.stage, point)
+        if line := changes_nothing(each.pooling, own, point):
+            note(line)
+        elif own in maps:
+            note(f"{each.pooling.label}: the same map as {maps[own]}")
+        maps.setdefault(own, each.pooling.label)
     clip = ShownClip(point)
     pooled = [clip.pooled_row(each, p if norms else None) for each in poolings.values()]
     rows = [clip.norm_row(stage, p) for stage in job["stages"]]
@@ -62,8 +74,8 @@ def run(config: DictConfig) -> Outcome:
     name = readable(clip.job.name, point.model_name, f"f{len(times)}")
     path = Path(config.results_dir) / config.study / FOLDER / f"{name}-{fingerprint(identity)[:8]}"
     gaps = any(np.isnan(picture).any() for row in rows for picture in row.pictures)
-    note = " ".join([NOTES[job["cells"]], *[HATCHED] * gaps, *[TIMES] * any(row.captions for row in rows)])
-    strip = film_strip(frames, times, rows, title, note, job["columns"])
+    legend = " ".join([NOTES[job["cells"]], *[HATCHED] * gaps, *[TIMES] * any(row.captions for row in rows)])
+    strip = film_strip(frames, times, rows, title, legend, job["columns"])
     with writing(path.parent):
         save_figure(strip, path)
         save_gif(film_pictures(frames, times, rows, title), path)

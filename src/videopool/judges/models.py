@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videopool.chat import ChatEndpoint, ChatError, Reply, RequestFailed, check_number
+from videopool.chat import ChatEndpoint, ChatError, Reply, TooLong, check_number
 from videopool.judges.protocol import PROTOCOL
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -88,7 +88,7 @@ class LocalJudge:
     def reply(self, messages: Sequence[dict[str, str]]) -> Reply:
         """The greedy reply; the first one loads the model.
 
-        Raises RequestFailed if the request is too long, and ChatError if the model cannot be loaded.
+        Raises TooLong if the request is too long, and ChatError if the model cannot be loaded.
         """
         import torch
 
@@ -103,7 +103,8 @@ class LocalJudge:
         ids = encoded["input_ids"].to(self._model.device)  # [1, tokens]
         context = getattr(self._model.config, "max_position_embeddings", None)
         if context is not None and ids.shape[1] + self.max_tokens > context:
-            raise RequestFailed(f"{ids.shape[1]} tokens do not fit the judge's context of {context}", again=False)
+            length = ids.shape[1]
+            raise TooLong(f"{length} tokens do not fit the judge's context of {context}", length, context)
         pad = tokenizer.pad_token_id
         with torch.inference_mode():
             answer = self._model.generate(

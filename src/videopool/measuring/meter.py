@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from videopool.features import ClipKey, FeatureSource, FeatureStore, JointStore, LoadedClip, ReadPlan, View
-from videopool.inference.reader import ClipReader
+from videopool.inference.reader import ClipReader, grid_frames_of
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR
 from videopool.models import Backbone
@@ -19,7 +19,7 @@ from videopool.norms import Measurement, StageNorms, token_norms
 from videopool.norms.saved import MeasuredSoFar, save_partial
 from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.points.point import Point
-from videopool.pooling import GridPooling
+from videopool.pooling import GridPooling, announced
 
 TEXTURE = "patch texture"  # layer of the source under which texture is stored
 
@@ -86,10 +86,26 @@ class NormMeter(ClipReader):
         outcomes = []
         for clip in batch:
             features, reason = self.read(clip)
-            if features is not None:
+            if features is not None and (reason := self._too_long(clip)) == "":
                 self._measure(clip, features)
             outcomes.append((clip_name(clip.job), clip.digest, reason))
         return outcomes
+
+    def _too_long(self, clip: LoadedClip) -> str:
+        """Why a clip with its question does not fit the language model's context, before it is added anywhere."""
+        if not self.settings.llm_layers:
+            return ""
+        before, after = self._texts(clip)
+        shape = self.backbone.shape
+        tokens = announced(self.pooling, grid_frames_of(clip), shape.height, shape.width) + shape.separators
+        tokens += len(before) + (len(after) if self.settings.attention_layers else 0)
+        return "" if tokens <= shape.context else f"{tokens} tokens do not fit the context of {shape.context}"
+
+    def _texts(self, clip: LoadedClip) -> tuple[list[int], list[int]]:
+        """Token ids of the clip's first question, before and after the visual tokens."""
+        sample = clip.job.samples[0]
+        question = sample.question or self.prompt.describe
+        return self.backbone.split_prompt(self.prompt.text(question, sample.options, self.backbone.image_token))
 
     def _measure(self, clip: LoadedClip, features: Tensor) -> None:
         """Add one clip; features [T, C + H*W, D1 + D2 + ...]."""
@@ -115,8 +131,7 @@ class NormMeter(ClipReader):
     def _measure_pooled(self, clip: LoadedClip, features: Tensor, texture: np.ndarray | None) -> None:
         """Add one clip at the stages after the pooling; features [T, C + H*W, D]."""
         backbone, settings, measured = self.backbone, self.settings, self.measured
-        sample = clip.job.samples[0]
-        question = sample.question or self.prompt.describe
+        question = clip.job.samples[0].question or self.prompt.describe
         with self.clock("pool"):
             vector = backbone.text_vector(question)[None] if TEXT in self.pooling.needs else None
             tokens = self.tokens_of([clip], features[None], vector)
@@ -130,10 +145,8 @@ class NormMeter(ClipReader):
             read = pooled.add(tokens[0, :count].unflatten(0, shape), texture)
         if not settings.llm_layers:
             return
-        text = self.prompt.text(question, sample.options, backbone.image_token)
         before, after = (
-            backbone.embed(torch.tensor([ids], dtype=torch.long, device=backbone.device))
-            for ids in backbone.split_prompt(text)
+            backbone.embed(torch.tensor([ids], dtype=torch.long, device=backbone.device)) for ids in self._texts(clip)
         )
         with self.clock("language model"):
             parts = [before, tokens.to(backbone.device, backbone.dtype), after]

@@ -86,6 +86,14 @@ def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
     )
 
 
+class NormPoint(Point):
+    """A point whose stages are checked before its benchmark is read."""
+
+    def fit(self) -> None:
+        super().fit()
+        read_settings(plain(self.config.job), self)
+
+
 def choose_clips(point: Point, limit: int | None) -> list[ClipJob]:
     """The benchmark's clips, each once; at most so many of them, evenly spread."""
     every = group_by_clip(point.benchmark.samples)

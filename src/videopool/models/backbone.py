@@ -223,6 +223,8 @@ class Backbone(nn.Module):
         """Token ids before and after the placeholder of the visual tokens. Raises ModelError if there is not one."""
         if text not in self._split:  # the points of a sweep ask the same questions
             ids = self.tokenizer.encode(text)
+            if ids[:2] == [self.tokenizer.bos_token_id] * 2:  # the text has one, as chat templates write it
+                ids = ids[1:]
             places = [place for place, number in enumerate(ids) if number in self.media_ids.values()]
             if len(places) != 1:
                 raise ModelError(f"the prompt must hold {self.image_token} once, it holds it {len(places)} times")

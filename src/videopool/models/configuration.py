@@ -19,6 +19,7 @@ from videopool.notes import note
 
 TOWERS = {"clip_vision_model": True, "siglip_vision_model": False}  # whether a CLS token precedes the patches
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
 # Rotary positions that do not depend on the prompt's length or on earlier prompts.
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 # Keys in files of earlier releases that change nothing here: generation is greedy, and the tokenizer, labels and

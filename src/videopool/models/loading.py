@@ -12,14 +12,12 @@ from transformers.utils import logging as transformers_logging
 
 from videopool.errors import one_line
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import DTYPES, load_config
+from videopool.models.configuration import ATTENTIONS, DTYPES, load_config
 from videopool.models.errors import ModelError, listed
 from videopool.models.families import family_of
 from videopool.models.shape import model_shape
 from videopool.models.source import check_weights, identity, locate
 
-# Others take no mask in which the questions of a clip are blind to each other.
-ATTENTIONS = ("sdpa", "eager")
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
                  "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -38,6 +36,11 @@ def _read(cls: Any, kind: str, source: str, revision: str | None, names: Sequenc
         return cls.from_pretrained(str(folder), **options)
     except Exception as error:
         raise ModelError(f"model.source={source}: no {kind} could be read ({one_line(error)})") from error
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> Any:
+    """A model's tokenizer. Raises ModelError if there is none."""
+    return _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
 
 
 def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
@@ -111,7 +114,7 @@ def load_backbone(
     shape = model_shape(config, target)
     folder = locate(source, revision)
     check_weights(folder, f"model.source={source}")
-    tokenizer = _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
+    tokenizer = load_tokenizer(source, revision)
     image_processor = load_image_processor(source, revision, shape.image_size)
     family, placed = family_of(config.model_type, target), device_map is not None
     placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}

@@ -30,28 +30,32 @@ def make_trainable(backbone: Backbone, lora: Mapping[str, Any] | None) -> None:
     """
     backbone.model.requires_grad_(False)
     if lora is not None:
-        if not isinstance(lora, Mapping) or set(lora) != set(SETTINGS):
-            raise ModelError(
-                f"training.lora={lora!r}: give {', '.join(SETTINGS)} and nothing else, or null for no LoRA"
-            )
+        check_new_lora(lora, backbone.attention)
         _add_new_lora(backbone, lora)
     backbone.projector.float().requires_grad_(True)  # after LoRA, which freezes all other weights
 
 
-def _add_new_lora(backbone: Backbone, lora: Mapping[str, Any]) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
-
+def check_new_lora(lora: Any, attention: Sequence[str]) -> None:
+    """Raises ModelError as make_trainable(), for a model whose attention layers have these names."""
+    if not isinstance(lora, Mapping) or set(lora) != set(SETTINGS):
+        raise ModelError(f"training.lora={lora!r}: give {', '.join(SETTINGS)} and nothing else, or null for no LoRA")
     rank, alpha, dropout, targets = (lora[name] for name in SETTINGS)
     several = isinstance(targets, Sequence) and not isinstance(targets, str)
-    fitting = several and targets and all(name in backbone.attention for name in targets)
+    fitting = several and targets and all(name in attention for name in targets)
     for name, right, wanted in (
-        ("targets", fitting, f"a list of some of {', '.join(backbone.attention)}"),
+        ("targets", fitting, f"a list of some of {', '.join(attention)}"),
         ("rank", isinstance(rank, int) and is_number(rank) and rank >= 1, "a positive whole number"),
         ("alpha", is_number(alpha) and alpha > 0, "a number above 0"),
         ("dropout", is_number(dropout) and 0 <= dropout < 1, "a number of at least 0 and below 1"),
     ):
         if not right:
             raise ModelError(f"training.lora.{name}={lora[name]!r}: give {wanted}")
+
+
+def _add_new_lora(backbone: Backbone, lora: Mapping[str, Any]) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    rank, alpha, dropout, targets = (lora[name] for name in SETTINGS)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,

@@ -19,6 +19,8 @@ from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.configuration import DTYPES
 from videopool.points.setting import Setting, StatedSetting, readable
+from videopool.points.twins import changes_nothing, map_of
+from videopool.pooling import GridPooling
 from videopool.reports.cells import spreadsheet
 from videopool.results.comparison import same_budget
 from videopool.results.errors import writing
@@ -30,13 +32,14 @@ Fields = Mapping[str, Any]
 
 MB, GB, TERA = 1e6, 1e9, 1e12
 LEAST_HOURS = 0.001  # that are written
+SAME_MAP = ("model", "frames", "benchmark", "map")
 KEEPS_NOTHING = "videopool.features.FeatureStore"
 # Of a model behind an API, only some are known.
 COLUMNS = (
     "point", "model", "dtype", "pooling", "stage", "frames", "visual_tokens", "context", "prefill_tflops",
     "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
     "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "hours", "tflops_per_second",
-    "warnings",
+    "warnings", "map", "note",
 )  # fmt: skip
 # Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.
 SHOWN = (
@@ -85,7 +88,26 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "samples": sum(asked.samples) or None,
         "design": design(config, asked.samples),
         "warnings": [*costs["warnings"], *asked.warnings],
+        **_map_of(point),
     }
+
+
+def _map_of(point: Setting) -> dict[str, object]:
+    """A row's `map`, which equal poolings share, and `note`; only for maps of grids, as others are slow."""
+    if not isinstance(point, StatedSetting) or not isinstance(point.pooling, GridPooling):
+        return {"map": None, "note": ""}
+    own = map_of(point.pooling, point.stage, point)
+    return {"map": list(own), "note": changes_nothing(point.pooling, own, point)}
+
+
+def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
+    """Rows with a note where an earlier one has the same map and the same other settings."""
+    noted, first = [], dict[str, str]()
+    for row in rows:
+        twin = first.setdefault(str([row[name] for name in SAME_MAP]), row["point"]) if row["map"] else row["point"]
+        same = f"the same map as {twin}" if twin != row["point"] else ""
+        noted.append({**row, "note": row["note"] or same})
+    return noted
 
 
 def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str, Any]:
@@ -259,10 +281,10 @@ def _comparisons(rows: Sequence[Fields], baseline: str) -> int:
 
 def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
     """Write plan.csv of a multirun. Returns its name. Raises ResultsError if the folder cannot be written."""
-    table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(rows)])
+    table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(with_twins(rows))])
     with writing(study):
         study.mkdir(parents=True, exist_ok=True)
-        return write_text(study / "plan.csv", spreadsheet(table.drop(columns="design")))
+        return write_text(study / "plan.csv", spreadsheet(table.drop(columns=["design", "map"])))
 
 
 def show_plan(rows: Sequence[dict[str, Any]]) -> None:
@@ -272,6 +294,9 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         for text in row["warnings"]:
             screen.print(f"warning: {row['point']}: {text}", highlight=False, soft_wrap=True)
+    for row in with_twins(rows):
+        if row["note"]:
+            screen.print(f"note: {row['point']}: {row['note']}", highlight=False, soft_wrap=True)
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Shown:

@@ -43,8 +43,12 @@ class ApiPoint(Point):
             note(warning)
         self.adapter = None
 
+    def fit(self) -> None:
+        """No-op: nothing here depends on the machine."""
+
     def check(self) -> None:
-        """Raises ConfigError if the benchmark needs likelihoods."""
+        """Raises ChatError if the key is not set, ConfigError if the benchmark needs likelihoods."""
+        self.endpoint.require_key()
         choices = any(sample.options for sample in self.benchmark.samples)
         if choices and self.benchmark.scoring != "generate":
             raise ConfigError("model=api: no likelihoods come from an API; say benchmark.scoring=generate")

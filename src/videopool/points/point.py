@@ -20,6 +20,7 @@ from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.models.stages import check_context, check_needs
 from videopool.notes import note
+from videopool.points.early import begun, check_machine, check_model, check_settings
 from videopool.points.judge import build_judge
 from videopool.points.setting import Setting, pooling_settings, readable
 from videopool.pooling import map_signature
@@ -30,9 +31,10 @@ PARSING = ("strict", "pllava")  # of generated answers
 CODE = ("model", "pooling", "frames", "benchmark", "prompt", "features", "trainer")
 RULES: Rules = {
     PARSING: ("compat.scoring",),
+    bool: ("compat.expand",),
     whole(0): ("job.workers",),
     whole(1): ("job.max_visual_tokens", "job.max_clips", "trainer.devices"),
-    whole(1, null=True): ("compat.longest",),
+    whole(1, null=True): ("compat.longest", "compat.pad_frames"),
     Number(0, 1): ("job.max_failed_fraction",),
 }
 
@@ -43,17 +45,20 @@ class Point(Setting):
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
         check(config, RULES)
+        check_settings(config)
         if str(config.trainer.get("precision")).endswith("16-true"):
             precision = config.trainer.precision
             raise ConfigError(f"trainer.precision={precision}: say model.dtype=bfloat16 or float16 instead")
         self.prompt: Prompt = build(config, "prompt")
         self.take_model()
         self.judge = build_judge(config)
-        self.benchmark = self.take_benchmark()
-        samples = self.benchmark.samples
-        if self.judge is not None and not any(sample.answer and not sample.options for sample in samples):
-            missing = f"{self.benchmark.id} has no open questions with reference answers"
-            raise ConfigError(f"judge {self.judge.label}: {missing}; say judge=none")
+        if not begun(config, self.model_name, *self.parts):
+            self.fit()
+
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """The samples; clips that are rendered are rendered here."""
+        return self.take_benchmark()
 
     def take_benchmark(self) -> Benchmark:
         """The samples of the group `benchmark`."""
@@ -62,19 +67,31 @@ class Point(Setting):
 
     def take_model(self) -> None:
         """Identify the model and its checkpoint; open the feature store."""
+        check_model(self.config)
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.adapter = _read_adapter(plain(self.config.lora))
         self.store: FeatureStore = shared_store(self.config)
 
+    def fit(self) -> None:
+        """Raises UserError if pooling, frames, model and machine do not fit each other, whatever the benchmark."""
+        check_needs(self.pooling, self.shape, self.model["name"], self.stage)
+        benchmark = self.config.benchmark
+        written = benchmark.get("max_new_tokens", 0) if benchmark.get("scoring") == "generate" else 0
+        check_context(self.model["name"], self.shape.context, self.visual_tokens + int(written or 0))
+        check_machine(self.config, self.model)
+
     def check(self) -> None:
-        """Raises UserError if pooling, frames and model do not fit each other."""
+        """As fit(), with the benchmark; notes what is unusual."""
+        self.fit()
+        samples = self.benchmark.samples
+        if self.judge is not None and not any(sample.answer and not sample.options for sample in samples):
+            missing = f"{self.benchmark.id} has no open questions with reference answers"
+            raise ConfigError(f"judge {self.judge.label}: {missing}; say judge=none")
         name, source, stated = self.model["name"], self.model["source"], self.model["shape"]
-        check_needs(self.pooling, self.shape, name, self.stage)
         if stated is not None:
             shape = shape_from(stated, target=self.model.get("_target_")).stretched(self.model["rope_factor"])
             if on_hub(source) and (differences := shape_differences(shape, self.shape)):
                 note(f"model.shape, used by job=plan, is not that of {source}: {differences}")
-        check_context(name, self.shape.context, self.visual_tokens)
         adapter = self.adapter or {}
         trained = adapter.get("trained_pooling")
         if trained and trained != pooling_settings(self.config, self.pooling):

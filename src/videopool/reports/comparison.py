@@ -5,6 +5,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from videopool.config.errors import ConfigError
@@ -21,16 +22,29 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def find_point(study: Path, name: str) -> Path:
+def points_there(study: Path) -> list[Path]:
+    """Folders of a study's points."""
+    return sorted(path.parent for path in study.glob(f"*/{MANIFEST}"))
+
+
+def unknown_baseline(table: pd.DataFrame, baseline: str) -> str:
+    """One line on a baseline that the user gave and that no point or pooling of a study has; "" for any other."""
+    if baseline == "none" or table.empty or baseline in {*table.point, *table.pooling}:
+        return ""
+    poolings = ", ".join(dict.fromkeys(map(str, table.pooling)))
+    return f"baseline={baseline}: no pooling and no point of the study is named so; its poolings are {poolings}"
+
+
+def find_point(study: Path, name: str, key: str = "points") -> Path:
     """Folder of a complete point: a path, or a study's only one named so. Raises ConfigError, ResultsError if not."""
     folder = Path(name)
     if not (folder / MANIFEST).is_file():
-        there = sorted(path.parent for path in study.glob(f"*/{MANIFEST}"))
+        there = points_there(study)
         fitting = [path for path in there if path.name == name] or [p for p in there if p.name.startswith(name)]
         if len(fitting) != 1:
             several = f"{len(fitting)} points begin so" if fitting else "no point begins so"
             known = ", ".join(path.name for path in fitting or there) or "none"
-            raise ConfigError(f"points: {name}: {several} in {study}; there are: {known}")
+            raise ConfigError(f"{key}: {name}: {several} in {study}; there are: {known}")
         (folder,) = fitting
     if not is_complete(folder):
         raise ResultsError(f"{folder} is not complete; run its command again first")

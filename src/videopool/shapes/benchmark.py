@@ -22,6 +22,9 @@ def load_shapes(
     See WorldSettings; `settings` are load_mvbench's. Raises BenchmarkError for settings that cannot be met, or a folder
     that cannot be written.
     """
+    for name, value, least in (("clips", clips, 1), ("per_task", per_task, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or value < least:
+            raise BenchmarkError(f"benchmark {id}: {name} must be a whole number of at least {least}, got {value!r}")
     try:
         folder = build(WorldSettings(kind, split, clips, per_task, seed), Path(root))
     except WorldError as error:

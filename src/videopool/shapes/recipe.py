@@ -41,6 +41,10 @@ class RecipeStage:
     weight_decay: float = 0.05
     stop: int | None = None  # steps after which the stage ends, before its schedule does
 
+    def __post_init__(self) -> None:
+        _refuse_below(self, 1, "steps", "images")
+        _refuse_below(self, 0, "rate", "warmup", "weight_decay")
+
     @property
     def length(self) -> int:
         """Number of steps taken."""
@@ -75,6 +79,20 @@ class Recipe:
     check_every: int = 250
     check_images: int = 160  # held out; nothing is chosen on them
     final_images: int = 600  # held out, at the end
+
+    def __post_init__(self) -> None:
+        _refuse_below(self, 1, "log_every", "check_every", "check_images", "final_images")
+        _refuse_below(self, 0, "letter_share", "max_gap", "auxiliary", "seed")
+        if self.letter_share > 1:
+            raise ValueError(f"letter_share={self.letter_share}: give a share of at most 1")
+
+
+def _refuse_below(settings: object, least: int, *names: str) -> None:
+    """Raises ValueError for a setting that is no number of at least `least`."""
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, (int, float)) or not value >= least:
+            raise ValueError(f"{name}={value!r}: give a number of at least {least}")
 
 
 def generator(seed: int, stream: int, *place: int) -> np.random.Generator:

@@ -44,7 +44,8 @@ def load_world(
     Raises TrainingDataError for settings that cannot be met, or a folder that cannot be written.
     """
     where = f"training_data.sources.{name}"
-    if not 0 <= letters <= 1 or rounds < 1:
+    numbers = isinstance(letters, (int, float)) and isinstance(rounds, int)
+    if not numbers or not 0 <= letters <= 1 or rounds < 1:
         raise TrainingDataError(f"{where}: letters must lie in 0..1 and rounds be positive, got {letters}, {rounds}")
     try:
         benchmark = load_shapes(root, kind, split, clips, per_task, seed, id=name)

@@ -9,7 +9,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from videopool.config.build import jsonable, number
+from videopool.config.build import jsonable
 from videopool.norms import load_norms
 from videopool.norms.outliers import GAP
 from videopool.tracking.run import telling, wandb_run
@@ -66,9 +66,8 @@ class PointRun:
 def point_run(config: DictConfig, folder: Path, described: Mapping[str, Any]) -> Iterator[PointRun]:
     """A run for the point of a folder, with the point's columns in tables (`described`) in its configuration.
 
-    Raises ConfigError as wandb_run, or for a wrong logger.predictions.
+    Raises ConfigError as wandb_run.
     """
-    rows = number(config, "logger.predictions", 0, whole=True) if config.logger.name == "wandb" else 0
     columns = {k: v for k, v in described.items() if v is None or isinstance(v, (str, int, float))}
     content = {**jsonable(config), "point": {"name": folder.name, **columns}}
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
@@ -79,7 +78,7 @@ def point_run(config: DictConfig, folder: Path, described: Mapping[str, Any]) ->
                     run.define_metric(axis)
                 for name in SCORES:
                     run.define_metric(name, step_metric=AXES[0])
-        yield PointRun(run, rows)
+        yield PointRun(run, config.logger.get("predictions", 0))
 
 
 def run_name(words: Sequence[str], default: str) -> str:

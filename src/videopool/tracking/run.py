@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
+from videopool.config.build import check_logger
 from videopool.config.errors import ConfigError
 from videopool.errors import one_line
 from videopool.notes import note
 
-MODES = ("offline", "online")
 OPENING_SECONDS = 30  # for the server's answer
 FINISHING_SECONDS = 300  # for pending uploads; a lost server would hold up the sweep forever
 STAGING = "WANDB_DATA_DIR"  # names the folder where W&B keeps tables until their upload
@@ -30,14 +30,13 @@ def wandb_run(config: DictConfig, study: Path, job: str, name: str, content: Map
     """A run of type `job` in the group of the study, with `content` as its configuration; None without a logger, and
     where W&B cannot open one. Files go to `<study>/wandb`, and wait there for `wandb sync` if it cannot go online.
 
-    Raises ConfigError for an unknown logger or mode.
+    Raises ConfigError for wrong settings of the logger.
     """
+    check_logger(config)
     logger = config.logger
     if logger.name == "none":
         yield None
         return
-    if logger.name != "wandb" or logger.mode not in MODES:
-        raise ConfigError(f"logger={logger.name} mode={logger.get('mode')}: choose wandb ({', '.join(MODES)}) or none")
     os.environ.setdefault("WANDB_SILENT", "true")
     # Tables stay with their run, not in the home folder, unless the user has chosen a place.
     staging = {} if STAGING in os.environ else {STAGING: str((study / "wandb").resolve())}

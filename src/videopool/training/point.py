@@ -6,15 +6,29 @@ from functools import cached_property
 import torch
 from omegaconf import DictConfig
 
-from videopool.config.build import Number, Rules, build, build_pooling, check, is_number, jsonable, plain, whole
+from videopool.config.build import (
+    Number,
+    Rules,
+    build,
+    build_pooling,
+    check,
+    check_logger,
+    is_number,
+    jsonable,
+    plain,
+    whole,
+)
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.feature_key import shared_store
 from videopool.models import identity
 from videopool.models.cost import training_flops
+from videopool.models.families import family_of
+from videopool.models.lora import check_new_lora
 from videopool.models.stages import check_context, check_needs
 from videopool.notes import note
+from videopool.points.early import begun, check_machine, check_model
 from videopool.points.setting import Setting, readable
 from videopool.pooling import Pooling, announced
 from videopool.results import fingerprint, without_seed
@@ -53,6 +67,8 @@ class TrainingPoint(Setting):
         if "base_url" in config.model:
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         super().__init__(config)
+        check_model(config)
+        check_logger(config)
         self.settings = plain(config.training)
         self._check_numbers()
         if config.lora.checkpoint is not None:
@@ -73,6 +89,8 @@ class TrainingPoint(Setting):
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.store: FeatureStore = shared_store(config)
         self.seed = int(config.seed)
+        if not begun(config, f"{self.model['name']} tuned", *self.parts[:2]):
+            self.fit()
 
     def _check_numbers(self) -> None:
         config, settings = self.config, self.settings
@@ -125,7 +143,11 @@ class TrainingPoint(Setting):
             names = [name for name in names if name in wanted]
         if not names:
             raise TrainingDataError("training_data.sources: there is none; say training_data=shapes, for example")
-        sources = {name: build(self.config.training_data.sources, name, name=name) for name in names}
+        nodes = {name: plain(self.config.training_data.sources[name]) for name in names}  # refuses missing values
+        # Those that are rendered come last: a missing file is found first.
+        order = sorted(names, key=lambda name: "kind" in nodes[name])
+        built = {name: build(self.config.training_data.sources, name, name=name) for name in order}
+        sources = {name: built[name] for name in names}
         for name, source in sources.items():
             if not isinstance(source, Source):
                 raise ConfigError(f"training_data.sources.{name}: {type(source).__name__} is not a Source of examples")
@@ -256,6 +278,14 @@ class TrainingPoint(Setting):
                     f"training_data.sources.{source.name}: none of {len(source.examples)} media is there, as "
                     f"{source.examples[0].media}; check its root"
                 )
+        self.fit()
+        self.limits()
+
+    def fit(self) -> None:
+        """Raises UserError if poolings, model and machine do not fit each other, whatever the data."""
         for pooling in self.poolings.values():
             check_needs(pooling, self.shape, str(self.model["name"]), self.stage, one_question=False)
-        self.limits()
+        if self.settings["lora"] is not None:
+            family = family_of(self.shape.family, self.model.get("_target_"))
+            check_new_lora(self.settings["lora"], family.attention)
+        check_machine(self.config, self.model)
