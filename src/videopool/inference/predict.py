@@ -24,8 +24,8 @@ from videopool.inference.reader import ClipReader
 from videopool.results.point import read_json, write_json
 from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest, ignore_interrupts
+from videopool.runtime.progress import progress
 from videopool.runtime.ranks import START_METHOD, own_environment, strategy_of
-from videopool.runtime.terminal import progress_bar
 
 WATCH_SECONDS = 0.5
 DEVICE_FILES = ".device-"  # prefix of files in which processes of several devices report their seconds and frames
@@ -63,6 +63,7 @@ def predict(
     stop: StopRequest,
     batch: int,
     times: Times | None = None,
+    title: str = "answering",
 ) -> None:
     """Run a model over clips, `batch` at a time, append its output to a log, and the seconds of each batch to times.
 
@@ -81,7 +82,7 @@ def predict(
         with device_processes(trainer):
             trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
 
-    with progress_bar(folder.name, sum(len(clip.samples) for clip in clips.jobs)) as advance:
+    with progress(title, sum(len(clip.samples) for clip in clips.jobs)) as advance:
         if devices == 1:
             alone = {} if asked == 1 else {"devices": 1, "strategy": "auto"}
             run(_Writer(log, times, advance), **alone)

@@ -8,7 +8,8 @@ from videopool.features import DiskStore, FeatureStoreError
 from videopool.features.upkeep import holdings, holdings_table, prune, size_text, verify
 from videopool.notes import note_list
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
-from videopool.runtime.terminal import console, watched
+from videopool.runtime.progress import watched
+from videopool.runtime.terminal import console
 
 
 def run(config: DictConfig) -> Outcome:

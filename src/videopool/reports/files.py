@@ -20,6 +20,7 @@ from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
 from videopool.results.study import COLUMNS, scored_points
+from videopool.runtime.progress import progress
 
 if TYPE_CHECKING:
     from videopool.reports.study_figures import StudyFigure
@@ -47,7 +48,9 @@ def name_files(files: list[str]) -> str:
     study = Path(files[0]).parent
     figures = [name for name in files if Path(name).parent != study]
     others = [Path(name).name for name in files if name not in figures]
-    more = f" and {len(figures)} figures in {Path(figures[0]).parent}" if figures else ""
+    count = len({Path(name).stem for name in figures})  # each in several formats
+    formats = ", ".join(sorted({Path(name).suffix.lstrip(".").upper() for name in figures}))
+    more = f" and {count} figure{'s' * (count > 1)} ({formats}) in {Path(figures[0]).parent}" if figures else ""
     return f"wrote {study / ', '.join(others)}{more}"
 
 
@@ -57,10 +60,12 @@ def write_report(
     pair: Sequence[str] | None = None,
     samples: int = SAMPLES,
     own_figures: Mapping[str, "StudyFigure"] = {},
+    so_far: str = "",
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
-    baseline: as for add_differences. pair, samples: as for study_page. Of two processes that write one report, each
+    baseline: as for add_differences. pair, samples: as for study_page. so_far: how many points of a running sweep it
+    holds; written_report passes such a report over. Of two processes that write one report, each
     file is written whole by one of them. Raises ResultsError if the study does not exist or has no points, or none with
     a name of the pair, or if the disk is full.
     """
@@ -68,9 +73,9 @@ def write_report(
     table = compared_study(study, baseline)
     seeds = over_seeds(table, baseline)
     experiments = shipped("experiments")
-    question = study_question(experiments, table)
+    question = f"{so_far} {study_question(experiments, table)}".strip()
     published = published_figures(experiments / PUBLISHED, list(table.benchmark.dropna().unique()))
-    with writing(study):
+    with writing(study), progress("writing the report"):
         earlier = map(Path, (read_json(study / REPORTED) or {}).get("files", []))
         before = {study / name for name in earlier if name.parent == Path(FIGURES)}  # figures of other jobs stay
         (study / REPORTED).unlink(missing_ok=True)  # until all files are there
@@ -90,7 +95,7 @@ def write_report(
         names = [str(Path(file).relative_to(study)) for file in files]
         for path in before - {study / name for name in names}:
             path.unlink(missing_ok=True)
-        write_text(study / REPORTED, json.dumps({"files": names, **inputs}))
+        write_text(study / REPORTED, json.dumps({"files": names, **({} if so_far else inputs)}))
     return files, table
 
 

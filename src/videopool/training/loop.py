@@ -19,8 +19,8 @@ from videopool.notes import indented
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest
+from videopool.runtime.progress import progress
 from videopool.runtime.ranks import strategy_of
-from videopool.runtime.terminal import progress_bar
 from videopool.tracking.training import TrainingCurves
 from videopool.training.checkpoints import Checkpoints, TrainingState
 from videopool.training.export import BAD_BATCH, Exporter
@@ -58,7 +58,7 @@ class StepCallback(Callback):
         if trainer.is_global_zero:
             cut_log(self.folder / TRAINING_LOG, self.progress.step)
             self.curves.add(*read_training_log(self.folder))
-            bar = progress_bar(self.folder.name, self.steps, self.progress.step)
+            bar = progress("training", self.steps, self.progress.step)
             self._advance = self._open.enter_context(bar)
 
     def on_train_batch_end(
