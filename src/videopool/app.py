@@ -140,7 +140,7 @@ def _killed(application: Callable[[], None]) -> bool:
     except Exception as error:
         if type(error).__name__ not in KILLS:
             raise
-        print(f"videopool: a process of the sweep was killed ({type(error).__name__}); going on", file=sys.stderr)
+        log.warn(f"a process of the sweep was killed ({type(error).__name__}); going on")
         return True
     return False
 

@@ -223,12 +223,12 @@ def begin_sweep(points: int) -> None:
         _display.update()
 
 
-def begin_point(label: str, costs: Callable[[], dict[int, float]]) -> None:
-    """Note that a point begins; `costs` of all points, by number, are asked for once."""
+def begin_point(label: str, costs: Callable[[Sequence[Any]], dict[int, float]]) -> None:
+    """Note that a point begins; `costs` of configurations, by number, are asked for once."""
     with _display.lock:
         if _display.sweep is not None and _display.sweep.in_turn:
             if _display.sweep.current is None:
-                _display.sweep.costs = costs()
+                _display.sweep.costs = costs(sweep.composed)
             _display.sweep.title, _display.sweep.current = label, time.monotonic()
             _display.sweep.look()
 

@@ -2,10 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import prod
+from pathlib import Path
 from statistics import StatisticsError, linear_regression
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,13 +17,21 @@ from omegaconf import DictConfig, OmegaConf
 
 SWEEP = "VIDEOPOOL_SWEEP"  # facts of the multirun, for its processes
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file for the outcomes of a multirun
+REPORT = ".report"  # ends the name of a file beside it: its age, and the seconds in it, are those of the last report
+EARLIEST = 20.0  # seconds before the first report on the way
+SPARING = 40  # a further one follows after so many times the seconds that the last one took
+Result = TypeVar("Result")
 WORDS = 3  # labels of points per summary, where they are no grid
 
 composed: list[DictConfig] = []  # the configurations of the points, in their order
 
 
-def begin(config: DictConfig) -> int:
+def begin(config: DictConfig, outcomes: Path) -> int:
     """Note which keys a multirun varies. Returns the number of its points; 0 if its sweeper keeps it to itself."""
+    os.environ[OUTCOMES] = str(outcomes.resolve())
+    with suppress(OSError):  # Hydra makes the folder too, and tells
+        outcomes.parent.mkdir(parents=True, exist_ok=True)
+        Path(os.environ[OUTCOMES] + REPORT).write_text(str(EARLIEST / SPARING))
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     words = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
     counts = {}
@@ -39,9 +50,33 @@ def begin(config: DictConfig) -> int:
     return int(facts["points"])
 
 
-def end() -> None:
-    """Forget the multirun."""
+def end() -> list[dict[str, Any]]:
+    """Forget the multirun. Returns its outcomes."""
+    outcomes = ended()
     os.environ.pop(SWEEP, None)
+    path = os.environ.pop(OUTCOMES)
+    for name in (path, path + REPORT):
+        Path(name).unlink(missing_ok=True)
+    return outcomes
+
+
+def keep(outcome: dict[str, Any]) -> None:
+    """Note the outcome of a point."""
+    if OUTCOMES in os.environ:
+        with open(os.environ[OUTCOMES], "a", encoding="utf-8") as file:
+            file.write(json.dumps(outcome) + "\n")
+
+
+def sparingly(write: Callable[[], Result]) -> Result | None:
+    """Call a function that writes a report on the way, unless it is too early, in whichever process. Its result."""
+    last = Path(os.environ[OUTCOMES] + REPORT)
+    if time.time() < last.stat().st_mtime + SPARING * float(last.read_text()):
+        return None
+    os.utime(last)  # first: other processes pass
+    started = time.perf_counter()
+    result = write()
+    last.write_text(str(time.perf_counter() - started))
+    return result
 
 
 def facts() -> dict[str, Any]:
