@@ -88,7 +88,7 @@ def predict(
             run(_Writer(log, times, advance), **alone)
             return
         _take_reports(folder)  # those of a failed attempt
-        with _watched(log.path, advance):
+        with lines_watched(log.path, advance):
             run(_Writer(log, times), devices=devices, strategy=strategy_of(config))
     for report in _take_reports(folder):
         evaluator.frames.update(report["frames"])
@@ -151,18 +151,21 @@ def _take_reports(folder: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _watched(path: Path, advance: Callable[[int], None]) -> Iterator[None]:
-    """Advance the progress bar by the lines that other processes append to a file."""
+def lines_watched(path: Path, advance: Callable[[int], None], mark: bytes = b"\n") -> Iterator[None]:
+    """Advance the progress bar by the lines, or marks in them, that other processes append to a file."""
     done = threading.Event()
 
     def watch() -> None:
-        place = path.stat().st_size
+        place = path.stat().st_size if path.exists() else 0
         while not done.wait(WATCH_SECONDS):
+            if not path.exists():
+                continue
+            place = min(place, path.stat().st_size)  # a log that goes on is cut first
             with path.open("rb") as file:
                 file.seek(place)
                 fresh = file.read()
             place += len(fresh)
-            advance(fresh.count(b"\n"))
+            advance(fresh.count(mark))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

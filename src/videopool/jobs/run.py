@@ -1,6 +1,7 @@
 """Run one job, alone or in a multirun, and print its outcome."""
 
 import errno
+import os
 import time
 from dataclasses import asdict
 from importlib import import_module
@@ -59,7 +60,7 @@ def run_and_tell(config: DictConfig) -> str:
     multirun = sweep.in_multirun()
     label, started = label_of(config), time.perf_counter()
     begin_point(label, prefill_costs)
-    doing("preparing")
+    doing("working")
     with log.working_on(label):
         if multirun and (count := kills()):
             outcome = Outcome(FAILED, label, f"its process was killed {count} times (out of memory?)")
@@ -73,6 +74,8 @@ def run_and_tell(config: DictConfig) -> str:
         sweep.keep({"number": HydraConfig.get().job.num, "job": str(config.job.name), **asdict(outcome)})
     else:
         finish()
+        if log.quiet() and outcome.status == COMPLETE and outcome.folder:
+            log.say(f"        files: {outcome.folder}", result=True)
         tell = getattr(job_of(config.job.name), "tell", None)
         if tell and outcome.status == COMPLETE and not log.quiet():
             tell(config, outcome)
@@ -95,6 +98,8 @@ def _run(config: DictConfig) -> Outcome:
         return Outcome(BUSY, error.folder.name, str(error), str(error.folder))
     except UserError as error:
         message = str(error)
+        if error.__cause__ is not None and log.FILE in os.environ:
+            log.trace()
     except (MemoryError, torch.OutOfMemoryError):
         message = "out of memory: lower job.max_visual_tokens or frames.num"
     except Exception as error:

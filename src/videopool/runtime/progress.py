@@ -210,7 +210,7 @@ def watched(items: Sequence[Item], title: str) -> Iterator[Item]:
 def doing(title: str | None) -> None:
     """Show what is done from now on, where no piece of work says more; None: nothing."""
     with _display.lock:
-        if _display.base is not None and title != _display.base.title:
+        if _display.base is not None and title is not None:
             log.detail(f"{_display.base.title}: {_display.base.seconds:.1f} s")
         _display.base = None if title is None else _Work(title)
         _display.update()
