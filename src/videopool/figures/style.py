@@ -32,7 +32,6 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 6,
     "legend.frameon": False,
     "legend.fontsize": 10.5,
-    "svg.hashsalt": "videopool",
 }
 
 
@@ -55,7 +54,7 @@ def save_figure(figure: Figure, path: Path) -> list[str]:
     names = []
     for suffix in (".png", ".svg"):
         name = path.parent / (path.name + suffix)
-        with whole(name) as part:
+        with whole(name) as part, matplotlib.rc_context({"svg.hashsalt": "videopool"}):  # the same file each time
             figure.savefig(part, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
         names.append(str(name))
     return names
