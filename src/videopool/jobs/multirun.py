@@ -44,9 +44,8 @@ class SweepCallback(Callback):
         begin_sweep(points)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        # Bars of several processes would overwrite each other.
         if sweep.elsewhere() and (sys.stdout.isatty() or sweep.facts()["launcher"] == "JoblibLauncher"):
-            be_silent()
+            be_silent()  # the process that launched this one shows its work
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write the report on the way, so that there is something to look at before all points are done."""
@@ -74,9 +73,9 @@ class SweepCallback(Callback):
             settle(INTERNAL)
 
     def _end(self, config: DictConfig) -> None:
+        begin_sweep(0)
         outcomes = sweep.end()
         Path(os.environ.pop(STARTS)).unlink(missing_ok=True)
-        begin_sweep(0)
         _wait_for_others(outcomes)
         _sum_up(config, outcomes)
         finish()

@@ -1,5 +1,6 @@
 """Lines about the work: on the terminal, as VIDEOPOOL_VERBOSITY allows, and in the study's log file with times."""
 
+import json
 import logging
 import os
 import re
@@ -22,6 +23,7 @@ SECRET_NAME = re.compile(r"(?i)key|token|secret|passw")
 SHORTEST = 8  # characters of a secret in the environment
 
 _log = logging.getLogger("videopool")
+_relay = ""  # a file for lines that another process prints
 
 
 def quiet() -> bool:
@@ -38,27 +40,50 @@ def say(line: str, result: bool = False) -> None:
     """Print a line about the work; a result is printed even if the user wants quiet."""
     _log.info(line)
     if result or not quiet():
-        print(line, flush=True)
+        _print(line)
 
 
 def warn(line: str) -> None:
     """Print a line that the user should know of."""
     _log.warning(line)
     if not quiet():
-        print(f"videopool: {line}", file=sys.stderr, flush=True)
+        _print(f"videopool: {line}", error=True)
 
 
 def fail(line: str) -> None:
     """Print why something failed."""
     _log.error(line)
-    print(line, file=sys.stderr, flush=True)
+    _print(line, error=True)
 
 
 def detail(line: str) -> None:
     """A line for those who ask for details."""
     _log.debug(line)
     if verbose() and rank_of_process() == 0:
-        print(f"videopool: {line}", file=sys.stderr, flush=True)
+        _print(f"videopool: {line}", error=True)
+
+
+def relay(path: str) -> None:
+    """Leave lines for the process that has the terminal: its bars would erase them."""
+    global _relay
+    _relay = path
+
+
+def print_relayed(path: str, seen: int) -> int:
+    """Print the lines in such a file after the first ones. Returns how many there are now."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True) if os.path.exists(path) else []
+    whole = [line for line in lines if line.endswith("\n")]
+    for line in whole[seen:]:
+        _print(**json.loads(line))
+    return len(whole)
+
+
+def _print(line: str, error: bool = False) -> None:
+    if _relay:
+        with open(_relay, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"line": line, "error": error}) + "\n")
+    else:
+        print(line, file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def trace() -> str:

@@ -53,8 +53,9 @@ class _Sweep(_Work):
     """The points of a multirun."""
 
     def __init__(self, total: int) -> None:
-        super().__init__("", total)
         self.in_turn = sweep.in_turn()
+        super().__init__("" if self.in_turn else "points side by side", total)
+        self.changed, self.lines = self.started, 0  # when a point ended last; lines of other processes so far
         self.costs: dict[int, float] = {}  # by number
         self.current: float | None = None  # when the current point began
         self.spent: dict[int, float] = {}  # seconds by number, of points that took any
@@ -63,14 +64,21 @@ class _Sweep(_Work):
     def look(self) -> None:
         """Count the points that ended."""
         outcomes = sweep.ended()
+        if len(outcomes) != self.done:
+            self.changed = time.monotonic()
         self.done = len(outcomes)
+        if not self.in_turn and sweep.OUTCOMES in os.environ:
+            self.lines = log.print_relayed(os.environ[sweep.OUTCOMES] + sweep.LINES, self.lines)
         fresh = [(o["number"], o["seconds"]) for o in outcomes if o["fresh"] and o["status"] == "complete"]
         self.spent = dict(fresh[1:] or [own for own in fresh if own[1] > TELLING])
         self.over = {outcome["number"] for outcome in outcomes}
 
     def left(self) -> float | None:
-        if not self.in_turn or self.total is None:
-            return super().left()
+        if not self.in_turn:  # as if points went on ending as often
+            rate = (self.changed - self.started) / len(self.spent) if len(self.spent) > 1 else 0.0
+            left = rate * ((self.total or 0) - self.done) - (time.monotonic() - self.changed)
+            return max(0.0, left) if rate else None
+        assert self.total is not None
         left = sweep.seconds_left(self.costs, self.spent, [n for n in range(self.total) if n not in self.over])
         return left and max(0.0, left - (time.monotonic() - (self.current or time.monotonic())))
 
@@ -139,7 +147,8 @@ class _Display:
 
     def show(self) -> None:
         """Draw the bars, or print a line where one is due."""
-        shown = [work for work in (self.sweep, (self.works or [self.base])[-1]) if work is not None]
+        base = None if self.sweep is not None and not self.sweep.in_turn else self.base
+        shown = [work for work in (self.sweep, (self.works or [base])[-1]) if work is not None]
         if self.bars is not None:
             _draw(self.bars, shown)
         elif shown and self.thread is not None:
@@ -217,10 +226,12 @@ def doing(title: str | None) -> None:
 
 
 def begin_sweep(points: int) -> None:
-    """Show the points of a multirun."""
+    """Show the points of a multirun; 0: no more."""
     with _display.lock:
+        if _display.sweep is not None:
+            _display.sweep.look()
         _display.sweep = _Sweep(points) if points > 1 else None
-        _display.update()
+        doing("importing libraries" if points else "summing up")
 
 
 def begin_point(label: str, costs: Callable[[Sequence[Any]], dict[int, float]]) -> None:
@@ -241,8 +252,10 @@ def finish() -> None:
 
 
 def be_silent() -> None:
-    """Show no work in this process: another one shows it."""
+    """Show no work in this process: another one shows it, and prints its lines among the bars of a terminal."""
     _display.silent = True
+    if _in_terminal():
+        log.relay(os.environ[sweep.OUTCOMES] + sweep.LINES)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 SWEEP = "VIDEOPOOL_SWEEP"  # facts of the multirun, for its processes
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file for the outcomes of a multirun
+LINES = ".lines"  # ends the name of a file beside it: lines of processes whose terminal shows bars
 REPORT = ".report"  # ends the name of a file beside it: its age, and the seconds in it, are those of the last report
 EARLIEST = 20.0  # seconds before the first report on the way
 SPARING = 40  # a further one follows after so many times the seconds that the last one took
@@ -28,6 +29,8 @@ composed: list[DictConfig] = []  # the configurations of the points, in their or
 
 def begin(config: DictConfig, outcomes: Path) -> int:
     """Note which keys a multirun varies. Returns the number of its points; 0 if its sweeper keeps it to itself."""
+    if facts().get("process") == os.getpid():  # this command goes on after a kill
+        end()
     os.environ[OUTCOMES] = str(outcomes.resolve())
     with suppress(OSError):  # Hydra makes the folder too, and tells
         outcomes.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,7 @@ def end() -> list[dict[str, Any]]:
     outcomes = ended()
     os.environ.pop(SWEEP, None)
     path = os.environ.pop(OUTCOMES)
-    for name in (path, path + REPORT):
+    for name in (path, path + REPORT, path + LINES):
         Path(name).unlink(missing_ok=True)
     return outcomes
 
