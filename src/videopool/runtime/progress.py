@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from videopool.runtime import log, sweep
+from videopool.runtime.ranks import rank_of_process
 
 PATIENCE = 3.0  # seconds
 EVERY = float(os.environ.get("VIDEOPOOL_PROGRESS_SECONDS", "60"))
@@ -76,8 +77,8 @@ class _Sweep(_Work):
     def left(self) -> float | None:
         if not self.in_turn:  # as if points went on ending as often
             rate = (self.changed - self.started) / len(self.spent) if len(self.spent) > 1 else 0.0
-            left = rate * ((self.total or 0) - self.done) - (time.monotonic() - self.changed)
-            return max(0.0, left) if rate else None
+            there = rate * ((self.total or 0) - self.done) - (time.monotonic() - self.changed)
+            return max(0.0, there) if rate else None
         assert self.total is not None
         left = sweep.seconds_left(self.costs, self.spent, [n for n in range(self.total) if n not in self.over])
         return left and max(0.0, left - (time.monotonic() - (self.current or time.monotonic())))
@@ -105,7 +106,7 @@ class _Display:
         self.works: list[_Work] = []  # the innermost last
         self.base: _Work | None = None  # what is done between works
         self.lock = threading.RLock()
-        self.silent = False  # in processes whose parent shows their work
+        self.silent = rank_of_process() > 0  # and in processes whose parent shows their work
         self.by_hand = False
         self.said = time.monotonic()  # when the last line was printed
         self.bars: Any = None
@@ -148,7 +149,7 @@ class _Display:
     def show(self) -> None:
         """Draw the bars, or print a line where one is due."""
         base = None if self.sweep is not None and not self.sweep.in_turn else self.base
-        shown = [work for work in (self.sweep, (self.works or [base])[-1]) if work is not None]
+        shown = [work for work in (self.sweep, self.works[-1] if self.works else base) if work is not None]
         if self.bars is not None:
             _draw(self.bars, shown)
         elif shown and self.thread is not None:

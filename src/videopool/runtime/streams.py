@@ -27,5 +27,5 @@ def endure() -> None:
         if type(stream) is io.TextIOWrapper:
             stream.flush()
             file = io.BufferedWriter(EnduringFile(stream.fileno(), "w", closefd=False))
-            how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, stream.errors, **how))
+            lines, at_once = stream.line_buffering, stream.write_through
+            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, stream.errors, None, lines, at_once))

@@ -42,15 +42,15 @@ def begin(config: DictConfig, outcomes: Path) -> int:
         swept = override.is_discrete_sweep()
         counts[override.get_key_element()] = len(list(override.sweep_string_iterator())) if swept else 1
     basic = "basic" in config.hydra.sweeper._target_
-    facts = {
+    noted: dict[str, Any] = {
         "keys": [key for key, count in counts.items() if count > 1] if basic else list(params),
         "points": prod(counts.values()) if basic else 0,
         "process": os.getpid(),
         "launcher": str(config.hydra.launcher._target_).rpartition(".")[2],
     }
-    os.environ[SWEEP] = json.dumps(facts)
+    os.environ[SWEEP] = json.dumps(noted)
     composed.clear()
-    return int(facts["points"])
+    return int(noted["points"])
 
 
 def end() -> list[dict[str, Any]]:

@@ -32,6 +32,12 @@ def bars() -> Progress:
         BarColumn(BAR),
         TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True)),
     )
-    screen = console()
-    kept = {"redirect_stdout": sys.stdout.isatty(), "redirect_stderr": sys.stderr.isatty()}  # not a file's lines
-    return Progress(*columns, console=screen, transient=True, auto_refresh=False, expand=True, **kept)
+    return Progress(
+        *columns,
+        console=console(),
+        transient=True,
+        auto_refresh=False,
+        expand=True,
+        redirect_stdout=sys.stdout.isatty(),  # not the lines of a file
+        redirect_stderr=sys.stderr.isatty(),
+    )
