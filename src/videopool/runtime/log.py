@@ -23,6 +23,7 @@ SECRET_NAME = re.compile(r"(?i)key|token|secret|passw")
 SHORTEST = 8  # characters of a secret in the environment
 
 _log = logging.getLogger("videopool")
+_log.addHandler(logging.NullHandler())  # or logging itself would print warnings where nothing is configured
 _relay = ""  # a file for lines that another process prints
 
 
@@ -111,8 +112,8 @@ def end(code: int) -> None:
 
 
 def configure() -> None:
-    """Take the log lines and warnings of all libraries off the terminal and into the study's file."""
-    logging.captureWarnings(True)
+    """Take the log lines of all libraries off the terminal, and with their warnings into the study's file, if any."""
+    logging.captureWarnings(FILE in os.environ)
     root = logging.getLogger()
     if not any(isinstance(handler, _StudyFile) for handler in root.handlers):
         root.addHandler(_StudyFile())

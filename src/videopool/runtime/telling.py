@@ -22,6 +22,7 @@ WAIT = "give the command again when it has ended, or with -m, which waits for it
 def begin_command(config: DictConfig, points: int) -> None:
     """Open the log, and say at once what is going to happen: libraries take seconds to import."""
     name = str(OmegaConf.select(config, "job.name"))
+    log.configure()
     if name in QUICK or sweep.elsewhere() or rank_of_process() > 0:
         return
     folder = Path(config.results_dir) / config.study
