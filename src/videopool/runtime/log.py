@@ -147,6 +147,8 @@ class _StudyFile(logging.Handler):
             record = logging.makeLogRecord(record.__dict__)
             record.msg, record.args = f"{record.name}: {record.getMessage()}", ()
             record.levelname = "INFO"
+            if verbose():
+                _print(f"videopool: {record.msg}", error=True)
         record.point = os.environ.get(POINT, "-")
         line = without_secrets(self.format(record)).strip().replace("\n", "\n    ") + "\n"
         with suppress(OSError):  # such as a full disk: the work goes on
