@@ -12,6 +12,7 @@ import argparse
 import ast
 import atexit
 import json
+import signal
 import sys
 from base64 import b64decode, b64encode
 from io import BytesIO
@@ -224,4 +225,7 @@ def save_figures(name: str, notebook: Any, folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):  # of `kill`; of a terminal that is closed
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the latter
+            signal.signal(number, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -59,9 +59,9 @@ ROOMS: dict[str, set[str]] = {
     "files": {"locks"},
     "locks": {"notes"},
     "notes": {"runtime"},
-    "runtime": set(),
     "command": set(),
-    "composing": {"top_level"},
+    "composing": {"top_level", "runtime"},
+    "runtime": set(),
     "top_level": {"paths"},
     "paths": set(),
     "errors": set(),
@@ -72,8 +72,8 @@ ONLY_IN = {
     r"\bos\.(replace|rename|fsync)\(|\.rename\([^=()]+(\(.*\))?\)$": {"files.py"},
     r"\bfcntl\.|\bmkstemp\(|NamedTemporaryFile\(": {"locks.py"},
     r"\bConsole\(|^from rich\.progress": {"runtime/terminal.py"},
-    # Lines about the work; and how the command and its points ended.
-    r"\bsys\.stderr\b": {"notes.py", "app.py", "jobs/run.py", "jobs/multirun.py"},
+    # Lines about the work, and how it ended; the streams themselves.
+    r"\bsys\.stderr\b": {"runtime/log.py", "runtime/terminal.py"},
 }
 LONGEST, LONGEST_JOB = 350, 120  # lines
 LONG: set[str] = set()  # files that may be longer, by name

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from videopool import __version__
 from videopool.paths import PUBLISHED, shipped
+from videopool.runtime import log
+from videopool.runtime.interrupts import stop_on_signals
+from videopool.runtime.streams import endure
 from videopool.top_level import quoted
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ ENVIRONMENT = {
 # Lightning sets the levels of its two top loggers at its import, later than us; those of their children are ours.
 LOUD = (
     "transformers", "libav", "PIL", "pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero",
+    "pytorch_lightning.trainer.connectors.signal_connector",  # "Received SIGTERM"
 )  # fmt: skip
 
 
@@ -74,6 +78,7 @@ def quiet() -> None:
 def run(config: "DictConfig") -> str:
     """One point or one job, under Hydra. Returns its status; raises for an interruption only."""
     quiet()
+    endure()  # in a process of a launcher
     from videopool.jobs.run import run_and_tell
 
     return run_and_tell(config)
@@ -82,6 +87,8 @@ def run(config: "DictConfig") -> str:
 def main() -> None:
     """The console script."""
     open_streams()
+    endure()
+    stop_on_signals()
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"videopool {__version__}")
         return
@@ -109,8 +116,6 @@ def main() -> None:
         _exit("stopped; run the same command again to go on", INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
         _exit(explain(error), 2)
-    except BrokenPipeError:  # the reader of our output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _exit(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 2)
     except Exception as error:
@@ -118,11 +123,13 @@ def main() -> None:
         _exit(f"internal error: {error}", 3)
     from videopool.runtime.exit_code import exit_code
 
+    log.end(exit_code())
     sys.exit(exit_code())
 
 
 def _exit(message: str, code: int) -> NoReturn:
-    print(f"videopool: {message}", file=sys.stderr)
+    log.fail(f"videopool: {message}")
+    log.end(code)
     sys.exit(code)
 
 
@@ -133,7 +140,7 @@ def _killed(application: Callable[[], None]) -> bool:
     except Exception as error:
         if type(error).__name__ not in KILLS:
             raise
-        print(f"videopool: a process of the sweep was killed ({type(error).__name__}); going on", file=sys.stderr)
+        log.warn(f"a process of the sweep was killed ({type(error).__name__}); going on")
         return True
     return False
 

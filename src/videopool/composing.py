@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
+from videopool.runtime import sweep
 from videopool.top_level import check_choices, check_top_level
 
 
@@ -44,6 +45,7 @@ def compose_once() -> None:
             points[key] = _with_values(choices[rest], values, parsed)
         else:  # what adds or deletes keys depends on the order of all
             points[key] = compose(self, master_config, sweep_overrides)
+        sweep.composed.append(points[key])
         return points[key]
 
     def load_file(self: Any, config_path: str) -> Any:

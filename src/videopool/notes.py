@@ -1,8 +1,8 @@
 """Notes: lines on stderr for the user."""
 
-import sys
 from collections.abc import Sequence
 
+from videopool.runtime import log
 from videopool.runtime.ranks import rank_of_process
 
 LISTED = 10
@@ -18,7 +18,7 @@ def note(line: str, once: bool = False, every_rank: bool = False) -> None:
     """
     if (every_rank or rank_of_process() == 0) and not (once and line in _noted):
         _noted.add(line)
-        print(f"videopool: {line}", file=sys.stderr)
+        log.warn(line)
 
 
 def indented(lines: Sequence[str]) -> str:
@@ -30,4 +30,4 @@ def indented(lines: Sequence[str]) -> str:
 def note_list(lines: Sequence[str]) -> None:
     """Print the first lines to stderr, indented, and the number of further ones."""
     if lines:
-        print(indented(lines).removeprefix("\n"), file=sys.stderr)
+        log.fail(indented(lines).removeprefix("\n"))

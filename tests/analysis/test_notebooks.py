@@ -207,7 +207,8 @@ def test_a_failing_notebook_fails_the_command_but_not_the_others(folder):
     assert (folder / "a").read_text() == "5", "it runs in its own folder, with what was given in place of the default"
 
 
-def test_a_stop_is_one_line_and_leaves_no_kernel(folder):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_stop_is_one_line_and_leaves_no_kernel(folder, number):
     content = '# %% tags=["parameters"]\n# %%\nimport os, time\nprint(os.getpid(), file=open("pid", "w"), flush=True)\n'
     (folder / "slow.py").write_text(content + "time.sleep(60)\n")
     process = subprocess.Popen(
@@ -216,7 +217,7 @@ def test_a_stop_is_one_line_and_leaves_no_kernel(folder):
     pid = folder / "pid"
     while not (pid.is_file() and pid.read_text()) and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert [line for line in said.splitlines() if line.startswith("execute.py: stopped")] == said.splitlines()

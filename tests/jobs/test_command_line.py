@@ -132,7 +132,7 @@ def test_a_study_with_a_bad_point(videopool, tmp_path, launcher):
     words = ["-m", "pooling=none,average,adaptive_4x6x6", "frames.num=1,2,0", "study=s", "benchmark.limit=4"]
     words += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
     done = videopool(*words, check=1)
-    assert done.stderr.count("not complete:") == 3
+    assert done.stderr.count("FAILED") == 3
     assert "frames.num must be a positive integer, got 0" in done.stderr
     assert "Traceback" not in done.stderr
     table = rows(tmp_path, "s")

@@ -175,7 +175,7 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, start, tmp_path, dat
     pd.testing.assert_frame_equal(*tables)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, start, tmp_path, data_dir, number):
     build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
     process = start("study=i", "frames.num=8", "job.max_clips=1")

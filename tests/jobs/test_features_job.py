@@ -13,8 +13,7 @@ from videopool.features import DiskStore, FeatureSource
 from videopool.jobs import features as features_module
 from videopool.jobs.run import run_and_tell
 from videopool.paths import shipped
-from videopool.runtime import exit_code, terminal
-from videopool.runtime.terminal import watched
+from videopool.runtime import exit_code
 
 LIMIT = 1 << 30
 
@@ -137,14 +136,3 @@ def test_a_store_that_cannot_be_changed(run, root, monkeypatch, capsys):
     monkeypatch.setattr(features_module, "prune", refuse)
     assert run("job.action=prune") == 1
     assert f"{root}: Read-only file system" in capsys.readouterr().err
-
-
-def test_the_bar_appears_for_the_patient_alone(monkeypatch):
-    started = []
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(terminal.Progress, "start", lambda self: started.append(1))
-    assert list(watched([1, 2, 3], "segments")) == [1, 2, 3]
-    assert not started
-    monkeypatch.setattr(terminal, "PATIENCE", 0.0)
-    assert list(watched([1, 2, 3], "segments")) == [1, 2, 3]
-    assert started

@@ -80,7 +80,7 @@ def test_a_point_alone_prints_its_table_and_writes_nothing(videopool, tmp_path):
 
 def test_a_study_from_a_file_and_a_bad_point(videopool, tmp_path):
     done = videopool("-m", "job=plan", "experiment=quickstart", "frames.num=8,0", small=False, check=1)
-    assert done.stderr.count("not complete:") == 6
+    assert done.stderr.count("FAILED") == 6
     assert "frames.num must be a positive integer, got 0" in done.stderr
     assert "Traceback" not in done.stderr
     rows = plan_rows(tmp_path, "quickstart")

@@ -214,7 +214,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tune, tmp_path, 
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_keeps_the_step_that_was_taken(tmp_path, data_dir, forked, number):
     words = [*LONG, "study=stopped", "job.checkpoint_every=1000", "training.steps=400"]
     process = forked.start(command(tmp_path, data_dir, *words), tmp_path)

@@ -21,6 +21,7 @@ from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
 from videopool.results.records import ANSWERED, MODEL, OK, SHARED, read_times
 from videopool.runtime.interrupts import StopRequest, ask_before_stopping
+from videopool.runtime.log import say
 
 Answerer = Callable[[Sequence[Sample], RecordLog, StopRequest], AnswerCost]  # appends records of samples to a log
 
@@ -83,7 +84,7 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer | No
         log.append(records)
     missing = [sample for sample in lacking if sample.id not in log.done]
     if len(missing) < len(lacking):
-        print(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")
+        say(f"videopool: {len(lacking) - len(missing)} answers are taken over from other points of the study")
     if not missing:
         return AnswerCost()
     if point.judge is not None:

@@ -18,7 +18,7 @@ from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest
-from videopool.runtime.terminal import progress_bar
+from videopool.runtime.progress import progress
 from videopool.video import UnreadableClipError, open_clip
 
 API_FAILED = "api_failed"
@@ -115,7 +115,7 @@ def answer_by_api(point: ApiPoint, missing: Sequence[Sample], log: RecordLog, st
         "model", tasks, attempt, endpoint.concurrency, endpoint.retries, endpoint.backoff, lambda: stop.asked
     )
     try:
-        with progress_bar(log.path.parent.name, len(missing)) as advance:
+        with progress("asking the model", len(missing)) as advance:
             for (clip, sample), failed in asked:
                 if isinstance(failed, TooLong):
                     write(clip, too_long(sample, failed.tokens, failed.limit, str(failed)))

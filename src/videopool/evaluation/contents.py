@@ -12,6 +12,7 @@ from videopool.features import content_hash, file_state
 from videopool.results import PointFolder
 from videopool.results.point import METRICS, RECORDS, part_of, read_json, write_json
 from videopool.results.records import read_records, write_records
+from videopool.runtime.progress import watched
 
 STATES = "clip_states.json"  # size and modification time of each clip when the last attempt began
 END = 1 << 16  # bytes
@@ -75,15 +76,16 @@ class ClipStates:
 
     def changed(self, before: Mapping[str, str], content: Callable[[Path], str] = content_of) -> list[str]:
         """Clips with another content than before, as far as it is known."""
-        suspects = self.touched() & before.keys()
-        return sorted(name for name in suspects if before[name] not in ("", content(self.clips[name])))
+        suspects = watched(sorted(self.touched() & before.keys()), "comparing clips that changed")
+        return [name for name in suspects if before[name] not in ("", content(self.clips[name]))]
 
     def outdated(self) -> dict[str, list[str]]:
         """Ids of samples, by clip, whose record belongs to another content of the clip."""
         old, samples = self.touched(), defaultdict[str, list[str]](list)
-        for record in read_records(self.folder.path / RECORDS) if old else ():
+        records = [r for r in read_records(self.folder.path / RECORDS) if str(r["clip"]) in old] if old else []
+        for record in watched(records, "comparing clips that changed"):
             name = str(record["clip"])
-            if name in old and record.get("content") != content_of(self.clips[name]):
+            if record.get("content") != content_of(self.clips[name]):
                 samples[name].append(str(record["id"]))
         return samples
 

@@ -20,7 +20,7 @@ from videopool.results.manifest import now
 from videopool.results.point import RECORDS
 from videopool.results.records import JUDGE_FAILED, OK
 from videopool.runtime.interrupts import ask_before_stopping
-from videopool.runtime.terminal import progress_bar
+from videopool.runtime.progress import progress
 
 LONGEST = 120  # characters of a judge's id in the name of a file
 # Keys that grading adds to a record; `unjudged_score` keeps the earlier score.
@@ -94,7 +94,7 @@ def grade(point: Point, folder: PointFolder, judge: Judge, records: list[Record]
         if missing:
             judge.check()
             try:
-                with progress_bar(f"judge {folder.path.name}", len(missing)) as advance:
+                with progress("judging", len(missing)) as advance:
                     for key, result in _ask(judge, store, missing, usage, lambda: stop.asked):
                         if isinstance(result, RequestFailed):
                             failures[key] = str(result)

@@ -14,6 +14,7 @@ from videopool.points.point import Point
 from videopool.points.twins import told_before
 from videopool.results.records import write_captions
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.progress import doing
 
 if TYPE_CHECKING:
     from videopool.evaluation.answer import Answerer
@@ -62,11 +63,14 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
             folder.write_clips(clips)
             states.keep()
             # Imported here, because finished points need neither weights, Lightning nor W&B.
+            doing("importing Lightning and W&B")
             from videopool.evaluation.answer import answer
             from videopool.tracking.point import point_run
 
             with point_run(config, folder.path, manifest["point"]) as run:
+                doing("working")
                 metrics, records = answer(point, folder, answerer)
+                doing("saving")
                 run.finish_point(metrics, records)
                 write_captions(folder.path, records)
                 folder.tell_mixed(records)

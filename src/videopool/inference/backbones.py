@@ -5,6 +5,8 @@ from typing import Any
 
 from videopool.models import Backbone, attach, load_adapter, load_backbone, set_alpha
 from videopool.models.lora import set_projector
+from videopool.runtime import log
+from videopool.runtime.progress import progress
 
 # Keys of the group `model` that loading takes.
 SETTINGS = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor")
@@ -16,7 +18,9 @@ def own_backbone(model: Mapping[str, Any]) -> Backbone:
     """The model of the group `model`, for a user that changes its weights; the shared one leaves memory."""
     _loaded.clear()
     settings: dict[str, Any] = {name: model.get(name) for name in SETTINGS}
-    return load_backbone(**settings, target=model.get("_target_"))
+    log.detail(f"weights of {model.get('name')} from {model.get('source')}")
+    with progress(f"reading the weights of {model.get('name')}"):
+        return load_backbone(**settings, target=model.get("_target_"))
 
 
 def point_backbone(model: Mapping[str, Any], identity: str, adapter: Mapping[str, Any] | None) -> Backbone:

@@ -26,8 +26,8 @@ from videopool.inference.reader import ClipReader
 from videopool.results.point import read_json, write_json
 from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest, ignore_interrupts
+from videopool.runtime.progress import progress
 from videopool.runtime.ranks import START_METHOD, own_environment, strategy_of
-from videopool.runtime.terminal import progress_bar
 
 WATCH_SECONDS = 0.5
 DEVICE_FILES = ".device-"  # prefix of files in which processes of several devices report their seconds and frames
@@ -65,6 +65,7 @@ def predict(
     stop: StopRequest,
     batch: int,
     times: Times | None = None,
+    title: str = "answering",
 ) -> None:
     """Run a model over clips, `batch` at a time, append its output to a log, and the seconds of each batch to times.
 
@@ -83,13 +84,13 @@ def predict(
         with device_processes(trainer):
             trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
 
-    with progress_bar(folder.name, sum(len(clip.samples) for clip in clips.jobs)) as advance:
+    with progress(title, sum(len(clip.samples) for clip in clips.jobs)) as advance:
         if devices == 1:
             alone = {} if asked == 1 else {"devices": 1, "strategy": "auto"}
             run(_Writer(log, times, advance), **alone)
             return
         _take_reports(folder)  # those of a failed attempt
-        with _watched(log.path, advance):
+        with lines_watched(log.path, advance):
             run(_Writer(log, times), devices=devices, strategy=strategy_of(config))
     for report in _take_reports(folder):
         evaluator.frames.update(report["frames"])
@@ -168,18 +169,21 @@ def _take_reports(folder: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _watched(path: Path, advance: Callable[[int], None]) -> Iterator[None]:
-    """Advance the progress bar by the lines that other processes append to a file."""
+def lines_watched(path: Path, advance: Callable[[int], None], mark: bytes = b"\n") -> Iterator[None]:
+    """Advance the progress bar by the lines, or marks in them, that other processes append to a file."""
     done = threading.Event()
 
     def watch() -> None:
-        place = path.stat().st_size
+        place = path.stat().st_size if path.exists() else 0
         while not done.wait(WATCH_SECONDS):
+            if not path.exists():
+                continue
+            place = min(place, path.stat().st_size)  # a log that goes on is cut first
             with path.open("rb") as file:
                 file.seek(place)
                 fresh = file.read()
             place += len(fresh)
-            advance(fresh.count(b"\n"))
+            advance(fresh.count(mark))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -17,8 +17,8 @@ from videopool.notes import note, note_list
 from videopool.results.errors import writing
 from videopool.runtime.interrupts import ask_before_stopping
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
+from videopool.runtime.progress import progress
 from videopool.runtime.tables import Cell, Heading, Row, TextTable, made_table, show_table
-from videopool.runtime.terminal import progress_bar
 from videopool.runtime.workers import in_processes
 from videopool.video import READERS
 
@@ -55,7 +55,7 @@ def _check_all(tasks: Sequence[ClipTask], journal: Journal, workers: int, title:
     work = [(task, str(journal.how["reader"]), bool(journal.how["full"])) for task in left]
     with (
         ask_before_stopping() as stop,
-        progress_bar(title, len(tasks), len(known)) as advance,
+        progress(title, len(tasks), len(known)) as advance,
         # Closed at once after any error: no process outlives the job.
         closing(in_processes(check_clip, work, workers, lambda: stop.asked)) as results,
     ):

@@ -11,7 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from videopool.evaluation.run import evaluate_point, point_of
 from videopool.notes import note
 from videopool.points.point import Point
+from videopool.runtime import log
 from videopool.runtime.outcome import Outcome
+from videopool.runtime.progress import finish
 
 
 def run(config: DictConfig) -> Outcome:
@@ -46,7 +48,8 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
             chance = "" if row["chance"] is None else f"  chance {100 * row['chance']:.1f}"
             print(f"        {name:<22}{score:5.1f} {interval:<14} n={row['n']}{chance}")
     spent = " | ".join(f"{kind} {seconds:.1f}" for kind, seconds in metrics["seconds"].items())
-    print(f"        seconds: {spent}; peak memory {metrics['peak_memory_bytes'] / 1e9:.2f} GB")
+    memory = f"; peak memory {metrics['peak_memory_bytes'] / 1e9:.2f} GB" if log.verbose() else ""
+    print(f"        seconds: {spent}{memory}")
     print(f"        files: {folder}")
 
 
@@ -69,7 +72,20 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
         report = write_report(study, baseline, own_figures=figures, columns=columns)
         log_study(config, study)
     files, table = report
-    show(table, study.name, columns)
+    finish()
+    if not log.quiet():
+        show(table, study.name, columns)
     if line := unknown_baseline(table, baseline):
         note(line)
-    print(name_files(files))
+    log.say(name_files(files), result=True)
+
+
+def report_on_the_way(config: DictConfig, so_far: str) -> Path:
+    """Write the report of a study that is not finished yet. Returns its page."""
+    from videopool.reports.columns import chosen_columns
+    from videopool.reports.files import own_figures, write_report
+
+    study = Path(config.results_dir) / config.study
+    figures, columns = own_figures(config), chosen_columns(config)
+    write_report(study, str(config.baseline), own_figures=figures, columns=columns, so_far=so_far)
+    return study / "report.html"

@@ -12,8 +12,8 @@ from videopool.features.source import OWN
 from videopool.features.upkeep import Holding, holdings, prune, verify
 from videopool.notes import note_list
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
+from videopool.runtime.progress import watched
 from videopool.runtime.tables import Heading, made_table, show_table, size_text
-from videopool.runtime.terminal import watched
 
 HEADINGS = (
     Heading("source", False), Heading("model", False), Heading("tower", False, 2), Heading("made in", False, 4),

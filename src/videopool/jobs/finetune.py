@@ -14,6 +14,7 @@ from videopool.config.build import plain
 from videopool.evaluation.contents import ClipStates, ends_of
 from videopool.jobs import evaluate
 from videopool.points.lifecycle import folder_of
+from videopool.runtime.log import say
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.ranks import rank_of_process
 from videopool.training.point import EXPORT, TrainingPoint
@@ -54,7 +55,7 @@ def run(config: DictConfig) -> Outcome:
         message = train_point(point, folder, identity, keep_media)
     if config.job.evaluate:
         gc.collect()  # the trained model, which a reference cycle of Lightning's trainer holds
-        print(f"        {folder.path.name}: {message}; evaluating", flush=True)
+        say(f"        {folder.path.name}: {message}; evaluating")
         return evaluate.run(evaluation(config, folder.path / EXPORT))
     return Outcome(COMPLETE, folder.path.name, message, str(folder.path), fresh=fresh)
 

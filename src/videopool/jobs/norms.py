@@ -18,6 +18,7 @@ from videopool.norms.saved import PARTIAL, forget, measured_contents
 from videopool.notes import note
 from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.progress import doing
 
 
 def run(config: DictConfig) -> Outcome:
@@ -55,6 +56,7 @@ def run(config: DictConfig) -> Outcome:
             content = {**jsonable(config), "point": {"name": folder.path.name, **described}}
             with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
                 metrics, numbers = measure(point, settings, clips, folder, described)
+                doing("drawing figures")
                 save_figures(point_figures(load_norms(folder.path)), folder.path / FOLDER)
                 if run is not None:
                     log_norms(run, folder.path)

@@ -7,7 +7,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.planning.cost import cost_of, show_plan, write_plan
+from videopool.runtime import log
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.progress import finish
 from videopool.runtime.tables import size_text
 
 
@@ -29,5 +31,6 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Print the table of all points, and write it into the study."""
     if rows := [outcome["row"] for outcome in outcomes if outcome["row"] is not None]:
+        finish()
         show_plan(rows)
-        print(f"wrote {write_plan(rows, Path(config.results_dir) / config.study)}")
+        log.say(f"wrote {write_plan(rows, Path(config.results_dir) / config.study)}", result=True)

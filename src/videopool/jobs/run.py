@@ -1,26 +1,27 @@
 """Run one job, alone or in a multirun, and print its outcome."""
 
 import errno
-import json
 import os
-import sys
+import time
 from dataclasses import asdict
 from importlib import import_module
-from pathlib import Path
 from typing import Protocol, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from videopool.config.errors import ConfigError, Stopped
 from videopool.errors import UserError, one_line
 from videopool.inference.device_failure import DeviceFailed
+from videopool.points.setting import prefill_costs
 from videopool.results import PointBusy
+from videopool.runtime import log, sweep
 from videopool.runtime.exit_code import settle
 from videopool.runtime.kills import kills, mark
-from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome, keep_trace
+from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome
+from videopool.runtime.progress import begin_point, doing, finish
+from videopool.runtime.telling import label_of, tell_outcome
 from videopool.top_level import check_top_level
 
 # The modules of this room that are jobs.
@@ -28,7 +29,6 @@ JOBS = (
     "evaluate", "report", "compare", "dashboard", "plan", "inspect", "features", "norms", "show", "check_videos",
     "speed", "finetune", "pretrain",
 )  # fmt: skip
-OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file for the outcomes of a multirun
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # full or read-only disks: no bug of the program
 
 
@@ -57,23 +57,28 @@ def run_and_tell(config: DictConfig) -> str:
 
     Raises KeyboardInterrupt, and nothing else, if the user asked to stop.
     """
-    multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if multirun and (count := kills()):
-        outcome = Outcome(FAILED, _overrides(), f"its process was killed {count} times (out of memory?)")
+    multirun = sweep.in_multirun()
+    label, started = label_of(config), time.perf_counter()
+    begin_point(label, prefill_costs)
+    doing("working")
+    with log.working_on(label):
+        if multirun and (count := kills()):
+            outcome = Outcome(FAILED, label, f"its process was killed {count} times (out of memory?)")
+        else:
+            mark("began")
+            outcome = _run(config)
+            mark("ended")
+        outcome.seconds = round(time.perf_counter() - started, 3)
+        tell_outcome(outcome)
+    if multirun:
+        sweep.keep({"number": HydraConfig.get().job.num, "job": str(config.job.name), **asdict(outcome)})
     else:
-        mark("began")
-        outcome = _run(config)
-        mark("ended")
-    word = {COMPLETE: "done" if outcome.fresh else "kept", FAILED: "FAILED", BUSY: "busy"}[outcome.status]
-    number = f"[{HydraConfig.get().job.num}] " if multirun else ""
-    stream = sys.stderr if outcome.status == FAILED else sys.stdout
-    print(f"{number}{word:>6}  {outcome.name}: {outcome.message}", file=stream, flush=True)
-    if multirun and OUTCOMES in os.environ:
-        line = {"number": HydraConfig.get().job.num, "job": OmegaConf.select(config, "job.name"), **asdict(outcome)}
-        with open(os.environ[OUTCOMES], "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    elif outcome.status == COMPLETE and (tell := getattr(job_of(config.job.name), "tell", None)):
-        tell(config, outcome)
+        finish()
+        if log.quiet() and outcome.status == COMPLETE and outcome.folder:
+            log.say(f"        files: {outcome.folder}", result=True)
+        tell = getattr(job_of(config.job.name), "tell", None)
+        if tell and outcome.status == COMPLETE and not log.quiet():
+            tell(config, outcome)
     if outcome.status == FAILED or (outcome.status == BUSY and not multirun):
         settle(1)  # a multirun waits at its end for busy points
     return outcome.status
@@ -83,16 +88,18 @@ def _run(config: DictConfig) -> Outcome:
     try:
         check_top_level(config)
     except ValueError as error:
-        return Outcome(FAILED, _overrides(), str(error))
+        return Outcome(FAILED, label_of(config), str(error))
     try:
         return job_of(config.job.name).run(config)
     except Stopped as stop:
-        print(f"videopool: {stop}", file=sys.stderr)
+        log.fail(f"videopool: {stop}")
         raise KeyboardInterrupt from None
     except PointBusy as error:
         return Outcome(BUSY, error.folder.name, str(error), str(error.folder))
     except UserError as error:
         message = str(error)
+        if error.__cause__ is not None and log.FILE in os.environ:
+            log.trace()
     except (MemoryError, torch.OutOfMemoryError):
         message = "out of memory: lower job.max_visual_tokens or frames.num"
     except Exception as error:
@@ -100,10 +107,5 @@ def _run(config: DictConfig) -> Outcome:
             message = f"{error.filename or config.results_dir}: {error.strerror}"
         else:  # an error of the program, not of the user: keep its trace; the sweep's other points go on
             kind = "" if isinstance(error, DeviceFailed) else f"{type(error).__name__}: "
-            trace = keep_trace(Path(config.results_dir) / config.study)
-            message = f"internal error: {kind}{one_line(error)} ({trace})"
-    return Outcome(FAILED, _overrides() or str(config.job.name), message)
-
-
-def _overrides() -> str:
-    return " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
+            message = f"internal error: {kind}{one_line(error)} ({log.trace()})"
+    return Outcome(FAILED, label_of(config), message)

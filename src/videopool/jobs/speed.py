@@ -18,7 +18,8 @@ from videopool.models.loading import DTYPES
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
 from videopool.results.point import write_json
 from videopool.runtime.outcome import COMPLETE, Outcome
-from videopool.runtime.terminal import console, progress_lines
+from videopool.runtime.progress import progress_lines
+from videopool.runtime.terminal import console
 from videopool.speed.bench import Bench, Line, bench
 from videopool.speed.commands import processes
 from videopool.speed.points import one_point, prefix, sweep

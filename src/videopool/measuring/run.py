@@ -56,7 +56,7 @@ def measure(
         log = NormLog(folder.path, measured, so_far, int(config.job.save_every))
         dataset = ClipDataset(missing, plan, parts.all, parts.tower.sources[0])
         with ask_before_stopping() as stop:
-            predict(config, meter, dataset, log, stop, batch=1)
+            predict(config, meter, dataset, log, stop, batch=1, title="measuring")
         log.save()
         if stop.asked:
             raise Stopped(f"{len(so_far.done)} of {len(clips)} clips of {folder.path.name} are done")

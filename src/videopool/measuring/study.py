@@ -16,6 +16,8 @@ from videopool.norms import NormsError, SavedNorms, load_norms
 from videopool.reports.cells import spreadsheet
 from videopool.reports.files import name_files
 from videopool.results import is_complete
+from videopool.runtime import log
+from videopool.runtime.progress import finish
 
 # Settings that may distinguish points, in the order of a label.
 TELLING = ("model", "checkpoint", "lora_alpha", "pooling", "stage", "frames", "benchmark", "split", "p", "rules")
@@ -31,13 +33,15 @@ def sum_up_norms(study: Path) -> None:
         for name, point in zip(names, points, strict=True)
         if stage in point.numbers["stages"]
     ]
-    show_rows(f"norms in {study.name}", ["stage", "point"], rows, points[0].numbers["about"]["rules"])
+    finish()
+    if not log.quiet():
+        show_rows(f"norms in {study.name}", ["stage", "point"], rows, points[0].numbers["about"]["rules"])
     try:
         path = write_text(study / "norms.csv", spreadsheet(norms_frame(points)))
         files = [path, *save_figures(study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:
         raise NormsError(f"{study} cannot be written: {error.strerror or error}") from error
-    print(name_files(files))
+    log.say(name_files(files), result=True)
 
 
 def load_study_norms(study: str | Path) -> list[SavedNorms]:

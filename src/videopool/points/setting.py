@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.build import build, build_pooling, check, plain
 from videopool.config.errors import ConfigError
-from videopool.models import ModelError, ModelShape
+from videopool.models import ModelError, ModelShape, prefill_flops
 from videopool.models.configuration import DTYPES
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
@@ -87,6 +89,14 @@ class StatedSetting(Setting):
     def shape(self) -> ModelShape:
         """The model's sizes, as stated or from its own configuration."""
         return point_shape(self.model)
+
+
+def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:
+    """FLOPs of each configuration's prefill, by number; {} unless they are known for all."""
+    with suppress(Exception):  # of a point that cannot run, which says so when it does
+        points = [Setting(config) for config in configs]
+        return {number: prefill_flops(point.shape, point.visual_tokens) for number, point in enumerate(points)}
+    return {}
 
 
 def pooling_of(config: DictConfig) -> tuple[Pooling, str]:

@@ -26,6 +26,7 @@ from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
 from videopool.results.study import COLUMNS, scored_points
+from videopool.runtime.progress import progress
 
 if TYPE_CHECKING:
     from videopool.reports.study_figures import StudyFigure
@@ -53,7 +54,9 @@ def name_files(files: list[str]) -> str:
     study = Path(files[0]).parent
     figures = [name for name in files if Path(name).parent != study]
     others = [Path(name).name for name in files if name not in figures]
-    more = f" and {len({Path(name).stem for name in figures})} figures in {Path(figures[0]).parent}" if figures else ""
+    count = len({Path(name).stem for name in figures})  # each in several formats
+    formats = ", ".join(sorted({Path(name).suffix.lstrip(".").upper() for name in figures}))
+    more = f" and {count} figure{'s' * (count > 1)} ({formats}) in {Path(figures[0]).parent}" if figures else ""
     return f"wrote {study / ', '.join(others)}{more}"
 
 
@@ -64,20 +67,22 @@ def write_report(
     samples: int = SAMPLES,
     own_figures: Mapping[str, "StudyFigure"] = {},
     columns: Sequence[str] | None = None,
+    so_far: str = "",
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
-    baseline: as for add_differences. pair, samples: as for choose_pair. columns: of tables, from chosen_columns. Of two
-    processes that write one report, each file is written whole by one of them. Raises ResultsError if the study does
-    not exist or has no points, or none with a name of the pair, or if the disk is full.
+    baseline: as for add_differences. pair, samples: as for choose_pair. columns: of tables, from chosen_columns.
+    so_far: how many points of a running sweep it holds; written_report passes such a report over. Of two processes that write
+    one report, each file is written whole by one of them. Raises ResultsError if the study does not exist or has no
+    points, or none with a name of the pair, or if the disk is full.
     """
     inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)
     check_columns(table, columns or ())
     seeds = over_seeds(table, baseline)
-    sentences = conclusion(table, baseline, seeds, inputs["head"].get("headline", ""))
+    sentences = [*[so_far] * bool(so_far), *conclusion(table, baseline, seeds, inputs["head"].get("headline", ""))]
     published = published_figures(shipped("experiments") / PUBLISHED, list(table.benchmark.dropna().unique()))
-    with writing(study):
+    with writing(study), progress("writing the report"):
         earlier = map(Path, (read_json(study / REPORTED) or {}).get("files", []))
         before = {study / name for name in earlier if name.parent == Path(FIGURES)}  # figures of other jobs stay
         (study / REPORTED).unlink(missing_ok=True)  # until all files are there
@@ -101,7 +106,7 @@ def write_report(
         names = [str(Path(file).relative_to(study)) for file in files]
         for path in before - {study / name for name in names}:
             path.unlink(missing_ok=True)
-        write_text(study / REPORTED, json.dumps({"files": names, **inputs}))
+        write_text(study / REPORTED, json.dumps({"files": names, **({} if so_far else inputs)}))
     return files, table
 
 

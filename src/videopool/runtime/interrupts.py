@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the work in progress, then stop."""
+"""Ctrl-C, SIGTERM and SIGHUP: finish the work in progress, then stop."""
 
 import ctypes
 import multiprocessing
@@ -11,7 +11,15 @@ from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # of `kill` or a scheduler; of a terminal that is closed
 _handlers: list[object] = []  # our handlers in force
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM and SIGHUP stop the program as Ctrl-C does, wherever it is; what `nohup` ignores stays ignored."""
+    for number in ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 class StopRequest:
@@ -37,9 +45,9 @@ class StopRequest:
 
 @contextmanager
 def ask_before_stopping() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM (of `kill` or a scheduler) into a request; a second interrupts at once.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request; a second interrupts at once, unless it is a SIGHUP.
 
-    A handler of SIGTERM that is already there, such as submitit's, stays.
+    A terminal that closes sends several of those, as its shell does too. Handlers of others, as submitit's, stay.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -49,14 +57,13 @@ def ask_before_stopping() -> Iterator[StopRequest]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
-        pressed += 1
+        pressed += number != signal.SIGHUP
         if pressed > 1:
             raise KeyboardInterrupt
         request.ask()
 
-    numbers = [signal.SIGINT]
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        numbers.append(signal.SIGTERM)
+    ours = (signal.SIG_DFL, signal.default_int_handler)
+    numbers = [signal.SIGINT, *(number for number in ENDING if signal.getsignal(number) in ours)]
     before = {number: signal.signal(number, on_signal) for number in numbers}
     request._on_term = signal.getsignal(signal.SIGTERM)
     _handlers.append(on_signal)
@@ -70,8 +77,8 @@ def ask_before_stopping() -> Iterator[StopRequest]:
 
 def ignore_interrupts(_: int = 0) -> None:
     """For worker processes: the main process decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, *ENDING):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_loaders_at_exit() -> None:
@@ -90,8 +97,10 @@ def end_loaders_at_exit() -> None:
 
 def _end_on_sigterm() -> None:
     """After a fork: SIGTERM ends the child. Its parent relies on this where one of several devices fails."""
-    if signal.getsignal(signal.SIGTERM) in _handlers:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in ENDING:
+        handler = signal.getsignal(number)
+        if handler is signal.default_int_handler or (number == signal.SIGTERM and handler in _handlers):
+            signal.signal(number, signal.SIG_DFL)
 
 
 os.register_at_fork(after_in_child=_end_on_sigterm)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from videopool.files import whole_folder
 from videopool.locks import locked
-from videopool.runtime.terminal import watched
+from videopool.runtime.progress import watched
 from videopool.shapes.questions import Question, ask
 from videopool.shapes.render import render_clip, render_image
 from videopool.shapes.scene import CLIP_FPS, COLOURS, LONG_MOTION, SHAPES, TASKS_OF, Clip, random_clip, random_image
@@ -181,7 +181,7 @@ def _render(settings: WorldSettings, part: Path, clips: list[Clip], chosen: dict
     (part / "video").mkdir()
     (part / "json").mkdir()
     names = [f"{index:05d}.{'png' if settings.kind == 'images' else 'mp4'}" for index in range(len(clips))]
-    for name, clip in watched([*zip(names, clips, strict=True)], f"rendering {settings.kind}-{settings.split}"):
+    for name, clip in watched([*zip(names, clips, strict=True)], f"rendering {settings.kind} of {settings.split}"):
         if settings.kind == "images":
             Image.fromarray(render_image(clip)).save(part / "video" / name)
         else:

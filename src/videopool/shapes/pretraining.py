@@ -17,7 +17,7 @@ from transformers import LlavaForConditionalGeneration
 
 from videopool.benchmarks.prompts import Prompt
 from videopool.files import append, json_lines, read_json_lines, whole, write_text
-from videopool.runtime.terminal import progress_bar
+from videopool.runtime.progress import progress
 from videopool.shapes.mini import mini_config, mini_image_processor
 from videopool.shapes.recipe import GRID, TRAIN_STREAM, LanguageTask, Recipe, RecipeStage, Task, TowerTask, generator
 from videopool.shapes.scene import random_image
@@ -61,7 +61,7 @@ def _run_stage(
         write_text(folder / LOG, json_lines(kept))
     task.train()
     started = time.perf_counter()
-    with progress_bar(f"pretrain {name}", stage.length, first) as advance:
+    with progress(f"pretrain {name}", stage.length, first) as advance:
         for step in range(first, stage.length):
             for group in optimiser.param_groups:
                 group["lr"] = stage.rate_at(step)

@@ -92,6 +92,11 @@ def _init(logger: DictConfig, study: Path, mode: Literal["offline", "online"], *
     root.mkdir(parents=True, exist_ok=True)
     if not os.access(root, os.W_OK):  # W&B itself would turn to a temporary folder
         raise PermissionError(f"{root} cannot be written")
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wandb"
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # W&B's own process would print its log
+        os.environ["XDG_CACHE_HOME"] = str(root.resolve())
     logging.raiseExceptions = False  # on a full disk, W&B's log would print a traceback for each line it cannot write
     return wandb.init(
         id=uuid.uuid4().hex[:8],  # explicit, because WANDB_RUN_ID would make all points of a sweep one run

@@ -12,19 +12,21 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
 from videopool.files import append, json_lines, write_text
-from videopool.inference.predict import device_processes, trainer_of
+from videopool.inference.predict import device_processes, lines_watched, trainer_of
 from videopool.models import VideoLM
 from videopool.models.lora import kept_weights, trainable
 from videopool.notes import indented
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest
-from videopool.runtime.ranks import strategy_of
-from videopool.runtime.terminal import progress_bar
+from videopool.runtime.progress import Advance, progress
+from videopool.runtime.ranks import rank_of_process, strategy_of
 from videopool.tracking.training import TrainingCurves
 from videopool.training.checkpoints import Checkpoints, TrainingState
 from videopool.training.export import BAD_BATCH, Exporter
 from videopool.training.module import NotFinite, Tuner, gathered
+
+STEP = b'"ema"'  # in each line of the log that is about a step
 
 
 class StepCallback(Callback):
@@ -45,8 +47,8 @@ class StepCallback(Callback):
         self.checkpoint_every, self.export_every = int(job.checkpoint_every), int(job.export_every)
         self.stop, self.curves = stop, curves
         self.checkpoints = Checkpoints(self.folder / "checkpoints")
+        self.advance: Advance | None = None  # of the bar, where this process shows one
         self._before = dict(progress.seconds), dict(progress.frames)
-        self._open = ExitStack()  # while it trains: the progress bar
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows a step."""
@@ -58,8 +60,6 @@ class StepCallback(Callback):
         if trainer.is_global_zero:
             cut_log(self.folder / TRAINING_LOG, self.progress.step)
             self.curves.add(*read_training_log(self.folder))
-            bar = progress_bar(self.folder.name, self.steps, self.progress.step)
-            self._advance = self._open.enter_context(bar)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -74,7 +74,8 @@ class StepCallback(Callback):
             now = time.perf_counter()
             seconds = {"seconds": round(now - self._started, 3), "step_seconds": round(now - self._ready, 4)}
             self._log(step=step, **report, **seconds)
-            self._advance(1, f"loss {report['ema']:.3f}")
+            if self.advance is not None:
+                self.advance(1, f"loss {report['ema']:.3f}")
         if self.export_every and step % self.export_every == 0 and step < self.steps:
             weights = kept_weights(module.backbone)
             if trainer.is_global_zero:
@@ -96,13 +97,9 @@ class StepCallback(Callback):
         self._save(trainer, module)
         self._ready = time.perf_counter()
 
-    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._open.close()
-
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, NotFinite):
             write_json(self.folder / BAD_BATCH, {"step": exception.step, "entries": exception.where})
-        self._open.close()
 
     def _refuse_failures(self, trainer: pl.Trainer, module: Tuner) -> None:
         """Raises PointFailed on all devices if more entries are unusable than allowed, over all devices."""
@@ -172,7 +169,13 @@ def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, pre
         # Lightning counts micro-batches; a continued run validates after the same steps as an uninterrupted one.
         done = keeper.progress.step - keeper.steps
         trainer.fit_loop.epoch_loop.batch_progress.total.ready = done * share % every
-    with device_processes(trainer):
+    log = keeper.folder / TRAINING_LOG
+    with progress("training", keeper.steps, keeper.progress.step) as advance, ExitStack() as stack:
+        if devices == 1:
+            keeper.advance = advance
+        elif rank_of_process() == 0:
+            stack.enter_context(lines_watched(log, advance, STEP))
+        stack.enter_context(device_processes(trainer))
         trainer.fit(tuner)
 
 

@@ -22,6 +22,7 @@ from videopool.notes import note
 from videopool.points.lifecycle import attempt
 from videopool.results import PointFailed, PointFolder
 from videopool.runtime.interrupts import ask_before_stopping
+from videopool.runtime.log import say
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.tracking.training import TrainingCurves, training_curves
 from videopool.training.batches import HELD_OUT, EncodedExample, Encoder, Loaders, Schedule
@@ -106,7 +107,7 @@ def _train(
     if kept is not None:
         restore(backbone, read_weights(kept / WEIGHTS))
         tuner.optimiser_state = read_optimiser(kept / OPTIMISER)
-        print(f"        {folder.name}: continuing after step {first} of {steps}", flush=True)
+        say(f"        {folder.name}: continuing after step {first} of {steps}")
     exporter = Exporter(point, folder, schedule, weights_of_base)
     seen = min(mixture.length(1), steps * schedule.batch) + len(held)
     with ask_before_stopping() as stop:

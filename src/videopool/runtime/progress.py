@@ -1,0 +1,294 @@
+"""How far the work is: bars in a terminal, plain lines elsewhere. One display per process shows all work.
+
+In a terminal, one bar is for the points of a multirun and one for the work on a point. Elsewhere, work that takes
+longer than PATIENCE says so in a line, and again after each EVERY.
+"""
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+from videopool.runtime import log, sweep
+from videopool.runtime.ranks import rank_of_process
+
+PATIENCE = 3.0  # seconds
+EVERY = float(os.environ.get("VIDEOPOOL_PROGRESS_SECONDS", "60"))
+FRAMES_PER_SECOND = 4
+TELLING = 60.0  # seconds after which even the first point, which also imports and loads, tells how long others take
+
+Item = TypeVar("Item")
+Advance = Callable[..., None]  # (count, words to show)
+
+
+class _Work:
+    """One piece of work, and how much of it is done."""
+
+    def __init__(self, title: str, total: int | None = None, done: int = 0) -> None:
+        self.title, self.total, self.done, self.first = title, total, done, done
+        self.started, self.now = time.monotonic(), ""
+        self.said = False  # in a line
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def left(self) -> float | None:
+        """Seconds, if what is done tells."""
+        fresh = self.done - self.first
+        return None if self.total is None or fresh <= 0 else self.seconds / fresh * (self.total - self.done)
+
+    def counts(self) -> str:
+        """How far it is, in words."""
+        count = "" if self.total is None else f"{self.done} of {self.total}"
+        left = self.left()
+        time_left = f"{_clock(self.seconds)} so far" if left is None else f"{_clock(left)} left"
+        return ", ".join(filter(None, (count, self.now, time_left)))
+
+
+class _Sweep(_Work):
+    """The points of a multirun."""
+
+    def __init__(self, total: int) -> None:
+        self.in_turn = sweep.in_turn()
+        super().__init__("" if self.in_turn else "points side by side", total)
+        self.changed, self.lines = self.started, 0  # when a point ended last; lines of other processes so far
+        self.costs: dict[int, float] = {}  # by number
+        self.current: float | None = None  # when the current point began
+        self.spent: dict[int, float] = {}  # seconds by number, of points that took any
+        self.over: set[int] = set()
+
+    def look(self) -> None:
+        """Count the points that ended."""
+        outcomes = sweep.ended()
+        if len(outcomes) != self.done:
+            self.changed = time.monotonic()
+        self.done = len(outcomes)
+        if not self.in_turn and sweep.OUTCOMES in os.environ:
+            self.lines = log.print_relayed(os.environ[sweep.OUTCOMES] + sweep.LINES, self.lines)
+        fresh = [(o["number"], o["seconds"]) for o in outcomes if o["fresh"] and o["status"] == "complete"]
+        self.spent = dict(fresh[1:] or [own for own in fresh if own[1] > TELLING])
+        self.over = {outcome["number"] for outcome in outcomes}
+
+    def left(self) -> float | None:
+        if not self.in_turn:  # as if points went on ending as often
+            rate = (self.changed - self.started) / len(self.spent) if len(self.spent) > 1 else 0.0
+            there = rate * ((self.total or 0) - self.done) - (time.monotonic() - self.changed)
+            return max(0.0, there) if rate else None
+        assert self.total is not None
+        left = sweep.seconds_left(self.costs, self.spent, [n for n in range(self.total) if n not in self.over])
+        return left and max(0.0, left - (time.monotonic() - (self.current or time.monotonic())))
+
+    def counts(self) -> str:
+        left = self.left()
+        eta = "" if left is None else f", about {_clock(left)} left"
+        if self.in_turn:
+            return f"point {min(self.done + 1, self.total or 0)} of {self.total}{eta}"
+        return f"{self.done} of {self.total} points have ended{eta}"
+
+
+def _clock(seconds: float) -> str:
+    """A duration in words: 12 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class _Display:
+    """Shows the work of this process; at most one of its thread, which looks at it every moment, is alive."""
+
+    def __init__(self) -> None:
+        self.sweep: _Sweep | None = None
+        self.works: list[_Work] = []  # the innermost last
+        self.base: _Work | None = None  # what is done between works
+        self.lock = threading.RLock()
+        self.silent = rank_of_process() > 0  # and in processes whose parent shows their work
+        self.by_hand = False
+        self.said = time.monotonic()  # when the last line was printed
+        self.bars: Any = None
+        self.thread: threading.Thread | None = None
+        self.asked_to_end = threading.Event()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.sweep or self.works or self.base)
+
+    def update(self) -> None:
+        """Begin or end showing, as there is work or none."""
+        if self.silent or log.quiet():
+            return
+        if self.busy and self.thread is None:
+            self.bars = _bars() if _in_terminal() else None
+            if self.bars is not None:
+                self.bars.start()
+            self.asked_to_end = threading.Event()
+            self.thread = threading.Thread(target=self._watch, args=(self.asked_to_end,), daemon=True)
+            self.thread.start()
+        elif not self.busy and self.thread is not None:
+            self.asked_to_end.set()
+            self.thread = None
+            if self.bars is not None:
+                self.bars.stop()
+                self.bars = None
+
+    def _watch(self, ended: threading.Event) -> None:
+        looked = 0.0
+        while not ended.wait(1 / FRAMES_PER_SECOND):
+            with self.lock:
+                if ended.is_set() or self.by_hand:
+                    continue
+                if self.sweep is not None and time.monotonic() - looked > 1:
+                    self.sweep.look()
+                    looked = time.monotonic()
+                self.show()
+
+    def show(self) -> None:
+        """Draw the bars, or print a line where one is due."""
+        base = None if self.sweep is not None and not self.sweep.in_turn else self.base
+        shown = [work for work in (self.sweep, self.works[-1] if self.works else base) if work is not None]
+        if self.bars is not None:
+            _draw(self.bars, shown)
+        elif shown and self.thread is not None:
+            now, work = time.monotonic(), shown[-1]
+            if now - self.said >= EVERY or (not work.said and work.seconds > PATIENCE):
+                self.said, work.said = now, True
+                print("; ".join(f"{one.title}: {one.counts()}".removeprefix(": ") for one in shown), flush=True)
+
+
+_display = _Display()
+
+
+def _in_terminal() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def _bars() -> Any:
+    from videopool.runtime.terminal import bars
+
+    return bars()
+
+
+def _draw(bars: Any, works: Sequence[_Work]) -> None:
+    """Make the bars those of some works."""
+    while len(bars.tasks) < len(works):
+        bars.add_task("", visible=False, words="")
+    for place, task in enumerate(bars.tasks):
+        if place >= len(works):
+            bars.update(task.id, visible=False)
+            continue
+        work = works[place]
+        amount = {"total": work.total, "completed": work.done}
+        bars.update(task.id, visible=True, description=work.title, words=work.counts(), **amount)
+    bars.refresh()
+
+
+@contextmanager
+def progress(title: str, total: int | None = None, done: int = 0) -> Iterator[Advance]:
+    """Show a piece of work while it is done. Yields the function (count, words to show) that advances it."""
+    work = _Work(title, total, done)
+
+    def advance(count: int, now: str | None = None) -> None:
+        work.done += count
+        work.now = work.now if now is None else now
+        if _display.by_hand:
+            _display.show()
+
+    with _display.lock:
+        _display.works.append(work)
+        _display.update()
+    try:
+        yield advance
+    finally:
+        with _display.lock:
+            _display.works.remove(work)
+            _display.update()
+        log.detail(f"{title}: {work.seconds:.1f} s")
+
+
+def watched(items: Sequence[Item], title: str) -> Iterator[Item]:
+    """Items one by one, shown as they are done."""
+    with progress(title, len(items)) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+def doing(title: str | None) -> None:
+    """Show what is done from now on, where no piece of work says more; None: nothing."""
+    with _display.lock:
+        if _display.base is not None and title is not None:
+            log.detail(f"{_display.base.title}: {_display.base.seconds:.1f} s")
+        _display.base = None if title is None else _Work(title)
+        _display.update()
+
+
+def begin_sweep(points: int) -> None:
+    """Show the points of a multirun; 0: no more."""
+    with _display.lock:
+        if _display.sweep is not None:
+            _display.sweep.look()
+        _display.sweep = _Sweep(points) if points > 1 else None
+        doing("importing libraries" if points else "summing up")
+
+
+def begin_point(label: str, costs: Callable[[Sequence[Any]], dict[int, float]]) -> None:
+    """Note that a point begins; `costs` of configurations, by number, are asked for once."""
+    with _display.lock:
+        if _display.sweep is not None and _display.sweep.in_turn:
+            if _display.sweep.current is None:
+                _display.sweep.costs = costs(sweep.composed)
+            _display.sweep.title, _display.sweep.current = label, time.monotonic()
+            _display.sweep.look()
+
+
+def finish() -> None:
+    """Show no work any more: what follows are results."""
+    with _display.lock:
+        _display.sweep = None
+        doing(None)
+
+
+def be_silent() -> None:
+    """Show no work in this process: another one shows it, and prints its lines among the bars of a terminal."""
+    _display.silent = True
+    if _in_terminal():
+        log.relay(os.environ[sweep.OUTCOMES] + sweep.LINES)
+
+
+@contextmanager
+def progress_lines() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Show pieces of work in turn. Yields the function (title, total) that begins one and returns its step.
+
+    They are drawn as they advance: a thread that draws would take time from a measurement.
+    """
+    _display.by_hand = True
+    with ExitStack() as stack:
+        stack.callback(setattr, _display, "by_hand", False)
+
+        def begin(title: str, total: int) -> Callable[[], None]:
+            advance = stack.enter_context(progress(title, total))
+            advance(0)
+            return lambda: advance(1)
+
+        yield begin
+
+
+def _after_fork() -> None:
+    """A fork prints to the streams themselves; its parent shows the work."""
+    global _display
+    _display = _Display()
+    _display.silent = True
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        setattr(sys, name, getattr(stream, "rich_proxied_file", stream))
+
+
+# While the lock is held, no other thread prints: the child finds the streams' own locks free.
+os.register_at_fork(
+    before=lambda: _display.lock.acquire(), after_in_parent=lambda: _display.lock.release(), after_in_child=_after_fork
+)
+atexit.register(finish)  # a terminal gets its cursor back

@@ -1,0 +1,67 @@
+"""The first and last lines of a command, and how its points ended."""
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from videopool import __version__
+from videopool.runtime import log, sweep
+from videopool.runtime.outcome import BUSY, FAILED, Outcome
+from videopool.runtime.progress import doing
+from videopool.runtime.ranks import rank_of_process
+
+QUICK = ("plan", "inspect", "compare", "dashboard", "report")  # jobs that only read, or are over at once
+WAIT = "give the command again when it has ended, or with -m, which waits for it"
+
+
+def begin_command(config: DictConfig, points: int) -> None:
+    """Open the log, and say at once what is going to happen: libraries take seconds to import."""
+    name = str(OmegaConf.select(config, "job.name"))
+    log.configure()
+    if name in QUICK or sweep.elsewhere() or rank_of_process() > 0:
+        return
+    folder = Path(config.results_dir) / config.study
+    log.open_log(folder, sys.argv[1:], __version__)
+    job = "" if name == "evaluate" else f"job={name}, "
+    count = "" if points == 0 else f"{points} point{'s' * (points > 1)}, "
+    log.say(f"VideoPool {__version__}: {job}study {config.study}, {count}results in {folder}")
+    doing("importing libraries")
+
+
+def label_of(config: DictConfig) -> str:
+    """A point by what its multirun varies; a job that runs alone by its name."""
+    words = sweep.label(HydraConfig.get().overrides.task) if sweep.in_multirun() else ""
+    return words or str(OmegaConf.select(config, "job.name"))
+
+
+def tell_outcome(outcome: Outcome) -> None:
+    """Print how a point or job ended; a cause only if no earlier point had it."""
+    alone = not sweep.in_multirun()
+    number = "" if alone else f"[{HydraConfig.get().job.num}] "
+    if outcome.status == FAILED:
+        same = any(o["status"] == FAILED and o["message"] == outcome.message for o in sweep.ended())
+        log.fail(f"{number}FAILED  {outcome.name}" + (" (same cause)" if same else f": {outcome.message}"))
+        return
+    word = "busy" if outcome.status == BUSY else "done" if outcome.fresh else "kept"
+    wait = f"; {WAIT}" if outcome.status == BUSY and alone else ""
+    log.say(f"{number}{word:>6}  {outcome.name}: {outcome.message}{wait}", result=alone)
+    log.detail(f"ended after {outcome.seconds:.1f} s")
+
+
+def tell_end(outcomes: Sequence[Mapping[str, Any]], bad: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    """Print how a multirun ended: of the bad points, each cause once with those that it hit, and what to do."""
+    log.say(f"{len(outcomes) - len(bad)} of {len(outcomes)} points complete, in {seconds:.0f} s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    log.detail(f"peak memory of this process {peak / 1e9:.2f} GB")
+    causes: dict[str, list[str]] = {}
+    for outcome in bad:
+        causes.setdefault(str(outcome["message"]).splitlines()[0], []).append(str(outcome["name"]))
+    for cause, names in causes.items():
+        log.fail("\n    ".join([f"failed: {cause}", *sweep.compact(names)]))
+    if bad:
+        log.fail("Finished points are kept: mend the cause, then give the same command again.")
