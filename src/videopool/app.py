@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from videopool import __version__
 from videopool.paths import PUBLISHED, shipped
-from videopool.top_level import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,17 +78,72 @@ def run(config: "DictConfig") -> str:
     return run_and_tell(config)
 
 
+class Task:
+    """What Hydra calls for each point. Unpickled in a worker, it prepares that process as main() did this one."""
+
+    def __call__(self, config: "DictConfig") -> str:
+        return run(config)
+
+    def __reduce__(self) -> tuple[Callable[[], "Task"], tuple[()]]:
+        return _task_of_worker, ()
+
+
+def _task_of_worker() -> Task:
+    from videopool.composing import check_configurations
+
+    find_own_modules()
+    check_configurations()
+    return Task()
+
+
+def find_own_modules() -> None:
+    """Let modules in the current folder be imported, as `python -m` does.
+
+    They come last, so that a file called like a library (random.py, wandb/) hides none.
+    """
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+
+
+def read_words(words: list[str]) -> list[str]:
+    """The words for Hydra. Those that ask for help or the version are answered here, without its imports."""
+    from videopool.groups import Groups
+    from videopool.help import UnknownTopic, asked, welcome
+    from videopool.words import parted, understood, value_of
+
+    try:
+        flags, others, comment = parted(words)
+        if {"--version", "-V"} & set(flags):
+            print(f"videopool {__version__}")
+            sys.exit(0)
+        if {"-sc", "--shell-completion"} & set(flags):
+            return [*flags, *others]
+        groups = Groups(*value_of(flags, "-cd", "--config-dir"))
+        if (page := asked(others, flags, groups)) is not None:
+            print(page)
+            sys.exit(0)
+        for names, said in ((("-q", "--quiet"), "quiet"), (("-v", "--verbose"), "verbose")):
+            if set(names) & set(flags):
+                os.environ["VIDEOPOOL_VERBOSITY"] = said
+                flags = [flag for flag in flags if flag not in names]
+        if not flags and not others:
+            print(welcome())
+            sys.exit(0)
+        multirun = bool({"-m", "--multirun"} & set(flags))
+        if multirun and {"-c", "--cfg"} & {flag.partition("=")[0] for flag in flags}:
+            raise ValueError("--cfg shows the configuration of one point; say it without --multirun")
+        if comment:
+            print(f"videopool: not read, as a comment: {comment}", file=sys.stderr)
+        return [*flags, *understood(others, groups, multirun)]  # Hydra takes flags before overrides only
+    except (UnknownTopic, ValueError) as error:
+        _exit(str(error), 2)
+
+
 def main() -> None:
     """The console script."""
     open_streams()
-    if sys.argv[1:] in (["--version"], ["-V"]):
-        print(f"videopool {__version__}")
-        return
-    flags = {word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-")}
-    if flags & {"-m", "--multirun"} and flags & {"-c", "--cfg"}:
-        _exit("--cfg shows the configuration of one point; say it without --multirun", 2)
-    # Hydra takes flags before overrides only.
-    sys.argv[1:] = sorted(map(quoted, sys.argv[1:]), key=lambda word: "=" in word and not word.startswith("-"))
+    find_own_modules()
+    sys.argv[1:] = read_words(sys.argv[1:])
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -101,7 +155,7 @@ def main() -> None:
     register_experiments(shipped("experiments"))
     compose_once()
     check_configurations()
-    application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(run)
+    application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(Task())
     try:
         while _killed(application):
             pass

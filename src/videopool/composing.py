@@ -8,6 +8,7 @@ ConfigSource sees neither overrides nor whole configurations. tests/test_composi
 """
 
 import gc
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -16,10 +17,11 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import ConfigCompositionException
-from omegaconf import DictConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig, OmegaConf
 
-from videopool.top_level import check_choices, check_top_level
+from videopool.keys import Known, Part, check_keys, check_values, explain, flat
+from videopool.top_level import check_choices, check_top_level, expand_home
 
 
 def compose_once() -> None:
@@ -70,24 +72,72 @@ def _with_values(composed: DictConfig, values: list[Override], overrides: list[O
 
 
 def check_configurations() -> None:
-    """Let Hydra refuse, before it makes folders, what no job can use."""
+    """Let Hydra refuse, before it makes folders, what no job can use; in one line, with what was probably meant.
+
+    An own experiment needs no line `# @package _global_`, and `~` in paths is the user's home.
+    """
     whole, point = ConfigLoaderImpl.load_configuration, ConfigLoaderImpl.load_sweep_config
+    one, read = ConfigLoaderImpl._load_single_config, ConfigRepository.load_config
+    parts: list[Part] = []
+    known: dict[str, Known] = {}  # keys by the choices of groups
 
     def load(self: Any, config_name: Any, overrides: list[str], *words: Any, **more: Any) -> Any:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        options = self.repository.get_group_options
         try:
-            check_choices(overrides, self.repository.get_group_options)
-            config = whole(self, config_name, overrides, *words, **more)
+            check_choices(parsed, options)
+            parts.clear()
+            try:
+                config = whole(self, config_name, overrides, *words, **more)
+            except HydraException as error:
+                if (key := re.match(r"Could not override '([^'@]+)'\.\n", str(error))) is None:
+                    raise
+                chosen = [
+                    word.input_line
+                    for word in parsed
+                    if options(word.key_or_group) or word.key_or_group.endswith("._target_")
+                ]
+                base = whole(self, config_name, chosen, *words, **more)
+                typed = next(word.input_line for word in parsed if word.key_or_group == key[1])
+                raise ValueError(f"{typed}: {explain(key[1], _plain(base))}") from None
+            added = [word for word in parsed if word.is_add() or word.is_force_add()]
+            removed = {word.key_or_group for word in parsed if word.is_delete()}
+            lines = {word.key_or_group: str(word.input_line) for word in added}
+            known[str(config.hydra.runtime.choices)] = check_keys(_plain(config), parts, lines, removed)
             check_top_level(config)
+            expand_home(config)
         except ValueError as error:
             raise ConfigCompositionException(str(error)) from None
         return config
 
     def load_point(self: Any, master_config: Any, sweep_overrides: list[str]) -> Any:
         try:
-            check_choices(sweep_overrides, self.repository.get_group_options)
+            check_choices(OverridesParser.create().parse_overrides(sweep_overrides), self.repository.get_group_options)
+            config = point(self, master_config, sweep_overrides)
+            check_values(_plain(config), known.get(str(config.hydra.runtime.choices), {}))
         except ValueError as error:
             raise ConfigCompositionException(str(error)) from None
-        return point(self, master_config, sweep_overrides)
+        expand_home(config)
+        return config
+
+    def load_one(self: Any, default: Any, repo: Any) -> Any:
+        result = one(self, default, repo)
+        study = default.config_path.startswith("experiment/") and result.provider != "command-line"
+        kind = "own" if result.provider == "command-line" else "study" if study else "shipped"
+        parts.append(Part(f"{default.config_path}.yaml", kind, dict(flat(_plain(result.config)))))
+        return result
+
+    def load_file(self: Any, config_path: str) -> Any:
+        found = read(self, config_path)
+        if found is not None and config_path.startswith(("experiment/", "view/")):
+            found.header["package"] = found.header["package"] or "_global_"
+        return found
 
     ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
     ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
+    ConfigLoaderImpl._load_single_config = load_one  # type: ignore[method-assign]
+    ConfigRepository.load_config = load_file  # type: ignore[method-assign]
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=False)
