@@ -61,7 +61,7 @@ ROOMS: dict[str, set[str]] = {
     "notes": {"runtime"},
     "runtime": set(),
     "command": set(),
-    "composing": {"keys", "top_level"},
+    "composing": {"keys", "groups", "top_level", "errors"},
     "keys": {"signatures", "groups", "paths", "errors"},
     "signatures": set(),
     "words": {"top_level", "groups", "errors"},

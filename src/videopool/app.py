@@ -88,6 +88,7 @@ class Task:
         return _task_of_worker, ()
 
 
+@cache
 def _task_of_worker() -> Task:
     from videopool.composing import check_configurations
 
@@ -114,26 +115,25 @@ def read_words(words: list[str]) -> list[str]:
     try:
         flags, others, comment = parted(words)
         if {"--version", "-V"} & set(flags):
-            print(f"videopool {__version__}")
-            sys.exit(0)
+            _show(f"videopool {__version__}")
         if {"-sc", "--shell-completion"} & set(flags):
             return [*flags, *others]
         groups = Groups(*value_of(flags, "-cd", "--config-dir"))
         if (page := asked(others, flags, groups)) is not None:
-            print(page)
-            sys.exit(0)
+            _show(page)
         for names, said in ((("-q", "--quiet"), "quiet"), (("-v", "--verbose"), "verbose")):
             if set(names) & set(flags):
                 os.environ["VIDEOPOOL_VERBOSITY"] = said
                 flags = [flag for flag in flags if flag not in names]
         if not flags and not others:
-            print(welcome())
-            sys.exit(0)
+            _show(welcome())
         multirun = bool({"-m", "--multirun"} & set(flags))
         if multirun and {"-c", "--cfg"} & {flag.partition("=")[0] for flag in flags}:
             raise ValueError("--cfg shows the configuration of one point; say it without --multirun")
         if comment:
             print(f"videopool: not read, as a comment: {comment}", file=sys.stderr)
+        if hidden := groups.hidden():
+            raise ValueError(f"{hidden}: a shipped file has this name and would be read instead; rename yours")
         return [*flags, *understood(others, groups, multirun)]  # Hydra takes flags before overrides only
     except (UnknownTopic, ValueError) as error:
         _exit(str(error), 2)
@@ -147,8 +147,9 @@ def main() -> None:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    from videopool.composing import check_configurations, compose_once
+    from videopool.composing import check_configurations, compose_once, in_one_line
 
     quiet()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors; they are printed below in one line
@@ -161,8 +162,8 @@ def main() -> None:
             pass
     except KeyboardInterrupt:
         _exit("stopped; run the same command again to go on", INTERRUPTED)
-    except (HydraException, OmegaConfBaseException) as error:
-        _exit(explain(error), 2)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        _exit(in_one_line(error), 2)
     except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -173,6 +174,15 @@ def main() -> None:
     from videopool.runtime.exit_code import exit_code
 
     sys.exit(exit_code())
+
+
+def _show(page: str) -> NoReturn:
+    """Print what was asked for, to a reader who may have seen enough."""
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def _exit(message: str, code: int) -> NoReturn:
@@ -190,12 +200,3 @@ def _killed(application: Callable[[], None]) -> bool:
         print(f"videopool: a process of the sweep was killed ({type(error).__name__}); going on", file=sys.stderr)
         return True
     return False
-
-
-def explain(error: BaseException | None) -> str:
-    """Messages of an error and its causes, without repeated or empty lines."""
-    lines: dict[str, None] = {}
-    while error is not None:
-        lines |= dict.fromkeys(line.strip() for line in str(error).splitlines() if line.strip())
-        error = error.__cause__
-    return "\n  ".join(lines)

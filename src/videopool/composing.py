@@ -12,6 +12,7 @@ import re
 from copy import deepcopy
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
@@ -20,6 +21,8 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from videopool.errors import did_you_mean
+from videopool.groups import Groups
 from videopool.keys import Known, Part, check_keys, check_values, explain, flat
 from videopool.top_level import check_choices, check_top_level, expand_home
 
@@ -90,16 +93,9 @@ def check_configurations() -> None:
             try:
                 config = whole(self, config_name, overrides, *words, **more)
             except HydraException as error:
-                if (key := re.match(r"Could not override '([^'@]+)'\.\n", str(error))) is None:
-                    raise
-                chosen = [
-                    word.input_line
-                    for word in parsed
-                    if options(word.key_or_group) or word.key_or_group.endswith("._target_")
-                ]
-                base = whole(self, config_name, chosen, *words, **more)
-                typed = next(word.input_line for word in parsed if word.key_or_group == key[1])
-                raise ValueError(f"{typed}: {explain(key[1], _plain(base))}") from None
+                raise _meant(
+                    error, parsed, options, lambda own: whole(self, config_name, own, *words, **more)
+                ) from None
             added = [word for word in parsed if word.is_add() or word.is_force_add()]
             removed = {word.key_or_group for word in parsed if word.is_delete()}
             lines = {word.key_or_group: str(word.input_line) for word in added}
@@ -111,9 +107,13 @@ def check_configurations() -> None:
         return config
 
     def load_point(self: Any, master_config: Any, sweep_overrides: list[str]) -> Any:
+        parsed, options = OverridesParser.create().parse_overrides(sweep_overrides), self.repository.get_group_options
         try:
-            check_choices(OverridesParser.create().parse_overrides(sweep_overrides), self.repository.get_group_options)
-            config = point(self, master_config, sweep_overrides)
+            check_choices(parsed, options)
+            try:
+                config = point(self, master_config, sweep_overrides)
+            except HydraException as error:
+                raise _meant(error, parsed, options, lambda own: point(self, master_config, own)) from None
             check_values(_plain(config), known.get(str(config.hydra.runtime.choices), {}))
         except ValueError as error:
             raise ConfigCompositionException(str(error)) from None
@@ -137,6 +137,40 @@ def check_configurations() -> None:
     ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
     ConfigLoaderImpl._load_single_config = load_one  # type: ignore[method-assign]
     ConfigRepository.load_config = load_file  # type: ignore[method-assign]
+
+
+def _meant(error: HydraException, parsed: list[Override], options: Any, compose: Any) -> Exception:
+    """A value that Hydra cannot set, as an error that says what was meant; any other error as it is."""
+    if (key := re.match(r"Could not override '([^'@]+)'\.\n", str(error))) is None:
+        return error
+    own = [word for word in parsed if options(word.key_or_group) or word.key_or_group.endswith("._target_")]
+    base = _plain(compose([word.input_line for word in own]))
+    typed = next(word.input_line for word in parsed if word.key_or_group == key[1])
+    return ValueError(f"{typed}: {explain(key[1], base)}")
+
+
+def in_one_line(error: BaseException) -> str:
+    """What Hydra and OmegaConf say, without search paths, links and advice that is meant for their own files."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"
+    lines: dict[str, None] = {}
+    cause: BaseException | None = error
+    while cause is not None:
+        lines |= dict.fromkeys(line.strip() for line in str(cause).splitlines() if line.strip())
+        cause = cause.__cause__
+    text = list(lines)
+    first = text[0] if text else type(error).__name__
+    if found := re.match(r"(?:In '(.*)': )?Could not find '(.+)/([^/]+)'", first):
+        own = f"{found[1]}.yaml: " if found[1] and found[1] != "config" else ""
+        return f"{own}there is no {found[2]} {found[3]}{did_you_mean(found[3], text[2:])}"
+    if found := re.match(r"In '(.*)': Could not override '(.*)'\. No match in the defaults list", first):
+        groups = Groups().names()
+        reason = "the chosen job does not use this group" if found[2] in groups else "there is no such group"
+        return f"{found[1]}.yaml: cannot override {found[2]}: {reason}{did_you_mean(found[2], groups)}"
+    ends = (
+        i for i, line in enumerate(text) if re.match(r"See https|To append|full_key|object_type|Config search", line)
+    )
+    return " ".join(text[: next(ends, len(text))])
 
 
 def _plain(config: Any) -> Any:

@@ -32,6 +32,16 @@ class Groups:
     def __init__(self, *own: str | Path) -> None:
         self.folders = [shipped("conf"), *map(Path, own)]
 
+    def hidden(self) -> Path | None:
+        """A file of the user's that a shipped one of the same name hides."""
+        for folder in self.folders[1:]:
+            for path in sorted(folder.rglob("*.yaml")):
+                name = path.relative_to(folder)
+                study = name.parts[0] == "experiment" and (shipped("experiments") / name.name).is_file()
+                if study or (self.folders[0] / name).is_file():
+                    return path
+        return None
+
     def names(self) -> list[str]:
         """All groups."""
         found = {path.name for folder in self.folders for path in folder.glob("*/") if path.name != "hydra"}
@@ -74,7 +84,8 @@ class Groups:
         roots = [*self.folders, shipped("experiments")]
         group = next((path.parent.relative_to(root).as_posix() for root in roots if path.is_relative_to(root)), ".")
         whole = "# @package _global_" in path.read_text(encoding="utf-8") or group in (".", "experiment", "view")
-        return "" if whole else group.replace("/", ".")
+        top, _, below = group.partition("/")  # a choice may lie in a folder of its group
+        return "" if whole else f"{top}.{below}" if top == "hydra" else top
 
     def keys(self, path: Path, package: str | None = None) -> list[Key]:
         """All keys of a file, with those of the files that it builds on."""
@@ -181,4 +192,5 @@ def summary(path: Path) -> str:
     """A file's description in one sentence."""
     text, labels = head(path)
     text = text or next(iter(labels.get("Question", [])), "")
-    return re.split(r"(?<=[.?])\s+(?=[A-Z(])", text, maxsplit=1)[0].removesuffix(".")
+    sentence = re.split(r"(?<=[.?])\s+(?=[A-Z(])", text, maxsplit=1)[0].removesuffix(".")
+    return sentence[:1].upper() + sentence[1:]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from videopool.errors import did_you_mean
-from videopool.groups import Groups, Key, content_of, head, summary, value_at
+from videopool.groups import Groups, Key, content_of, head, keys_of, summary, value_at
 from videopool.paths import shipped
 
 USAGE = """\
@@ -128,14 +128,11 @@ def topic(words: Sequence[str], groups: Groups) -> str:
 def _page_of_group(group: str, groups: Groups) -> str:
     default = groups.default(group)
     rows = [(f"{name}{' (default)' if name == default else ''}", summary(path)) for name, path in groups.choices(group)]
-    of = "hydra.launcher.KEY" if group == "hydra/launcher" else f"{group}={rows[0][0].split()[0]}"
-    lines = [f"{group}=NAME, one of", *_table(rows)]
+    last = f"videopool help {group}={groups.choices(group)[0][0]} shows the keys of a choice"
     if group == "hydra/launcher":
-        lines += _table(
-            [("basic (default)", "Points one after another."), ("joblib", "Points side by side in processes.")]
-        )
-        return "\n".join([*lines, "", "videopool hydra/launcher=NAME --cfg hydra -p hydra.launcher shows the keys"])
-    return "\n".join([*lines, "", f"videopool help {of} shows the keys of a choice"])
+        rows += [("basic (default)", "Points one after another"), ("joblib", "Points side by side on this machine")]
+        last = f"videopool {group}=joblib --cfg hydra -p hydra.launcher shows the keys of a choice"
+    return "\n".join([f"{group}=NAME, one of", *_table(rows), "", last])
 
 
 def _page_of_choice(group: str, choice: str, path: Path, groups: Groups) -> str:
@@ -149,7 +146,10 @@ def _page_of_choice(group: str, choice: str, path: Path, groups: Groups) -> str:
     rows = [key for key in groups.keys(path) if key.name.rpartition(".")[2] not in hidden and key.name not in hidden]
     if rows:
         lines += ["", "Keys"]
-        lines += _table([(f"{key.name}={key.value}" if key.value else f"{key.name}:", key.comment) for key in rows])
+        shown = [key for key in rows if key.value not in ("", "{}") or key.comment]
+        lines += _table(
+            [(f"{key.name}={_short(key.value)}" if key.value else f"{key.name}:", key.comment) for key in shown]
+        )
     changed = [entry for entry in content_of(path).get("defaults") or [] if isinstance(entry, dict)]
     overrides = [f"{key.removeprefix('override ').lstrip('/').partition('@')[0]}={value}"
                  for entry in changed for key, value in entry.items() if key.startswith("override ")]  # fmt: skip
@@ -177,36 +177,40 @@ def _all_keys(groups: Groups) -> Iterator[Key]:
 
 def _page_of_key(name: str, groups: Groups) -> str:
     """All there is about one key; empty if no file has it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    comments: list[str] = []
-    for path, chosen, key in _where(name, groups):
-        found.setdefault((key.value, str(path)), []).append(chosen)
-        comments += [key.comment] if key.comment and key.comment not in comments else []
-    if not found:
-        return ""
     group = name.partition(".")[0]
     default = f"{group}={groups.default(group)}"
-    usual = next((value for (value, _), chosen in found.items() if default in chosen or "" in chosen), None)
-    lines = [f"{name}={usual}" if usual is not None else f"{name}: not a key of {default}, the default"]
-    lines += _text(". ".join(comment.removesuffix(".") for comment in comments[:3]), 2)
-    lines += ["", "Set in", *_table([(f"{', '.join(one for one in chosen[:1] if one) or 'config.yaml'}: {value}", "")
-                                     for (value, _), chosen in found.items()])]  # fmt: skip
-    file = next(path for (value, path), chosen in found.items() if usual is None or default in chosen or "" in chosen)
-    return "\n".join([*lines, "", f"From {file}"])
+    found = sorted(_where(name, groups), key=lambda one: one[0] not in ("", default))
+    if not found:
+        return ""
+    usual = found[0][0] in ("", default)
+    lines = [f"{name}={_short(found[0][1].value)}" if usual else f"{name}: not a key of {default}, the default"]
+    lines += _text(next((key.comment for _, key in found if key.comment), ""), 2)
+    values: dict[str, list[str]] = {}
+    for choice, key in found:
+        values.setdefault(_short(key.value), []).append(choice.partition("=")[2])
+    if found[0][0]:
+        rows = [(f"{name}={value}" if value else f"{name}:", _some(chosen)) for value, chosen in values.items()]
+        lines += ["", "Values by choice", *_table(rows, most=50)]
+    return "\n".join([*lines, "", f"From {found[0][1].file}"])
 
 
-def _where(name: str, groups: Groups) -> Iterator[tuple[str, str, Key]]:
-    """Files, choices and entries of a key."""
+def _short(value: str) -> str:
+    return textwrap.shorten(value, 60, placeholder=" ...") if len(value) > 60 else value
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _where(name: str, groups: Groups) -> Iterator[tuple[str, Key]]:
+    """Choices that have a key, none for the top of the configuration, and its entry there."""
     group = name.partition(".")[0]
-    for key in groups.keys(shipped("conf") / "config.yaml"):
+    for key in keys_of(shipped("conf") / "config.yaml", ""):
         if key.name == name:
-            yield key.file, "", key
+            yield "", key
     for of in [group] if group in groups.names() else ["job"]:
-        chosen = groups.default(of)
-        for choice, path in sorted(groups.choices(of), key=lambda one: (one[0] != chosen, one[0])):
-            for key in groups.keys(path):
-                if key.name == name:
-                    yield key.file, f"{of}={choice}", key
+        for choice, path in groups.choices(of):
+            yield from ((f"{of}={choice}", key) for key in groups.keys(path) if key.name == name)
 
 
 def asked(words: Sequence[str], flags: Sequence[str], groups: Groups) -> str | None:

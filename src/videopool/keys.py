@@ -101,7 +101,7 @@ def check_keys(config: Mapping[str, Any], parts: Iterable[Part], added: Mapping[
             continue  # a study's settings for its own job, under another one
         if not _read_somewhere(key, config):
             where = typed or next((f"{part.file}: {key}" for part in parts if key in part.values), key)
-            raise UnknownKey(f"{where}: {explain(key, config)}")
+            raise UnknownKey(f"{where}: {explain(key, config, known)}")
     check_values(config, known)
     return known
 
@@ -178,7 +178,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def explain(key: str, config: Mapping[str, Any]) -> str:
+def explain(key: str, config: Mapping[str, Any], known: Iterable[str] = ()) -> str:
     """What is wrong with a key that the composition lacks or nothing reads, and what was probably meant."""
     values = dict(flat(config))
     parent, _, name = key.rpartition(".")
@@ -191,13 +191,16 @@ def explain(key: str, config: Mapping[str, Any]) -> str:
     jobs = [job for job, keys in _jobs().items() if key in keys or (not parent and name in keys)]
     if jobs and jobs[0] != values.get("job.name"):
         return f"job={values.get('job.name')} has no {key}; it belongs to job={' and job='.join(jobs[:3])}"
+    if not parent and name in Groups().names():
+        return f"job={values.get('job.name')} has no group {name}; job=finetune has it"
     if not parent:
         meant = did_you_mean(name, ({str(option) for option in node} | set(Groups().names())) - {name})
         if meant and rest:
             meant = meant.replace("?", f".{rest}?")
         deeper = [one for one in values if one.endswith(f".{name}") and _head(one) not in ("hydra", name)]
-        return f"there is no key or group {name}{meant or (f'; did you mean {deeper[0]}?' if deeper else '')}"
+        return f"nothing reads a key or group {name}{meant or (f'; did you mean {deeper[0]}?' if deeper else '')}"
     target = node.get("_target_")
+    node = {**dict.fromkeys(one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent), **node}
     taken = _taken(node, parent) or set()
     if name in taken and name not in node:
         return f"it is an argument of {target} that no file sets; add it with a plus, +{key}=..."

@@ -146,7 +146,7 @@ def quoted(word: str, multirun: bool = False, following: Sequence[str] = ()) -> 
             return False
         return True
 
-    if path and (Path(value).expanduser().exists() or not _of_grammar(value)):
+    if path and (Path(value).expanduser().exists() or not _of_grammar(value)):  # not null, a list, an interpolation
         return word if readable(word) and parser.parse_override(word).value() == value else f"{key}={_in_quotes(value)}"
     if readable(word):
         override = parser.parse_override(word)
@@ -155,7 +155,7 @@ def quoted(word: str, multirun: bool = False, following: Sequence[str] = ()) -> 
             raise ValueError(f"{word}: several values are a sweep, which needs -m{listed}")
         return word
     parts = value.split(",") if multirun else [value]
-    if not re.search(r"[\[\]{}]", value) or (path and value[0] not in "[{"):
+    if path or not re.search(r"[\[\]{}]", value):
         mended = key + "=" + ",".join(part if readable(f"{key}={part}") else _in_quotes(part) for part in parts)
         if readable(mended):
             return mended
