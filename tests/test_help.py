@@ -114,7 +114,7 @@ def parents(key):
         (["pooling/adaptive"], ["pooling.shape=[16, 12, 12]"]),
         (["pooling/zoo/adaptive"], ["pooling=zoo/adaptive", "pooling.shape="]),
         (["frames.num"], ["frames.num=16", "frames per clip", "uniform.yaml"]),
-        (["pooling.shape"], ["not a key of pooling=none", "adaptive, "]),
+        (["pooling.shape"], ["not a key of pooling=none", "generalised_mean"]),
         (["study"], ["study=default", "one folder per point", "config.yaml"]),
         (["job=norms"], ["job.stages=[encoder, projector, pooled]", "outlier thresholds", "Examples", "-m job=norms"]),
         (["norms"], ["job.stages="]),

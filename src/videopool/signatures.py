@@ -72,7 +72,7 @@ def _definition(target: str) -> tuple[ast.ClassDef | ast.FunctionDef, str] | Non
                 return node, module
             for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
                 if (alias.asname or alias.name) == parts[cut]:
-                    above = [] if isinstance(node, ast.Import) else _above(node, module, path)
+                    above = _above(node, module, path) if isinstance(node, ast.ImportFrom) else []
                     return _definition(".".join([*above, alias.name, *parts[cut + 1 :]]))
         return None
     return None

@@ -42,9 +42,8 @@ def parted(words: Sequence[str]) -> tuple[list[str], list[str], str]:
             raise ValueError(f"{word}: this begins with a long dash; write {_dashed(word)}")
         elif word.startswith("-") and word != "-":
             flags.append(_flag(word, words[number + 1 :]))
-            waits = FLAGS.get(word, False) or (
-                word in ("-i", "--info") and words[number + 1 : number + 2] in map(list, zip(INFO))
-            )
+            following = next(iter(words[number + 1 :]), "")
+            waits = FLAGS.get(word, False) or (word in ("-i", "--info") and following in INFO)
         else:
             others.append(word)
     return flags, others, ""
