@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "videopool"
 # The rooms, from the top down, and what each imports from. Nothing is listed that nobody uses.
 ROOMS: dict[str, set[str]] = {
-    "app": {"jobs", "runtime", "composing", "top_level", "paths"},
+    "app": {"jobs", "runtime", "composing", "words", "help", "groups", "paths"},
     "jobs": {"speed", "evaluation", "training", "tracking", "film", "planning", "measuring", "reports", "points",
         "inference", "config", "shapes", "models", "features", "benchmarks", "results", "norms", "training_data",
         "pooling", "video", "figures", "files", "notes", "runtime", "top_level", "errors"},
@@ -60,9 +60,14 @@ ROOMS: dict[str, set[str]] = {
     "locks": {"notes"},
     "notes": {"runtime"},
     "command": set(),
-    "composing": {"top_level", "runtime"},
     "runtime": set(),
-    "top_level": {"paths"},
+    "composing": {"keys", "groups", "top_level", "errors", "runtime"},
+    "keys": {"signatures", "groups", "paths", "errors"},
+    "signatures": set(),
+    "words": {"top_level", "groups", "errors"},
+    "top_level": {"paths", "errors"},
+    "help": {"groups", "paths", "errors"},
+    "groups": {"paths"},
     "paths": set(),
     "errors": set(),
 }  # fmt: skip

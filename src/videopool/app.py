@@ -13,7 +13,6 @@ from videopool.paths import PUBLISHED, shipped
 from videopool.runtime import log
 from videopool.runtime.interrupts import stop_on_signals
 from videopool.runtime.streams import endure
-from videopool.top_level import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,38 +83,94 @@ def run(config: "DictConfig") -> str:
     return run_and_tell(config)
 
 
+class Task:
+    """What Hydra calls for each point. Unpickled in a worker, it prepares that process as main() did this one."""
+
+    def __call__(self, config: "DictConfig") -> str:
+        return run(config)
+
+    def __reduce__(self) -> tuple[Callable[[], "Task"], tuple[()]]:
+        return _task_of_worker, ()
+
+
+@cache
+def _task_of_worker() -> Task:
+    from videopool.composing import check_configurations
+
+    find_own_modules()
+    check_configurations()
+    return Task()
+
+
+def find_own_modules() -> None:
+    """Let modules in the current folder be imported, as `python -m` does.
+
+    They come last, so that a file called like a library (random.py, wandb/) hides none.
+    """
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+
+
+def read_words(words: list[str]) -> list[str]:
+    """The words for Hydra. Those that ask for help or the version are answered here, without its imports."""
+    from videopool.groups import Groups
+    from videopool.help import UnknownTopic, asked, welcome
+    from videopool.words import parted, understood, value_of
+
+    try:
+        flags, others, comment = parted(words)
+        if {"--version", "-V"} & set(flags):
+            _show(f"videopool {__version__}")
+        if {"-sc", "--shell-completion"} & set(flags):
+            return [*flags, *others]
+        groups = Groups(*value_of(flags, "-cd", "--config-dir"))
+        if (page := asked(others, flags, groups)) is not None:
+            _show(page)
+        for names, said in ((("-q", "--quiet"), "quiet"), (("-v", "--verbose"), "verbose")):
+            if set(names) & set(flags):
+                os.environ["VIDEOPOOL_VERBOSITY"] = said
+                flags = [flag for flag in flags if flag not in names]
+        if not flags and not others:
+            _show(welcome())
+        multirun = bool({"-m", "--multirun"} & set(flags))
+        if multirun and {"-c", "--cfg"} & {flag.partition("=")[0] for flag in flags}:
+            raise ValueError("--cfg shows the configuration of one point; say it without --multirun")
+        if comment:
+            print(f"videopool: not read, as a comment: {comment}", file=sys.stderr)
+        if hidden := groups.hidden():
+            raise ValueError(f"{hidden}: a shipped file has this name and would be read instead; rename yours")
+        return [*flags, *understood(others, groups, multirun)]  # Hydra takes flags before overrides only
+    except (UnknownTopic, ValueError) as error:
+        _exit(str(error), 2)
+
+
 def main() -> None:
     """The console script."""
     open_streams()
     endure()
     stop_on_signals()
-    if sys.argv[1:] in (["--version"], ["-V"]):
-        print(f"videopool {__version__}")
-        return
-    flags = {word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-")}
-    if flags & {"-m", "--multirun"} and flags & {"-c", "--cfg"}:
-        _exit("--cfg shows the configuration of one point; say it without --multirun", 2)
-    # Hydra takes flags before overrides only.
-    sys.argv[1:] = sorted(map(quoted, sys.argv[1:]), key=lambda word: "=" in word and not word.startswith("-"))
+    find_own_modules()
+    sys.argv[1:] = read_words(sys.argv[1:])
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    from videopool.composing import check_configurations, compose_once
+    from videopool.composing import check_configurations, compose_once, in_one_line
 
     quiet()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors; they are printed below in one line
     register_experiments(shipped("experiments"))
     compose_once()
     check_configurations()
-    application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(run)
+    application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(Task())
     try:
         while _killed(application):
             pass
     except KeyboardInterrupt:
         _exit("stopped; run the same command again to go on", INTERRUPTED)
-    except (HydraException, OmegaConfBaseException) as error:
-        _exit(explain(error), 2)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        _exit(in_one_line(error), 2)
     except OSError as error:
         _exit(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 2)
     except Exception as error:
@@ -125,6 +180,15 @@ def main() -> None:
 
     log.end(exit_code())
     sys.exit(exit_code())
+
+
+def _show(page: str) -> NoReturn:
+    """Print what was asked for, to a reader who may have seen enough."""
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def _exit(message: str, code: int) -> NoReturn:
@@ -143,12 +207,3 @@ def _killed(application: Callable[[], None]) -> bool:
         log.warn(f"a process of the sweep was killed ({type(error).__name__}); going on")
         return True
     return False
-
-
-def explain(error: BaseException | None) -> str:
-    """Messages of an error and its causes, without repeated or empty lines."""
-    lines: dict[str, None] = {}
-    while error is not None:
-        lines |= dict.fromkeys(line.strip() for line in str(error).splitlines() if line.strip())
-        error = error.__cause__
-    return "\n  ".join(lines)

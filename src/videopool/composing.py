@@ -8,19 +8,24 @@ ConfigSource sees neither overrides nor whole configurations. tests/test_composi
 """
 
 import gc
+import re
 from copy import deepcopy
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import ConfigCompositionException
-from omegaconf import DictConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig, OmegaConf
 
+from videopool.errors import did_you_mean
+from videopool.groups import Groups
+from videopool.keys import Known, Part, check_keys, check_values, explain, flat
 from videopool.runtime import sweep
-from videopool.top_level import check_choices, check_top_level
+from videopool.top_level import check_choices, check_top_level, expand_home
 
 
 def compose_once() -> None:
@@ -72,24 +77,103 @@ def _with_values(composed: DictConfig, values: list[Override], overrides: list[O
 
 
 def check_configurations() -> None:
-    """Let Hydra refuse, before it makes folders, what no job can use."""
+    """Let Hydra refuse, before it makes folders, what no job can use; in one line, with what was probably meant.
+
+    An own experiment needs no line `# @package _global_`, and `~` in paths is the user's home.
+    """
     whole, point = ConfigLoaderImpl.load_configuration, ConfigLoaderImpl.load_sweep_config
+    one, read = ConfigLoaderImpl._load_single_config, ConfigRepository.load_config
+    parts: list[Part] = []
+    known: dict[str, Known] = {}  # keys by the choices of groups
 
     def load(self: Any, config_name: Any, overrides: list[str], *words: Any, **more: Any) -> Any:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        options = self.repository.get_group_options
         try:
-            check_choices(overrides, self.repository.get_group_options)
-            config = whole(self, config_name, overrides, *words, **more)
+            check_choices(parsed, options)
+            parts.clear()
+            try:
+                config = whole(self, config_name, overrides, *words, **more)
+            except HydraException as error:
+                raise _meant(
+                    error, parsed, options, lambda own: whole(self, config_name, own, *words, **more)
+                ) from None
+            added = [word for word in parsed if word.is_add() or word.is_force_add()]
+            removed = {word.key_or_group for word in parsed if word.is_delete()}
+            lines = {word.key_or_group: str(word.input_line) for word in added}
+            known[str(config.hydra.runtime.choices)] = check_keys(_plain(config), parts, lines, removed)
             check_top_level(config)
+            expand_home(config)
         except ValueError as error:
             raise ConfigCompositionException(str(error)) from None
         return config
 
     def load_point(self: Any, master_config: Any, sweep_overrides: list[str]) -> Any:
+        parsed, options = OverridesParser.create().parse_overrides(sweep_overrides), self.repository.get_group_options
         try:
-            check_choices(sweep_overrides, self.repository.get_group_options)
+            check_choices(parsed, options)
+            try:
+                config = point(self, master_config, sweep_overrides)
+            except HydraException as error:
+                raise _meant(error, parsed, options, lambda own: point(self, master_config, own)) from None
+            check_values(_plain(config), known.get(str(config.hydra.runtime.choices), {}))
         except ValueError as error:
             raise ConfigCompositionException(str(error)) from None
-        return point(self, master_config, sweep_overrides)
+        expand_home(config)
+        return config
+
+    def load_one(self: Any, default: Any, repo: Any) -> Any:
+        result = one(self, default, repo)
+        study = default.config_path.startswith("experiment/") and result.provider != "command-line"
+        kind = "own" if result.provider == "command-line" else "study" if study else "shipped"
+        parts.append(Part(f"{default.config_path}.yaml", kind, dict(flat(_plain(result.config)))))
+        return result
+
+    def load_file(self: Any, config_path: str) -> Any:
+        found = read(self, config_path)
+        if found is not None and config_path.startswith(("experiment/", "view/")):
+            found.header["package"] = found.header["package"] or "_global_"
+        return found
 
     ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
     ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
+    ConfigLoaderImpl._load_single_config = load_one  # type: ignore[method-assign]
+    ConfigRepository.load_config = load_file  # type: ignore[method-assign]
+
+
+def _meant(error: HydraException, parsed: list[Override], options: Any, compose: Any) -> Exception:
+    """A value that Hydra cannot set, as an error that says what was meant; any other error as it is."""
+    if (key := re.match(r"Could not override '([^'@]+)'\.\n", str(error))) is None:
+        return error
+    own = [word for word in parsed if options(word.key_or_group) or word.key_or_group.endswith("._target_")]
+    base = _plain(compose([word.input_line for word in own]))
+    typed = next(word.input_line for word in parsed if word.key_or_group == key[1])
+    return ValueError(f"{typed}: {explain(key[1], base)}")
+
+
+def in_one_line(error: BaseException) -> str:
+    """What Hydra and OmegaConf say, without search paths, links and advice that is meant for their own files."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"
+    lines: dict[str, None] = {}
+    cause: BaseException | None = error
+    while cause is not None:
+        lines |= dict.fromkeys(line.strip() for line in str(cause).splitlines() if line.strip())
+        cause = cause.__cause__
+    text = list(lines)
+    first = text[0] if text else type(error).__name__
+    if found := re.match(r"(?:In '(.*)': )?Could not find '(.+)/([^/]+)'", first):
+        own = f"{found[1]}.yaml: " if found[1] and found[1] != "config" else ""
+        return f"{own}there is no {found[2]} {found[3]}{did_you_mean(found[3], text[2:])}"
+    if found := re.match(r"In '(.*)': Could not override '(.*)'\. No match in the defaults list", first):
+        groups = Groups().names()
+        reason = "the chosen job does not use this group" if found[2] in groups else "there is no such group"
+        return f"{found[1]}.yaml: cannot override {found[2]}: {reason}{did_you_mean(found[2], groups)}"
+    ends = (
+        i for i, line in enumerate(text) if re.match(r"See https|To append|full_key|object_type|Config search", line)
+    )
+    return " ".join(text[: next(ends, len(text))])
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=False)

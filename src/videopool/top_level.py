@@ -1,18 +1,26 @@
 """Top-level keys and groups: checked before a job runs."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from videopool.errors import did_you_mean
 from videopool.paths import shipped
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 FOLDERS = ("study", "results_dir", "data_dir")
 GROUPS = (
     "features", "pooling", "frames", "job", "benchmark", "prompt", "lora", "model", "compat", "judge", "trainer",
     "logger",
+)  # fmt: skip
+# Last parts of keys whose values are files or folders.
+PATHS = (
+    "study", "results_dir", "data_dir", "root", "annotations", "questions", "source", "checkpoint", "store", "path",
+    "out", "clip", "submitit_folder",
 )  # fmt: skip
 LARGEST_SEED = 2**63 - 1
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters; bytes that are no text
@@ -56,8 +64,8 @@ def _as_typed(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def check_choices(overrides: Iterable[str], options: Callable[[str], Sequence[str]]) -> None:
-    """Refuse a value where a group's choice belongs, as in frames=8.
+def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequence[str]]) -> None:
+    """Refuse what is no choice of a group, as in frames=8 or pooling=adaptve, and choices that are added.
 
     Args:
         options: choices of a group; empty for other keys.
@@ -65,42 +73,64 @@ def check_choices(overrides: Iterable[str], options: Callable[[str], Sequence[st
     Raises:
         ValueError: in one line, with a suggestion.
     """
-    for word in overrides:
-        group, _, value = word.partition("=")
-        group = group.lstrip("+~")
-        if _no_name(value) and (names := [name for name in options(group) if not name.startswith("_")]):
-            key = _number_of(group) if value != "null" else None
-            meant = f"; for a number in it say {group}.{key}={value}" if key else ""
-            raise ValueError(f"{word}: {group} is chosen by name, one of {', '.join(names)}{meant}")
+    for override in overrides:
+        group, typed = override.key_or_group, str(override.input_line)
+        names = [name for name in options(group) if not name.startswith("_")]
+        if not names or override.is_delete():
+            continue
+        if (override.is_add() or override.is_force_add()) and shipped_default(group):
+            raise ValueError(f"{typed}: {group} has a choice already; change it without the plus, {typed.lstrip('+')}")
+        for value in _values(override):
+            text = _as_typed(value)
+            if not isinstance(value, str):
+                number = _number_of(group) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+                meant = f"; for a number in it say {group}.{number}={text}" if number else ""
+                if value is None and not shipped_default(group):
+                    continue
+                raise ValueError(f"{typed}: {group} is chosen by name, one of {', '.join(names)}{meant}")
+            folder, _, name = value.rpartition("/")
+            there = options(f"{group}/{folder}") if folder else names
+            if "${" not in value and name not in there and name.removesuffix(".yaml") not in there:
+                question = did_you_mean(value, [f"{folder}/{one}" if folder else one for one in there])
+                listed = f"{', '.join(names)}" if len(names) <= 8 else f"videopool help {group} lists them"
+                raise ValueError(f"{typed}: there is no {group} {value}{question or f'; {listed}'}")
 
 
-def _no_name(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text.lower() in ("true", "false", "null") or text.startswith("{")
-    return True
+def _values(override: "Override") -> list[Any]:
+    """The chosen names, one or those of a sweep or list."""
+    if override.is_sweep_override():
+        if not override.is_choice_sweep():
+            return []
+        values = [getattr(one, "text", one) for one in override.value().list]  # type: ignore[union-attr]
+    else:
+        value = override.value()
+        values = value if isinstance(value, list) else [value]
+    return [getattr(value, "text", value) for value in values]
+
+
+def shipped_default(group: str) -> str | None:
+    """The choice of a group that config.yaml names; None if it names none."""
+    from omegaconf import OmegaConf
+
+    defaults: Any = OmegaConf.to_container(OmegaConf.load(shipped("conf") / "config.yaml").defaults)
+    return next((entry[group] for entry in defaults if isinstance(entry, dict) and entry.get(group)), None)
 
 
 def _number_of(group: str) -> str | None:
     """The first integer key in the group's default choice."""
     from omegaconf import OmegaConf
 
-    conf = shipped("conf")
-    defaults: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml").defaults)
-    choice = next((entry[group] for entry in defaults if isinstance(entry, dict) and entry.get(group)), None)
+    choice = shipped_default(group)
     if choice is None:
         return None
-    settings: Any = OmegaConf.to_container(OmegaConf.load(conf / group / f"{choice}.yaml"))
+    settings: Any = OmegaConf.to_container(OmegaConf.load(shipped("conf") / group / f"{choice}.yaml"))
     return next((str(key) for key, value in settings.items() if type(value) is int), None)
 
 
-def quoted(word: str) -> str:
-    """An override with quotes around its non-ASCII values, which Hydra's grammar requires.
-
-    Values with quotes, brackets or braces of their own stay unchanged.
-    """
-    key, equals, value = word.partition("=")
-    if not equals or value.isascii() or re.search(r"""['"\[\](){}]""", value):
-        return word
-    return key + equals + ",".join(part if part.isascii() else f"'{part}'" for part in value.split(","))
+def expand_home(config: "DictConfig") -> None:
+    """Write the user's home for `~` at the start of paths, which shells expand only after some keys."""
+    for key, value in config.items_ex(resolve=False):
+        if isinstance(value, str) and value.startswith("~") and str(key) in PATHS:
+            config[key] = os.path.expanduser(value)
+        elif hasattr(value, "items_ex") and not (value._is_none() or value._is_missing() or value._is_interpolation()):
+            expand_home(value)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from videopool.config.errors import ConfigError
-from videopool.errors import UserError
+from videopool.errors import UserError, in_code
 from videopool.pooling import Pooling
 
 
@@ -105,11 +105,7 @@ def build(config: DictConfig, group: str, without: tuple[str, ...] = (), **more:
             if isinstance(cause, UserError):
                 raise cause from None
             cause = cause.__cause__
-        reason = error.__cause__ or error
-        text = " ".join(str(reason).split())
-        if not text or isinstance(reason, KeyError):  # their text alone explains nothing
-            text = f"{type(reason).__name__} {text}".strip()
-        raise ConfigError(f"{group}: {arguments['_target_']}: {text}") from error
+        raise ConfigError(f"{group}: {arguments['_target_']}: {in_code(str(arguments['_target_']), error)}") from error
 
 
 def build_pooling(config: DictConfig, group: str = "pooling") -> Pooling:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from hydra.utils import get_class
 
-from videopool.errors import one_line
+from videopool.errors import in_code
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 
@@ -56,7 +56,7 @@ def family_of(model_type: str, target: str | None = None) -> type[Backbone]:
     try:
         family: type = get_class(target)
     except Exception as error:  # whatever the user's module raises
-        raise ModelError(f"model._target_={target}: {one_line(error)}") from error
+        raise ModelError(f"model._target_={target}: {in_code(target, error)}") from error
     if not issubclass(family, Backbone):
         raise ModelError(f"model._target_={target}: not a videopool.models.Backbone")
     if family.model_type != model_type:

@@ -72,9 +72,9 @@ def write_report(
     """Write all files of a study's report. Returns their names and the table.
 
     baseline: as for add_differences. pair, samples: as for choose_pair. columns: of tables, from chosen_columns.
-    so_far: how many points of a running sweep it holds; written_report passes such a report over. Of two processes that write
-    one report, each file is written whole by one of them. Raises ResultsError if the study does not exist or has no
-    points, or none with a name of the pair, or if the disk is full.
+    so_far: how many points of a running sweep it holds; written_report passes such a report over. Of two processes
+    that write one report, each file is written whole by one of them. Raises ResultsError if the study does not exist or
+    has no points, or none with a name of the pair, or if the disk is full.
     """
     inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)

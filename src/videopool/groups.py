@@ -1,0 +1,196 @@
+"""Groups: configuration files, their keys and comments.
+
+The shipped ones, and those in the user's folder (`--config-dir`). Labels in first comments have a meaning: `Example:`
+is a command that can be pasted, `Question:` is what a study asks.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from videopool.paths import PUBLISHED, shipped
+
+LABEL = re.compile(r"([A-Z][a-z ]{2,20}):(?: |$)")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a file: its dotted name, its value as the file has it, the comment beside it, and the file."""
+
+    name: str
+    value: str
+    comment: str
+    file: str
+
+
+class Groups:
+    """Groups, choices and keys of configuration folders: the shipped ones, and the user's (`--config-dir`)."""
+
+    def __init__(self, *own: str | Path) -> None:
+        self.folders = [shipped("conf"), *map(Path, own)]
+
+    def hidden(self) -> Path | None:
+        """A file of the user's that a shipped one of the same name hides."""
+        for folder in self.folders[1:]:
+            for path in sorted(folder.rglob("*.yaml")):
+                name = path.relative_to(folder)
+                study = name.parts[0] == "experiment" and (shipped("experiments") / name.name).is_file()
+                if study or (self.folders[0] / name).is_file():
+                    return path
+        return None
+
+    def names(self) -> list[str]:
+        """All groups."""
+        found = {path.name for folder in self.folders for path in folder.glob("*/") if path.name != "hydra"}
+        return sorted(found | {"experiment"})
+
+    @cached_property
+    def _defaults(self) -> dict[str, str | None]:
+        import yaml
+
+        entries = yaml.load((shipped("conf") / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["defaults"]
+        return {str(key): value for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
+
+    def default(self, group: str) -> str | None:
+        """The choice of a group where none is made."""
+        return self._defaults.get(group)
+
+    def optional(self) -> set[str]:
+        """Groups without a choice where none is made."""
+        return {group for group, choice in self._defaults.items() if choice is None}
+
+    def file(self, group: str, choice: str) -> Path | None:
+        """The file of a choice."""
+        paths = [folder / group / f"{choice}.yaml" for folder in self.folders]
+        if group == "experiment":
+            paths.append(shipped("experiments") / f"{choice}.yaml")
+        return next((path for path in paths if path.is_file()), None)
+
+    def choices(self, group: str) -> list[tuple[str, Path]]:
+        """The choices of a group, those in its folders last."""
+        found: dict[str, Path] = {}
+        for folder in [folder / group for folder in reversed(self.folders)]:
+            found |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+        if group == "experiment":
+            found |= {path.stem: path for path in shipped("experiments").glob("*.yaml") if path.name != PUBLISHED}
+        names = sorted((name for name in found if not name.startswith("_")), key=lambda name: (name.count("/"), name))
+        return [(name, found[name]) for name in names]
+
+    def package(self, path: Path) -> str:
+        """Where a file's keys are in the whole; empty: at its top."""
+        roots = [*self.folders, shipped("experiments")]
+        group = next((path.parent.relative_to(root).as_posix() for root in roots if path.is_relative_to(root)), ".")
+        whole = "# @package _global_" in path.read_text(encoding="utf-8") or group in (".", "experiment", "view")
+        top, _, below = group.partition("/")  # a choice may lie in a folder of its group
+        return "" if whole else f"{top}.{below}" if top == "hydra" else top
+
+    def keys(self, path: Path, package: str | None = None) -> list[Key]:
+        """All keys of a file, with those of the files that it builds on."""
+        roots = [folder for folder in self.folders if path.is_relative_to(folder)]
+        group = path.parent.relative_to(roots[0]).as_posix() if roots else ""
+        package = self.package(path) if package is None else package
+        found: dict[str, Key] = {}
+        entries = content_of(path).get("defaults") or []
+        for entry in [*entries, *([] if "_self_" in entries else ["_self_"])]:
+            if entry == "_self_":
+                for key in keys_of(path, package):
+                    above = found[key.name].comment if key.name in found else ""
+                    found[key.name] = replace(key, comment=key.comment or above)
+                continue
+            for name, choices in entry.items() if isinstance(entry, dict) else [(entry, None)]:
+                if name.startswith("override ") or (isinstance(entry, dict) and choices is None):
+                    continue
+                base, _, below = name.partition("@")
+                where = ".".join(filter(None, (package, below))) if below else None
+                for choice in choices if isinstance(choices, list) else [choices]:
+                    of, file = (base.lstrip("/"), choice) if choice else (group, base)
+                    inner = self.file(str(of), str(file))
+                    if inner is not None:
+                        default = package if not choice else None
+                        found |= {key.name: key for key in self.keys(inner, where if below else default)}
+        return list(found.values())
+
+
+@cache
+def content_of(path: Path) -> dict[str, Any]:
+    """What a file says; empty if it is no mapping."""
+    import yaml
+
+    content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return content if isinstance(content, dict) else {}
+
+
+def keys_of(path: Path, package: str) -> list[Key]:
+    """The keys that a file itself has, except for its defaults list and Hydra's."""
+    import yaml
+
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+
+    def walk(node: yaml.Node, prefix: str) -> Iterator[Key]:
+        for key, value in node.value:
+            name = f"{prefix}.{key.value}" if prefix else str(key.value)
+            if prefix == package and key.value in ("defaults", "hydra"):
+                continue
+            nested = isinstance(value, yaml.MappingNode) and not value.flow_style and value.value
+            written = "" if nested else " ".join(text[value.start_mark.index : value.end_mark.index].split())
+            if isinstance(value, yaml.SequenceNode) and not value.flow_style:
+                content = value_at(content_of(path), name, package)
+                written = yaml.safe_dump(content, default_flow_style=True, width=10**6).strip()
+            mark = key.end_mark if value.start_mark.line > key.end_mark.line else value.end_mark
+            yield Key(name, written, _comment(lines, mark.line, mark.column), str(path))
+            if nested:
+                yield from walk(value, name)
+
+    tree = yaml.compose(text, yaml.CSafeLoader)
+    return list(walk(tree, package)) if isinstance(tree, yaml.MappingNode) else []
+
+
+def value_at(content: Any, name: str, package: str = "") -> Any:
+    """The value of a dotted key of a file in a package."""
+    for part in name[len(package) :].strip(".").split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
+def _comment(lines: Sequence[str], row: int, column: int) -> str:
+    """The comment at the end of a line, with the lines below that continue it in the same column."""
+    found = re.match(r"[:\s]*#\s?(.*)", lines[row][column:]) if row < len(lines) else None
+    if found is None:
+        return ""
+    place, words = lines[row].index("#", column), [found[1]]
+    for line in lines[row + 1 :]:
+        if line.find("#") != place or line[:place].strip():
+            break
+        words.append(line[place + 1 :].strip())
+    return "; ".join(words) if len(words) > 1 else words[0]
+
+
+def head(path: Path) -> tuple[str, dict[str, list[str]]]:
+    """The first comment of a file: its text, and what follows each label (`Example:`), by label."""
+    text, labels, current = "", dict[str, list[str]](), None
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        words = line[1:].strip()
+        if words.startswith("@package"):
+            continue
+        if (label := LABEL.match(words)) and (label[1] in ("Example", "Question") or "Question" in labels):
+            current = label[1]
+            labels.setdefault(current, []).append(words[label.end() :].strip())
+        elif current == "Example" or current is None:
+            current, text = None, f"{text} {words}".strip()
+        else:
+            labels[current][-1] += f" {words}"
+    return text, labels
+
+
+def summary(path: Path) -> str:
+    """A file's description in one sentence."""
+    text, labels = head(path)
+    text = text or next(iter(labels.get("Question", [])), "")
+    sentence = re.split(r"(?<=[.?])\s+(?=[A-Z(])", text, maxsplit=1)[0].removesuffix(".")
+    return sentence[:1].upper() + sentence[1:]
