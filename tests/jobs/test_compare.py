@@ -38,7 +38,7 @@ def test_tables_flips_and_file(study, videopool):
         assert len(found["only_first"]) - len(found["only_second"]) == pytest.approx(wanted.value * len(ids))
     assert content["differs"] == ["tokens"]
     assert "McNemar" in done.stdout
-    first = [line.split("  ")[0].rstrip() or line.split()[0] for line in done.stdout.splitlines()]
+    first = [line.strip().split("  ")[0] for line in done.stdout.splitlines()]
     image, time = first.index("main group (image)"), first.index("time tasks")
     assert image < first.index("scene") < time < first.index("event_order"), "tasks below their groups"
     assert "also different: tokens" in " ".join(done.stdout.split())

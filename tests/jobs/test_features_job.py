@@ -78,9 +78,8 @@ def test_listing(run, root, capsys):
         "most 100 GB",
     ):
         assert word in told
-    rows = [re.split(r"\s{2,}", line)[5:7] for line in told.splitlines()]
-    counts = {tuple(cell.strip() for cell in row) for row in rows}
-    assert {("3", "9"), ("1", "3")} <= counts
+    assert re.search(r" 3 +9 ", told), "clips and views"
+    assert re.search(r" 1 +3 ", told)
 
 
 @pytest.mark.parametrize("action", ["list", "verify", "prune"])

@@ -15,6 +15,7 @@ import made_study
 from made_study import NASTY, record, write_clips, write_point
 from videopool.config.errors import ConfigError
 from videopool.reports import markdown_tables
+from videopool.reports.columns import NAMES as NAMES_OF_COLUMNS
 from videopool.reports.columns import check_columns, chosen_columns
 from videopool.reports.tables import latex_tables, shown
 from videopool.results import compared_study
@@ -138,10 +139,13 @@ PAPER = r"""\documentclass[twocolumn]{article}
 Text. \input{table.tex} \typeout{Column: \the\columnwidth} Text.
 \end{document}
 """
+EVERY = [name for name in NAMES_OF_COLUMNS if "<" not in name]
 WIDE = ["pooling", "frames", "tokens", "score", "difference", "difference_at_equal_tokens", "gflops", "p", "differs"]
 
 
-@pytest.mark.parametrize(("name", "columns"), [(name, None) for name in STUDIES] + [("names", WIDE), ("models", WIDE)])
+@pytest.mark.parametrize(
+    ("name", "columns"), [(name, None) for name in STUDIES] + [("names", WIDE), ("models", [*WIDE, *EVERY])]
+)
 def test_a_paper_takes_the_table_as_it_is(tables, tmp_path, name, columns):
     table = tables[name]
     text = latex_tables(table, f"{name}_study", None, None, columns)
@@ -206,5 +210,5 @@ def test_columns_are_a_list_of_names(tables):
     for wrong in ([], {"a": 1}, 7, [1], [""], ["pooling", None], [["score"]]):
         with pytest.raises(ConfigError, match=r"^job\.columns"):
             chosen(wrong)
-    with pytest.raises(ConfigError, match=r"'score_soft'; did you mean score_hard\? there are point, pool"):
+    with pytest.raises(ConfigError, match=r"'score_soft'; did you mean score(_hard)?\? there are point, pool"):
         check_columns(tables["one"], ["pooling", "score_soft"])

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -215,10 +216,10 @@ def _setting(name: str) -> Column:
     heading = Heading(WORDS.get(name, _words(name)), False)
 
     def cell(row: Fields) -> Cell:
-        value = row.get(name)
-        if isinstance(value, str) or missing(value):
-            return Cell("-" if missing(value) else value)
-        return Cell(f"{value:g}", order=float(value))
+        value: Any = row.get(name)
+        if missing(value):
+            return Cell("-")
+        return Cell(value) if isinstance(value, str) else Cell(f"{value:g}", order=float(value))
 
     numeric = name in ("lora_alpha", "seed") or name.startswith("training_")
     return replace(heading, numeric=numeric), cell

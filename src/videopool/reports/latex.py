@@ -27,7 +27,7 @@ SIGNS = "+\N{MINUS SIGN}"
 ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030b\u030c\u0327"
 BREAK = r"\allowbreak{}"
 # Widths in em of the table's font, a little too large rather than too small.
-SINGLE, DOUBLE, GAP = 27.0, 58.0, 0.65  # a column of text, a page of two, between columns
+SINGLE, DOUBLE, GAP = 27.0, 55.0, 0.56  # a column of text, a page of two, between columns
 NARROW, WIDE, SCRIPT = "ijlftrI .,:;'|()[]!-", "mwMW@%", 0.84
 LEAST, HEAD = 6.5, 2.6  # of words that are broken, and of headings
 LINES = 40.0  # in one table; the others follow in another
@@ -70,6 +70,41 @@ def environments(table: TextTable, caption: str, label: str, notes: Sequence[str
 
     The best cells are bold, intervals subscripts, marks superscripts; notes, in LaTeX, stand below the table.
     """
+    name = re.sub(r"[^A-Za-z0-9:.-]+", "-", label)
+    made: list[str] = []
+    for part in [page for narrower in _narrower(table) for page in _pages(narrower)]:
+        text = rf"Table~\ref{{tab:{name}}}, continued." if made else escape_latex(caption, True)
+        made.append(_environment(part, text, f"{name}-{len(made) + 1}" if made else name, notes))
+    return "\n".join(made)
+
+
+def _narrower(table: TextTable) -> list[TextTable]:
+    """A table, or several that share its columns and begin with its first one, none wider than a page."""
+    blocks, room = [[0]], DOUBLE - _least(table, 0)
+    for place in range(1, len(table.headings)):
+        width = GAP + _least(table, place)
+        if width > room and len(blocks[-1]) > 1:
+            blocks.append([0])
+            room = DOUBLE - _least(table, 0)
+        blocks[-1].append(place)
+        room -= width
+    return [
+        TextTable(
+            tuple(table.headings[place] for place in block),
+            tuple(replace(row, cells=tuple(row.cells[place] for place in block)) for row in table.rows),
+        )
+        for block in blocks
+    ]
+
+
+def _least(table: TextTable, place: int) -> float:
+    """The least width of a column."""
+    width = _width(table.headings[place], [row.cells[place] for row in table.rows])
+    return width if table.headings[place].numeric else min(width, LEAST)
+
+
+def _pages(table: TextTable) -> list[TextTable]:
+    """A table, or several with so many of its rows that each fits a page."""
     pages: list[list[Row]] = [[]]
     left, title = LINES, ""
     for row in table.rows:
@@ -80,21 +115,14 @@ def environments(table: TextTable, caption: str, label: str, notes: Sequence[str
             pages.append([])
             left = LINES
         pages[-1].append(row if pages[-1] else replace(row, title=title))
-    name = re.sub(r"[^A-Za-z0-9:.-]+", "-", label)
-    parts = [_environment(replace(table, rows=tuple(pages[0])), escape_latex(caption, True), name, notes)]
-    for number, rows in enumerate(pages[1:], 2):
-        more = rf"Table~\ref{{tab:{name}}}, continued."
-        parts.append(_environment(replace(table, rows=tuple(rows)), more, f"{name}-{number}", notes))
-    return "\n".join(parts)
+    return [replace(table, rows=tuple(rows)) for rows in pages]
 
 
 def _environment(table: TextTable, caption: str, label: str, notes: Sequence[str]) -> str:
     columns = [[row.cells[place] for row in table.rows] for place in range(len(table.headings))]
     widths = [_width(heading, cells) for heading, cells in zip(table.headings, columns, strict=True)]
     gaps = GAP * (len(widths) - 1)
-    least = [
-        width if heading.numeric else min(width, LEAST) for heading, width in zip(table.headings, widths, strict=True)
-    ]
+    least = [_least(table, place) for place in range(len(widths))]
     kind, room = ("table", SINGLE) if sum(least) + gaps <= SINGLE else ("table*", DOUBLE)
     fitted = widths.copy()
     while sum(fitted) + gaps > room and (wide := [n for n in range(len(fitted)) if fitted[n] > least[n]]):
@@ -118,15 +146,16 @@ def _environment(table: TextTable, caption: str, label: str, notes: Sequence[str
         cells = " & ".join(map(_cell, row.cells, digits, broken))
         lines.append(cells + (r" \tabularnewline" if broken[-1] else r" \\"))
     narrow = rf"\ifdim\linewidth<{1.03 * total:.1f}em"
-    sizes = ["footnotesize", "scriptsize", "tiny"] if kind == "table*" else ["footnotesize", "scriptsize"]
     text = [
         r"% Needs \usepackage{booktabs}.",
         rf"\begin{{{kind}}}",
         r"\centering",
         rf"\caption{{{caption}}}",
         rf"\label{{tab:{label}}}",
-        r"\small" + "".join(rf"{narrow}\{size}\fi" for size in sizes) + "% smaller in a narrow column",
-        r"\setlength{\tabcolsep}{3pt}",
+        r"\small"
+        + "".join(rf"{narrow}\{size}\fi" for size in ("footnotesize", "scriptsize"))
+        + "% smaller in a narrow column",
+        r"\setlength{\tabcolsep}{0.28em}",
         rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
         *(r"\toprule", rf"{head} \\", r"\midrule", *lines, r"\bottomrule"),
         r"\end{tabular}",
@@ -162,7 +191,7 @@ def _em(letter: str) -> float:
         return 0.29
     if letter in WIDE:
         return 0.85
-    if letter.islower() or letter.isdigit():
+    if letter.islower() or letter.isdigit() or letter == "*":
         return 0.51
     return 0.79 if letter.isascii() or letter in SIGNS else 4.5
 
@@ -172,10 +201,10 @@ def _width(heading: Heading, cells: Sequence[Cell]) -> float:
     longest = max(map(_ems, heading.text.split()))
     widths = [
         (1.16 if cell.best else 1) * _ems(_number(cell.text))
-        + SCRIPT * (_ems(_number(cell.interval)) + _ems(_mark(cell.mark)))
+        + SCRIPT * (_ems(_number(cell.interval).replace(" ", "")) + _ems(_mark(cell.mark)))
         for cell in cells
     ]
-    half = max(longest, _ems(heading.text) / 3) + 0.3
+    half = max(longest, _ems(heading.text) / 3) + 0.55
     return max(HEAD, half, *widths) if heading.numeric else max(half, *widths)
 
 

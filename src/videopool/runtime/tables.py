@@ -62,7 +62,7 @@ class TextTable:
     rows: tuple[Row, ...]
 
 
-def made_table(headings: Sequence[Heading], rows: Iterable[Sequence[str | Row]]) -> TextTable:
+def made_table(headings: Sequence[Heading], rows: Iterable[Sequence[str] | Row]) -> TextTable:
     """A table from rows of words, or finished rows."""
     made = [row if isinstance(row, Row) else Row(tuple(Cell(str(word)) for word in row)) for row in rows]
     return TextTable(tuple(headings), tuple(made))
@@ -183,7 +183,8 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
     heads = sorted(range(width), key=lambda head: abs(head - 2 * width // 3))
     ways = [{name: _cut(name, head, width) for name in long} for head in heads]
     ways += [{name: _cut("…" + name[shared:], width - 1, width) for name in long}] if shared else []
-    short |= max(ways, key=lambda way: len(set(way.values())), default={})
+    best = max(ways, key=lambda way: len(set(way.values())), default=short)
+    short.update(best)
     taken: set[str] = {name for name in names if name not in long}
     for number, name in enumerate(long, 1):  # where no cut tells them apart, numbers do
         if short[name] in taken:
