@@ -210,5 +210,5 @@ def test_columns_are_a_list_of_names(tables):
     for wrong in ([], {"a": 1}, 7, [1], [""], ["pooling", None], [["score"]]):
         with pytest.raises(ConfigError, match=r"^job\.columns"):
             chosen(wrong)
-    with pytest.raises(ConfigError, match=r"'score_soft'; did you mean score_hard\? there are point, pool"):
+    with pytest.raises(ConfigError, match=r"'score_soft'; did you mean score(_hard)?\? there are point, pool"):
         check_columns(tables["one"], ["pooling", "score_soft"])

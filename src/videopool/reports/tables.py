@@ -135,7 +135,7 @@ def markdown_tables(
 def default_names(frame: pd.DataFrame) -> list[str]:
     """The columns of a study's table unless others are chosen: those that identify a point, score and difference."""
     told = with_content(frame, study_columns(frame))
-    return [name for name in told if name in DEFAULT or name in SETTINGS]
+    return [name for name in told if name in (*DEFAULT, *SETTINGS, "mixed")]
 
 
 def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> tuple[TextTable, list[str]]:
