@@ -122,6 +122,7 @@ def read_words(words: list[str]) -> list[str]:
         if {"--version", "-V"} & set(flags):
             _show(f"videopool {__version__}")
         if {"-sc", "--shell-completion"} & set(flags):
+            sys.argv[0] = "videopool"  # which Hydra's script completes, however it was started
             return [*flags, *others]
         groups = Groups(*value_of(flags, "-cd", "--config-dir"))
         if (page := asked(others, flags, groups)) is not None:
