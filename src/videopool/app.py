@@ -137,7 +137,7 @@ def read_words(words: list[str]) -> list[str]:
         if multirun and {"-c", "--cfg"} & {flag.partition("=")[0] for flag in flags}:
             raise ValueError("--cfg shows the configuration of one point; say it without --multirun")
         if comment:
-            print(f"videopool: not read, as a comment: {comment}", file=sys.stderr)
+            log.warn(f"not read, as a comment: {comment}")
         if hidden := groups.hidden():
             raise ValueError(f"{hidden}: a shipped file has this name and would be read instead; rename yours")
         return [*flags, *understood(others, groups, multirun)]  # Hydra takes flags before overrides only
