@@ -121,6 +121,8 @@ def check_trainer(config: DictConfig) -> None:
     if asked not in names:
         raise ConfigError(f"trainer.accelerator={asked}: choose one of {', '.join(names)}")
     strategy = {} if int(config.trainer.devices) == 1 else {"strategy": strategy_of(config)}
+    if config.trainer.get("strategy") == "fsdp":  # training makes it itself, once the model is there
+        strategy = {"strategy": "auto"}
     try:
         trainer = trainer_of(config, Callback(), **strategy)
     except ConfigError as error:
