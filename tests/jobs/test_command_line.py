@@ -30,7 +30,7 @@ def test_version_and_help(videopool):
     from videopool.app import main
 
     assert main is not None
-    help_text = videopool("--help").stdout
+    help_text = videopool("--help", small=False).stdout
     for word in ("evaluate", "report", "pretrain", "pooling", "frames.num=16", "quickstart", "study="):
         assert word in help_text
     assert package.__version__.count(".") == 2
@@ -41,15 +41,17 @@ def test_version_alone(capsys, monkeypatch):
     from videopool.app import main
 
     monkeypatch.setattr("sys.argv", ["videopool", "--version"])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
     assert capsys.readouterr().out == f"videopool {package.__version__}\n"
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["pooling=adaptve"], ["adaptve", "adaptive", "average"]),
-        (["job=fly"], ["evaluate", "report"]),
+        (["pooling=adaptve"], ["adaptve", "did you mean adaptive"]),
+        (["job=fly"], ["there is no job fly", "videopool help job"]),
         (["nonsense=1"], ["nonsense"]),
         (["pooling.size=3"], ["size"]),
         (["pooling=adaptive", "pooling.shape=[0,6,6]"], ["three positive integers", "[0, 6, 6]"]),
@@ -59,7 +61,7 @@ def test_version_alone(capsys, monkeypatch):
         (["pooling._target_=no.such.Pooling"], ["no.such.Pooling"]),
         (["pooling._target_=builtins.dict"], ["dict is not a videopool.pooling.Pooling"]),
         (["frames.num=0"], ["frames.num must be a positive integer, got 0"]),
-        (["frames.num=many"], ["frames.num must be a positive integer"]),
+        (["frames.num=many"], ["frames.num=many: give a number"]),
         (["benchmark=mvbench", "benchmark.root=nowhere"], ["nowhere", "there is no folder"]),
         (["benchmark=clips"], ["benchmark.root"]),
         (["benchmark.scoring=guess"], ["likelihood, cloze, generate"]),
