@@ -145,6 +145,23 @@ def read_words(words: list[str]) -> list[str]:
         _exit(str(error), 2)
 
 
+def application(task: "Callable[[DictConfig], object]") -> Callable[[], None]:
+    """A function that has Hydra read the words in sys.argv, and call the task for each point."""
+    import hydra
+
+    from videopool.composing import check_configurations, compose_once
+
+    quiet()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors; main() prints them in one line
+    register_experiments(shipped("experiments"))
+    compose_once()
+    check_configurations()
+    run_points: Callable[[], None] = hydra.main(
+        version_base="1.3", config_path=str(shipped("conf")), config_name="config"
+    )(task)
+    return run_points
+
+
 def main() -> None:
     """The console script."""
     open_streams()
@@ -152,21 +169,15 @@ def main() -> None:
     stop_on_signals()
     find_own_modules()
     sys.argv[1:] = read_words(sys.argv[1:])
-    import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from videopool.composing import check_configurations, compose_once, in_one_line
+    from videopool.composing import in_one_line
 
-    quiet()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors; they are printed below in one line
-    register_experiments(shipped("experiments"))
-    compose_once()
-    check_configurations()
-    application = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(Task())
+    run_points = application(Task())
     try:
-        while _killed(application):
+        while _killed(run_points):
             pass
     except KeyboardInterrupt:
         _exit("stopped; run the same command again to go on", INTERRUPTED)
@@ -198,10 +209,10 @@ def _exit(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _killed(application: Callable[[], None]) -> bool:
+def _killed(run_points: Callable[[], None]) -> bool:
     """Whether a process of the multirun was killed. The next run keeps finished points; repeated kills end a point."""
     try:
-        application()
+        run_points()
     except Exception as error:
         if type(error).__name__ not in KILLS:
             raise
