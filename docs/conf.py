@@ -57,7 +57,7 @@ napoleon_use_rtype = False
 
 # Names without a page here: other projects' (a build needs no network), and bases that users do not import.
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|numpy|pandas|matplotlib|pytorch_lightning|collections|pathlib|abc|contextlib)\..*"),
+    ("py:.*", r"(torch|numpy|pandas|pd|matplotlib|pytorch_lightning|collections|pathlib|abc|contextlib)\..*"),
     ("py:.*", r"(dict|list)\[.*"),
     ("py:.*", r"videopool\.(pooling\.boxes|pooling\.intervention|norms\.statistics|models\.peft_settings|chat)\..*"),
 ]

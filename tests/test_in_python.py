@@ -30,7 +30,8 @@ def test_they_are_what_the_package_offers():
 @pytest.mark.parametrize(
     "value",
     [3, -1, 0.5, True, None, "none", "plain", "a b", "vidé os/中文", "it's", "x,y", "[a]", "5", "1e3", "true", "",
-     "a=b:c", [8, 6, 6], [None, 6, 6], ["a b", "c,d"], {"a": 1, "b": "x y", "c": [1, 2]}, "nan", "100%", "~/x", "\\d", "(x)"],
+     "a=b:c", [8, 6, 6], [None, 6, 6], ["a b", "c,d"], {"a": 1, "b": "x y", "c": [1, 2]}, "nan", "100%", "~/x",
+     "\\d", "(x)"],
 )  # fmt: skip
 def test_values_arrive_as_they_are(value):
     (override,) = OverridesParser.create().parse_overrides([f"key={_value(value)}"])
