@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter
 from matplotlib.transforms import Bbox, offset_copy
 
-from videopool.figures.style import GUIDE, WIDTH, cut_mark, drawing, legend, legend_size, looks, span
+from videopool.figures.style import GUIDE, WIDTH, drawing, legend, legend_size, looks, span
 from videopool.figures.words import pooling_words
 
 AXES = {
@@ -36,9 +36,9 @@ LEGEND = {
 USUAL = "projector"  # the stage without words
 APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
-FRONT_STYLE: dict[str, Any] = {
-    "color": "#666666", "linewidth": 0.6, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front",
-}  # fmt: skip
+DIGIT = 6.0  # points: the size of the numbers beside them
+FRONT_STYLE = {"color": "#666666", "linewidth": 0.6, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front"}
+Looks = Mapping[str, Mapping[str, Any]]  # by line
 INTERVALS = "95 % intervals, clustered by clip"
 
 
@@ -83,19 +83,14 @@ def line_names(table: pd.DataFrame, axis: str) -> list[str]:
     return list(named.line.where(~several, named.line + ", weights " + named.weights.astype(str)))
 
 
-def shown_names(table: pd.DataFrame) -> dict[str, str]:
-    """What a figure calls the lines of a table (`line`, `pooling`): interventions in words."""
-    poolings = dict(zip(table.line, table.pooling, strict=True))
-    return {name: pooling_words(own) + name.removeprefix(own) for name, own in poolings.items()}
-
-
 def drawn_once(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """The rows to draw, with `twin`, and the lines' names in the figure, by `line`.
 
     A line whose points all compute the same maps as another line's is left out, and named with that one: "a = b".
     `twin` is true for other points whose map equals that of a point on another line.
     """
-    names = shown_names(table)
+    poolings = dict(zip(table.line, table.pooling, strict=True))
+    names = {name: pooling_words(own) + name.removeprefix(own) for name, own in poolings.items()}
     if not {"point", "same_map_as"} <= set(table):
         return table.assign(twin=False), names
     other = table.same_map_as.map(dict(zip(table.point, table.line, strict=True)))
@@ -126,12 +121,36 @@ def pareto_front(
     return front if len(front) > 1 else []
 
 
-def score_axis(axes: Axes, along: str, numbers: Sequence[float]) -> str:
-    """Give an axis ("x" or "y") an honest span of percentages; words for the caption if it does not begin at 0."""
-    known = [float(number) for number in numbers if not pd.isna(number)]
-    low, high = span(min(known), max(known))
-    (axes.set_ylim if along == "y" else axes.set_xlim)(low, high)
-    return cut_mark(axes, along, low)
+def score_axis(axes: Axes, along: str, table: pd.DataFrame, columns: Sequence[str]) -> tuple[list[Line2D], str]:
+    """Give an axis ("x" or "y") an honest span of percentages, and a line at chance; columns: those of columns_of().
+
+    Returns the line, if chance is known, and words for the caption if the axis is cut: it does not begin at 0.
+    """
+    numbers = 100 * table[list(columns)].astype(float)
+    level, line = numbers[columns[-1]], axes.axhline if along == "y" else axes.axvline
+    drawn = [line(float(level.mean()), label="chance", **GUIDE)] if level.notna().all() else []
+    low, high = span(numbers.min().min(), numbers.max().max())
+    axes.set(**{f"{along}lim": (low, high), f"{along}label": "score, %"})
+    if low == 0:
+        return drawn, ""
+    turn = 1 if along == "y" else -1
+    for place in ((0, 0.015), (0, 0.04)):  # two strokes across the end of the axis
+        axes.plot(*place[::turn], marker=[(-1, -0.5)[::turn], (1, 0.5)[::turn]], color="black", linestyle="none",
+                  markersize=5, transform=axes.transAxes, clip_on=False, label="_cut")  # fmt: skip
+    return drawn, f" The axis of scores begins at {low:g} %."
+
+
+def error_marks(
+    axes: Axes, along: str, rows: pd.DataFrame, columns: Sequence[str], places: Sequence[float], **look: Any
+) -> None:
+    """A mark with its interval for each row, from shares; the bounds are NaN or None where there is no interval."""
+    centre, low, high = (100 * rows[name].astype(float) for name in columns)
+    look = {**look, "linestyle": "none", "capsize": 1.5, "elinewidth": 0.8, "clip_on": False}
+    ends = [centre - low, high - centre]
+    if along == "x":
+        axes.errorbar(centre, places, xerr=ends, **look)
+    else:
+        axes.errorbar(places, centre, yerr=ends, **look)
 
 
 def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
@@ -144,11 +163,11 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     table: complete points of one benchmark, from results.load_study. axis: one of AXES. group: of tasks; None: the
     headline.
     """
-    score, low, high, chance = columns_of(group)
+    columns = score, low, high, _ = columns_of(group)
     table = table[table[score].notna()]
     table = table.assign(line=line_names(table, axis)).astype(dict.fromkeys((axis, score, low, high), float))
     styles = looks(table.line, dict(zip(table.line, table.pooling, strict=True)))
-    base = f"{title_of(table, group)}: score against {AXES[axis]}, with {INTERVALS}."
+    caption = f"{title_of(table, group)}: score against {AXES[axis]}, with {INTERVALS}."
     table, names = drawn_once(table)
     by_tokens = axis == "visual_tokens"
     place = [axis, "frames"] if by_tokens else [axis]
@@ -157,7 +176,6 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     spots[[score, low, high]] *= 100
     last = spots.sort_values(place, kind="stable").groupby("line")[score].last()
     order = sorted(names, key=lambda name: -last[name])  # from top to bottom at the right end
-    numbered = by_tokens and table.frames.nunique() > 1
     entries = [*(names[name] for name in order), "chance", *["Pareto front"] * by_tokens]
     with drawing(WIDTH, 2.2 + legend_size(entries)[1]) as figure:
         axes = figure.add_subplot()
@@ -170,63 +188,46 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
             points = table[(table.line == name) & ~table.twin].sort_values(place)
             axes.plot(own[axis], own[score], style["linestyle"], color=style["color"], label="_mean", transform=moved,
                       alpha=0.5 if by_tokens else 1, linewidth=0.7 if by_tokens else None)  # fmt: skip
-            axes.errorbar(
-                points[axis],
-                100 * points[score],
-                yerr=[100 * (points[score] - points[low]), 100 * (points[high] - points[score])],
-                **{**style, "linestyle": "none"},
-                label=names[name],
-                capsize=1.5,
-                elinewidth=0.8,
-                transform=moved,
-                clip_on=False,
-            )
+            look = {**style, "label": names[name], "transform": moved}
+            error_marks(axes, "y", points, columns[:3], points[axis], **look)
         handles = [Line2D([], [], **styles[name], label=names[name]) for name in order]
         front = pareto_front(*(list(spots[name]) for name in (axis, score, low, high))) if by_tokens else []
         if front:
             ahead = spots.iloc[front]
             ends = [*ahead[axis], spots[axis].max()], [*ahead[score], ahead[score].iloc[-1]]
             handles += axes.step(*ends, where="post", **FRONT_STYLE)
-            base += " Grey: Pareto front of points whose intervals do not overlap."
-        level = 100 * float(table[chance].mean()) if table[chance].notna().all() else None
-        if level is not None:
-            handles.append(axes.axhline(level, label="chance", **GUIDE))
+            caption += " Grey: Pareto front of points whose intervals do not overlap."
         _scale(axes, table[axis], axis)
-        limits = [*spots[score], *spots[low], *spots[high], *([] if level is None else [level])]
-        cut = score_axis(axes, "y", limits)
-        axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
-        axes.set_ylabel("score, %")
-        legend(figure, handles)
-        if numbered:
-            colours = {name: styles[name]["color"] for name in names}
-            _number_frames(figure, axes, spots[~spots.twin].assign(y=spots[score], x=spots[axis]), shifts, colours)
+        chance, cut = score_axis(axes, "y", table, columns)
+        axes.set_xlabel(AXES[axis])
+        legend(figure, [*handles, *chance])
+        if by_tokens and table.frames.nunique() > 1:
+            axes.set_xlabel(f"{AXES[axis]} (numbers: frames)")
+            _number_frames(axes, spots[~spots.twin].dropna(subset="frames"), (axis, score), shifts, styles)
         twins = " Points of equal maps are drawn once." if table.twin.any() else ""
-        figure.set_label(base + cut + twins)
+        figure.set_label(caption + cut + twins)
     return figure
 
 
 def _number_frames(
-    figure: Figure, axes: Axes, spots: pd.DataFrame, shifts: Mapping[str, float], colours: Mapping[str, str]
+    axes: Axes, spots: pd.DataFrame, columns: tuple[str, str], shifts: Mapping[str, float], styles: Looks
 ) -> None:
     """Write the number of frames beside each spot, in its line's colour, where neither a spot nor a number stands."""
-    figure.draw_without_rendering()  # lays the figure out: places in pixels are known
-    point, size = figure.dpi / 72, 6.0
-    places = axes.transData.transform(spots[["x", "y"]]) / point
+    axes.figure.draw_without_rendering()  # lays the figure out: places in pixels are known
+    places = axes.transData.transform(spots[list(columns)]) * 72 / axes.figure.dpi  # in points
     places[:, 0] += spots.line.map(shifts)
-    taken = [Bbox.from_bounds(x - 2.5, y - 2.5, 5, 5) for x, y in places]  # in points
+    taken = [Bbox.from_bounds(x - 2.5, y - 2.5, 5, 5) for x, y in places]
     for (x, y), spot in zip(places, spots.to_dict("records"), strict=True):
-        if pd.isna(spot["frames"]):
-            continue
-        text = f"{spot['frames']:g}"
-        width, height = 0.65 * size * len(text), 0.8 * size
+        text, shift = f"{spot['frames']:g}", shifts[spot["line"]]
+        width, height = 0.65 * DIGIT * len(text), 0.8 * DIGIT
         for across, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
-            offset = across * (3.5 + width / 2), up * (3.5 + height / 2)
-            box = Bbox.from_bounds(x + offset[0] - width / 2, y + offset[1] - height / 2, width, height)
+            right, above = across * (3.5 + width / 2), up * (3.5 + height / 2)
+            box = Bbox.from_bounds(x + right - width / 2, y + above - height / 2, width, height)
             if not any(box.overlaps(other) for other in taken):
                 taken.append(box)
-                offset = offset[0] + shifts[spot["line"]], offset[1]
-                where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
-                axes.annotate(text, (spot["x"], spot["y"]), offset, fontsize=size, color=colours[spot["line"]], **where)
+                place, colour = [spot[name] for name in columns], styles[spot["line"]]["color"]
+                axes.annotate(text, place, (right + shift, above), textcoords="offset points", color=colour,
+                              fontsize=DIGIT, ha="center", va="center")  # fmt: skip
                 break
 
 
