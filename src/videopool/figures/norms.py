@@ -12,13 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from videopool.figures.style import BLUE, GREEN, GUIDE, ORANGE, PINK, WIDTH, drawing, legend, looks
 from videopool.figures.words import stage_words
 
 Histogram = tuple[np.ndarray, np.ndarray]  # counts [N], edges [N + 1]
 Series = Mapping[str, Mapping[str, np.ndarray]]  # by stage and by curve
+Lines = Mapping[str, Mapping[str, float | None]]  # norms to mark, by stage and by label
 Names = Mapping[str, str]
 ALL = "all points"  # the name of a curve that all points share; drawn in grey
 ACROSS = 2  # panels in a row
@@ -45,7 +46,7 @@ def _panels(
         entries: dict[str, Any] = {}
         for number, title in enumerate(titles):
             axes = figure.add_subplot(rows, columns, number + 1, sharey=figure.axes[0] if share and number else None)
-            parts = [stage_words(title)] * (len(titles) > 1) + [sizes[title]] * (title in (sizes or ()))
+            parts = [stage_words(title)] * (len(titles) > 1) + ([sizes[title]] if sizes else [])
             axes.set_title("\n".join(fill(part, LETTERS) for part in parts), fontsize=6.5)
             draw(axes, title)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -70,14 +71,13 @@ def _plain_ticks(axis: Axis, marks: tuple[float, ...], most: int = 9) -> None:
 
 
 def norm_histograms(
-    stages: Mapping[str, Mapping[str, Histogram]], p: str, lines: Mapping[str, Mapping[str, float | None]] | None = None,
-    poolings: Names | None = None, sizes: Names | None = None,
+    stages: Mapping[str, Mapping[str, Histogram]], p: str, lines: Lines | None = None, poolings: Names | None = None,
+    sizes: Names | None = None,
 ) -> Figure:  # fmt: skip
     """Share of tokens by Lp norm, one panel per stage, one curve per point; log shares, so that few outliers show.
 
     All panels have the same bins (of the logarithm of the norm) and the same axis of shares. stages: histograms by
-    stage and by curve, all with the same edges. lines: norms to mark, by stage and by label; the labels are the same
-    in all stages.
+    stage and by curve, all with the same edges. lines: with the same labels in all stages.
     """
     styles = _styles(stages, poolings)
     seen = {stage: np.flatnonzero(sum(counts for counts, _ in curves.values())) for stage, curves in stages.items()}
@@ -100,8 +100,7 @@ def norm_histograms(
                 style = {key: styles[name][key] for key in ("color", "linestyle")}
                 axes.stairs(shares, steps, label=name, fill=alone, alpha=0.45 if alone else 0.9, linewidth=0.9, **style)
         beyond = []
-        marks = (lines or {}).get(stage, {}).items()
-        for (colour, dashes), (label, place) in zip(MARKS, marks, strict=False):
+        for (colour, dashes), (label, place) in zip(MARKS, lines[stage].items() if lines else (), strict=False):
             if place is not None and place <= REACH * steps[-1]:
                 axes.axvline(place, label=label, linewidth=0.9, color=colour, linestyle=dashes)
             elif place is not None:  # a line so far from all tokens would squeeze them
@@ -111,12 +110,12 @@ def norm_histograms(
             axes.set_xscale("log")
             _plain_ticks(axes.xaxis, (1, 2, 5) if steps[-1] < 40 * steps[0] else (1,), most=7)
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.locator_params("x", nbins=4)
 
     caption = f"Share of visual tokens by L{p} norm, on log axes; bins and shares are the same in all panels."
     figure = _panels(stages, draw, caption, sizes)
-    low, high = figure.axes[0].get_ylim()
     if lengths:
+        low, high = figure.axes[0].get_ylim()
         _plain_ticks(figure.axes[0].yaxis, (1, 2, 5) if high < FINE * low else (1,))
     return figure
 
@@ -132,8 +131,7 @@ def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False,
         ends = (0, max(high, 1.0)) if percent else (low - spare, high + spare)
         shown = axes.imshow(values, cmap="cividis", vmin=ends[0], vmax=ends[1], interpolation="nearest")
         axes.grid(visible=False)
-        for side in (axes.xaxis, axes.yaxis):
-            side.set_major_locator(MaxNLocator(4, integer=True))
+        axes.locator_params(nbins=4, integer=True)
         axes.set(xlabel="patch column", ylabel="patch row")
         axes.figure.colorbar(shown, ax=axes, shrink=0.8, label=label, location="bottom", aspect=16)
 
@@ -142,20 +140,20 @@ def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False,
 
 
 def _series(
-    stages: Series, first: int, words: tuple[str, str], ends: tuple[float, float], caption: str,
-    poolings: Names | None, sizes: Names | None, chance: Series | None = None,
+    stages: Series, words: tuple[str, str], ends: tuple[float, float], caption: str, poolings: Names | None,
+    sizes: Names | None, chance: Series | None = None,
 ) -> Figure:  # fmt: skip
-    """A curve [N] per point, numbered from `first` on: all on one scale, which reaches at least from end to end."""
+    """A curve [N] per point, over 1 .. N: all on one scale, which reaches at least from end to end."""
     styles = _styles(stages, poolings)
 
     def draw(axes: Axes, stage: str) -> None:
         for name, values in stages[stage].items():
-            places = np.arange(first, first + len(values))
+            places = np.arange(1, len(values) + 1)
             axes.plot(places, values, label=name, **styles[name])
             if chance is not None:
                 axes.plot(places, chance[stage][name], color=styles[name]["color"], linestyle=":")
         axes.ticklabel_format(axis="y", useOffset=False)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.locator_params("x", nbins=6, integer=True)
         axes.set(xlabel=words[0], ylabel=words[1])
 
     figure = _panels(stages, draw, caption, sizes)
@@ -166,13 +164,10 @@ def _series(
 
 def frame_profiles(stages: Series, poolings: Names | None = None, sizes: Names | None = None) -> Figure:
     """Mean norm [T] by the frame's position in the clip, over its mean, one panel per stage, one curve per point."""
-    relative = {
-        stage: {name: values / np.nanmean(values) for name, values in curves.items()}
-        for stage, curves in stages.items()
-    }
+    relative = {stage: {name: one / np.nanmean(one) for name, one in own.items()} for stage, own in stages.items()}
     caption = "Mean norm of a frame's tokens over the mean of all frames, by the frame's place, on an axis not from 0."
     words = "frame", "mean norm / its mean"
-    return _series(relative, 1, words, (1 - LEVEL, 1 + LEVEL), caption, poolings, sizes)
+    return _series(relative, words, (1 - LEVEL, 1 + LEVEL), caption, poolings, sizes)
 
 
 def by_distance(
@@ -186,7 +181,7 @@ def by_distance(
     """
     dotted = " (dotted: by chance)" if chance is not None else ""
     caption = f"Pairs of frames by their distance: {label}{dotted}."
-    return _series(stages, 1, ("distance, frames", label), (0.0, top), caption, poolings, sizes, chance)
+    return _series(stages, ("distance, frames", label), (0.0, top), caption, poolings, sizes, chance)
 
 
 def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], size: str = "") -> Figure:
@@ -205,13 +200,9 @@ def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np
                 kept = slice(np.flatnonzero(seen)[0], np.flatnonzero(seen)[-1] + 1)
                 below.stairs(tokens[kept], edges[kept.start : kept.stop + 1], color=BLUE, linewidth=0.8)
         above.axhline(1, **GUIDE)
-        above.set_ylim(0, max(above.get_ylim()[1], 2.0))
-        above.set_ylabel("attention,\nequal share = 1")
-        below.set_yscale("log")
-        below.set_ylabel("tokens in\na bin")
-        below.set_xscale("log")
+        above.set(ylim=(0, max(above.get_ylim()[1], 2.0)), ylabel="attention,\nequal share = 1")
+        below.set(xscale="log", yscale="log", xlabel="norm / median of its clip", ylabel="tokens in\na bin")
         _plain_ticks(below.xaxis, (1, 1.5, 2, 3, 5, 7))
-        below.set_xlabel("norm / median of its clip")
         legend(figure, above.get_legend_handles_labels()[0])
         figure.set_label(
             "Attention from the last prompt position to a visual token, by its norm; below, the number of tokens in a "

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -146,11 +145,8 @@ def error_marks(
     """A mark with its interval for each row, from shares; the bounds are NaN or None where there is no interval."""
     centre, low, high = (100 * rows[name].astype(float) for name in columns)
     look = {**look, "linestyle": "none", "capsize": 1.5, "elinewidth": 0.8, "clip_on": False}
-    ends = [centre - low, high - centre]
-    if along == "x":
-        axes.errorbar(centre, places, xerr=ends, **look)
-    else:
-        axes.errorbar(places, centre, yerr=ends, **look)
+    here = (centre, places) if along == "x" else (places, centre)
+    axes.errorbar(*here, **{f"{along}err": [centre - low, high - centre]}, **look)
 
 
 def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
@@ -233,17 +229,12 @@ def _number_frames(
 
 def _scale(axes: Axes, values: "pd.Series[float]", axis: str) -> None:
     """Powers of two, but for alphas; a place left of the smallest for 0 visual tokens of a blind model."""
-    low, high, above = values.min(), values.max(), values[values > 0]
-    if axis == "lora_alpha" or above.empty:
-        spare = 0.05 * (high - low) or 1.0
-        axes.set_xlim(low - spare, high + spare)
-    else:
-        spare = 2.0 ** (0.08 * max(1.0, np.log2(high / above.min())))
-        if low > 0:
-            axes.set_xscale("log", base=2)
-        else:
-            axes.set_xscale("symlog", base=2, linthresh=above.min())
-        axes.set_xlim(low / spare if low > 0 else -above.min() / 4, high * spare)
+    above = values[values > 0]
+    if axis != "lora_alpha" and len(above) == len(values):
+        axes.set_xscale("log", base=2)
+    elif axis != "lora_alpha" and len(above):
+        axes.set_xscale("symlog", base=2, linthresh=above.min())
+    axes.margins(x=0.08)
     ticks = sorted(set(values))
     axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
