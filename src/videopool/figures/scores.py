@@ -36,7 +36,7 @@ USUAL = "projector"  # the stage without words
 APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
 DIGIT = 6.0  # points: the size of the numbers beside them
-FRONT_STYLE = {"color": "#666666", "linewidth": 0.6, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front"}
+FRONT_STYLE: dict[str, Any] = {"color": "#666666", "linewidth": 0.6, "zorder": 1, "label": "Pareto front"}
 Looks = Mapping[str, Mapping[str, Any]]  # by line
 INTERVALS = "95 % intervals, clustered by clip"
 
@@ -145,8 +145,8 @@ def error_marks(
     """A mark with its interval for each row, from shares; the bounds are NaN or None where there is no interval."""
     centre, low, high = (100 * rows[name].astype(float) for name in columns)
     look = {**look, "linestyle": "none", "capsize": 1.5, "elinewidth": 0.8, "clip_on": False}
-    here = (centre, places) if along == "x" else (places, centre)
-    axes.errorbar(*here, **{f"{along}err": [centre - low, high - centre]}, **look)
+    look[f"{along}err"] = [centre - low, high - centre]
+    axes.errorbar(*((centre, places) if along == "x" else (places, centre)), **look)
 
 
 def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
@@ -199,18 +199,19 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         legend(figure, [*handles, *chance])
         if by_tokens and table.frames.nunique() > 1:
             axes.set_xlabel(f"{AXES[axis]} (numbers: frames)")
-            _number_frames(axes, spots[~spots.twin].dropna(subset="frames"), (axis, score), shifts, styles)
+            _number_frames(figure, spots[~spots.twin].dropna(subset="frames"), (axis, score), shifts, styles)
         twins = " Points of equal maps are drawn once." if table.twin.any() else ""
         figure.set_label(caption + cut + twins)
     return figure
 
 
 def _number_frames(
-    axes: Axes, spots: pd.DataFrame, columns: tuple[str, str], shifts: Mapping[str, float], styles: Looks
+    figure: Figure, spots: pd.DataFrame, columns: tuple[str, str], shifts: Mapping[str, float], styles: Looks
 ) -> None:
     """Write the number of frames beside each spot, in its line's colour, where neither a spot nor a number stands."""
-    axes.figure.draw_without_rendering()  # lays the figure out: places in pixels are known
-    places = axes.transData.transform(spots[list(columns)]) * 72 / axes.figure.dpi  # in points
+    axes = figure.axes[0]
+    figure.draw_without_rendering()  # lays the figure out: places in pixels are known
+    places = axes.transData.transform(spots[list(columns)]) * 72 / figure.dpi  # in points
     places[:, 0] += spots.line.map(shifts)
     taken = [Bbox.from_bounds(x - 2.5, y - 2.5, 5, 5) for x, y in places]
     for (x, y), spot in zip(places, spots.to_dict("records"), strict=True):
@@ -221,7 +222,7 @@ def _number_frames(
             box = Bbox.from_bounds(x + right - width / 2, y + above - height / 2, width, height)
             if not any(box.overlaps(other) for other in taken):
                 taken.append(box)
-                place, colour = [spot[name] for name in columns], styles[spot["line"]]["color"]
+                place, colour = (spot[columns[0]], spot[columns[1]]), styles[spot["line"]]["color"]
                 axes.annotate(text, place, (right + shift, above), textcoords="offset points", color=colour,
                               fontsize=DIGIT, ha="center", va="center")  # fmt: skip
                 break

@@ -19,9 +19,9 @@ def sweep_seconds(seconds: Mapping[str, Mapping[str, float]]) -> Figure:
         left = [0.0] * len(modes)
         for number, kind in enumerate(kinds):
             own = [seconds[mode].get(kind, 0.0) for mode in modes]
-            look = {"color": COLOURS[number % len(COLOURS)], "hatch": HATCHES[number % len(HATCHES)]}
-            axes.barh([LABELS[mode] for mode in modes], own, left=left, label=kind, edgecolor="white", linewidth=0.3,
-                      **look)  # fmt: skip
+            colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
+            axes.barh([LABELS[mode] for mode in modes], own, left=left, color=colour, hatch=hatch, label=kind,
+                      edgecolor="white", linewidth=0.3)  # fmt: skip
             left = [before + width for before, width in zip(left, own, strict=True)]
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)

@@ -32,7 +32,7 @@ def point_figures(saved: SavedNorms) -> dict[str, Figure]:
     outliers = _arrays(saved, f"map.{TIMES_MEDIAN}")
     if outliers := {stage: shares for stage, shares in outliers.items() if np.nansum(shares)}:
         figures["outlier_map"] = norm_maps(outliers, f"{words[TIMES_MEDIAN]}, %", percent=True, sizes=sizes)
-    attention = {
+    attention: dict[str, Any] = {
         name.replace("attention.", "layer "): tuple(saved.arrays[name][f"curve.{part}"] for part in ATTENTION)
         for name in _arrays(saved, "curve.attention")
     }
