@@ -76,8 +76,7 @@ def film_strip(
 ) -> Figure:
     """Frames [T, S, S, 3] side by side with their `times` [T] in seconds, and the rows of pictures below.
 
-    Of the frames, and of a row's pictures, at most `columns` are shown, evenly spread. The caption is the title and
-    the note.
+    At most `columns` frames, and pictures of a row, are shown, evenly spread. The caption is the title and the note.
     """
     shown = min(len(frames), columns)
     stamps = [seconds(time, max(times)) for time in times]

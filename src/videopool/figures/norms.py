@@ -60,7 +60,7 @@ def _panels(
 def _styles(stages: Mapping[str, Iterable[str]], poolings: Names | None) -> dict[str, dict[str, Any]]:
     """Colour and marker of each curve, the same in all panels."""
     own = looks(dict.fromkeys(name for panel in stages.values() for name in panel if name != ALL), poolings)
-    return {ALL: {"color": "#777777", "marker": "o", "linestyle": "-", "fillstyle": "full"}, **own}
+    return {ALL: {"color": "#777777", "marker": "o", "linestyle": "-"}, **own}
 
 
 def _plain_ticks(axis: Axis, marks: tuple[float, ...], most: int = 9) -> None:
@@ -76,8 +76,8 @@ def norm_histograms(
 ) -> Figure:  # fmt: skip
     """Share of tokens by Lp norm, one panel per stage, one curve per point; log shares, so that few outliers show.
 
-    All panels have the same bins (of the logarithm of the norm) and the same axis of shares. stages: histograms by
-    stage and by curve, all with the same edges. lines: with the same labels in all stages.
+    All panels have the same bins (of the logarithm of the norm). stages: histograms by stage and by curve, all with the
+    same edges. lines: with the same labels in all stages.
     """
     styles = _styles(stages, poolings)
     seen = {stage: np.flatnonzero(sum(counts for counts, _ in curves.values())) for stage, curves in stages.items()}
@@ -125,8 +125,7 @@ def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False,
 
     def draw(axes: Axes, title: str) -> None:
         values = maps[title] * (100 if percent else 1)
-        finite = values[np.isfinite(values)]
-        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+        low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
         spare = max(0.0, SPREAD * abs(high + low) / 2 - (high - low)) / 2
         ends = (0, max(high, 1.0)) if percent else (low - spare, high + spare)
         shown = axes.imshow(values, cmap="cividis", vmin=ends[0], vmax=ends[1], interpolation="nearest")
@@ -166,8 +165,7 @@ def frame_profiles(stages: Series, poolings: Names | None = None, sizes: Names |
     """Mean norm [T] by the frame's position in the clip, over its mean, one panel per stage, one curve per point."""
     relative = {stage: {name: one / np.nanmean(one) for name, one in own.items()} for stage, own in stages.items()}
     caption = "Mean norm of a frame's tokens over the mean of all frames, by the frame's place, on an axis not from 0."
-    words = "frame", "mean norm / its mean"
-    return _series(relative, words, (1 - LEVEL, 1 + LEVEL), caption, poolings, sizes)
+    return _series(relative, ("frame", "mean norm / its mean"), (1 - LEVEL, 1 + LEVEL), caption, poolings, sizes)
 
 
 def by_distance(

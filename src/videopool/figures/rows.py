@@ -1,6 +1,6 @@
 """Rows of marks with intervals: differences from a baseline, and ranked scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from textwrap import fill
 from typing import Any
@@ -31,7 +31,9 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
     if rows == "pooling":
         shown, names = drawn_once(shown.assign(line=shown[rows]))
     else:
-        names = {row[rows]: _task_words(str(row[rows]), row) for row in shown.to_dict("records")}
+        words = shown[rows].str.replace("_", " ").replace("all", "all tasks of the score")
+        counts = [f" (n\u00a0=\u00a0{n})" for n in shown.n.astype(int)] if "n" in shown else ""
+        names = dict(zip(shown[rows], words + counts, strict=True))
     means = shown.groupby(rows)[columns[0]].mean()
     order = sorted(names, key=lambda name: (name != "all", -means[name]))
     kinds: list[Any] = sorted(shown[colours].unique()) if colours else order
@@ -61,12 +63,6 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
         what = f"Difference of the score, {' '.join(title.split())}" if title else "Difference of the score"
         figure.set_label(f"{what}, with {INTERVALS}; rows from the largest mean difference to the smallest.")
     return figure
-
-
-def _task_words(name: str, row: Mapping[str, Any]) -> str:
-    """A task in words, with its number of samples; or all tasks that count towards the score."""
-    words = "all tasks of the score" if name == "all" else name.replace("_", " ")
-    return words + (f" (n\u00a0=\u00a0{int(row['n'])})" if "n" in row else "")
 
 
 def ranked(table: pd.DataFrame, group: str | None = None) -> Figure:

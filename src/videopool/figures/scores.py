@@ -23,15 +23,10 @@ AXES = {
 OWN_AXES = ("lora_alpha", "training_clips")
 # Columns that tell lines apart besides the pooling, where they vary, and their words in a legend.
 LEGEND = {
-    "model": "{}",
-    "stage": "before the projector",
-    "prompt": "prompt {}",
-    "judge": "judge {}",
-    "lora_alpha": "alpha {:g}",
-    "training_clips": "{:g} training clips",
-    "training_images": "{:g} training images",
+    "model": "{}", "stage": "before the projector", "prompt": "prompt {}", "judge": "judge {}",
+    "lora_alpha": "alpha {:g}", "training_clips": "{:g} training clips", "training_images": "{:g} training images",
     "training_steps": "{:g} steps",
-}
+}  # fmt: skip
 USUAL = "projector"  # the stage without words
 APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
@@ -108,14 +103,12 @@ def pareto_front(
     """Places of the points on the Pareto front that differ from one another, by growing cost; none if fewer than two.
 
     From the cheapest point on (of equally cheap ones the best), a point is on the front if its interval lies above that
-    of the front's point before it: the marginal intervals of both may not overlap, which is stricter than a paired
-    comparison. Points without an interval are never on it.
+    of the front's point before it, which is stricter than a paired comparison. Points without an interval never are.
     """
     order = sorted(range(len(costs)), key=lambda place: (costs[place], -scores[place]))
     front = order[:1]
     for place in order[1:]:
-        last = front[-1]
-        if costs[place] > costs[last] and lows[place] > highs[last]:
+        if costs[place] > costs[front[-1]] and lows[place] > highs[front[-1]]:
             front.append(place)
     return front if len(front) > 1 else []
 
@@ -123,7 +116,7 @@ def pareto_front(
 def score_axis(axes: Axes, along: str, table: pd.DataFrame, columns: Sequence[str]) -> tuple[list[Line2D], str]:
     """Give an axis ("x" or "y") an honest span of percentages, and a line at chance; columns: those of columns_of().
 
-    Returns the line, if chance is known, and words for the caption if the axis is cut: it does not begin at 0.
+    Returns the line, if chance is known, and words for the caption if the axis does not begin at 0.
     """
     numbers = 100 * table[list(columns)].astype(float)
     level, line = numbers[columns[-1]], axes.axhline if along == "y" else axes.axvline
@@ -152,12 +145,10 @@ def error_marks(
 def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
     """One line per pooling, and per model, stage, prompt, judge where these vary, with 95 % intervals and chance.
 
-    Points that differ in none of these, such as seeds, are each drawn, and the line runs through their mean. Points of
-    equal maps are drawn once. Against visual tokens there is the front of pareto_front(), of the scores or their means
-    (with the union of their intervals), if it has at least two points.
+    Points that differ in none of these, such as seeds, are each drawn; the line, and against visual tokens the front
+    of pareto_front(), are of their means (with the union of their intervals). Points of equal maps are drawn once.
 
-    table: complete points of one benchmark, from results.load_study. axis: one of AXES. group: of tasks; None: the
-    headline.
+    table: complete points of one benchmark, from results.load_study. axis: one of AXES. group: of tasks, or None.
     """
     columns = score, low, high, _ = columns_of(group)
     table = table[table[score].notna()]
@@ -235,7 +226,10 @@ def _scale(axes: Axes, values: "pd.Series[float]", axis: str) -> None:
         axes.set_xscale("log", base=2)
     elif axis != "lora_alpha" and len(above):
         axes.set_xscale("symlog", base=2, linthresh=above.min())
-    axes.margins(x=0.08)
+    scale = axes.xaxis.get_transform()
+    low, high = scale.transform([values.min(), values.max()])
+    spare = 0.08 * (high - low) or 1.0
+    axes.set_xlim(*scale.inverted().transform([low - spare, high + spare]))
     ticks = sorted(set(values))
     axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))

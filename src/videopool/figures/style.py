@@ -50,29 +50,17 @@ LINE, LETTERS = 0.13, 50  # inches, and letters, of a line of a legend
 LEAST, ROUND = 30.0, 5.0  # percentage points: the smallest span of an axis of scores, and the steps of its ends
 WHOLE = 60.0  # span of scores above which their axis is whole, 0 to 100
 STYLE: dict[Any, Any] = {
-    "figure.dpi": 300,
-    "figure.constrained_layout.use": True,
+    "figure.dpi": 300, "svg.hashsalt": "videopool", "pdf.fonttype": 42, "figure.constrained_layout.use": True,
     **dict.fromkeys(("figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"), 0.02),
     **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 7),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize"), 6.5),
     **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
     **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
-    "axes.labelpad": 2,
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.0,
-    "lines.markersize": 3.5,
-    "lines.markeredgewidth": 0.7,
-    "hatch.linewidth": 0.5,
-    "legend.frameon": False,
-    "legend.labelspacing": 0.3,
-    "legend.columnspacing": 1.2,
-    "legend.handlelength": 1.8,
-    "svg.hashsalt": "videopool",
-    "pdf.fonttype": 42,
-}
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    "axes.labelpad": 2, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5, "hatch.linewidth": 0.5,
+    "lines.linewidth": 1.0, "lines.markersize": 3.5, "lines.markeredgewidth": 0.7,
+    "legend.labelspacing": 0.3, "legend.columnspacing": 1.2, "legend.handlelength": 1.8,
+}  # fmt: skip
 # Without dates and versions, so that a second report writes equal files.
 METADATA: dict[str, dict[str, None]] = {
     ".png": {"Software": None},

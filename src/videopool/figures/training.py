@@ -19,12 +19,10 @@ def training_curves(
 ) -> Figure:
     """One look per recipe: EMA of the loss with the held-out loss, and the largest norm over the median.
 
-    runs: by name the lines of log.jsonl: `step`, and `ema` of each step, `validation_loss` and
-    `visual_norm_max_over_median` of each validation. alike: by name of a run its recipe, which other seeds share.
-    poolings: by name of a run the label of its pooling, which gives its colour if no other recipe has it.
+    runs: by name the lines of log.jsonl. alike: by name of a run its recipe, which other seeds share. poolings: by name
+    of a run the label of its pooling, which gives its colour if no other recipe has it.
     """
     alike = alike or {name: name for name in runs}
-    held = any("validation_loss" in log for log in runs.values())
     norms = any(NORMS in log for log in runs.values())
     count = Counter(alike[name] for name in runs)
     styles = looks(count, {alike[run]: pooling for run, pooling in (poolings or {}).items() if run in alike})
@@ -54,7 +52,7 @@ def training_curves(
         panels[-1].locator_params("x", nbins=6, integer=True)
         seeds = {label: f" ({number} seeds)" if number > 1 else "" for label, number in count.items()}
         legend(figure, [Line2D([], [], **styles[label], label=label + seeds[label]) for label in order])
-        marks = ", and the held-out loss (marks)" if held else ""
+        marks = ", and the held-out loss (marks)" if any("validation_loss" in log for log in runs.values()) else ""
         below = "; below, norms of the visual tokens of held-out clips" if norms else ""
         figure.set_label(f"Moving mean of the training loss{marks}, on a log axis{below}.")
     return figure
