@@ -36,8 +36,8 @@ MAP = "cividis"
 class FilmRow:
     """A row below the frames of a clip: its label, pictures in order, captions below them or none.
 
-    Pictures that are not as many as the frames are spread over the strip. unit: of numbers, for their colour bar.
-    over: lay pictures of numbers over the frames, one per frame. limits: of the colours of numbers; None: their range.
+    unit: of numbers, for their colour bar. over: lay pictures of numbers over the frames, one per frame. limits: of the
+    colours of numbers; None: their range.
     """
 
     label: str
@@ -118,10 +118,7 @@ def seconds(time: float, longest: float) -> str:
 
 
 def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[FilmRow], title: str) -> list[np.ndarray]:
-    """The frames of the animation, uint8 [h, w, 3]: each frame of the clip beside the pictures of the rows.
-
-    If a row has not as many pictures as there are frames, the one at the frame's share of the clip is shown.
-    """
+    """The animation, uint8 [h, w, 3]: each frame of the clip beside each row's picture at its share of the clip."""
     rows = [FilmRow("frame", list(frames)), *rows]
     across = min(PANELS, len(rows))
     down = -(-len(rows) // across)

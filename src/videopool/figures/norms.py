@@ -1,7 +1,7 @@
 """Norms of visual tokens: histograms, maps, profiles over time, attention against norm.
 
-Figures that compare stages have one panel per stage, one curve per point, and one legend. `sizes` gives the numbers of
-tokens and clips below a panel's title. `poolings` gives the pooling of each curve, and so its colour; None: its name.
+Figures have a panel per stage, a curve per point, and one legend. sizes: the numbers of tokens and clips, below a
+panel's title. poolings: the pooling of each curve, and so its colour; None: its name.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -174,8 +174,7 @@ def by_distance(
 ) -> Figure:  # fmt: skip
     """A value of pairs of frames by their distance, one panel per stage, one curve per point; all on one scale from 0.
 
-    stages: [D] by stage and by curve, from distance 1 on. chance: the same by chance; dotted. top: the axis reaches
-    at least this value.
+    stages: [D] by stage and by curve, from distance 1 on. chance: the same by chance. top: the axis reaches it.
     """
     dotted = " (dotted: by chance)" if chance is not None else ""
     caption = f"Pairs of frames by their distance: {label}{dotted}."
@@ -185,8 +184,8 @@ def by_distance(
 def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], size: str = "") -> Figure:
     """Attention to a visual token by its norm, above the numbers of tokens. Bins of fewer than 20 tokens are left out.
 
-    layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: as if all
-    visual tokens got the same), numbers of tokens [N]. size: the number of clips in words, for the caption.
+    layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: all tokens
+    alike), numbers of tokens [N]. size: the number of clips in words, for the caption.
     """
     styles = looks(layers)
     with drawing(WIDTH, 2.9) as figure:

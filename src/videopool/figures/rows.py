@@ -68,8 +68,8 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
 def ranked(table: pd.DataFrame, group: str | None = None) -> Figure:
     """One row per pooling (and model, stage, prompt, judge where these vary), one mark per number of frames.
 
-    Rows are ordered by their best score in the group of tasks (None: the headline); the visual tokens follow the name.
-    Poolings of equal maps share a row. table: complete points of one benchmark, from results.load_study.
+    Rows are ordered by their best score in the group of tasks (None: the headline). Poolings of equal maps share a row.
+    table: complete points of one benchmark, from results.load_study.
     """
     columns = columns_of(group)
     table = table[table[columns[0]].notna()]

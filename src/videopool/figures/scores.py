@@ -32,7 +32,6 @@ APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
 DIGIT = 6.0  # points: the size of the numbers beside them
 FRONT_STYLE: dict[str, Any] = {"color": "#666666", "linewidth": 0.6, "zorder": 1, "label": "Pareto front"}
-Looks = Mapping[str, Mapping[str, Any]]  # by line
 INTERVALS = "95 % intervals, clustered by clip"
 
 
@@ -175,8 +174,7 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
             points = table[(table.line == name) & ~table.twin].sort_values(place)
             axes.plot(own[axis], own[score], style["linestyle"], color=style["color"], label="_mean", transform=moved,
                       alpha=0.5 if by_tokens else 1, linewidth=0.7 if by_tokens else None)  # fmt: skip
-            look = {**style, "label": names[name], "transform": moved}
-            error_marks(axes, "y", points, columns[:3], points[axis], **look)
+            error_marks(axes, "y", points, columns[:3], points[axis], label=names[name], transform=moved, **style)
         handles = [Line2D([], [], **styles[name], label=names[name]) for name in order]
         front = pareto_front(*(list(spots[name]) for name in (axis, score, low, high))) if by_tokens else []
         if front:
@@ -191,13 +189,12 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
         if by_tokens and table.frames.nunique() > 1:
             axes.set_xlabel(f"{AXES[axis]} (numbers: frames)")
             _number_frames(figure, spots[~spots.twin].dropna(subset="frames"), (axis, score), shifts, styles)
-        twins = " Points of equal maps are drawn once." if table.twin.any() else ""
-        figure.set_label(caption + cut + twins)
+        figure.set_label(caption + cut + " Points of equal maps are drawn once." * bool(table.twin.any()))
     return figure
 
 
 def _number_frames(
-    figure: Figure, spots: pd.DataFrame, columns: tuple[str, str], shifts: Mapping[str, float], styles: Looks
+    figure: Figure, spots: pd.DataFrame, columns: tuple[str, str], shifts: Mapping[str, float], styles: Any
 ) -> None:
     """Write the number of frames beside each spot, in its line's colour, where neither a spot nor a number stands."""
     axes = figure.axes[0]

@@ -23,10 +23,9 @@ CELL, ROW = 0.5, 0.3  # inches of a cell
 
 
 def shape_panels(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """Groups of points that differ only in a square shape, one for each panel of score_by_shape.
+    """Groups of points that differ only in a square shape, where two numbers of frames meet two sizes.
 
-    table: complete points of one benchmark, from results.add_pooled_shapes. In each group two numbers of frames meet
-    two sizes, so that both directions can be seen.
+    table: complete points of one benchmark, from results.add_pooled_shapes.
     """
     square = table[table.pooled_height == table.pooled_width]
     panels = []
@@ -61,8 +60,7 @@ def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> 
         bar = figure.colorbar(mapped, ax=figure.axes, label="score, %", aspect=40, location="bottom")
         bar.outline.set_visible(False)
         alone = f" ({', '.join(parts)})" if len(panels) == 1 else ""
-        title = title_of(every, group)
-        figure.set_label(f"{title}: score over the shape after pooling{alone}, with {INTERVALS}.")
+        figure.set_label(f"{title_of(every, group)}: score over the shape after pooling{alone}, with {INTERVALS}.")
     return figure
 
 
@@ -70,8 +68,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, names: list[str], limits: tuple[float
     """Draw one heat map; shapes that were not run stay white."""
     cell = ["pooled_frames", "pooled_height"]
     values = 100 * rows.drop_duplicates(cell).set_index(cell)[names].astype(float)
-    scores = values[names[0]].unstack()
-    axes.imshow(scores, cmap=MAP, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
+    scores, scale = values[names[0]].unstack(), Normalize(*limits)
+    axes.imshow(scores, cmap=MAP, norm=scale, origin="lower", aspect="auto")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xticks(range(scores.shape[1]), [f"{size} x {size}" for size in scores.columns])
@@ -83,5 +81,5 @@ def _panel(axes: Axes, rows: pd.DataFrame, names: list[str], limits: tuple[float
             if not pd.isna(scores.loc[frames, size]):
                 score, low, high = values.loc[(frames, size)]
                 text = f"{score:.1f}" + ("" if pd.isna(low) else f"\n[{low:.0f}, {high:.0f}]")
-                colour = "white" if (score - limits[0]) / (limits[1] - limits[0]) < DARK else "black"
+                colour = "white" if scale(score) < DARK else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.2)

@@ -1,6 +1,7 @@
 """Time of a sweep, by the work that its points share."""
 
 from collections.abc import Mapping
+from operator import add
 
 from matplotlib.figure import Figure
 
@@ -22,7 +23,7 @@ def sweep_seconds(seconds: Mapping[str, Mapping[str, float]]) -> Figure:
             colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
             axes.barh([LABELS[mode] for mode in modes], own, left=left, color=colour, hatch=hatch, label=kind,
                       edgecolor="white", linewidth=0.3)  # fmt: skip
-            left = [before + width for before, width in zip(left, own, strict=True)]
+            left = list(map(add, left, own))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("seconds of the sweep")

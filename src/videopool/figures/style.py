@@ -1,7 +1,6 @@
 """One look for every figure, the looks of poolings and frame counts, and how figures are saved.
 
-Figures are 8 cm wide, a column of a paper, or twice that with letters twice as large. They have no title: the caption
-is the figure's label (`get_label`), which the report prints beside it.
+Figures are 8 cm wide, or twice that with letters twice as large. Their label (`get_label`) is the caption.
 """
 
 from collections import Counter

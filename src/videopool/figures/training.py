@@ -61,8 +61,7 @@ def training_curves(
 def learning_curve(checks: pd.DataFrame) -> Figure:
     """Share of right answers on held-out images against steps, one line per task.
 
-    checks: the recipe's log: rows whose stage is "language-check" or "letters-check", with `step`, and `words/<task>`
-    and `letters/<task>` as shares in 0..1. The second stage continues the first.
+    checks: the recipe's log, of which the second stage continues the first; `words/<task>` are shares in 0..1.
     """
     first, second = (checks[checks.stage == f"{name}-check"] for name in ("language", "letters"))
     end = first.step.max() if len(first) else 0
