@@ -185,7 +185,7 @@ def test_a_report_draws_a_full_grid_of_shapes(tmp_path, shapes):
     page = (study / "report.html").read_text()
     if shapes == 4:
         assert drawn == [f"score_hard_by_shape_made-test.{kind}" for kind in ("pdf", "png", "svg")]
-        assert 'alt="score hard by shape made-test"' in page
+        assert "score over the shape after pooling (adaptive, 4 frames sampled)" in page
         assert {str(study / "figures" / name) for name in drawn} <= set(files)
         text = (study / "figures" / drawn[2]).read_text()
         assert text.startswith("<?xml")

@@ -36,8 +36,8 @@ MAP = "cividis"
 class FilmRow:
     """A row below the frames of a clip: its label, pictures in order, captions below them or none.
 
-    Pictures that are not as many as the frames are spread over the strip. unit: of numbers, for their colour bar.
-    over: lay pictures of numbers over the frames, one per frame. limits: of the colours of numbers; None: their range.
+    unit: of numbers, for their colour bar. over: lay pictures of numbers over the frames, one per frame. limits: of the
+    colours of numbers; None: their range.
     """
 
     label: str
@@ -76,44 +76,38 @@ def film_strip(
 ) -> Figure:
     """Frames [T, S, S, 3] side by side with their `times` [T] in seconds, and the rows of pictures below.
 
-    Of the frames, and of a row's pictures, at most `columns` are shown, evenly spread. The caption is the title and
-    the note.
+    At most `columns` frames, and pictures of a row, are shown, evenly spread. The caption is the title and the note.
     """
-    shown = spread(len(frames), columns)
+    shown = min(len(frames), columns)
     stamps = [seconds(time, max(times)) for time in times]
     rows = [FilmRow("frames, and their times in the clip", list(frames), stamps), *rows]
-    bar = BAR if any(row.scale for row in rows) else 0.0
-    strip = min(STRIP - bar, TALLEST * len(shown))
-    column = strip / len(shown)
-    labels = [_wrapped(row.label.replace("\n", ", ") + (f" ({row.unit})" if row.unit else ""), LETTERS) for row in rows]
-    side = column - GAP
-    tops, height = [], 0.05
-    for row, label in zip(rows, labels, strict=True):
-        tops.append(height)
-        height += LINE * (label.count("\n") + 1) + side + (LINE if row.captions else 0) + 0.1
+    strip = min(STRIP - (BAR if any(row.scale for row in rows) else 0.0), TALLEST * shown)
+    side = strip / shown - GAP
+    labels = [_wrapped(row.label.replace("\n", ", ") + f" ({row.unit})" * bool(row.unit), LETTERS) for row in rows]
+    above = [LINE * (label.count("\n") + 1) + 0.03 for label in labels]
+    height = sum(above) + sum(side + LINE * bool(row.captions) + 0.07 for row in rows) + 0.05
     with drawing(STRIP, height, **{"figure.constrained_layout.use": False, "font.size": SIZE}) as figure:
 
-        def place(left: float, top: float, wide: float, high: float) -> Axes:
-            """Axes by inches from the top left corner."""
-            return figure.add_axes((left / STRIP, 1 - (top + high) / height, wide / STRIP, high / height))
+        def place(left: float, wide: float) -> Axes:
+            return figure.add_axes((left / STRIP, 1 - (top + side) / height, wide / STRIP, side / height))
 
-        for row, label, top in zip(rows, labels, tops, strict=True):
+        top = 0.05  # inches, as all places here
+        for row, label, letters in zip(rows, labels, above, strict=True):
             figure.text(0, 1 - top / height, label, fontsize=SIZE, va="top")
-            top += LINE * (label.count("\n") + 1) + 0.03
+            top += letters
             chosen, scale = spread(len(row.pictures), columns), row.scale
             told = max(1, round(CAPTION / (strip / len(chosen)) + 0.49))  # of so many captions one has room
             for position, number in enumerate(chosen):
-                axes = place(strip * (position + 0.5) / len(chosen) - side / 2, top, side, side)
+                axes = place(strip * (position + 0.5) / len(chosen) - side / 2, side)
                 _picture(axes, row.pictures[number], frames[number] if row.over else None, scale)
                 if row.captions and position % told == 0:
                     axes.set_xlabel(row.captions[number], fontsize=SIZE, labelpad=2)
             if scale is not None:
-                cell = place(strip + 0.05, top, 0.1, side)
-                drawn = figure.colorbar(ScalarMappable(scale, MAP), cax=cell)
-                drawn.ax.yaxis.set_major_locator(MaxNLocator(3))
-                drawn.ax.tick_params(labelsize=SIZE, pad=1)
-                drawn.outline.set_visible(False)
-        part = "" if len(shown) == len(frames) else f"{len(shown)} of "
+                bar = figure.colorbar(ScalarMappable(scale, MAP), cax=place(strip + 0.05, 0.1), ticks=MaxNLocator(3))
+                bar.ax.tick_params(labelsize=SIZE, pad=1)
+                bar.outline.set_visible(False)
+            top += side + LINE * bool(row.captions) + 0.07
+        part = "" if shown == len(frames) else f"{shown} of "
         figure.set_label(f"{title}, {part}{len(frames)} frame{'s' * (len(frames) > 1)}. {note}".strip())
     return figure
 
@@ -124,10 +118,7 @@ def seconds(time: float, longest: float) -> str:
 
 
 def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[FilmRow], title: str) -> list[np.ndarray]:
-    """The frames of the animation, uint8 [h, w, 3]: each frame of the clip beside the pictures of the rows.
-
-    If a row has not as many pictures as there are frames, the one at the frame's share of the clip is shown.
-    """
+    """The animation, uint8 [h, w, 3]: each frame of the clip beside each row's picture at its share of the clip."""
     rows = [FilmRow("frame", list(frames)), *rows]
     across = min(PANELS, len(rows))
     down = -(-len(rows) // across)
@@ -135,13 +126,11 @@ def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[Fil
     for number, frame in enumerate(frames):
         size = max(PANEL * across, 3.2), (PANEL + 0.55) * down + 0.45
         with drawing(*size, **{"figure.dpi": 100}) as figure:
-            panels = np.atleast_1d(figure.subplots(down, across)).flatten()
-            for axes, row in zip(panels, rows, strict=False):
+            for panel, row in enumerate(rows, 1):
+                axes = figure.add_subplot(down, across, panel)
                 picture = row.pictures[(2 * number + 1) * len(row.pictures) // (2 * len(frames))]
                 _picture(axes, picture, frame if row.over else None, row.scale)
                 axes.set_title(_wrapped(row.label, 26), fontsize=9)
-            for axes in panels[len(rows) :]:
-                axes.set_visible(False)
             figure.suptitle(f"{title}, {times[number]:.2f} s", fontsize=10)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
@@ -153,10 +142,8 @@ def save_gif(pictures: Sequence[np.ndarray], path: Path) -> str:
     """Save pictures, uint8 [h, w, 3], as an animated GIF that repeats. Returns its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.parent / f"{path.name}.gif"
-    images = [
-        Image.fromarray(picture).quantize(256, Image.Quantize.MAXCOVERAGE, 1, dither=Image.Dither.NONE)
-        for picture in pictures
-    ]
+    colours: dict[str, Any] = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
+    images = [Image.fromarray(picture).quantize(**colours) for picture in pictures]
     with whole(name) as part:
         images[0].save(part, "GIF", save_all=True, append_images=images[1:], duration=round(1000 * SECONDS), loop=0)
     return str(name)
@@ -168,15 +155,14 @@ def _picture(axes: Axes, picture: np.ndarray, under: np.ndarray | None = None, s
     extent = (0, width, height, 0)
     axes.patch.set(hatch="/////", edgecolor="#bbbbbb", linewidth=0)
     if under is not None:
-        grey = under @ np.array([0.299, 0.587, 0.114])
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
-    if scale is not None:
-        veil = VEIL if under is not None else 1.0
-        axes.imshow(picture, cmap=MAP, norm=scale, alpha=veil, extent=extent, interpolation="nearest")
-    else:
+        axes.imshow(under @ np.array([0.299, 0.587, 0.114]), cmap="gray", vmin=0, vmax=1, extent=extent)
+    if scale is None:
         seen = np.isfinite(picture).all(axis=-1, keepdims=True)
         coloured = np.concatenate([np.where(seen, picture, 0).clip(0, 1), seen], axis=-1)
         axes.imshow(coloured, extent=extent, interpolation="nearest")
+    else:
+        veil = 1.0 if under is None else VEIL
+        axes.imshow(picture, cmap=MAP, norm=scale, alpha=veil, extent=extent, interpolation="nearest")
     if under is None and max(height, width) <= OUTLINED:
         lines: dict[str, Any] = {"colors": "white", "linewidth": 0.3, "alpha": 0.45}
         axes.vlines(range(1, width), 0, height, **lines)

@@ -1,7 +1,7 @@
 """Norms of visual tokens: histograms, maps, profiles over time, attention against norm.
 
-Figures that compare stages have one panel per stage, one curve per point, and one legend. `sizes` gives the numbers of
-tokens and clips below a panel's title. `poolings` gives the pooling of each curve, and so its colour; None: its name.
+Figures have a panel per stage, a curve per point, and one legend. sizes: the numbers of tokens and clips, below a
+panel's title. poolings: the pooling of each curve, and so its colour; None: its name.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,13 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from videopool.figures.style import BLUE, GREEN, GUIDE, ORANGE, PINK, WIDTH, drawing, legend, looks
 from videopool.figures.words import stage_words
 
 Histogram = tuple[np.ndarray, np.ndarray]  # counts [N], edges [N + 1]
 Series = Mapping[str, Mapping[str, np.ndarray]]  # by stage and by curve
+Lines = Mapping[str, Mapping[str, float | None]]  # norms to mark, by stage and by label
 Names = Mapping[str, str]
 ALL = "all points"  # the name of a curve that all points share; drawn in grey
 ACROSS = 2  # panels in a row
@@ -34,32 +35,32 @@ NO_INTERVALS = "No intervals: a measurement keeps sums over clips, no values of 
 
 
 def _panels(
-    titles: list[str], draw: Callable[[Axes, str], Any], caption: str, sizes: Names | None = None, height: float = 1.35,
+    titles: Iterable[str], draw: Callable[[Axes, str], Any], caption: str, sizes: Names | None = None,
+    height: float = 1.35, share: bool = True,
 ) -> Figure:  # fmt: skip
-    """A panel for each stage, drawn by `draw`, and one legend for all."""
+    """A panel for each stage, drawn by `draw`, and one legend for all. share: one y axis for all."""
+    titles = list(titles)
     columns = min(ACROSS, len(titles))
     rows = -(-len(titles) // columns)
     with drawing(WIDTH, (height + 0.1 * bool(sizes)) * rows * (1.2 if columns == 1 else 1) + 0.5) as figure:
         entries: dict[str, Any] = {}
         for number, title in enumerate(titles):
-            axes = figure.add_subplot(rows, columns, number + 1)
-            parts = [fill(stage_words(title), LETTERS)] * (len(titles) > 1)
-            parts += [fill(sizes[title], LETTERS)] if sizes and title in sizes else []
-            axes.set_title("\n".join(parts), fontsize=6.5)
+            axes = figure.add_subplot(rows, columns, number + 1, sharey=figure.axes[0] if share and number else None)
+            parts = [stage_words(title)] * (len(titles) > 1) + ([sizes[title]] if sizes else [])
+            axes.set_title("\n".join(fill(part, LETTERS) for part in parts), fontsize=6.5)
             draw(axes, title)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
         if set(entries) - {"tokens"}:  # a lone curve of one point needs no name
             legend(figure, list(entries.values()))
-        figure.set_label(caption)
+        figure.set_label(f"{caption} {NO_INTERVALS}")
     return figure
 
 
-def _styles(poolings: Names | None, *curves: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _styles(stages: Mapping[str, Iterable[str]], poolings: Names | None) -> dict[str, dict[str, Any]]:
     """Colour and marker of each curve, the same in all panels."""
-    names = dict.fromkeys(name for panel in curves for name in panel if name != ALL)
-    own = looks(names, poolings)
-    return {ALL: {"color": "#777777", "marker": "o", "linestyle": "-", "fillstyle": "full"}, **own}
+    own = looks(dict.fromkeys(name for panel in stages.values() for name in panel if name != ALL), poolings)
+    return {ALL: {"color": "#777777", "marker": "o", "linestyle": "-"}, **own}
 
 
 def _plain_ticks(axis: Axis, marks: tuple[float, ...], most: int = 9) -> None:
@@ -69,31 +70,19 @@ def _plain_ticks(axis: Axis, marks: tuple[float, ...], most: int = 9) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _same_scale(figure: Figure, low: float | None = None, high: float | None = None) -> Figure:
-    """One y axis for all panels, which reaches at least from `low` to `high`."""
-    lows, highs = zip(*(axes.get_ylim() for axes in figure.axes), strict=True)
-    for axes in figure.axes:
-        axes.set_ylim(min([*lows, *([] if low is None else [low])]), max([*highs, *([] if high is None else [high])]))
-    return figure
-
-
 def norm_histograms(
-    stages: Mapping[str, Mapping[str, Histogram]],
-    p: str,
-    lines: Mapping[str, Mapping[str, float]] | None = None,
-    poolings: Names | None = None,
+    stages: Mapping[str, Mapping[str, Histogram]], p: str, lines: Lines | None = None, poolings: Names | None = None,
     sizes: Names | None = None,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Share of tokens by Lp norm, one panel per stage, one curve per point; log shares, so that few outliers show.
 
-    All panels have the same bins (of the logarithm of the norm) and the same axis of shares. stages: histograms by
-    stage and by curve, all with the same edges. lines: norms to mark, by stage and by label.
+    All panels have the same bins (of the logarithm of the norm). stages: histograms by stage and by curve, all with the
+    same edges. lines: with the same labels in all stages.
     """
-    styles = _styles(poolings, *stages.values())
+    styles = _styles(stages, poolings)
     seen = {stage: np.flatnonzero(sum(counts for counts, _ in curves.values())) for stage, curves in stages.items()}
     lengths = [own[-1] - own[0] + 1 for own in seen.values() if len(own)]
     together = 1 << max(0, int(np.log2(np.mean(lengths or [1]) / BARS)))
-    labels = list(dict.fromkeys(label for own in (lines or {}).values() for label in own))
 
     def draw(axes: Axes, stage: str) -> None:
         curves = stages[stage]
@@ -111,27 +100,23 @@ def norm_histograms(
                 style = {key: styles[name][key] for key in ("color", "linestyle")}
                 axes.stairs(shares, steps, label=name, fill=alone, alpha=0.45 if alone else 0.9, linewidth=0.9, **style)
         beyond = []
-        for label, place in (lines or {}).get(stage, {}).items():
-            colour, dashes = MARKS[labels.index(label) % len(MARKS)]
-            if place <= REACH * steps[-1]:
+        for (colour, dashes), (label, place) in zip(MARKS, lines[stage].items() if lines else (), strict=False):
+            if place is not None and place <= REACH * steps[-1]:
                 axes.axvline(place, label=label, linewidth=0.9, color=colour, linestyle=dashes)
-            else:  # a line so far from all tokens would squeeze them
+            elif place is not None:  # a line so far from all tokens would squeeze them
                 beyond.append(f"{label}: {place:.3g}")
-        axes.set_xlabel("\n".join([f"L{p} norm", *beyond]))
-        axes.set_yscale("log")
+        axes.set(xlabel="\n".join([f"L{p} norm", *beyond]), ylabel="tokens in a bin, %", yscale="log")
         if steps[-1] > 4 * steps[0]:
             axes.set_xscale("log")
             _plain_ticks(axes.xaxis, (1, 2, 5) if steps[-1] < 40 * steps[0] else (1,), most=7)
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_ylabel("tokens in a bin, %")
+            axes.locator_params("x", nbins=4)
 
     caption = f"Share of visual tokens by L{p} norm, on log axes; bins and shares are the same in all panels."
-    figure = _same_scale(_panels(list(stages), draw, f"{caption} {NO_INTERVALS}", sizes))
-    low, high = figure.axes[0].get_ylim()
-    for axes in figure.axes:
-        if axes.get_yscale() == "log":
-            _plain_ticks(axes.yaxis, (1, 2, 5) if high < FINE * low else (1,))
+    figure = _panels(stages, draw, caption, sizes)
+    if lengths:
+        low, high = figure.axes[0].get_ylim()
+        _plain_ticks(figure.axes[0].yaxis, (1, 2, 5) if high < FINE * low else (1,))
     return figure
 
 
@@ -140,76 +125,67 @@ def norm_maps(maps: Mapping[str, np.ndarray], label: str, percent: bool = False,
 
     def draw(axes: Axes, title: str) -> None:
         values = maps[title] * (100 if percent else 1)
-        finite = values[np.isfinite(values)]
-        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+        low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
         spare = max(0.0, SPREAD * abs(high + low) / 2 - (high - low)) / 2
         ends = (0, max(high, 1.0)) if percent else (low - spare, high + spare)
         shown = axes.imshow(values, cmap="cividis", vmin=ends[0], vmax=ends[1], interpolation="nearest")
         axes.grid(visible=False)
-        for side in (axes.xaxis, axes.yaxis):
-            side.set_major_locator(MaxNLocator(4, integer=True))
-        axes.set_xlabel("patch column")
-        axes.set_ylabel("patch row")
+        axes.locator_params(nbins=4, integer=True)
+        axes.set(xlabel="patch column", ylabel="patch row")
         axes.figure.colorbar(shown, ax=axes, shrink=0.8, label=label, location="bottom", aspect=16)
 
-    caption = f"Over the patches of a frame, mean over frames and clips: {label}. {NO_INTERVALS}"
-    return _panels(list(maps), draw, caption, sizes, height=2.0)
+    caption = f"Over the patches of a frame, mean over frames and clips: {label}."
+    return _panels(maps, draw, caption, sizes, height=2.0, share=False)
+
+
+def _series(
+    stages: Series, words: tuple[str, str], ends: tuple[float, float], caption: str, poolings: Names | None,
+    sizes: Names | None, chance: Series | None = None,
+) -> Figure:  # fmt: skip
+    """A curve [N] per point, over 1 .. N: all on one scale, which reaches at least from end to end."""
+    styles = _styles(stages, poolings)
+
+    def draw(axes: Axes, stage: str) -> None:
+        for name, values in stages[stage].items():
+            places = np.arange(1, len(values) + 1)
+            axes.plot(places, values, label=name, **styles[name])
+            if chance is not None:
+                axes.plot(places, chance[stage][name], color=styles[name]["color"], linestyle=":")
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.locator_params("x", nbins=6, integer=True)
+        axes.set(xlabel=words[0], ylabel=words[1])
+
+    figure = _panels(stages, draw, caption, sizes)
+    low, high = figure.axes[0].get_ylim()
+    figure.axes[0].set_ylim(min(low, ends[0]), max(high, ends[1]))
+    return figure
 
 
 def frame_profiles(stages: Series, poolings: Names | None = None, sizes: Names | None = None) -> Figure:
     """Mean norm [T] by the frame's position in the clip, over its mean, one panel per stage, one curve per point."""
-    styles = _styles(poolings, *stages.values())
-
-    def draw(axes: Axes, stage: str) -> None:
-        for name, values in stages[stage].items():
-            axes.plot(np.arange(1, len(values) + 1), values / np.nanmean(values), label=name, **styles[name])
-        axes.ticklabel_format(axis="y", useOffset=False)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("frame")
-        axes.set_ylabel("mean norm / its mean")
-
-    caption = (
-        "Mean norm of a frame's tokens over the mean of all frames, by the frame's place. The axis does not begin "
-    )
-    caption += f"at 0. {NO_INTERVALS}"
-    return _same_scale(_panels(list(stages), draw, caption, sizes), 1 - LEVEL, 1 + LEVEL)
+    relative = {stage: {name: one / np.nanmean(one) for name, one in own.items()} for stage, own in stages.items()}
+    caption = "Mean norm of a frame's tokens over the mean of all frames, by the frame's place, on an axis not from 0."
+    return _series(relative, ("frame", "mean norm / its mean"), (1 - LEVEL, 1 + LEVEL), caption, poolings, sizes)
 
 
 def by_distance(
-    stages: Series,
-    label: str,
-    chance: Series | None = None,
-    poolings: Names | None = None,
-    sizes: Names | None = None,
-    top: float = 1.0,
-) -> Figure:
+    stages: Series, label: str, chance: Series | None = None, poolings: Names | None = None,
+    sizes: Names | None = None, top: float = 1.0,
+) -> Figure:  # fmt: skip
     """A value of pairs of frames by their distance, one panel per stage, one curve per point; all on one scale from 0.
 
-    stages: [D] by stage and by curve, from distance 0 on, which is not shown. chance: the same by chance; dotted. top:
-    the axis reaches at least this value.
+    stages: [D] by stage and by curve, from distance 1 on. chance: the same by chance. top: the axis reaches it.
     """
-    styles = _styles(poolings, *stages.values())
-
-    def draw(axes: Axes, stage: str) -> None:
-        for name, values in stages[stage].items():
-            places = np.arange(1, len(values))
-            axes.plot(places, values[1:], label=name, **styles[name])
-            if chance is not None and np.isfinite(chance[stage][name][1:]).any():
-                axes.plot(places, chance[stage][name][1:], color=styles[name]["color"], linestyle=":")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("distance, frames")
-        axes.set_ylabel(label)
-
     dotted = " (dotted: by chance)" if chance is not None else ""
-    caption = f"Pairs of frames by their distance: {label}{dotted}. {NO_INTERVALS}"
-    return _same_scale(_panels(list(stages), draw, caption, sizes), 0.0, top)
+    caption = f"Pairs of frames by their distance: {label}{dotted}."
+    return _series(stages, ("distance, frames", label), (0.0, top), caption, poolings, sizes, chance)
 
 
 def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], size: str = "") -> Figure:
     """Attention to a visual token by its norm, above the numbers of tokens. Bins of fewer than 20 tokens are left out.
 
-    layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: as if all
-    visual tokens got the same), numbers of tokens [N]. size: the number of clips in words, for the caption.
+    layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: all tokens
+    alike), numbers of tokens [N]. size: the number of clips in words, for the caption.
     """
     styles = looks(layers)
     with drawing(WIDTH, 2.9) as figure:
@@ -221,13 +197,9 @@ def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np
                 kept = slice(np.flatnonzero(seen)[0], np.flatnonzero(seen)[-1] + 1)
                 below.stairs(tokens[kept], edges[kept.start : kept.stop + 1], color=BLUE, linewidth=0.8)
         above.axhline(1, **GUIDE)
-        above.set_ylim(0, max(above.get_ylim()[1], 2.0))
-        above.set_ylabel("attention,\nequal share = 1")
-        below.set_yscale("log")
-        below.set_ylabel("tokens in\na bin")
-        below.set_xscale("log")
+        above.set(ylim=(0, max(above.get_ylim()[1], 2.0)), ylabel="attention,\nequal share = 1")
+        below.set(xscale="log", yscale="log", xlabel="norm / median of its clip", ylabel="tokens in\na bin")
         _plain_ticks(below.xaxis, (1, 1.5, 2, 3, 5, 7))
-        below.set_xlabel("norm / median of its clip")
         legend(figure, above.get_legend_handles_labels()[0])
         figure.set_label(
             "Attention from the last prompt position to a visual token, by its norm; below, the number of tokens in a "

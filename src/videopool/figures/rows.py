@@ -1,6 +1,6 @@
 """Rows of marks with intervals: differences from a baseline, and ranked scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from textwrap import fill
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from videopool.figures.scores import INTERVALS, columns_of, drawn_once, line_names, score_axis, title_of
+from videopool.figures.scores import INTERVALS, columns_of, drawn_once, error_marks, line_names, score_axis, title_of
 from videopool.figures.style import BLUE, GUIDE, LINE, WIDTH, drawing, frames_look, legend, looks
 
 LETTERS = 27  # in a line of a row's name
@@ -26,35 +26,35 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
     prefix, "iso_token_") or results.by_task_table. rows: the column that names the rows. colours: the column that tells
     the marks of one row apart, such as "frames". title: what is compared, for the caption.
     """
-    columns = (f"{view}difference", f"{view}difference_low", f"{view}difference_high")
-    styles = looks(map(str, table[rows].unique())) if rows == "pooling" else {}
+    columns = [f"{view}difference", f"{view}difference_low", f"{view}difference_high"]
     shown = table[table[columns[0]].notna()]
     if rows == "pooling":
         shown, names = drawn_once(shown.assign(line=shown[rows]))
     else:
-        names = {row[rows]: _task_words(str(row[rows]), row) for row in shown.to_dict("records")}
+        words = shown[rows].str.replace("_", " ").replace("all", "all tasks of the score")
+        counts = [f" (n\u00a0=\u00a0{n})" for n in shown.n.astype(int)] if "n" in shown else ""
+        names = dict(zip(shown[rows], words + counts, strict=True))
     means = shown.groupby(rows)[columns[0]].mean()
     order = sorted(names, key=lambda name: (name != "all", -means[name]))
-    kinds: list[Any] = sorted(shown[colours].unique()) if colours else [None]
-    keys = {kind: frames_look(kind) for kind in kinds} if colours == "frames" else looks(map(str, kinds))
-    named = [fill(names[name], LETTERS) for name in order]
-    with drawing(WIDTH, 0.6 + _height(named, len(kinds)) + (0.3 if colours else 0)) as figure:
+    kinds: list[Any] = sorted(shown[colours].unique()) if colours else order
+    if colours == "frames":
+        styles = {str(kind): frames_look(kind) for kind in kinds}
+    elif colours or rows == "pooling":
+        styles = looks(map(str, table[colours or rows].unique()))
+    else:
+        styles = {name: {"color": BLUE, "marker": "o"} for name in order}
+    marks = len(kinds) if colours else 1  # in a row
+    named = [names[name] for name in order]
+    with drawing(WIDTH, 0.6 + _height(named, marks) + (0.3 if colours else 0)) as figure:
         axes = figure.add_subplot()
         axes.axvline(0, **GUIDE)
         for number, kind in enumerate(kinds):
-            own = shown if kind is None else shown[shown[colours] == kind]
-            places = [order.index(name) + _apart(number, len(kinds)) for name in own[rows]]
-            if kind is not None:
-                _marks(axes, own, columns, places, label=str(kind), **keys[kind if colours == "frames" else str(kind)])
-                continue
-            for name, part in own.groupby(rows, sort=False):
-                style = styles.get(str(name), {"color": BLUE, "marker": "o"})
-                _marks(axes, part, columns, [order.index(name)] * len(part), **style)
+            own = shown[shown[colours or rows] == kind]
+            places = [order.index(name) + _apart(number % marks, marks) for name in own[rows]]
+            error_marks(axes, "x", own, columns, places, label=str(kind), **styles[str(kind)])
         _name_rows(axes, named)
-        ends = 100 * shown[list(columns)].astype(float)
-        reach = max(LEAST, 1.05 * max(-ends.min().min(), ends.max().max())) if len(ends) else LEAST
-        left = -reach if ends.min().min() < 0 or not len(ends) else -LEAST / 2
-        axes.set_xlim(left, reach if ends.max().max() > 0 or not len(ends) else LEAST / 2)
+        ends = 100 * shown[columns].astype(float)
+        axes.set_xlim(min([-LEAST, 1.05 * ends.min().min()]), max([LEAST, 1.05 * ends.max().max()]))
         axes.set_xlabel("difference of the score, points")
         if not order:
             axes.text(0.5, 0.5, "nothing to compare", ha="center", transform=axes.transAxes)
@@ -65,50 +65,33 @@ def differences(table: pd.DataFrame, rows: str, colours: str | None = None, view
     return figure
 
 
-def _task_words(name: str, row: Mapping[str, Any]) -> str:
-    """A task in words, with its number of samples; or all tasks that count towards the score."""
-    words = "all tasks of the score" if name == "all" else name.replace("_", " ")
-    return words + (f" (n\u00a0=\u00a0{int(row['n'])})" if "n" in row else "")
-
-
 def ranked(table: pd.DataFrame, group: str | None = None) -> Figure:
     """One row per pooling (and model, stage, prompt, judge where these vary), one mark per number of frames.
 
-    Rows are ordered by their best score in the group of tasks (None: the headline); the visual tokens follow the name.
-    Poolings of equal maps share a row. table: complete points of one benchmark, from results.load_study.
+    Rows are ordered by their best score in the group of tasks (None: the headline). Poolings of equal maps share a row.
+    table: complete points of one benchmark, from results.load_study.
     """
-    *columns, chance = columns_of(group)
-    score, low, high = columns
-    table = table[table[score].notna()]
-    base = f"{title_of(table, group)}: scores with {INTERVALS}, best first; in brackets: visual tokens."
+    columns = columns_of(group)
+    table = table[table[columns[0]].notna()]
+    caption = f"{title_of(table, group)}: scores with {INTERVALS}, best first; in brackets: visual tokens."
     table, names = drawn_once(table.assign(line=line_names(table, "frames")))
-    best = table.groupby("line", sort=False)[score].max().sort_values(ascending=False, kind="stable")
-    order = list(best.index)
+    order = list(table.groupby("line", sort=False)[columns[0]].max().sort_values(ascending=False, kind="stable").index)
     counts = sorted(table.frames.unique())
-    named = [_with_tokens(table, name, names) for name in order]
+    for name, tokens in table.dropna(subset="visual_tokens").groupby("line").visual_tokens:
+        names[name] += f"  ({', '.join(map(str, sorted(tokens.astype(int).unique())))})"
+    named = [names[name] for name in order]
     with drawing(WIDTH, 0.6 + LINE * 2 + _height(named, 1)) as figure:
         axes = figure.add_subplot()
         for number, frames in enumerate(counts):
             own = table[table.frames == frames]
             places = [order.index(name) + _apart(number, len(counts)) for name in own.line]
-            _marks(axes, own, (score, low, high), places, label=f"{frames:g}", **frames_look(frames))
+            error_marks(axes, "x", own, columns[:3], places, label=f"{frames:g}", **frames_look(frames))
         handles = axes.get_legend_handles_labels()[0]
-        numbers = [*(100 * table[list(columns)].astype(float)).to_numpy().ravel()]
-        if table[chance].notna().all():
-            level = 100 * float(table[chance].mean())
-            handles.append(axes.axvline(level, label="chance", **GUIDE))
-            numbers.append(level)
         _name_rows(axes, named)
-        cut = score_axis(axes, "x", numbers)
-        axes.set_xlabel("score, %")
-        legend(figure, handles, "frames")
-        figure.set_label(base + cut)
+        chance, cut = score_axis(axes, "x", table, columns)
+        legend(figure, [*handles, *chance], "frames")
+        figure.set_label(caption + cut)
     return figure
-
-
-def _with_tokens(table: pd.DataFrame, name: str, names: Mapping[str, str]) -> str:
-    tokens = sorted(table[table.line == name].visual_tokens.dropna().astype(int).unique())
-    return fill(f"{names[name]}  ({', '.join(map(str, tokens))})" if tokens else names[name], LETTERS)
 
 
 def _apart(number: int, marks: int) -> float:
@@ -118,19 +101,12 @@ def _apart(number: int, marks: int) -> float:
 
 def _height(names: Sequence[str], marks: int) -> float:
     """Inches of the rows, far enough apart for the names of neighbours and for their marks."""
-    lines = [name.count("\n") + 1 for name in names]
+    lines = [fill(name, LETTERS).count("\n") + 1 for name in names]
     most = max([marks, *(sum(pair) / 2 for pair in pairwise(lines))])
     return max(1, len(names)) * (ROW + MARK * most)
 
 
-def _marks(axes: Axes, rows: pd.DataFrame, columns: Sequence[str], places: Sequence[float], **look: Any) -> None:
-    """A mark with its interval for each row, from shares; bounds are None where there is no interval."""
-    centre, low, high = (100 * rows[name].astype(float) for name in columns)
-    look = {**look, "linestyle": "none", "capsize": 1.5, "elinewidth": 0.8, "clip_on": False}
-    axes.errorbar(centre, places, xerr=[centre - low, high - centre], **look)
-
-
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [fill(name, LETTERS) for name in names])
     axes.set_ylim(max(1, len(names)) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter
 from matplotlib.transforms import Bbox, offset_copy
 
-from videopool.figures.style import GUIDE, WIDTH, cut_mark, drawing, legend, legend_size, looks, span
+from videopool.figures.style import GUIDE, WIDTH, drawing, legend, legend_size, looks, span
 from videopool.figures.words import pooling_words
 
 AXES = {
@@ -24,21 +23,15 @@ AXES = {
 OWN_AXES = ("lora_alpha", "training_clips")
 # Columns that tell lines apart besides the pooling, where they vary, and their words in a legend.
 LEGEND = {
-    "model": "{}",
-    "stage": "before the projector",
-    "prompt": "prompt {}",
-    "judge": "judge {}",
-    "lora_alpha": "alpha {:g}",
-    "training_clips": "{:g} training clips",
-    "training_images": "{:g} training images",
+    "model": "{}", "stage": "before the projector", "prompt": "prompt {}", "judge": "judge {}",
+    "lora_alpha": "alpha {:g}", "training_clips": "{:g} training clips", "training_images": "{:g} training images",
     "training_steps": "{:g} steps",
-}
+}  # fmt: skip
 USUAL = "projector"  # the stage without words
 APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
-FRONT_STYLE: dict[str, Any] = {
-    "color": "#666666", "linewidth": 0.6, "zorder": 1, "solid_joinstyle": "miter", "label": "Pareto front",
-}  # fmt: skip
+DIGIT = 6.0  # points: the size of the numbers beside them
+FRONT_STYLE: dict[str, Any] = {"color": "#666666", "linewidth": 0.6, "zorder": 1, "label": "Pareto front"}
 INTERVALS = "95 % intervals, clustered by clip"
 
 
@@ -83,19 +76,14 @@ def line_names(table: pd.DataFrame, axis: str) -> list[str]:
     return list(named.line.where(~several, named.line + ", weights " + named.weights.astype(str)))
 
 
-def shown_names(table: pd.DataFrame) -> dict[str, str]:
-    """What a figure calls the lines of a table (`line`, `pooling`): interventions in words."""
-    poolings = dict(zip(table.line, table.pooling, strict=True))
-    return {name: pooling_words(own) + name.removeprefix(own) for name, own in poolings.items()}
-
-
 def drawn_once(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """The rows to draw, with `twin`, and the lines' names in the figure, by `line`.
 
     A line whose points all compute the same maps as another line's is left out, and named with that one: "a = b".
     `twin` is true for other points whose map equals that of a point on another line.
     """
-    names = shown_names(table)
+    poolings = dict(zip(table.line, table.pooling, strict=True))
+    names = {name: pooling_words(own) + name.removeprefix(own) for name, own in poolings.items()}
     if not {"point", "same_map_as"} <= set(table):
         return table.assign(twin=False), names
     other = table.same_map_as.map(dict(zip(table.point, table.line, strict=True)))
@@ -114,41 +102,58 @@ def pareto_front(
     """Places of the points on the Pareto front that differ from one another, by growing cost; none if fewer than two.
 
     From the cheapest point on (of equally cheap ones the best), a point is on the front if its interval lies above that
-    of the front's point before it: the marginal intervals of both may not overlap, which is stricter than a paired
-    comparison. Points without an interval are never on it.
+    of the front's point before it, which is stricter than a paired comparison. Points without an interval never are.
     """
     order = sorted(range(len(costs)), key=lambda place: (costs[place], -scores[place]))
     front = order[:1]
     for place in order[1:]:
-        last = front[-1]
-        if costs[place] > costs[last] and lows[place] > highs[last]:
+        if costs[place] > costs[front[-1]] and lows[place] > highs[front[-1]]:
             front.append(place)
     return front if len(front) > 1 else []
 
 
-def score_axis(axes: Axes, along: str, numbers: Sequence[float]) -> str:
-    """Give an axis ("x" or "y") an honest span of percentages; words for the caption if it does not begin at 0."""
-    known = [float(number) for number in numbers if not pd.isna(number)]
-    low, high = span(min(known), max(known))
-    (axes.set_ylim if along == "y" else axes.set_xlim)(low, high)
-    return cut_mark(axes, along, low)
+def score_axis(axes: Axes, along: str, table: pd.DataFrame, columns: Sequence[str]) -> tuple[list[Line2D], str]:
+    """Give an axis ("x" or "y") an honest span of percentages, and a line at chance; columns: those of columns_of().
+
+    Returns the line, if chance is known, and words for the caption if the axis does not begin at 0.
+    """
+    numbers = 100 * table[list(columns)].astype(float)
+    level, line = numbers[columns[-1]], axes.axhline if along == "y" else axes.axvline
+    drawn = [line(float(level.mean()), label="chance", **GUIDE)] if level.notna().all() else []
+    low, high = span(numbers.min().min(), numbers.max().max())
+    axes.set(**{f"{along}lim": (low, high), f"{along}label": "score, %"})
+    if low == 0:
+        return drawn, ""
+    turn = 1 if along == "y" else -1
+    for place in ((0, 0.015), (0, 0.04)):  # two strokes across the end of the axis
+        axes.plot(*place[::turn], marker=[(-1, -0.5)[::turn], (1, 0.5)[::turn]], color="black", linestyle="none",
+                  markersize=5, transform=axes.transAxes, clip_on=False, label="_cut")  # fmt: skip
+    return drawn, f" The axis of scores begins at {low:g} %."
+
+
+def error_marks(
+    axes: Axes, along: str, rows: pd.DataFrame, columns: Sequence[str], places: Sequence[float], **look: Any
+) -> None:
+    """A mark with its interval for each row, from shares; the bounds are NaN or None where there is no interval."""
+    centre, low, high = (100 * rows[name].astype(float) for name in columns)
+    look = {**look, "linestyle": "none", "capsize": 1.5, "elinewidth": 0.8, "clip_on": False}
+    look[f"{along}err"] = [centre - low, high - centre]
+    axes.errorbar(*((centre, places) if along == "x" else (places, centre)), **look)
 
 
 def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> Figure:
     """One line per pooling, and per model, stage, prompt, judge where these vary, with 95 % intervals and chance.
 
-    Points that differ in none of these, such as seeds, are each drawn, and the line runs through their mean. Points of
-    equal maps are drawn once. Against visual tokens there is the front of pareto_front(), of the scores or their means
-    (with the union of their intervals), if it has at least two points.
+    Points that differ in none of these, such as seeds, are each drawn; the line, and against visual tokens the front
+    of pareto_front(), are of their means (with the union of their intervals). Points of equal maps are drawn once.
 
-    table: complete points of one benchmark, from results.load_study. axis: one of AXES. group: of tasks; None: the
-    headline.
+    table: complete points of one benchmark, from results.load_study. axis: one of AXES. group: of tasks, or None.
     """
-    score, low, high, chance = columns_of(group)
+    columns = score, low, high, _ = columns_of(group)
     table = table[table[score].notna()]
     table = table.assign(line=line_names(table, axis)).astype(dict.fromkeys((axis, score, low, high), float))
     styles = looks(table.line, dict(zip(table.line, table.pooling, strict=True)))
-    base = f"{title_of(table, group)}: score against {AXES[axis]}, with {INTERVALS}."
+    caption = f"{title_of(table, group)}: score against {AXES[axis]}, with {INTERVALS}."
     table, names = drawn_once(table)
     by_tokens = axis == "visual_tokens"
     place = [axis, "frames"] if by_tokens else [axis]
@@ -157,7 +162,6 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
     spots[[score, low, high]] *= 100
     last = spots.sort_values(place, kind="stable").groupby("line")[score].last()
     order = sorted(names, key=lambda name: -last[name])  # from top to bottom at the right end
-    numbered = by_tokens and table.frames.nunique() > 1
     entries = [*(names[name] for name in order), "chance", *["Pareto front"] * by_tokens]
     with drawing(WIDTH, 2.2 + legend_size(entries)[1]) as figure:
         axes = figure.add_subplot()
@@ -170,79 +174,59 @@ def score_against(table: pd.DataFrame, axis: str, group: str | None = None) -> F
             points = table[(table.line == name) & ~table.twin].sort_values(place)
             axes.plot(own[axis], own[score], style["linestyle"], color=style["color"], label="_mean", transform=moved,
                       alpha=0.5 if by_tokens else 1, linewidth=0.7 if by_tokens else None)  # fmt: skip
-            axes.errorbar(
-                points[axis],
-                100 * points[score],
-                yerr=[100 * (points[score] - points[low]), 100 * (points[high] - points[score])],
-                **{**style, "linestyle": "none"},
-                label=names[name],
-                capsize=1.5,
-                elinewidth=0.8,
-                transform=moved,
-                clip_on=False,
-            )
+            error_marks(axes, "y", points, columns[:3], points[axis], label=names[name], transform=moved, **style)
         handles = [Line2D([], [], **styles[name], label=names[name]) for name in order]
         front = pareto_front(*(list(spots[name]) for name in (axis, score, low, high))) if by_tokens else []
         if front:
             ahead = spots.iloc[front]
             ends = [*ahead[axis], spots[axis].max()], [*ahead[score], ahead[score].iloc[-1]]
             handles += axes.step(*ends, where="post", **FRONT_STYLE)
-            base += " Grey: Pareto front of points whose intervals do not overlap."
-        level = 100 * float(table[chance].mean()) if table[chance].notna().all() else None
-        if level is not None:
-            handles.append(axes.axhline(level, label="chance", **GUIDE))
+            caption += " Grey: Pareto front of points whose intervals do not overlap."
         _scale(axes, table[axis], axis)
-        limits = [*spots[score], *spots[low], *spots[high], *([] if level is None else [level])]
-        cut = score_axis(axes, "y", limits)
-        axes.set_xlabel(AXES[axis] + (" (numbers: frames)" if numbered else ""))
-        axes.set_ylabel("score, %")
-        legend(figure, handles)
-        if numbered:
-            colours = {name: styles[name]["color"] for name in names}
-            _number_frames(figure, axes, spots[~spots.twin].assign(y=spots[score], x=spots[axis]), shifts, colours)
-        twins = " Points of equal maps are drawn once." if table.twin.any() else ""
-        figure.set_label(base + cut + twins)
+        chance, cut = score_axis(axes, "y", table, columns)
+        axes.set_xlabel(AXES[axis])
+        legend(figure, [*handles, *chance])
+        if by_tokens and table.frames.nunique() > 1:
+            axes.set_xlabel(f"{AXES[axis]} (numbers: frames)")
+            _number_frames(figure, spots[~spots.twin].dropna(subset="frames"), (axis, score), shifts, styles)
+        figure.set_label(caption + cut + " Points of equal maps are drawn once." * bool(table.twin.any()))
     return figure
 
 
 def _number_frames(
-    figure: Figure, axes: Axes, spots: pd.DataFrame, shifts: Mapping[str, float], colours: Mapping[str, str]
+    figure: Figure, spots: pd.DataFrame, columns: tuple[str, str], shifts: Mapping[str, float], styles: Any
 ) -> None:
     """Write the number of frames beside each spot, in its line's colour, where neither a spot nor a number stands."""
+    axes = figure.axes[0]
     figure.draw_without_rendering()  # lays the figure out: places in pixels are known
-    point, size = figure.dpi / 72, 6.0
-    places = axes.transData.transform(spots[["x", "y"]]) / point
+    places = axes.transData.transform(spots[list(columns)]) * 72 / figure.dpi  # in points
     places[:, 0] += spots.line.map(shifts)
-    taken = [Bbox.from_bounds(x - 2.5, y - 2.5, 5, 5) for x, y in places]  # in points
+    taken = [Bbox.from_bounds(x - 2.5, y - 2.5, 5, 5) for x, y in places]
     for (x, y), spot in zip(places, spots.to_dict("records"), strict=True):
-        if pd.isna(spot["frames"]):
-            continue
-        text = f"{spot['frames']:g}"
-        width, height = 0.65 * size * len(text), 0.8 * size
+        text, shift = f"{spot['frames']:g}", shifts[spot["line"]]
+        width, height = 0.65 * DIGIT * len(text), 0.8 * DIGIT
         for across, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
-            offset = across * (3.5 + width / 2), up * (3.5 + height / 2)
-            box = Bbox.from_bounds(x + offset[0] - width / 2, y + offset[1] - height / 2, width, height)
+            right, above = across * (3.5 + width / 2), up * (3.5 + height / 2)
+            box = Bbox.from_bounds(x + right - width / 2, y + above - height / 2, width, height)
             if not any(box.overlaps(other) for other in taken):
                 taken.append(box)
-                offset = offset[0] + shifts[spot["line"]], offset[1]
-                where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
-                axes.annotate(text, (spot["x"], spot["y"]), offset, fontsize=size, color=colours[spot["line"]], **where)
+                place, colour = (spot[columns[0]], spot[columns[1]]), styles[spot["line"]]["color"]
+                axes.annotate(text, place, (right + shift, above), textcoords="offset points", color=colour,
+                              fontsize=DIGIT, ha="center", va="center")  # fmt: skip
                 break
 
 
 def _scale(axes: Axes, values: "pd.Series[float]", axis: str) -> None:
     """Powers of two, but for alphas; a place left of the smallest for 0 visual tokens of a blind model."""
-    low, high, above = values.min(), values.max(), values[values > 0]
-    if axis == "lora_alpha" or above.empty:
-        spare = 0.05 * (high - low) or 1.0
-        axes.set_xlim(low - spare, high + spare)
-    else:
-        spare = 2.0 ** (0.08 * max(1.0, np.log2(high / above.min())))
-        if low > 0:
-            axes.set_xscale("log", base=2)
-        else:
-            axes.set_xscale("symlog", base=2, linthresh=above.min())
-        axes.set_xlim(low / spare if low > 0 else -above.min() / 4, high * spare)
+    above = values[values > 0]
+    if axis != "lora_alpha" and len(above) == len(values):
+        axes.set_xscale("log", base=2)
+    elif axis != "lora_alpha" and len(above):
+        axes.set_xscale("symlog", base=2, linthresh=above.min())
+    scale = axes.xaxis.get_transform()
+    low, high = scale.transform([values.min(), values.max()])
+    spare = 0.08 * (high - low) or 1.0
+    axes.set_xlim(*scale.inverted().transform([low - spare, high + spare]))
     ticks = sorted(set(values))
     axes.set_xticks(ticks if len(ticks) < 8 else ticks[:: len(ticks) // 6])
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))

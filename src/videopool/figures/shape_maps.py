@@ -9,35 +9,27 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from videopool.figures.scores import INTERVALS, columns_of
+from videopool.figures.scores import INTERVALS, columns_of, title_of
 from videopool.figures.style import WIDTH, drawing, span
 
 # Points share a panel only if nothing but the shape differs. By column, its words in a panel's title; "": none.
 PANEL = {
-    "model": "{}",
-    "stage": "at the {}",
-    "lora_alpha": "alpha {:g}",
-    "seed": "seed {:g}",
-    "judge": "judge {}",
-    "prompt": "prompt {}",
-    "operator": "",
-    "frames": "",
-}
+    "model": "{}", "stage": "at the {}", "lora_alpha": "alpha {:g}", "seed": "seed {:g}", "judge": "judge {}",
+    "prompt": "prompt {}", "operator": "", "frames": "",
+}  # fmt: skip
 MAP = "cividis"
 DARK = 0.5  # share of the colours' range below which text is white
 CELL, ROW = 0.5, 0.3  # inches of a cell
 
 
 def shape_panels(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """Groups of points that differ only in a square shape, one for each panel of score_by_shape.
+    """Groups of points that differ only in a square shape, where two numbers of frames meet two sizes.
 
-    table: complete points of one benchmark, from results.add_pooled_shapes. In each group two numbers of frames meet
-    two sizes, so that both directions can be seen.
+    table: complete points of one benchmark, from results.add_pooled_shapes.
     """
     square = table[table.pooled_height == table.pooled_width]
-    groups = square.groupby([name for name in PANEL if name in square], dropna=False, sort=False)
     panels = []
-    for _, rows in groups:
+    for _, rows in square.groupby([name for name in PANEL if name in square], dropna=False, sort=False):
         sizes = [set(frame.pooled_height) for _, frame in rows.groupby("pooled_frames")]
         if any(len(first & second) > 1 for first, second in combinations(sizes, 2)):
             panels.append(rows)
@@ -54,9 +46,7 @@ def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> 
     tallest = max(rows.pooled_frames.nunique() for rows in panels)
     columns = max(1, min(len(panels), int((WIDTH - 0.1) / (CELL * widest + 0.4))))
     down = -(-len(panels) // columns)
-    varied = [
-        name for name, words in PANEL.items() if words and name in every and every[name].nunique(dropna=False) > 1
-    ]
+    varied = [name for name in PANEL if PANEL[name] and name in every and every[name].nunique(dropna=False) > 1]
     with drawing(WIDTH, down * (ROW * tallest + 0.55) + 0.45, **{"axes.grid": False}) as figure:
         for number, rows in enumerate(panels):
             axes = figure.add_subplot(down, columns, number + 1)
@@ -65,16 +55,12 @@ def score_by_shape(panels: Sequence[pd.DataFrame], group: str | None = None) -> 
             parts = [str(first.operator), f"{int(first.frames)} frames sampled"]
             parts += [PANEL[name].format(first[name]) for name in varied if not pd.isna(first[name])]
             if len(panels) > 1:
-                axes.set_title(",\n".join(parts) if columns > 1 else ", ".join(parts))
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(*limits), MAP), ax=figure.axes, label="score, %", aspect=40, location="bottom"
-        )
+                axes.set_title((",\n" if columns > 1 else ", ").join(parts))
+        mapped = ScalarMappable(Normalize(*limits), MAP)
+        bar = figure.colorbar(mapped, ax=figure.axes, label="score, %", aspect=40, location="bottom")
         bar.outline.set_visible(False)
-        first = panels[0].iloc[0]
-        title = str(first.benchmark) if "model" in varied else f"{first.model} on {first.benchmark}"
-        title += f", {group} tasks" if group else ""
-        alone = f" ({first.operator}, {int(first.frames)} frames sampled)" if len(panels) == 1 else ""
-        figure.set_label(f"{title}: score over the shape after pooling{alone}, with {INTERVALS}.")
+        alone = f" ({', '.join(parts)})" if len(panels) == 1 else ""
+        figure.set_label(f"{title_of(every, group)}: score over the shape after pooling{alone}, with {INTERVALS}.")
     return figure
 
 
@@ -82,19 +68,18 @@ def _panel(axes: Axes, rows: pd.DataFrame, names: list[str], limits: tuple[float
     """Draw one heat map; shapes that were not run stay white."""
     cell = ["pooled_frames", "pooled_height"]
     values = 100 * rows.drop_duplicates(cell).set_index(cell)[names].astype(float)
-    scores = values[names[0]].unstack()
-    axes.imshow(scores, cmap=MAP, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
+    scores, scale = values[names[0]].unstack(), Normalize(*limits)
+    axes.imshow(scores, cmap=MAP, norm=scale, origin="lower", aspect="auto")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xticks(range(scores.shape[1]), [f"{size} x {size}" for size in scores.columns])
     axes.set_yticks(range(scores.shape[0]), [str(frames) for frames in scores.index])
-    axes.set_xlabel("cells of a frame, H' x W'")
-    axes.set_ylabel("frames left, T'")
+    axes.set(xlabel="cells of a frame, H' x W'", ylabel="frames left, T'")
     for row, frames in enumerate(scores.index):
         for column, size in enumerate(scores.columns):
             text, colour = "not run", "grey"
             if not pd.isna(scores.loc[frames, size]):
                 score, low, high = values.loc[(frames, size)]
                 text = f"{score:.1f}" + ("" if pd.isna(low) else f"\n[{low:.0f}, {high:.0f}]")
-                colour = "white" if (score - limits[0]) / (limits[1] - limits[0]) < DARK else "black"
+                colour = "white" if scale(score) < DARK else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.2)

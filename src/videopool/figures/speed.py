@@ -1,6 +1,7 @@
 """Time of a sweep, by the work that its points share."""
 
 from collections.abc import Mapping
+from operator import add
 
 from matplotlib.figure import Figure
 
@@ -19,11 +20,10 @@ def sweep_seconds(seconds: Mapping[str, Mapping[str, float]]) -> Figure:
         left = [0.0] * len(modes)
         for number, kind in enumerate(kinds):
             own = [seconds[mode].get(kind, 0.0) for mode in modes]
-            hatch = HATCHES[(number + number // len(COLOURS)) % len(HATCHES)]
-            colour = COLOURS[number % len(COLOURS)]
+            colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
             axes.barh([LABELS[mode] for mode in modes], own, left=left, color=colour, hatch=hatch, label=kind,
                       edgecolor="white", linewidth=0.3)  # fmt: skip
-            left = [before + width for before, width in zip(left, own, strict=True)]
+            left = list(map(add, left, own))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("seconds of the sweep")

@@ -1,12 +1,12 @@
 """One look for every figure, the looks of poolings and frame counts, and how figures are saved.
 
-Figures are 8 cm wide, a column of a paper, or twice that with letters twice as large. They have no title: the caption
-is the figure's label (`get_label`), which the report prints beside it.
+Figures are 8 cm wide, or twice that with letters twice as large. Their label (`get_label`) is the caption.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from math import ceil, floor, log2
 from pathlib import Path
 from textwrap import fill
@@ -17,7 +17,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -50,39 +49,17 @@ LINE, LETTERS = 0.13, 50  # inches, and letters, of a line of a legend
 LEAST, ROUND = 30.0, 5.0  # percentage points: the smallest span of an axis of scores, and the steps of its ends
 WHOLE = 60.0  # span of scores above which their axis is whole, 0 to 100
 STYLE: dict[Any, Any] = {
-    "figure.dpi": 300,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.02,
-    "figure.constrained_layout.w_pad": 0.02,
-    "font.size": 7,
-    "axes.labelsize": 7,
-    "axes.titlesize": 7,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "axes.labelpad": 2,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.0,
-    "lines.markersize": 3.5,
-    "lines.markeredgewidth": 0.7,
-    "hatch.linewidth": 0.5,
-    "legend.frameon": False,
-    "legend.fontsize": 6.5,
-    "legend.title_fontsize": 6.5,
-    "legend.labelspacing": 0.3,
-    "legend.columnspacing": 1.2,
-    "legend.handlelength": 1.8,
-    "svg.hashsalt": "videopool",
-    "pdf.fonttype": 42,
-}
+    "figure.dpi": 300, "svg.hashsalt": "videopool", "pdf.fonttype": 42, "figure.constrained_layout.use": True,
+    **dict.fromkeys(("figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"), 0.02),
+    **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 7),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize"), 6.5),
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    "axes.labelpad": 2, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5, "hatch.linewidth": 0.5,
+    "lines.linewidth": 1.0, "lines.markersize": 3.5, "lines.markeredgewidth": 0.7,
+    "legend.labelspacing": 0.3, "legend.columnspacing": 1.2, "legend.handlelength": 1.8,
+}  # fmt: skip
 # Without dates and versions, so that a second report writes equal files.
 METADATA: dict[str, dict[str, None]] = {
     ".png": {"Software": None},
@@ -118,7 +95,7 @@ def looks(names: Iterable[str], poolings: Mapping[str, str] | None = None) -> di
     chosen = {pooling: FIXED[pooling] for pooling in curves.values() if pooling in FIXED}
     every = [(colour, marker) for marker in MARKERS for colour in COLOURS]
     for pooling in sorted(set(curves.values()) - chosen.keys()):
-        start, used = crc32(pooling.encode()) % len(every), Counter(part for look in chosen.values() for part in look)
+        start, used = crc32(pooling.encode()) % len(every), Counter(chain(*chosen.values()))
         turned = every[start:] + every[:start]
         free = [look for look in turned if look not in chosen.values()] or turned
         chosen[pooling] = min(free, key=lambda look: (used[look[0]], used[look[1]]))
@@ -135,26 +112,14 @@ def frames_look(frames: float) -> dict[str, Any]:
     return {"color": to_hex(matplotlib.colormaps["viridis"](0.9 * share)), "marker": MARKERS[round(steps) % 8]}
 
 
-def span(low: float, high: float, least: float = LEAST, step: float = ROUND) -> tuple[float, float]:
-    """Ends of an axis of percentages that hold both numbers: whole if they are far apart, else at least so wide."""
+def span(low: float, high: float) -> tuple[float, float]:
+    """Ends of an axis of percentages that hold both numbers: whole if they are far apart, else LEAST apart or more."""
     if high - low > WHOLE:
-        return min(0.0, low), max(100.0, high)
-    spare = max(0.0, least - (high - low)) / 2
-    low, high = step * floor((low - spare) / step), step * ceil((high + spare) / step)
+        return 0.0, 100.0
+    spare = max(0.0, LEAST - (high - low)) / 2
+    low, high = ROUND * floor((low - spare) / ROUND), ROUND * ceil((high + spare) / ROUND)
     moved = max(0.0, -low) - max(0.0, high - 100)  # into 0..100
     return max(0.0, low + moved), min(100.0, high + moved)
-
-
-def cut_mark(axes: Axes, along: str, low: float, unit: str = " %") -> str:
-    """Two strokes across the end of an axis ("x" or "y") that does not begin at 0; a sentence for the caption."""
-    if low == 0:
-        return ""
-    shape = [(-1.0, -0.5), (1.0, 0.5)] if along == "y" else [(-0.5, -1.0), (0.5, 1.0)]
-    places = [(0, 0.015), (0, 0.045)] if along == "y" else [(0.015, 0), (0.035, 0)]
-    for place in places:
-        axes.plot(*place, marker=shape, color="black", linestyle="none", markersize=5, transform=axes.transAxes,
-                  clip_on=False, label="_cut")  # fmt: skip
-    return f" The axis of scores begins at {low:g}{unit}."
 
 
 def legend_size(names: Sequence[str]) -> tuple[int, float]:
@@ -168,9 +133,8 @@ def legend(figure: Figure, handles: Sequence[Any], title: str | None = None) -> 
     """A legend below the panels, of handles with labels."""
     names = [str(handle.get_label()) for handle in handles]
     columns = 6 if title else legend_size(names)[0]
-    figure.legend(
-        handles, [fill(name, LETTERS) for name in names], title=title, loc="outside lower center", ncols=columns
-    )
+    names = [fill(name, LETTERS) for name in names]
+    figure.legend(handles, names, title=title, loc="outside lower center", ncols=columns)
 
 
 def save_figure(figure: Figure, path: Path) -> list[str]:

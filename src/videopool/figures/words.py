@@ -26,9 +26,7 @@ def pooling_words(label: str) -> str:
     words = _intervention(first)
     if words is None:
         return _TEMPERATURE.sub(r"\1 (temperature \2)", label)
-    if not joint:
-        return words
-    return f"{words}, then {'no pooling' if rest == 'none' else pooling_words(rest)}"
+    return f"{words}, then {'no pooling' if rest == 'none' else pooling_words(rest)}" if joint else words
 
 
 def _intervention(label: str) -> str | None:
@@ -38,10 +36,7 @@ def _intervention(label: str) -> str | None:
         done = {"scale": larger, "direction": "turned one way", "both": f"{larger} and turned one way"}[mode]
         other = "" if seed == "0" else f" (seed {seed})"
         return f"{100 * float(share):g} % of tokens{_PLACES.get(placement, f' ({placement})')} {done}{other}"
-    for pattern, words in INTERVENTIONS:
-        if re.fullmatch(pattern, label):
-            return re.sub(pattern, words, label)
-    return None
+    return next((re.sub(form, words, label) for form, words in INTERVENTIONS if re.fullmatch(form, label)), None)
 
 
 def stage_words(name: str) -> str:
@@ -49,10 +44,9 @@ def stage_words(name: str) -> str:
     kind, _, layer = name.partition(".")
     if kind not in _STAGES or not re.fullmatch(r"-?\d*", layer):
         return name
-    place = ""
-    if layer:
-        number = int(layer)
+    place, number = "", int(layer or 0)
+    if number < 0:
+        place = ", last layer" + (f" but {-number - 1}" if number < -1 else "")
+    elif layer:
         place = f", after layer {number}" if number else ", before layer 1"
-        if number < 0:
-            place = ", last layer" + (f" but {-number - 1}" if number < -1 else "")
     return _STAGES[kind] + place

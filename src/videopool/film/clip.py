@@ -1,6 +1,5 @@
 """A model's view of one clip as pictures: its frames, norms of their patches, and the tokens of poolings."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from videopool.benchmarks import Benchmark, Sample
+from videopool.benchmarks.errors import listed
 from videopool.config.errors import ConfigError
 from videopool.errors import UserError
 from videopool.features import ClipJob, load_clip, read_again, request_clip
@@ -27,7 +27,6 @@ from videopool.pooling import GridPooling, NoPooling, Pooling
 from videopool.pooling.tracing import PatchTrace
 from videopool.video import from_pixels
 
-LISTED = 5  # clips of a benchmark in the message about an unknown one
 NOISE = 0.2  # tolerance of a token's mean time, as a share of the time between frames
 ROUNDING = 5e-3  # seconds
 
@@ -67,8 +66,8 @@ class ClipPoint(Point):
             if str(name) in (clip.name, clip.clip.name, clip.clip.stem):
                 return clip
         names = list(dict.fromkeys(clip.name for clip in clips))
-        listed = ", ".join(names[:LISTED] + ["..."] * (len(names) > LISTED))
-        raise ConfigError(f"clip={name}: no such file, and no clip of {self.benchmark.id} ({len(names)}: {listed})")
+        where = f"{self.benchmark.id} ({len(names)}: {listed(names)})"
+        raise ConfigError(f"clip={name}: no such file, and no clip of {where}")
 
 
 class ShownPooling(NamedTuple):
@@ -126,7 +125,7 @@ class ShownClip:
         grid = self.backbone.grid(self.plain.features[0])
         norms = token_norms(grid if stage == ENCODER else self.backbone.project(grid), p)
         label = f"norms after the {stage_words(stage)}"
-        return FilmRow(label, _arrays(norms[..., None]), unit=f"L{p:g} norm", over=True)
+        return FilmRow(label, list(norms.float().cpu().numpy()), unit=f"L{p:g} norm", over=True)
 
     def pooled_row(self, shown: ShownPooling, p: float | None = None) -> FilmRow:
         """The tokens of a pooling, in colour or, with a p, as norms. Raises PoolingContractError if untraceable."""
@@ -160,10 +159,5 @@ class ShownClip:
         slack = NOISE * (max(self.times) - min(self.times)) / len(self.times) + ROUNDING
         same = len(times) == len(self.times) and np.allclose(times, self.times, atol=slack, rtol=0)
         captions = [] if same else [seconds(time, max(self.times)) for time in times.tolist()]
-        return FilmRow(label, _arrays(cells), captions, "" if p is None else f"L{p:g} norm")
-
-
-def _arrays(pictures: Tensor) -> Sequence[np.ndarray]:
-    """[T, h, w, C] to pictures [h, w, 3] or, of one value, [h, w]."""
-    arrays = pictures.float().cpu().numpy()
-    return list(arrays[..., 0] if arrays.shape[-1] == 1 else arrays)
+        pictures = cells if p is None else cells[..., 0]
+        return FilmRow(label, list(pictures.float().cpu().numpy()), captions, "" if p is None else f"L{p:g} norm")

@@ -13,6 +13,7 @@ from videopool.norms import SavedNorms
 from videopool.norms.outliers import GAP, IN_CLIP, ROBUST_Z, TIMES_MEDIAN
 
 FOLDER = "figures"
+ATTENTION = ("edges", "attention", "tokens")  # the arrays of a curve of attention
 
 Curves = dict[str, dict[str, Any]]  # by stage and name
 
@@ -25,19 +26,15 @@ def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") 
 def point_figures(saved: SavedNorms) -> dict[str, Figure]:
     """The figures of one point by name: those of curve_figures(), and map, outlier_map, attention where measured."""
     figures = curve_figures({"tokens": saved}, alone=True)
-    sizes = _sizes([saved])
-    maps = {stage: saved.arrays[stage] for stage in saved.numbers["stages"] if "map.norm" in saved.arrays[stage]}
-    if maps:
-        label = f"mean L{_short_p(saved)} norm"
-        figures["map"] = norm_maps({stage: arrays["map.norm"] for stage, arrays in maps.items()}, label, sizes=sizes)
-    outliers = {stage: arrays[f"map.{TIMES_MEDIAN}"] for stage, arrays in maps.items()}
+    sizes, words = _sizes([saved]), _rule_words(saved)
+    if maps := _arrays(saved, "map.norm"):
+        figures["map"] = norm_maps(maps, f"mean L{_short_p(saved)} norm", sizes=sizes)
+    outliers = _arrays(saved, f"map.{TIMES_MEDIAN}")
     if outliers := {stage: shares for stage, shares in outliers.items() if np.nansum(shares)}:
-        label = f"{_rule_words(saved)[TIMES_MEDIAN]}, %"
-        figures["outlier_map"] = norm_maps(outliers, label, percent=True, sizes=sizes)
-    attention = {
-        name.replace("attention.", "layer "): (arrays["curve.edges"], arrays["curve.attention"], arrays["curve.tokens"])
-        for name, arrays in saved.arrays.items()
-        if "curve.attention" in arrays
+        figures["outlier_map"] = norm_maps(outliers, f"{words[TIMES_MEDIAN]}, %", percent=True, sizes=sizes)
+    attention: dict[str, Any] = {
+        name.replace("attention.", "layer "): tuple(saved.arrays[name][f"curve.{part}"] for part in ATTENTION)
+        for name in _arrays(saved, "curve.attention")
     }
     if attention:
         clips = next(iter(saved.numbers["attention"].values()))["clips"]
@@ -55,18 +52,25 @@ def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict
     lines = {stage: _rule_lines(first, stage) for stage in first.numbers["stages"]} if alone else None
     histograms = _curves(points, "histogram.counts", "histogram.edges")
     figures = {"histogram": norm_histograms(histograms, _short_p(first), lines, poolings, sizes)}
-    if profiles := _column(_curves(points, "frame.norm")):
+    if profiles := _curves(points, "frame.norm"):
+        profiles = {stage: {name: own[0] for name, own in curves.items()} for stage, curves in profiles.items()}
         figures["profile"] = frame_profiles(profiles, poolings, sizes)
-    if cosines := _known(_column(_curves(points, "distance.cosine"))):
+    if cosines := _by_distance(_curves(points, "distance.cosine")):
         figures["redundancy"] = by_distance(cosines, "cosine at equal positions", None, poolings, sizes)
     pairs: Curves = {}
     for rule in IN_CLIP if alone else (TIMES_MEDIAN,):
         for stage, curves in _curves(points, f"distance.{rule}", f"distance.{rule}.by_chance").items():
             pairs.setdefault(stage, {}).update({words[rule]: curves["tokens"]} if alone else curves)
-    if again := _known(_column(pairs, factor=100)):
+    if again := _by_distance(pairs, percent=True):
         label = f"{'outliers' if alone else words[TIMES_MEDIAN]} again, %"
-        figures["persistence"] = by_distance(again, label, _column(pairs, 1, factor=100), poolings, sizes, 10.0)
+        chance = {stage: {name: 100 * own[1][1:] for name, own in curves.items()} for stage, curves in pairs.items()}
+        figures["persistence"] = by_distance(again, label, chance, poolings, sizes, 10.0)
     return figures
+
+
+def _arrays(saved: SavedNorms, key: str) -> dict[str, Any]:
+    """An array of each stage that has it."""
+    return {stage: arrays[key] for stage, arrays in saved.arrays.items() if key in arrays}
 
 
 def _sizes(points: Iterable[SavedNorms]) -> dict[str, str]:
@@ -74,14 +78,10 @@ def _sizes(points: Iterable[SavedNorms]) -> dict[str, str]:
     found: dict[str, str] = {}
     for stage in stages_of(points := list(points)):
         own = [point.numbers["stages"][stage] for point in points if stage in point.numbers["stages"]]
-        tokens, clips = ([each[name] for each in own] for name in ("tokens", "clips"))
-        found[stage] = f"{_range(tokens)} tokens, {_range(clips)}\u00a0clips"
+        ends = [sorted({f(each[name] for each in own) for f in (min, max)}) for name in ("tokens", "clips")]
+        tokens, clips = (" to ".join(f"{number:,}" for number in numbers) for numbers in ends)
+        found[stage] = f"{tokens} tokens, {clips}\u00a0clips"
     return found
-
-
-def _range(numbers: list[int]) -> str:
-    ends = sorted({min(numbers), max(numbers)})
-    return " to ".join(f"{number:,}" for number in ends)
 
 
 def stages_of(points: Iterable[SavedNorms]) -> list[str]:
@@ -104,15 +104,11 @@ def _curves(points: Mapping[str, SavedNorms], *keys: str) -> Curves:
     return panels
 
 
-def _column(curves: Curves, place: int = 0, factor: float = 1) -> Curves:
-    """One of the arrays of each curve, times a factor."""
-    return {stage: {name: factor * arrays[place] for name, arrays in own.items()} for stage, own in curves.items()}
-
-
-def _known(curves: Curves) -> Curves:
-    """Curves by distance with a number beyond distance 0."""
+def _by_distance(curves: Curves, percent: bool = False) -> Curves:
+    """The first array of each curve, from distance 1 on, where it has a number."""
+    scale = 100 if percent else 1
     known = {
-        stage: {name: values for name, values in own.items() if np.isfinite(values[1:]).any()}
+        stage: {name: scale * arrays[0][1:] for name, arrays in own.items() if np.isfinite(arrays[0][1:]).any()}
         for stage, own in curves.items()
     }
     return {stage: own for stage, own in known.items() if own}
@@ -129,10 +125,8 @@ def _rule_words(saved: SavedNorms) -> dict[str, str]:
     return {TIMES_MEDIAN: f"above {rules[TIMES_MEDIAN]:g} medians", ROBUST_Z: f"robust z above {rules[ROBUST_Z]:g}"}
 
 
-def _rule_lines(saved: SavedNorms, stage: str) -> dict[str, float]:
-    """The median and the thresholds of outliers (mean over clips), by name."""
+def _rule_lines(saved: SavedNorms, stage: str) -> dict[str, float | None]:
+    """The median and the thresholds of outliers (mean over clips), by name; None where a rule has none."""
     numbers = saved.numbers["stages"][stage]
-    lines = {"median": numbers["quantiles"]["0.5"]}
-    lines |= {words: numbers["outliers"][rule]["cutoff"] for rule, words in _rule_words(saved).items()}
-    lines["gap"] = numbers[GAP]["cutoff"]
-    return {name: norm for name, norm in lines.items() if norm is not None}
+    cutoffs = {words: numbers["outliers"][rule]["cutoff"] for rule, words in _rule_words(saved).items()}
+    return {"median": numbers["quantiles"]["0.5"], **cutoffs, "gap": numbers[GAP]["cutoff"]}

@@ -62,16 +62,10 @@ def measure(
             raise Stopped(f"{len(so_far.done)} of {len(clips)} clips of {folder.path.name} are done")
     allowed = float(config.job.max_failed_fraction)
     check_failures("clips could not be measured", len(so_far.failed), len(clips), allowed, so_far.failed)
+    seen = point.shape, parts.feature_layers, point.stage
+    stages = {stage.name: describe_stage(stage, *seen) for stage in settings.stages}
     numbers = {
-        "about": {
-            **about,
-            "p": str(settings.p),
-            "rules": asdict(settings.rules),
-            "stages": {
-                stage.name: describe_stage(stage, point.shape, parts.feature_layers, point.stage)
-                for stage in settings.stages
-            },
-        },
+        "about": {**about, "p": str(settings.p), "rules": asdict(settings.rules), "stages": stages},
         "clips": len(so_far.done),
         "failed": so_far.failed,
         "contents": so_far.done,

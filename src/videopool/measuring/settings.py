@@ -76,14 +76,9 @@ def check(config: DictConfig) -> dict[str, Any]:
 
 def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
     """The settings in a checked node `job`. Raises ConfigError for a stage or layer that the model lacks."""
-    name = str(point.model["name"])
-    return NormSettings(
-        stages=parse_stages(job["stages"], point.shape, name),
-        attention_layers=parse_layers(job["attention_layers"], point.shape, name),
-        p=power(job["p"]),
-        rules=OutlierRules(**job["rules"]),
-        texture=job["texture"],
-    )
+    model = point.shape, str(point.model["name"])
+    stages, layers = parse_stages(job["stages"], *model), parse_layers(job["attention_layers"], *model)
+    return NormSettings(stages, layers, power(job["p"]), OutlierRules(**job["rules"]), job["texture"])
 
 
 class NormPoint(Point):

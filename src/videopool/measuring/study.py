@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from videopool.figures.words import pooling_words
 from videopool.files import write_text
 from videopool.measuring.figures import FOLDER, curve_figures, save_figures, stages_of
-from videopool.measuring.table import show_rows
+from videopool.measuring.table import norms_frame, show_norms
 from videopool.norms import NormsError, SavedNorms, load_norms
 from videopool.reports.cells import spreadsheet
 from videopool.reports.files import name_files
@@ -26,18 +26,15 @@ TELLING = ("model", "checkpoint", "lora_alpha", "pooling", "stage", "frames", "b
 def sum_up_norms(study: Path) -> None:
     """Write norms.csv and figures of a study's points, and print their table. Raises NormsError as load_study_norms."""
     points = load_study_norms(study)
-    names = labels([point.numbers["about"] for point in points])
-    rows = [
-        ([stage, name], point.numbers["stages"][stage])
-        for stage in stages_of(points)
-        for name, point in zip(names, points, strict=True)
-        if stage in point.numbers["stages"]
-    ]
+    frame = norms_frame(points)
     finish()
     if not log.quiet():
-        show_rows(f"norms in {study.name}", ["stage", "point"], rows, points[0].numbers["about"]["rules"])
+        names = dict(zip(frame.point.unique(), labels([point.numbers["about"] for point in points]), strict=True))
+        rows = frame.assign(label=frame.point.map(names))
+        rows = rows.sort_values("stage", key=lambda names: names.map(stages_of(points).index), kind="stable")
+        show_norms(rows, f"norms in {study.name}", points[0].numbers["about"]["rules"])
     try:
-        path = write_text(study / "norms.csv", spreadsheet(norms_frame(points)))
+        path = write_text(study / "norms.csv", spreadsheet(frame))
         files = [path, *save_figures(study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:
         raise NormsError(f"{study} cannot be written: {error.strerror or error}") from error
@@ -63,23 +60,6 @@ def _order(settings: Mapping[str, Any]) -> list[tuple[float, str]]:
     ]
 
 
-def norms_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
-    """A row per point and stage; numbers of norms.json, with names joined by "."."""
-    rows = []
-    for point in points:
-        about = {k: v for k, v in point.numbers["about"].items() if k not in ("stages", "rules", "stage")}
-        head = {"point": point.folder.name, **about, "pooling_stage": point.numbers["about"]["stage"]}
-        rows += [{**head, "stage": stage, **_flat(numbers)} for stage, numbers in point.numbers["stages"].items()]
-    return pd.DataFrame(rows)
-
-
-def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for name, value in numbers.items():
-        columns |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return columns
-
-
 def labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
     """A name for each point (`about` of norms.json) by the settings that it does not share with all others."""
     tails = _tails([point["checkpoint"] for point in points])
@@ -102,20 +82,16 @@ def _word(key: str, value: Any) -> str:
 
 def _tails(paths: Sequence[str | None]) -> list[str]:
     """Paths without the leading and trailing parts that all share; "base" for None."""
-    parts = [Path(path).parts for path in paths if path is not None]
-    # Not strict: paths differ in depth, and only levels that all have can be common to all.
-    head = next((n for n, level in enumerate(zip(*parts, strict=False)) if len(set(level)) > 1), None)
-    if head is None:
-        return ["base" if path is None else Path(path).name for path in paths]
-    tail = next((n for n, level in enumerate(zip(*map(reversed, parts), strict=False)) if len(set(level)) > 1), 0)
-    return ["base" if p is None else "/".join(Path(p).parts[head : len(Path(p).parts) - tail]) for p in paths]
+    parts = [Path(path).parts if path else () for path in paths]
+    known = [own for own in parts if own]
+    head, tail = (len(commonprefix(each)) for each in (known, [own[::-1] for own in known]))  # noqa: RUF071  # of tuples
+    return ["/".join(own[head : len(own) - tail]) or own[-1] if own else "base" for own in parts]
 
 
 def study_figures(points: Sequence[SavedNorms]) -> dict[str, Figure]:
     """The figures of curve_figures(), with the points' labels, interventions in words."""
     about = [point.numbers["about"] for point in points]
-    names = [
-        label.replace(str(own["pooling"]), pooling_words(str(own["pooling"])), 1)
-        for label, own in zip(labels(about), about, strict=True)
-    ]
+    poolings = [str(own["pooling"]) for own in about]
+    pairs = zip(labels(about), poolings, strict=True)
+    names = [label.replace(pooling, pooling_words(pooling), 1) for label, pooling in pairs]
     return curve_figures(dict(zip(names, points, strict=True)))

@@ -1,85 +1,84 @@
-"""Norms in the terminal."""
+"""Norms as a data frame, and in the terminal."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from videopool.norms import load_norms
+import pandas as pd
+
+from videopool.norms import SavedNorms, load_norms
 from videopool.norms.outliers import GAP, ROBUST_Z, TIMES_MEDIAN
-from videopool.runtime.tables import Cell, Heading, Row, TextTable, show_table
+from videopool.reports.cells import Column, column, missing, number_cell, plain_cell, text_table
+from videopool.runtime.tables import Cell, Heading, TextTable, show_table
 from videopool.runtime.terminal import console
 
-# Of the numbers of a stage: the rank of each column, and its note, where {} is a threshold.
-HEADINGS = {
-    "tokens": (5, ""),
-    "median": (1, ""),
-    "max / median": (4, ""),
-    "excess kurtosis": (7, ""),
-    "Gini": (6, ""),
-    "high-norm tokens, %": (2, "high-norm: above k={} medians of the clip"),
-    "robust outliers, %": (8, "robust outliers: robust z above {}"),
-    "above the gap, %": (9, "gap: of the histogram, at least {} times wide"),
-    "persistence, % (by chance)": (3, "persistence: high-norm tokens that are so in the next frame too"),
-    "cosine": (6, "cosine: of neighbouring frames, at equal positions"),
-}
-RULES = {"high-norm tokens, %": TIMES_MEDIAN, "robust outliers, %": ROBUST_Z, "above the gap, %": GAP}
-Measured = tuple[Sequence[str], Mapping[str, Any]]  # leading cells, and the numbers of a stage
+
+def norms_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
+    """A row per point and stage; numbers of norms.json, with names joined by "."."""
+    rows = []
+    for point in points:
+        about = {k: v for k, v in point.numbers["about"].items() if k not in ("stages", "rules", "stage")}
+        head = {"point": point.folder.name, **about, "pooling_stage": point.numbers["about"]["stage"]}
+        rows += [{**head, "stage": stage, **numbers} for stage, numbers in point.numbers["stages"].items()]
+    return pd.json_normalize(rows)
 
 
 def tell_norms(folder: Path) -> None:
     """Print the numbers of a point, and where its files are."""
-    numbers = load_norms(folder).numbers
-    rows = [([name], stage) for name, stage in numbers["stages"].items()]
-    show_rows(f"norms of {folder.name}", ["stage"], rows, numbers["about"]["rules"])
-    for layer, attention in numbers["attention"].items():
-        share, correlation = _percent(attention["visual_share"]), _digits(attention["spearman"])
+    point = load_norms(folder)
+    show_norms(norms_frame([point]), f"norms of {folder.name}", point.numbers["about"]["rules"])
+    for layer, attention in point.numbers["attention"].items():
+        share, correlation = _digits(attention["visual_share"], 100), _digits(attention["spearman"])
         print(f"        attention in layer {layer}: {share} % on visual tokens; Spearman with their norm {correlation}")
-    for name, reason in numbers["failed"].items():
+    for name, reason in point.numbers["failed"].items():
         print(f"        not measured: {name}: {reason}")
     print(f"        files: {folder}")
 
 
-def show_rows(title: str, first: Sequence[str], rows: Sequence[Measured], rules: Mapping[str, float]) -> None:
-    """Print a table; `first`: headings of the leading cells, of which the first groups rows where there are two."""
-    lines, group = [], None
-    for (start, *rest), numbers in rows:
-        same = bool(rest) and start == group
-        cells = tuple(map(Cell, ["" if same else start, *rest, *_cells(numbers)]))
-        lines.append(Row(cells, rule=bool(rest) and not same))
-        group = start
-    headings = [Heading(name, False) for name in first]
-    for name, (rank, note) in HEADINGS.items():
-        threshold = f"{rules[RULES[name]]:g}" if name in RULES else ""
-        headings.append(Heading(name, rank=rank, note=note.format(threshold)))
-    show_table(TextTable(tuple(headings), tuple(lines)), title)
-    screen = console()
-    for leading, numbers in rows:
-        if numbers["zero"] or numbers["not_finite"]:
-            screen.print(
-                f"        {' '.join(leading)}: {numbers['zero']} tokens of norm 0, {numbers['not_finite']} with NaN or "
-                f"infinite values, of {numbers['tokens']}; they enter no other number",
-                soft_wrap=True,
-                highlight=False,
-            )
+def show_norms(frame: pd.DataFrame, title: str, rules: Mapping[str, float]) -> None:
+    """Print the table of norms_frame(); if it has a column "label", of the points, a stage's rows are a group."""
+    begins = frame.stage != frame.stage.shift()
+    labels = [column("point", plain_cell, "label")] * ("label" in frame)
+    columns = [column("stage", plain_cell, "stage"), *labels, *_columns(rules)]
+    table = text_table(columns, frame.assign(stage=frame.stage.where(begins, "")))
+    rows = (replace(row, rule=bool(labels) and first) for row, first in zip(table.rows, begins, strict=True))
+    show_table(TextTable(table.headings, tuple(rows)), title)
+    for row in frame[(frame.zero > 0) | (frame.not_finite > 0)].to_dict("records"):
+        console().print(
+            f"        {row['stage']} {row.get('label', '')}".rstrip() + f": {row['zero']} tokens of norm 0, "
+            f"{row['not_finite']} with NaN or infinite values, of {row['tokens']}; they enter no other number",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
-def _cells(numbers: Mapping[str, Any]) -> list[str]:
-    outliers = numbers["outliers"]
-    again, chance = (_percent(outliers[TIMES_MEDIAN][name]) for name in ("next_frame", "next_frame_by_chance"))
+def _columns(rules: Mapping[str, float]) -> list[Column]:
+    high, robust = f"outliers.{TIMES_MEDIAN}", f"outliers.{ROBUST_Z}.share"
+    widest = f"gap: of the histogram, at least {rules[GAP]:g} times wide"
+    above = f"high-norm: above k={rules[TIMES_MEDIAN]:g} medians of the clip"
+    again = "persistence: high-norm tokens that are so in the next frame too"
+    next_frame = f"{high}.next_frame", f"{high}.next_frame_by_chance"
+    alike = "cosine: of neighbouring frames, at equal positions"
     return [
-        str(numbers["tokens"]),
-        _digits(numbers["quantiles"]["0.5"]),
-        *(_digits(numbers[name]) for name in ("max_over_median", "excess_kurtosis", "gini")),
-        *(_percent(outliers[rule]["share"]) for rule in (TIMES_MEDIAN, ROBUST_Z)),
-        _percent(numbers[GAP]["share"]),
-        again if again == "-" else f"{again} ({chance})",
-        _digits(numbers["neighbour_cosine"]),
-    ]
+        column(Heading("tokens", rank=5), number_cell, "tokens"),
+        column(Heading("median", rank=1), _cell, "quantiles.0.5"),
+        column(Heading("max / median", rank=4), _cell, "max_over_median"),
+        column(Heading("excess kurtosis", rank=7), _cell, "excess_kurtosis"),
+        column(Heading("Gini", rank=6), _cell, "gini"),
+        column(Heading("high-norm tokens, %", rank=2, note=above), _cell, f"{high}.share", scale=100),
+        column(Heading("robust outliers, %", rank=8, note=f"robust outliers: robust z above {rules[ROBUST_Z]:g}"),
+               _cell, robust, scale=100),
+        column(Heading("above the gap, %", rank=9, note=widest), _cell, f"{GAP}.share", scale=100),
+        column(Heading("persistence, % (by chance)", rank=3, note=again), _cell, *next_frame, scale=100),
+        column(Heading("cosine", rank=6, note=alike), _cell, "neighbour_cosine"),
+    ]  # fmt: skip
 
 
-def _digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _cell(value: Any, chance: Any = None, scale: float = 1) -> Cell:
+    """A number, with the one by chance behind it."""
+    return Cell(_digits(value, scale) + ("" if missing(chance) else f" ({_digits(chance, scale)})"))
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.3g}"
+def _digits(value: Any, scale: float = 1) -> str:
+    return "-" if missing(value) else f"{scale * value:.3g}"

@@ -44,8 +44,8 @@ class AttentionNorms(Sums):
         relative = norms[valid] / np.median(norms[valid])
         cells = np.floor((np.log2(relative) + OCTAVES) * PER_OCTAVE).astype(int).clip(0, CELLS - 1)
         fair = attention[valid] * norms.size / total
-        self.accumulate({"curve.attention": np.bincount(cells, fair, minlength=CELLS)})
-        self.accumulate({"curve.tokens": np.bincount(cells, minlength=CELLS)})
+        attention_of, tokens_of = (np.bincount(cells, weights, minlength=CELLS) for weights in (fair, None))
+        self.accumulate({"curve.attention": attention_of, "curve.tokens": tokens_of})
 
     def numbers(self) -> dict[str, Any]:
         """The numbers of norms.json; None if undefined."""

@@ -67,19 +67,18 @@ class MeasuredSoFar:
 
 def save_partial(folder: Path, measured: Measurement, clips: MeasuredSoFar) -> None:
     """Save an unfinished measurement. Raises NormsError if it cannot be written."""
-    words = {"done": json.dumps(clips.done), "failed": json.dumps(clips.failed)}
-    _write(folder / PARTIAL, measured.state(), words)
+    _write(folder / PARTIAL, measured.state(), {"done": json.dumps(clips.done), "failed": json.dumps(clips.failed)})
 
 
 def save_arrays(folder: Path, measured: Measurement) -> None:
     """Write norms.safetensors. Raises NormsError if it cannot be written."""
-    _write(folder / ARRAYS, measured.arrays())
+    _write(folder / ARRAYS, measured.arrays(), {})
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str] | None = None) -> None:
+def _write(path: Path, arrays: Mapping[str, np.ndarray], words: dict[str, str]) -> None:
     try:
         with whole(path) as part:
-            save_file({k: np.array(v, order="C") for k, v in arrays.items()}, part, dict(words or {}))
+            save_file({k: np.array(v, order="C") for k, v in arrays.items()}, part, words)
     except (OSError, SafetensorError) as error:
         raise NormsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 

@@ -41,8 +41,7 @@ class StageNorms(Sums):
         finite = np.isfinite(norms)
         valid = finite & (norms > 0)
         clip = ClipNorms(norms, valid, {rule: np.zeros(norms.shape, bool) for rule in IN_CLIP})
-        self.accumulate({"clips": 1, "tokens": norms.size})
-        self.accumulate({"zero": (norms == 0).sum(), "not_finite": (~finite).sum()})
+        self.accumulate({"clips": 1, "tokens": norms.size, "zero": (norms == 0).sum(), "not_finite": (~finite).sum()})
         values = norms[valid]
         if not values.size:
             return clip
@@ -75,12 +74,9 @@ class StageNorms(Sums):
         for rule, chosen in clip.outliers.items():
             flat = chosen.reshape(frames, -1).astype(float)
             counts = flat.sum(1)
-            by_chance = np.outer(counts, counts) / flat.shape[1]
-            self.accumulate({
-                f"again.{rule}": _by_distance(flat @ flat.T),
-                f"again_by_chance.{rule}": _by_distance(by_chance),
-                f"could_be_again.{rule}": counts.cumsum()[::-1],
-            })  # fmt: skip
+            by_chance = _by_distance(np.outer(counts, counts) / flat.shape[1])
+            self.accumulate({f"again.{rule}": _by_distance(flat @ flat.T), f"again_by_chance.{rule}": by_chance})
+            self.accumulate({f"could_be_again.{rule}": counts.cumsum()[::-1]})
 
     def _add_texture(self, clip: ClipNorms, texture: np.ndarray) -> None:
         self._add_region("low_texture", low_texture(texture), clip)

@@ -8,15 +8,9 @@ from videopool.shapes.clips import WorldError, WorldSettings, build
 
 
 def load_shapes(
-    root: str | Path,
-    kind: str = "clips",
-    split: str = "test",
-    clips: int = 400,
-    per_task: int = 160,
-    seed: int = 0,
-    id: str = "shapes",
-    **settings: Any,
-) -> Benchmark:
+    root: str | Path, kind: str = "clips", split: str = "test", clips: int = 400, per_task: int = 160, seed: int = 0,
+    id: str = "shapes", **settings: Any,
+) -> Benchmark:  # fmt: skip
     """Read clips (or still images) and questions under root, rendering them first unless they are there.
 
     See WorldSettings; `settings` are load_mvbench's. Raises BenchmarkError for settings that cannot be met, or a folder

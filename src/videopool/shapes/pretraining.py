@@ -35,11 +35,6 @@ def _log(folder: Path, **row: object) -> None:
     append(folder / LOG, json_lines([row]))
 
 
-def _save(path: Path, state: dict[str, object]) -> None:
-    with whole(path) as part:
-        torch.save(state, part)
-
-
 def _run_stage(
     name: str, task: Task, recipe: Recipe, folder: Path, check: Callable[[int], dict[str, float]] | None = None
 ) -> None:
@@ -81,7 +76,8 @@ def _run_stage(
                 _log(folder, stage=f"{name}-check", step=done, **check(recipe.check_images))
                 task.train()
             if done % recipe.check_every == 0 or done == stage.length:
-                _save(path, {"task": task.state_dict(), "optimiser": optimiser.state_dict(), "step": done})
+                with whole(path) as part:
+                    torch.save({"task": task.state_dict(), "optimiser": optimiser.state_dict(), "step": done}, part)
             advance(1)
 
 

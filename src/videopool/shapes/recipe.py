@@ -263,7 +263,6 @@ class LanguageTask(Task):
         return torch.stack(losses).mean()
 
     def draw(self, image: Clip, rng: np.random.Generator) -> list[Question]:
-        """Questions about an image."""
         questions = image_questions(image, rng)
         if self.mostly_letters:
             questions += [question for question in image_questions(image, rng) if question.task in LEARNED_LAST]

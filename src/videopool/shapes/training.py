@@ -15,20 +15,10 @@ STREAM = 15  # first number of the seeds
 
 
 def load_world(
-    root: str | Path,
-    name: str,
-    prompt: Prompt,
-    kind: str = "clips",
-    split: str = "train",
-    clips: int = 1200,
-    per_task: int = 400,
-    seed: int = 0,
-    tasks: Sequence[str] | None = None,
-    letters: float = 0.7,
-    rounds: int = 8,
-    weight: float = 1.0,
-    independent: bool = True,
-) -> Source:
+    root: str | Path, name: str, prompt: Prompt, kind: str = "clips", split: str = "train", clips: int = 1200,
+    per_task: int = 400, seed: int = 0, tasks: Sequence[str] | None = None, letters: float = 0.7, rounds: int = 8,
+    weight: float = 1.0, independent: bool = True,
+) -> Source:  # fmt: skip
     """Questions on rendered clips or images, up to `rounds` about one clip in a conversation.
 
     Args:

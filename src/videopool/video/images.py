@@ -46,10 +46,10 @@ def animation(path: Path) -> str:
         return ""
     try:
         with opened(path) as image:
-            kind = image.format if getattr(image, "is_animated", False) else ""
+            moves = getattr(image, "is_animated", False) and image.format in ("WEBP", "PNG")
+            return str(image.format) if moves else ""
     except UnreadableClipError:
         return ""
-    return kind if kind in ("WEBP", "PNG") else ""
 
 
 class AnimatedWebPClip(Clip):
