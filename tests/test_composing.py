@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from videopool.app import register_experiments
-from videopool.composing import compose_once
+from videopool.commandline.composing import compose_once
 from videopool.paths import shipped
 
 SWEEP = """
@@ -36,7 +36,7 @@ def counted(owner, name, kind, key):
 counted(ConfigLoaderImpl, "load_sweep_config", "points", lambda parts: " ".join(parts[2]))
 counted(ConfigRepository, "load_config", "files", lambda parts: parts[1])
 import hydra
-from videopool.composing import compose_once
+from videopool.commandline.composing import compose_once
 
 compose_once()
 hydra.main(version_base="1.3", config_path=sys.argv.pop(1), config_name="config")(

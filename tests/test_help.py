@@ -6,9 +6,9 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from videopool.groups import Groups, summary
-from videopool.help import UnknownTopic, asked, overview, topic, welcome
-from videopool.keys import flat
+from videopool.commandline.groups import Groups, summary
+from videopool.commandline.help import UnknownTopic, asked, overview, topic, welcome
+from videopool.commandline.keys import flat
 from videopool.paths import shipped
 
 LIGHT = """

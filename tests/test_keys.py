@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from videopool.app import register_experiments
-from videopool.composing import check_configurations, in_one_line
-from videopool.groups import Groups
+from videopool.commandline.composing import check_configurations, in_one_line
+from videopool.commandline.groups import Groups
+from videopool.commandline.signatures import parameters
+from videopool.commandline.words import parted, quoted, understood
 from videopool.paths import shipped
-from videopool.signatures import parameters
-from videopool.words import parted, quoted, understood
 
 MINE = """
 from videopool.pooling import Pooling

@@ -95,7 +95,7 @@ class Task:
 
 @cache
 def _task_of_worker() -> Task:
-    from videopool.composing import check_configurations
+    from videopool.commandline.composing import check_configurations
 
     find_own_modules()
     check_configurations()
@@ -113,9 +113,9 @@ def find_own_modules() -> None:
 
 def read_words(words: list[str]) -> list[str]:
     """The words for Hydra. Those that ask for help or the version are answered here, without its imports."""
-    from videopool.groups import Groups
-    from videopool.help import UnknownTopic, asked, welcome
-    from videopool.words import parted, understood, value_of
+    from videopool.commandline.groups import Groups
+    from videopool.commandline.help import UnknownTopic, asked, welcome
+    from videopool.commandline.words import parted, understood, value_of
 
     try:
         flags, others, comment = parted(words)
@@ -157,7 +157,7 @@ def main() -> None:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from videopool.composing import check_configurations, compose_once, in_one_line
+    from videopool.commandline.composing import check_configurations, compose_once, in_one_line
 
     quiet()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors; they are printed below in one line

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from videopool.commandline.groups import Groups, content_of, keys_of
+from videopool.commandline.signatures import parameters
 from videopool.errors import did_you_mean
-from videopool.groups import Groups, content_of, keys_of
 from videopool.paths import shipped
-from videopool.signatures import parameters
 
 # Below these, names are the user's own or Hydra's.
 FREE = (

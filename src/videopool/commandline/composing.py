@@ -21,11 +21,11 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from videopool.commandline.groups import Groups
+from videopool.commandline.keys import Known, Part, check_keys, check_values, explain, flat
+from videopool.commandline.top_level import check_choices, check_top_level, expand_home
 from videopool.errors import did_you_mean
-from videopool.groups import Groups
-from videopool.keys import Known, Part, check_keys, check_values, explain, flat
 from videopool.runtime import sweep
-from videopool.top_level import check_choices, check_top_level, expand_home
 
 
 def compose_once() -> None:

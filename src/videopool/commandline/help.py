@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from videopool.commandline.groups import Groups, Key, content_of, head, keys_of, summary, value_at
 from videopool.errors import did_you_mean
-from videopool.groups import Groups, Key, content_of, head, keys_of, summary, value_at
 from videopool.paths import shipped
 
 USAGE = """\

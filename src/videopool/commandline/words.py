@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from videopool.commandline.groups import Groups
+from videopool.commandline.top_level import PATHS
 from videopool.errors import did_you_mean
-from videopool.groups import Groups
-from videopool.top_level import PATHS
 
 # Flags, and whether a value follows.
 FLAGS = {
