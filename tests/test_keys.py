@@ -17,7 +17,7 @@ from yaml import YAMLError
 from videopool.app import register_experiments
 from videopool.commandline.composing import check_configurations, in_one_line
 from videopool.commandline.groups import Groups
-from videopool.commandline.signatures import parameters
+from videopool.commandline.keys import parameters
 from videopool.commandline.words import parted, quoted, understood
 from videopool.paths import shipped
 
