@@ -77,7 +77,7 @@ def test_every_choice_of_a_group_is_described(group):
         assert f"  {name}" in page
         assert summary(path).split()[0] in page
         assert 10 <= len(summary(path)) <= 200, name
-        if name == groups.default(group):
+        if name == groups.defaults.get(group):
             assert f"{name} (default)" in page
         assert name in topic([f"{group}={name}"], groups)
 

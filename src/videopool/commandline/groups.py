@@ -7,7 +7,7 @@ is a command that can be pasted, `Question:` is what a study asks.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,7 @@ class Groups:
         for folder in self.folders[1:]:
             for path in sorted(folder.rglob("*.yaml")):
                 name = path.relative_to(folder)
-                study = name.parts[0] == "experiment" and (shipped("experiments") / name.name).is_file()
-                if study or (self.folders[0] / name).is_file():
+                if Groups().file(name.parent.as_posix(), name.stem):
                     return path
         return None
 
@@ -47,20 +46,11 @@ class Groups:
         found = {path.name for folder in self.folders for path in folder.glob("*/") if path.name != "hydra"}
         return sorted(found | {"experiment"})
 
-    @cached_property
-    def _defaults(self) -> dict[str, str | None]:
-        import yaml
-
-        entries = yaml.load((shipped("conf") / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["defaults"]
+    @property
+    def defaults(self) -> dict[str, str | None]:
+        """The choice of each group where none is made; None: no choice."""
+        entries = content_of(shipped("conf") / "config.yaml")["defaults"]
         return {str(key): value for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
-
-    def default(self, group: str) -> str | None:
-        """The choice of a group where none is made."""
-        return self._defaults.get(group)
-
-    def optional(self) -> set[str]:
-        """Groups without a choice where none is made."""
-        return {group for group, choice in self._defaults.items() if choice is None}
 
     def file(self, group: str, choice: str) -> Path | None:
         """The file of a choice."""
@@ -81,16 +71,18 @@ class Groups:
 
     def package(self, path: Path) -> str:
         """Where a file's keys are in the whole; empty: at its top."""
-        roots = [*self.folders, shipped("experiments")]
-        group = next((path.parent.relative_to(root).as_posix() for root in roots if path.is_relative_to(root)), ".")
+        group = self.group(path)
         whole = "# @package _global_" in path.read_text(encoding="utf-8") or group in (".", "experiment", "view")
-        top, _, below = group.partition("/")  # a choice may lie in a folder of its group
-        return "" if whole else f"{top}.{below}" if top == "hydra" else top
+        return "" if whole else group.replace("/", ".")
+
+    def group(self, path: Path) -> str:
+        """The group of a file, which may lie in a folder of its group; "." for config.yaml."""
+        folders = [path.parent.relative_to(root).parts for root in self.folders if path.is_relative_to(root)]
+        parts = folders[0] if folders else ("experiment",)
+        return "/".join(parts[: 2 if parts[:1] == ("hydra",) else 1]) or "."
 
     def keys(self, path: Path, package: str | None = None) -> list[Key]:
         """All keys of a file, with those of the files that it builds on."""
-        roots = [folder for folder in self.folders if path.is_relative_to(folder)]
-        group = path.parent.relative_to(roots[0]).as_posix() if roots else ""
         package = self.package(path) if package is None else package
         found: dict[str, Key] = {}
         entries = content_of(path).get("defaults") or []
@@ -106,7 +98,7 @@ class Groups:
                 base, _, below = name.partition("@")
                 where = ".".join(filter(None, (package, below))) if below else None
                 for choice in choices if isinstance(choices, list) else [choices]:
-                    of, file = (base.lstrip("/"), choice) if choice else (group, base)
+                    of, file = (base.lstrip("/"), choice) if choice else (self.group(path), base)
                     inner = self.file(str(of), str(file))
                     if inner is not None:
                         default = package if not choice else None

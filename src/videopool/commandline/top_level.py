@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from videopool.commandline.groups import Groups, content_of
 from videopool.errors import did_you_mean
-from videopool.paths import shipped
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -34,8 +34,8 @@ def check_top_level(config: "DictConfig") -> None:
     """
     for group in GROUPS:
         if not hasattr(config.get(group), "keys"):
-            choices = sorted(path.stem for path in (shipped("conf") / group).glob("*.yaml"))
-            raise ValueError(f"{group}={_as_typed(config.get(group))}: choose one of {', '.join(choices)}")
+            choices = ", ".join(name for name, _ in Groups().choices(group) if "/" not in name)
+            raise ValueError(f"{group}={_as_typed(config.get(group))}: choose one of {choices}")
     for key in FOLDERS:
         value = config.get(key)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -73,20 +73,28 @@ def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequ
     Raises:
         ValueError: in one line, with a suggestion.
     """
+    defaults = Groups().defaults
     for override in overrides:
         group, typed = override.key_or_group, str(override.input_line)
         names = [name for name in options(group) if not name.startswith("_")]
         if not names or override.is_delete():
             continue
-        if (override.is_add() or override.is_force_add()) and shipped_default(group):
+        if (override.is_add() or override.is_force_add()) and defaults.get(group):
             raise ValueError(f"{typed}: {group} has a choice already; change it without the plus, {typed.lstrip('+')}")
         for value in _values(override):
             text = _as_typed(value)
             if not isinstance(value, str):
-                number = _number_of(group) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-                meant = f"; for a number in it say {group}.{number}={text}" if number else ""
-                if value is None and not shipped_default(group):
+                if value is None and not defaults.get(group):
                     continue
+                path = Groups().file(group, str(defaults.get(group)))
+                number = (
+                    next((key for key, usual in content_of(path).items() if type(usual) is int), None) if path else None
+                )
+                meant = (
+                    f"; for a number in it say {group}.{number}={text}"
+                    if number and type(value) in (int, float)
+                    else ""
+                )
                 raise ValueError(f"{typed}: {group} is chosen by name, one of {', '.join(names)}{meant}")
             folder, _, name = value.rpartition("/")
             there = options(f"{group}/{folder}") if folder else names
@@ -99,32 +107,11 @@ def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequ
 def _values(override: "Override") -> list[Any]:
     """The chosen names, one or those of a sweep or list."""
     if override.is_sweep_override():
-        if not override.is_choice_sweep():
-            return []
-        values = [getattr(one, "text", one) for one in override.value().list]  # type: ignore[union-attr]
+        values = list(override.value().list) if override.is_choice_sweep() else []  # type: ignore[union-attr]
     else:
         value = override.value()
         values = value if isinstance(value, list) else [value]
     return [getattr(value, "text", value) for value in values]
-
-
-def shipped_default(group: str) -> str | None:
-    """The choice of a group that config.yaml names; None if it names none."""
-    from omegaconf import OmegaConf
-
-    defaults: Any = OmegaConf.to_container(OmegaConf.load(shipped("conf") / "config.yaml").defaults)
-    return next((entry[group] for entry in defaults if isinstance(entry, dict) and entry.get(group)), None)
-
-
-def _number_of(group: str) -> str | None:
-    """The first integer key in the group's default choice."""
-    from omegaconf import OmegaConf
-
-    choice = shipped_default(group)
-    if choice is None:
-        return None
-    settings: Any = OmegaConf.to_container(OmegaConf.load(shipped("conf") / group / f"{choice}.yaml"))
-    return next((str(key) for key, value in settings.items() if type(value) is int), None)
 
 
 def expand_home(config: "DictConfig") -> None:
