@@ -127,14 +127,14 @@ def read_words(words: list[str]) -> list[str]:
         groups = Groups(*value_of(flags, "-cd", "--config-dir"))
         if (page := asked(others, flags, groups)) is not None:
             _show(page)
-        for names, said in ((("-q", "--quiet"), "quiet"), (("-v", "--verbose"), "verbose")):
-            if set(names) & set(flags):
-                os.environ["VIDEOPOOL_VERBOSITY"] = said
-                flags = [flag for flag in flags if flag not in names]
+        verbosity = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
+        for flag in [flag for flag in flags if flag in verbosity]:
+            os.environ[log.VERBOSITY] = verbosity[flag]
+        flags = [flag for flag in flags if flag not in verbosity]
         if not flags and not others:
             _show(welcome())
-        multirun = bool({"-m", "--multirun"} & set(flags))
-        if multirun and {"-c", "--cfg"} & {flag.partition("=")[0] for flag in flags}:
+        multirun = not {"-m", "--multirun"}.isdisjoint(flags)
+        if multirun and value_of(flags, "-c", "--cfg"):
             raise ValueError("--cfg shows the configuration of one point; say it without --multirun")
         if comment:
             log.warn(f"not read, as a comment: {comment}")

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from videopool.commandline.groups import Groups, content_of, head, keys_of, summary, value_at
+from videopool.commandline.groups import Groups, content_of, head, keys_of, summary
 from videopool.errors import did_you_mean
 from videopool.paths import shipped
 
@@ -141,7 +141,7 @@ def _page_of_choice(group: str, choice: str, path: Path, groups: Groups) -> str:
                  for entry in changed for key, value in entry.items() if key.startswith("override ")]  # fmt: skip
     if overrides:
         lines += ["", *_text(f"Chooses {', '.join(overrides)}")]
-    if params := value_at(content_of(path), "hydra.sweeper.params"):
+    if params := content_of(path).get("hydra", {}).get("sweeper", {}).get("params"):
         rows = [(f"{key}:", " ".join(str(value).split())) for key, value in params.items()]
         lines += ["", "Swept with -m", *_table(rows)]
     if "Example" in labels:

@@ -69,18 +69,16 @@ def flat(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_keys(config: Mapping[str, Any], parts: Iterable[Part], added: Mapping[str, str], removed: set[str]) -> Known:
-    """Refuse keys that nothing reads, missing keys that something reads, and words for numbers.
+    """The known keys with the values of their files.
 
-    Returns the known keys with the values of their files.
+    Raises UnknownKey, in one line with a suggestion, for keys that nothing reads, for missing ones that something
+    reads, and for words in place of numbers.
 
     Args:
         config: the composition as plain mappings, interpolations unresolved.
         parts: the files that it was composed from.
         added: what was typed for keys added on the command line, by key.
         removed: keys deleted on the command line.
-
-    Raises:
-        ValueError: in one line, with a suggestion.
     """
     parts = list(parts)
     known = {key: value for part in parts if part.kind == "shipped" for key, value in part.values.items()}
@@ -158,11 +156,7 @@ def parameters(target: str) -> frozenset[str] | None:
 
 
 def check_values(config: Mapping[str, Any], known: Known) -> None:
-    """Refuse a word where the file has a number or a switch, and names that are not among a key's few.
-
-    Raises:
-        ValueError: in one line, with the key.
-    """
+    """Raises UnknownKey for a word where the file has a number or a switch, and a name not among a key's few."""
     values = dict(flat(config))
     for key, value in values.items():
         if not isinstance(value, str) or "${" in value or value == "???" or _head(key) in NOT_CHECKED:

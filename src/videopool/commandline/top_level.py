@@ -27,11 +27,7 @@ NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters
 
 
 def check_top_level(config: "DictConfig") -> None:
-    """Refuse impossible values; make text of folder names that look like numbers, as in study=7.
-
-    Raises:
-        ValueError: in one line, with the key.
-    """
+    """Raises ValueError, in one line, for an impossible value. Makes text of folder names like 7."""
     for group in GROUPS:
         if not hasattr(config.get(group), "keys"):
             choices = ", ".join(name for name, _ in Groups().choices(group) if "/" not in name)
@@ -65,13 +61,9 @@ def _as_typed(value: object) -> str:
 
 
 def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequence[str]]) -> None:
-    """Refuse what is no choice of a group, as in frames=8 or pooling=adaptve, and choices that are added.
+    """Raises ValueError, with a suggestion, for what is no choice, as in frames=8, and for choices that are added.
 
-    Args:
-        options: choices of a group; empty for other keys.
-
-    Raises:
-        ValueError: in one line, with a suggestion.
+    `options`: the choices of a group; empty for other keys.
     """
     defaults = Groups().defaults
     for override in overrides:
@@ -86,15 +78,10 @@ def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequ
             if not isinstance(value, str):
                 if value is None and not defaults.get(group):
                     continue
-                path = Groups().file(group, str(defaults.get(group)))
-                number = (
-                    next((key for key, usual in content_of(path).items() if type(usual) is int), None) if path else None
-                )
-                meant = (
-                    f"; for a number in it say {group}.{number}={text}"
-                    if number and type(value) in (int, float)
-                    else ""
-                )
+                usual = Groups().file(group, str(defaults.get(group)))
+                numbers = [key for key, one in content_of(usual).items() if type(one) is int] if usual else []
+                meant = f"; for a number in it say {group}.{numbers[0]}={text}" if numbers else ""
+                meant = meant if type(value) in (int, float) else ""
                 raise ValueError(f"{typed}: {group} is chosen by name, one of {', '.join(names)}{meant}")
             folder, _, name = value.rpartition("/")
             there = options(f"{group}/{folder}") if folder else names
