@@ -43,6 +43,7 @@ POLL_SECONDS = 0.1
 TOO_LONG = re.compile(r"context_length_exceeded|context (length|window|size)|(prompt|input|request) is too long", re.I)
 LIMIT = re.compile(r"context (?:length|window|size)\D{,20}(\d+)", re.I)
 TOKENS = re.compile(r"(\d+) (?:input )?tokens", re.I)
+FORMATS = ("jpeg", "png")  # of frames
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
