@@ -5,7 +5,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def did_you_mean(word: str, options: Iterable[str], cutoff: float = 0.65) -> str:
-    """The question after an unknown word, with the options most like it; empty if none is."""
-    names = {option.lower(): option for option in options}
+def did_you_mean(word: str, options: Iterable[str] | Mapping[str, str], cutoff: float = 0.65) -> str:
+    """The question after an unknown word, with the options most like it, as a mapping writes them; empty if none is."""
+    names = {one.lower(): options[one] if isinstance(options, Mapping) else one for one in options}
     close = difflib.get_close_matches(word.lower(), names, n=2, cutoff=cutoff)
     best = [names[name] for name in close if close[0] != word.lower() or name == close[0]]
     return f"; did you mean {' or '.join(best)}?" if best else ""
@@ -67,6 +67,6 @@ def _short(path: str) -> str:
 
 def installed(path: str) -> bool:
     """Whether a file belongs to Python, an installed package or this one."""
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    file, own = Path(path).resolve(), Path(__file__).resolve().parent
-    return "site-packages" in path or any(file.is_relative_to(Path(one).resolve()) for one in [*folders, own])
+    folders = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    known = [Path(folder).resolve() for folder in (*folders, Path(__file__).parent)]
+    return "site-packages" in path or any(Path(path).resolve().is_relative_to(folder) for folder in known)

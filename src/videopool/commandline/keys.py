@@ -129,11 +129,11 @@ def _unknown(node: Mapping[str, Any], known: Mapping[str, Any], path: str = "", 
                     yield from _unknown(item, known, f"{key}.{place}")
 
 
-def _taken(node: Mapping[str, Any], path: str) -> set[str] | None:
+def _taken(node: Mapping[str, Any], path: str) -> frozenset[str] | None:
     """Names that the class of a node takes; none without a class, and None for any."""
     target = node.get("_target_")
     if not isinstance(target, str) or path == "model" or "${" in target:  # a model's class gets the known keys only
-        return set()
+        return frozenset()
     taken = parameters(target)
     if taken is None and target.startswith("videopool."):  # it passes on what another choice of the group has
         taken = frozenset(name for _, file in Groups().choices(path) for name in content_of(file))
@@ -198,7 +198,7 @@ def explain(key: str, config: Mapping[str, Any], known: Iterable[str] = ()) -> s
     names = {*map(str, node), *(one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent)} - {name}
     target, meant = node.get("_target_"), did_you_mean(name, names - HYDRAS)
     if not meant:
-        taken = _taken(node, parent) or set()
+        taken = _taken(node, parent) or frozenset()
         if name in taken and name not in node:
             return f"it is an argument of {target} that no file sets; add it with a plus, +{key}=..."
         meant = did_you_mean(name, taken - HYDRAS - {name})

@@ -110,8 +110,6 @@ def _stray(word: str, after: Sequence[str], groups: Groups) -> str:
         return f"{word} {following}: write {word}={following}"
     written |= {group: group for group in (*choices, "help")}
     meant = did_you_mean(word, written)
-    for name in sorted(written, key=len, reverse=True):
-        meant = re.sub(rf"(?<= ){re.escape(name)}(?=[ ?])", written[name], meant, count=1)
     return f"{word}: a word needs a key, as in pooling=average{meant or '; videopool --help shows what there is'}"
 
 
