@@ -68,5 +68,5 @@ def _short(path: str) -> str:
 def installed(path: str) -> bool:
     """Whether a file belongs to Python, an installed package or this one."""
     folders = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    known = [Path(folder).resolve() for folder in (*folders, Path(__file__).parent)]
+    known = [Path(folder).resolve() for folder in (*folders, str(Path(__file__).parent))]
     return "site-packages" in path or any(Path(path).resolve().is_relative_to(folder) for folder in known)

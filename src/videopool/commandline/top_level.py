@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 FOLDERS = ("study", "results_dir", "data_dir")
-GROUPS = (
-    "features", "pooling", "frames", "job", "benchmark", "prompt", "lora", "model", "compat", "judge", "trainer",
-    "logger",
-)  # fmt: skip
 # Last parts of keys whose values are files or folders.
 PATHS = (
     "study", "results_dir", "data_dir", "root", "annotations", "questions", "source", "checkpoint", "store", "path",
@@ -28,8 +24,8 @@ NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters
 
 def check_top_level(config: "DictConfig") -> None:
     """Raises ValueError, in one line, for an impossible value. Makes text of folder names like 7."""
-    for group in GROUPS:
-        if not hasattr(config.get(group), "keys"):
+    for group, usual in Groups().defaults.items():
+        if usual and "/" not in group and not hasattr(config.get(group), "keys"):
             choices = ", ".join(name for name, _ in Groups().choices(group) if "/" not in name)
             raise ValueError(f"{group}={_as_typed(config.get(group))}: choose one of {choices}")
     for key in FOLDERS:
