@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from videopool.app import register_experiments
-from videopool.composing import compose_once
+from videopool.commandline.composing import compose_once
 from videopool.paths import shipped
 
 SWEEP = """
@@ -36,7 +36,7 @@ def counted(owner, name, kind, key):
 counted(ConfigLoaderImpl, "load_sweep_config", "points", lambda parts: " ".join(parts[2]))
 counted(ConfigRepository, "load_config", "files", lambda parts: parts[1])
 import hydra
-from videopool.composing import compose_once
+from videopool.commandline.composing import compose_once
 
 compose_once()
 hydra.main(version_base="1.3", config_path=sys.argv.pop(1), config_name="config")(
@@ -84,7 +84,7 @@ def patch(monkeypatch):
     for seam, name in ((ConfigLoaderImpl, "load_sweep_config"), (ConfigRepository, "load_config")):
         monkeypatch.setattr(seam, name, getattr(seam, name))
     monkeypatch.setattr(ConfigStore, "__deepcopy__", None, raising=False)
-    compose_once()
+    compose_once.__wrapped__()
 
 
 def test_points_that_share_a_composition_are_what_hydra_composes(monkeypatch):
@@ -121,6 +121,22 @@ def test_a_value_that_hydra_refuses_is_refused(monkeypatch):
     for words in (["frames.nmu=3"], ["pooling=avreage", "frames.num=3"], ["frames.num@there=3"], ["frames.num.x=3"]):
         with pytest.raises((HydraException, OmegaConfBaseException)):
             loader.load_sweep_config(master, words)
+
+
+def test_a_second_call_changes_nothing(tmp_path):
+    """As when the program is called several times in one process."""
+    code = """
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from videopool.commandline.composing import check_configurations, compose_once
+
+seams = []
+for _ in range(2):
+    compose_once()
+    check_configurations()
+    seams.append((ConfigLoaderImpl.load_sweep_config, ConfigLoaderImpl.load_configuration))
+assert seams[0] == seams[1]
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_the_seams_take_what_they_took():

@@ -6,9 +6,9 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from videopool.groups import Groups, summary
-from videopool.help import UnknownTopic, asked, overview, topic, welcome
-from videopool.keys import flat
+from videopool.commandline.groups import Groups, summary
+from videopool.commandline.help import UnknownTopic, asked, overview, topic, welcome
+from videopool.commandline.keys import flat
 from videopool.paths import shipped
 
 LIGHT = """
@@ -77,7 +77,7 @@ def test_every_choice_of_a_group_is_described(group):
         assert f"  {name}" in page
         assert summary(path).split()[0] in page
         assert 10 <= len(summary(path)) <= 200, name
-        if name == groups.default(group):
+        if name == groups.defaults.get(group):
             assert f"{name} (default)" in page
         assert name in topic([f"{group}={name}"], groups)
 

@@ -109,7 +109,7 @@ def check_keys(site):
         assert group == "." or f">{group.split('/zoo')[0]}={choice}<" in text, file
     assert count > 500
     unexplained = []
-    for group, choices in loaded(DOCS / "_ext" / "keys.py").read(CONF).items():
+    for group, choices in loaded(DOCS / "_ext" / "keys.py").read().items():
         for choice in choices.values():
             rows = {row.key: row for row in choice.rows}
             for row in choice.rows:

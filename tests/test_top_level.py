@@ -7,9 +7,14 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from videopool.commandline.top_level import check_choices, check_top_level
+from videopool.commandline.words import quoted
 from videopool.runtime.ranks import SET_BY_LIGHTNING, own_environment
-from videopool.top_level import GROUPS, check_choices, check_top_level
-from videopool.words import quoted
+
+GROUPS = (
+    "features", "pooling", "frames", "job", "benchmark", "prompt", "lora", "model", "compat", "judge", "trainer",
+    "logger",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class Task:
 
 @cache
 def _task_of_worker() -> Task:
-    from videopool.composing import check_configurations
+    from videopool.commandline.composing import check_configurations
 
     find_own_modules()
     check_configurations()
@@ -113,9 +113,9 @@ def find_own_modules() -> None:
 
 def read_words(words: list[str]) -> list[str]:
     """The words for Hydra. Those that ask for help or the version are answered here, without its imports."""
-    from videopool.groups import Groups
-    from videopool.help import UnknownTopic, asked, welcome
-    from videopool.words import parted, understood, value_of
+    from videopool.commandline.groups import Groups
+    from videopool.commandline.help import UnknownTopic, asked, welcome
+    from videopool.commandline.words import parted, understood, value_of
 
     try:
         flags, others, comment = parted(words)
@@ -127,14 +127,14 @@ def read_words(words: list[str]) -> list[str]:
         groups = Groups(*value_of(flags, "-cd", "--config-dir"))
         if (page := asked(others, flags, groups)) is not None:
             _show(page)
-        for names, said in ((("-q", "--quiet"), "quiet"), (("-v", "--verbose"), "verbose")):
-            if set(names) & set(flags):
-                os.environ["VIDEOPOOL_VERBOSITY"] = said
-                flags = [flag for flag in flags if flag not in names]
+        verbosity = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
+        for flag in [flag for flag in flags if flag in verbosity]:
+            os.environ[log.VERBOSITY] = verbosity[flag]
+        flags = [flag for flag in flags if flag not in verbosity]
         if not flags and not others:
             _show(welcome())
-        multirun = bool({"-m", "--multirun"} & set(flags))
-        if multirun and {"-c", "--cfg"} & {flag.partition("=")[0] for flag in flags}:
+        multirun = not {"-m", "--multirun"}.isdisjoint(flags)
+        if multirun and value_of(flags, "-c", "--cfg"):
             raise ValueError("--cfg shows the configuration of one point; say it without --multirun")
         if comment:
             log.warn(f"not read, as a comment: {comment}")
@@ -149,7 +149,7 @@ def application(task: "Callable[[DictConfig], object]") -> Callable[[], None]:
     """A function that has Hydra read the words in sys.argv, and call the task for each point."""
     import hydra
 
-    from videopool.composing import check_configurations, compose_once
+    from videopool.commandline.composing import check_configurations, compose_once
 
     quiet()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors; main() prints them in one line
@@ -173,7 +173,7 @@ def main() -> None:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from videopool.composing import in_one_line
+    from videopool.commandline.composing import in_one_line
 
     run_points = application(Task())
     try:

@@ -1,8 +1,7 @@
 """Chat: client for OpenAI-compatible servers.
 
-A ChatEndpoint asks one server, at POST <base_url>/chat/completions; ask_all() makes many requests at once. The key is
-read from the environment for each request, sent in one header, and removed from all text of the server, because that
-text is stored.
+The key is read from the environment for each request, sent in one header, and removed from all text of the server,
+because that text is stored.
 """
 
 import base64
@@ -21,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import httpx
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-MOST_BYTES = 8 << 20  # of a reply
 MOST_WAIT = 300.0  # seconds that a server may ask to wait
 AGAIN = {408, 409, 425, 429}  # status codes to retry, beside those from 500
 LONGEST_REASON = 200  # characters of a server's error
@@ -44,7 +43,7 @@ POLL_SECONDS = 0.1
 TOO_LONG = re.compile(r"context_length_exceeded|context (length|window|size)|(prompt|input|request) is too long", re.I)
 LIMIT = re.compile(r"context (?:length|window|size)\D{,20}(\d+)", re.I)
 TOKENS = re.compile(r"(\d+) (?:input )?tokens", re.I)
-FORMATS = {"jpeg": "JPEG", "png": "PNG"}  # of frames
+FORMATS = ("jpeg", "png")  # of frames
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -55,10 +54,7 @@ class ChatError(UserError, ValueError):
 
 
 class RequestFailed(Exception):
-    """One request without a usable reply, for a reason in one line.
-
-    `again`: whether the same request may succeed later; `wait`: seconds that the server asks to wait, or 0.
-    """
+    """No usable reply, and why. `again`: a later one may come; `wait`: seconds that the server asks to wait, or 0."""
 
     def __init__(self, reason: str, again: bool = True, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -134,7 +130,14 @@ class ChatEndpoint:
                 f"unencrypted; use https, or {group}.key_env=null"
             )
         self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
+
+    @cached_property
+    def _client(self) -> "httpx.Client":
+        import httpx
+
+        limits = httpx.Limits(max_connections=self.concurrency)
+        # No redirects: they would take the key elsewhere.
+        return httpx.Client(timeout=self.timeout, limits=limits, follow_redirects=False)
 
     def require_key(self) -> str:
         """The key; "" for a server without keys. Raises ChatError if the environment lacks it."""
@@ -163,10 +166,6 @@ class ChatEndpoint:
         body = {"model": self.model, "messages": list(messages), "temperature": 0, "max_tokens": max_tokens}
         with self._lock:
             self.requests += 1
-            if self._client is None:
-                limits = httpx.Limits(max_connections=self.concurrency)
-                # No redirects: they would take the key elsewhere.
-                self._client = httpx.Client(timeout=self.timeout, limits=limits, follow_redirects=False)
             client = self._client
         deadline = time.monotonic() + self.timeout
         content = bytearray()
@@ -176,8 +175,6 @@ class ChatEndpoint:
                     content += piece
                     if time.monotonic() > deadline:  # httpx's timeout is per piece
                         raise httpx.ReadTimeout("")
-                    if len(content) > MOST_BYTES:
-                        raise RequestFailed(f"a reply of more than {MOST_BYTES} bytes", again=False)
         except httpx.TimeoutException as error:
             raise RequestFailed(f"no whole reply within {self.timeout:g} s") from error
         except httpx.HTTPError as error:
@@ -189,9 +186,8 @@ class ChatEndpoint:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if client := self.__dict__.pop("_client", None):
+            client.close()
 
     def _error(self, status: int, headers: Mapping[str, str], reason: str) -> Exception:
         message = f"{self.host} answers {status}" + (f": {reason}" if reason else "")
@@ -229,12 +225,10 @@ def _address(group: str, base_url: object) -> SplitResult:
 def _unencrypted(address: SplitResult) -> bool:
     """Whether requests leave this machine as plain http."""
     host = str(address.hostname).rstrip(".")
-    if address.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return True
+    local = host == "localhost" or host.endswith(".localhost")
+    with suppress(ValueError):
+        local = local or ipaddress.ip_address(host).is_loopback
+    return address.scheme == "http" and not local
 
 
 def _without(key: str, text: str) -> str:
@@ -269,12 +263,11 @@ def _reply(content: bytes, key: str) -> Reply:
 
 def _retry_after(text: str) -> float:
     """Seconds of a Retry-After header, which holds seconds or a date; 0 for anything else."""
-    try:
-        if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
-            return float(text)
+    if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return float(text)
+    with suppress(ValueError, TypeError):  # TypeError: a date without time zone
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # TypeError: a date without time zone
-        return 0.0
+    return 0.0
 
 
 def image_part(frame: np.ndarray, format: str, quality: int, max_side: int) -> dict[str, object]:
@@ -288,7 +281,7 @@ def image_part(frame: np.ndarray, format: str, quality: int, max_side: int) -> d
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.save(file, FORMATS[format], **({"quality": quality} if format == "jpeg" else {}))
+    image.save(file, format, **({"quality": quality} if format == "jpeg" else {}))
     text = base64.b64encode(file.getvalue()).decode()
     return {"type": "image_url", "image_url": {"url": f"data:image/{format};base64,{text}"}}
 

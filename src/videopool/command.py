@@ -106,9 +106,9 @@ def _call(words: Iterable[str], task: Any, multirun: bool = False) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from videopool.app import application, find_own_modules
-    from videopool.composing import in_one_line
-    from videopool.groups import Groups
-    from videopool.words import understood
+    from videopool.commandline.composing import in_one_line
+    from videopool.commandline.groups import Groups
+    from videopool.commandline.words import understood
 
     find_own_modules()
     run_points = application(task)

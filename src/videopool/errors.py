@@ -5,7 +5,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def did_you_mean(word: str, options: Iterable[str], cutoff: float = 0.65) -> str:
-    """The question after an unknown word, with the options most like it; empty if none is."""
-    names = {option.lower(): option for option in options}
+def did_you_mean(word: str, options: Iterable[str] | Mapping[str, str], cutoff: float = 0.65) -> str:
+    """The question after an unknown word, with the options most like it, as a mapping writes them; empty if none is."""
+    names = {one.lower(): options[one] if isinstance(options, Mapping) else one for one in options}
     close = difflib.get_close_matches(word.lower(), names, n=2, cutoff=cutoff)
     best = [names[name] for name in close if close[0] != word.lower() or name == close[0]]
     return f"; did you mean {' or '.join(best)}?" if best else ""
@@ -45,7 +45,7 @@ def in_code(target: str, error: BaseException) -> str:
     if isinstance(error, AttributeError) and error.name == name and getattr(error.obj, "__name__", "") == module:
         return _missing(error.obj, name)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<") and not _installed(frame.filename)]
+    own = [frame for frame in frames if not frame.filename.startswith("<") and not installed(frame.filename)]
     text = one_line(error)
     if own or isinstance(error, KeyError) or text == type(error).__name__:  # their text alone explains nothing
         text = f"{type(error).__name__}: {text}" if text != type(error).__name__ else text
@@ -56,16 +56,17 @@ def _missing(module: Any, name: str) -> str:
     """That a module has no such class, and whose module it is if it is not in this package or the current folder."""
     names = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
     file = str(getattr(module, "__file__", None) or "")
-    whose = f" ({file})" if _installed(file) and not module.__name__.startswith("videopool") else ""
+    whose = f" ({file})" if installed(file) and not module.__name__.startswith("videopool") else ""
     return f"{module.__name__}{whose} has no {name}{did_you_mean(name, names, cutoff=0.5)}"
 
 
 def _short(path: str) -> str:
     """A path as seen from the current folder."""
-    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
+    return path.removeprefix(f"{Path.cwd()}/")
 
 
-def _installed(path: str) -> bool:
+def installed(path: str) -> bool:
     """Whether a file belongs to Python, an installed package or this one."""
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")] + [str(Path(__file__).parent)]
-    return "site-packages" in path or any(Path(path).is_relative_to(folder) for folder in folders if folder)
+    folders = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    known = [Path(folder).resolve() for folder in (*folders, str(Path(__file__).parent))]
+    return "site-packages" in path or any(Path(path).resolve().is_relative_to(folder) for folder in known)

@@ -2,15 +2,15 @@
 
 import hashlib
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+
+from videopool.errors import installed
 
 GETTERS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
 # This package, and libraries whose versions stand in every manifest.
@@ -69,17 +69,7 @@ def _imported(module: ModuleType) -> list[ModuleType]:
     return [value for value in values if isinstance(value, ModuleType)] + from_names
 
 
-@cache
-def _installed() -> list[Path]:
-    """Folders of Python, of installed packages, and of this package."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    paths = [sysconfig.get_path(name) for name in names] + [path for path in sys.path if "site-packages" in path]
-    return [*(Path(path).resolve() for path in paths if path), Path(__file__).parents[1]]
-
-
 def _is_users(module: ModuleType) -> bool:
     """Whether the user wrote a module: it is neither installed nor part of Python."""
-    path = getattr(module, "__file__", None)
-    if path is None or not path.endswith(".py"):
-        return False
-    return not any(Path(path).resolve().is_relative_to(folder) for folder in _installed())
+    path = getattr(module, "__file__", None) or ""
+    return path.endswith(".py") and not installed(path)

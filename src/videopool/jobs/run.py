@@ -11,6 +11,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from videopool.commandline.top_level import check_top_level
 from videopool.config.errors import ConfigError, Stopped
 from videopool.errors import UserError, one_line
 from videopool.inference.device_failure import DeviceFailed
@@ -22,7 +23,6 @@ from videopool.runtime.kills import kills, mark
 from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome
 from videopool.runtime.progress import begin_point, doing, finish
 from videopool.runtime.telling import label_of, tell_outcome
-from videopool.top_level import check_top_level
 
 # The modules of this room that are jobs.
 JOBS = (

@@ -16,7 +16,7 @@ MILLION = 1e6
 MOST_SIDE = 16_384  # pixels
 RULES: Rules = {
     ("grid", "frames"): ("model.view",),
-    tuple(FORMATS): ("model.format",),
+    FORMATS: ("model.format",),
     whole(1): ("model.rows", "model.cols"),
     whole(1, 100): ("model.quality",),
     whole(1, MOST_SIDE): ("model.max_side",),

@@ -9,7 +9,10 @@ ConfigSource sees neither overrides nor whole configurations. tests/test_composi
 
 import gc
 import re
+from collections.abc import Callable
 from copy import deepcopy
+from functools import cache
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -21,13 +24,14 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from videopool.commandline.groups import Groups
+from videopool.commandline.keys import Known, Part, check_keys, check_values, explain, flat
+from videopool.commandline.top_level import check_choices, check_top_level, expand_home
 from videopool.errors import did_you_mean
-from videopool.groups import Groups
-from videopool.keys import Known, Part, check_keys, check_values, explain, flat
 from videopool.runtime import sweep
-from videopool.top_level import check_choices, check_top_level, expand_home
 
 
+@cache
 def compose_once() -> None:
     """Compose the configuration of each point once, and read each file once."""
     compose, read = ConfigLoaderImpl.load_sweep_config, ConfigRepository.load_config
@@ -76,6 +80,7 @@ def _with_values(composed: DictConfig, values: list[Override], overrides: list[O
     return config
 
 
+@cache
 def check_configurations() -> None:
     """Let Hydra refuse, before it makes folders, what no job can use; in one line, with what was probably meant.
 
@@ -86,41 +91,35 @@ def check_configurations() -> None:
     parts: list[Part] = []
     known: dict[str, Known] = {}  # keys by the choices of groups
 
-    def load(self: Any, config_name: Any, overrides: list[str], *words: Any, **more: Any) -> Any:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        options = self.repository.get_group_options
-        try:
-            check_choices(parsed, options)
-            parts.clear()
-            try:
-                config = whole(self, config_name, overrides, *words, **more)
-            except HydraException as error:
-                raise _meant(
-                    error, parsed, options, lambda own: whole(self, config_name, own, *words, **more)
-                ) from None
-            added = [word for word in parsed if word.is_add() or word.is_force_add()]
-            removed = {word.key_or_group for word in parsed if word.is_delete()}
-            lines = {word.key_or_group: str(word.input_line) for word in added}
-            known[str(config.hydra.runtime.choices)] = check_keys(_plain(config), parts, lines, removed)
-            check_top_level(config)
-            expand_home(config)
-        except ValueError as error:
-            raise ConfigCompositionException(str(error)) from None
-        return config
-
-    def load_point(self: Any, master_config: Any, sweep_overrides: list[str]) -> Any:
-        parsed, options = OverridesParser.create().parse_overrides(sweep_overrides), self.repository.get_group_options
+    def checked(self: Any, overrides: list[str], compose: Callable[[list[str]], Any], check: Callable[..., Any]) -> Any:
+        parsed, options = OverridesParser.create().parse_overrides(overrides), self.repository.get_group_options
         try:
             check_choices(parsed, options)
             try:
-                config = point(self, master_config, sweep_overrides)
+                config = compose(overrides)
             except HydraException as error:
-                raise _meant(error, parsed, options, lambda own: point(self, master_config, own)) from None
-            check_values(_plain(config), known.get(str(config.hydra.runtime.choices), {}))
+                raise _meant(error, parsed, options, compose) from None
+            check(config, parsed)
         except ValueError as error:
             raise ConfigCompositionException(str(error)) from None
         expand_home(config)
         return config
+
+    def check_whole(config: DictConfig, parsed: list[Override]) -> None:
+        added = {word.key_or_group: str(word.input_line) for word in parsed if word.is_add() or word.is_force_add()}
+        removed = {word.key_or_group for word in parsed if word.is_delete()}
+        known[str(config.hydra.runtime.choices)] = check_keys(_plain(config), parts, added, removed)
+        check_top_level(config)
+
+    def check_point(config: DictConfig, parsed: list[Override]) -> None:
+        check_values(_plain(config), known.get(str(config.hydra.runtime.choices), {}))
+
+    def load(self: Any, config_name: Any, overrides: list[str], *words: Any, **more: Any) -> Any:
+        parts.clear()
+        return checked(self, overrides, lambda own: whole(self, config_name, own, *words, **more), check_whole)
+
+    def load_point(self: Any, master_config: Any, sweep_overrides: list[str]) -> Any:
+        return checked(self, sweep_overrides, lambda own: point(self, master_config, own), check_point)
 
     def load_one(self: Any, default: Any, repo: Any) -> Any:
         result = one(self, default, repo)
@@ -169,10 +168,8 @@ def in_one_line(error: BaseException) -> str:
         groups = Groups().names()
         reason = "the chosen job does not use this group" if found[2] in groups else "there is no such group"
         return f"{found[1]}.yaml: cannot override {found[2]}: {reason}{did_you_mean(found[2], groups)}"
-    ends = (
-        i for i, line in enumerate(text) if re.match(r"See https|To append|full_key|object_type|Config search", line)
-    )
-    return " ".join(text[: next(ends, len(text))])
+    advice = re.compile(r"See https|To append|full_key|object_type|Config search")
+    return " ".join(takewhile(lambda line: not advice.match(line), text))
 
 
 def _plain(config: Any) -> Any:

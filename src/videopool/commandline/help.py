@@ -1,21 +1,15 @@
-"""Help: written from the configuration files and their comments.
-
-Nothing here is a second copy: descriptions are the first comments of files, and what is said of a key is the comment
-beside it.
-"""
+"""Help: written from the configuration files, their first comments and the comments beside keys."""
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from videopool.commandline.groups import Groups, content_of, head, keys_of, summary
 from videopool.errors import did_you_mean
-from videopool.groups import Groups, Key, content_of, head, keys_of, summary, value_at
 from videopool.paths import shipped
 
-USAGE = """\
-videopool: how should an image LLM see a video? Pooling ablations on video language models.
-"""
+USAGE = "videopool: how should an image LLM see a video? Pooling ablations on video language models."
 COMMANDS = (
     ("videopool pooling=average frames.num=8", "one point"),
     ("videopool -m pooling=none,average frames.num=4,8", "a sweep: every combination"),
@@ -48,14 +42,11 @@ def _table(rows: Sequence[tuple[str, str]], indent: int = 2, most: int = 34) -> 
     lines = []
     for first, second in rows:
         start = f"{' ' * indent}{first}"
-        if not second:
-            lines.append(start)
-            continue
-        if len(start) + 2 > column:
+        if second and len(start) + 2 > column:
             lines.append(start)
             start = ""
         wrapped = textwrap.wrap(second, _width() - column, break_long_words=False, break_on_hyphens=False) or [""]
-        lines.append(f"{start:<{column}}{wrapped[0]}")
+        lines.append(f"{start:<{column}}{wrapped[0]}".rstrip())
         lines += [" " * column + line for line in wrapped[1:]]
     return lines
 
@@ -66,8 +57,7 @@ def _text(words: str, indent: int = 0) -> list[str]:
 
 def welcome() -> str:
     """What `videopool` alone shows."""
-    lines = [*_text(USAGE), "", *_table(COMMANDS, most=50), "", *_table(HELP, most=50)]
-    return "\n".join(lines)
+    return "\n".join([*_text(USAGE), "", *_table(COMMANDS, most=50), "", *_table(HELP, most=50)])
 
 
 def overview(groups: Groups) -> str:
@@ -80,20 +70,17 @@ def overview(groups: Groups) -> str:
     lines += [f"  {name:<{column - 2}}{textwrap.shorten(text, 80 - column, placeholder=' ...')}" for name, text in jobs]
     lines += ["", "Groups (videopool help GROUP lists their choices)"]
     lines += _row([name for name in groups.names() if name != "job"])
-    lines += ["", "Keys (videopool help KEY explains one)", *_row([f"{key}={_default(groups, key)}" for key in KEYS])]
+    usual = [*keys_of(shipped("conf") / "config.yaml", "")]
+    for group, choice in groups.defaults.items():
+        usual += groups.keys(path) if (path := groups.file(group, str(choice))) else []
+    values = {key.name: key.value for key in usual}
+    lines += ["", "Keys (videopool help KEY explains one)", *_row([f"{key}={values[key]}" for key in KEYS])]
     lines += ["", "Further help", *_table(HELP[1:], most=50)]
     return "\n".join(lines)
 
 
 def _row(words: Sequence[str]) -> list[str]:
     return textwrap.wrap("  ".join(words), 78, initial_indent="  ", subsequent_indent="  ")
-
-
-def _default(groups: Groups, key: str) -> str:
-    """A key's value where nothing is chosen."""
-    group = key.rpartition(".")[0]
-    path = groups.file(group, str(groups.default(group))) if group else shipped("conf") / "config.yaml"
-    return next((one.value for one in groups.keys(path) if one.name == key), "") if path else ""
 
 
 def topic(words: Sequence[str], groups: Groups) -> str:
@@ -113,20 +100,23 @@ def topic(words: Sequence[str], groups: Groups) -> str:
         return _page_of_choice(group, choice, path, groups)
     if group in groups.names() or group == "hydra/launcher":
         return _page_of_group(group, groups)
-    if equals and (found := _page_of_key(group, groups)):
-        return found
-    if found := _page_of_key(word, groups):
+    if found := _page_of_key(group, groups) or _page_of_key(word, groups):
         return found
     owners = [name for name in groups.names() if groups.file(name, word)]
     if owners:
         return topic([f"{'job' if 'job' in owners else owners[0]}={word}"], groups)
-    options = [*groups.names(), *(key.name for key in _all_keys(groups)), *(name for name, _ in groups.choices("job"))]
+    files = [shipped("conf") / "config.yaml"]
+    files += [
+        path for group in groups.names() if group not in ("experiment", "view") for _, path in groups.choices(group)
+    ]
+    options = [*groups.names(), *(key.name for path in files for key in groups.keys(path)),
+               *(name for name, _ in groups.choices("job"))]  # fmt: skip
     meant = did_you_mean(word, options) or "; videopool --help shows what there is"
     raise UnknownTopic(f"help {word}: there is no job, group, choice or key of this name{meant}")
 
 
 def _page_of_group(group: str, groups: Groups) -> str:
-    default = groups.default(group)
+    default = groups.defaults.get(group)
     rows = [(f"{name}{' (default)' if name == default else ''}", summary(path)) for name, path in groups.choices(group)]
     last = f"videopool help {group}={groups.choices(group)[0][0]} shows the keys of a choice"
     if group == "hydra/launcher":
@@ -137,88 +127,64 @@ def _page_of_group(group: str, groups: Groups) -> str:
 
 def _page_of_choice(group: str, choice: str, path: Path, groups: Groups) -> str:
     text, labels = head(path)
-    lines = [f"{group}={choice}{' (default)' if choice == groups.default(group) else ''}"]
-    lines += _text(text, 2)
+    lines = [f"{group}={choice}{' (default)' if choice == groups.defaults.get(group) else ''}", *_text(text, 2)]
     for label, entries in labels.items():
         if label != "Example":
             lines += [line for entry in entries for line in _text(f"{label}: {entry}", 2)]
-    hidden = ("_target_", "job.name") if group == "job" else ("_target_",)
-    rows = [key for key in groups.keys(path) if key.name.rpartition(".")[2] not in hidden and key.name not in hidden]
-    if rows:
-        lines += ["", "Keys"]
-        shown = [key for key in rows if key.value not in ("", "{}") or key.comment]
-        lines += _table(
-            [(f"{key.name}={_short(key.value)}" if key.value else f"{key.name}:", key.comment) for key in shown]
-        )
+    keys = [key for key in groups.keys(path) if not key.name.endswith("._target_") and key.name != "job.name"]
+    if keys:
+        shown = [key for key in keys if key.value not in ("", "{}") or key.comment]
+        rows = [(f"{key.name}={_short(key.value)}" if key.value else f"{key.name}:", key.comment) for key in shown]
+        lines += ["", "Keys", *_table(rows)]
     changed = [entry for entry in content_of(path).get("defaults") or [] if isinstance(entry, dict)]
     overrides = [f"{key.removeprefix('override ').lstrip('/').partition('@')[0]}={value}"
                  for entry in changed for key, value in entry.items() if key.startswith("override ")]  # fmt: skip
     if overrides:
         lines += ["", *_text(f"Chooses {', '.join(overrides)}")]
-    if params := _swept(path):
-        lines += ["", "Swept with -m", *_table(params)]
+    if params := content_of(path).get("hydra", {}).get("sweeper", {}).get("params"):
+        rows = [(f"{key}:", " ".join(str(value).split())) for key, value in params.items()]
+        lines += ["", "Swept with -m", *_table(rows)]
     if "Example" in labels:
         lines += ["", "Examples", *(f"  {entry}" for entry in labels["Example"])]
     return "\n".join([*lines, "", f"From {path}"])
 
 
-def _swept(path: Path) -> list[tuple[str, str]]:
-    params = value_at(content_of(path), "hydra.sweeper.params") or {}
-    return [(f"{key}:", " ".join(str(value).split())) for key, value in params.items()]
-
-
-def _all_keys(groups: Groups) -> Iterator[Key]:
-    yield from groups.keys(shipped("conf") / "config.yaml")
-    for group in groups.names():
-        if group not in ("experiment", "view"):
-            for _, path in groups.choices(group):
-                yield from groups.keys(path)
-
-
 def _page_of_key(name: str, groups: Groups) -> str:
     """All there is about one key; empty if no file has it."""
     group = name.partition(".")[0]
-    default = f"{group}={groups.default(group)}"
-    found = sorted(_where(name, groups), key=lambda one: one[0] not in ("", default))
+    group = group if group in groups.names() else "job"
+    default = groups.defaults.get(group)
+    found = [("", key) for key in keys_of(shipped("conf") / "config.yaml", "")]
+    found += [(choice, key) for choice, path in groups.choices(group) for key in groups.keys(path)]
+    found = sorted((one for one in found if one[1].name == name), key=lambda one: one[0] not in ("", default))
     if not found:
         return ""
-    usual = found[0][0] in ("", default)
-    lines = [f"{name}={_short(found[0][1].value)}" if usual else f"{name}: not a key of {default}, the default"]
+    choice, first = found[0]
+    usual = choice in ("", default)
+    lines = [f"{name}={_short(first.value)}" if usual else f"{name}: not a key of {group}={default}, the default"]
     lines += _text(next((key.comment for _, key in found if key.comment), ""), 2)
     values: dict[str, list[str]] = {}
-    for choice, key in found:
-        values.setdefault(_short(key.value), []).append(choice.partition("=")[2])
-    if found[0][0]:
-        rows = [(f"{name}={value}" if value else f"{name}:", _some(chosen)) for value, chosen in values.items()]
+    for one, key in found:
+        values.setdefault(f"{name}={_short(key.value)}" if key.value else f"{name}:", []).append(one)
+    if choice:
+        rows = [
+            (value, ", ".join(of[:5]) + (f" and {len(of) - 5} more" if len(of) > 5 else ""))
+            for value, of in values.items()
+        ]
         lines += ["", "Values by choice", *_table(rows, most=50)]
-    return "\n".join([*lines, "", f"From {found[0][1].file}"])
+    return "\n".join([*lines, "", f"From {first.file}"])
 
 
 def _short(value: str) -> str:
-    return textwrap.shorten(value, 60, placeholder=" ...") if len(value) > 60 else value
+    return textwrap.shorten(value, 60, placeholder=" ...")
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _where(name: str, groups: Groups) -> Iterator[tuple[str, Key]]:
-    """Choices that have a key, none for the top of the configuration, and its entry there."""
-    group = name.partition(".")[0]
-    for key in keys_of(shipped("conf") / "config.yaml", ""):
-        if key.name == name:
-            yield "", key
-    for of in [group] if group in groups.names() else ["job"]:
-        for choice, path in groups.choices(of):
-            yield from ((f"{of}={choice}", key) for key in groups.keys(path) if key.name == name)
-
-
-def asked(words: Sequence[str], flags: Sequence[str], groups: Groups) -> str | None:
+def asked(words: list[str], flags: Sequence[str], groups: Groups) -> str | None:
     """The page that a command asks for; None if it asks for none. Raises UnknownTopic."""
-    wanted = bool({"-h", "--help"} & set(flags)) or list(words[:1]) == ["help"]
-    if not wanted:
+    if words[:1] == ["help"]:
+        topics = words[1:]
+    elif {"-h", "--help"} & set(flags):  # beside settings, it is about the groups among them
+        topics = [word for word in words if "=" not in word or word.partition("=")[0] in groups.names()]
+    else:
         return None
-    topics = [word for word in words if word != "help"]
-    if list(words[:1]) != ["help"]:  # --help beside settings is about the groups among them
-        topics = [word for word in topics if "=" not in word or word.partition("=")[0] in groups.names()]
     return topic(topics, groups) if topics else overview(groups)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from videopool.commandline.groups import Groups
+from videopool.commandline.top_level import PATHS
 from videopool.errors import did_you_mean
-from videopool.groups import Groups
-from videopool.top_level import PATHS
 
 # Flags, and whether a value follows.
 FLAGS = {
@@ -31,19 +31,17 @@ def parted(words: Sequence[str]) -> tuple[list[str], list[str], str]:
     """
     flags: list[str] = []
     others: list[str] = []
-    waits = False
     for number, word in enumerate(words):
-        if waits:
+        before = words[number - 1] if number and words[number - 1] in flags[-1:] else ""
+        if FLAGS.get(before) or (before in ("-i", "--info") and word in INFO):
             flags.append(word)
-            waits = False
         elif word.startswith("#"):  # zsh passes on what bash takes for a comment
             return flags, others, " ".join(words[number:])
-        elif word[:1] in tuple(DASHES):
-            raise ValueError(f"{word}: this begins with a long dash; write {_dashed(word)}")
+        elif word.startswith(tuple(DASHES)):
+            bare = word.lstrip(DASHES + "-")
+            raise ValueError(f"{word}: this begins with a long dash; write {'-' if len(bare) == 1 else '--'}{bare}")
         elif word.startswith("-") and word != "-":
             flags.append(_flag(word, words[number + 1 :]))
-            following = next(iter(words[number + 1 :]), "")
-            waits = FLAGS.get(word, False) or (word in ("-i", "--info") and following in INFO)
         else:
             others.append(word)
     return flags, others, ""
@@ -53,11 +51,6 @@ def value_of(flags: Sequence[str], *names: str) -> list[str]:
     """The values of a flag, whichever of its names it has."""
     after = [flags[place + 1] for place, flag in enumerate(flags[:-1]) if flag in names]
     return after + [flag.partition("=")[2] for flag in flags if flag.partition("=")[0] in names and "=" in flag]
-
-
-def _dashed(word: str) -> str:
-    bare = word.lstrip(DASHES + "-")
-    return f"-{bare}" if len(bare) == 1 else f"--{bare}"
 
 
 def _flag(word: str, following: Sequence[str]) -> str:
@@ -89,7 +82,7 @@ def understood(words: Sequence[str], groups: Groups, multirun: bool) -> list[str
             raise ValueError(f"{word} {after[0]}: write it without blanks, {key}={after[0]}")
         else:
             plain = key.lstrip("+~")
-            if key[0] == "+" and plain in groups.names() and not groups.default(plain) and plain in groups.optional():
+            if key[0] == "+" and groups.defaults.get(plain, "") is None:
                 word = f"{plain}={value}"  # view and experiment have no choice yet
             result.append(quoted(word, multirun, words[number + 1 :]))
     return result
@@ -99,27 +92,24 @@ def _stray(word: str, after: Sequence[str], groups: Groups) -> str:
     """What to write for a word without a key."""
     following = after[0] if after else ""
     if following.startswith("="):
-        value = following[1:] or (after[1] if len(after) > 1 else "VALUE")
-        return f"{' '.join([word, *after[: 1 if following[1:] else 2]])}: write it without blanks, {word}={value}"
+        parts = after[: 1 if following[1:] else 2]
+        value = "".join(parts)[1:] or "VALUE"
+        return f"{' '.join([word, *parts])}: write it without blanks, {word}={value}"
     if word.startswith("="):
         return f"{word}: write it without blanks, KEY{word}"
-    if word in groups.names():
-        choices = [name for name, *_ in groups.choices(word)]
-        if following in choices:
-            return f"{word} {following}: write {word}={following}"
-        return f"{word}: say which, as in {word}={choices[0]}; videopool help {word} lists them"
-    owners = [group for group in groups.names() if word in (name for name, *_ in groups.choices(group))]
-    if owners:
-        owner = "job" if "job" in owners else owners[0]
-        return f"{word}: write {owner}={word}"
-    if "." in word and following:
+    choices = {group: [name for name, _ in groups.choices(group)] for group in groups.names()}
+    if following in choices.get(word, ()):
         return f"{word} {following}: write {word}={following}"
-    options = {name: f"{group}={name}" for group in reversed(groups.names()) for name, *_ in groups.choices(group)}
-    options |= {group: group for group in groups.names()} | {"help": "help"}
-    options |= {name: f"job={name}" for name, *_ in groups.choices("job")}
-    meant = did_you_mean(word, options)
-    for name in sorted(options, key=len, reverse=True):
-        meant = re.sub(rf"(?<= ){re.escape(name)}(?=[ ?])", options[name], meant, count=1) if meant else meant
+    if word in choices:
+        return f"{word}: say which, as in {word}={choices[word][0]}; videopool help {word} lists them"
+    written = {name: f"{group}={name}" for group in reversed(choices) for name in choices[group]}
+    written |= {name: f"job={name}" for name in choices["job"]}
+    if word in written:
+        return f"{word}: write {written[word]}"
+    if following and "." in word:
+        return f"{word} {following}: write {word}={following}"
+    written |= {group: group for group in (*choices, "help")}
+    meant = did_you_mean(word, written)
     return f"{word}: a word needs a key, as in pooling=average{meant or '; videopool --help shows what there is'}"
 
 
@@ -133,7 +123,7 @@ def quoted(word: str, multirun: bool = False, following: Sequence[str] = ()) -> 
     from hydra.errors import HydraException
 
     key, _, value = word.partition("=")
-    path = key.rpartition(".")[2].lstrip("+~") in PATHS
+    path = key.rpartition(".")[2].lstrip("+") in PATHS
     if not value or word.startswith("~"):
         return word
     parser = OverridesParser.create()
@@ -148,8 +138,7 @@ def quoted(word: str, multirun: bool = False, following: Sequence[str] = ()) -> 
     if path and (Path(value).expanduser().exists() or not _of_grammar(value)):  # not null, a list, an interpolation
         return word if readable(word) and parser.parse_override(word).value() == value else f"{key}={_in_quotes(value)}"
     if readable(word):
-        override = parser.parse_override(word)
-        if override.is_sweep_override() and not multirun:
+        if parser.parse_override(word).is_sweep_override() and not multirun:
             listed = f"; for a list write '{key}=[{value}]'" if "," in value and not re.match(FUNCTIONS, value) else ""
             raise ValueError(f"{word}: several values are a sweep, which needs -m{listed}")
         return word
@@ -158,11 +147,11 @@ def quoted(word: str, multirun: bool = False, following: Sequence[str] = ()) -> 
         mended = key + "=" + ",".join(part if readable(f"{key}={part}") else _in_quotes(part) for part in parts)
         if readable(mended):
             return mended
-    if value.count("[") > value.count("]") or value.count("{") > value.count("}"):
-        rest = next((i for i, one in enumerate(following, 1) if one.endswith(("]", "}"))), 0)
-        whole = " ".join([word, *following[:rest]])
-        whole = whole if rest else f"{whole}]" if "[" in value else f"{whole}}}"
-        raise ValueError(f"{word}: a bracket is not closed; quote it for the shell, '{whole}'")
+    for opening, closing in ("[]", "{}"):
+        if value.count(opening) > value.count(closing):
+            rest = next((i for i, one in enumerate(following, 1) if one.endswith(closing)), 0)
+            whole = " ".join([word, *following[:rest]]) if rest else word + closing
+            raise ValueError(f"{word}: a bracket is not closed; quote it for the shell, '{whole}'")
     text = value.strip("'\"")
     raise ValueError(
         f"{word}: this value cannot be read; text with special characters is quoted twice, '{key}=\"{text}\"'"

@@ -5,18 +5,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from videopool.commandline.groups import Groups, content_of
 from videopool.errors import did_you_mean
-from videopool.paths import shipped
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 FOLDERS = ("study", "results_dir", "data_dir")
-GROUPS = (
-    "features", "pooling", "frames", "job", "benchmark", "prompt", "lora", "model", "compat", "judge", "trainer",
-    "logger",
-)  # fmt: skip
 # Last parts of keys whose values are files or folders.
 PATHS = (
     "study", "results_dir", "data_dir", "root", "annotations", "questions", "source", "checkpoint", "store", "path",
@@ -27,15 +23,11 @@ NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters
 
 
 def check_top_level(config: "DictConfig") -> None:
-    """Refuse impossible values; make text of folder names that look like numbers, as in study=7.
-
-    Raises:
-        ValueError: in one line, with the key.
-    """
-    for group in GROUPS:
-        if not hasattr(config.get(group), "keys"):
-            choices = sorted(path.stem for path in (shipped("conf") / group).glob("*.yaml"))
-            raise ValueError(f"{group}={_as_typed(config.get(group))}: choose one of {', '.join(choices)}")
+    """Raises ValueError, in one line, for an impossible value. Makes text of folder names like 7."""
+    for group, usual in Groups().defaults.items():
+        if usual and "/" not in group and not hasattr(config.get(group), "keys"):
+            choices = ", ".join(name for name, _ in Groups().choices(group) if "/" not in name)
+            raise ValueError(f"{group}={_as_typed(config.get(group))}: choose one of {choices}")
     for key in FOLDERS:
         value = config.get(key)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -65,28 +57,27 @@ def _as_typed(value: object) -> str:
 
 
 def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequence[str]]) -> None:
-    """Refuse what is no choice of a group, as in frames=8 or pooling=adaptve, and choices that are added.
+    """Raises ValueError, with a suggestion, for what is no choice, as in frames=8, and for choices that are added.
 
-    Args:
-        options: choices of a group; empty for other keys.
-
-    Raises:
-        ValueError: in one line, with a suggestion.
+    `options`: the choices of a group; empty for other keys.
     """
+    defaults = Groups().defaults
     for override in overrides:
         group, typed = override.key_or_group, str(override.input_line)
         names = [name for name in options(group) if not name.startswith("_")]
         if not names or override.is_delete():
             continue
-        if (override.is_add() or override.is_force_add()) and shipped_default(group):
+        if (override.is_add() or override.is_force_add()) and defaults.get(group):
             raise ValueError(f"{typed}: {group} has a choice already; change it without the plus, {typed.lstrip('+')}")
         for value in _values(override):
             text = _as_typed(value)
             if not isinstance(value, str):
-                number = _number_of(group) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-                meant = f"; for a number in it say {group}.{number}={text}" if number else ""
-                if value is None and not shipped_default(group):
+                if value is None and not defaults.get(group):
                     continue
+                usual = Groups().file(group, str(defaults.get(group)))
+                numbers = [key for key, one in content_of(usual).items() if type(one) is int] if usual else []
+                meant = f"; for a number in it say {group}.{numbers[0]}={text}" if numbers else ""
+                meant = meant if type(value) in (int, float) else ""
                 raise ValueError(f"{typed}: {group} is chosen by name, one of {', '.join(names)}{meant}")
             folder, _, name = value.rpartition("/")
             there = options(f"{group}/{folder}") if folder else names
@@ -99,32 +90,11 @@ def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequ
 def _values(override: "Override") -> list[Any]:
     """The chosen names, one or those of a sweep or list."""
     if override.is_sweep_override():
-        if not override.is_choice_sweep():
-            return []
-        values = [getattr(one, "text", one) for one in override.value().list]  # type: ignore[union-attr]
+        values = list(override.value().list) if override.is_choice_sweep() else []  # type: ignore[union-attr]
     else:
         value = override.value()
         values = value if isinstance(value, list) else [value]
     return [getattr(value, "text", value) for value in values]
-
-
-def shipped_default(group: str) -> str | None:
-    """The choice of a group that config.yaml names; None if it names none."""
-    from omegaconf import OmegaConf
-
-    defaults: Any = OmegaConf.to_container(OmegaConf.load(shipped("conf") / "config.yaml").defaults)
-    return next((entry[group] for entry in defaults if isinstance(entry, dict) and entry.get(group)), None)
-
-
-def _number_of(group: str) -> str | None:
-    """The first integer key in the group's default choice."""
-    from omegaconf import OmegaConf
-
-    choice = shipped_default(group)
-    if choice is None:
-        return None
-    settings: Any = OmegaConf.to_container(OmegaConf.load(shipped("conf") / group / f"{choice}.yaml"))
-    return next((str(key) for key, value in settings.items() if type(value) is int), None)
 
 
 def expand_home(config: "DictConfig") -> None:

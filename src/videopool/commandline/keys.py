@@ -5,6 +5,7 @@ class of its group takes it as an argument, its parent is free by nature, or an 
 refused, whether they come from the command line, with Hydra's plus or without, or from the user's own YAML files.
 """
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from videopool.commandline.groups import Groups, content_of, keys_of
 from videopool.errors import did_you_mean
-from videopool.groups import Groups, content_of, keys_of
-from videopool.paths import shipped
-from videopool.signatures import parameters
 
 # Below these, names are the user's own or Hydra's.
 FREE = (
@@ -70,31 +69,32 @@ def flat(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_keys(config: Mapping[str, Any], parts: Iterable[Part], added: Mapping[str, str], removed: set[str]) -> Known:
-    """Refuse keys that nothing reads, missing keys that something reads, and words for numbers.
+    """The known keys with the values of their files.
 
-    Returns the known keys with the values of their files.
+    Raises UnknownKey, in one line with a suggestion, for keys that nothing reads, for missing ones that something
+    reads, and for words in place of numbers.
 
     Args:
         config: the composition as plain mappings, interpolations unresolved.
         parts: the files that it was composed from.
         added: what was typed for keys added on the command line, by key.
         removed: keys deleted on the command line.
-
-    Raises:
-        ValueError: in one line, with a suggestion.
     """
     parts = list(parts)
     known = {key: value for part in parts if part.kind == "shipped" for key, value in part.values.items()}
     for part in parts:
         if part.kind == "study":  # what a shipped study adds for itself, and for its own job
             fresh = {key: value for key, value in part.values.items() if _head(key) not in known or _head(key) == "job"}
-            known |= {key: value for key, value in fresh.items() if key not in known}
+            known = fresh | known
     for group in {_head(key) for part in parts if part.kind == "own" for key in part.values} - set(map(_head, known)):
         for _, path in Groups().choices(group):  # the user's own choice, without a class: it may say what others say
             content = {name: value for name, value in content_of(path).items() if name != "defaults"}
             known |= {group: {}, **dict(flat(content, group))}
-    for key in removed:
-        _check_removed(key, known, config)
+    for key in removed & set(known):
+        parent, _, name = key.rpartition(".")
+        taken = _taken(dict(flat(config)).get(parent, {}), parent)
+        if _head(key) != "hydra" and parent not in FREE and taken is not None and (not taken or name in taken):
+            raise UnknownKey(f"~{key}: {key} is read and cannot be left out; give it a value, {key}=...")
     for key in _unknown(config, known):
         typed = next((word for name, word in added.items() if name == key or key.startswith(f"{name}.")), None)
         if not typed and key.startswith("job.") and any(key in keys for keys in _jobs().values()):
@@ -112,47 +112,51 @@ def _head(key: str) -> str:
 
 def _unknown(node: Mapping[str, Any], known: Mapping[str, Any], path: str = "", free: bool = False) -> Iterator[str]:
     """The topmost keys of a node that neither a shipped file has nor a class takes."""
-    taken = _taken(node, path)
     for name, value in node.items():
         key = f"{path}.{name}" if path else str(name)
-        fine = free or path in FREE or key in known or (bool(path) and taken is not None and name in taken)
-        if not (fine or taken is None):
-            yield key
-        elif isinstance(value, Mapping):
+        if not (free or path in FREE or key in known):
+            taken = _taken(node, path)
+            if taken is not None and name not in taken:
+                yield key
+                continue
+        if isinstance(value, Mapping):
             # Where shipped files have no mapping, what reads it knows its keys; but a class has its arguments.
             inner = "_target_" not in value and (path in FREE or not isinstance(known.get(key), Mapping))
             yield from _unknown(value, known, key, free=inner and key not in FREE)
         elif isinstance(value, list):
             for place, item in enumerate(value):
                 if isinstance(item, Mapping) and "_target_" in item:
-                    yield from _unknown(item, {}, f"{key}.{place}")
+                    yield from _unknown(item, known, f"{key}.{place}")
 
 
-def _taken(node: Mapping[str, Any], path: str) -> frozenset[str] | set[str] | None:
+def _taken(node: Mapping[str, Any], path: str) -> frozenset[str] | None:
     """Names that the class of a node takes; none without a class, and None for any."""
     target = node.get("_target_")
     if not isinstance(target, str) or path == "model" or "${" in target:  # a model's class gets the known keys only
         return frozenset()
     taken = parameters(target)
+    if taken is None and target.startswith("videopool."):  # it passes on what another choice of the group has
+        taken = frozenset(name for _, file in Groups().choices(path) for name in content_of(file))
     return None if taken is None else taken | HYDRAS | READ.get(path, set())
 
 
-def _check_removed(key: str, known: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    parent, _, name = key.rpartition(".")
-    if key not in known or _head(key) == "hydra" or parent in FREE:
-        return
-    node = dict(flat(config)).get(parent, {})
-    target = node.get("_target_") if isinstance(node, Mapping) else None
-    if target is None or name == "_target_" or name in READ.get(parent, ()) or name in (parameters(str(target)) or ()):
-        raise UnknownKey(f"~{key}: {key} is read and cannot be left out; give it a value, {key}=...")
+@cache
+def parameters(target: str) -> frozenset[str] | None:
+    """Names that a class or function takes; None: any, or it cannot be imported, which is told when it is made."""
+    from hydra.utils import get_object
+
+    try:
+        made = get_object(target)
+        given = inspect.signature(made).parameters.values()
+    except Exception:
+        return None
+    names = frozenset(one.name for one in given if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+    passed = any(one.kind is one.VAR_KEYWORD for one in given)
+    return None if passed and made.__init__.__qualname__ != "Module.__init__" else names  # PyTorch's takes none
 
 
 def check_values(config: Mapping[str, Any], known: Known) -> None:
-    """Refuse a word where the file has a number or a switch, and names that are not among a key's few.
-
-    Raises:
-        ValueError: in one line, with the key.
-    """
+    """Raises UnknownKey for a word where the file has a number or a switch, and a name not among a key's few."""
     values = dict(flat(config))
     for key, value in values.items():
         if not isinstance(value, str) or "${" in value or value == "???" or _head(key) in NOT_CHECKED:
@@ -166,16 +170,8 @@ def check_values(config: Mapping[str, Any], known: Known) -> None:
                 raise UnknownKey(f"{key}={value!r}: choose one of {', '.join(VALUES[key])}{meant}")
         elif isinstance(usual, bool) and not own:
             raise UnknownKey(f"{key}={value}: say true or false")
-        elif isinstance(usual, (int, float)) and not own and not _is_number(value):
+        elif isinstance(usual, (int, float)) and not own:
             raise UnknownKey(f"{key}={value}: give a number")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def explain(key: str, config: Mapping[str, Any], known: Iterable[str] = ()) -> str:
@@ -199,44 +195,34 @@ def explain(key: str, config: Mapping[str, Any], known: Iterable[str] = ()) -> s
             meant = meant.replace("?", f".{rest}?")
         deeper = [one for one in values if one.endswith(f".{name}") and _head(one) not in ("hydra", name)]
         return f"nothing reads a key or group {name}{meant or (f'; did you mean {deeper[0]}?' if deeper else '')}"
-    target = node.get("_target_")
-    node = {**dict.fromkeys(one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent), **node}
-    taken = _taken(node, parent) or set()
-    if name in taken and name not in node:
-        return f"it is an argument of {target} that no file sets; add it with a plus, +{key}=..."
-    meant = did_you_mean(name, {str(option) for option in {*node, *taken}} - HYDRAS - {name})
-    chosen = str(_choice(config, parent) or "")
-    others = [choice for choice in _choices_with(parent, name) if choice != chosen]
+    names = {*map(str, node), *(one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent)} - {name}
+    target, meant = node.get("_target_"), did_you_mean(name, names - HYDRAS)
+    if not meant:
+        taken = _taken(node, parent) or frozenset()
+        if name in taken and name not in node:
+            return f"it is an argument of {target} that no file sets; add it with a plus, +{key}=..."
+        meant = did_you_mean(name, taken - HYDRAS - {name})
+    chosen = str(config["hydra"]["runtime"]["choices"].get(parent) or "")
+    found = {choice: content_of(path) for choice, path in Groups().choices(parent) if choice != chosen}
+    others = sorted((one for one in found if name in found[one]), key=lambda one: "defaults" in found[one])
     if others and not meant:
         meant = f"; choose {parent}={', '.join(others[:4])}{' or another' if len(others) > 4 else ''}, which have it"
     elif not meant:
-        names = [str(option) for option in node if option not in HYDRAS and option != name]
         shown = "hydra" if _head(parent) == "hydra" else "job"
+        listed = [str(one) for one in node if one not in HYDRAS and one != name]
         long = f"; videopool --cfg {shown} -p {parent} shows it"
-        meant = f"; its keys: {', '.join(names)}" if len(names) <= 12 else long
+        meant = f"; its keys: {', '.join(listed)}" if len(listed) <= 12 else long
     if target and not str(target).startswith(("videopool.", "pytorch_lightning.")):
         return f"{target} takes no {name}{meant}"
     return f"{f'{parent}={chosen}' if chosen else parent} has no {name}{meant}"
 
 
-def _choice(config: Mapping[str, Any], group: str) -> object:
-    return config.get("hydra", {}).get("runtime", {}).get("choices", {}).get(group)
-
-
 def _read_somewhere(key: str, config: Mapping[str, Any]) -> bool:
     """Whether an interpolation names a key or one above it, in the composition or in a file that it may be made for."""
     wanted = re.compile(r"\$\{[^}]*(?<![\w.])\.*" + re.escape(key) + r"(?![\w])")
-    sources = config.get("hydra", {}).get("runtime", {}).get("config_sources", [])
-    folders = [shipped("conf"), *(Path(one["path"]) for one in sources if one.get("schema") == "file")]
-    texts = (path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.yaml")))
-    found = (value for value in dict(flat(config)).values() if isinstance(value, (str, list)))
-    return any(wanted.search(str(value)) for value in found) or any(wanted.search(text) for text in texts)
-
-
-def _choices_with(group: str, name: str) -> list[str]:
-    """The shipped choices of a group whose own file has a key, those that build on others last."""
-    found = [(choice, content_of(path)) for choice, path in Groups().choices(group) if name in content_of(path)]
-    return [choice for choice, content in sorted(found, key=lambda one: "defaults" in one[1])]
+    folders = [one["path"] for one in config["hydra"]["runtime"]["config_sources"] if one["schema"] == "file"]
+    texts = [path.read_text(encoding="utf-8") for folder in folders for path in Path(folder).rglob("*.yaml")]
+    return any(map(wanted.search, [str(config), *texts]))
 
 
 @cache

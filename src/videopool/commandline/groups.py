@@ -7,7 +7,8 @@ is a command that can be pasted, `Question:` is what a study asks.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,7 @@ class Groups:
         for folder in self.folders[1:]:
             for path in sorted(folder.rglob("*.yaml")):
                 name = path.relative_to(folder)
-                study = name.parts[0] == "experiment" and (shipped("experiments") / name.name).is_file()
-                if study or (self.folders[0] / name).is_file():
+                if Groups().file(name.parent.as_posix(), name.stem):
                     return path
         return None
 
@@ -47,20 +47,11 @@ class Groups:
         found = {path.name for folder in self.folders for path in folder.glob("*/") if path.name != "hydra"}
         return sorted(found | {"experiment"})
 
-    @cached_property
-    def _defaults(self) -> dict[str, str | None]:
-        import yaml
-
-        entries = yaml.load((shipped("conf") / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["defaults"]
+    @property
+    def defaults(self) -> dict[str, str | None]:
+        """The choice of each group where none is made; None: no choice."""
+        entries = content_of(shipped("conf") / "config.yaml")["defaults"]
         return {str(key): value for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
-
-    def default(self, group: str) -> str | None:
-        """The choice of a group where none is made."""
-        return self._defaults.get(group)
-
-    def optional(self) -> set[str]:
-        """Groups without a choice where none is made."""
-        return {group for group, choice in self._defaults.items() if choice is None}
 
     def file(self, group: str, choice: str) -> Path | None:
         """The file of a choice."""
@@ -81,36 +72,37 @@ class Groups:
 
     def package(self, path: Path) -> str:
         """Where a file's keys are in the whole; empty: at its top."""
-        roots = [*self.folders, shipped("experiments")]
-        group = next((path.parent.relative_to(root).as_posix() for root in roots if path.is_relative_to(root)), ".")
+        group = self.group(path)
         whole = "# @package _global_" in path.read_text(encoding="utf-8") or group in (".", "experiment", "view")
-        top, _, below = group.partition("/")  # a choice may lie in a folder of its group
-        return "" if whole else f"{top}.{below}" if top == "hydra" else top
+        return "" if whole else group.replace("/", ".")
+
+    def group(self, path: Path) -> str:
+        """The group of a file, which may lie in a folder of its group; "." for config.yaml."""
+        folders = [path.parent.relative_to(root).parts for root in self.folders if path.is_relative_to(root)]
+        parts = folders[0] if folders else ("experiment",)
+        return "/".join(parts[: 2 if parts[:1] == ("hydra",) else 1]) or "."
 
     def keys(self, path: Path, package: str | None = None) -> list[Key]:
         """All keys of a file, with those of the files that it builds on."""
-        roots = [folder for folder in self.folders if path.is_relative_to(folder)]
-        group = path.parent.relative_to(roots[0]).as_posix() if roots else ""
         package = self.package(path) if package is None else package
         found: dict[str, Key] = {}
         entries = content_of(path).get("defaults") or []
         for entry in [*entries, *([] if "_self_" in entries else ["_self_"])]:
             if entry == "_self_":
                 for key in keys_of(path, package):
+                    if key.name.startswith("hydra") and not package.startswith("hydra"):
+                        continue
                     above = found[key.name].comment if key.name in found else ""
                     found[key.name] = replace(key, comment=key.comment or above)
                 continue
-            for name, choices in entry.items() if isinstance(entry, dict) else [(entry, None)]:
-                if name.startswith("override ") or (isinstance(entry, dict) and choices is None):
-                    continue
-                base, _, below = name.partition("@")
-                where = ".".join(filter(None, (package, below))) if below else None
+            own = isinstance(entry, str)  # a choice of the same group
+            for name, choices in [(self.group(path), entry)] if own else entry.items():
+                below = (entry if own else name).partition("@")[2]
+                where = package if own or below else None
+                where = f"{package}.{below}".strip(".") if below else where
                 for choice in choices if isinstance(choices, list) else [choices]:
-                    of, file = (base.lstrip("/"), choice) if choice else (group, base)
-                    inner = self.file(str(of), str(file))
-                    if inner is not None:
-                        default = package if not choice else None
-                        found |= {key.name: key for key in self.keys(inner, where if below else default)}
+                    inner = self.file(name.partition("@")[0].lstrip("/"), str(choice).partition("@")[0])
+                    found |= {key.name: key for key in self.keys(inner, where)} if inner else {}
         return list(found.values())
 
 
@@ -124,7 +116,7 @@ def content_of(path: Path) -> dict[str, Any]:
 
 
 def keys_of(path: Path, package: str) -> list[Key]:
-    """The keys that a file itself has, except for its defaults list and Hydra's."""
+    """The keys that a file itself has, except for its defaults list."""
     import yaml
 
     text = path.read_text(encoding="utf-8")
@@ -133,12 +125,12 @@ def keys_of(path: Path, package: str) -> list[Key]:
     def walk(node: yaml.Node, prefix: str) -> Iterator[Key]:
         for key, value in node.value:
             name = f"{prefix}.{key.value}" if prefix else str(key.value)
-            if prefix == package and key.value in ("defaults", "hydra"):
+            if prefix == package and key.value == "defaults":
                 continue
-            nested = isinstance(value, yaml.MappingNode) and not value.flow_style and value.value
+            nested = isinstance(value, yaml.MappingNode) and value.value
             written = "" if nested else " ".join(text[value.start_mark.index : value.end_mark.index].split())
             if isinstance(value, yaml.SequenceNode) and not value.flow_style:
-                content = value_at(content_of(path), name, package)
+                content = yaml.safe_load(yaml.serialize(value))
                 written = yaml.safe_dump(content, default_flow_style=True, width=10**6).strip()
             mark = key.end_mark if value.start_mark.line > key.end_mark.line else value.end_mark
             yield Key(name, written, _comment(lines, mark.line, mark.column), str(path))
@@ -149,24 +141,14 @@ def keys_of(path: Path, package: str) -> list[Key]:
     return list(walk(tree, package)) if isinstance(tree, yaml.MappingNode) else []
 
 
-def value_at(content: Any, name: str, package: str = "") -> Any:
-    """The value of a dotted key of a file in a package."""
-    for part in name[len(package) :].strip(".").split("."):
-        content = content.get(part) if isinstance(content, dict) else None
-    return content
-
-
 def _comment(lines: Sequence[str], row: int, column: int) -> str:
     """The comment at the end of a line, with the lines below that continue it in the same column."""
     found = re.match(r"[:\s]*#\s?(.*)", lines[row][column:]) if row < len(lines) else None
     if found is None:
         return ""
-    place, words = lines[row].index("#", column), [found[1]]
-    for line in lines[row + 1 :]:
-        if line.find("#") != place or line[:place].strip():
-            break
-        words.append(line[place + 1 :].strip())
-    return "; ".join(words) if len(words) > 1 else words[0]
+    place = lines[row].index("#", column)
+    below = takewhile(lambda line: line.find("#") == place and not line[:place].strip(), lines[row + 1 :])
+    return "; ".join([found[1], *(line[place + 1 :].strip() for line in below)])
 
 
 def head(path: Path) -> tuple[str, dict[str, list[str]]]:

@@ -1,0 +1,1 @@
+"""Command line: help, checked words, composed configurations."""
