@@ -1,6 +1,6 @@
 """The tables of a study: points, tasks, means over seeds, figures from papers; for pages, papers, the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +8,12 @@ import pandas as pd
 import yaml
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Fields, TextTable, column, missing
+from videopool.reports.cells import Cell, TextTable, column
 from videopool.reports.columns import (
     COMPLETE,
     DEFAULT,
     SETTINGS,
     frames_text,
-    main_group,
     other_groups,
     point_status,
     setting_words,
@@ -29,7 +28,6 @@ from videopool.runtime.tables import Shown
 from videopool.runtime.terminal import console
 
 MARKS = {"*": "*: p < 0.05 after Holm's correction", " (=)": "(=): identical to an earlier point"}
-PAPER_MARKS = {"*": r"$^{*}$ $p < 0.05$ after Holm's correction", " (=)": "$^{=}$ identical to an earlier point"}
 INTERVALS = "95 %, clustered by clip, none of fewer than 10 clips"
 HINT = " (job.columns=[...] chooses)"
 COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")  # of published figures
@@ -50,13 +48,15 @@ def shared_chance(frame: pd.DataFrame) -> str:
     return ", ".join(f"{words} {cells.percent_text(values.iloc[0])} %" for words, values in constant.items())
 
 
-def caption(frame: pd.DataFrame, name: str) -> str:
-    """The caption of a study's table: benchmark, split, number of samples, kind of intervals."""
-    settings, chance = shared_settings(frame), shared_chance(frame)
-    text = f"{name}{': ' if settings else ''}{settings}."
-    text += f" n = {counts} scored samples." if (counts := scored_samples(frame)) else ""
-    text += f" {chance[0].upper()}{chance[1:]}." if chance else ""
-    return text + (f" Best score in bold; intervals: {INTERVALS}." if counts else "")
+def caption(frame: pd.DataFrame, table: TextTable, name: str) -> str:
+    """The caption of a study's table in a page or a paper: what all points share, and how to read the columns."""
+    counts, notes = scored_samples(frame), [heading.note for heading in table.headings if heading.note]
+    frames = frames_text(frame.frames.iloc[0]) if frame.frames.nunique(dropna=False) == 1 else ""
+    parts = [f"{name}: {', '.join(filter(None, [shared_settings(frame), frames]))}"]
+    parts += [f"n = {counts} scored samples"] if counts else []
+    parts += [f"{part[0].upper()}{part[1:]}" for part in (shared_chance(frame), *notes, *legend(table)) if part]
+    parts += [f"Best score in bold; intervals: {INTERVALS}; differences in percentage points"] if counts else []
+    return ". ".join(parts) + "."
 
 
 def scored_samples(frame: pd.DataFrame) -> str:
@@ -71,10 +71,10 @@ def points_table(frame: pd.DataFrame) -> TextTable:
     return table_of(frame, with_content(frame, columns), columns)
 
 
-def legend(table: TextTable, words: Mapping[str, str] = MARKS) -> list[str]:
+def legend(table: TextTable) -> list[str]:
     """What the marks of a study's table mean, as far as it has them."""
     marks = {cell.mark for row in table.rows for cell in row.cells}
-    return [text for mark, text in words.items() if mark in marks]
+    return [text for mark, text in MARKS.items() if mark in marks]
 
 
 def published_table(published: pd.DataFrame) -> TextTable:
@@ -119,10 +119,7 @@ def markdown_tables(
 ) -> str:
     """The content of table.md; chosen: names of columns, by default those of default_names()."""
     points = table_of(frame, chosen or default_names(frame), study_columns(frame))
-    notes = "".join(
-        f" {part[0].upper()}{part[1:]}." for part in [*(h.note for h in points.headings if h.note), *legend(points)]
-    )
-    text = f"{cells.escape_markdown(caption(frame, name) + notes)}\n\n{cells.markdown_table(points)}"
+    text = f"{cells.escape_markdown(caption(frame, points, name))}\n\n{cells.markdown_table(points)}"
     reasons = [(row["point"], point_status(row).note) for row in frame.to_dict("records") if row["status"] != COMPLETE]
     if reasons:
         lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(note)}\n" for point, note in reasons)
@@ -138,45 +135,28 @@ def default_names(frame: pd.DataFrame) -> list[str]:
     return [name for name in told if name in (*DEFAULT, *SETTINGS, "mixed")]
 
 
-def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> tuple[TextTable, list[str]]:
-    """The rows of table.tex, in groups; and what all of them share.
+def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> TextTable:
+    """The rows of table.tex.
 
-    By default rows stand in groups of equal settings and frames where several poolings share them, and these need no
-    columns. With chosen columns, points of one pooling stand together.
+    Without chosen columns, rows stand in groups of equal settings and frames where several poolings share them.
     """
-    names, keys, shared = list(chosen or default_names(frame)), ["pooling"] if chosen else [], []
-    if chosen is None:
-        if frame.frames.nunique(dropna=False) == 1 < len(frame):
-            names.remove("frames")
-            shared = _group_words(frame.iloc[0].to_dict(), ["frames"])
-        settings, frames = varied(frame), [name for name in names if name == "frames"]
-        for keys in ([*settings, *frames], settings, frames, []):
-            if keys and 2 * frame.groupby(keys, dropna=False).ngroups <= len(frame):
-                break
-        names = [name for name in names if name not in keys]
-        by_setting = [key for key in keys if key != "frames"]
-        order = frame.groupby(by_setting, dropna=False, sort=False).ngroup() if by_setting else 0
-        frame = frame.assign(order=order).sort_values(
-            ["order", *(["frames"] if "frames" in keys else [])], kind="stable"
-        )
-    table, rows, last = table_of(frame, names, study_columns(frame)), [], None
-    for row, fields in zip(table.rows, frame.to_dict("records"), strict=True):
-        group = ", ".join(_group_words(fields, keys))
-        title = group if chosen is None and group != last else ""
-        rows.append(replace(row, rule=bool(keys) and group != last, title=title))
-        last = group
-    return TextTable(table.headings, tuple(rows)), shared
-
-
-def _group_words(row: Fields, keys: Sequence[str]) -> list[str]:
-    """Settings, frames or the pooling of a row in words."""
-    words = {"pooling": "{}", **SETTINGS}
-    texts = [
-        f"no {key.replace('_', ' ')}" if missing(row[key]) else words[key].format(row[key])
-        for key in keys
-        if key in words
+    names, settings, columns = list(chosen or default_names(frame)), varied(frame), study_columns(frame)
+    keys = [*settings, "frames"]
+    groups = frame.groupby(keys, dropna=False, sort=False).ngroups
+    if chosen is None and len(frame) > 1 == frame.frames.nunique(dropna=False):
+        names.remove("frames")  # part of the caption
+    if chosen or len(frame) < 2 * groups:
+        return table_of(frame, names, columns)
+    order = frame.groupby(settings, dropna=False, sort=False).ngroup() if settings else 0
+    frame = frame.assign(order=order).sort_values(["order", "frames"], kind="stable")
+    table = table_of(frame, [name for name in names if name not in keys], columns)
+    if groups == 1:
+        return table
+    titled = [
+        replace(row, title=", ".join([*setting_words(fields, settings), frames_text(fields["frames"])]))
+        for row, fields in zip(table.rows, frame.to_dict("records"), strict=True)
     ]
-    return [*texts, *(frames_text(row["frames"]) for key in keys if key == "frames" and not missing(row["frames"]))]
+    return TextTable(table.headings, tuple(titled))
 
 
 def latex_tables(
@@ -187,25 +167,10 @@ def latex_tables(
     chosen: Sequence[str] | None = None,
 ) -> str:
     """The content of table.tex; chosen: names of columns."""
-    table, shared = paper_table(frame, chosen)
-    fixed = [key for key in SETTINGS if key not in ("benchmark", "split", "model") and key in frame]
-    alike = [key for key in fixed if frame[key].nunique(dropna=False) <= 1]
-    words = [*shared, *setting_words(frame.iloc[0].to_dict(), alike)]
-    where = " and ".join(map(str, frame.benchmark.dropna().unique()))
-    models = list(frame.model.dropna().unique())
-    text = f"Pooling of visual tokens on {where}" + (f" with {models[0]}" if len(models) == 1 else "")
-    text += f" ({', '.join(words)})." if words else "."
-    if counts := scored_samples(frame):
-        group, chance = main_group(frame), shared_chance(frame)
-        text += f" Score: accuracy on {counts} samples" + (f" (task group: {group})" if group else "")
-        text += f"; {chance}." if chance else "."
-        notes = [heading.note for heading in table.headings if "difference" in heading.text]
-        text += "".join(f" {note[0].upper()}{note[1:]}, in percentage points." for note in notes)
-        text += " Subscripts: 95 % confidence intervals, clustered by clip. Best score in bold."
-    content = environments(table, text, name, legend(table, PAPER_MARKS))
+    table = paper_table(frame, chosen)
+    content = environments(table, caption(frame, table, "Pooling of visual tokens"), name)
     for kind, (title, other) in other_tables(published, seeds).items():
-        title = f"{name}: {title}" if kind == "seeds" else title.capitalize()
-        content += "\n" + environments(other, f"{title}.", f"{name}-{kind}")
+        content += "\n" + environments(other, f"{name}: {title}.", f"{name}-{kind}")
     return content
 
 
