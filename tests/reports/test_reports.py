@@ -14,11 +14,12 @@ from PIL import Image
 from conftest import read_number
 from made_study import NASTY, write_study
 from videopool.reports import samples_html
+from videopool.reports.columns import table_of, with_content
 from videopool.reports.files import write_report
 from videopool.reports.latex import escape_latex
 from videopool.reports.page import study_head
 from videopool.reports.samples import choose_pair, differing_samples, spread
-from videopool.reports.tables import latex_tables, markdown_tables, points_table
+from videopool.reports.tables import latex_tables, markdown_tables
 from videopool.results import ResultsError, add_differences, load_study
 from videopool.results.study import scored_points
 
@@ -244,7 +245,7 @@ def test_columns_that_only_some_studies_have(made):
     frame = frame_of(study)
 
     def said(frame, name):
-        table = points_table(frame)
+        table = table_of(frame, with_content(frame))
         (row,) = [row for row in table.rows if row.point == names[name]]
         return dict(zip([h.text for h in table.headings], [cell.text for cell in row.cells], strict=True))
 

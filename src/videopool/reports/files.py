@@ -17,7 +17,7 @@ from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
 from videopool.reports.cells import escape_markdown, read_spreadsheet, spreadsheet
-from videopool.reports.columns import VIEWS, check_columns
+from videopool.reports.columns import VIEWS, check_columns, study_columns
 from videopool.reports.conclusion import conclusion
 from videopool.reports.page import Sources, study_head, study_page
 from videopool.reports.samples import SAMPLES
@@ -78,7 +78,7 @@ def write_report(
     """
     inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)
-    check_columns(table, columns or ())
+    check_columns(columns or (), study_columns(table))
     seeds = over_seeds(table, baseline)
     sentences = [*[so_far] * bool(so_far), *conclusion(table, baseline, seeds, inputs["head"].get("headline", ""))]
     published = published_figures(shipped("experiments") / PUBLISHED, list(table.benchmark.dropna().unique()))

@@ -44,7 +44,7 @@ def escape_latex(text: str, breaks: bool = False) -> str:
 
 
 def _letter(letter: str) -> str:
-    base, *accents = unicodedata.normalize("NFD", letter)
+    base, *accents = list(unicodedata.normalize("NFD", letter))
     if letter in ESCAPED:
         return ESCAPED[letter]
     if base.isascii() and base.isprintable() and (not accents or (len(accents) == 1 and accents[0] in ACCENTS)):

@@ -14,17 +14,11 @@ from urllib.parse import quote
 import pandas as pd
 
 from videopool import __version__
-from videopool.reports.cells import Cell, Column, Heading, Row, TextTable, number_cell, share_cell
-from videopool.reports.columns import (
-    COMPLETE,
-    point_labels,
-    point_status,
-    study_columns,
-    table_of,
-    with_content,
-)
+from videopool.reports.cells import Cell, Heading, Row, TextTable, number_cell, share_cell
+from videopool.reports.columns import COMPLETE, page_names, point_labels, table_of
 from videopool.reports.samples import SAMPLES, choose_pair, data_uri, flip_counts, sample_views
 from videopool.reports.tables import other_tables, scored_samples, shared_chance, shared_settings
+from videopool.reports.unfinished import incomplete
 from videopool.results.point import MANIFEST, METRICS, RECORDS, manifest_part, part_of, read_json
 
 if TYPE_CHECKING:
@@ -32,7 +26,6 @@ if TYPE_CHECKING:
 
 TEMPLATES = files("videopool.reports") / "templates"
 HEAD = {"question": "# Question:", "headline": "# Headline:"}  # beginnings of lines of a study's file
-LEAST_WORTH = 16  # rank of the last columns on the page
 HINTS = {
     "seeds": "Each score is the mean of one configuration under several seeds; differences are taken seed by seed.",
     "published": "Not measured here, and not on the same terms: each line says on which.",
@@ -71,9 +64,6 @@ def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
     pair, headline = sources.pair, sources.experiment.get("headline", "")
     chosen = choose_pair(frame, pair, headline) if sources.samples or pair else None
     folders: dict[str, str] = dict(zip(frame.point, frame.folder, strict=True))
-    columns = study_columns(frame)
-    points = table_of(frame, sources.columns or page_columns(frame, columns), columns)
-    notes = [(row["point"], point_status(row).note) for row in frame.to_dict("records")]
     context: dict[str, Any] = {
         "name": name,
         "question": sources.experiment.get("question", ""),
@@ -83,8 +73,8 @@ def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
         "counts": frame.status.value_counts().to_dict(),
         "complete": COMPLETE,
         "chance": shared_chance(frame),
-        "points": points,
-        "notes": [note for note in notes if note[1]],
+        "points": table_of(frame, sources.columns or page_names(frame)),
+        "notes": incomplete(frame).items(),
         "samples_scored": scored_samples(frame),
         "labels": labels,
         "records": {point: quote(f"{point}/{RECORDS}") for point in labels},
@@ -114,16 +104,6 @@ def study_head(experiments: Path, manifests: Iterable[Mapping[str, Any]]) -> dic
         return {}
     found = {key: [line for line in lines if line.startswith(start)] for key, start in HEAD.items()}
     return {key: own[0].removeprefix(HEAD[key]).strip() for key, own in found.items() if own}
-
-
-def page_columns(frame: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
-    """The columns of the page: those of some worth, without constant counts of samples, which the caption has."""
-    names = with_content(frame, dict(columns))
-    complete = frame[frame.status == COMPLETE]
-    constant = {"n": complete.n.nunique() <= 1, "unreadable": not frame.n_failed.fillna(0).astype(bool).any()}
-    return [
-        name for name in names if not constant.get(name) and (name == "status" or columns[name][0].rank <= LEAST_WORTH)
-    ]
 
 
 def task_tables(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,18 +11,17 @@ from videopool.reports import cells
 from videopool.reports.cells import Cell, TextTable, column
 from videopool.reports.columns import (
     COMPLETE,
-    DEFAULT,
     SETTINGS,
+    default_names,
     frames_text,
     other_groups,
-    point_status,
+    page_names,
     setting_words,
-    study_columns,
     table_of,
     varied,
-    with_content,
-)
+)  # fmt: skip
 from videopool.reports.latex import environments
+from videopool.reports.unfinished import incomplete
 from videopool.results.errors import ResultsError
 from videopool.runtime.tables import Shown
 from videopool.runtime.terminal import console
@@ -63,12 +62,6 @@ def scored_samples(frame: pd.DataFrame) -> str:
     """How many samples the points' scores are about, "" without any."""
     counts = sorted({int(n) for n in frame[frame.status == COMPLETE].n.dropna()} - {0})
     return " to ".join(str(count) for count in dict.fromkeys([counts[0], counts[-1]])) if counts else ""
-
-
-def points_table(frame: pd.DataFrame) -> TextTable:
-    """All points of a study, from add_differences, with all columns that tell something about it."""
-    columns = study_columns(frame)
-    return table_of(frame, with_content(frame, columns), columns)
 
 
 def legend(table: TextTable) -> list[str]:
@@ -118,21 +111,14 @@ def markdown_tables(
     chosen: Sequence[str] | None = None,
 ) -> str:
     """The content of table.md; chosen: names of columns, by default those of default_names()."""
-    points = table_of(frame, chosen or default_names(frame), study_columns(frame))
+    points = table_of(frame, chosen or default_names(frame))
     text = f"{cells.escape_markdown(caption(frame, points, name))}\n\n{cells.markdown_table(points)}"
-    reasons = [(row["point"], point_status(row).note) for row in frame.to_dict("records") if row["status"] != COMPLETE]
-    if reasons:
-        lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(note)}\n" for point, note in reasons)
+    if reasons := incomplete(frame):
+        lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(why)}\n" for point, why in reasons.items())
         text += "\nNot complete:\n\n" + "".join(lines)
     for title, table in other_tables(published, seeds).values():
         text += f"\n{title.capitalize()}:\n\n{cells.markdown_table(table)}"
     return text
-
-
-def default_names(frame: pd.DataFrame) -> list[str]:
-    """The columns of a study's table unless others are chosen: those that identify a point, score and difference."""
-    told = with_content(frame, study_columns(frame))
-    return [name for name in told if name in (*DEFAULT, *SETTINGS, "mixed")]
 
 
 def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> TextTable:
@@ -140,16 +126,16 @@ def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> Tex
 
     Without chosen columns, rows stand in groups of equal settings and frames where several poolings share them.
     """
-    names, settings, columns = list(chosen or default_names(frame)), varied(frame), study_columns(frame)
+    names, settings = list(chosen or default_names(frame)), varied(frame)
     keys = [*settings, "frames"]
     groups = frame.groupby(keys, dropna=False, sort=False).ngroups
     if chosen is None and len(frame) > 1 == frame.frames.nunique(dropna=False):
         names.remove("frames")  # part of the caption
     if chosen or len(frame) < 2 * groups:
-        return table_of(frame, names, columns)
+        return table_of(frame, names)
     order = frame.groupby(settings, dropna=False, sort=False).ngroup() if settings else 0
     frame = frame.assign(order=order).sort_values(["order", "frames"], kind="stable")
-    table = table_of(frame, [name for name in names if name not in keys], columns)
+    table = table_of(frame, [name for name in names if name not in keys])
     if groups == 1:
         return table
     titled = [
@@ -203,27 +189,13 @@ def show(frame: pd.DataFrame, title: str, chosen: Sequence[str] | None = None) -
 
 
 def shown(frame: pd.DataFrame, title: str, chosen: Sequence[str] | None = None) -> Shown:
-    """A study's table for the terminal; columns in which all points agree are part of the caption."""
-    columns, constant = study_columns(frame), []
-    names = list(chosen or [])
-    if chosen is None:
-        for name in with_content(frame, columns):
-            cells_of = {columns[name][1](row) for row in frame.to_dict("records") if row["status"] == COMPLETE}
-            texts = {(cell.text, cell.interval) for cell in cells_of}
-            if name in ("status", "identical_to"):
-                continue
-            if name in DEFAULT or name in SETTINGS or len(texts) > 1 or len(frame) == 1:
-                names.append(name)
-            elif texts <= {("0", "")} or name == "n":
-                continue
-            else:
-                constant.append(f"{columns[name][0].text} {' '.join(*texts)}".strip())
-    table = table_of(frame, names, columns)
+    """A study's table for the terminal, with the settings that all points share in its caption."""
+    table = table_of(frame, chosen or [name for name in page_names(frame) if name != "status"])
     if chosen is not None:  # the first ones are worth most
         headings = [replace(heading, rank=min(place, 4)) for place, heading in enumerate(table.headings)]
         table = TextTable(tuple(headings), table.rows)
     rows = [replace(row, style="" if row.status == COMPLETE else "red") for row in table.rows]
     counts = scored_samples(frame)
-    about = [shared_settings(frame), counts and f"n = {counts}", shared_chance(frame), *constant, *legend(table)]
+    about = [shared_settings(frame), counts and f"n = {counts}", shared_chance(frame), *legend(table)]
     about.append(f"intervals: {INTERVALS}" if any(cell.interval for row in rows for cell in row.cells) else "")
     return Shown(TextTable(table.headings, tuple(rows)), title, tuple(filter(None, about)), HINT)

@@ -27,7 +27,6 @@ class Cell:
     interval: str = ""  # 95 %
     order: float | None = None  # sort key of a numeric column; None without a number
     best: bool = False  # of its column
-    note: str = ""
     mark: str = ""  # behind the text and its interval, never cut
 
 
