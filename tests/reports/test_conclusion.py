@@ -10,10 +10,11 @@ import pytest
 from scipy import stats
 
 from made_study import record, write_point
+from videopool.config.errors import ConfigError
 from videopool.reports.conclusion import conclusion
 from videopool.reports.headline import headline_pair
 from videopool.reports.samples import choose_pair, differing_samples
-from videopool.results import ResultsError, compared_study, over_seeds
+from videopool.results import compared_study, over_seeds
 
 CLIPS, EACH = 40, 4  # samples per clip
 N = CLIPS * EACH
@@ -266,7 +267,7 @@ def test_a_pair_may_be_named_by_unique_beginnings(study):
     table = compared_study(study, "none")
     names = {(row.pooling, row.frames): row.point for row in table.itertuples()}
     assert choose_pair(table, ["mini-median", "mini-none-8"]) == (names["median", 8], names["none", 8])
-    with pytest.raises(ResultsError, match="2 complete points are named mini-none; there are mini-none-"):
+    with pytest.raises(ConfigError, match="mini-none: 2 complete points begin so; there are: mini-none-"):
         choose_pair(table, ["mini-none", "mini-median"])
-    with pytest.raises(ResultsError, match="are one point"):
+    with pytest.raises(ConfigError, match="are one point"):
         choose_pair(table, ["mini-median", "mini-median-8"])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from conftest import read_number
 from made_study import NASTY, write_study
+from videopool.config.errors import ConfigError
 from videopool.reports import samples_html
 from videopool.reports.columns import table_of, with_content
 from videopool.reports.files import write_report
@@ -20,7 +21,7 @@ from videopool.reports.latex import escape_latex
 from videopool.reports.page import study_head
 from videopool.reports.samples import choose_pair, differing_samples, spread
 from videopool.reports.tables import latex_tables, markdown_tables
-from videopool.results import ResultsError, add_differences, load_study
+from videopool.results import add_differences, load_study
 from videopool.results.study import scored_points
 
 VOID = {"meta", "img", "br", "wbr"}
@@ -155,7 +156,7 @@ def test_a_pair_is_chosen_or_asked_for(made):
     assert choose_pair(frame[frame.point != names["b"]].assign(baseline=None), None) == (names["a"], names["c"])
     assert choose_pair(frame, [names["c"], names["b"]]) == (names["c"], names["b"])
     assert choose_pair(frame[frame.point == names["a"]], None) is None
-    with pytest.raises(ResultsError, match=r"job\.pair: no complete point is named .*-none"):
+    with pytest.raises(ConfigError, match=rf"job\.pair: {names['failed']}: no complete point begins so; .*-none"):
         choose_pair(frame, [names["a"], names["failed"]])
 
 
