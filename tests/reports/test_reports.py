@@ -20,8 +20,8 @@ from videopool.reports.files import write_report
 from videopool.reports.latex import escape_latex
 from videopool.reports.page import study_head
 from videopool.reports.samples import choose_pair, differing_samples, spread
-from videopool.reports.tables import latex_tables, markdown_tables
-from videopool.results import add_differences, load_study
+from videopool.reports.tables import latex_tables, markdown_tables, other_tables
+from videopool.results import add_differences, load_study, over_seeds
 from videopool.results.study import scored_points
 
 VOID = {"meta", "img", "br", "wbr"}
@@ -278,12 +278,12 @@ def test_published_figures_stand_apart(made):
         "source": NASTY,
         "protocol": "a|b",
     }
-    published = pd.DataFrame([line])
-    text = markdown_tables(frame_of(study), "made", published)
+    others = other_tables(pd.DataFrame([line]), over_seeds(frame_of(study), "none"))
+    text = markdown_tables(frame_of(study), "made", others)
     assert text.count("Published figures, other protocols") == 1
     assert cells_of(text.splitlines()[-1])[:3] == ["MVBench", "PLLaVA 7B", "46.6"]
     assert len(cells_of(text.splitlines()[-1])) == 6
-    assert groups_balance(latex_tables(frame_of(study), "made", published))
+    assert groups_balance(latex_tables(frame_of(study), "made", others))
 
 
 def test_a_question_comes_from_the_file_that_the_points_name(made, tmp_path):

@@ -144,7 +144,7 @@ WIDE = ["pooling", "frames", "tokens", "score", "difference", "difference_at_equ
 @pytest.mark.parametrize(("name", "columns"), [(name, None) for name in STUDIES] + [("names", WIDE)])
 def test_a_paper_takes_the_table_as_it_is(tables, tmp_path, name, columns):
     table = tables[name]
-    text = latex_tables(table, f"{name}_study", None, None, columns)
+    text = latex_tables(table, f"{name}_study", chosen=columns)
     (tmp_path / "table.tex").write_text(text)
     (tmp_path / "paper.tex").write_text(PAPER)
     assert (r"\begin{table*}" in text) is (columns is not None)
@@ -169,8 +169,8 @@ def test_a_paper_says_what_is_in_the_table(tables):
     assert "Difference: from none at as many frames" in text
     assert "differences in percentage points" in text
     assert r"Pooling of visual tokens: model mini, benchmark made/" in text
-    assert "Difference at equal tokens" in latex_tables(tables["names"], "names", None, None, WIDE)
-    assert "Prefill GFLOPs per clip" in latex_tables(tables["names"], "names", None, None, WIDE)
+    assert "Difference at equal tokens" in latex_tables(tables["names"], "names", chosen=WIDE)
+    assert "Prefill GFLOPs per clip" in latex_tables(tables["names"], "names", chosen=WIDE)
 
 
 def test_markdown_has_the_columns_of_the_report(tables):

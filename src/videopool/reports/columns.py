@@ -193,17 +193,16 @@ def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
         columns[f"difference{end}"] = column(heading, difference_cell, *parts)
     columns["gflops"] = numbers.pop("gflops")
     for group in groups:
-        parts = (f"score_{group}", f"ci_low_{group}", f"ci_high_{group}")
-        columns[f"score_{group}"] = column(Heading(f"{group} tasks (%)", rank=7), share_cell, *parts)
-    columns["chance"] = column(Heading("chance (%)", rank=8), share_cell, "chance")
-    for group in groups:
-        heading = f"chance on {group} tasks (%)"
-        columns[f"chance_{group}"] = column(Heading(heading, rank=8), share_cell, f"chance_{group}")
+        own = (f"{name}_{group}" for name in ("score", "ci_low", "ci_high"))
+        columns[f"score_{group}"] = column(Heading(f"{group} tasks (%)", rank=7), share_cell, *own)
+    for group in ("", *groups):
+        words, end = (f" on {group} tasks", f"_{group}") if group else ("", "")
+        columns[f"chance{end}"] = column(Heading(f"chance{words} (%)", rank=8), share_cell, f"chance{end}")
     columns |= numbers
     for view, end in VIEWS.items():
         holm, words = f"{view}p_holm" in frame, end.replace("_", " ")
-        heading = f"p{' (Holm)' if holm else ''}{words}"
-        columns[f"p{end}"] = column(Heading(heading, rank=16), p_cell, f"{view}p_holm" if holm else f"{view}p")
+        heading = Heading(f"p{' (Holm)' if holm else ''}{words}", rank=16)
+        columns[f"p{end}"] = column(heading, p_cell, f"{view}p_holm" if holm else f"{view}p")
         columns[f"differs{end}"] = column(Heading(f"differs in{words}", False, 14), plain_cell, f"{view}differs")
     columns["mixed"] = column(Heading("attempts differ in", False, 5), plain_cell, "mixed")
     columns["identical_to"] = (Heading("identical to", False, 18), twin)

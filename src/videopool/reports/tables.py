@@ -1,6 +1,6 @@
 """The tables of a study: points, tasks, means over seeds, figures from papers; for pages, papers, the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ INTERVALS = "95 %, clustered by clip, none of fewer than 10 clips"
 HINT = " (job.columns=[...] chooses)"
 COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")  # of published figures
 PUBLISHED = "published figures, other protocols"
+Others = Mapping[str, tuple[str, TextTable]]  # by kind: title and table
 SEEDS = "means over seeds; intervals for other seeds and other clips"
 
 
@@ -93,22 +94,18 @@ def seeds_table(seeds: pd.DataFrame) -> TextTable:
     return cells.text_table(columns, seeds)
 
 
-def other_tables(published: pd.DataFrame | None, seeds: pd.DataFrame | None) -> dict[str, tuple[str, TextTable]]:
+def other_tables(published: pd.DataFrame, seeds: pd.DataFrame) -> Others:
     """Title and table of the means over seeds and of the published figures, as far as there are any."""
-    tables = {}
-    if seeds is not None and len(seeds):
-        tables["seeds"] = SEEDS, seeds_table(seeds)
-    if published is not None and len(published):
-        tables["published"] = PUBLISHED, published_table(published)
-    return tables
+    tables = {"seeds": (SEEDS, seeds_table(seeds)), "published": (PUBLISHED, published_table(published))}
+    return {kind: (title, table) for kind, (title, table) in tables.items() if table.rows}
 
 
 def markdown_tables(
     frame: pd.DataFrame,
     name: str,
-    published: pd.DataFrame | None = None,
-    seeds: pd.DataFrame | None = None,
+    others: Others | None = None,
     chosen: Sequence[str] | None = None,
+    conclusion: Sequence[str] = (),
 ) -> str:
     """The content of table.md; chosen: names of columns, by default those of default_names()."""
     points = table_of(frame, chosen or default_names(frame))
@@ -116,9 +113,10 @@ def markdown_tables(
     if reasons := incomplete(frame):
         lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(why)}\n" for point, why in reasons.items())
         text += "\nNot complete:\n\n" + "".join(lines)
-    for title, table in other_tables(published, seeds).values():
+    for title, table in (others or {}).values():
         text += f"\n{title.capitalize()}:\n\n{cells.markdown_table(table)}"
-    return text
+    sentences = "".join(f"- {cells.escape_markdown(sentence)}\n" for sentence in conclusion)
+    return f"{text}\nConclusion:\n\n{sentences}" if sentences else text
 
 
 def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> TextTable:
@@ -146,16 +144,12 @@ def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> Tex
 
 
 def latex_tables(
-    frame: pd.DataFrame,
-    name: str,
-    published: pd.DataFrame | None = None,
-    seeds: pd.DataFrame | None = None,
-    chosen: Sequence[str] | None = None,
+    frame: pd.DataFrame, name: str, others: Others | None = None, chosen: Sequence[str] | None = None
 ) -> str:
     """The content of table.tex; chosen: names of columns."""
     table = paper_table(frame, chosen)
     content = environments(table, caption(frame, table, "Pooling of visual tokens"), name)
-    for kind, (title, other) in other_tables(published, seeds).items():
+    for kind, (title, other) in (others or {}).items():
         content += "\n" + environments(other, f"{name}: {title}.", f"{name}-{kind}")
     return content
 
