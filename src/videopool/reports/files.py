@@ -130,20 +130,10 @@ def _inputs(
     files = [folder / kind for folder in points for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
-    asked: dict[str, Any] = {
-        "own_figures": list(own_figures),
-        "columns": columns and list(columns),
-        "pair": pair and list(pair),
-    }
     head = study_head(shipped("experiments"), points.values())
-    return {
-        "version": __version__,
-        "baseline": baseline,
-        "samples": samples,
-        **asked,
-        "head": head,
-        "attempts": attempts,
-    }
+    asked = {"columns": columns and list(columns), "pair": pair and list(pair), "samples": samples}
+    made = {"version": __version__, "own_figures": list(own_figures), "attempts": attempts}
+    return {"baseline": baseline, "head": head, **asked, **made}
 
 
 def written_report(
