@@ -48,15 +48,20 @@ def shared_chance(frame: pd.DataFrame) -> str:
     return ", ".join(f"{words} {cells.percent_text(values.iloc[0])} %" for words, values in constant.items())
 
 
+def facts(frame: pd.DataFrame, table: TextTable) -> list[str]:
+    """What all points of a study share, and how to read its table, in words for a caption."""
+    counts = scored_samples(frame)
+    about = [shared_settings(frame), counts and f"n = {counts} scored samples", shared_chance(frame), *legend(table)]
+    about.append(f"intervals: {INTERVALS}" if any(cell.interval for row in table.rows for cell in row.cells) else "")
+    return list(filter(None, about))
+
+
 def caption(frame: pd.DataFrame, table: TextTable, name: str) -> str:
-    """The caption of a study's table in a page or a paper: what all points share, and how to read the columns."""
-    counts, notes = scored_samples(frame), [heading.note for heading in table.headings if heading.note]
-    frames = frames_text(frame.frames.iloc[0]) if frame.frames.nunique(dropna=False) == 1 else ""
-    parts = [f"{name}: {', '.join(filter(None, [shared_settings(frame), frames]))}"]
-    parts += [f"n = {counts} scored samples"] if counts else []
-    parts += [f"{part[0].upper()}{part[1:]}" for part in (shared_chance(frame), *notes, *legend(table)) if part]
-    parts += [f"Best score in bold; intervals: {INTERVALS}; differences in percentage points"] if counts else []
-    return ". ".join(parts) + "."
+    """The caption of a study's table in a page or a paper."""
+    frames = [frames_text(frame.frames.iloc[0])] if frame.frames.nunique(dropna=False) == 1 else []
+    notes = [heading.note for heading in table.headings if heading.note]
+    parts = [*frames, *facts(frame, table), *notes, "differences in percentage points", "best score in bold"]
+    return f"{name}: {'; '.join(parts)}."
 
 
 def scored_samples(frame: pd.DataFrame) -> str:
@@ -189,7 +194,4 @@ def shown(frame: pd.DataFrame, title: str, chosen: Sequence[str] | None = None) 
         headings = [replace(heading, rank=min(place, 4)) for place, heading in enumerate(table.headings)]
         table = TextTable(tuple(headings), table.rows)
     rows = [replace(row, style="" if row.status == COMPLETE else "red") for row in table.rows]
-    counts = scored_samples(frame)
-    about = [shared_settings(frame), counts and f"n = {counts}", shared_chance(frame), *legend(table)]
-    about.append(f"intervals: {INTERVALS}" if any(cell.interval for row in rows for cell in row.cells) else "")
-    return Shown(TextTable(table.headings, tuple(rows)), title, tuple(filter(None, about)), HINT)
+    return Shown(TextTable(table.headings, tuple(rows)), title, tuple(facts(frame, table)), HINT)

@@ -18,6 +18,7 @@ NAME, WORDS = 8, 20  # the least width of a column of names, and of one of sente
 OPTIONAL = 5  # from this rank on, a column never takes room from names
 
 PREFIXES = {"B": {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}, "FLOPs": {"T": 1e12, "G": 1e9}}  # of units
+PREFIXES[""] = {"trillion": 1e12, "billion": 1e9, "million": 1e6, "thousand": 1e3, "": 1.0}
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,5 @@ def number_text(value: float) -> str:
 
 def count_text(count: float) -> str:
     """A large number in words: 366 thousand, 7.06 billion."""
-    for word, size in (("trillion", 1e12), ("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
-        if count >= 0.9995 * size:
-            return f"{number_text(count / size)} {word}"
-    return number_text(count)
+    size, word = unit_of(count, "")
+    return f"{number_text(count / size)} {word}".rstrip()
