@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
         "runtime", "errors"},
     "measuring": {"reports", "points", "inference", "config", "models", "features", "benchmarks", "results", "norms",
         "pooling", "figures", "files", "notes", "runtime"},
-    "reports": {"config", "results", "video", "figures", "files", "runtime", "paths"},
+    "reports": {"config", "results", "video", "figures", "files", "runtime", "paths", "errors"},
     "points": {"inference", "config", "models", "features", "judges", "benchmarks", "results", "pooling", "video",
         "chat", "notes", "runtime", "errors"},
     "inference": {"config", "models", "features", "benchmarks", "results", "pooling", "video", "notes", "runtime",

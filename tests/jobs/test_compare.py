@@ -48,8 +48,8 @@ def test_tables_flips_and_file(study, videopool):
     [
         (["points=[mini]"], "name two points"),
         ([], "name two points"),
-        (["points=[mini,nothing]"], "points: mini: 2 points begin so"),
-        (["points=[mini-none,nothing]"], "points: nothing: no point begins so"),
+        (["points=[mini,nothing]"], "points: mini: 2 complete points begin so"),
+        (["points=[mini-none,nothing]"], "points: nothing: no complete point begins so"),
         (["points=[mini-none,mini-none]", "intersect=maybe"], "true or false"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_stale_point_is_told_and_can_be_dropped(videopool, stale, tmp_path):
     }
     assert not any(row["same_map_as"] for row in rows)
     # The sweep's own end is judged by its own points.
-    assert "2 points in" in videopool(*POINTS, "study=s t").stdout
+    assert "2 of 2 points complete" in videopool(*POINTS, "study=s t").stdout
     again = videopool(*shlex.split(finish)[1:])
     assert "FAILED" not in again.stderr
     shutil.rmtree(point)

@@ -62,4 +62,4 @@ def test_points_are_named_where_two_are_asked_for(videopool, quick):
     done = videopool("job=report", "study=c", "job.pair=[mini-av,mini-none]", "baseline=nonsense")
     assert "baseline=nonsense: no pooling and no point of the study is named so; its poolings are none" in done.stderr
     told = videopool("job=report", "study=c", "job.pair=[mini-nothing,mini-none]", check=1).stderr
-    assert "job.pair: mini-nothing: no point begins so" in told
+    assert "job.pair: mini-nothing: no complete point begins so" in told

@@ -13,13 +13,15 @@ from PIL import Image
 
 from conftest import read_number
 from made_study import NASTY, write_study
+from videopool.config.errors import ConfigError
 from videopool.reports import samples_html
+from videopool.reports.columns import table_of, with_content
 from videopool.reports.files import write_report
 from videopool.reports.latex import escape_latex
 from videopool.reports.page import study_head
 from videopool.reports.samples import choose_pair, differing_samples, spread
-from videopool.reports.tables import latex_tables, markdown_tables, points_table
-from videopool.results import ResultsError, add_differences, load_study
+from videopool.reports.tables import latex_tables, markdown_tables, other_tables
+from videopool.results import add_differences, load_study, over_seeds
 from videopool.results.study import scored_points
 
 VOID = {"meta", "img", "br", "wbr"}
@@ -154,7 +156,7 @@ def test_a_pair_is_chosen_or_asked_for(made):
     assert choose_pair(frame[frame.point != names["b"]].assign(baseline=None), None) == (names["a"], names["c"])
     assert choose_pair(frame, [names["c"], names["b"]]) == (names["c"], names["b"])
     assert choose_pair(frame[frame.point == names["a"]], None) is None
-    with pytest.raises(ResultsError, match=r"job\.pair: no complete point is named .*-none"):
+    with pytest.raises(ConfigError, match=rf"job\.pair: {names['failed']}: no complete point begins so; .*-none"):
         choose_pair(frame, [names["a"], names["failed"]])
 
 
@@ -192,9 +194,8 @@ def test_markdown_table(made):
     study, names = made
     text = (markdown_tables(frame_of(study), "made")).split("\n\n")
     assert text[0].startswith(
-        "made: model mini, benchmark made/test, split test, stage projector. n = 6 scored samples."
+        "made: 4 frames; model mini, benchmark made/test, split test, stage projector; n = 6 scored samples;"
     )
-    assert "clustered by clip, none of fewer than 10 clips" in text[0]
     lines = [cells_of(line) for line in text[1].splitlines()]
     assert {len(cells) for cells in lines} == {len(lines[0])}
     assert len(lines) == 2 + 5
@@ -203,6 +204,7 @@ def test_markdown_table(made):
     assert "**100.0**" in best
     known = markdown_tables(frame_of(study).assign(ci_low=0.5, ci_high=1.0), "made")
     assert r"**100.0**<sub>\[50.0, 100.0\]</sub>" in known
+    assert "clustered by clip, none of fewer than 10 clips" in known.splitlines()[0]
     assert "ms/sample" not in lines[0]
     assert not re.search(r"(?<!\\)<(?!/?sub>)", "".join(text))
     assert names["failed"].replace("_", r"\_") in text[3]
@@ -227,7 +229,7 @@ def test_latex_table(made):
     lines = [line for line in body.splitlines() if not line.endswith("rule")]
     assert len(lines) == 1 + 5
     for line in lines:
-        assert line.endswith(r" \\")
+        assert line.endswith((r" \\", r" \tabularnewline"))
         assert len(re.findall(r"(?<!\\)&", line)) + 1 == columns
         assert len(re.findall(r"(?<!\\)\$", line)) % 2 == 0
         assert not re.search(r"(?<!\\)[#%]", line)
@@ -244,7 +246,7 @@ def test_columns_that_only_some_studies_have(made):
     frame = frame_of(study)
 
     def said(frame, name):
-        table = points_table(frame)
+        table = table_of(frame, with_content(frame))
         (row,) = [row for row in table.rows if row.point == names[name]]
         return dict(zip([h.text for h in table.headings], [cell.text for cell in row.cells], strict=True))
 
@@ -276,12 +278,12 @@ def test_published_figures_stand_apart(made):
         "source": NASTY,
         "protocol": "a|b",
     }
-    published = pd.DataFrame([line])
-    text = markdown_tables(frame_of(study), "made", published)
+    others = other_tables(pd.DataFrame([line]), over_seeds(frame_of(study), "none"))
+    text = markdown_tables(frame_of(study), "made", others)
     assert text.count("Published figures, other protocols") == 1
     assert cells_of(text.splitlines()[-1])[:3] == ["MVBench", "PLLaVA 7B", "46.6"]
     assert len(cells_of(text.splitlines()[-1])) == 6
-    assert groups_balance(latex_tables(frame_of(study), "made", published))
+    assert groups_balance(latex_tables(frame_of(study), "made", others))
 
 
 def test_a_question_comes_from_the_file_that_the_points_name(made, tmp_path):

@@ -67,7 +67,7 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
         return
     figures = own_figures(config)
     columns = chosen_columns(config)
-    report = written_report(study, baseline, folders, figures, columns)
+    report = written_report(study, baseline, folders, own_figures=figures, columns=columns)
     if report is None:
         report = write_report(study, baseline, own_figures=figures, columns=columns)
         log_study(config, study)

@@ -11,7 +11,7 @@ from videopool.reports.columns import chosen_columns
 from videopool.reports.comparison import unknown_baseline
 from videopool.reports.files import name_files, own_figures, write_report
 from videopool.reports.tables import show
-from videopool.reports.unfinished import why_incomplete
+from videopool.reports.unfinished import incomplete
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
 
@@ -31,10 +31,10 @@ def run(config: DictConfig) -> Outcome:
     show(table, study.name, columns)
     if line := unknown_baseline(table, str(config.baseline)):
         note(line)
-    rest = table[table.status != COMPLETE]
-    for row in rest.to_dict("records"):
-        print(f"not complete: {row['point']}: {' '.join(why_incomplete(row).split())}")
+    rest = incomplete(table)
+    for point, why in rest.items():
+        print(f"not complete: {point}: {' '.join(why.split())}")
     done = len(table) - len(rest)
-    points = f"{done} points" if rest.empty else f"{done} of {len(table)} points"
+    points = f"{done} of {len(table)} points" if rest else f"{done} points"
     status, points = (COMPLETE, points) if done else (FAILED, "no point is complete")
     return Outcome(status, f"report of {config.study}", f"{points}; {name_files(files)}", str(study))

@@ -39,8 +39,10 @@ def percent_text(value: Any, signed: bool = False) -> str:
 
 
 def plain_cell(value: Any) -> Cell:
-    """A value other than a number."""
-    return Cell("" if missing(value) else str(value))
+    """A word, or a number as it is."""
+    if missing(value) or isinstance(value, str):
+        return Cell("-" if missing(value) else value)
+    return Cell(f"{value:g}", order=float(value))
 
 
 def number_cell(value: Any, digits: int = 0, scale: float = 1.0) -> Cell:

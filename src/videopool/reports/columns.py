@@ -1,18 +1,28 @@
 """The columns of a study's tables: what each holds, its heading and its worth, and which are chosen."""
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.config.build import jsonable
 from videopool.config.errors import ConfigError
-from videopool.reports import cells
-from videopool.reports.cells import Cell, Column, Fields, Heading, TextTable, column, missing
-from videopool.reports.unfinished import why_incomplete
+from videopool.errors import did_you_mean
+from videopool.reports.cells import (
+    Cell,
+    Column,
+    Fields,
+    Heading,
+    TextTable,
+    column,
+    difference_cell,
+    missing,
+    number_cell,
+    p_cell,
+    plain_cell,
+    share_cell,
+    text_table,
+)  # fmt: skip
 
 COMPLETE = "complete"
 # Columns that identify a point, and their words in a sentence. A constant one is left out of the table.
@@ -48,7 +58,8 @@ NUMBERS = {
 }
 # Comparisons with the baseline: prefix of their columns, end of their names.
 VIEWS = {"": "", "iso_token_": "_at_equal_tokens"}
-# Of every table, in this order; the last but one in papers alone if rows are grouped by it.
+LEAST_WORTH = 16  # rank of the last columns on the page
+# Of every table, in this order.
 DEFAULT = ("pooling", "frames", "tokens", "score", "difference")
 NAMES = (
     "point", "pooling", "status", *SETTINGS, "frames", "tokens", "score", "difference", "difference_at_equal_tokens",
@@ -71,16 +82,16 @@ def chosen_columns(config: DictConfig) -> list[str] | None:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"job.columns={value}: give a list of names, as in job.columns=[pooling,score], or null")
     names = [SAME.get(name.strip(), name.strip()) for name in names]
-    for name in names:
-        if name not in NAMES and not name.startswith(("score_", "chance_")):
-            raise ConfigError(_no_column(name, NAMES))
+    check_columns([name for name in names if not name.startswith(("score_", "chance_"))], NAMES)
     return list(dict.fromkeys(names))
 
 
-def _no_column(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, 1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return f"job.columns: there is no column {name!r}; {meant}there are {', '.join(names)}"
+def check_columns(names: Iterable[str], known: Collection[str]) -> None:
+    """Raises ConfigError for a name that is not known."""
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise ConfigError(f"job.columns: there is no column {name!r}, only {', '.join(known)}{near}")
 
 
 def groups_of(frame: pd.DataFrame) -> list[str]:
@@ -135,131 +146,100 @@ def frames_text(frames: float) -> str:
 
 def baseline_text(frame: pd.DataFrame, view: str) -> str:
     """The points that the differences of a view are from, in words."""
-    names = set(frame.get(f"{view}baseline", pd.Series(dtype=object)).dropna())
-    own = frame[frame.point.isin(names)]
+    own = frame[frame.point.isin(set(frame.get(f"{view}baseline", pd.Series(dtype=object)).dropna()))]
     pooling = own.pooling.iloc[0] if own.pooling.nunique() == 1 else "the baseline"
     if view:
         return f"at equal tokens: from {pooling} at as many visual tokens"
-    one = len(names) == len(own) == 1 < frame.frames.nunique()
-    return f"difference: from {point_labels(frame)[own.point.iloc[0]] if one else f'{pooling} at as many frames'}"
+    if len(own) == 1 < frame.frames.nunique():
+        return f"difference: from {point_labels(frame)[own.point.iloc[0]]}"
+    return f"difference: from {pooling} at as many frames"
 
 
 def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
     """All columns of a study, from add_differences, by name; which of them are filled, see with_content."""
-    labels = point_labels(frame)
+    labels, groups = point_labels(frame), groups_of(frame)
     scores = frame.score.astype(float).where(frame.status == COMPLETE)
     best = set(frame.point[scores.notna() & (scores == scores.groupby(frame.benchmark).transform("max"))])
 
     def score(row: Fields) -> Cell:
         if row["status"] != COMPLETE:
             return Cell(str(row["status"]))
-        return cells.share_cell(row["score"], row["ci_low"], row["ci_high"], row["point"] in best)
+        return share_cell(row["score"], row["ci_low"], row["ci_high"], row["point"] in best)
 
     def name(row: Fields) -> Cell:
         return Cell(str(row["pooling"]), mark="" if missing(row["same_map_as"]) else " (=)")
 
     def twin(row: Fields) -> Cell:
-        return Cell("" if missing(row["same_map_as"]) else labels.get(str(row["same_map_as"]), ""))
+        return Cell(labels.get(str(row["same_map_as"]), ""))
 
-    def number(name: str, rank: int | None = None) -> Column:
-        field, text, digits, scale, own = NUMBERS[name]
-        return column(
-            Heading(text, rank=own if rank is None else rank), cells.number_cell, field, digits=digits, scale=scale
-        )
-
-    def words(text: str, field: str, rank: int) -> Column:
-        return column(Heading(text, False, rank), cells.plain_cell, field)
-
-    def share(text: str, rank: int, *fields: str) -> Column:
-        return column(Heading(text, rank=rank), cells.share_cell, *fields)
-
-    main = f"score: main task group ({main_group(frame)})" if main_group(frame) else ""
     columns: dict[str, Column] = {
-        "point": words("point", "point", 21),
+        "point": column(Heading("point", False, 21), plain_cell, "point"),
         "pooling": (Heading("pooling", False), name),
-        "status": (Heading("status", False, 21), point_status),
+        "status": column(Heading("status", False, 15), plain_cell, "status"),
     }
-    columns |= {name: _setting(name) for name in SETTINGS}
-    columns |= {
-        "frames": number("frames"),
-        "tokens": number("tokens"),
-        "score": (Heading("score (%)", rank=1, note=main), score),
+    for setting in SETTINGS:
+        numeric = setting in ("lora_alpha", "seed") or setting.startswith("training_")
+        columns[setting] = column(Heading(WORDS.get(setting, setting.replace("_", " ")), numeric), plain_cell, setting)
+    numbers = {
+        key: column(Heading(text, rank=rank), number_cell, field, digits=digits, scale=scale)
+        for key, (field, text, digits, scale, rank) in NUMBERS.items()
     }
-
+    columns |= {key: numbers.pop(key) for key in ("frames", "tokens")}
+    main = f"score: main task group ({main_group(frame)})" if main_group(frame) else ""
+    columns["score"] = Heading("score (%)", rank=1, note=main), score
     for view, end in VIEWS.items():
-        parts = (f"{view}difference{part}" for part in ("", "_low", "_high"))
-        heading = Heading(f"difference{_words(end)}", rank=5 if view else 2, note=baseline_text(frame, view))
-        columns[f"difference{end}"] = column(heading, cells.difference_cell, *parts, f"{view}p_holm")
-    columns["gflops"] = number("gflops")
-    for group in groups_of(frame):
-        columns[f"score_{group}"] = share(
-            f"{group} tasks (%)", 7, *(f"{p}_{group}" for p in ("score", "ci_low", "ci_high"))
-        )
-    for group in ("", *(f"_{group}" for group in groups_of(frame))):
-        columns[f"chance{group}"] = share(f"chance{_words(group and f'_on{group}_tasks')} (%)", 8, f"chance{group}")
-    columns |= {name: number(name) for name in NUMBERS if name not in columns}
+        parts = (f"{view}difference", f"{view}difference_low", f"{view}difference_high", f"{view}p_holm")
+        heading = Heading(f"difference{end}".replace("_", " "), rank=5 if view else 2, note=baseline_text(frame, view))
+        columns[f"difference{end}"] = column(heading, difference_cell, *parts)
+    columns["gflops"] = numbers.pop("gflops")
+    for group in groups:
+        own = (f"{name}_{group}" for name in ("score", "ci_low", "ci_high"))
+        columns[f"score_{group}"] = column(Heading(f"{group} tasks (%)", rank=7), share_cell, *own)
+    for group in ("", *groups):
+        words, end = (f" on {group} tasks", f"_{group}") if group else ("", "")
+        columns[f"chance{end}"] = column(Heading(f"chance{words} (%)", rank=8), share_cell, f"chance{end}")
+    columns |= numbers
     for view, end in VIEWS.items():
-        holm = f"{view}p_holm" in frame
-        text = f"p{' (Holm)' if holm else ''}{_words(end)}"
-        columns[f"p{end}"] = column(Heading(text, rank=16), cells.p_cell, f"{view}p_holm" if holm else f"{view}p")
-        columns[f"differs{end}"] = words(f"differs in{_words(end)}", f"{view}differs", 14)
-    columns["mixed"] = words("attempts differ in", "mixed", 5)
+        holm, words = f"{view}p_holm" in frame, end.replace("_", " ")
+        heading = Heading(f"p{' (Holm)' if holm else ''}{words}", rank=16)
+        columns[f"p{end}"] = column(heading, p_cell, f"{view}p_holm" if holm else f"{view}p")
+        columns[f"differs{end}"] = column(Heading(f"differs in{words}", False, 14), plain_cell, f"{view}differs")
+    columns["mixed"] = column(Heading("attempts differ in", False, 5), plain_cell, "mixed")
     columns["identical_to"] = (Heading("identical to", False, 18), twin)
     return columns
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _setting(name: str) -> Column:
-    heading = Heading(WORDS.get(name, _words(name)), False)
-
-    def cell(row: Fields) -> Cell:
-        value: Any = row.get(name)
-        if missing(value):
-            return Cell("-")
-        return Cell(value) if isinstance(value, str) else Cell(f"{value:g}", order=float(value))
-
-    numeric = name in ("lora_alpha", "seed") or name.startswith("training_")
-    return replace(heading, numeric=numeric), cell
-
-
-def point_status(row: Fields) -> Cell:
-    """The status of a point, with the reason if it is not complete."""
-    return Cell(str(row["status"]), note="" if row["status"] == COMPLETE else why_incomplete(row))
-
-
-def with_content(frame: pd.DataFrame, columns: dict[str, Column]) -> list[str]:
+def with_content(frame: pd.DataFrame) -> list[str]:
     """Names of the columns that tell something about a study; a setting, if points differ in it."""
-    differing, complete = varied(frame), frame[frame.status == COMPLETE].to_dict("records")
-    main = {
-        f"{part}_{group}" for group in set(groups_of(frame)) - set(other_groups(frame)) for part in ("score", "chance")
-    }
+    columns, differing = study_columns(frame), varied(frame)
+    complete = frame[frame.status == COMPLETE].to_dict("records")
+    main = [f"{part}_{g}" for g in groups_of(frame) if g not in other_groups(frame) for part in ("score", "chance")]
 
     def told(name: str) -> bool:
-        if name in SETTINGS or name in ("point", "status"):
+        if name in SETTINGS or name in ("point", "status", *main):
             return name in differing or (name == "status" and len(complete) < len(frame))
-        texts = [columns[name][1](row).text for row in complete]
-        if name in main:
-            return False
-        if name.startswith("chance"):
-            return len(set(texts)) > 1
-        if name in ("unparsed", "unscored"):
-            return set(texts) > {"0"} or not set(texts) <= {"0", "-"}
-        return name in DEFAULT[:-1] or not set(texts) <= {"", "-"}
+        texts = {columns[name][1](row).text for row in complete} - {"", "-"}
+        if name == "n" or name.startswith("chance"):
+            return len(texts) > 1
+        if name in ("unreadable", "unparsed", "unscored"):
+            return bool(texts - {"0"})
+        return name in DEFAULT[:-1] or bool(texts)
 
     return [name for name in columns if told(name)]
 
 
-def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raises ConfigError for a group of tasks that the study does not have."""
+def default_names(frame: pd.DataFrame) -> list[str]:
+    """The columns of a study's table unless others are chosen: those that identify a point, score and difference."""
+    return [name for name in with_content(frame) if name in (*DEFAULT, *SETTINGS, "mixed")]
+
+
+def page_names(frame: pd.DataFrame) -> list[str]:
+    """The columns of some worth, for pages and wide terminals."""
     columns = study_columns(frame)
-    for name in names:
-        if name not in columns:
-            raise ConfigError(_no_column(name, list(columns)))
+    return [name for name in with_content(frame) if columns[name][0].rank <= LEAST_WORTH]
 
 
-def table_of(frame: pd.DataFrame, names: Sequence[str], columns: dict[str, Column]) -> TextTable:
+def table_of(frame: pd.DataFrame, names: Sequence[str]) -> TextTable:
     """A table of columns by name."""
-    return cells.text_table([columns[name] for name in names], frame)
+    columns = study_columns(frame)
+    return text_table([columns[name] for name in names], frame)

@@ -1,6 +1,6 @@
 """One point less another, as tables and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -35,17 +35,20 @@ def unknown_baseline(table: pd.DataFrame, baseline: str) -> str:
     return f"baseline={baseline}: no pooling and no point of the study is named so; its poolings are {poolings}"
 
 
+def one_named(name: str, known: Sequence[str], key: str) -> str:
+    """The one of some complete points that is called so, or whose name begins so. Raises ConfigError."""
+    fitting = [own for own in known if own == name] or [own for own in known if own.startswith(name)]
+    if len(fitting) != 1:
+        several = f"{len(fitting)} complete points begin" if fitting else "no complete point begins"
+        raise ConfigError(f"{key}: {name}: {several} so; there are: {', '.join(fitting or known) or 'none'}")
+    return fitting[0]
+
+
 def find_point(study: Path, name: str, key: str = "points") -> Path:
     """Folder of a complete point: a path, or a study's only one named so. Raises ConfigError, ResultsError if not."""
     folder = Path(name)
     if not (folder / MANIFEST).is_file():
-        there = points_there(study)
-        fitting = [path for path in there if path.name == name] or [p for p in there if p.name.startswith(name)]
-        if len(fitting) != 1:
-            several = f"{len(fitting)} points begin so" if fitting else "no point begins so"
-            known = ", ".join(path.name for path in fitting or there) or "none"
-            raise ConfigError(f"{key}: {name}: {several} in {study}; there are: {known}")
-        (folder,) = fitting
+        folder = study / one_named(name, [path.name for path in points_there(study) if is_complete(path)], key)
     if not is_complete(folder):
         raise ResultsError(f"{folder} is not complete; run its command again first")
     return folder
@@ -60,13 +63,13 @@ def differing(folders: tuple[Path, Path]) -> list[str]:
 
 def points_of(estimate: Estimate) -> str:
     """A difference in percentage points, with its interval and p-value."""
-    return _interval(estimate) + ("" if estimate.p is None else f", p {estimate.p:.3g}")
+    interval = _interval(estimate) or "no interval"
+    p = "" if estimate.p is None else f", p {estimate.p:.3g}"
+    return f"{100 * estimate.value:+.1f} {interval}{p}"
 
 
 def _interval(estimate: Estimate) -> str:
-    if isnan(estimate.low):
-        return f"{100 * estimate.value:+.1f}, no interval"
-    return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+    return "" if isnan(estimate.low) else f"[{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
 def comparison_table(
@@ -98,9 +101,8 @@ def comparison_table(
 def _row(name: str, comparison: Comparison, rule: bool = False) -> Row:
     d, flips, holm = comparison.difference, comparison.flips, comparison.p_holm
     flipped = (len(flips.first), len(flips.second)) if flips else ("-", "-")
-    interval = "" if isnan(d.low) else f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
     p_values = cells.p_cell(d.p), cells.p_cell(holm) if holm is not None else Cell("")
-    difference = Cell(f"{100 * d.value:+.1f}", interval)
+    difference = Cell(f"{100 * d.value:+.1f}", _interval(d))
     counts = [Cell(str(count)) for count in (d.n, d.clusters, *flipped)]
     return Row((Cell(name), *counts[:2], difference, *p_values, *counts[2:]), rule=rule)
 

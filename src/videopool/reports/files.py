@@ -16,12 +16,12 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.files import write_text
 from videopool.paths import PUBLISHED, shipped
-from videopool.reports.cells import escape_markdown, read_spreadsheet, spreadsheet
-from videopool.reports.columns import VIEWS, check_columns
+from videopool.reports.cells import read_spreadsheet, spreadsheet
+from videopool.reports.columns import VIEWS, check_columns, study_columns
 from videopool.reports.conclusion import conclusion
-from videopool.reports.page import Sources, study_head, study_page
-from videopool.reports.samples import SAMPLES
-from videopool.reports.tables import latex_tables, markdown_tables, published_figures
+from videopool.reports.page import study_head, study_page
+from videopool.reports.samples import SAMPLES, choose_pair
+from videopool.reports.tables import latex_tables, markdown_tables, other_tables, published_figures
 from videopool.results import compared_study, over_seeds
 from videopool.results.errors import writing
 from videopool.results.point import FAILURE, MANIFEST, METRICS, read_json
@@ -78,10 +78,13 @@ def write_report(
     """
     inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)
-    check_columns(table, columns or ())
+    check_columns(columns or (), study_columns(table))
     seeds = over_seeds(table, baseline)
-    sentences = [*[so_far] * bool(so_far), *conclusion(table, baseline, seeds, inputs["head"].get("headline", ""))]
+    headline = inputs["head"].get("headline", "")
+    sentences = [*[so_far] * bool(so_far), *conclusion(table, baseline, seeds, headline)]
+    two = choose_pair(table, pair, headline) if samples or pair else None
     published = published_figures(shipped("experiments") / PUBLISHED, list(table.benchmark.dropna().unique()))
+    others = other_tables(published, seeds)
     with writing(study), progress("writing the report"):
         earlier = map(Path, (read_json(study / REPORTED) or {}).get("files", []))
         before = {study / name for name in earlier if name.parent == Path(FIGURES)}  # figures of other jobs stay
@@ -90,15 +93,12 @@ def write_report(
 
         figures = draw_figures(study, table, study / FIGURES, own_figures.values())
         drawings = {Path(name): caption for name, caption in figures.items() if name.endswith(".svg")}
-        parts = (baseline, inputs["head"], sentences, drawings, pair, samples, published, seeds)
-        sources = Sources(*parts, columns=columns, command=command_line())
+        parts = (baseline, inputs["head"], sentences, drawings, two, samples, others, columns, command_line())
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
-            "report.html": study_page(table, study.name, sources),
-            "table.md": markdown_tables(table, study.name, published, seeds, columns)
-            + "\nConclusion:\n\n"
-            + "".join(f"- {escape_markdown(sentence)}\n" for sentence in sentences),
-            "table.tex": latex_tables(table, study.name, published, seeds, columns),
+            "report.html": study_page(table, study.name, *parts),
+            "table.md": markdown_tables(table, study.name, others, columns, sentences),
+            "table.tex": latex_tables(table, study.name, others, columns),
         }
         if len(seeds):
             texts["seeds.csv"] = spreadsheet(seeds)
@@ -120,37 +120,32 @@ def command_line() -> str:
 def _inputs(
     study: Path,
     baseline: str,
-    own_figures: Iterable[str],
-    columns: Sequence[str] | None,
-    pair: Sequence[str] | None,
-    samples: int,
+    own_figures: Iterable[str] = (),
+    columns: Sequence[str] | None = None,
+    pair: Sequence[str] | None = None,
+    samples: int = SAMPLES,
 ) -> dict[str, Any]:
     """The inputs of a report. Files of attempts count by modification time and size: clocks may go back."""
     points = scored_points(study)
     files = [folder / kind for folder in points for kind in (MANIFEST, METRICS, FAILURE)]
     states = {file: file.stat() for file in files if file.exists()}
     attempts = {str(file.relative_to(study)): [state.st_mtime_ns, state.st_size] for file, state in states.items()}
-    figures = {"own_figures": names} if (names := list(own_figures)) else {}
-    chosen = {"columns": list(columns)} if columns else {}
-    two = None if pair is None else list(pair)
     head = study_head(shipped("experiments"), points.values())
-    asked = {"version": __version__, "baseline": baseline, "pair": two, "samples": samples, **figures, **chosen}
-    return {**asked, "head": head, "attempts": attempts}
+    asked = {"columns": columns and list(columns), "pair": pair and list(pair), "samples": samples}
+    made = {"version": __version__, "own_figures": list(own_figures), "attempts": attempts}
+    return {"baseline": baseline, "head": head, **asked, **made}
 
 
 def written_report(
-    study: Path,
-    baseline: str,
-    folders: Sequence[str],
-    own_figures: Iterable[str] = (),
-    columns: Sequence[str] | None = None,
-    pair: Sequence[str] | None = None,
-    samples: int = SAMPLES,
+    study: Path, baseline: str, folders: Sequence[str], **asked: Any
 ) -> tuple[list[str], pd.DataFrame] | None:
-    """Files and table of an earlier write_report if nothing has changed since and it holds these points; else None."""
+    """Files and table of an earlier write_report if nothing has changed since and it holds these points; else None.
+
+    asked: the other arguments of write_report.
+    """
     report = read_json(study / REPORTED) or {}
     names = report.pop("files", [])
-    if report != _inputs(study, baseline, own_figures, columns, pair, samples):
+    if report != _inputs(study, baseline, **asked):
         return None
     try:
         table = read_spreadsheet(study / "sweep.csv")

@@ -8,7 +8,6 @@ Each side names settings of a point as tables do: its pooling, its stage, its mo
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -34,9 +33,10 @@ def headline_pair(headline: str, complete: pd.DataFrame) -> tuple[str, str] | No
         own = FRAMES.findall(side) or frames
         sides.append(_fitting(_words(FRAMES.sub(" ", side)), int(own[0]) if own else None, complete))
     pairs = [(a, b) for a in sides[0] for b in sides[1] if a["point"] != b["point"]]
+    unlike = [sum(str(a.get(name)) != str(b.get(name)) for name in NAMES) for a, b in pairs]
     if not pairs:
         return None
-    first, second = min(pairs, key=lambda pair: _unlike(*pair))
+    first, second = pairs[unlike.index(min(unlike))]
     return str(first["point"]), str(second["point"])
 
 
@@ -57,7 +57,3 @@ def _fitting(words: set[str], frames: int | None, complete: pd.DataFrame) -> lis
             rows.append((len(label - words), row))
     least = min((more for more, _ in rows), default=0)
     return [row for more, row in rows if more == least]
-
-
-def _unlike(first: Mapping[Any, Any], second: Mapping[Any, Any]) -> int:
-    return sum(str(first.get(name)) != str(second.get(name)) for name in NAMES)

@@ -4,7 +4,6 @@ import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -14,17 +13,11 @@ from urllib.parse import quote
 import pandas as pd
 
 from videopool import __version__
-from videopool.reports.cells import Cell, Column, Heading, Row, TextTable, number_cell, share_cell
-from videopool.reports.columns import (
-    COMPLETE,
-    point_labels,
-    point_status,
-    study_columns,
-    table_of,
-    with_content,
-)
-from videopool.reports.samples import SAMPLES, choose_pair, data_uri, flip_counts, sample_views
-from videopool.reports.tables import other_tables, scored_samples, shared_chance, shared_settings
+from videopool.reports.cells import Cell, Heading, Row, TextTable, number_cell, share_cell
+from videopool.reports.columns import COMPLETE, page_names, point_labels, table_of
+from videopool.reports.samples import SAMPLES, data_uri, flip_counts, sample_views
+from videopool.reports.tables import scored_samples, shared_chance, shared_settings
+from videopool.reports.unfinished import incomplete
 from videopool.results.point import MANIFEST, METRICS, RECORDS, manifest_part, part_of, read_json
 
 if TYPE_CHECKING:
@@ -32,70 +25,56 @@ if TYPE_CHECKING:
 
 TEMPLATES = files("videopool.reports") / "templates"
 HEAD = {"question": "# Question:", "headline": "# Headline:"}  # beginnings of lines of a study's file
-LEAST_WORTH = 16  # rank of the last columns on the page
 HINTS = {
     "seeds": "Each score is the mean of one configuration under several seeds; differences are taken seed by seed.",
     "published": "Not measured here, and not on the same terms: each line says on which.",
 }
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What a page needs besides the table of points.
+def study_page(
+    frame: pd.DataFrame,
+    name: str,
+    baseline: str,
+    head: Mapping[str, str],
+    conclusion: Sequence[str],
+    figures: Mapping[Path, str],
+    pair: tuple[str, str] | None,
+    samples: int,
+    others: Mapping[str, tuple[str, TextTable]],
+    columns: Sequence[str] | None,
+    command: str,
+) -> str:
+    """The page of a study, as HTML. All text from files is escaped; the page loads nothing and runs no other script.
 
-    experiment: from study_head. figures: SVG files and their captions. baseline: as for add_differences. pair: names of
-    two points to compare on so many samples; None: see choose_pair. published, seeds: from published_figures and
-    over_seeds. command: the command line that writes the report, or "".
-    """
-
-    baseline: str
-    experiment: Mapping[str, str]
-    conclusion: Sequence[str]
-    figures: Mapping[Path, str]
-    pair: Sequence[str] | None
-    samples: int
-    published: pd.DataFrame
-    seeds: pd.DataFrame
-    columns: Sequence[str] | None = None
-    command: str = ""
-
-
-def study_page(frame: pd.DataFrame, name: str, sources: Sources) -> str:
-    """The page of a study, as HTML.
-
-    All text from files is escaped, and the page's own policy lets it load nothing and run no other script. Raises
-    ResultsError if a point of the pair does not exist, or is not complete.
+    head: from study_head. figures: SVG files and their captions. pair: two points to compare on so many samples.
+    others: from other_tables. command: the command line that writes the report, or "".
     """
     style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     labels = point_labels(frame)
-    pair, headline = sources.pair, sources.experiment.get("headline", "")
-    chosen = choose_pair(frame, pair, headline) if sources.samples or pair else None
     folders: dict[str, str] = dict(zip(frame.point, frame.folder, strict=True))
-    columns = study_columns(frame)
-    points = table_of(frame, sources.columns or page_columns(frame, columns), columns)
-    notes = [(row["point"], point_status(row).note) for row in frame.to_dict("records")]
+    two = [folders[point] for point in pair or ()]
     context: dict[str, Any] = {
         "name": name,
-        "question": sources.experiment.get("question", ""),
-        "conclusion": sources.conclusion,
-        "baseline": sources.baseline,
+        "question": head.get("question", ""),
+        "conclusion": conclusion,
+        "baseline": baseline,
         "settings": shared_settings(frame),
         "counts": frame.status.value_counts().to_dict(),
         "complete": COMPLETE,
         "chance": shared_chance(frame),
-        "points": points,
-        "notes": [note for note in notes if note[1]],
+        "points": table_of(frame, columns or page_names(frame)),
+        "notes": incomplete(frame).items(),
         "samples_scored": scored_samples(frame),
         "labels": labels,
         "records": {point: quote(f"{point}/{RECORDS}") for point in labels},
-        "figures": [_figure(path, caption) for path, caption in sources.figures.items()],
+        "figures": [_figure(path, caption) for path, caption in figures.items()],
         "tasks": task_tables(frame),
-        "pair": chosen,
-        "flips": flip_counts(folders[chosen[0]], folders[chosen[1]]) if chosen else None,
-        "samples": sample_views(folders[chosen[0]], folders[chosen[1]], sources.samples) if chosen else [],
-        "others": other_tables(sources.published, sources.seeds),
+        "pair": pair,
+        "flips": flip_counts(two[0], two[1]) if pair else None,
+        "samples": sample_views(two[0], two[1], samples) if pair else [],
+        "others": others,
         "hints": HINTS,
-        "made": _made(frame, sources.command),
+        "made": _made(frame, command),
         "manifests": [(point, labels[point], _manifest(folder)) for point, folder in folders.items()],
         "style": style,
         "script": script,
@@ -114,16 +93,6 @@ def study_head(experiments: Path, manifests: Iterable[Mapping[str, Any]]) -> dic
         return {}
     found = {key: [line for line in lines if line.startswith(start)] for key, start in HEAD.items()}
     return {key: own[0].removeprefix(HEAD[key]).strip() for key, own in found.items() if own}
-
-
-def page_columns(frame: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
-    """The columns of the page: those of some worth, without constant counts of samples, which the caption has."""
-    names = with_content(frame, dict(columns))
-    complete = frame[frame.status == COMPLETE]
-    constant = {"n": complete.n.nunique() <= 1, "unreadable": not frame.n_failed.fillna(0).astype(bool).any()}
-    return [
-        name for name in names if not constant.get(name) and (name == "status" or columns[name][0].rank <= LEAST_WORTH)
-    ]
 
 
 def task_tables(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -196,18 +165,13 @@ def _made(frame: pd.DataFrame, command: str) -> list[tuple[str, str]]:
     """How page and points were made: words and values."""
     manifests = [read_json(Path(folder) / MANIFEST) or {} for folder in frame.folder]
     started = sorted(str(manifest["started"]) for manifest in manifests if manifest.get("started"))
-    versions = {str(part_of(manifest, "versions").get("videopool", "")) for manifest in manifests}
-    commits = {
-        f"{git['commit'][:10]}{' with changes' if git.get('dirty') else ''}"
-        for manifest in manifests
-        if (git := part_of(manifest, "git")).get("commit")
-    }
-    now = datetime.now(UTC).isoformat(timespec="minutes")
+    versions = sorted({str(part_of(manifest, "versions").get("videopool", "?")) for manifest in manifests})
+    commits = {str(part_of(manifest, "git").get("commit", ""))[:10] for manifest in manifests} - {""}
     spans = [_time(moment) for moment in dict.fromkeys((*started[:1], *started[-1:]))]
     lines = {
-        "page": f"{_time(now)}, VideoPool {__version__}",
+        "page": f"{_time(datetime.now(UTC).isoformat())}, VideoPool {__version__}",
         "command": command,
-        "points": f"{' to '.join(spans)}, VideoPool {', '.join(sorted(versions - {''}))}" if spans else "",
+        "points": f"{' to '.join(spans)}, VideoPool {', '.join(versions)}" if spans else "",
         "commit": ", ".join(sorted(commits)),
     }
     return [(name, value) for name, value in lines.items() if value]

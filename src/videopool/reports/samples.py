@@ -2,7 +2,6 @@
 
 import io
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Sequence
 from math import exp
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from videopool.config.errors import ConfigError
+from videopool.reports.comparison import one_named
 from videopool.reports.headline import headline_pair
-from videopool.results import ResultsError, point_records
+from videopool.results import point_records
 from videopool.results.comparison import flips
 from videopool.results.point import clip_files, manifest_part
 from videopool.results.records import OK
@@ -30,13 +31,13 @@ def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None, headline: str 
 
     asked: two names, or their unique beginnings. Otherwise the pair of the study's headline; or, on the benchmark with
     the most complete points, the best one that differs from its baseline, with that; or the best and the worst.
-    Raises ResultsError if a point in `asked` does not exist, or is not complete.
+    Raises ConfigError if a point in `asked` does not exist, or is not complete.
     """
     complete = frame[frame.status == "complete"]
     if asked is not None:
-        first, second = (_named(name, list(complete.point)) for name in asked)
+        first, second = (one_named(name, list(complete.point), "job.pair") for name in asked)
         if first == second:
-            raise ResultsError(f"job.pair: {asked[0]} and {asked[1]} are one point, {first}; name two")
+            raise ConfigError(f"job.pair: {asked[0]} and {asked[1]} are one point, {first}; name two")
         return first, second
     if pair := headline_pair(headline, complete):
         return pair
@@ -51,47 +52,33 @@ def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None, headline: str 
     return (best, others[-1]) if others else None
 
 
-def _named(name: str, known: Sequence[str]) -> str:
-    """The one known name that is, or begins with, a name. Raises ResultsError."""
-    fitting = [own for own in known if own == name] or [own for own in known if own.startswith(name)]
-    if len(fitting) != 1:
-        problem = f"{len(fitting)} complete points are named" if fitting else "no complete point is named"
-        raise ResultsError(f"job.pair: {problem} {name}; there are {', '.join(fitting or known) or 'none'}")
-    return fitting[0]
-
-
-def _apart(records: Two) -> tuple[float, float, bool]:
-    """Distance of two answers: in score, then in the right option's log-probability, then in words."""
-    first, second = records
-    pairs = (first["score"], second["score"]), (_right_logprob(first), _right_logprob(second))
-    score, logprob = (0.0 if one is None or other is None else abs(one - other) for one, other in pairs)
-    return score, logprob, first["prediction"] != second["prediction"]
-
-
-def _right_logprob(record: dict[str, Any]) -> float | None:
-    """Log-probability of the right option's letter; None for generated answers, or if no option is right."""
+def _right_logprob(record: dict[str, Any]) -> float:
+    """Log-probability of the right option's letter; 0 for generated answers, or if no option is right."""
     values, options = record.get("option_logprobs"), record["options"]
-    return values[options.index(record["answer"])] if values and record["answer"] in options else None
+    return values[options.index(record["answer"])] if values and record["answer"] in options else 0.0
 
 
 def differing_samples(first: str | Path, second: str | Path, most: int) -> list[Two]:
     """Records of samples that two points (folders) answered differently, spread over tasks and directions.
 
-    Other scores come before other probabilities. Next comes the task that has had the fewest samples so far, then the
-    direction (which point was better), the answer and the clip that have; then the samples furthest apart.
+    Other scores come before other probabilities of the right option, and tasks take turns; within a task, so do the
+    directions (which point was better), then clips; then come the samples furthest apart.
     """
     ours, theirs = ({str(r["id"]): r for r in point_records(point) if r["status"] == OK} for point in (first, second))
-    both = [(record, theirs[name]) for name, record in ours.items() if name in theirs]
-    left = [(*_traits(records), records) for records in both if any(_apart(records))]
-    left.sort(key=lambda sample: ([-value for value in _apart(sample[-1])], str(sample[-1][0]["id"])))
-    chosen: list[Two] = []
-    had: Counter[tuple[Any, ...]] = Counter()
-    while left and len(chosen) < most:
-        best = min(left, key=lambda sample: (sample[0], [had[trait] for trait in sample[1]]))
-        left.remove(best)
-        had.update(best[1])
-        chosen.append(best[2])
-    return chosen
+    rows = []
+    for name in sorted(ours.keys() & theirs.keys()):
+        two = ours[name], theirs[name]
+        score = float(two[0]["score"] or 0.0) - float(two[1]["score"] or 0.0)
+        logprob = _right_logprob(two[0]) - _right_logprob(two[1])
+        if score or logprob or two[0]["prediction"] != two[1]["prediction"]:
+            better = (score or logprob) > 0
+            rows.append((score == 0, -abs(score), -abs(logprob), two[0]["task"], better, two[0].get("clip"), two))
+    table = pd.DataFrame(rows, columns=["same", "score", "logprob", "task", "better", "clip", "records"])
+    table = table.sort_values(["score", "logprob"], kind="stable")
+    for traits in (["clip"], ["task", "better"], ["task"]):
+        turns = table.groupby(["same", *traits], dropna=False).cumcount()
+        table = table.assign(turn=turns).sort_values("turn", kind="stable")
+    return list(table.sort_values("same", kind="stable").records[:most])
 
 
 def flip_counts(first: str | Path, second: str | Path) -> tuple[int, int] | None:
@@ -100,23 +87,6 @@ def flip_counts(first: str | Path, second: str | Path) -> tuple[int, int] | None
     both = ours.keys() & theirs.keys()
     counted = flips(*({name: scores[name] for name in both} for scores in (ours, theirs)))
     return None if counted is None else (len(counted.first), len(counted.second))
-
-
-def _traits(records: Two) -> tuple[bool, list[tuple[Any, ...]]]:
-    """Whether two answers have the same score; and a sample's task, direction, answer and clip, each with its kind."""
-    first, task = records[0], records[0]["task"]
-    scores = [(_score(record), _right_logprob(record) or 0.0) for record in records]
-    better = (scores[0] > scores[1]) - (scores[0] < scores[1])
-    return scores[0][0] == scores[1][0], [
-        ("task", task),
-        ("better", better),
-        ("answer", task, str(first.get("question")), str(first.get("answer"))),
-        ("clip", str(first.get("clip"))),
-    ]
-
-
-def _score(record: dict[str, Any]) -> float:
-    return float(record["score"] or 0.0)
 
 
 def sample_views(first: str | Path, second: str | Path, most: int) -> list[dict[str, Any]]:

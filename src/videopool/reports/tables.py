@@ -8,32 +8,30 @@ import pandas as pd
 import yaml
 
 from videopool.reports import cells
-from videopool.reports.cells import Cell, Fields, TextTable, column, missing
+from videopool.reports.cells import Cell, TextTable, column
 from videopool.reports.columns import (
     COMPLETE,
-    DEFAULT,
     SETTINGS,
+    default_names,
     frames_text,
-    main_group,
     other_groups,
-    point_status,
+    page_names,
     setting_words,
-    study_columns,
     table_of,
     varied,
-    with_content,
-)
+)  # fmt: skip
 from videopool.reports.latex import environments
+from videopool.reports.unfinished import incomplete
 from videopool.results.errors import ResultsError
 from videopool.runtime.tables import Shown
 from videopool.runtime.terminal import console
 
 MARKS = {"*": "*: p < 0.05 after Holm's correction", " (=)": "(=): identical to an earlier point"}
-PAPER_MARKS = {"*": r"$^{*}$ $p < 0.05$ after Holm's correction", " (=)": "$^{=}$ identical to an earlier point"}
 INTERVALS = "95 %, clustered by clip, none of fewer than 10 clips"
 HINT = " (job.columns=[...] chooses)"
 COLUMNS = ("benchmark", "model", "value", "unit", "source", "protocol")  # of published figures
 PUBLISHED = "published figures, other protocols"
+Others = Mapping[str, tuple[str, TextTable]]  # by kind: title and table
 SEEDS = "means over seeds; intervals for other seeds and other clips"
 
 
@@ -50,13 +48,20 @@ def shared_chance(frame: pd.DataFrame) -> str:
     return ", ".join(f"{words} {cells.percent_text(values.iloc[0])} %" for words, values in constant.items())
 
 
-def caption(frame: pd.DataFrame, name: str) -> str:
-    """The caption of a study's table: benchmark, split, number of samples, kind of intervals."""
-    settings, chance = shared_settings(frame), shared_chance(frame)
-    text = f"{name}{': ' if settings else ''}{settings}."
-    text += f" n = {counts} scored samples." if (counts := scored_samples(frame)) else ""
-    text += f" {chance[0].upper()}{chance[1:]}." if chance else ""
-    return text + (f" Best score in bold; intervals: {INTERVALS}." if counts else "")
+def facts(frame: pd.DataFrame, table: TextTable) -> list[str]:
+    """What all points of a study share, and how to read its table, in words for a caption."""
+    counts = scored_samples(frame)
+    about = [shared_settings(frame), counts and f"n = {counts} scored samples", shared_chance(frame), *legend(table)]
+    about.append(f"intervals: {INTERVALS}" if any(cell.interval for row in table.rows for cell in row.cells) else "")
+    return list(filter(None, about))
+
+
+def caption(frame: pd.DataFrame, table: TextTable, name: str) -> str:
+    """The caption of a study's table in a page or a paper."""
+    frames = [frames_text(frame.frames.iloc[0])] if frame.frames.nunique(dropna=False) == 1 else []
+    notes = [heading.note for heading in table.headings if heading.note]
+    parts = [*frames, *facts(frame, table), *notes, "differences in percentage points", "best score in bold"]
+    return f"{name}: {'; '.join(parts)}."
 
 
 def scored_samples(frame: pd.DataFrame) -> str:
@@ -65,16 +70,10 @@ def scored_samples(frame: pd.DataFrame) -> str:
     return " to ".join(str(count) for count in dict.fromkeys([counts[0], counts[-1]])) if counts else ""
 
 
-def points_table(frame: pd.DataFrame) -> TextTable:
-    """All points of a study, from add_differences, with all columns that tell something about it."""
-    columns = study_columns(frame)
-    return table_of(frame, with_content(frame, columns), columns)
-
-
-def legend(table: TextTable, words: Mapping[str, str] = MARKS) -> list[str]:
+def legend(table: TextTable) -> list[str]:
     """What the marks of a study's table mean, as far as it has them."""
     marks = {cell.mark for row in table.rows for cell in row.cells}
-    return [text for mark, text in words.items() if mark in marks]
+    return [text for mark, text in MARKS.items() if mark in marks]
 
 
 def published_table(published: pd.DataFrame) -> TextTable:
@@ -100,112 +99,63 @@ def seeds_table(seeds: pd.DataFrame) -> TextTable:
     return cells.text_table(columns, seeds)
 
 
-def other_tables(published: pd.DataFrame | None, seeds: pd.DataFrame | None) -> dict[str, tuple[str, TextTable]]:
+def other_tables(published: pd.DataFrame, seeds: pd.DataFrame) -> Others:
     """Title and table of the means over seeds and of the published figures, as far as there are any."""
-    tables = {}
-    if seeds is not None and len(seeds):
-        tables["seeds"] = SEEDS, seeds_table(seeds)
-    if published is not None and len(published):
-        tables["published"] = PUBLISHED, published_table(published)
-    return tables
+    tables = {"seeds": (SEEDS, seeds_table(seeds)), "published": (PUBLISHED, published_table(published))}
+    return {kind: (title, table) for kind, (title, table) in tables.items() if table.rows}
 
 
 def markdown_tables(
     frame: pd.DataFrame,
     name: str,
-    published: pd.DataFrame | None = None,
-    seeds: pd.DataFrame | None = None,
+    others: Others | None = None,
     chosen: Sequence[str] | None = None,
+    conclusion: Sequence[str] = (),
 ) -> str:
     """The content of table.md; chosen: names of columns, by default those of default_names()."""
-    points = table_of(frame, chosen or default_names(frame), study_columns(frame))
-    notes = "".join(
-        f" {part[0].upper()}{part[1:]}." for part in [*(h.note for h in points.headings if h.note), *legend(points)]
-    )
-    text = f"{cells.escape_markdown(caption(frame, name) + notes)}\n\n{cells.markdown_table(points)}"
-    reasons = [(row["point"], point_status(row).note) for row in frame.to_dict("records") if row["status"] != COMPLETE]
-    if reasons:
-        lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(note)}\n" for point, note in reasons)
+    points = table_of(frame, chosen or default_names(frame))
+    text = f"{cells.escape_markdown(caption(frame, points, name))}\n\n{cells.markdown_table(points)}"
+    if reasons := incomplete(frame):
+        lines = (f"- {cells.escape_markdown(point)}: {cells.escape_markdown(why)}\n" for point, why in reasons.items())
         text += "\nNot complete:\n\n" + "".join(lines)
-    for title, table in other_tables(published, seeds).values():
+    for title, table in (others or {}).values():
         text += f"\n{title.capitalize()}:\n\n{cells.markdown_table(table)}"
-    return text
+    sentences = "".join(f"- {cells.escape_markdown(sentence)}\n" for sentence in conclusion)
+    return f"{text}\nConclusion:\n\n{sentences}" if sentences else text
 
 
-def default_names(frame: pd.DataFrame) -> list[str]:
-    """The columns of a study's table unless others are chosen: those that identify a point, score and difference."""
-    told = with_content(frame, study_columns(frame))
-    return [name for name in told if name in (*DEFAULT, *SETTINGS, "mixed")]
+def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> TextTable:
+    """The rows of table.tex.
 
-
-def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> tuple[TextTable, list[str]]:
-    """The rows of table.tex, in groups; and what all of them share.
-
-    By default rows stand in groups of equal settings and frames where several poolings share them, and these need no
-    columns. With chosen columns, points of one pooling stand together.
+    Without chosen columns, rows stand in groups of equal settings and frames where several poolings share them.
     """
-    names, keys, shared = list(chosen or default_names(frame)), ["pooling"] if chosen else [], []
-    if chosen is None:
-        if frame.frames.nunique(dropna=False) == 1 < len(frame):
-            names.remove("frames")
-            shared = _group_words(frame.iloc[0].to_dict(), ["frames"])
-        settings, frames = varied(frame), [name for name in names if name == "frames"]
-        for keys in ([*settings, *frames], settings, frames, []):
-            if keys and 2 * frame.groupby(keys, dropna=False).ngroups <= len(frame):
-                break
-        names = [name for name in names if name not in keys]
-        by_setting = [key for key in keys if key != "frames"]
-        order = frame.groupby(by_setting, dropna=False, sort=False).ngroup() if by_setting else 0
-        frame = frame.assign(order=order).sort_values(
-            ["order", *(["frames"] if "frames" in keys else [])], kind="stable"
-        )
-    table, rows, last = table_of(frame, names, study_columns(frame)), [], None
-    for row, fields in zip(table.rows, frame.to_dict("records"), strict=True):
-        group = ", ".join(_group_words(fields, keys))
-        title = group if chosen is None and group != last else ""
-        rows.append(replace(row, rule=bool(keys) and group != last, title=title))
-        last = group
-    return TextTable(table.headings, tuple(rows)), shared
-
-
-def _group_words(row: Fields, keys: Sequence[str]) -> list[str]:
-    """Settings, frames or the pooling of a row in words."""
-    words = {"pooling": "{}", **SETTINGS}
-    texts = [
-        f"no {key.replace('_', ' ')}" if missing(row[key]) else words[key].format(row[key])
-        for key in keys
-        if key in words
+    names, settings = list(chosen or default_names(frame)), varied(frame)
+    keys = [*settings, "frames"]
+    groups = frame.groupby(keys, dropna=False, sort=False).ngroups
+    if chosen is None and len(frame) > 1 == frame.frames.nunique(dropna=False):
+        names.remove("frames")  # part of the caption
+    if chosen or len(frame) < 2 * groups:
+        return table_of(frame, names)
+    order = frame.groupby(settings, dropna=False, sort=False).ngroup() if settings else 0
+    frame = frame.assign(order=order).sort_values(["order", "frames"], kind="stable")
+    table = table_of(frame, [name for name in names if name not in keys])
+    if groups == 1:
+        return table
+    titled = [
+        replace(row, title=", ".join([*setting_words(fields, settings), frames_text(fields["frames"])]))
+        for row, fields in zip(table.rows, frame.to_dict("records"), strict=True)
     ]
-    return [*texts, *(frames_text(row["frames"]) for key in keys if key == "frames" and not missing(row["frames"]))]
+    return TextTable(table.headings, tuple(titled))
 
 
 def latex_tables(
-    frame: pd.DataFrame,
-    name: str,
-    published: pd.DataFrame | None = None,
-    seeds: pd.DataFrame | None = None,
-    chosen: Sequence[str] | None = None,
+    frame: pd.DataFrame, name: str, others: Others | None = None, chosen: Sequence[str] | None = None
 ) -> str:
     """The content of table.tex; chosen: names of columns."""
-    table, shared = paper_table(frame, chosen)
-    fixed = [key for key in SETTINGS if key not in ("benchmark", "split", "model") and key in frame]
-    alike = [key for key in fixed if frame[key].nunique(dropna=False) <= 1]
-    words = [*shared, *setting_words(frame.iloc[0].to_dict(), alike)]
-    where = " and ".join(map(str, frame.benchmark.dropna().unique()))
-    models = list(frame.model.dropna().unique())
-    text = f"Pooling of visual tokens on {where}" + (f" with {models[0]}" if len(models) == 1 else "")
-    text += f" ({', '.join(words)})." if words else "."
-    if counts := scored_samples(frame):
-        group, chance = main_group(frame), shared_chance(frame)
-        text += f" Score: accuracy on {counts} samples" + (f" (task group: {group})" if group else "")
-        text += f"; {chance}." if chance else "."
-        notes = [heading.note for heading in table.headings if "difference" in heading.text]
-        text += "".join(f" {note[0].upper()}{note[1:]}, in percentage points." for note in notes)
-        text += " Subscripts: 95 % confidence intervals, clustered by clip. Best score in bold."
-    content = environments(table, text, name, legend(table, PAPER_MARKS))
-    for kind, (title, other) in other_tables(published, seeds).items():
-        title = f"{name}: {title}" if kind == "seeds" else title.capitalize()
-        content += "\n" + environments(other, f"{title}.", f"{name}-{kind}")
+    table = paper_table(frame, chosen)
+    content = environments(table, caption(frame, table, "Pooling of visual tokens"), name)
+    for kind, (title, other) in (others or {}).items():
+        content += "\n" + environments(other, f"{name}: {title}.", f"{name}-{kind}")
     return content
 
 
@@ -238,27 +188,10 @@ def show(frame: pd.DataFrame, title: str, chosen: Sequence[str] | None = None) -
 
 
 def shown(frame: pd.DataFrame, title: str, chosen: Sequence[str] | None = None) -> Shown:
-    """A study's table for the terminal; columns in which all points agree are part of the caption."""
-    columns, constant = study_columns(frame), []
-    names = list(chosen or [])
-    if chosen is None:
-        for name in with_content(frame, columns):
-            cells_of = {columns[name][1](row) for row in frame.to_dict("records") if row["status"] == COMPLETE}
-            texts = {(cell.text, cell.interval) for cell in cells_of}
-            if name in ("status", "identical_to"):
-                continue
-            if name in DEFAULT or name in SETTINGS or len(texts) > 1 or len(frame) == 1:
-                names.append(name)
-            elif texts <= {("0", "")} or name == "n":
-                continue
-            else:
-                constant.append(f"{columns[name][0].text} {' '.join(*texts)}".strip())
-    table = table_of(frame, names, columns)
+    """A study's table for the terminal, with the settings that all points share in its caption."""
+    table = table_of(frame, chosen or [name for name in page_names(frame) if name != "status"])
     if chosen is not None:  # the first ones are worth most
         headings = [replace(heading, rank=min(place, 4)) for place, heading in enumerate(table.headings)]
         table = TextTable(tuple(headings), table.rows)
     rows = [replace(row, style="" if row.status == COMPLETE else "red") for row in table.rows]
-    counts = scored_samples(frame)
-    about = [shared_settings(frame), counts and f"n = {counts}", shared_chance(frame), *constant, *legend(table)]
-    about.append(f"intervals: {INTERVALS}" if any(cell.interval for row in rows for cell in row.cells) else "")
-    return Shown(TextTable(table.headings, tuple(rows)), title, tuple(filter(None, about)), HINT)
+    return Shown(TextTable(table.headings, tuple(rows)), title, tuple(facts(frame, table)), HINT)

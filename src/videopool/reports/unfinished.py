@@ -11,6 +11,11 @@ from videopool.results import is_claimed
 from videopool.results.point import FAILURE, MANIFEST, read_json
 
 
+def incomplete(table: pd.DataFrame) -> dict[str, str]:
+    """The reasons of all points of a study (load_study) that are not complete, by their names."""
+    return {row["point"]: why_incomplete(row) for row in table.to_dict("records") if row["status"] != "complete"}
+
+
 def why_incomplete(row: Mapping[Any, Any]) -> str:
     """The reason why a point (a row of load_study) is failed or partial, and the commands that finish or drop it."""
     folder = Path(str(row["folder"]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len, set_cell_size
@@ -17,6 +18,7 @@ NAME, WORDS = 8, 20  # the least width of a column of names, and of one of sente
 OPTIONAL = 5  # from this rank on, a column never takes room from names
 
 PREFIXES = {"B": {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}, "FLOPs": {"T": 1e12, "G": 1e9}}  # of units
+PREFIXES[""] = {"trillion": 1e12, "billion": 1e9, "million": 1e6, "thousand": 1e3, "": 1.0}
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,6 @@ class Cell:
     interval: str = ""  # 95 %
     order: float | None = None  # sort key of a numeric column; None without a number
     best: bool = False  # of its column
-    note: str = ""
     mark: str = ""  # behind the text and its interval, never cut
 
 
@@ -115,9 +116,8 @@ class _Column:
         self.texts = [_one_line(cell.text) for cell in cells]
         self.tails = [f" {cell.interval}{cell.mark}" if cell.interval else cell.mark for cell in cells]
         self.text, self.tail = (max(map(cell_len, texts), default=0) for texts in (self.texts, self.tails))
-        words = heading.text.split()
-        longest = max(map(cell_len, words))
-        head = next(w for w in range(longest, cell_len(heading.text) + 1) if _lines(words, w) <= LINES)
+        longest, whole = max(map(cell_len, heading.text.split())), cell_len(heading.text)
+        head = next(width for width in range(longest, whole + 1) if len(wrap(heading.text, width)) <= LINES)
         self.width = max(head, self.text + self.tail)
         least = self.width if heading.numeric else max(longest, self.tail + (WORDS if heading.wraps else NAME))
         self.least = min(self.width, least)
@@ -138,30 +138,14 @@ def _one_line(text: str) -> str:
     return " " * indent + " ".join(text.split())
 
 
-def _lines(words: Sequence[str], width: int) -> int:
-    """The number of lines that words take."""
-    lines, left = 0, -1
-    for word in words:
-        if cell_len(word) + 1 <= left:
-            left -= cell_len(word) + 1
-        else:
-            lines, left = lines + 1, width - cell_len(word)
-    return lines
-
-
 def _fitting(columns: Sequence[_Column], room: int) -> dict[int, int]:
-    """The columns that fit, by their places, and their widths."""
+    """The columns that fit, by their places, and their widths; names are shortened for the first ranks alone."""
     chosen: dict[int, int] = {}
     for place in sorted(range(len(columns)), key=lambda place: columns[place].heading.rank):
-        column = columns[place]
-        width = column.width
-        if column.heading.rank < OPTIONAL:
-            others = [columns[other].least for other in chosen]
-            width = column.least
-        else:
-            others = [columns[other].width for other in chosen]
-        if not chosen or not column.heading.rank or sum(others) + width + GAP * len(chosen) <= room:
-            chosen[place] = column.width
+        rank = columns[place].heading.rank
+        tried = [columns[n].least if rank < OPTIONAL else columns[n].width for n in (*chosen, place)]
+        if not rank or sum(tried) + GAP * len(chosen) <= room:
+            chosen[place] = columns[place].width
     over = sum(chosen.values()) + GAP * (len(chosen) - 1) - room
     while over > 0 and (wide := [place for place in chosen if chosen[place] > columns[place].least]):
         chosen[max(wide, key=chosen.__getitem__)] -= 1
@@ -175,31 +159,18 @@ def _fitting(columns: Sequence[_Column], room: int) -> dict[int, int]:
 
 
 def shortened(names: Sequence[str], width: int) -> list[str]:
-    """Names in at most so many cells of a terminal, by an ellipsis in long ones; different names stay different."""
-    long = list(dict.fromkeys(name for name in names if cell_len(name) > width))
+    """Names in at most so many cells: long ones lose their middle, and get a number where they would look alike."""
     short = {name: name for name in names}
-    alike = enumerate(zip(*long, strict=False))  # letter by letter, down to the shortest name
-    shared = next((place for place, letters in alike if len(set(letters)) > 1), 0)
-    heads = sorted(range(width), key=lambda head: abs(head - 2 * width // 3))
-    ways = [{name: _cut(name, head, width) for name in long} for head in heads]
-    ways += [{name: _cut("…" + name[shared:], width - 1, width) for name in long}] if shared else []
-    best = max(ways, key=lambda way: len(set(way.values())), default=short)
-    short.update(best)
-    taken: set[str] = {name for name in names if name not in long}
-    for number, name in enumerate(long, 1):  # where no cut tells them apart, numbers do
+    taken = {name for name in names if cell_len(name) <= width}
+    for number, name in enumerate([name for name in short if name not in taken], 1):
+        head = 2 * width // 3
+        tail = set_cell_size(name[::-1], width - 1 - head)[::-1]
+        short[name] = f"{set_cell_size(name, head)}…{tail}"
         if short[name] in taken:
             tag = f"…{number}"
             short[name] = set_cell_size(name, max(0, width - cell_len(tag))).rstrip() + tag
         taken.add(short[name])
     return [short[name] for name in names]
-
-
-def _cut(name: str, head: int, width: int) -> str:
-    """The first cells of a name, an ellipsis, and as many of its last as fit."""
-    if cell_len(name) <= width:
-        return name
-    tail = set_cell_size(name[::-1], width - 1 - head)[::-1] if head < width - 1 else ""
-    return f"{set_cell_size(name, head)}…{tail}"
 
 
 def unit_of(largest: float, unit: str) -> tuple[float, str]:
@@ -222,7 +193,5 @@ def number_text(value: float) -> str:
 
 def count_text(count: float) -> str:
     """A large number in words: 366 thousand, 7.06 billion."""
-    for word, size in (("trillion", 1e12), ("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
-        if count >= 0.9995 * size:
-            return f"{number_text(count / size)} {word}"
-    return number_text(count)
+    size, word = unit_of(count, "")
+    return f"{number_text(count / size)} {word}".rstrip()
