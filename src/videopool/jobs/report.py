@@ -29,8 +29,7 @@ def run(config: DictConfig) -> Outcome:
         print(f"writing the report of {study}", flush=True)
     files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config), columns)
     show(table, study.name, columns)
-    if line := unknown_baseline(table, str(config.baseline)):
-        note(line)
+    note(unknown_baseline(table, str(config.baseline)))
     rest = table[table.status != COMPLETE]
     for row in rest.to_dict("records"):
         print(f"not complete: {row['point']}: {' '.join(why_incomplete(row).split())}")

@@ -69,15 +69,8 @@ def norms_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
     for point in points:
         about = {k: v for k, v in point.numbers["about"].items() if k not in ("stages", "rules", "stage")}
         head = {"point": point.folder.name, **about, "pooling_stage": point.numbers["about"]["stage"]}
-        rows += [{**head, "stage": stage, **_flat(numbers)} for stage, numbers in point.numbers["stages"].items()]
-    return pd.DataFrame(rows)
-
-
-def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for name, value in numbers.items():
-        columns |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return columns
+        rows += [{**head, "stage": stage, **numbers} for stage, numbers in point.numbers["stages"].items()]
+    return pd.json_normalize(rows)
 
 
 def labels(points: Sequence[Mapping[str, Any]]) -> list[str]:

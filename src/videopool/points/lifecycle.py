@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 
 from videopool.config.build import jsonable
 from videopool.config.choices import command
-from videopool.notes import indented
 from videopool.results import PointFailed, PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
+from videopool.runtime.log import indented
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 

@@ -62,6 +62,6 @@ def tell_end(outcomes: Sequence[Mapping[str, Any]], bad: Sequence[Mapping[str, A
     for outcome in bad:
         causes.setdefault(str(outcome["message"]).splitlines()[0], []).append(str(outcome["name"]))
     for cause, names in causes.items():
-        log.fail("\n    ".join([f"failed: {cause}", *sweep.compact(names)]))
+        log.fail(f"failed: {cause}{log.indented(names)}")
     if bad:
         log.fail("Finished points are kept: mend the cause, then give the same command again.")
