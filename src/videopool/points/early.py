@@ -42,7 +42,8 @@ def check_settings(config: DictConfig) -> None:
 
 
 def check_model(config: DictConfig) -> None:
-    """Raises ConfigError for a wrong value in the group `model` of a model on this machine."""
+    """Raises ConfigError for a wrong value in the groups `model`, of a model on this machine, and `logger`."""
+    check_logger(config)
     check(config, MODEL_RULES)
     device_map, max_memory = config.model.get("device_map"), config.model.get("max_memory")
     if device_map is not None and not OmegaConf.is_dict(device_map) and device_map not in DEVICE_MAPS:
@@ -53,11 +54,8 @@ def check_model(config: DictConfig) -> None:
 
 
 def check_machine(config: DictConfig, model: Mapping[str, Any]) -> None:
-    """Raises ConfigError if the trainer finds no such device or strategy here, ModelError for a dtype that fails.
-
-    Imports transformers and Lightning, which a finished point does not need.
-    """
-    from videopool.inference.predict import check_trainer
+    """Raises ConfigError if the trainer finds no such device or strategy here, ModelError for a dtype that fails."""
+    from videopool.inference.predict import check_trainer  # Lightning, which a finished point does not need
     from videopool.models.loading import check_attention
 
     check_trainer(config)

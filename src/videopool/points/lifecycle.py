@@ -34,10 +34,7 @@ def check_failures(kind: str, failed: int, total: int, allowed: float, reasons: 
 
 @contextmanager
 def attempt(folder: PointFolder, config: DictConfig, content: Mapping[str, object]) -> Iterator[None]:
-    """Keep an error of the block that fills a claimed folder there, as the failure; begin with the manifest.
-
-    `content` is the manifest's, beside the configuration and the environment of the attempt.
-    """
+    """Begin filling a claimed folder with its manifest, `content` and the environment; keep an error as its failure."""
     environment = {
         "config": jsonable(config),
         "command": command(),

@@ -97,7 +97,7 @@ def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:
     """FLOPs of each configuration's prefill, by number, but not of points finished before; all 0 if one is unknown."""
     left = list(range(len(configs)))
     with suppress(Exception):  # of a point that cannot run, which says so when it does
-        bare = [OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]) for config in configs]
+        bare = [OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]) for config in configs]
         contents = [jsonable(config) for config in bare]
         studies = {Path(content["results_dir"]) / content["study"] for content in contents}
         done = [file.with_name(MANIFEST) for study in studies for file in study.glob(f"*/{METRICS}")]

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -100,12 +100,6 @@ def in_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def label(overrides: Sequence[str]) -> str:
-    """A point by what varies: those of its overrides, or all where that is not known."""
-    keys = facts().get("keys", [])
-    return " ".join(word for word in overrides if word.partition("=")[0] in keys) or " ".join(overrides)
-
-
 def ended() -> list[dict[str, Any]]:
     """The outcomes of points so far, by number: points that ran side by side end in any order."""
     try:
@@ -117,10 +111,7 @@ def ended() -> list[dict[str, Any]]:
 
 
 def seconds_left(costs: Mapping[int, float], spent: Mapping[int, float], over: Collection[int]) -> float | None:
-    """Seconds that the points with `costs` that are not over will take, by those that others took; None: unknown.
-
-    Each point takes seconds of its own, and more in proportion to its cost, as far as the others tell them apart.
-    """
+    """Seconds of the points with `costs` that are not over: some for each, more by its cost, as others told."""
     if not spent:
         return None
     from scipy.optimize import nnls  # which the program has imported by then

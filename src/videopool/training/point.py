@@ -7,18 +7,7 @@ from functools import cached_property
 import torch
 from omegaconf import DictConfig
 
-from videopool.config.build import (
-    Number,
-    Rules,
-    build,
-    build_pooling,
-    check,
-    check_logger,
-    is_number,
-    jsonable,
-    plain,
-    whole,
-)
+from videopool.config.build import Number, Rules, build, build_pooling, check, is_number, jsonable, plain, whole
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
@@ -76,7 +65,6 @@ class TrainingPoint(Setting):
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         super().__init__(config)
         check_model(config)
-        check_logger(config)
         self.settings = plain(config.training)
         self._check_numbers()
         if config.lora.checkpoint is not None:
