@@ -44,12 +44,18 @@ def answer(
         records, graded = grade(point, folder, judge, records)
         seconds["judge"] = time.perf_counter() - began
     failed = [record for record in records if record["status"] != OK]
+    long = [record for record in failed if record["status"] == TOO_LONG]
     # By clip, as one is unreadable for all its questions; but each question is too long by itself.
-    names = [str(record["id" if record["status"] == TOO_LONG else "clip"]) for record in failed]
-    causes = [str(record.get("reason", record["status"])) for record in failed]
+    reasons = {
+        str(record["id" if record["status"] == TOO_LONG else "clip"]): str(record.get("reason", record["status"]))
+        for record in failed
+    }
+    kind = "samples could not be evaluated"
+    if long:
+        first = f"{long[0]['id']}: {long[0]['tokens'] or '?'} tokens of {long[0]['limit'] or '?'}"
+        kind += f", {len(long)} as too long for the model's context (the first, {first})"
     allowed = float(point.config.job.max_failed_fraction)
-    reasons = dict(zip(names, causes, strict=True))
-    check_failures("samples could not be evaluated", len(failed), len(records), allowed, reasons)
+    check_failures(kind, len(failed), len(records), allowed, reasons)
     metrics = metrics_of(
         records, benchmark.groups, benchmark.in_headline, benchmark.axes if judge else {}, benchmark.task_weights
     )
