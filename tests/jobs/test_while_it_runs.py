@@ -1,6 +1,7 @@
 """A running command: first words, bars, minute lines, the log file, causes told once, a terminal that closes."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from made_study import record, write_clips, write_point
+from videopool.config.build import jsonable
+from videopool.points.setting import prefill_costs
 from videopool.reports.files import write_report, written_report
 from videopool.runtime import log, progress, sweep
 
@@ -106,29 +109,29 @@ def test_no_line_for_short_work_and_none_for_the_quiet(monkeypatch, capsys):
 
 def test_the_rest_of_a_sweep_is_told_from_the_costs_of_its_points():
     costs = {number: float(cost) for number, cost in enumerate([1, 50, 1, 50, 1])}
-    assert sweep.seconds_left(costs, {}, [0, 1]) is None
-    assert sweep.seconds_left(costs, {0: 3.0}, [1]) == pytest.approx(150.0), "nothing tells a constant share yet"
-    assert sweep.seconds_left(costs, {0: 3.0, 1: 101.0}, [2, 3]) == pytest.approx(104.0)
-    assert sweep.seconds_left(costs, {0: 9.0, 1: 4.0}, [2]) == pytest.approx(6.5), "never less than nothing"
-    assert sweep.seconds_left({}, {0: 4.0, 1: 6.0}, [2, 3]) == pytest.approx(10.0), "of unknown cost"
+    assert sweep.seconds_left(costs, {}, ()) is None
+    assert sweep.seconds_left(costs, {0: 3.0}, (0, 2, 3, 4)) == pytest.approx(150.0), "nothing tells an own share yet"
+    assert sweep.seconds_left(costs, {0: 3.0, 1: 101.0}, (0, 1, 4)) == pytest.approx(104.0)
+    assert sweep.seconds_left(costs, {0: 9.0, 1: 4.0}, (0, 1, 3, 4)) == pytest.approx(6.5), "never less than nothing"
+    assert sweep.seconds_left(dict.fromkeys(range(4), 0.0), {0: 4.0, 1: 6.0}, (0, 1)) == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize(
-    ("labels", "lines"),
-    [
-        ([f"pooling={p} frames.num={n}" for p in "ab" for n in (1, 2)], ["pooling=a,b frames.num=1,2"]),
-        (["pooling=a frames.num=1", "pooling=b frames.num=2"], ["pooling=a frames.num=1", "pooling=b frames.num=2"]),
-        (["seed=1"], ["seed=1"]),
-        ([f"x={n} y={n}" for n in range(9)], ["x=0 y=0", "x=1 y=1", "x=2 y=2", "and 6 more"]),
-    ],
-)
-def test_points_with_one_cause_take_few_lines(labels, lines):
-    assert sweep.compact(labels) == lines
+def test_points_that_were_finished_before_are_not_among_those_left(hydra_conf, tmp_path):
+    configs = [hydra_conf(f"frames.num={n}", "study=s", f"results_dir={tmp_path}") for n in (1, 2)]
+    assert sorted(prefill_costs(configs)) == [0, 1]
+    folder = tmp_path / "s" / "a"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text("{}")
+    (folder / "run.json").write_text(json.dumps({"config": jsonable(configs[0])}))
+    assert list(prefill_costs(configs)) == [1]
+    configs[0].force = True
+    assert sorted(prefill_costs(configs)) == [0, 1]
 
 
 def test_a_cause_is_told_once_and_logged_without_secrets(videopool, tmp_path, monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "hiddenvalue")
-    words = ["pooling=none,average,adaptive_Tx3x3", "frames.num=1,2,4", "study=c", "logger.name=hiddenvalue"]
+    words = ["pooling=none,average,adaptive_Tx3x3", "frames.num=1,2,4", "study=c"]
+    words += ["logger=wandb", "logger.project=hiddenvalue"]
     done = videopool("-m", *words, "benchmark.per_task=400", check=1)
     told = done.stderr.splitlines()
     cause = told[0].partition(": ")[2]
@@ -136,12 +139,12 @@ def test_a_cause_is_told_once_and_logged_without_secrets(videopool, tmp_path, mo
     assert told[1:9] == [f"[{n}] FAILED  {label} (same cause)" for n, label in enumerate(grid()) if n]
     assert told[9:] == [
         f"failed: {cause}",
-        "    pooling=none,average,adaptive_Tx3x3 frames.num=1,2,4",
+        *(f"    {label}" for label in grid()),
         "Finished points are kept: mend the cause, then give the same command again.",
     ]
     logged = (tmp_path / "results" / "c" / "videopool.log").read_text()
     assert "hiddenvalue" not in logged
-    assert "logger.name=***" in logged
+    assert "logger.project=***" in logged
     assert cause in logged
     head = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} (DEBUG|INFO|WARNING|ERROR) +(pooling=\S+ \S+|-) "
     for line in logged.splitlines():
@@ -228,16 +231,28 @@ def is_report(path: Path) -> bool:
 
 
 def test_a_report_on_the_way_costs_little_of_a_sweep(tmp_path, monkeypatch):
-    """The first is not too early, and each waits many times the seconds of the last."""
+    """The first is not too early, further ones are rare, and one that failed is not tried again."""
     monkeypatch.setenv(sweep.OUTCOMES, str(tmp_path / "o"))
-    state, written = tmp_path / "o.report", []
-    state.write_text(str(sweep.EARLIEST / sweep.SPARING))
-    assert sweep.sparingly(lambda: written.append(1) or "page") is None
-    for age, due in ((sweep.EARLIEST + 1, True), (1, False), (sweep.SPARING, True)):
-        cost = float(state.read_text())
-        os.utime(state, (time.time() - age, time.time() - age))
-        assert (sweep.sparingly(lambda: time.sleep(0.05) or "page") == "page") is due, (age, cost)
-    assert written == []
+    clock = [0.0]
+    monkeypatch.setattr(sweep.time, "time", lambda: 1e9 + clock[0])
+    monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setenv(sweep.SWEEP, json.dumps({"began": 1e9}))
+
+    def write():
+        clock[0] += 2.0
+        return clock[0]
+
+    written = []
+    for second in range(240):
+        clock[0] = max(clock[0], second)
+        written += filter(None, [sweep.sparingly(write)])
+    assert written[0] == sweep.EARLIEST + 2
+    assert 2 * len(written) <= 0.03 * 240
+    clock[0] = 1e4
+    with pytest.raises(ZeroDivisionError):
+        sweep.sparingly(lambda: 1 / 0)
+    clock[0] = 1e6
+    assert sweep.sparingly(write) is None
 
 
 def test_a_point_that_another_process_has_says_how_to_wait(videopool, tmp_path):

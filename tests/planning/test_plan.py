@@ -26,6 +26,7 @@ from videopool.planning.cost import cost_of, plan_table, with_power
 from videopool.points.setting import StatedSetting
 from videopool.pooling import PoolingShapeError
 from videopool.results.statistics import detectable_difference
+from videopool.runtime import sweep
 
 MODELS = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if p.stem not in ("local", "api"))
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
@@ -86,7 +87,7 @@ def test_a_study_from_a_file_and_a_bad_point(videopool, tmp_path):
     rows = plan_rows(tmp_path, "quickstart")
     assert {r["model"] for r in rows} == {"mini"}
     assert [r["visual_tokens"] for r in rows] == ["1152", "144", "288", "72", "144", "36"]
-    assert {(r["benchmark"], r["clips"]) for r in rows} == {("shapes", "400")}
+    assert {(r["benchmark"], r["clips"]) for r in rows} == {("shapes", "250")}
     assert {r["warnings"] for r in rows} == {""}
     assert not (tmp_path / "data").exists(), "nothing is rendered"
     assert not (tmp_path / "results" / "quickstart" / "sweep.csv").exists()
@@ -97,7 +98,7 @@ def test_points_that_end_in_any_order_are_listed_in_order(composed, tmp_path, mo
     monkeypatch.setattr(multirun, "settle", lambda code: pytest.fail("all points are complete"))
     callback, config = multirun.SweepCallback(), composed(*SEVEN_B, "study=s")
     callback.on_multirun_start(config)
-    with open(os.environ[jobs_run.OUTCOMES], "w") as file:
+    with open(os.environ[sweep.OUTCOMES], "w") as file:
         for number in (2, 0, 1):
             outcome = plan(composed(*SEVEN_B, f"frames.num={number + 1}"))
             file.write(json.dumps({"number": number, "job": "plan", **asdict(outcome)}) + "\n")
@@ -312,7 +313,7 @@ def test_a_multirun_over_models(videopool, tmp_path):
     words = ("-m", "job=plan", "model=mini,llava_onevision_0.5b,pllava_7b", "frames.num=1")
     done = videopool(*words, small=False, env=OFFLINE)
     assert [r["model"] for r in plan_rows(tmp_path)] == ["mini", "llava_onevision_0.5b", "pllava_7b alpha 4"]
-    assert "weights GB" in done.stdout, "a column, as models differ"
+    assert "0.00706" in done.stdout, "a column of weights in GB, as models differ"
 
 
 def test_a_shape_that_is_not_square_to_its_patches_is_an_error(composed):

@@ -89,8 +89,8 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer | No
         return AnswerCost()
     if point.judge is not None:
         point.judge.check()
-    for line in filter(None, (require_clips(point.benchmark), repeated_answers(point.benchmark))):
-        note(line)
+    note(require_clips(point.benchmark))
+    note(repeated_answers(point.benchmark))
     if answerer is None and isinstance(point, ApiPoint):
         answerer = partial(answer_by_api, point)
     elif answerer is None:

@@ -55,8 +55,7 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
     with folder:
         if config.force:
             folder.clear()
-        if line := states.redo_outdated():
-            note(line)
+        note(states.redo_outdated())
         if folder.finished:  # by another process meanwhile
             return finished_before(folder)
         with attempt(folder, config, manifest):

@@ -28,8 +28,8 @@ def run(config: DictConfig) -> Outcome:
     job = config.job
     check(config, {READERS: ["job.reader"], bool: ["job.full"], Number(1, whole=True): ["job.workers"]})
     benchmark: Benchmark = build(config, "benchmark")
-    for line in filter(None, (require_clips(benchmark), repeated_answers(benchmark))):
-        note(line)
+    note(require_clips(benchmark))
+    note(repeated_answers(benchmark))
     path = Path(config.results_dir) / config.study / "check_videos.csv"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,17 +24,17 @@ def run(config: DictConfig) -> Outcome:
 
 def prepare(config: DictConfig) -> Point:
     """The point, not run. Raises UserError if the configuration alone tells that it, or its report, cannot be made."""
-    _check_report(config)
+    if config.figures or not OmegaConf.is_list(config.figures) or config.job.get("columns") is not None:
+        _shown(config)
     return point_of(config)
 
 
-def _check_report(config: DictConfig) -> None:
-    if config.figures or not OmegaConf.is_list(config.figures) or config.job.get("columns") is not None:
-        from videopool.reports.columns import chosen_columns  # takes seconds to import
-        from videopool.reports.files import own_figures
+def _shown(config: DictConfig) -> dict[str, Any]:
+    """A report's own figures and chosen columns."""
+    from videopool.reports.columns import chosen_columns  # takes seconds to import
+    from videopool.reports.files import own_figures
 
-        own_figures(config)
-        chosen_columns(config)
+    return {"own_figures": own_figures(config), "columns": chosen_columns(config)}
 
 
 def tell(config: DictConfig, outcome: Outcome) -> None:
@@ -55,9 +55,8 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
 
 def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     """Write the study's report, unless it is up to date; print its table."""
-    from videopool.reports.columns import chosen_columns
     from videopool.reports.comparison import unknown_baseline
-    from videopool.reports.files import name_files, own_figures, write_report, written_report
+    from videopool.reports.files import name_files, write_report, written_report
     from videopool.reports.tables import show
     from videopool.tracking.study import log_study
 
@@ -65,27 +64,23 @@ def sum_up(config: DictConfig, outcomes: Sequence[dict[str, Any]]) -> None:
     folders = [str(outcome["folder"]) for outcome in outcomes if outcome["folder"]]
     if not folders:
         return
-    figures = own_figures(config)
-    columns = chosen_columns(config)
-    report = written_report(study, baseline, folders, own_figures=figures, columns=columns)
+    shown = _shown(config)
+    report = written_report(study, baseline, folders, **shown)
     if report is None:
-        report = write_report(study, baseline, own_figures=figures, columns=columns)
+        report = write_report(study, baseline, **shown)
         log_study(config, study)
     files, table = report
     finish()
     if not log.quiet():
-        show(table, study.name, columns)
-    if line := unknown_baseline(table, baseline):
-        note(line)
+        show(table, study.name, shown["columns"])
+    note(unknown_baseline(table, baseline))
     log.say(name_files(files), result=True)
 
 
 def report_on_the_way(config: DictConfig, so_far: str) -> Path:
     """Write the report of a study that is not finished yet. Returns its page."""
-    from videopool.reports.columns import chosen_columns
-    from videopool.reports.files import own_figures, write_report
+    from videopool.reports.files import write_report
 
     study = Path(config.results_dir) / config.study
-    figures, columns = own_figures(config), chosen_columns(config)
-    write_report(study, str(config.baseline), own_figures=figures, columns=columns, so_far=so_far)
+    write_report(study, str(config.baseline), so_far=so_far, **_shown(config))
     return study / "report.html"

@@ -41,10 +41,9 @@ def run(config: DictConfig) -> Outcome:
 
     # Steps cannot be taken back.
     if changed := [] if config.force else states.changed(states.kept("ends"), ends_of):
-        raise TrainingDataError(
-            f"{folder.path.name}: media with other contents than when the training began: {len(changed)} "
-            f"({listed(changed)}); say force=true to train anew, or study=... to keep this run"
-        )
+        media_now = f"media with other contents than when the training began: {len(changed)} ({listed(changed)})"
+        advice = "say force=true to train anew, or study=... to keep this run"
+        raise TrainingDataError(f"{folder.path.name}: {media_now}; {advice}")
     fresh, message = config.force or not folder.finished, "finished before"
     if fresh:
         from videopool.training.run import train_point  # which imports Lightning

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from videopool.models.cost import parameter_count, weight_bytes
 from videopool.notes import note
 from videopool.points.setting import StatedSetting
-from videopool.points.twins import changes_nothing, map_of
+from videopool.points.twins import map_of
 from videopool.pooling import GridPooling
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.tables import Heading, Shown, count_text, made_table, size_text
@@ -18,9 +18,7 @@ def run(config: DictConfig) -> Outcome:
     """Print the stages of one clip on its way to the language model."""
     point = StatedSetting(config)
     console().print(stage_table(point))
-    own = map_of(point.pooling, point.stage, point)
-    if line := changes_nothing(point.pooling, own, point):
-        note(line)
+    note(map_of(point.pooling, point.stage, point)[1])
     return Outcome(COMPLETE, point.name, f"{point.visual_tokens} visual tokens")
 
 

@@ -19,7 +19,7 @@ from videopool.runtime import log, sweep
 from videopool.runtime.exit_code import settle
 from videopool.runtime.kills import STARTS
 from videopool.runtime.outcome import BUSY, COMPLETE, FAILED
-from videopool.runtime.progress import be_silent, begin_sweep, finish, progress
+from videopool.runtime.progress import be_silent, begin_sweep, doing, finish, progress
 from videopool.runtime.telling import begin_command, tell_end
 
 WAIT_SECONDS = 1.0
@@ -34,14 +34,14 @@ class SweepCallback(Callback):
         begin_command(config, 1)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        self._started, self._first = time.perf_counter(), True
+        self._started = time.perf_counter()
         folder = Path(config.hydra.sweep.dir)
         name = uuid.uuid4().hex[:12]
         points = sweep.begin(config, folder / f"outcomes-{name}.jsonl")
+        begin_sweep(points)
         if STARTS not in os.environ:  # a command that goes on after a kill keeps counting
             os.environ[STARTS] = str((folder / f"starts-{name}").resolve())
             begin_command(config, points)
-        begin_sweep(points)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if sweep.elsewhere() and (sys.stdout.isatty() or sweep.facts()["launcher"] == "JoblibLauncher"):
@@ -58,12 +58,11 @@ class SweepCallback(Callback):
 
         try:
             path = sweep.sparingly(lambda: report_on_the_way(config, f"{len(done)} of {points} points so far."))
-        except Exception as error:  # it is written again, and in full, at the end
+        except Exception as error:  # it is written in full at the end
             log.detail(f"no report on the way: {one_line(error)}")
-            return
-        if path and self._first and not sweep.elsewhere():
-            log.say(f"results so far: {path}, written again as points end")
-        self._first = self._first and not path
+        else:
+            if path:
+                log.say(f"results of {len(done)} points so far: {path}")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         try:
@@ -74,6 +73,7 @@ class SweepCallback(Callback):
 
     def _end(self, config: DictConfig) -> None:
         begin_sweep(0)
+        doing("summing up")
         outcomes = sweep.end()
         Path(os.environ.pop(STARTS)).unlink(missing_ok=True)
         _wait_for_others(outcomes)

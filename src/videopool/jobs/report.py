@@ -16,10 +16,7 @@ from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 
 
 def run(config: DictConfig) -> Outcome:
-    """Write sweep.csv, figures/, report.html, table.md and table.tex of a study; print its table and what is missing.
-
-    A written report is complete, whatever points it lacks; one without any complete point is a failure.
-    """
+    """Write all files of a study's report; print its table, and what it lacks. Without a complete point, it failed."""
     columns = chosen_columns(config)
     pair, samples = jsonable(config.job.pair), number(config, "job.samples", 0, whole=True)
     if pair is not None and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)):
@@ -29,8 +26,7 @@ def run(config: DictConfig) -> Outcome:
         print(f"writing the report of {study}", flush=True)
     files, table = write_report(study, str(config.baseline), pair, samples, own_figures(config), columns)
     show(table, study.name, columns)
-    if line := unknown_baseline(table, str(config.baseline)):
-        note(line)
+    note(unknown_baseline(table, str(config.baseline)))
     rest = incomplete(table)
     for point, why in rest.items():
         print(f"not complete: {point}: {' '.join(why.split())}")

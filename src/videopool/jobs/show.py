@@ -16,7 +16,7 @@ from videopool.models.stages import check_needs
 from videopool.norms.token_norms import power
 from videopool.notes import note
 from videopool.points.setting import pooling_of, readable, refuse_api
-from videopool.points.twins import PoolingMap, changes_nothing, map_of
+from videopool.points.twins import PoolingMap, map_of
 from videopool.results import fingerprint
 from videopool.results.errors import writing
 from videopool.runtime.outcome import COMPLETE, Outcome
@@ -49,8 +49,8 @@ def run(config: DictConfig) -> Outcome:
     maps: dict[PoolingMap, str] = {}
     for each in poolings.values():
         check_needs(each.pooling, point.shape, point.model_name, each.stage)
-        own = map_of(each.pooling, each.stage, point)
-        if line := changes_nothing(each.pooling, own, point):
+        own, line = map_of(each.pooling, each.stage, point)
+        if line:
             note(line)
         elif own in maps:
             note(f"{each.pooling.label}: the same map as {maps[own]}")

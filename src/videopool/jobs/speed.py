@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from videopool.models.cost import parameter_count
 from videopool.models.loading import DTYPES
 from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
 from videopool.results.point import write_json
+from videopool.runtime import log
 from videopool.runtime.outcome import COMPLETE, Outcome
-from videopool.runtime.progress import progress_lines
+from videopool.runtime.progress import be_silent
 from videopool.runtime.terminal import console
-from videopool.speed.bench import Bench, Line, bench
+from videopool.speed.bench import Bench, Step, bench
 from videopool.speed.commands import processes
 from videopool.speed.points import one_point, prefix, sweep
 from videopool.speed.table import SECTIONS, speed_table
@@ -33,6 +35,7 @@ ALONE = {"a": one_point, "d": prefix, "e": processes, "f": operators, "g": train
 def run(config: DictConfig) -> Outcome:
     """Measure the chosen parts; print one table, write speed.json and a figure."""
     letters = _check(config)
+    be_silent()  # a thread that draws would take time from what is measured
     study, started = Path(config.results_dir) / config.study, time.perf_counter()
     path = study / "speed.json"
     content: dict[str, Any] = {
@@ -42,8 +45,8 @@ def run(config: DictConfig) -> Outcome:
         "versions": versions(),
         "git": git_state(),
     }
-    with bench(config) as opened, progress_lines() as line:
-        for results in _measure(opened, letters, line):  # after each part: a part that fails loses no earlier one
+    with bench(config) as opened:
+        for results in _measure(opened, letters):  # after each part: a part that fails loses no earlier one
             seconds, peak = time.perf_counter() - started, peak_memory_bytes()
             content |= {"wall_seconds": seconds, "peak_memory_bytes": peak, **results}
             write_json(path, content)
@@ -72,7 +75,13 @@ def _check(config: DictConfig) -> list[str]:
     return sorted(letters)
 
 
-def _measure(opened: Bench, letters: list[str], line: Line) -> Iterator[dict[str, Any]]:
+def _begin(title: str, total: int) -> Step:
+    """Begin a part. Returns the function that prints a line for each of its steps."""
+    steps = count(1)
+    return lambda: log.say(f"        {title}: {next(steps)} of {total}")
+
+
+def _measure(opened: Bench, letters: list[str]) -> Iterator[dict[str, Any]]:
     """Measure; after each part all results so far: the model, the clips, and an entry per part."""
     size, shape = opened.size, opened.backbone.shape
     parts: dict[str, Any] = {}
@@ -93,8 +102,8 @@ def _measure(opened: Bench, letters: list[str], line: Line) -> Iterator[dict[str
     for letter in letters:
         if letter in ALONE:
             started = time.perf_counter()
-            parts[letter] = {**ALONE[letter](opened, line), "wall_seconds": time.perf_counter() - started}
+            parts[letter] = {**ALONE[letter](opened, _begin), "wall_seconds": time.perf_counter() - started}
         elif "sweep" not in results:
-            results["sweep"], together = sweep(opened, line, [one for one in letters if one not in ALONE])
+            results["sweep"], together = sweep(opened, _begin, [one for one in letters if one not in ALONE])
             parts |= together
         yield results

@@ -46,8 +46,8 @@ def measure(
     # One sample stands for its clip, so that the progress bar counts clips.
     missing = [replace(clip, samples=clip.samples[:1]) for clip in clips if clip_name(clip) not in so_far.done]
     samples = [clip.samples[0] for clip in missing]
-    if samples and (line := require_clips(replace(point.benchmark, samples=samples))):
-        note(line)
+    if samples:
+        note(require_clips(replace(point.benchmark, samples=samples)))
     backbone = point_backbone(point.model, point.model_identity, point.adapter)
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
     parts = Parts(point.store, feature_source(config, backbone), backbone, settings)

@@ -64,9 +64,8 @@ def check(config: DictConfig) -> dict[str, Any]:
     if config.trainer.devices != 1:
         raise ConfigError("trainer.devices: job=norms adds clips up in one process; say trainer.devices=1")
     if job["attention_layers"] and config.model.attention != "eager":
-        raise ConfigError(
-            f"job.attention_layers={job['attention_layers']}: attention weights are kept by model.attention=eager only"
-        )
+        layers = job["attention_layers"]
+        raise ConfigError(f"job.attention_layers={layers}: attention weights are kept by model.attention=eager only")
     if not isinstance(job["rules"], dict) or set(job["rules"]) - set(OutlierRules.__dataclass_fields__):
         raise ConfigError(f"job.rules={job['rules']}: there are {', '.join(OutlierRules.__dataclass_fields__)}")
     OutlierRules(**job["rules"])

@@ -30,10 +30,8 @@ def parse_stages(names: Any, shape: ModelShape, model: str) -> list[NormStage]:
         elif kind in depths and layer:
             stages.append(NormStage(name, kind, _layer(f"job.stages: {name}", layer, 0, depths[kind], model)))
         else:
-            raise ConfigError(
-                f"job.stages: there is no stage {name}; there are {ENCODER}, {ENCODER}.<layer>, {PROJECTOR}, {POOLED} "
-                f"and {LLM}.<layer>"
-            )
+            there = f"{ENCODER}, {ENCODER}.<layer>, {PROJECTOR}, {POOLED} and {LLM}.<layer>"
+            raise ConfigError(f"job.stages: there is no stage {name}; there are {there}")
     if not stages:
         raise ConfigError("job.stages names no stage")
     return stages
@@ -60,9 +58,8 @@ def _layer(where: str, text: str, first: int, last: int, model: str) -> int:
     if number is not None and number < 0:
         number += last + 1
     if number is None or not first <= number <= last:
-        raise ConfigError(
-            f"{where}: {model} has layers {first}..{last} there, or -1 for the last, -2 for the one before; got {text}"
-        )
+        there = f"{first}..{last} there, or -1 for the last, -2 for the one before"
+        raise ConfigError(f"{where}: {model} has layers {there}; got {text}")
     return number
 
 

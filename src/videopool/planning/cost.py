@@ -12,20 +12,20 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.benchmarks import Benchmark
-from videopool.config.build import build, number
+from videopool.config.build import build, check, number, whole
 from videopool.errors import UserError
 from videopool.files import write_text
 from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.configuration import DTYPES
 from videopool.points.setting import Setting, StatedSetting, readable
-from videopool.points.twins import changes_nothing, map_of
+from videopool.points.twins import map_of
 from videopool.pooling import GridPooling
 from videopool.reports.cells import spreadsheet
 from videopool.results.comparison import same_budget
 from videopool.results.errors import writing
 from videopool.results.statistics import detectable_difference
-from videopool.runtime.tables import Cell, Heading, Row, Shown, TextTable, number_text, size_text, unit_of
+from videopool.runtime.tables import Cell, Heading, Row, Shown, made_table, number_text, size_text, unit_of
 from videopool.runtime.terminal import console
 
 Fields = Mapping[str, Any]
@@ -65,16 +65,15 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
     Operations and KV cache are for one clip; peak memory is for as many clips as job=evaluate reads at once. The cache
     and the peak include the text, the operations do not.
     """
-    point: Setting
-    costs: dict[str, Any] = {"warnings": []}
-    if "base_url" in config.model:
-        point, asked = Setting(config), benchmark_size(config)
-        model = str(config.model.name or point.model["model"])
-        name = readable(model, point.pooling.label, f"f{point.frames}")
+    point = Setting(config) if "base_url" in config.model else StatedSetting(config)
+    asked, own, line = benchmark_size(config), None, ""
+    if isinstance(point, StatedSetting):
+        model, name, costs = point.model_name, point.name, _costs(config, point, asked)
+        if isinstance(point.pooling, GridPooling):  # maps of others are slow
+            own, line = map_of(point.pooling, point.stage, point)
     else:
-        point = stated = StatedSetting(config)
-        asked = benchmark_size(config)
-        model, name, costs = stated.model_name, stated.name, _costs(config, stated, asked)
+        model, costs = str(config.model.name or point.model["model"]), {"warnings": []}
+        name = readable(model, point.pooling.label, f"f{point.frames}")
     return {
         **dict.fromkeys(COLUMNS),
         **costs,
@@ -88,24 +87,17 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "samples": sum(asked.samples) or None,
         "design": design(config, asked.samples),
         "warnings": [*costs["warnings"], *asked.warnings],
-        **_map_of(point),
+        "map": own,  # which equal poolings share
+        "note": line,
     }
-
-
-def _map_of(point: Setting) -> dict[str, object]:
-    """A row's `map`, which equal poolings share, and `note`; only for maps of grids, as others are slow."""
-    if not isinstance(point, StatedSetting) or not isinstance(point.pooling, GridPooling):
-        return {"map": None, "note": ""}
-    own = map_of(point.pooling, point.stage, point)
-    return {"map": list(own), "note": changes_nothing(point.pooling, own, point)}
 
 
 def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
     """Rows with a note where an earlier one has the same map and the same other settings."""
     noted, first = [], dict[str, str]()
     for row in rows:
-        twin = first.setdefault(str([row[name] for name in SAME_MAP]), row["point"]) if row["map"] else row["point"]
-        same = f"the same map as {twin}" if twin != row["point"] else ""
+        twin = first.setdefault(str([row[name] for name in SAME_MAP]), row["point"])
+        same = f"the same map as {twin}" if row["map"] and twin != row["point"] else ""
         noted.append({**row, "note": row["note"] or same})
     return noted
 
@@ -114,8 +106,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str,
     """Costs of a point whose model runs here."""
     shape, size, tokens = point.shape, point.bytes_per_value, point.visual_tokens
     text = number(config, "job.text_tokens", 0, whole=True)
-    for key in ("job.max_visual_tokens", "job.max_clips"):
-        number(config, key, 1, whole=True)
+    check(config, {whole(1): ["job.max_visual_tokens", "job.max_clips"]})
     at_once = clips_at_once(config.job, tokens)
     attention = str(point.model.get("attention", "sdpa"))
     dtype = config.features.get("dtype")  # of the feature store, if not the model's
@@ -246,20 +237,19 @@ def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:
 
 def with_power(rows: Sequence[Fields]) -> list[dict[str, Any]]:
     """Rows with `comparisons` (by default those of a report) and `detectable_difference`, from their `design`."""
-    known: dict[str, float | None] = {}  # by design and comparisons: points of one benchmark share them
     powered = []
     for row in rows:
-        own, comparisons, difference = row["design"], None, None
-        if own is not None:
+        comparisons, difference = None, None
+        if (own := row["design"]) is not None:
             family = [other for other in rows if other["benchmark"] == row["benchmark"]]
             comparisons = own["comparisons"] or max(1, _comparisons(family, own["baseline"]))
-            key = f"{own} {comparisons}"
-            if key not in known:
-                sizes = [size for size, count in own["sizes"] for _ in range(count)]
-                known[key] = detectable_difference(sizes, own["correlation"], own["flipped"], comparisons)
-            difference = known[key]
+            sizes = tuple(size for size, count in own["sizes"] for _ in range(count))
+            difference = _detectable(sizes, own["correlation"], own["flipped"], comparisons)
         powered.append({**row, "comparisons": comparisons, "detectable_difference": difference})
     return powered
+
+
+_detectable = lru_cache(detectable_difference)  # points of one benchmark share it
 
 
 def _comparisons(rows: Sequence[Fields], baseline: str) -> int:
@@ -269,12 +259,10 @@ def _comparisons(rows: Sequence[Fields], baseline: str) -> int:
         return len(rows) - 1
     pairs = 0
     for row in rows:
-        own = [other for other in like if other["model"] == row["model"]]
+        own, tokens = [other for other in like if other["model"] == row["model"]], row["visual_tokens"]
         partners = [other for other in own if other["frames"] == row["frames"]][:1]
-        if row["visual_tokens"] is not None:
-            tokens = row["visual_tokens"]
-            near = [other for other in own if same_budget(other["visual_tokens"], tokens)]
-            partners += sorted(near, key=lambda other: abs(other["visual_tokens"] - tokens))[:1]
+        near = [other for other in own if tokens is not None and same_budget(other["visual_tokens"], tokens)]
+        partners += sorted(near, key=lambda other: abs(other["visual_tokens"] - tokens))[:1]
         pairs += len({id(other) for other in partners} - {id(row)})
     return pairs
 
@@ -291,12 +279,10 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table of a run's points, then their warnings."""
     screen = console()
     screen.print(plan_table(rows))
-    for row in rows:
-        for text in row["warnings"]:
-            screen.print(f"warning: {row['point']}: {text}", highlight=False, soft_wrap=True)
-    for row in with_twins(rows):
-        if row["note"]:
-            screen.print(f"note: {row['point']}: {row['note']}", highlight=False, soft_wrap=True)
+    lines = [f"warning: {row['point']}: {text}" for row in rows for text in row["warnings"]]
+    lines += [f"note: {row['point']}: {row['note']}" for row in with_twins(rows) if row["note"]]
+    for line in lines:
+        screen.print(line, highlight=False, soft_wrap=True)
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Shown:
@@ -305,18 +291,14 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Shown:
     fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
     fixed |= {key for key, *_ in SHOWN if all(row[key] is None for row in rows)}
     headings, columns = [], []
-    for key, heading, unit, size, rank in SHOWN:
-        if key not in fixed:
-            factor, unit = (
-                unit_of(max((size * row[key] for row in rows if row[key]), default=0), unit) if unit else (1.0, "")
-            )
-            headings.append(Heading(heading.format(unit), key not in ("model", "pooling", "stage"), rank))
-            columns.append([_cell(row, key, size / factor) for row in rows])
-    lines = [
-        Row(tuple(cells), style="yellow" if row["warnings"] else "")
-        for row, cells in zip(rows, zip(*columns, strict=True), strict=True)
-    ]
-    return Shown(TextTable(tuple(headings), tuple(lines)), "plan", tuple(_shared(rows, fixed)))
+    for key, heading, unit, size, rank in (column for column in SHOWN if column[0] not in fixed):
+        largest = max((size * row[key] for row in rows if unit and row[key]), default=0)
+        factor, unit = unit_of(largest, unit) if unit else (1.0, "")
+        headings.append(Heading(heading.format(unit), key not in ("model", "pooling", "stage"), rank))
+        columns.append([_cell(row, key, size / factor) for row in rows])
+    styles = ["yellow" if row["warnings"] else "" for row in rows]
+    lines = [Row(cells, style=style) for cells, style in zip(zip(*columns, strict=True), styles, strict=True)]
+    return Shown(made_table(headings, lines), "plan", tuple(_shared(rows, fixed)))
 
 
 def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
@@ -337,9 +319,8 @@ def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
     hours = [row["hours"] for row in rows]
     if None not in hours:
         total = f"; {number_text(max(sum(hours), LEAST_HOURS))} in all" if len(hours) > 1 else ""
-        parts.append(
-            f"hours: an estimate for one GPU at {first['tflops_per_second']:g} TFLOP/s, without reading clips{total}"
-        )
+        speed = f"{first['tflops_per_second']:g} TFLOP/s"
+        parts.append(f"hours: an estimate for one GPU at {speed}, without reading clips{total}")
     parts.append("peak: an estimate, with (clips) read at once")
     powers = {_power(row) for row in rows if row["design"] is not None}
     return [*parts, *powers] if len(powers) == 1 else parts

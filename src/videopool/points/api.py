@@ -39,8 +39,7 @@ class ApiPoint(Point):
         if model["view"] == "grid" and rows * cols != frames:
             raise ConfigError(f"model.rows={rows} and model.cols={cols} need frames.num={rows * cols}, got {frames}")
         self.endpoint = ChatEndpoint("model", **{key: model[key] for key in ENDPOINT})
-        if warning := self.endpoint.warning:
-            note(warning)
+        note(self.endpoint.warning)
         self.adapter = None
 
     def fit(self) -> None:

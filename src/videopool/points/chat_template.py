@@ -1,7 +1,6 @@
 """The prompt of a checkpoint's own chat template (prompt=chat_template, the default of a model of your own)."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from videopool.benchmarks import Prompt
@@ -33,10 +32,9 @@ def template_prompt(
         raise ConfigError("prompt=chat_template: a model behind an API brings its own conversation; say prompt=api")
     template, tokenizer, tokens = _read(source, revision)
     if template is None:
-        raise ConfigError(
-            f"model.source={source}: it has no chat template, so the prompt that it was trained with is unknown; "
-            f"say prompt=..., one of {described('prompt', (NAME, 'api'))}, or a file of your own"
-        )
+        unknown = "it has no chat template, so the prompt that it was trained with is unknown"
+        choices = f"say prompt=..., one of {described('prompt', (NAME, 'api'))}, or a file of your own"
+        raise ConfigError(f"model.source={source}: {unknown}; {choices}")
     text = _conversation(source, template, tokenizer, tokens)
     end = text.partition(QUESTION)[2]
     special = [str(token) for token in tokenizer.added_tokens_decoder.values()]
@@ -72,14 +70,14 @@ def _read(source: str, revision: str | None) -> tuple[str | None, Any, list[str]
 def _conversation(source: str, template: str, tokenizer: Any, tokens: list[str]) -> str:
     """The conversation up to the answer, with {image} and {question}."""
     reason = "it writes neither the clip nor the question"
-    for content in _contents(tokens[0]):
+    options = {"chat_template": DATE + template, "add_generation_prompt": True, "tokenize": False}
+    text_part, place_part = {"type": "text", "text": QUESTION}, f"{tokens[0]}\n{QUESTION}"
+    # From the one that leaves most to the template.
+    contents: list[Any] = [[{"type": kind}, text_part] for kind in ("video", "image")]
+    contents += [place_part, [{"type": "text", "text": place_part}]]
+    for content in contents:
         try:
-            text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                chat_template=DATE + template,
-                add_generation_prompt=True,
-                tokenize=False,
-            )
+            text = tokenizer.apply_chat_template([{"role": "user", "content": content}], **options)
         except Exception as error:  # whatever a template raises for a message that it does not know
             reason = one_line(error)
             continue
@@ -87,10 +85,3 @@ def _conversation(source: str, template: str, tokenizer: Any, tokens: list[str])
         if text.count(QUESTION) == 1 and "'type':" not in text and sum(map(text.count, places)) == 1:
             return str(text).replace(places[0], "{image}")
     raise ConfigError(f"model.source={source}: its chat template cannot be used ({reason}); say prompt=...")
-
-
-def _contents(token: str) -> Iterator[Any]:
-    """Contents of a user's message, from the one that leaves most to the template."""
-    yield from ([{"type": kind}, {"type": "text", "text": QUESTION}] for kind in ("video", "image"))
-    yield f"{token}\n{QUESTION}"
-    yield [{"type": "text", "text": f"{token}\n{QUESTION}"}]

@@ -8,12 +8,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.benchmarks.benchmark import SCORINGS
-from videopool.config.build import Number, check, check_logger, whole
+from videopool.config.build import Number, Rules, check, check_logger, whole
 from videopool.config.errors import ConfigError
 from videopool.models.configuration import ATTENTIONS, DTYPES
 from videopool.points.setting import readable
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # accelerate's
+MODEL_RULES: Rules = {
+    tuple(DTYPES): ["model.dtype"],
+    ATTENTIONS: ["model.attention"],
+    Number(1, null=True): ["model.rope_factor"],
+}
 PACKAGE = __name__.partition(".")[0] + "."
 
 
@@ -37,15 +42,9 @@ def check_settings(config: DictConfig) -> None:
 
 
 def check_model(config: DictConfig) -> None:
-    """Raises ConfigError for a wrong value in the group `model` of a model on this machine."""
-    check(
-        config,
-        {
-            tuple(DTYPES): ["model.dtype"],
-            ATTENTIONS: ["model.attention"],
-            Number(1, null=True): ["model.rope_factor"],
-        },
-    )
+    """Raises ConfigError for a wrong value in the groups `model`, of a model on this machine, and `logger`."""
+    check_logger(config)
+    check(config, MODEL_RULES)
     device_map, max_memory = config.model.get("device_map"), config.model.get("max_memory")
     if device_map is not None and not OmegaConf.is_dict(device_map) and device_map not in DEVICE_MAPS:
         choices = ", ".join(DEVICE_MAPS)
@@ -55,11 +54,8 @@ def check_model(config: DictConfig) -> None:
 
 
 def check_machine(config: DictConfig, model: Mapping[str, Any]) -> None:
-    """Raises ConfigError if the trainer finds no such device or strategy here, ModelError for a dtype that fails.
-
-    Imports transformers and Lightning, which a finished point does not need.
-    """
-    from videopool.inference.predict import check_trainer
+    """Raises ConfigError if the trainer finds no such device or strategy here, ModelError for a dtype that fails."""
+    from videopool.inference.predict import check_trainer  # Lightning, which a finished point does not need
     from videopool.models.loading import check_attention
 
     check_trainer(config)

@@ -26,8 +26,7 @@ def build_judge(config: DictConfig) -> Judge | None:
         raise ConfigError(f"judge: {type(judge).__name__} is not a videopool.judges.Judge")
     if code := own_code(config, ["judge"]):
         judge.id += f":{config.judge._target_}:{fingerprint(code)[:8]}"
-    if warning := getattr(judge, "warning", ""):
-        note(warning)
+    note(getattr(judge, "warning", ""))
     return judge
 
 

@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 
 from videopool.config.build import jsonable
 from videopool.config.choices import command
-from videopool.notes import indented
 from videopool.results import PointFailed, PointFolder, fingerprint
 from videopool.results.manifest import git_state, hardware, now, versions
+from videopool.runtime.log import indented
 from videopool.runtime.outcome import COMPLETE, Outcome
 
 
@@ -34,10 +34,7 @@ def check_failures(kind: str, failed: int, total: int, allowed: float, reasons: 
 
 @contextmanager
 def attempt(folder: PointFolder, config: DictConfig, content: Mapping[str, object]) -> Iterator[None]:
-    """Keep an error of the block that fills a claimed folder there, as the failure; begin with the manifest.
-
-    `content` is the manifest's, beside the configuration and the environment of the attempt.
-    """
+    """Begin filling a claimed folder with its manifest, `content` and the environment; keep an error as its failure."""
     environment = {
         "config": jsonable(config),
         "command": command(),

@@ -5,11 +5,12 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.config.build import build, build_pooling, check, plain
+from videopool.config.build import build, build_pooling, check, jsonable, plain
 from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape, prefill_flops
 from videopool.models.configuration import DTYPES
@@ -17,6 +18,7 @@ from videopool.models.shape import own_shape, point_shape
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, announced, grid_frames, image_keys
 from videopool.results.fingerprint import without_later
+from videopool.results.point import MANIFEST, METRICS, read_json
 from videopool.video import READERS, Sampler
 
 
@@ -92,11 +94,18 @@ class StatedSetting(Setting):
 
 
 def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:
-    """FLOPs of each configuration's prefill, by number; {} unless they are known for all."""
+    """FLOPs of each configuration's prefill, by number, but not of points finished before; all 0 if one is unknown."""
+    left = list(range(len(configs)))
     with suppress(Exception):  # of a point that cannot run, which says so when it does
-        points = [Setting(config) for config in configs]
-        return {number: prefill_flops(point.shape, point.visual_tokens) for number, point in enumerate(points)}
-    return {}
+        bare = [OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]) for config in configs]
+        contents = [jsonable(config) for config in bare]
+        studies = {Path(content["results_dir"]) / content["study"] for content in contents}
+        done = [file.with_name(MANIFEST) for study in studies for file in study.glob(f"*/{METRICS}")]
+        known = [(read_json(file) or {}).get("config") for file in done]
+        left = [number for number in left if contents[number]["force"] or contents[number] not in known]
+        points = {number: Setting(configs[number]) for number in left}
+        return {number: prefill_flops(point.shape, point.visual_tokens) for number, point in points.items()}
+    return dict.fromkeys(left, 0.0)
 
 
 def pooling_of(config: DictConfig) -> tuple[Pooling, str]:

@@ -82,10 +82,7 @@ def ignore_interrupts(_: int = 0) -> None:
 
 
 def end_loaders_at_exit() -> None:
-    """In one of several device processes: kill its loader processes at its end, after an error too.
-
-    They ignore SIGTERM, which multiprocessing sends at the end and then waits forever.
-    """
+    """In one of several device processes: kill its loaders at its end, as they ignore multiprocessing's SIGTERM."""
 
     def kill_children() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise for each killed loader

@@ -1,6 +1,5 @@
 """Lines about the work: on the terminal, as VIDEOPOOL_VERBOSITY allows, and in the study's log file with times."""
 
-import json
 import logging
 import os
 import re
@@ -20,11 +19,11 @@ LINE = "%(asctime)s %(levelname)-7s %(point)s  %(message)s"
 SECRET = re.compile(r"(?i)\b([\w.]*(?:[._]key|api_?key|secret|passw(?:or)?d|token)['\"]?\s*[=:]\s*)[^\s,}]+")
 IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@")
 SECRET_NAME = re.compile(r"(?i)key|token|secret|passw")
+LISTED = 10  # lines
 SHORTEST = 8  # characters of a secret in the environment
 
 _log = logging.getLogger("videopool")
 _log.addHandler(logging.NullHandler())  # or logging itself would print warnings where nothing is configured
-_relay = ""  # a file for lines that another process prints
 
 
 def quiet() -> bool:
@@ -64,27 +63,14 @@ def detail(line: str) -> None:
         _print(f"videopool: {line}", error=True)
 
 
-def relay(path: str) -> None:
-    """Leave lines for the process that has the terminal: its bars would erase them."""
-    global _relay
-    _relay = path
-
-
-def print_relayed(path: str, seen: int) -> int:
-    """Print the lines in such a file after the first ones. Returns how many there are now."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True) if os.path.exists(path) else []
-    whole = [line for line in lines if line.endswith("\n")]
-    for line in whole[seen:]:
-        _print(**json.loads(line))
-    return len(whole)
-
-
 def _print(line: str, error: bool = False) -> None:
-    if _relay:
-        with open(_relay, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"line": line, "error": error}) + "\n")
-    else:
-        print(line, file=sys.stderr if error else sys.stdout, flush=True)
+    print(line, file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def indented(lines: Sequence[str]) -> str:
+    """The first lines, indented, each after a line break, and the number of further ones."""
+    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "".join(f"\n    {line}" for line in [*lines[:LISTED], *more])
 
 
 def trace() -> str:
@@ -123,14 +109,11 @@ def configure() -> None:
 @contextmanager
 def working_on(point: str) -> Iterator[None]:
     """Name the point in the log's lines, also in those of processes that start meanwhile."""
-    before = os.environ.get(POINT)
     os.environ[POINT] = point
     try:
         yield
     finally:
-        os.environ.pop(POINT)
-        if before is not None:
-            os.environ[POINT] = before
+        del os.environ[POINT]
 
 
 class _StudyFile(logging.Handler):
@@ -151,12 +134,8 @@ class _StudyFile(logging.Handler):
                 _print(f"videopool: {record.msg}", error=True)
         record.point = os.environ.get(POINT, "-")
         line = without_secrets(self.format(record)).strip().replace("\n", "\n    ") + "\n"
-        with suppress(OSError):  # such as a full disk: the work goes on
-            file = os.open(os.environ[FILE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(file, line.encode(errors="backslashreplace"))
-            finally:
-                os.close(file)
+        with suppress(OSError), open(os.environ[FILE], "ab", buffering=0) as file:  # such as a full disk: work goes on
+            file.write(line.encode(errors="backslashreplace"))
 
 
 def without_secrets(text: str) -> str:

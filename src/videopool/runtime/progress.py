@@ -1,7 +1,7 @@
 """How far the work is: bars in a terminal, plain lines elsewhere. One display per process shows all work.
 
-In a terminal, one bar is for the points of a multirun and one for the work on a point. Elsewhere, work that takes
-longer than PATIENCE says so in a line, and again after each EVERY.
+In a terminal, one bar is for the points of a multirun and one for the work on a point. Elsewhere, and for points side
+by side, work that takes longer than PATIENCE says so in a line, and again after each EVERY.
 """
 
 import atexit
@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 from videopool.runtime import log, sweep
@@ -56,32 +57,24 @@ class _Sweep(_Work):
     def __init__(self, total: int) -> None:
         self.in_turn = sweep.in_turn()
         super().__init__("" if self.in_turn else "points side by side", total)
-        self.changed, self.lines = self.started, 0  # when a point ended last; lines of other processes so far
-        self.costs: dict[int, float] = {}  # by number
-        self.current: float | None = None  # when the current point began
+        self.costs: dict[int, float] | None = None  # by number, of points that were not finished before
+        self.began = self.started  # the current point
         self.spent: dict[int, float] = {}  # seconds by number, of points that took any
         self.over: set[int] = set()
 
     def look(self) -> None:
         """Count the points that ended."""
         outcomes = sweep.ended()
-        if len(outcomes) != self.done:
-            self.changed = time.monotonic()
-        self.done = len(outcomes)
-        if not self.in_turn and sweep.OUTCOMES in os.environ:
-            self.lines = log.print_relayed(os.environ[sweep.OUTCOMES] + sweep.LINES, self.lines)
+        self.done, self.first = len(outcomes), sum(not outcome["fresh"] for outcome in outcomes)
         fresh = [(o["number"], o["seconds"]) for o in outcomes if o["fresh"] and o["status"] == "complete"]
         self.spent = dict(fresh[1:] or [own for own in fresh if own[1] > TELLING])
         self.over = {outcome["number"] for outcome in outcomes}
 
     def left(self) -> float | None:
-        if not self.in_turn:  # as if points went on ending as often
-            rate = (self.changed - self.started) / len(self.spent) if len(self.spent) > 1 else 0.0
-            there = rate * ((self.total or 0) - self.done) - (time.monotonic() - self.changed)
-            return max(0.0, there) if rate else None
-        assert self.total is not None
-        left = sweep.seconds_left(self.costs, self.spent, [n for n in range(self.total) if n not in self.over])
-        return left and max(0.0, left - (time.monotonic() - (self.current or time.monotonic())))
+        if not self.in_turn:
+            return super().left()
+        left = sweep.seconds_left(self.costs or {}, self.spent, self.over)
+        return left and max(0.0, left - (time.monotonic() - self.began))
 
     def counts(self) -> str:
         left = self.left()
@@ -101,89 +94,69 @@ def _clock(seconds: float) -> str:
 class _Display:
     """Shows the work of this process; at most one of its thread, which looks at it every moment, is alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
         self.sweep: _Sweep | None = None
         self.works: list[_Work] = []  # the innermost last
         self.base: _Work | None = None  # what is done between works
         self.lock = threading.RLock()
-        self.silent = rank_of_process() > 0  # and in processes whose parent shows their work
-        self.by_hand = False
         self.said = time.monotonic()  # when the last line was printed
         self.bars: Any = None
         self.thread: threading.Thread | None = None
-        self.asked_to_end = threading.Event()
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.sweep or self.works or self.base)
 
     def update(self) -> None:
         """Begin or end showing, as there is work or none."""
-        if self.silent or log.quiet():
-            return
-        if self.busy and self.thread is None:
-            self.bars = _bars() if _in_terminal() else None
-            if self.bars is not None:
+        busy = bool(self.sweep or self.works or self.base) and not self.silent and not log.quiet()
+        if busy and self.thread is None:
+            # Processes side by side print what bars would erase.
+            if _in_terminal() and (self.sweep is None or self.sweep.in_turn):
+                from videopool.runtime.terminal import bars
+
+                self.bars = bars(2)
                 self.bars.start()
-            self.asked_to_end = threading.Event()
-            self.thread = threading.Thread(target=self._watch, args=(self.asked_to_end,), daemon=True)
+            self.thread = threading.Thread(target=self._watch, daemon=True)
             self.thread.start()
-        elif not self.busy and self.thread is not None:
-            self.asked_to_end.set()
+        elif not busy and self.thread is not None:
             self.thread = None
             if self.bars is not None:
                 self.bars.stop()
                 self.bars = None
 
-    def _watch(self, ended: threading.Event) -> None:
-        looked = 0.0
-        while not ended.wait(1 / FRAMES_PER_SECOND):
+    def _watch(self) -> None:
+        while True:
+            time.sleep(1 / FRAMES_PER_SECOND)
             with self.lock:
-                if ended.is_set() or self.by_hand:
-                    continue
-                if self.sweep is not None and time.monotonic() - looked > 1:
-                    self.sweep.look()
-                    looked = time.monotonic()
+                if self.thread is not threading.current_thread():
+                    return
                 self.show()
 
     def show(self) -> None:
         """Draw the bars, or print a line where one is due."""
-        base = None if self.sweep is not None and not self.sweep.in_turn else self.base
+        base = self.base
+        if self.sweep is not None and not self.sweep.in_turn:
+            self.sweep.look()
+            base = None
         shown = [work for work in (self.sweep, self.works[-1] if self.works else base) if work is not None]
         if self.bars is not None:
-            _draw(self.bars, shown)
-        elif shown and self.thread is not None:
+            for task, work in zip_longest(self.bars.tasks, shown):
+                if work is None:
+                    self.bars.update(task.id, visible=False)
+                else:
+                    amount = {"total": work.total, "completed": work.done}
+                    self.bars.update(task.id, visible=True, description=work.title, words=work.counts(), **amount)
+            self.bars.refresh()
+        elif shown:
             now, work = time.monotonic(), shown[-1]
             if now - self.said >= EVERY or (not work.said and work.seconds > PATIENCE):
                 self.said, work.said = now, True
                 print("; ".join(f"{one.title}: {one.counts()}".removeprefix(": ") for one in shown), flush=True)
 
 
-_display = _Display()
+_display = _Display(silent=rank_of_process() > 0)
 
 
 def _in_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-
-
-def _bars() -> Any:
-    from videopool.runtime.terminal import bars
-
-    return bars()
-
-
-def _draw(bars: Any, works: Sequence[_Work]) -> None:
-    """Make the bars those of some works."""
-    while len(bars.tasks) < len(works):
-        bars.add_task("", visible=False, words="")
-    for place, task in enumerate(bars.tasks):
-        if place >= len(works):
-            bars.update(task.id, visible=False)
-            continue
-        work = works[place]
-        amount = {"total": work.total, "completed": work.done}
-        bars.update(task.id, visible=True, description=work.title, words=work.counts(), **amount)
-    bars.refresh()
 
 
 @contextmanager
@@ -194,8 +167,6 @@ def progress(title: str, total: int | None = None, done: int = 0) -> Iterator[Ad
     def advance(count: int, now: str | None = None) -> None:
         work.done += count
         work.now = work.now if now is None else now
-        if _display.by_hand:
-            _display.show()
 
     with _display.lock:
         _display.works.append(work)
@@ -227,22 +198,20 @@ def doing(title: str | None) -> None:
 
 
 def begin_sweep(points: int) -> None:
-    """Show the points of a multirun; 0: no more."""
+    """Show the points of a multirun, from the next work on."""
     with _display.lock:
-        if _display.sweep is not None:
-            _display.sweep.look()
         _display.sweep = _Sweep(points) if points > 1 else None
-        doing("importing libraries" if points else "summing up")
 
 
 def begin_point(label: str, costs: Callable[[Sequence[Any]], dict[int, float]]) -> None:
     """Note that a point begins; `costs` of configurations, by number, are asked for once."""
-    with _display.lock:
-        if _display.sweep is not None and _display.sweep.in_turn:
-            if _display.sweep.current is None:
-                _display.sweep.costs = costs(sweep.composed)
-            _display.sweep.title, _display.sweep.current = label, time.monotonic()
-            _display.sweep.look()
+    shown = _display.sweep
+    if shown is not None and shown.in_turn:
+        if shown.costs is None:
+            shown.costs = costs(sweep.composed)
+        with _display.lock:
+            shown.title, shown.began = label, time.monotonic()
+            shown.look()
 
 
 def finish() -> None:
@@ -253,35 +222,16 @@ def finish() -> None:
 
 
 def be_silent() -> None:
-    """Show no work in this process: another one shows it, and prints its lines among the bars of a terminal."""
-    _display.silent = True
-    if _in_terminal():
-        log.relay(os.environ[sweep.OUTCOMES] + sweep.LINES)
-
-
-@contextmanager
-def progress_lines() -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    """Show pieces of work in turn. Yields the function (title, total) that begins one and returns its step.
-
-    They are drawn as they advance: a thread that draws would take time from a measurement.
-    """
-    _display.by_hand = True
-    with ExitStack() as stack:
-        stack.callback(setattr, _display, "by_hand", False)
-
-        def begin(title: str, total: int) -> Callable[[], None]:
-            advance = stack.enter_context(progress(title, total))
-            advance(0)
-            return lambda: advance(1)
-
-        yield begin
+    """Show no work in this process: another one does, or it is measured."""
+    with _display.lock:
+        _display.silent = True
+        _display.update()
 
 
 def _after_fork() -> None:
     """A fork prints to the streams themselves; its parent shows the work."""
     global _display
-    _display = _Display()
-    _display.silent = True
+    _display = _Display(silent=True)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         setattr(sys, name, getattr(stream, "rich_proxied_file", stream))

@@ -3,11 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from statistics import StatisticsError, linear_regression
 from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,12 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 SWEEP = "VIDEOPOOL_SWEEP"  # facts of the multirun, for its processes
 OUTCOMES = "VIDEOPOOL_OUTCOMES"  # names the file for the outcomes of a multirun
-LINES = ".lines"  # ends the name of a file beside it: lines of processes whose terminal shows bars
-REPORT = ".report"  # ends the name of a file beside it: its age, and the seconds in it, are those of the last report
-EARLIEST = 20.0  # seconds before the first report on the way
-SPARING = 40  # a further one follows after so many times the seconds that the last one took
+REPORTS = ".reports"  # ends the name of a file beside it: seconds that reports on the way have taken
+EARLIEST = 15.0  # seconds before the first report on the way
+SHARE = 0.03  # of a multirun's seconds for those that follow, with the first
 Result = TypeVar("Result")
-WORDS = 3  # labels of points per summary, where they are no grid
 
 composed: list[DictConfig] = []  # the configurations of the points, in their order
 
@@ -34,7 +31,6 @@ def begin(config: DictConfig, outcomes: Path) -> int:
     os.environ[OUTCOMES] = str(outcomes.resolve())
     with suppress(OSError):  # Hydra makes the folder too, and tells
         outcomes.parent.mkdir(parents=True, exist_ok=True)
-        Path(os.environ[OUTCOMES] + REPORT).write_text(str(EARLIEST / SPARING))
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     words = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
     counts = {}
@@ -46,6 +42,7 @@ def begin(config: DictConfig, outcomes: Path) -> int:
         "keys": [key for key, count in counts.items() if count > 1] if basic else list(params),
         "points": prod(counts.values()) if basic else 0,
         "process": os.getpid(),
+        "began": time.time(),
         "launcher": str(config.hydra.launcher._target_).rpartition(".")[2],
     }
     os.environ[SWEEP] = json.dumps(noted)
@@ -58,7 +55,7 @@ def end() -> list[dict[str, Any]]:
     outcomes = ended()
     os.environ.pop(SWEEP, None)
     path = os.environ.pop(OUTCOMES)
-    for name in (path, path + REPORT, path + LINES):
+    for name in (path, path + REPORTS):
         Path(name).unlink(missing_ok=True)
     return outcomes
 
@@ -72,13 +69,14 @@ def keep(outcome: dict[str, Any]) -> None:
 
 def sparingly(write: Callable[[], Result]) -> Result | None:
     """Call a function that writes a report on the way, unless it is too early, in whichever process. Its result."""
-    last = Path(os.environ[OUTCOMES] + REPORT)
-    if time.time() < last.stat().st_mtime + SPARING * float(last.read_text()):
+    state, seconds = Path(os.environ[OUTCOMES] + REPORTS), time.time() - facts()["began"]
+    spent = float(state.read_text()) if state.exists() else 0.0
+    if seconds < EARLIEST or 2 * spent > SHARE * seconds:
         return None
-    os.utime(last)  # first: other processes pass
+    state.write_text("inf")  # other processes pass, and no report that failed is tried again
     started = time.perf_counter()
     result = write()
-    last.write_text(str(time.perf_counter() - started))
+    state.write_text(str(spent + time.perf_counter() - started))
     return result
 
 
@@ -102,12 +100,6 @@ def in_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def label(overrides: Sequence[str]) -> str:
-    """A point by what varies: those of its overrides, or all where that is not known."""
-    keys = facts().get("keys", [])
-    return " ".join(word for word in overrides if word.partition("=")[0] in keys) or " ".join(overrides)
-
-
 def ended() -> list[dict[str, Any]]:
     """The outcomes of points so far, by number: points that ran side by side end in any order."""
     try:
@@ -118,32 +110,13 @@ def ended() -> list[dict[str, Any]]:
     return sorted(outcomes, key=lambda outcome: int(outcome["number"]))
 
 
-def seconds_left(costs: Mapping[int, float], spent: Mapping[int, float], left: Sequence[int]) -> float | None:
-    """Seconds that the points `left` will take, by their costs and the seconds of those that took any; None: unknown.
-
-    Each point costs seconds of its own besides those in proportion to its cost, as far as points of different costs
-    tell them apart.
-    """
+def seconds_left(costs: Mapping[int, float], spent: Mapping[int, float], over: Collection[int]) -> float | None:
+    """Seconds of the points with `costs` that are not over: some for each, more by its cost, as others told."""
     if not spent:
         return None
-    own, taken = [costs.get(number, 0.0) for number in spent], list(spent.values())
-    mean, rate = sum(taken) / len(taken), sum(taken) / sum(own) if sum(own) else 0.0
-    try:
-        rate, own_seconds = linear_regression(own, taken)
-    except StatisticsError:  # one point, or equal costs
-        own_seconds = 0.0 if rate else mean
-    if rate < 0:
-        rate, own_seconds = 0.0, mean
-    elif own_seconds < 0:
-        rate, own_seconds = sum(taken) / sum(own), 0.0
-    return sum(own_seconds + rate * costs.get(number, 0.0) for number in left)
+    from scipy.optimize import nnls  # which the program has imported by then
 
-
-def compact(labels: Sequence[str]) -> list[str]:
-    """Points in few lines: as a grid of values, such as `pooling=a,b frames.num=1,2`, or the first ones."""
-    rows = [dict(word.partition("=")[::2] for word in label.split(" ")) for label in labels]
-    values = {key: list(dict.fromkeys(row.get(key, "") for row in rows)) for key in rows[0]}
-    if prod(map(len, values.values())) == len(rows) and len({tuple(row.items()) for row in rows}) == len(rows):
-        return [" ".join(f"{key}={','.join(some)}" if some != [""] else key for key, some in values.items())]
-    more = [f"and {len(labels) - WORDS} more"] if len(labels) > WORDS else []
-    return [*labels[:WORDS], *more]
+    own = [costs.get(number, 0.0) for number in spent]
+    most = max(own) or 1.0
+    rate, each = nnls([[cost / most, 1.0] for cost in own], list(spent.values()))[0]
+    return float(sum(each + rate * cost / most for number, cost in costs.items() if number not in over))

@@ -1,6 +1,5 @@
 """The first and last lines of a command, and how its points ended."""
 
-import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,8 +34,9 @@ def begin_command(config: DictConfig, points: int) -> None:
 
 def label_of(config: DictConfig) -> str:
     """A point by what its multirun varies; a job that runs alone by its name."""
-    words = sweep.label(HydraConfig.get().overrides.task) if sweep.in_multirun() else ""
-    return words or str(OmegaConf.select(config, "job.name"))
+    words = HydraConfig.get().overrides.task if sweep.in_multirun() else []
+    varied = [word for word in words if word.partition("=")[0] in sweep.facts().get("keys", [])]
+    return " ".join(varied or words) or str(OmegaConf.select(config, "job.name"))
 
 
 def tell_outcome(outcome: Outcome) -> None:
@@ -56,12 +56,10 @@ def tell_outcome(outcome: Outcome) -> None:
 def tell_end(outcomes: Sequence[Mapping[str, Any]], bad: Sequence[Mapping[str, Any]], seconds: float) -> None:
     """Print how a multirun ended: of the bad points, each cause once with those that it hit, and what to do."""
     log.say(f"{len(outcomes) - len(bad)} of {len(outcomes)} points complete, in {seconds:.0f} s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    log.detail(f"peak memory of this process {peak / 1e9:.2f} GB")
     causes: dict[str, list[str]] = {}
     for outcome in bad:
         causes.setdefault(str(outcome["message"]).splitlines()[0], []).append(str(outcome["name"]))
     for cause, names in causes.items():
-        log.fail("\n    ".join([f"failed: {cause}", *sweep.compact(names)]))
+        log.fail(f"failed: {cause}{log.indented(names)}")
     if bad:
         log.fail("Finished points are kept: mend the cause, then give the same command again.")

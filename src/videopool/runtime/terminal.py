@@ -25,15 +25,15 @@ def plain(text: object, style: str = "") -> Text:
     return Text(str(text), style=style)
 
 
-def bars() -> Progress:
-    """Bars for work, without a thread that draws them. What is printed meanwhile appears above them."""
+def bars(count: int) -> Progress:
+    """So many bars for work, without a thread that draws them. What is printed meanwhile appears above them."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         BarColumn(BAR),
         TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True)),
     )
-    return Progress(
+    made = Progress(
         *columns,
         console=console(),
         transient=True,
@@ -42,3 +42,6 @@ def bars() -> Progress:
         redirect_stdout=sys.stdout.isatty(),  # not the lines of a file
         redirect_stderr=sys.stderr.isatty(),
     )
+    for _ in range(count):
+        made.add_task("", visible=False, words="")
+    return made

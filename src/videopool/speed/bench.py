@@ -42,7 +42,7 @@ TEXT = {
     "max_position_embeddings": "context", "tie_word_embeddings": "tied",
 }  # fmt: skip
 Step = Callable[[], None]
-Line = Callable[[str, int], Step]  # begins a line of the progress bar (title, steps) and returns its step function
+Line = Callable[[str, int], Step]  # begins a part (title, steps) and returns its step function
 
 
 @dataclass

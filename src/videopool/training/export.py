@@ -25,7 +25,7 @@ from videopool.results.manifest import now, peak_memory_bytes
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.training.batches import Schedule
 from videopool.training.checkpoints import Checkpoints, TrainingState
-from videopool.training.point import EXPORT, LISTED, TrainingPoint
+from videopool.training.point import EXPORT, TrainingPoint, note_left_out
 
 LEFT_OUT, BAD_BATCH = "left_out.jsonl", "bad_batch.json"
 EXPORTS = "exports"  # of the weights after some steps
@@ -107,8 +107,7 @@ def training_metrics(exporter: Exporter, progress: TrainingState, first: int, el
     left_out = [{"kind": "refused", "why": line} for line in refused]
     left_out += [{"kind": "unreadable", "why": line} for line in sorted(progress.failures.values())]
     write_text(folder / LEFT_OUT, json_lines(left_out))
-    for line in useless[:LISTED]:
-        note(f"left out: {line}")
+    note_left_out(useless)
     if encoder.cut:
         note(f"{len(encoder.cut)} conversations were cut at their end")
     best = Checkpoints(folder / "checkpoints").best()

@@ -15,10 +15,10 @@ from videopool.files import append, json_lines, write_text
 from videopool.inference.predict import device_processes, lines_watched, trainer_of
 from videopool.models import VideoLM
 from videopool.models.lora import kept_weights, trainable
-from videopool.notes import indented
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest
+from videopool.runtime.log import indented
 from videopool.runtime.progress import Advance, progress
 from videopool.runtime.ranks import rank_of_process, strategy_of
 from videopool.tracking.training import TrainingCurves
@@ -99,7 +99,8 @@ class StepCallback(Callback):
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, NotFinite):
-            write_json(self.folder / BAD_BATCH, {"step": exception.step, "entries": exception.where})
+            _, where, step = exception.args
+            write_json(self.folder / BAD_BATCH, {"step": step, "entries": where})
 
     def _refuse_failures(self, trainer: pl.Trainer, module: Tuner) -> None:
         """Raises PointFailed on all devices if more entries are unusable than allowed, over all devices."""

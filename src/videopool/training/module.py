@@ -235,13 +235,9 @@ def gathered(trainer: pl.Trainer, value: Any) -> list[Any]:
 
 
 class NotFinite(PointFailed):
-    """The loss or gradient (`what`) of a step is NaN or infinite; `where`: entries read together, on all devices."""
-
-    def __init__(self, what: str, where: list[str], step: int) -> None:
-        super().__init__(what, where, step)
-        self.what, self.where, self.step = what, where, step
+    """The loss or gradient is NaN or infinite; `args`: which, entries read together (on all devices), the step."""
 
     def __str__(self) -> str:
-        more = f" and {len(self.where) - LISTED} more" if len(self.where) > LISTED else ""
-        entries = ", ".join(self.where[:LISTED]) + more
-        return f"the {self.what} of step {self.step} is not a finite number; read together were {entries}"
+        what, where, step = self.args
+        more = f" and {len(where) - LISTED} more" if len(where) > LISTED else ""
+        return f"the {what} of step {step} is not a finite number; read together were {', '.join(where[:LISTED])}{more}"

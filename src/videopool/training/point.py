@@ -1,23 +1,13 @@
 """One training run, from configuration."""
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from omegaconf import DictConfig
 
-from videopool.config.build import (
-    Number,
-    Rules,
-    build,
-    build_pooling,
-    check,
-    check_logger,
-    is_number,
-    jsonable,
-    plain,
-    whole,
-)
+from videopool.config.build import Number, Rules, build, build_pooling, check, is_number, jsonable, plain, whole
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
@@ -60,6 +50,13 @@ NOT_IDENTITY = ("micro_batch", "checkpoint_gradients")  # of the group `training
 CODE = ("model", "pooling", "job.image_pooling", "frames", "training", "training_data", "features", "trainer")
 
 
+def note_left_out(lines: Sequence[str]) -> None:
+    """Note the first entries that are left out, and the number of others."""
+    more = [f"{len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    for line in [*lines[:LISTED], *more]:
+        note(f"left out: {line}")
+
+
 class TrainingPoint(Setting):
     """Objects made from one training run's configuration; weights are not loaded. Raises UserError as Point."""
 
@@ -68,18 +65,13 @@ class TrainingPoint(Setting):
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         super().__init__(config)
         check_model(config)
-        check_logger(config)
         self.settings = plain(config.training)
         self._check_numbers()
         if config.lora.checkpoint is not None:
-            raise ConfigError(
-                f"lora.checkpoint={config.lora.checkpoint}: job=finetune starts from the model as released; "
-                "say lora=none"
-            )
+            start = "job=finetune starts from the model as released; say lora=none"
+            raise ConfigError(f"lora.checkpoint={config.lora.checkpoint}: {start}")
         if config.job.export == "best" and not self.settings["validation"]["share"]:
-            raise ConfigError(
-                "job.export=best: there is no validation to say which is best (training.validation.share=0)"
-            )
+            raise ConfigError("job.export=best: there is no validation to say which is (training.validation.share=0)")
         images = config.job.get("image_pooling")
         self.image_pooling: Pooling | None = None if images is None else build_pooling(config.job, "image_pooling")
         for pooling in self.poolings.values():
@@ -108,15 +100,11 @@ class TrainingPoint(Setting):
             raise ConfigError(f"training.betas={betas!r}: give two numbers in 0..1, 1 left out, as in [0.9,0.98]")
         batch, micro = settings["global_batch"], settings["micro_batch"]
         if batch % (micro * config.trainer.devices):
-            raise ConfigError(
-                f"training.global_batch={batch} is not a multiple of training.micro_batch={micro} times "
-                f"trainer.devices={config.trainer.devices}"
-            )
+            parts = f"training.micro_batch={micro} times trainer.devices={config.trainer.devices}"
+            raise ConfigError(f"training.global_batch={batch} is not a multiple of {parts}")
         if config.trainer.get("precision") not in (None, "32-true", "bf16-mixed"):
-            raise ConfigError(
-                f"trainer.precision={config.trainer.precision}: training takes null, 32-true or bf16-mixed; "
-                "frozen weights in bfloat16 are model.dtype=bfloat16"
-            )
+            right = "training takes null, 32-true or bf16-mixed; frozen weights in bfloat16 are model.dtype=bfloat16"
+            raise ConfigError(f"trainer.precision={config.trainer.precision}: {right}")
 
     @property
     def poolings(self) -> dict[str, Pooling]:
@@ -157,15 +145,10 @@ class TrainingPoint(Setting):
     def _note_refused(self, source: Source) -> None:
         allowed, refused = float(self.config.job.max_failed_fraction), source.refused
         total = len(source.examples) + len(refused)
-        for line in refused[:LISTED]:
-            note(f"left out: {line}")
-        if len(refused) > LISTED:
-            note(f"left out: {len(refused) - LISTED} more of {source.name}")
+        note_left_out(refused)
         if len(refused) > allowed * total:
-            raise TrainingDataError(
-                f"training_data.sources.{source.name}: {len(refused)} of {total} entries cannot be used "
-                f"(allowed: job.max_failed_fraction={allowed:g}); the first: {refused[0]}"
-            )
+            share = f"{len(refused)} of {total} entries cannot be used (allowed: job.max_failed_fraction={allowed:g})"
+            raise TrainingDataError(f"training_data.sources.{source.name}: {share}; the first: {refused[0]}")
 
     @cached_property
     def split(self) -> tuple[Mixture, list[Example]]:
@@ -185,17 +168,13 @@ class TrainingPoint(Setting):
         batch = int(settings["global_batch"])
         if settings["steps"] is not None:
             if batch > mixture.length(1):
-                note(
-                    f"training.global_batch={batch} is more than the {mixture.length(1)} examples of an epoch: a step "
-                    "shows some of them more than once"
-                )
+                epoch = f"the {mixture.length(1)} examples of an epoch: a step shows some of them more than once"
+                note(f"training.global_batch={batch} is more than {epoch}")
             return int(settings["steps"])
         steps = mixture.length(int(settings["epochs"])) // batch
         if steps < 1:
-            raise TrainingDataError(
-                f"training.epochs={settings['epochs']} of the data are fewer examples than one step of "
-                f"training.global_batch={batch}"
-            )
+            few = f"fewer examples than one step of training.global_batch={batch}"
+            raise TrainingDataError(f"training.epochs={settings['epochs']} of the data are {few}")
         return steps
 
     def tokens_of(self, kind: str) -> int:
@@ -274,10 +253,8 @@ class TrainingPoint(Setting):
         """Raises UserError if pooling, frames, data and model do not fit each other, or all media are missing."""
         for source in self.sources:
             if not any(os.path.exists(example.media) for example in source.examples):
-                raise TrainingDataError(
-                    f"training_data.sources.{source.name}: none of {len(source.examples)} media is there, as "
-                    f"{source.examples[0].media}; check its root"
-                )
+                missing = f"none of {len(source.examples)} media is there, as {source.examples[0].media}"
+                raise TrainingDataError(f"training_data.sources.{source.name}: {missing}; check its root")
         self.fit()
         self.limits()
 
