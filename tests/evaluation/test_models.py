@@ -162,8 +162,8 @@ def test_alpha_is_an_axis_of_one_loaded_model(run, checkpoint, tmp_path, monkeyp
         (["lora=pllava"], "lora.checkpoint is not given"),
         (["lora=pllava", "lora.checkpoint=./nowhere"], "lora.checkpoint=./nowhere: nowhere is no folder"),
         (["lora=pllava", "lora.checkpoint={checkpoint}", "lora.alpha=-1"], "lora.alpha=-1"),
-        (["model.dtype=float8"], "model.dtype=float8"),
-        (["model.rope_factor=0.1"], "model.rope_factor=0.1"),
+        (["model.dtype=float8"], "model.dtype='float8'"),
+        (["model.rope_factor=0.1"], "model.rope_factor must be a number of at least 1, got 0.1"),
         (["trainer.accelerator=gpu"], "trainer"),
     ],
 )

@@ -72,7 +72,9 @@ def test_a_default_of_a_later_setting_is_not_hashed(conf, data_dir, monkeypatch,
 def test_settings_of_training_have_no_target_but_a_place(conf, data_dir, monkeypatch):
     before = hashed(conf, trained, data_dir, *DATA)
     recipe = conf / "training" / "_base.yaml"
-    recipe.write_text(recipe.read_text().replace("  rank: 32\n", "  rank: 32\n  rslora: false\n") + "ema: null\n")
+    text = recipe.read_text()
+    assert text.count("  rank: 32") == 1
+    recipe.write_text(text.replace("  rank: 32", "  rslora: false\n  rank: 32") + "ema: null\n")
     monkeypatch.setitem(LATER, "training", {"ema": None})
     monkeypatch.setitem(LATER, "training.lora", {"rslora": False})
     assert hashed(conf, trained, data_dir, *DATA) == before

@@ -1,8 +1,6 @@
 """What a configuration alone can tell is checked here, before clips are rendered or weights are read."""
 
 from collections.abc import Mapping
-from glob import escape
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +9,6 @@ from videopool.benchmarks.benchmark import SCORINGS
 from videopool.config.build import Number, Rules, check, check_logger, whole
 from videopool.config.errors import ConfigError
 from videopool.models.configuration import ATTENTIONS, DTYPES
-from videopool.points.setting import readable
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # accelerate's
 MODEL_RULES: Rules = {
@@ -19,11 +16,12 @@ MODEL_RULES: Rules = {
     ATTENTIONS: ["model.attention"],
     Number(1, null=True): ["model.rope_factor"],
 }
+COUNT = whole(1, null=True)
 PACKAGE = __name__.partition(".")[0] + "."
 
 
-def check_settings(config: DictConfig) -> None:
-    """Raises ConfigError for a wrong value in the groups that all points have."""
+def check_settings(config: DictConfig, rules: Rules) -> None:
+    """Raises ConfigError for a wrong value in the groups that all points have; `rules` are checked too."""
     check_logger(config)
     if not isinstance(config.baseline, str) or not config.baseline:
         raise ConfigError(f"baseline={config.baseline!r}: give the name of a pooling or of a point")
@@ -31,9 +29,13 @@ def check_settings(config: DictConfig) -> None:
         raise ConfigError("features.root: give the name of a folder")
     benchmark = config.benchmark
     if "scoring" in benchmark:
-        check(config, {SCORINGS: ["benchmark.scoring"]})
-    if str(benchmark.get("_target_")).startswith(PACKAGE):
-        check(config, {whole(1, null=True): [f"benchmark.{key}" for key in ("limit", "max_new_tokens")]})
+        rules = {**rules, SCORINGS: ["benchmark.scoring"]}
+    shipped = str(benchmark.get("_target_")).startswith(PACKAGE)
+    if shipped:
+        more = ["benchmark.limit", "benchmark.max_new_tokens"]
+        rules = {**rules, COUNT: [*rules.get(COUNT, ()), *more]}
+    check(config, rules)
+    if shipped:
         groups, headline = benchmark.get("groups"), benchmark.get("headline")
         if groups is not None and not OmegaConf.is_dict(groups):
             raise ConfigError(f"benchmark.groups={groups}: give lists of tasks by name, as in {{causal: [CH, CW]}}")
@@ -42,8 +44,7 @@ def check_settings(config: DictConfig) -> None:
 
 
 def check_model(config: DictConfig) -> None:
-    """Raises ConfigError for a wrong value in the groups `model`, of a model on this machine, and `logger`."""
-    check_logger(config)
+    """Raises ConfigError for a wrong value in the group `model`, of a model on this machine."""
     check(config, MODEL_RULES)
     device_map, max_memory = config.model.get("device_map"), config.model.get("max_memory")
     if device_map is not None and not OmegaConf.is_dict(device_map) and device_map not in DEVICE_MAPS:
@@ -60,9 +61,3 @@ def check_machine(config: DictConfig, model: Mapping[str, Any]) -> None:
 
     check_trainer(config)
     check_attention(model["dtype"], model["attention"])
-
-
-def begun(config: DictConfig, *name: str) -> bool:
-    """Whether the study has a point whose readable name has these parts; its settings were checked when it began."""
-    study = Path(str(config.results_dir)) / str(config.study)
-    return any(study.glob(f"*{escape(readable(*name))}-*/run.json"))

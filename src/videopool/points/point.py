@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from videopool.benchmarks import Benchmark, Prompt
-from videopool.config.build import Number, Rules, build, check, is_number, plain, whole
+from videopool.config.build import Number, Rules, build, is_number, plain, whole
 from videopool.config.choices import chosen
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
@@ -18,9 +18,8 @@ from videopool.inference.feature_key import shared_store
 from videopool.models import identity, load_adapter, prefill_flops
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
-from videopool.models.stages import check_context, check_needs
 from videopool.notes import note
-from videopool.points.early import begun, check_machine, check_model, check_settings
+from videopool.points.early import check_machine, check_model, check_settings
 from videopool.points.judge import build_judge
 from videopool.points.setting import Setting, pooling_settings, readable
 from videopool.pooling import map_signature
@@ -44,15 +43,14 @@ class Point(Setting):
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
-        check(config, RULES)
-        check_settings(config)
+        check_settings(config, RULES)
         if str(config.trainer.get("precision")).endswith("16-true"):
             precision = config.trainer.precision
             raise ConfigError(f"trainer.precision={precision}: say model.dtype=bfloat16 or float16 instead")
         self.prompt: Prompt = build(config, "prompt")
         self.take_model()
         self.judge = build_judge(config)
-        if not begun(config, self.model_name, *self.parts):
+        if not self.begun(self.model_name, *self.parts):
             self.fit()
 
     @cached_property
@@ -74,10 +72,9 @@ class Point(Setting):
 
     def fit(self) -> None:
         """Raises UserError if pooling, frames, model and machine do not fit each other, whatever the benchmark."""
-        check_needs(self.pooling, self.shape, self.model["name"], self.stage)
         benchmark = self.config.benchmark
         written = benchmark.get("max_new_tokens", 0) if benchmark.get("scoring") == "generate" else 0
-        check_context(self.model["name"], self.shape.context, self.visual_tokens + int(written or 0))
+        self.check_sizes(int(written or 0))
         check_machine(self.config, self.model)
 
     def check(self) -> None:

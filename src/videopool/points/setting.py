@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape, prefill_flops
 from videopool.models.configuration import DTYPES
 from videopool.models.shape import own_shape, point_shape
-from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_needs
+from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_context, check_needs
 from videopool.pooling import Pooling, announced, grid_frames, image_keys
 from videopool.results.fingerprint import without_later
 from videopool.results.point import MANIFEST, METRICS, read_json
@@ -68,6 +69,17 @@ class Setting:
     def name(self) -> str:
         """The readable name of folders and tables."""
         return readable(self.model_name, *self.parts)
+
+    def begun(self, *name: str) -> bool:
+        """Whether the study has a point of this readable name, whose settings were checked when it began."""
+        study = Path(str(self.config.results_dir)) / str(self.config.study)
+        return any(study.glob(f"*{escape(readable(*name))}-*/{MANIFEST}"))
+
+    def check_sizes(self, written: int = 0) -> None:
+        """Raises UserError if pooling and model do not fit, or visual and written tokens exceed the context."""
+        name = str(self.model["name"])
+        check_needs(self.pooling, self.shape, name, self.stage)
+        check_context(name, self.shape.context, self.visual_tokens + written)
 
 
 class StatedSetting(Setting):

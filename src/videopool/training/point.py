@@ -7,7 +7,18 @@ from functools import cached_property
 import torch
 from omegaconf import DictConfig
 
-from videopool.config.build import Number, Rules, build, build_pooling, check, is_number, jsonable, plain, whole
+from videopool.config.build import (
+    Number,
+    Rules,
+    build,
+    build_pooling,
+    check,
+    check_logger,
+    is_number,
+    jsonable,
+    plain,
+    whole,
+)
 from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
@@ -18,7 +29,7 @@ from videopool.models.families import family_of
 from videopool.models.lora import check_new_lora
 from videopool.models.stages import check_context, check_needs
 from videopool.notes import note
-from videopool.points.early import begun, check_machine, check_model
+from videopool.points.early import check_machine, check_model
 from videopool.points.setting import Setting, readable
 from videopool.pooling import Pooling, announced
 from videopool.results import fingerprint, without_seed
@@ -64,6 +75,7 @@ class TrainingPoint(Setting):
         if "base_url" in config.model:
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         super().__init__(config)
+        check_logger(config)
         check_model(config)
         self.settings = plain(config.training)
         self._check_numbers()
@@ -81,7 +93,7 @@ class TrainingPoint(Setting):
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.store: FeatureStore = shared_store(config)
         self.seed = int(config.seed)
-        if not begun(config, f"{self.model['name']} tuned", *self.parts[:2]):
+        if not self.begun(f"{self.model['name']} tuned", *self.parts[:2]):
             self.fit()
 
     def _check_numbers(self) -> None:
