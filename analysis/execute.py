@@ -227,5 +227,5 @@ def save_figures(name: str, notebook: Any, folder: Path) -> list[Path]:
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP):  # of `kill`; of a terminal that is closed
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the latter
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))  # which ends the kernel too
     sys.exit(main(sys.argv[1:]))

@@ -17,6 +17,7 @@ PAGES = sorted(
     path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("[ae]*/*.md")] if path.is_file()
 )
 VARIABLE = re.compile(r"[A-Z_]+=")  # set for one command
+FILE = re.compile(r"^cat > \S+ <<'END'\n.*?^END\n", flags=re.DOTALL | re.MULTILINE)  # written by the shell
 SHELL = ("", "bash")  # kinds of fenced blocks that hold commands
 FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1\s*$", flags=re.DOTALL | re.MULTILINE)
 
@@ -32,7 +33,8 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         """The words of each command, without a shell's own characters and variables set for it."""
-        lines = [shlex.split(line) for line in self.text.replace("\\\n", " ").splitlines() if line.strip()]
+        text = FILE.sub("", self.text).replace("\\\n", " ")
+        lines = [shlex.split(line) for line in text.splitlines() if line.strip()]
         return [list(dropwhile(VARIABLE.match, words)) for words in lines]
 
 
@@ -57,3 +59,8 @@ def own_files(folder: Path) -> None:
         next(block.text for block in blocks(ROOT / "README.md") if block.text.startswith("# mine.py"))
     )
     save(folder / "my_llava", "llava")
+    (folder / "my_llava" / "chat_template.jinja").write_text(
+        "{% for message in messages %}USER: {% for part in message['content'] %}"
+        "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<image>\n{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+    )

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "videopool"
 # The rooms, from the top down, and what each imports from. Nothing is listed that nobody uses.
 ROOMS: dict[str, set[str]] = {
+    "command": {"app", "evaluation", "results", "commandline", "errors"},
     "app": {"jobs", "runtime", "commandline", "paths"},
     "jobs": {"speed", "evaluation", "training", "tracking", "film", "planning", "measuring", "reports", "points",
         "inference", "config", "shapes", "models", "features", "benchmarks", "results", "norms", "training_data",
@@ -60,7 +61,6 @@ ROOMS: dict[str, set[str]] = {
     "locks": {"notes"},
     "commandline": {"runtime", "paths", "errors"},
     "notes": {"runtime"},
-    "command": set(),
     "runtime": set(),
     "paths": set(),
     "errors": set(),

@@ -9,8 +9,8 @@ import pytest
 
 import stand_ins
 from chat_server import chat_server
-from conftest import ROOT, SMALL
-from pages import PAGES, SHELL, blocks, own_files
+from conftest import ROOT
+from pages import FILE, PAGES, SHELL, blocks, own_files
 
 # Stands for each program: notes its words, with a mark after the last, and does nothing.
 NOTE = """#!/bin/sh
@@ -46,6 +46,7 @@ def pasted(shell, text, folder):
     words, ended = [[]], noted.read_text().split("\0")[:-1]
     for word in ended:
         words.append([]) if word == "<end>" else words[-1].append(word)
+    words = [each for each in words if "-sc" not in each]  # of a completion that a shell evaluates
     wrong = [line for line in done.stderr.splitlines() if any(one in line for one in WRONG)]
     return words[:-1], wrong
 
@@ -96,6 +97,8 @@ LESS = {
         "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8", "training.steps=1",
         "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4",
     ],
+    "clip=00036": ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=null"],
+    "frames.num=4,8,16": ["frames.num=1,2"],
     "seed=0,1": ["pooling=none,average", "frames.num=2"],
     "trainer.devices=2": ["trainer.accelerator=cpu"],
     "judge=local": ["judge.source=my_llava"],
@@ -106,6 +109,7 @@ COMPOSED = (
     "logger.mode=online", "job.entity=my_team", "hydra/launcher=submitit_slurm", "training_data=videochat2",
     "judge=local", "lora.checkpoint=run/step1000,run/step2000",
 )  # fmt: skip
+TINY = ("benchmark.clips=24", "benchmark.per_task=4", "benchmark.limit=1")
 SERVED = {"judge=openai": "judge", "model=api": "model"}
 VAL = """video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4
 cat,12,96,64,what runs,1,0,CW,a cat,a dog,a cow,a man,a car
@@ -149,10 +153,10 @@ def prepared(words, folder, server):
     """A command's words with what makes it small and sets it up on this machine; whether it is only composed."""
     if only := [word for word in words if word in COMPOSED]:
         shown = "hydra" if "launcher" in only[0] else "job"
-        return ["--cfg", shown, *(word for word in words if word != "-m")], False
+        return ["--cfg", shown, *(word.partition(",")[0] for word in words if word != "-m")], False
     words = [own_export(word, folder) for word in words]
     if not any(word.startswith(("benchmark=", "job=plan", "job=inspect", "help", "--")) for word in words):
-        words += SMALL[:3]
+        words += TINY
     for word in words[:]:
         words += LESS.get(word, ())
         if word in SERVED:
@@ -192,10 +196,15 @@ def test_the_program_takes_them(page, forked, tmp_path, data_dir):
     calls = videopools(page)
     if any("study=mine" in words and words[0].startswith("job=") for words in calls):  # of a study on another page
         calls.insert(0, ["-m", "pooling=none,average", "frames.num=4,8", "study=mine"])
+    for block in blocks(page):
+        if block.kind in SHELL and (written := FILE.findall(block.text)):
+            made = [" ".join(words) for words in block.commands if words[0] == "mkdir"]
+            subprocess.run(["bash", "-c", "\n".join(made + written)], cwd=folder, check=True)
+    runs_of = [] if page.stem == "dashboards" else ["logger=none"]
     with chat_server(answered) as server:
         for call in calls:
             words, runs = prepared(call, folder, server)
-            quiet = ["logger=none"] if runs and not {"help", "--help", "--version"} & set(words) else []
+            quiet = runs_of if runs and not {"help", "--help", "--version"} & set(words) else []
             done = forked.run([*words, *quiet], folder, env={"OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"})
             assert done.returncode == 0, (call, done.stdout[-2000:], done.stderr[-2000:])
             assert done.stdout.strip(), call
