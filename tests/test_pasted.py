@@ -97,6 +97,7 @@ LESS = {
         "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8", "training.steps=1",
         "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4",
     ],
+    "job=norms": ["frames.num=2"],
     "clip=00036": ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=null"],
     "frames.num=4,8,16": ["frames.num=1,2"],
     "seed=0,1": ["pooling=none,average", "frames.num=2"],
