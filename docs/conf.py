@@ -59,5 +59,8 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|pandas|pd|matplotlib|pytorch_lightning|collections|pathlib|abc|contextlib)\..*"),
     ("py:.*", r"(dict|list)\[.*"),
-    ("py:.*", r"videopool\.(pooling\.boxes|pooling\.intervention|norms\.statistics|models\.peft_settings|chat)\..*"),
+    (
+        "py:.*",
+        r"videopool\.(pooling\.boxes|pooling\.intervention|norms\.statistics|models\.peft_settings|runtime|chat)\..*",
+    ),
 ]

@@ -66,14 +66,17 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
             from videopool.evaluation.answer import answer
             from videopool.tracking.point import point_run
 
-            with point_run(config, folder.path, manifest["point"]) as run:
-                doing("working")
-                metrics, records = answer(point, folder, answerer)
-                doing("saving")
-                run.finish_point(metrics, records)
-                write_captions(folder.path, records)
-                folder.tell_mixed(records)
-                folder.write_metrics(metrics)
+            try:
+                with point_run(config, folder.path, manifest["point"]) as run:
+                    doing("working")
+                    metrics, records = answer(point, folder, answerer)
+                    doing("saving")
+                    run.finish_point(metrics, records)
+                    write_captions(folder.path, records)
+                    folder.tell_mixed(records)
+                    folder.write_metrics(metrics)
+            finally:
+                doing(None)  # also where nobody shows what follows, as in a caller's own process
     return Outcome(COMPLETE, folder.path.name, _result(metrics), str(folder.path))
 
 

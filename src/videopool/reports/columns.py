@@ -90,7 +90,7 @@ def check_columns(names: Iterable[str], known: Collection[str]) -> None:
     """Raises ConfigError for a name that is not known."""
     for name in names:
         if name not in known:
-            near = did_you_mean(name, known)
+            near = did_you_mean(name, list(known))
             raise ConfigError(f"job.columns: there is no column {name!r}, only {', '.join(known)}{near}")
 
 

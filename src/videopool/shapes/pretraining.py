@@ -76,9 +76,13 @@ def _run_stage(
                 _log(folder, stage=f"{name}-check", step=done, **check(recipe.check_images))
                 task.train()
             if done % recipe.check_every == 0 or done == stage.length:
-                with whole(path) as part:
-                    torch.save({"task": task.state_dict(), "optimiser": optimiser.state_dict(), "step": done}, part)
+                _save(path, {"task": task.state_dict(), "optimiser": optimiser.state_dict(), "step": done})
             advance(1)
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    with whole(path) as part:
+        torch.save(state, part)
 
 
 def pretrain(recipe: Recipe, prompt: Prompt, folder: Path, device: str = "cpu") -> Path:
