@@ -11,7 +11,7 @@ from videopool.config.own_code import own_code
 from videopool.judges import Judge, LocalJudge
 from videopool.models.source import check_weights, identity, locate
 from videopool.notes import note
-from videopool.results import fingerprint
+from videopool.results.fingerprint import fingerprint
 
 
 def build_judge(config: DictConfig) -> Judge | None:
