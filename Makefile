@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-quickstart: $(READY)  ## the pooling sweep: 24 points in about 5 minutes, then its table and figures
+quickstart: $(READY)  ## the pooling sweep: 24 points in about 4 minutes, its table and figures
 	$(BIN)/videopool -m experiment=quickstart
 
 notebooks: $(READY)  ## run the notebooks of analysis/, their figures and the studies they need, about 25 minutes
