@@ -148,7 +148,7 @@ def parameters(target: str) -> frozenset[str] | None:
     try:
         made = get_object(target)
         given = inspect.signature(made).parameters.values()
-    except Exception:
+    except Exception:  # whatever a user's module raises at its import
         return None
     names = frozenset(one.name for one in given if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
     passed = any(one.kind is one.VAR_KEYWORD for one in given)
