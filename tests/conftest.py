@@ -26,10 +26,13 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
 
 from forked import Forked
 from videopool.app import register_experiments
+from videopool.commandline.composing import check_configurations, compose_once
 from videopool.paths import shipped
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: as many tests run at once as there are cores
@@ -40,6 +43,22 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+SEAMS = {
+    ConfigLoaderImpl: ("load_configuration", "load_sweep_config", "_load_single_config"),
+    ConfigRepository: ("load_config",),
+}
+
+
+@pytest.fixture(autouse=True)
+def unchanged_hydra():
+    """Undoes what the program, called in this process, changes in Hydra: the next test composes as Hydra does."""
+    seams = [(owner, name, getattr(owner, name)) for owner, names in SEAMS.items() for name in names]
+    yield
+    if any(getattr(owner, name) is not value for owner, name, value in seams):
+        for seam in seams:
+            setattr(*seam)
+        for change in (check_configurations, compose_once):
+            change.cache_clear()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,13 +36,8 @@ class Free(First):
 @pytest.fixture
 def composed(monkeypatch, tmp_path):
     """Composes as the program does, with the folder `conf` in tmp_path as --config-dir."""
-    seams = ((ConfigLoaderImpl, ("load_configuration", "load_sweep_config", "_load_single_config")),
-             (ConfigRepository, ("load_config",)))  # fmt: skip
-    for owner, names in seams:
-        for name in names:
-            monkeypatch.setattr(owner, name, getattr(owner, name))
     register_experiments(shipped("experiments"))
-    check_configurations.__wrapped__()  # undone with the test
+    check_configurations()
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "conf").mkdir()

