@@ -4,8 +4,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -686,22 +684,44 @@ def test_a_study_trains_evaluates_and_reports(videopool, tmp_path):
     assert again.stdout.count("kept") == 2
 
 
-@pytest.mark.parametrize("strategy", ["auto", "ddp"])
-def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, forked, strategy):
+ENDS = """
+import os, signal
+from pathlib import Path
+from videopool.pooling import Average
+
+class Ends(Average):
+    def pool(self, grid, context=None):
+        flag = Path(os.environ["ENDED"])
+        if grid.shape[-1] > 3 and os.environ.get("VIDEOPOOL_DEVICE") == "2" and not flag.exists():
+            if list(Path("results").glob("two/*/checkpoints/step-00000002")):
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().pool(grid, context)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, forked, strategy, monkeypatch):
     """Equal global batch, the same micro-batches dealt out: the gradients, so the weights, are those of one process.
 
-    As a fork of this process, and as a script that Lightning starts again, which must not claim the run a second time.
+    Forked, with one killed near the end, and spawned.
     """
+    (tmp_path / "ends.py").write_text(ENDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ENDED", str(tmp_path / "ended"))
     words = ["training.micro_batch=1", "training.global_batch=4", "training.lora.dropout=0.2", "job.evaluate=false"]
+    words += ["job.checkpoint_every=1", "pooling=average", "pooling._target_=ends.Ends"]
     one = tune(*words, "study=one")
     words += ["study=two", "trainer=ddp", f"trainer.strategy={strategy}"]
     asked = command(tmp_path, data_dir, *words)
-    if strategy == "auto":
+    if strategy == "ddp":
         done = forked.run(asked, tmp_path)
-    else:  # Lightning starts the script of this process again
-        again = [sys.executable, "-m", "videopool", *asked]
-        done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1
+        assert "a process of trainer.devices=2 ended: process 1 terminated with signal SIGKILL" in done.stderr
+    (tmp_path / "ended").touch()
+    done = forked.run(asked, tmp_path)
     assert done.returncode == 0, done.stderr
+    assert ("continuing after step 2 of 3" in done.stdout) == (strategy == "ddp")
     (two,) = [path.parent for path in (tmp_path / "results" / "two").glob("*/metrics.json")]
     assert one.name == two.name
     np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
