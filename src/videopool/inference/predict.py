@@ -91,7 +91,9 @@ def loader_of(data: Dataset[Any], workers: int, **more: Any) -> DataLoader[Any]:
 def trainer_of(config: DictConfig, *callbacks: Callback, **more: Any) -> pl.Trainer:
     """The configured Trainer, without files and bars of its own; a cluster's variables tell it nothing."""
     more |= dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    trainer: pl.Trainer = build(config, "trainer", callbacks=[*callbacks], plugins=[LightningEnvironment()], **more)
+    # Under SLURM it would go on with an hpc_ckpt_*.ckpt in its folder.
+    more |= {"plugins": [LightningEnvironment()], "default_root_dir": os.devnull}
+    trainer: pl.Trainer = build(config, "trainer", callbacks=[*callbacks], **more)
     return trainer
 
 

@@ -156,7 +156,7 @@ def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, pre
         config, keeper, strategy=sharded(tuner) if strategy == "fsdp" else strategy, precision=precision, max_epochs=1,
         accumulate_grad_batches=share, gradient_clip_val=config.training.clip, val_check_interval=every or 1,
         limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-        default_root_dir=str(keeper.folder), use_distributed_sampler=False,  # requests are dealt out by rank
+        use_distributed_sampler=False,  # requests are dealt out by rank
     )  # fmt: skip
     if every:
         # Lightning counts micro-batches; a continued run validates after the same steps as an uninterrupted one.
