@@ -144,5 +144,5 @@ def test_more_processes_than_gpus_are_refused(monkeypatch, capsys, jobs, devices
     assert raised.value.code == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"hydra.launcher.n_jobs={jobs}: 2 GPUs hold {fit} points of trainer.devices={devices}" in told
+    assert f"hydra.launcher.n_jobs={jobs}: {fit} at most, with 2 GPUs and trainer.devices={devices}" in told
     assert GPUS not in os.environ

@@ -31,8 +31,8 @@ def share_gpus(config: "DictConfig") -> None:
     groups = [names[first : first + each] for first in range(0, count - each + 1, each)]
     jobs = launcher.get("n_jobs", 1)
     if count and not 1 <= jobs <= len(groups):
-        fit = f"{count} GPUs hold {len(groups)} points of trainer.devices={each} side by side"
-        log.fail(f"videopool: hydra.launcher.n_jobs={jobs}: {fit}; say so, or trainer.accelerator=cpu")
+        most = f"{len(groups)} at most, with {count} GPU{'s' * (count > 1)} and trainer.devices={each} for a point"
+        log.fail(f"videopool: hydra.launcher.n_jobs={jobs}: {most}; trainer.accelerator=cpu needs none")
         log.end(2)
         sys.exit(2)
     if groups:
