@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -739,6 +740,21 @@ def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, forked, str
     np.testing.assert_allclose(told, also, rtol=1e-4)
     assert metrics_of(one)["labelled_tokens"] == metrics_of(two)["labelled_tokens"]
     assert metrics_of(two)["seconds"]["backward"] > 0
+
+
+def test_curves_of_two_devices_are_their_log(tune, monkeypatch):
+    class Kept(list):
+        def add(self, *rows):
+            self.extend(rows)
+
+        def finish(self, metrics):
+            self.append(metrics)
+
+    kept = Kept()
+    monkeypatch.setattr("videopool.training.run.training_curves", lambda *_: nullcontext(kept))
+    folder = tune("training.micro_batch=1", "training.global_batch=2", "trainer.devices=2", "training.steps=2")
+    assert kept == [*log_of(folder), metrics_of(folder)]
+    assert len(losses(folder)) == 2
 
 
 def test_two_devices_allow_no_more_failures_than_one(own_data, tmp_path, data_dir, forked):
