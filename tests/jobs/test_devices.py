@@ -68,9 +68,11 @@ def test_spawned_processes_share_no_weights(videopool, tmp_path):
     assert max(size for _, size in seen) < 1e5
 
 
-@pytest.mark.parametrize("started", [{**SLURM, "SLURM_STEP_NUM_TASKS": "2"}, {"LOCAL_RANK": "1", "WORLD_SIZE": "2"}])
-@pytest.mark.parametrize("job", ["evaluate", "finetune"])
-def test_processes_that_others_started_for_the_devices_are_refused(videopool, started, job):
+@pytest.mark.parametrize(
+    ("job", "started"),
+    [("evaluate", {**SLURM, "SLURM_STEP_NUM_TASKS": "2"}), ("finetune", {"LOCAL_RANK": "1", "WORLD_SIZE": "2"})],
+)
+def test_processes_that_others_started_for_the_devices_are_refused(videopool, job, started):
     done = videopool(f"job={job}", "trainer.accelerator=cpu", "trainer.devices=2", env=started, check=1, small=False)
     assert "this is one of 2 processes of one command; start one" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -213,9 +213,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tune, tmp_path, 
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(
-    ("number", "devices"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGTERM, 2)]
-)
+@pytest.mark.parametrize(("number", "devices"), [(signal.SIGHUP, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
 def test_a_stop_keeps_the_step_that_was_taken(tmp_path, data_dir, forked, number, devices):
     """Signals go to all processes, as terminals and schedulers send them."""
     words = [*LONG, "study=stopped", "job.checkpoint_every=1000", "training.steps=400", "training.micro_batch=2"]

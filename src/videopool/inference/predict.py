@@ -26,7 +26,7 @@ from videopool.inference.reader import ClipReader
 from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest, ignore_interrupts
 from videopool.runtime.progress import progress
-from videopool.runtime.ranks import SHARDING, START_METHOD, on_cpu
+from videopool.runtime.ranks import SHARDING, START_METHOD, on_cpu, rank_of_process
 
 WATCH_SECONDS = 0.5
 # How the processes of Lightning's ddp start, in their strategies' names. Ours are started before Lightning runs.
@@ -111,7 +111,8 @@ def check_trainer(config: DictConfig) -> None:
     names = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
     if asked not in names:
         raise ConfigError(f"trainer.accelerator={asked}: choose one of {', '.join(names)}")
-    _check_start(config)
+    if rank_of_process() == 0:
+        _check_start(config)
     strategy = strategy_of(config)
     if strategy.startswith(SHARDING) and on_cpu(config):
         raise ConfigError(f"trainer.strategy={strategy}: Lightning shards on GPUs only; say trainer=ddp")
