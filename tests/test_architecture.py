@@ -22,7 +22,7 @@ SOURCE = ROOT / "src" / "videopool"
 # The rooms, from the top down, and what each imports from. Nothing is listed that nobody uses.
 ROOMS: dict[str, set[str]] = {
     "command": {"app", "evaluation", "results", "commandline", "errors"},
-    "app": {"jobs", "runtime", "commandline", "paths"},
+    "app": {"jobs", "inference", "runtime", "commandline", "paths"},
     "jobs": {"speed", "evaluation", "training", "tracking", "film", "planning", "measuring", "reports", "points",
         "inference", "config", "shapes", "models", "features", "benchmarks", "results", "norms", "training_data",
         "pooling", "video", "figures", "files", "notes", "runtime", "commandline", "errors"},
@@ -42,8 +42,8 @@ ROOMS: dict[str, set[str]] = {
     "reports": {"config", "results", "video", "figures", "files", "runtime", "paths", "errors"},
     "points": {"inference", "config", "models", "features", "judges", "benchmarks", "results", "pooling", "video",
         "chat", "notes", "runtime", "errors"},
-    "inference": {"config", "models", "features", "benchmarks", "results", "pooling", "video", "notes", "runtime",
-        "errors"},
+    "inference": {"config", "models", "features", "benchmarks", "results", "pooling", "video", "locks", "notes",
+        "runtime", "errors"},
     "config": {"pooling", "paths", "errors"},
     "shapes": {"benchmarks", "training_data", "files", "locks", "runtime"},
     "models": {"pooling", "video", "files", "notes", "errors"},

@@ -1,15 +1,11 @@
 """The keys at the top of a configuration, and what is chosen by name."""
 
-import os
-import threading
-
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from videopool.commandline.top_level import check_choices, check_top_level
 from videopool.commandline.words import quoted
-from videopool.runtime.ranks import SET_BY_LIGHTNING, own_environment
 
 GROUPS = (
     "features", "pooling", "frames", "job", "benchmark", "prompt", "lora", "model", "compat", "judge", "trainer",
@@ -91,28 +87,3 @@ def test_hydra_takes_names_that_are_not_ascii(value):
     assert found == value.split(",")
     for word in ("study=a", "study='é'", "study=null", "study=${seed}", "pooling.shape=[8,6,6]"):
         assert quoted(word) == word
-
-
-def test_only_what_lightning_sets_is_put_back(monkeypatch):
-    """Other threads read the environment meanwhile: nothing of theirs may be gone for a moment."""
-    monkeypatch.setenv("OTHERS", "1")
-    monkeypatch.setenv("MASTER_PORT", "1")
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    lost, over = [], threading.Event()
-
-    def watch():
-        while not over.is_set():
-            if os.environ.get("OTHERS") != "1":
-                lost.append(1)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    for _ in range(200):
-        with own_environment():
-            os.environ.update(dict.fromkeys(SET_BY_LIGHTNING, "5"), MADE_MEANWHILE="yes")
-    over.set()
-    watcher.join()
-    assert not lost
-    assert os.environ.pop("MADE_MEANWHILE") == "yes"
-    assert os.environ["MASTER_PORT"] == "1"
-    assert "LOCAL_RANK" not in os.environ

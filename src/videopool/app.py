@@ -3,7 +3,6 @@
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn
@@ -12,7 +11,7 @@ from videopool import __version__
 from videopool.paths import PUBLISHED, shipped
 from videopool.runtime import log
 from videopool.runtime.interrupts import stop_on_signals
-from videopool.runtime.streams import endure
+from videopool.runtime.streams import endure, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 # Raised by launchers when a process was killed: joblib's; submitit's.
 KILLS = ("TerminatedWorkerError", "UncompletedJobError")
-ENVIRONMENT = {
-    # Waiting threads sleep instead of spinning: other processes can use the core.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": "0",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "WANDB_SILENT": "true",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-# Lightning sets the levels of its two top loggers at its import, later than us; those of their children are ours.
-LOUD = (
-    "transformers", "libav", "PIL", "pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero",
-    "pytorch_lightning.trainer.connectors.signal_connector",  # "Received SIGTERM"
-)  # fmt: skip
 
 
 def open_streams() -> None:
@@ -61,19 +47,6 @@ def register_experiments(folder: "Path") -> None:
             ConfigStore.instance().store(group="experiment", name=path.stem, node=node, package="_global_")
 
 
-def quiet() -> None:
-    """Keep the log lines of libraries out of the terminal."""
-    import logging
-
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    for name in LOUD:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data")
-    warnings.filterwarnings("ignore", message=".*torchvision.*")
-    warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema.*")  # submitit's, on purpose
-
-
 def run(config: "DictConfig") -> str:
     """One point or one job, under Hydra. Returns its status; raises for an interruption only."""
     quiet()
@@ -96,7 +69,9 @@ class Task:
 @cache
 def _task_of_worker() -> Task:
     from videopool.commandline.composing import check_configurations
+    from videopool.inference.gpus import take_gpus
 
+    take_gpus()
     find_own_modules()
     check_configurations()
     return Task()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from videopool.inference.device_failure import DeviceFailed, device_failure
+from videopool.inference.devices import DeviceFailed, device_failure
 from videopool.results import PointFailed, ResultsError
 from videopool.video import UnreadableClipError
 

@@ -19,9 +19,17 @@ class Killer(Average):
         flag = os.environ["KILL_FLAG"]
         if grid.shape[-1] > 3 and not os.path.exists(flag):  # not when it is only looked at
             if os.environ["KILL_ONCE"] == "yes":
-                open(flag, "w").close()
+                with open(flag, "w") as file:
+                    file.write(os.environ["CUDA_VISIBLE_DEVICES"])
             os.kill(os.getpid(), signal.SIGKILL)
         return super().pool(grid, context)
+"""
+
+
+# Two GPUs, until they are shared out: the work itself is done without.
+GPUS = """
+import os, torch
+torch.cuda.device_count = lambda: 0 if "VIDEOPOOL_GPUS" in os.environ else 2
 """
 
 
@@ -127,14 +135,19 @@ def test_a_killed_device_costs_what_was_in_hand(videopool, forked, tmp_path, dat
     ("launcher", "once"), [("joblib", "yes"), pytest.param("submitit_local", "no", marks=pytest.mark.soak)]
 )
 def test_a_killed_process_does_not_take_the_sweep_along(videopool, tmp_path, launcher, once):
-    """A point whose process is killed once is done again; one that is killed each time is given up, and only it."""
+    """A point whose process is killed once is done again; one that is killed each time is given up, and only it.
+
+    Each process sees a GPU of its own.
+    """
     if launcher == "submitit_local":
         pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     (tmp_path / "killer.py").write_text(KILLER)
+    (tmp_path / "sitecustomize.py").write_text(GPUS)
+    jobs = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
     done = videopool(
-        "-m", f"hydra/launcher={launcher}", "study=k", "frames.num=2", "logger=none", "job.workers=0",
+        "-m", f"hydra/launcher={launcher}", *jobs, "study=k", "frames.num=2", "logger=none", "job.workers=0",
         "pooling._target_=videopool.pooling.NoPooling,killer.Killer", check=None, timeout=500,
-        env={"KILL_FLAG": str(tmp_path / "flag"), "KILL_ONCE": once},
+        env={"KILL_FLAG": str(tmp_path / "flag"), "KILL_ONCE": once, "CUDA_VISIBLE_DEVICES": "5,6,7"},
     )  # fmt: skip
     assert "a process of the sweep was killed" in done.stderr
     assert "Traceback" not in done.stderr
@@ -143,6 +156,8 @@ def test_a_killed_process_does_not_take_the_sweep_along(videopool, tmp_path, lau
     assert status["none"] == "complete"
     if once == "yes":
         assert (done.returncode, status["average time"]) == (0, "complete")
+        assert (tmp_path / "flag").read_text() in ("5", "6")
+        assert not list((tmp_path / "results" / "k" / ".sweep").glob("starts-*"))
     else:
         assert done.returncode == 1
         assert "its process was killed 2 times" in done.stderr

@@ -4,9 +4,8 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -214,16 +213,18 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tune, tmp_path, 
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_stop_keeps_the_step_that_was_taken(tmp_path, data_dir, forked, number):
-    words = [*LONG, "study=stopped", "job.checkpoint_every=1000", "training.steps=400"]
-    process = forked.start(command(tmp_path, data_dir, *words), tmp_path)
+@pytest.mark.parametrize(("number", "devices"), [(signal.SIGHUP, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
+def test_a_stop_keeps_the_step_that_was_taken(tmp_path, data_dir, forked, number, devices):
+    """Signals go to all processes, as terminals and schedulers send them."""
+    words = [*LONG, "study=stopped", "job.checkpoint_every=1000", "training.steps=400", "training.micro_batch=2"]
+    words += [f"trainer.devices={devices}"]
+    process = forked.start(command(tmp_path, data_dir, *words), tmp_path, new_session=True)
     study, deadline = tmp_path / "results" / "stopped", time.monotonic() + 120
     while not any(len(path.read_text().splitlines()) >= 3 for path in study.glob("*/log.jsonl")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
-    os.kill(process.pid, number)
+    os.killpg(process.pid, number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "steps of mini-tuned" in told
@@ -686,22 +687,47 @@ def test_a_study_trains_evaluates_and_reports(videopool, tmp_path):
     assert again.stdout.count("kept") == 2
 
 
-@pytest.mark.parametrize("strategy", ["auto", "ddp"])
-def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, forked, strategy):
+ENDS = """
+import os, signal
+from pathlib import Path
+from videopool.pooling import Average
+
+class Ends(Average):
+    def pool(self, grid, context=None):
+        flag = Path(os.environ["ENDED"])
+        if grid.shape[-1] > 3 and os.environ.get("VIDEOPOOL_DEVICE") == "2" and not flag.exists():
+            if list(Path("results").glob("two/*/checkpoints/step-00000002")):
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().pool(grid, context)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, forked, strategy, monkeypatch):
     """Equal global batch, the same micro-batches dealt out: the gradients, so the weights, are those of one process.
 
-    As a fork of this process, and as a script that Lightning starts again, which must not claim the run a second time.
+    Forked, with one killed near the end, and spawned.
     """
+    (tmp_path / "ends.py").write_text(ENDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ENDED", str(tmp_path / "ended"))
     words = ["training.micro_batch=1", "training.global_batch=4", "training.lora.dropout=0.2", "job.evaluate=false"]
+    words += ["job.checkpoint_every=1", "pooling=average", "pooling._target_=ends.Ends"]
     one = tune(*words, "study=one")
     words += ["study=two", "trainer=ddp", f"trainer.strategy={strategy}"]
     asked = command(tmp_path, data_dir, *words)
-    if strategy == "auto":
+    if strategy == "ddp":
         done = forked.run(asked, tmp_path)
-    else:  # Lightning starts the script of this process again
-        again = [sys.executable, "-m", "videopool", *asked]
-        done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1
+        assert "a process of trainer.devices=2 ended: process 1 terminated with signal SIGKILL" in done.stderr
+    (tmp_path / "ended").touch()
+    # In a job of SLURM, Lightning would take a file of this name for its own checkpoint.
+    for place in (tmp_path / "any", *(tmp_path / "results" / "two").glob("*/run.json")):
+        place.with_name("hpc_ckpt_1.ckpt").write_bytes(b"")
+    done = forked.run(asked, tmp_path, env={"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "points"})
     assert done.returncode == 0, done.stderr
+    assert ("continuing after step 2 of 3" in done.stdout) == (strategy == "ddp")
     (two,) = [path.parent for path in (tmp_path / "results" / "two").glob("*/metrics.json")]
     assert one.name == two.name
     np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
@@ -712,6 +738,21 @@ def test_two_devices_take_the_steps_of_one(tune, tmp_path, data_dir, forked, str
     np.testing.assert_allclose(told, also, rtol=1e-4)
     assert metrics_of(one)["labelled_tokens"] == metrics_of(two)["labelled_tokens"]
     assert metrics_of(two)["seconds"]["backward"] > 0
+
+
+def test_curves_of_two_devices_are_their_log(tune, monkeypatch):
+    class Kept(list):
+        def add(self, *rows):
+            self.extend(rows)
+
+        def finish(self, metrics):
+            self.append(metrics)
+
+    kept = Kept()
+    monkeypatch.setattr("videopool.training.run.training_curves", lambda *_: nullcontext(kept))
+    folder = tune("training.micro_batch=1", "training.global_batch=2", "trainer.devices=2", "training.steps=2")
+    assert kept == [*log_of(folder), metrics_of(folder)]
+    assert len(losses(folder)) == 2
 
 
 def test_two_devices_allow_no_more_failures_than_one(own_data, tmp_path, data_dir, forked):

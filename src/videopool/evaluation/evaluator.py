@@ -1,10 +1,12 @@
 """Evaluation through the LightningModule: clips in, records out."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from videopool.benchmarks import Sample
@@ -21,8 +23,9 @@ from videopool.evaluation.records import (
 from videopool.features import ClipDataset, FeatureSource, LoadedClip, ReadPlan
 from videopool.features.store import finite
 from videopool.inference.backbones import point_backbone
+from videopool.inference.devices import on_devices
 from videopool.inference.feature_key import feature_source
-from videopool.inference.predict import predict
+from videopool.inference.predict import Share, lines_watched, predict
 from videopool.inference.read_plan import clips_at_once, group_by_clip, image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
@@ -33,6 +36,8 @@ from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest
+from videopool.runtime.progress import progress
+from videopool.runtime.ranks import start_method
 
 NOT_FINITE = "visual tokens with NaN or infinite values: a precision too narrow (model.dtype), or the pooling"
 READ_AT_ONCE = 8  # questions, where each reads its clip anew
@@ -184,15 +189,53 @@ def answer_with_weights(
     backbone: Backbone | None = None,
     kind: Callable[..., Evaluator] = Evaluator,
 ) -> AnswerCost:
-    """Append records of samples to the log, answered by a model of this machine: `backbone`, or the process's own."""
+    """Append records of samples to the log, answered by a model of this machine: `backbone`, or the process's own.
+
+    Raises PointFailed or DeviceFailed if a process of several devices ended early.
+    """
+    config = point.config
+    batches = -(-len(group_by_clip(missing)) // clips_at_once(config.job, point.visual_tokens))
+    devices = min(int(config.trainer.devices), batches)
+    if devices == 1 or backbone is not None:
+        return _answer(point, missing, log, stop, backbone, kind)
+    method = start_method(config)
+    if method == "fork":  # which has the weights
+        point_backbone(point.model, point.model_identity, point.adapter)
+    work = partial(_answer_on, config, missing, log, stop, devices)
+    with progress("answering", len(missing)) as advance, lines_watched(log.path, lambda lines: advance(len(lines))):
+        costs = on_devices(work, devices, method)
+    seconds, counts = Counter[Any](), Counter[Any]()
+    for cost in costs:
+        seconds.update(cost.seconds)
+        counts.update(cost.counts)
+    return AnswerCost(seconds, sum(cost.ahead for cost in costs), counts)
+
+
+def _answer_on(
+    config: DictConfig, missing: Sequence[Sample], log: RecordLog, stop: StopRequest, devices: int, device: int
+) -> AnswerCost:
+    """Answer one device's share, in its process."""
+    torch.manual_seed(int(config.seed))
+    return _answer(Point(config), missing, log, stop, share=(device, devices))
+
+
+def _answer(
+    point: Point,
+    missing: Sequence[Sample],
+    log: RecordLog,
+    stop: StopRequest,
+    backbone: Backbone | None = None,
+    kind: Callable[..., Evaluator] = Evaluator,
+    share: Share = (0, 1),
+) -> AnswerCost:
     config = point.config
     backbone = backbone or point_backbone(point.model, point.model_identity, point.adapter)
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
     source = feature_source(config, backbone)
     evaluator = kind(backbone, point, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
-    times = Times(log.path.with_name(TIMES))
-    predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens), times)
+    batch = clips_at_once(config.job, point.visual_tokens)
+    predict(config, evaluator, dataset, log, stop, batch, Times(log.path.with_name(TIMES)), share=share)
     seconds = dict(evaluator.seconds)
     # Loader processes decode and preprocess while the model runs, so these seconds are not part of the elapsed time.
     ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess"))

@@ -18,25 +18,25 @@ from videopool.results import fingerprint
 
 MEDIA = "video"
 NOT_COMPARED = ("transformers_version", "architectures", "dtype")  # of a tower's configuration: in the key elsewhere
-QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "enable_checkpointing": False}
 
 
 def shared_store(config: DictConfig) -> Any:
     """The feature store: one per process for all points with the same settings."""
-    return _build(OmegaConf.to_yaml(config.features, resolve=True), "features")
+    return _build(OmegaConf.to_yaml(config.features, resolve=True))
+
+
+@cache
+def _build(node: str) -> Any:
+    """The object of the group `features`, given as YAML."""
+    return build(OmegaConf.create({"features": OmegaConf.create(node)}), "features")
 
 
 def trainer_device(config: DictConfig) -> torch.device:
     """The device that a point's trainer runs on."""
-    device: torch.device = _build(OmegaConf.to_yaml(config.trainer, resolve=True), "trainer").strategy.root_device
+    from videopool.inference.predict import trainer_of  # imports Lightning
+
+    device: torch.device = trainer_of(config, devices=1, strategy="auto").strategy.root_device
     return device
-
-
-@cache
-def _build(node: str, group: str) -> Any:
-    """The object of a group, given as YAML."""
-    config = OmegaConf.create({group: OmegaConf.create(node)})
-    return build(config, group, **(QUIET if group == "trainer" else {}))
 
 
 def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FeatureSource:

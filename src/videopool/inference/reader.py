@@ -23,7 +23,6 @@ from videopool.models import Backbone, VideoLM
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
 from videopool.notes import note
 from videopool.pooling import Pooling
-from videopool.runtime.interrupts import end_loaders_at_exit
 from videopool.video import UnreadableClipError
 
 
@@ -50,10 +49,6 @@ class ClipReader(VideoLM):
         started = time.perf_counter()
         yield
         self.seconds[kind] += time.perf_counter() - started
-
-    def setup(self, stage: str) -> None:
-        if self.trainer.world_size > 1:
-            end_loaders_at_exit()
 
     def transfer_batch_to_device(
         self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int

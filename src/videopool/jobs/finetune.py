@@ -16,7 +16,7 @@ from videopool.jobs import evaluate
 from videopool.points.lifecycle import folder_of
 from videopool.runtime.log import say
 from videopool.runtime.outcome import COMPLETE, Outcome
-from videopool.runtime.ranks import rank_of_process
+from videopool.runtime.ranks import SHARDING
 from videopool.training.point import EXPORT, TrainingPoint
 from videopool.training_data import TrainingDataError
 
@@ -28,10 +28,6 @@ def run(config: DictConfig) -> Outcome:
     torch.manual_seed(point.seed)
     identity = point.identity()
     folder = folder_of(config, point.name, identity)
-    if (rank := rank_of_process()) > 0:
-        from videopool.training.run import take_part
-
-        return take_part(point, folder, rank)
     media = {f"{source.name}/{example.name}": example.media for source in point.sources for example in source.examples}
     states = ClipStates(folder, media)
 
@@ -78,7 +74,7 @@ def evaluation(config: DictConfig, checkpoint: Path | None) -> DictConfig:
     with open_dict(config):
         config.frames, config.job = job["frames"], job["job"]
         config.lora.checkpoint, config.lora.alpha = checkpoint and str(checkpoint), None
-        if config.trainer.strategy != "auto":  # of training
+        if str(config.trainer.strategy).startswith(SHARDING):  # of training
             config.trainer.strategy, config.trainer.devices = "auto", 1
         config.force = False
         del config["training"], config["training_data"]

@@ -15,15 +15,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from videopool.errors import UserError, one_line
+from videopool.inference.gpus import share_gpus
 from videopool.runtime import log, sweep
 from videopool.runtime.exit_code import settle
-from videopool.runtime.kills import STARTS
+from videopool.runtime.kills import STARTS, forget
 from videopool.runtime.outcome import BUSY, COMPLETE, FAILED
 from videopool.runtime.progress import be_silent, begin_sweep, doing, finish, progress
 from videopool.runtime.telling import begin_command, tell_end
 
 WAIT_SECONDS = 1.0
-INTERNAL = 3  # exit code
 FIRST_REPORT = 2  # complete points before the first report on the way
 
 
@@ -42,6 +42,7 @@ class SweepCallback(Callback):
         if STARTS not in os.environ:  # a command that goes on after a kill keeps counting
             os.environ[STARTS] = str((folder / f"starts-{name}").resolve())
             begin_command(config, points)
+        share_gpus(config)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if sweep.elsewhere() and (sys.stdout.isatty() or sweep.facts()["launcher"] == "JoblibLauncher"):
@@ -69,13 +70,13 @@ class SweepCallback(Callback):
             self._end(config)
         except Exception as error:  # Hydra would make a warning of it
             log.fail(f"videopool: internal error: {one_line(error)} ({log.trace()})")
-            settle(INTERNAL)
+            settle(3)  # an internal error
 
     def _end(self, config: DictConfig) -> None:
         begin_sweep(0)
         doing("summing up")
         outcomes = sweep.end()
-        Path(os.environ.pop(STARTS)).unlink(missing_ok=True)
+        forget()
         _wait_for_others(outcomes)
         _sum_up(config, outcomes)
         finish()

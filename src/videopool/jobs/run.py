@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from videopool.commandline.top_level import check_top_level
 from videopool.config.errors import ConfigError, Stopped
 from videopool.errors import UserError, one_line
-from videopool.inference.device_failure import DeviceFailed
+from videopool.inference.devices import DeviceFailed
 from videopool.points.setting import prefill_costs
 from videopool.results import PointBusy
 from videopool.runtime import log, sweep

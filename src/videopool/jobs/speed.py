@@ -61,6 +61,8 @@ def _check(config: DictConfig) -> list[str]:
     """Letters of the parts asked for. Raises ConfigError for errors that would appear after minutes of measuring."""
     if "base_url" in config.model:
         raise ConfigError("model=api: job=speed measures this machine; choose another model")
+    if config.trainer.devices != 1:
+        raise ConfigError("trainer.devices: job=speed measures one device; say trainer.devices=1")
     job, names = config.job, {name: letter for letter, (name, _) in SECTIONS.items()}
     letters = {names.get(str(part), str(part)) for part in job.parts}
     if not letters or not letters <= SECTIONS.keys():

@@ -24,6 +24,7 @@ from videopool.points.judge import build_judge
 from videopool.points.setting import Setting, pooling_settings, readable
 from videopool.pooling import map_signature
 from videopool.results import fingerprint
+from videopool.runtime.ranks import SHARDING
 
 PARSING = ("strict", "pllava")  # of generated answers
 # Groups that may name the user's own classes.
@@ -47,6 +48,9 @@ class Point(Setting):
         if str(config.trainer.get("precision")).endswith("16-true"):
             precision = config.trainer.precision
             raise ConfigError(f"trainer.precision={precision}: say model.dtype=bfloat16 or float16 instead")
+        if (strategy := str(config.trainer.get("strategy"))).startswith(SHARDING):
+            other = "which has devices share the clips; model.device_map=auto spreads one model over them"
+            raise ConfigError(f"trainer.strategy={strategy} is for job=finetune; say trainer=ddp, {other}")
         self.prompt: Prompt = build(config, "prompt")
         self.take_model()
         self.judge = build_judge(config)

@@ -23,7 +23,7 @@ def stop_on_signals() -> None:
 
 
 class StopRequest:
-    """Whether the user or the cluster has asked to stop; shared with processes forked from this one."""
+    """Whether the user or the cluster has asked to stop; shared with processes that this one starts."""
 
     def __init__(self) -> None:
         self._asked = multiprocessing.RawValue(ctypes.c_bool, False)  # no lock: set from a signal handler
@@ -40,7 +40,11 @@ class StopRequest:
     def take_back(self) -> None:
         """Restore our SIGTERM handler. Lightning's own exits in the middle of a step, with exit code 0."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._on_term if os.getpid() == self._process else signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, self._on_term if os.getpid() == self._process else signal.SIG_IGN)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that is spawned, where the handler is not needed."""
+        return {**self.__dict__, "_on_term": None}
 
 
 @contextmanager

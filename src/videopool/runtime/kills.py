@@ -24,3 +24,10 @@ def kills() -> int:
     count = lines.count(f"began {number}") - lines.count(f"ended {number}")
     most = MOST_KILLS_JOBLIB if "joblib" in HydraConfig.get().launcher._target_ else MOST_KILLS
     return count if count >= most else 0
+
+
+def forget() -> None:
+    """Remove the file, and those whose names it begins."""
+    path = Path(os.environ.pop(STARTS))
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()

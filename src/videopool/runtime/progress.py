@@ -15,7 +15,6 @@ from itertools import zip_longest
 from typing import Any, TypeVar
 
 from videopool.runtime import log, sweep
-from videopool.runtime.ranks import rank_of_process
 
 PATIENCE = 3.0  # seconds
 EVERY = float(os.environ.get("VIDEOPOOL_PROGRESS_SECONDS", "60"))
@@ -152,7 +151,7 @@ class _Display:
                 print("; ".join(f"{one.title}: {one.counts()}".removeprefix(": ") for one in shown), flush=True)
 
 
-_display = _Display(silent=rank_of_process() > 0)
+_display = _Display(silent=False)
 
 
 def _in_terminal() -> bool:

@@ -2,8 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,36 +9,23 @@ if TYPE_CHECKING:
 
 # Named, because inside a joblib worker the default is loky's, which cannot start loader processes.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # set by launchers, and by Lightning for the processes it starts
-# Set by Lightning in this process, for those that it starts.
-SET_BY_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
+SHARDING = ("fsdp", "deepspeed")  # begin the names of Lightning's strategies that cut up a model, in training
+DEVICE = "VIDEOPOOL_DEVICE"  # set in a process that was started for a device: the device's number, from 1
 
 
 def rank_of_process() -> int:
-    """The rank of this process; 0 for the first or only one."""
-    return next((int(os.environ[name]) for name in RANKS if os.environ.get(name, "").isdigit()), 0)
+    """The number of this process in its run: 0 for the first, which starts those of devices, and for the only one."""
+    return int(os.environ.get(DEVICE, "0"))
 
 
-def strategy_of(config: "DictConfig") -> str:
-    """Lightning's strategy for several devices; for "auto" a fork, which has the weights, unless CUDA forbids it."""
+def on_cpu(config: "DictConfig") -> bool:
+    """Whether the trainer computes without CUDA."""
     import torch
 
-    strategy = str(config.trainer.get("strategy", "auto"))
-    if strategy != "auto":
-        return strategy
-    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    return "ddp_fork" if on_cpu and START_METHOD == "fork" else "ddp_spawn"
+    return config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
 
 
-@contextmanager
-def own_environment() -> Iterator[None]:
-    """Restore the variables that Lightning sets for its processes, and no others, which other threads may use."""
-    before = {name: os.environ.get(name) for name in SET_BY_LIGHTNING}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def start_method(config: "DictConfig") -> str:
+    """How processes of devices start: as forks, unless CUDA, a notebook or trainer.strategy=ddp_spawn forbids it."""
+    anew = "spawn" in str(config.trainer.get("strategy")) or hasattr(sys, "ps1") or not on_cpu(config)
+    return "spawn" if anew else START_METHOD

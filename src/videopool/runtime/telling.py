@@ -12,7 +12,6 @@ from videopool import __version__
 from videopool.runtime import log, sweep
 from videopool.runtime.outcome import BUSY, FAILED, Outcome
 from videopool.runtime.progress import doing
-from videopool.runtime.ranks import rank_of_process
 
 QUICK = ("plan", "inspect", "compare", "dashboard", "report")  # jobs that only read, or are over at once
 WAIT = "give the command again when it has ended, or with -m, which waits for it"
@@ -22,7 +21,7 @@ def begin_command(config: DictConfig, points: int) -> None:
     """Open the log, and say at once what is going to happen: libraries take seconds to import."""
     name = str(OmegaConf.select(config, "job.name"))
     log.configure()
-    if name in QUICK or sweep.elsewhere() or rank_of_process() > 0:
+    if name in QUICK or sweep.elsewhere():
         return
     folder = Path(config.results_dir) / config.study
     log.open_log(folder, sys.argv[1:], __version__)

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
 from videopool.files import append, json_lines, write_text
-from videopool.inference.predict import device_processes, lines_watched, trainer_of
+from videopool.inference.predict import strategy_of, trainer_of
 from videopool.models import VideoLM
 from videopool.models.lora import kept_weights, trainable
 from videopool.results import PointFailed
@@ -20,13 +19,10 @@ from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest
 from videopool.runtime.log import indented
 from videopool.runtime.progress import Advance, progress
-from videopool.runtime.ranks import rank_of_process, strategy_of
 from videopool.tracking.training import TrainingCurves
 from videopool.training.checkpoints import Checkpoints, TrainingState
 from videopool.training.export import BAD_BATCH, Exporter
 from videopool.training.module import NotFinite, Tuner, gathered
-
-STEP = b'"ema"'  # in each line of the log that is about a step
 
 
 class StepCallback(Callback):
@@ -149,34 +145,25 @@ def cut_log(path: Path, step: int) -> None:
 
 
 def fit(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, precision: str) -> None:
-    """Take the remaining steps, of `micros` micro-batches over all devices.
+    """Take the remaining steps, of `micros` micro-batches over all devices, on the one of this process.
 
-    Raises PointFailed if the loss is not finite, too many clips are unreadable, or a process died.
+    Raises PointFailed if the loss is not finite or too many clips are unreadable.
     """
-    devices, strategy = int(config.trainer.devices), config.trainer.strategy
-    if strategy == "fsdp":
-        strategy = sharded(tuner)
-    elif devices > 1:
-        strategy = strategy_of(config)
-    share = micros // devices
+    strategy: Any = strategy_of(config)
+    share = micros // int(config.trainer.devices)
     every = keeper.validate_every * share
     trainer = trainer_of(
-        config, keeper, strategy=strategy, precision=precision, max_epochs=1,
+        config, keeper, strategy=sharded(tuner) if strategy == "fsdp" else strategy, precision=precision, max_epochs=1,
         accumulate_grad_batches=share, gradient_clip_val=config.training.clip, val_check_interval=every or 1,
         limit_val_batches=1.0 if every else 0, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-        default_root_dir=str(keeper.folder), use_distributed_sampler=False,  # requests are dealt out by rank
+        use_distributed_sampler=False,  # requests are dealt out by rank
     )  # fmt: skip
     if every:
         # Lightning counts micro-batches; a continued run validates after the same steps as an uninterrupted one.
         done = keeper.progress.step - keeper.steps
         trainer.fit_loop.epoch_loop.batch_progress.total.ready = done * share % every
-    log = keeper.folder / TRAINING_LOG
-    with progress("training", keeper.steps, keeper.progress.step) as advance, ExitStack() as stack:
-        if devices == 1:
-            keeper.advance = advance
-        elif rank_of_process() == 0:
-            stack.enter_context(lines_watched(log, advance, STEP))
-        stack.enter_context(device_processes(trainer))
+    with progress("training", keeper.steps, keeper.progress.step) as advance:
+        keeper.advance = advance
         trainer.fit(tuner)
 
 

@@ -33,6 +33,7 @@ from videopool.points.early import check_machine, check_model
 from videopool.points.setting import Setting, readable
 from videopool.pooling import Pooling, announced
 from videopool.results import fingerprint, without_seed
+from videopool.runtime.ranks import on_cpu
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
 
 EXPORT = "export"
@@ -129,8 +130,7 @@ class TrainingPoint(Setting):
         chosen = self.config.trainer.get("precision")
         if chosen is not None:
             return str(chosen)
-        on_cpu = self.config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-        half = self.model["dtype"] != "float32" or (not on_cpu and torch.cuda.is_bf16_supported())
+        half = self.model["dtype"] != "float32" or (not on_cpu(self.config) and torch.cuda.is_bf16_supported())
         return "bf16-mixed" if half else "32-true"
 
     @cached_property

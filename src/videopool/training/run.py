@@ -3,42 +3,42 @@
 Importing this imports Lightning, which a finished run does not need.
 """
 
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from videopool.config.errors import ConfigError, Stopped
 from videopool.inference.backbones import own_backbone
+from videopool.inference.devices import on_devices
 from videopool.inference.feature_key import feature_source
+from videopool.inference.predict import lines_watched, strategy_of
 from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
 from videopool.notes import note
 from videopool.points.lifecycle import attempt
 from videopool.results import PointFailed, PointFolder
-from videopool.runtime.interrupts import ask_before_stopping
+from videopool.results.point import TRAINING_LOG, read_training_log
+from videopool.runtime.interrupts import StopRequest, ask_before_stopping
 from videopool.runtime.log import say
-from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.progress import progress
+from videopool.runtime.ranks import start_method
 from videopool.tracking.training import TrainingCurves, training_curves
 from videopool.training.batches import HELD_OUT, EncodedExample, Encoder, Loaders, Schedule
 from videopool.training.checkpoints import OPTIMISER, WEIGHTS, Checkpoints, TrainingState, read_optimiser, read_weights
 from videopool.training.export import BAD_BATCH, Exporter, start_over, training_metrics
-from videopool.training.loop import StepCallback, TakeSteps, fit
+from videopool.training.loop import StepCallback, TakeSteps, cut_log, fit
 from videopool.training.module import Optimisation, Tuner
 from videopool.training.point import TrainingPoint
 from videopool.video import UniformSampler
-
-
-def take_part(point: TrainingPoint, folder: PointFolder, rank: int) -> Outcome:
-    """Take the steps as another process than the first, which has the claim, keeps the files and evaluates."""
-    point.check()
-    _train(point, folder.path, rank, TrainingCurves(None), fit)
-    return Outcome(COMPLETE, folder.path.name, f"took part as process {rank}", fresh=False)
 
 
 def train_point(
@@ -63,7 +63,7 @@ def train_point(
         with attempt(folder, point.config, {"training": facts, "identity": identity}):
             (folder.path / BAD_BATCH).unlink(missing_ok=True)
             with training_curves(point.config, folder.path, facts) as curves:
-                metrics = _train(point, folder.path, 0, curves, take_steps)
+                metrics = _train(point, folder.path, curves, take_steps)
                 curves.finish(metrics)
             folder.write_metrics(metrics)
     held_out = metrics["validation_loss"]
@@ -71,20 +71,48 @@ def train_point(
     return loss if held_out is None else f"{loss}, {held_out:.3f} on held-out ones"
 
 
-def _train(
-    point: TrainingPoint, folder: Path, rank: int, curves: TrainingCurves, take_steps: TakeSteps
-) -> dict[str, Any]:
-    """Take a run's remaining steps and export it. Returns its metrics; none in other processes than the first."""
-    config, settings, started = point.config, point.settings, time.perf_counter()
+def _train(point: TrainingPoint, folder: Path, curves: TrainingCurves, take_steps: TakeSteps) -> dict[str, Any]:
+    """Take a run's remaining steps and export it. Returns its metrics."""
+    config, started = point.config, time.perf_counter()
+    tuner, exporter = _prepared(point, folder)
     checkpoints = Checkpoints(folder / "checkpoints")
+    encoder, steps, first = exporter.schedule.encoder, exporter.schedule.steps, tuner.loaders.first
+    if first:
+        say(f"        {folder.name}: continuing after step {first} of {steps}")
+    with ask_before_stopping() as stop:
+        if first < steps and strategy_of(config) == "auto":
+            _take_steps(tuner, exporter, stop, curves, take_steps)
+        elif first < steps:
+            tuner.backbone.model.to("meta")  # the processes of the devices read the weights themselves
+            _take_steps_on_devices(config, folder, stop, curves, first, steps)
+        last = checkpoints.last()
+        assert last is not None
+        state, kept = last
+        if state.step < steps:
+            raise Stopped(f"{state.step} of {steps} steps of {folder.name} are done")
+    if not state.tokens:
+        reasons = [*state.failures.values(), *encoder.refused.values()]
+        why = f"no example could be used, as {reasons[0]}" if reasons else "no example has a token to learn"
+        raise PointFailed(f"{why}: nothing was learned")
+    if config.job.export == "last":
+        exporter.result(steps, read_weights(kept / WEIGHTS))
+    elif best := checkpoints.best():
+        exporter.result(best[0], read_weights(best[2]))
+    else:
+        raise PointFailed("job.export=best: no held-out example could be used, so there is no best step; say last")
+    return training_metrics(exporter, state, first, time.perf_counter() - started)
+
+
+def _prepared(point: TrainingPoint, folder: Path) -> tuple[Tuner, Exporter]:
+    """The model as the last checkpoint left it, with its loaders; and what exports it."""
+    config, settings = point.config, point.settings
     backbone = own_backbone(point.model)
     torch.manual_seed(point.seed)  # of LoRA's first weights
     make_trainable(backbone, settings["lora"])
     if settings["checkpoint_gradients"]:
         checkpoint_gradients(backbone)
     weights_of_base = probe(backbone)
-    progress, kept = checkpoints.last() or (TrainingState(), None)
-    first = progress.step
+    state, kept = Checkpoints(folder / "checkpoints").last() or (TrainingState(), None)
     encoder = Encoder(backbone, point.layout, point.limits())
     mixture, held = point.split
     steps = _steps(point, encoder)
@@ -98,44 +126,55 @@ def _train(
     as_evaluated = deepcopy(config)
     as_evaluated.trainer.precision = None  # features are made without the trainer's autocast
     sources = {kind: feature_source(as_evaluated, backbone, kind) for kind in plans}
-    loaders = Loaders(schedule, first, held_out, plans, sources, point.store, int(config.job.workers))
+    loaders = Loaders(schedule, state.step, held_out, plans, sources, point.store, int(config.job.workers))
     rate, warmup, floor, decay = (float(settings[name]) for name in ("rate", "warmup", "floor", "weight_decay"))
     betas = float(settings["betas"][0]), float(settings["betas"][1])
     optimisation = Optimisation(steps, rate, warmup, floor, betas, decay)
-    tuner = Tuner(backbone, point, optimisation, progress, loaders)
+    tuner = Tuner(backbone, point, optimisation, state, loaders)
     training_mode(backbone)
     if kept is not None:
         restore(backbone, read_weights(kept / WEIGHTS))
         tuner.optimiser_state = read_optimiser(kept / OPTIMISER)
-        say(f"        {folder.name}: continuing after step {first} of {steps}")
-    exporter = Exporter(point, folder, schedule, weights_of_base)
-    seen = min(mixture.length(1), steps * schedule.batch) + len(held)
-    with ask_before_stopping() as stop:
-        allowed = math.floor(float(config.job.max_failed_fraction) * seen)
-        every = int(settings["validation"]["every"]) if held_out else 0
-        callback = StepCallback(exporter, progress, every, allowed, stop, curves)
-        if first < steps:
-            take_steps(config, tuner, callback, schedule.micros, point.precision)
-        for line in point.store.finish():
-            note(line, every_rank=True)
-        if rank > 0:
-            return {}
-        last = checkpoints.last()  # read again, as other processes may have taken the steps
-        assert last is not None
-        progress, kept = last
-        if progress.step < steps:
-            raise Stopped(f"{progress.step} of {steps} steps of {folder.name} are done")
-    if not progress.tokens:
-        reasons = [*progress.failures.values(), *encoder.refused.values()]
-        why = f"no example could be used, as {reasons[0]}" if reasons else "no example has a token to learn"
-        raise PointFailed(f"{why}: nothing was learned")
-    if config.job.export == "last":
-        exporter.result(steps, read_weights(kept / WEIGHTS))
-    elif best := checkpoints.best():
-        exporter.result(best[0], read_weights(best[2]))
-    else:
-        raise PointFailed("job.export=best: no held-out example could be used, so there is no best step; say last")
-    return training_metrics(exporter, progress, first, time.perf_counter() - started)
+    return tuner, Exporter(point, folder, schedule, weights_of_base)
+
+
+def _take_steps(
+    tuner: Tuner, exporter: Exporter, stop: StopRequest, curves: TrainingCurves, take_steps: TakeSteps
+) -> None:
+    """Take the remaining steps on this process's device."""
+    point, schedule, held_out = exporter.point, exporter.schedule, tuner.loaders.held_out
+    settings, job = point.settings, point.config.job
+    seen = min(schedule.mixture.length(1), schedule.steps * schedule.batch) + len(point.split[1])
+    allowed = math.floor(float(job.max_failed_fraction) * seen)
+    every = int(settings["validation"]["every"]) if held_out else 0
+    callback = StepCallback(exporter, tuner.progress, every, allowed, stop, curves)
+    take_steps(point.config, tuner, callback, schedule.micros, point.precision)
+    for line in point.store.finish():
+        note(line, every_rank=True)
+
+
+def _take_steps_on_devices(
+    config: DictConfig, folder: Path, stop: StopRequest, curves: TrainingCurves, first: int, steps: int
+) -> None:
+    """Take the remaining steps in a process per device; this one follows their log."""
+    log = folder / TRAINING_LOG
+    cut_log(log, first)
+    curves.add(*read_training_log(folder))
+    with progress("training", steps, first) as advance:
+
+        def take(lines: Sequence[bytes]) -> None:
+            for row in map(json.loads, lines):
+                curves.add(row)
+                if "ema" in row:
+                    advance(1, f"loss {row['ema']:.3f}")
+
+        with lines_watched(log, take):
+            on_devices(partial(_serve, config, folder, stop), int(config.trainer.devices), start_method(config))
+
+
+def _serve(config: DictConfig, folder: Path, stop: StopRequest, device: int) -> None:
+    """Take part in the steps, in the process of a device."""
+    _take_steps(*_prepared(TrainingPoint(config), folder), stop, TrainingCurves(None), fit)
 
 
 def _steps(point: TrainingPoint, encoder: Encoder) -> int:
