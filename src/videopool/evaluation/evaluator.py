@@ -192,8 +192,9 @@ def answer_with_weights(
     evaluator = kind(backbone, point, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
     times = Times(log.path.with_name(TIMES))
-    predict(config, evaluator, dataset, log, stop, clips_at_once(config.job, point.visual_tokens), times)
+    batch = clips_at_once(config.job, point.visual_tokens, len(dataset))
+    predict(config, evaluator, dataset, log, stop, batch, times)
     seconds = dict(evaluator.seconds)
-    # Loader processes decode and preprocess while the model runs, so these seconds are not part of the elapsed time.
-    ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess"))
+    # Loader processes decode and preprocess while the model runs: of the elapsed time, only "wait" is theirs.
+    ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess")) if int(config.job.workers) else 0.0
     return AnswerCost(seconds, ahead, evaluator.frames)

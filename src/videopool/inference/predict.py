@@ -5,12 +5,13 @@ The clips of a batch do not depend on the number of devices, so neither do the r
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from operator import itemgetter
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
+import torch.distributed as dist
 from omegaconf import DictConfig
 from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import Callback
@@ -29,24 +30,45 @@ from videopool.runtime.interrupts import StopRequest, ignore_interrupts
 from videopool.runtime.progress import progress
 from videopool.runtime.ranks import START_METHOD, own_environment, strategy_of
 
+Clock = Callable[[str], AbstractContextManager[None]]  # adds the time of a block to a kind of work
+
 WATCH_SECONDS = 0.5
 DEVICE_FILES = ".device-"  # prefix of files in which processes of several devices report their seconds and frames
 
 
-class Batches(Dataset[list[LoadedClip]]):
-    """Clips in groups of at most `size`, in order; empty groups after the user asked to stop."""
+class Batches:
+    """A device's lists of at most `size` clips, in order; empty ones after the user asked to stop.
 
-    def __init__(self, clips: ClipDataset, size: int, stop: StopRequest) -> None:
-        self.clips, self.size, self.stop = clips, size, stop
+    Loader processes read clips one by one, two lists ahead, so that they share the work on the first list too. The time
+    until they have a list is clocked as "wait".
+    """
+
+    def __init__(self, clips: ClipDataset, size: int, stop: StopRequest, workers: int, clock: Clock) -> None:
+        self.clips, self.size, self.stop, self.workers = clips, size, stop, workers
+        self.clock = clock if workers else lambda _: nullcontext()  # this process reads, and clocks that itself
+
+    @property
+    def firsts(self) -> range:
+        """Places of the first clips of the lists."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        return range(0, len(self.clips), self.size)[rank::world]
 
     def __len__(self) -> int:
-        return -(-len(self.clips) // self.size)
+        return len(self.firsts)
 
-    def __getitem__(self, place: int) -> list[LoadedClip]:
-        if self.stop.asked:
-            return []
-        first = place * self.size
-        return [self.clips[i] for i in range(first, min(first + self.size, len(self.clips)))]
+    def __iter__(self) -> Iterator[list[LoadedClip]]:
+        ahead = max(2 * self.size, 4 * self.workers)
+        loaded = iter(loader_of(self.clips, self.workers, ahead, batch_size=None, sampler=self._places()))
+        for _ in self.firsts:
+            with self.clock("wait"):
+                batch = [] if self.stop.asked else list(islice(loaded, self.size))
+            yield batch
+
+    def _places(self) -> Iterator[int]:
+        """Places of clips; the loader takes each when it has room for one more."""
+        for first in self.firsts:
+            if not self.stop.asked:
+                yield from range(first, min(first + self.size, len(self.clips)))
 
 
 class Log(Protocol):
@@ -71,18 +93,17 @@ def predict(
 
     Raises PointFailed or DeviceFailed if a process of several devices ended early.
     """
-    batches, folder = Batches(clips, batch, stop), log.path.parent
+    workers = int(config.job.workers) if clips.must_read else 0
+    batches, folder = Batches(clips, batch, stop, workers, evaluator.clock), log.path.parent
     if not len(batches):
         return
     asked = int(config.trainer.devices)
     devices = min(asked, len(batches))
-    workers = int(config.job.workers) if clips.must_read else 0
-    loader = loader_of(batches, workers, batch_size=1, collate_fn=itemgetter(0))
 
     def run(writer: _Writer, **more: Any) -> None:
         trainer = trainer_of(config, writer, **more)
         with device_processes(trainer):
-            trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
+            trainer.predict(evaluator, dataloaders=batches, return_predictions=False)
 
     with progress(title, sum(len(clip.samples) for clip in clips.jobs)) as advance:
         if devices == 1:
@@ -98,9 +119,10 @@ def predict(
             evaluator.seconds[kind] += spent
 
 
-def loader_of(data: Dataset[Any], workers: int, **more: Any) -> DataLoader[Any]:
-    """A loader whose processes, if any, leave signals to the main process."""
+def loader_of(data: Dataset[Any], workers: int, ahead: int = 0, **more: Any) -> DataLoader[Any]:
+    """A loader whose processes, if any, leave signals to the main process; together they keep `ahead` items ready."""
     if workers:
+        more["prefetch_factor"] = max(2, -(-ahead // workers))  # of each
         more |= {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD}
     return DataLoader(data, num_workers=workers, **more)
 
