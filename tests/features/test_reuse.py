@@ -71,6 +71,17 @@ def run(compose_):
     return call
 
 
+def test_a_sweep_over_nested_frames_encodes_those_of_its_largest_count(videopool, tmp_path):
+    """As many frames in the store as the point with most of them shows."""
+    words = ("frames=nested", "pooling=average", "benchmark.limit=1", "features=disk", f"features.root={tmp_path}/kept")
+    videopool("-m", "frames.num=2,4,8", *words, "study=s")
+    points = [Ran(path.parent) for path in (tmp_path / "results" / "s").glob("*/metrics.json")]
+    few, some, most = sorted(point.needed for point in points)
+    assert (2 * few, 2 * some) == (some, most)
+    kept = [path.name.split("-")[0].split(".") for path in (tmp_path / "kept").rglob("*.safetensors")]
+    assert sum(map(len, kept)) == sum(point.metrics["frames_decoded"] for point in points) == most
+
+
 def test_float32_gives_the_numbers_of_no_store_to_the_bit(run, monkeypatch):
     """Features, and with them all else: compared as the projector gets them, and as records."""
     seen = []

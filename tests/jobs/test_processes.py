@@ -5,10 +5,14 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 
 import pytest
+from torch.utils.data import Dataset
 
+from videopool.inference.predict import Batches
 from videopool.results import load_study
+from videopool.runtime.interrupts import StopRequest
 
 KILLER = """
 import os, signal
@@ -57,6 +61,61 @@ def test_devices_change_no_record(videopool, tmp_path):
     decoded = [json.loads((point / "metrics.json").read_text())["frames_decoded"] for point in (one, two)]
     assert decoded[0] == decoded[1] > 0
     assert not list(two.glob(".device*"))
+
+
+class Clips(Dataset):
+    """Stands for clips; notes each that is read, and gives the process that read it."""
+
+    def __init__(self, folder, count):
+        self.folder, self.count = folder, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, place):
+        (self.folder / str(place)).touch()
+        time.sleep(0.05)  # leaves the other process a clip
+        return os.getpid()
+
+    @property
+    def read(self):
+        return sorted(int(path.name) for path in self.folder.iterdir())
+
+
+def test_loader_processes_share_a_batch_and_stay_ahead(tmp_path):
+    clips, stop, waited = Clips(tmp_path, 40), StopRequest(), []
+
+    @contextmanager
+    def clock(kind):
+        waited.append(kind)
+        yield
+
+    batches = Batches(clips, 8, stop, 2, clock)
+    assert len(batches) == 5
+    asked = iter(batches)
+    for number in (1, 2):
+        readers = next(asked)
+        assert len(readers) == 8
+        assert len(set(readers) - {os.getpid()}) == 2
+        assert waited == ["wait"] * number
+        until = time.monotonic() + 60
+        while len(clips.read) < 8 * (number + 2) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert clips.read == list(range(8 * (number + 2)))  # two batches ahead, and no more
+    stop.ask()
+    assert list(asked) == [[], [], []]
+    assert clips.read == list(range(32))
+
+
+def test_seconds_by_kind_add_up(videopool, tmp_path):
+    """To the point's elapsed time; loader processes' own work is beside it, and what the model waits for is in it."""
+    for workers in (0, 2):
+        videopool("frames.num=4", f"job.workers={workers}", "benchmark.limit=1", f"study=w{workers}")
+        metrics = json.loads((only(tmp_path / "results" / f"w{workers}") / "metrics.json").read_text())
+        seconds = metrics["seconds"]
+        assert ("wait" in seconds) == (workers > 0)
+        beside = seconds["decode"] + seconds["preprocess"] if workers else 0
+        assert sum(seconds.values()) - beside == pytest.approx(metrics["elapsed_seconds"], abs=0.05)
 
 
 @pytest.mark.parametrize("scoring", ["likelihood", "generate"])

@@ -1,6 +1,9 @@
 """Samplers: the published formulas, and properties that hold for all of them."""
 
 import json
+from collections import Counter
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from videopool.video import (
     FrameSamplingError,
     InteriorSampler,
     LinspaceSampler,
+    NestedSampler,
     RandomSampler,
     UniformSampler,
 )
@@ -56,7 +60,7 @@ def test_uniform_stays_inside_where_the_reference_does_not(shared):
         assert 0 <= got[0] <= got[-1] < row["n_frames"]
 
 
-SAMPLERS = [UniformSampler, LinspaceSampler, InteriorSampler, FpsSampler, RandomSampler]
+SAMPLERS = [UniformSampler, LinspaceSampler, InteriorSampler, NestedSampler, FpsSampler, RandomSampler]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -71,7 +75,7 @@ def test_indices_ascend_within_the_clip(sampler, frames, num):
 
 @pytest.mark.parametrize("frames", [1, 3, 5, 8, 12])
 def test_a_short_clip_loses_no_frame(frames):
-    for sampler in (LinspaceSampler(16), RandomSampler(4 * frames * 16)):
+    for sampler in (LinspaceSampler(16), NestedSampler(16), RandomSampler(4 * frames * 16)):
         assert set(sampler.indices(ClipInfo(frames, 10.0))) == set(range(frames))
 
 
@@ -79,6 +83,43 @@ def test_linspace_and_interior_ends():
     info = ClipInfo(101, 25.0)
     assert LinspaceSampler(5).indices(info) == [0, 25, 50, 75, 100]
     assert InteriorSampler(3).indices(info) == [25, 50, 75]
+
+
+def test_nested_frames():
+    of = {num: NestedSampler(num).indices(ClipInfo(120, 25.0)) for num in (1, 2, 3, 4, 8)}
+    assert of == {
+        1: [40],
+        2: [40, 100],
+        3: [40, 70, 100],
+        4: [10, 40, 70, 100],
+        8: [10, 25, 40, 55, 70, 85, 100, 115],
+    }
+    assert NestedSampler(4).indices(ClipInfo(300, 10.0), 10.0, 21.9) == [110, 140, 170, 200]
+
+
+def test_nested_frames_of_a_clip_grow_with_their_number_and_stay_spread():
+    """Each count's frames are among those of the next, and no gap is over twice that of an even spacing."""
+    for length in range(1, 201):
+        info, smaller = ClipInfo(length, 25.0), Counter()
+        for num in range(1, 65):
+            chosen = NestedSampler(num).indices(info)
+            assert len(chosen) == num
+            assert chosen == sorted(chosen)
+            assert smaller <= Counter(chosen), (length, num)
+            smaller = Counter(chosen)
+            if num >= length:  # each frame equally often, as far as that goes
+                assert set(smaller) == set(range(length))
+                assert max(smaller.values()) - min(smaller.values()) <= 1
+                continue
+            segments = 2 ** (num.bit_length() - 1)
+            segment, gaps = length / segments, {after - before for before, after in pairwise(chosen)}
+            assert max(1, segment // 2) <= min(gaps, default=segment)
+            assert max(gaps, default=0) <= segment + 1
+            assert chosen[0] <= segment * 2 / 3
+            assert length - chosen[-1] <= segment * 2 / 3 + 1
+            if num == segments:
+                even = [(Fraction(1, 3) + Fraction(place, num)) % 1 * length for place in range(num)]
+                assert chosen == sorted(map(int, even))
 
 
 def test_fps_takes_one_frame_a_period():

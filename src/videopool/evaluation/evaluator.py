@@ -234,9 +234,10 @@ def _answer(
     source = feature_source(config, backbone)
     evaluator = kind(backbone, point, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
-    batch = clips_at_once(config.job, point.visual_tokens)
-    predict(config, evaluator, dataset, log, stop, batch, Times(log.path.with_name(TIMES)), share=share)
+    times = Times(log.path.with_name(TIMES))
+    batch = clips_at_once(config.job, point.visual_tokens, len(dataset))
+    predict(config, evaluator, dataset, log, stop, batch, times, share=share)
     seconds = dict(evaluator.seconds)
-    # Loader processes decode and preprocess while the model runs, so these seconds are not part of the elapsed time.
-    ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess"))
+    # Loader processes decode and preprocess while the model runs: of the elapsed time, only "wait" is theirs.
+    ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess")) if int(config.job.workers) else 0.0
     return AnswerCost(seconds, ahead, evaluator.frames)

@@ -7,8 +7,8 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from operator import itemgetter
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,28 +28,45 @@ from videopool.runtime.interrupts import StopRequest, ignore_interrupts
 from videopool.runtime.progress import progress
 from videopool.runtime.ranks import SHARDING, START_METHOD, on_cpu, rank_of_process
 
+Clock = Callable[[str], AbstractContextManager[None]]  # adds the time of a block to a kind of work
+
 WATCH_SECONDS = 0.5
 # How the processes of Lightning's ddp start, in their strategies' names. Ours are started before Lightning runs.
 STARTS = re.compile(r"^(ddp)_(spawn|fork|notebook)")
 Share = tuple[int, int]  # this device, of how many
 
 
-class Batches(Dataset[list[LoadedClip]]):
-    """A device's share of the clips, in groups of at most `size`; empty groups after the user asked to stop."""
+class Batches:
+    """A device's lists of at most `size` clips, in order; empty ones after the user asked to stop.
 
-    def __init__(self, clips: ClipDataset, size: int, stop: StopRequest, share: Share = (0, 1)) -> None:
+    Loader processes read clips one by one, two lists ahead, so that they share the work on the first list too. The time
+    until they have a list is clocked as "wait".
+    """
+
+    def __init__(
+        self, clips: ClipDataset, size: int, stop: StopRequest, workers: int, clock: Clock, share: Share = (0, 1)
+    ) -> None:
+        self.clips, self.size, self.stop, self.workers = clips, size, stop, workers
+        self.clock = clock if workers else lambda _: nullcontext()  # this process reads, and clocks that itself
         device, devices = share
-        self.clips, self.size, self.stop = clips, size, stop
-        self.firsts = range(0, len(clips), size)[device::devices]
+        self.firsts = range(0, len(clips), size)[device::devices]  # places of the first clips of the lists
 
     def __len__(self) -> int:
         return len(self.firsts)
 
-    def __getitem__(self, place: int) -> list[LoadedClip]:
-        if self.stop.asked:
-            return []
-        first = self.firsts[place]
-        return [self.clips[i] for i in range(first, min(first + self.size, len(self.clips)))]
+    def __iter__(self) -> Iterator[list[LoadedClip]]:
+        ahead = max(2 * self.size, 4 * self.workers)
+        loaded = iter(loader_of(self.clips, self.workers, ahead, batch_size=None, sampler=self._places()))
+        for _ in self.firsts:
+            with self.clock("wait"):
+                batch = [] if self.stop.asked else list(islice(loaded, self.size))
+            yield batch
+
+    def _places(self) -> Iterator[int]:
+        """Places of clips; the loader takes each when it has room for one more."""
+        for first in self.firsts:
+            if not self.stop.asked:
+                yield from range(first, min(first + self.size, len(self.clips)))
 
 
 class Log(Protocol):
@@ -70,20 +87,20 @@ def predict(
     share: Share = (0, 1),
 ) -> None:
     """Run a model over its share of clips, `batch` at a time, append its output to a log, and its seconds to times."""
-    batches = Batches(clips, batch, stop, share)
+    workers = int(config.job.workers) if clips.must_read else 0
+    batches = Batches(clips, batch, stop, workers, evaluator.clock, share)
     if not len(batches):
         return
-    workers = int(config.job.workers) if clips.must_read else 0
-    loader = loader_of(batches, workers, batch_size=1, collate_fn=itemgetter(0))
     device = 1 if share[1] == 1 or on_cpu(config) else [share[0]]
     with progress(title, sum(len(clip.samples) for clip in clips.jobs)) as advance:
         trainer = trainer_of(config, _Writer(log, times, advance), devices=device, strategy="auto")
-        trainer.predict(evaluator, dataloaders=loader, return_predictions=False)
+        trainer.predict(evaluator, dataloaders=batches, return_predictions=False)
 
 
-def loader_of(data: Dataset[Any], workers: int, **more: Any) -> DataLoader[Any]:
-    """A loader whose processes, if any, leave signals to the main process."""
+def loader_of(data: Dataset[Any], workers: int, ahead: int = 0, **more: Any) -> DataLoader[Any]:
+    """A loader whose processes, if any, leave signals to the main process; together they keep `ahead` items ready."""
     if workers:
+        more["prefetch_factor"] = max(2, -(-ahead // workers))  # of each
         more |= {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD}
     return DataLoader(data, num_workers=workers, **more)
 

@@ -13,6 +13,8 @@ from videopool.models import Backbone
 from videopool.pooling import Pooling, image_keys, thumbnail_by, thumbnail_of, tiled_by
 from videopool.video import Sampler, ShrunkFirst
 
+BATCHES = 4  # of few clips, so that the model works on one while others are read
+
 
 def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
     """The image processor of a point: the model's, or the one of PLLaVA's evaluation (`compat.longest`)."""
@@ -46,6 +48,10 @@ def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:
     ]
 
 
-def clips_at_once(job: Any, visual_tokens: int) -> int:
-    """Batch size for clips of so many visual tokens (0 if blind), within a job's max_clips and max_visual_tokens."""
-    return max(1, min(int(job.max_clips), int(job.max_visual_tokens) // max(1, visual_tokens)))
+def clips_at_once(job: Any, visual_tokens: int, clips: int | None) -> int:
+    """Batch size for clips of so many visual tokens (0 if blind), within a job's max_clips and max_visual_tokens.
+
+    `clips`, the number of all if known, make at least BATCHES batches.
+    """
+    most = min(int(job.max_clips), int(job.max_visual_tokens) // max(1, visual_tokens))
+    return max(1, most if clips is None else min(most, -(-clips // BATCHES)))

@@ -107,7 +107,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str,
     shape, size, tokens = point.shape, point.bytes_per_value, point.visual_tokens
     text = number(config, "job.text_tokens", 0, whole=True)
     check(config, {whole(1): ["job.max_visual_tokens", "job.max_clips"]})
-    at_once = clips_at_once(config.job, tokens)
+    at_once = clips_at_once(config.job, tokens, asked.clips)
     attention = str(point.model.get("attention", "sdpa"))
     dtype = config.features.get("dtype")  # of the feature store, if not the model's
     stored = DTYPES[dtype].itemsize if dtype in DTYPES else size

@@ -178,7 +178,7 @@ class Floor:
         """Pool and read all clips for a point, in the program's batch sizes; seconds by kind of work."""
         seconds: dict[str, float] = {}
         model, chosen = VideoLM(self.backbone, point.pooling, point.stage), self._indices[point.sampler.num]
-        size = clips_at_once(point.config.job, point.visual_tokens)
+        size = clips_at_once(point.config.job, point.visual_tokens, len(self.clips))
         for first in range(0, len(self.clips), size):
             places = range(len(self.clips))[first : first + size]
             with clock(seconds, "pool"):

@@ -11,6 +11,7 @@ from videopool.video.samplers import (
     InteriorSampler,
     LinspaceSampler,
     MiddleSampler,
+    NestedSampler,
     RandomSampler,
     Sampler,
     UniformSampler,
@@ -19,7 +20,7 @@ from videopool.video.samplers import (
 
 __all__ = [
     "READERS", "READING", "VIDEO_SUFFIXES", "Clip", "ClipBoundsError", "ClipInfo", "CyclingSampler", "FpsSampler",
-    "FrameSamplingError", "InteriorSampler", "LinspaceSampler", "MiddleSampler", "RandomSampler", "Sampler",
-    "ShrunkFirst", "UniformSampler", "UnreadableClipError", "animation", "bounds_to_span", "frame_files", "from_pixels",
-    "is_hidden", "open_clip", "printable", "to_pixels",
+    "FrameSamplingError", "InteriorSampler", "LinspaceSampler", "MiddleSampler", "NestedSampler", "RandomSampler",
+    "Sampler", "ShrunkFirst", "UniformSampler", "UnreadableClipError", "animation", "bounds_to_span", "frame_files",
+    "from_pixels", "is_hidden", "open_clip", "printable", "to_pixels",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 
 import numpy as np
 
@@ -122,6 +122,27 @@ class LinspaceSampler(Sampler):
 
     def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
         return [round(float(i)) for i in np.linspace(first, last, self.num)]
+
+
+class NestedSampler(Sampler):
+    """Evenly spread frames that contain those of every smaller num.
+
+    The first num frames of one sequence, in order of time. Its j-th lies at 1/3 + v(j), modulo 1, of the clip; v is the
+    van der Corput sequence 0, 1/2, 1/4, 3/4, 1/8, ... (Niederreiter 1992, Random Number Generation and Quasi-Monte
+    Carlo Methods, chapter 3). For num=2^k the spacing is even, and each frame lies a third or two thirds into its
+    segment; up to 2^(k+1), each of those 2^k segments shows one frame or two. Clips shorter than num show every frame.
+    """
+
+    def choose(self, first: int, last: int, fps: float, key: str) -> list[int]:
+        length = last - first + 1
+        bits = (length - 1).bit_length()
+        order: dict[int, None] = {}  # each frame once: short clips get some again
+        for place in range(2**bits):
+            reversed_bits = int(f"{place:0{bits}b}"[::-1], 2)  # v = reversed_bits / 2^bits
+            order[first + length * (2**bits + 3 * reversed_bits) // (3 * 2**bits) % length] = None
+            if len(order) == self.num:
+                break
+        return sorted(islice(cycle(order), self.num))
 
 
 class InteriorSampler(Sampler):
