@@ -194,8 +194,8 @@ def answer_with_weights(
     Raises PointFailed or DeviceFailed if a process of several devices ended early.
     """
     config = point.config
-    batches = -(-len(group_by_clip(missing)) // clips_at_once(config.job, point.visual_tokens))
-    devices = min(int(config.trainer.devices), batches)
+    clips = len(group_by_clip(missing))
+    devices = min(int(config.trainer.devices), -(-clips // clips_at_once(config.job, point.visual_tokens, clips)))
     if devices == 1 or backbone is not None:
         return _answer(point, missing, log, stop, backbone, kind)
     method = start_method(config)
