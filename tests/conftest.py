@@ -1,6 +1,7 @@
 """Fixtures: small real files made on the spot, and the folder of shared material where there is one."""
 
 import os
+import signal
 
 # What its user's machine tells libraries is not what is tested; they read some of it when they are imported.
 THEIRS = (
@@ -12,12 +13,14 @@ THEIRS = (
 THEIR_NAMES = (
     "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "VIDEOPOOL_OUTCOMES",
-    "VIDEOPOOL_STARTS", "VIDEOPOOL_SWEEP", "VIDEOPOOL_LOG", "VIDEOPOOL_POINT", "VIDEOPOOL_VERBOSITY",
-    "VIDEOPOOL_DEVICE", "VIDEOPOOL_GPUS",
+    "VIDEOPOOL_STARTS", "VIDEOPOOL_SWEEP", "VIDEOPOOL_FIGURES", "VIDEOPOOL_LOG", "VIDEOPOOL_POINT",
+    "VIDEOPOOL_VERBOSITY", "VIDEOPOOL_DEVICE", "VIDEOPOOL_GPUS",
 )  # fmt: skip
 for name in list(os.environ):
     if name.startswith(THEIRS) or name in THEIR_NAMES or name.lower().endswith("_proxy"):
         del os.environ[name]
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's is kept by what is started here
 
 import subprocess
 import sys

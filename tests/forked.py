@@ -5,6 +5,7 @@ and leaves each process's exit code in a file.
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -17,14 +18,18 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import walk_packages
 from tempfile import mkdtemp
 from typing import Any
 
+import videopool
 from videopool.app import quiet
 
 LIBRARIES = (
-    "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "matplotlib.figure", "rich.table",
-    "videopool.jobs.run", "videopool.jobs.evaluate", "videopool.jobs.report", "videopool.figures",
+    "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "peft", "rich.table", "fontTools.subset",
+    *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
+    *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
+    *(module.name for module in walk_packages(videopool.__path__, "videopool.") if "__main__" not in module.name),
 )  # fmt: skip
 POLL = 0.01  # seconds
 
@@ -58,7 +63,10 @@ class Forked:
         env: dict[str, str] | None = None,
         new_session: bool = False,
     ) -> "Started":
-        """The same, without waiting for its end. `env`: variables besides this process's."""
+        """The same, without waiting for its end. `env`: variables besides this process's.
+
+        Figures are SVG, unless these say otherwise: three formats take longer than most points here.
+        """
         if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -68,7 +76,7 @@ class Forked:
             "words": list(map(str, words)),
             "cwd": str(cwd),
             "path": path or os.environ.get("PYTHONPATH", ""),
-            "env": {**os.environ, **(env or {})},
+            "env": {"VIDEOPOOL_FIGURES": "svg", **os.environ, **(env or {})},
             "folder": str(folder),
             "new_session": new_session,
         }
@@ -122,6 +130,7 @@ def serve() -> None:
     quiet()
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # a collection in a child would copy all pages
     started: dict[int, Path] = {}
     waiting = True
     while waiting or started:

@@ -56,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "pooling": {"errors"},
     "video": {"notes", "errors"},
     "chat": {"errors"},
-    "figures": {"files"},
+    "figures": {"files", "errors"},
     "files": {"locks"},
     "locks": {"notes"},
     "commandline": {"runtime", "paths", "errors"},

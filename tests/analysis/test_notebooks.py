@@ -59,7 +59,7 @@ def execute(*words, script=ANALYSIS / "execute.py", env=None, **values):
         capture_output=True,
         text=True,
         timeout=300,
-        env=env,
+        env=env or {**os.environ, "VIDEOPOOL_FIGURES": "svg"},
         check=False,
     )
 

@@ -36,7 +36,7 @@ def test_answers_follow_from_the_words_alone(videopool, tmp_path):
             assert scores == pytest.approx(words[asked][0][1], abs=1e-3)
     sweep = pd.read_csv(study / "sweep.csv").set_index(["pooling", "frames"])
     assert sweep.loc[("blind", 2), "difference"] < -0.3  # minus no pooling at the same frames, on the same samples
-    assert list((study / "figures").glob("score_image_by_visual_tokens*.png"))
+    assert list((study / "figures").glob("score_image_by_visual_tokens*.svg"))
 
 
 def test_generating_norms_and_costs(videopool, tmp_path):

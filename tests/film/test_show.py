@@ -137,7 +137,7 @@ def test_what_tokens_depend_on_beside_patches_is_said_and_tilings_are_one_pictur
 def test_a_figure_and_a_gif_from_the_command_line(videopool, clips, tmp_path):
     words = ["job=show", f"clip={clips}/second.mp4", "frames.num=4", "study=look", "pooling=adaptive_Tx6x6"]
     words += ["compat=pllava", "job.poolings=[none,adaptive_Tx6x6]"]
-    done = videopool(*words, small=False)
+    done = videopool(*words, small=False, env={"VIDEOPOOL_FIGURES": "png,svg,pdf"})
     assert "done  show second.mp4" in done.stdout
     files = sorted((tmp_path / "results" / "look" / "show").iterdir())
     assert [path.suffix for path in files] == [".gif", ".pdf", ".png", ".svg"]

@@ -369,7 +369,7 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
         other = sweep.loc[row.baseline]  # trained on as many clips, under the same seed
         assert (other.training_clips, other.seed) == (row.training_clips, row.seed)
         assert "training data" not in row.differs
-    assert list((study / "figures").glob("score_image_by_training_clips_*.png"))
+    assert list((study / "figures").glob("score_image_by_training_clips_*.svg"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Figures are 8 cm wide, or twice that with letters twice as large. Their label (`get_label`) is the caption.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ matplotlib.use("Agg")
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from videopool.errors import UserError
 from videopool.files import whole
 
 WIDTH = 3.15  # inches: 8 cm
@@ -138,10 +140,17 @@ def legend(figure: Figure, handles: Sequence[Any], title: str | None = None) -> 
 
 
 def save_figure(figure: Figure, path: Path) -> list[str]:
-    """Save as PNG, SVG and PDF side by side. Returns the three names."""
+    """Save as PNG, SVG and PDF side by side, or in those of them that VIDEOPOOL_FIGURES names. Returns the names.
+
+    Reports need the SVG. Raises UserError for a format that is none of these.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = []
+    names, wanted = [], os.environ.get("VIDEOPOOL_FIGURES", "png,svg,pdf").split(",")
+    if others := {f".{word}" for word in wanted} - set(METADATA):
+        raise UserError(f"VIDEOPOOL_FIGURES: {', '.join(sorted(others))}: figures are PNG, SVG and PDF")
     for suffix, metadata in METADATA.items():
+        if suffix[1:] not in (*wanted, "svg"):
+            continue
         name = path.parent / (path.name + suffix)
         # Some settings count when a figure is saved, not when it is drawn.
         with whole(name) as part, matplotlib.rc_context({key: STYLE[key] for key in ("svg.hashsalt", "pdf.fonttype")}):

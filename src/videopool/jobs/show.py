@@ -77,7 +77,7 @@ def run(config: DictConfig) -> Outcome:
     legend = " ".join([NOTES[job["cells"]], *[HATCHED] * gaps, *[TIMES] * any(row.captions for row in rows)])
     strip = film_strip(frames, times, rows, title, legend, job["columns"])
     with writing(path.parent):
-        save_figure(strip, path)
+        formats = [Path(name).suffix for name in save_figure(strip, path)]
         save_gif(film_pictures(frames, times, rows, title), path)
-    wrote = f"wrote {path}.png, .svg, .pdf and .gif: {strip.get_label()}"
+    wrote = f"wrote {path}{', '.join(formats)} and .gif: {strip.get_label()}"
     return Outcome(COMPLETE, f"show {clip.job.name}", wrote, str(path.parent))
