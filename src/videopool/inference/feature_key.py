@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.config.build import build, plain
+from videopool.config.build import build
 from videopool.config.own_code import own_code
 from videopool.features import FeatureSource, software
 from videopool.inference.read_plan import image_processor_of
@@ -24,7 +24,8 @@ QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "ena
 
 def shared_store(config: DictConfig) -> Any:
     """The feature store: one per process for all points with the same settings."""
-    settings = {key: value for key, value in plain(config.features).items() if key != "frames_at_once"}
+    settings: Any = OmegaConf.to_container(config.features, resolve=True)
+    settings.pop("frames_at_once", None)
     return _build(OmegaConf.to_yaml(settings), "features")
 
 
