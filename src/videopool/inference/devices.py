@@ -12,7 +12,7 @@ import torch
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException, start_processes
 
-from videopool.errors import UserError
+from videopool.errors import UserError, out_of_memory
 from videopool.results import PointFailed
 from videopool.runtime.interrupts import end_loaders_at_exit, ignore_interrupts
 from videopool.runtime.progress import be_silent
@@ -89,7 +89,7 @@ def device_failure(error: ProcessException, devices: int) -> Exception:
         kind = Exception
     if issubclass(kind, UserError):
         return PointFailed(message)
-    if issubclass(kind, (MemoryError, torch.OutOfMemoryError)):
+    if issubclass(kind, (MemoryError, torch.OutOfMemoryError)) or out_of_memory(RuntimeError(message)):
         return MemoryError(message)
     return DeviceFailed(f"{ended}: {name}{': ' if message else ''}{message}")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import Callback
@@ -98,7 +99,11 @@ def predict(
 
 
 def loader_of(data: Dataset[Any], workers: int, ahead: int = 0, **more: Any) -> DataLoader[Any]:
-    """A loader whose processes, if any, leave signals to the main process; together they keep `ahead` items ready."""
+    """A loader whose processes, if any, leave signals to the main process; together they keep `ahead` items ready.
+
+    Pixels are pinned for an accelerator.
+    """
+    more["pin_memory"] = torch.accelerator.is_available()
     if workers:
         more["prefetch_factor"] = max(2, -(-ahead // workers))  # of each
         more |= {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD}

@@ -64,7 +64,7 @@ class VideoLM(pl.LightningModule):
         """
         merged = merge(self.backbone, ids, media, mask, labels, rounds)
         hidden, start = self._hidden(merged)
-        wanted = merged.labels[:, start + 1 :].to(hidden.device)
+        wanted = merged.labels[:, start + 1 :]
         chosen = wanted != IGNORED
         logits = self.backbone.logits(hidden[:, :-1][chosen])
         return cross_entropy(logits, wanted[chosen], reduction="none"), chosen.nonzero()[:, 0]
@@ -78,7 +78,7 @@ class VideoLM(pl.LightningModule):
         start, cache = 0, None
         recomputed = getattr(self.backbone.language_model, "gradient_checkpointing", False)
         if merged.common >= LONG and not recomputed:  # recomputed layers keep no KV cache
-            start, cache = merged.common, DynamicCache(config=self.backbone.model.config.text_config)
+            start, cache = merged.common, DynamicCache()
             self.backbone.read(merged.embeddings[:, :start], positions=merged.positions[:, :start], cache=cache)
         mask = merged.attention[:, :, start:] if start else merged.attention
         return self.backbone.read(merged.embeddings[:, start:], mask, merged.positions[:, start:], cache), start

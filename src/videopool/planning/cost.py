@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.benchmarks import Benchmark
-from videopool.config.build import build, check, number, whole
-from videopool.errors import UserError
+from videopool.config.build import check, number, whole
 from videopool.files import write_text
 from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
+from videopool.models.backbone import VISION_CHUNK
 from videopool.models.configuration import DTYPES
+from videopool.planning.size import Size, benchmark_size
 from videopool.points.setting import Setting, StatedSetting, readable
 from videopool.points.twins import map_of
 from videopool.pooling import GridPooling
@@ -102,13 +101,19 @@ def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
     return noted
 
 
-def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str, Any]:
+def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, Any]:
     """Costs of a point whose model runs here."""
     shape, size, tokens = point.shape, point.bytes_per_value, point.visual_tokens
     text = number(config, "job.text_tokens", 0, whole=True)
-    check(config, {whole(1): ["job.max_visual_tokens", "job.max_clips"]})
-    at_once = clips_at_once(config.job, tokens, asked.clips)
-    attention = str(point.model.get("attention", "sdpa"))
+    optional = ["job.max_cache_bytes", "features.frames_at_once"]
+    check(config, {whole(1): ["job.max_visual_tokens", "job.max_clips"], whole(1, null=True): optional})
+    at_once, answer = clips_at_once(config.job, tokens, asked.clips), _answer_tokens(config)
+    bytes_each = at_once * cost.question_bytes(shape, text + answer, size)
+    questions = _questions_at_once(config, asked, text + answer, bytes_each)
+    peak = cost.peak_bytes(
+        shape, point.images, tokens, size, at_once, questions, text, answer, str(point.model.get("attention", "sdpa")),
+        config.features.get("frames_at_once") or VISION_CHUNK,
+    )  # fmt: skip
     dtype = config.features.get("dtype")  # of the feature store, if not the model's
     stored = DTYPES[dtype].itemsize if dtype in DTYPES else size
     kept = config.features.get("_target_") != KEEPS_NOTHING
@@ -120,19 +125,32 @@ def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str,
         "prefill_tflops": cost.prefill_flops(shape, tokens) / TERA,
         "tower_tflops": cost.tower_flops(shape, point.images) / TERA,
         "projector_tflops": cost.projector_flops(shape, point.projected) / TERA,
-        "kv_cache_gb": cost.kv_cache_bytes(shape, tokens + text, size) / GB,
+        "kv_cache_gb": cost.kv_cache_bytes(shape, tokens + questions * (text + answer), size) / GB,
         "weights_gb": cost.weight_bytes(shape, size) / GB,
         "features_mb_per_clip": per_clip / MB,
         "features_gb": None if asked.clips is None else asked.clips * per_clip / GB,
         "clips_at_once": at_once,
-        "peak_memory_gb": cost.peak_bytes(shape, point.images, tokens, size, text, at_once, attention) / GB,
+        "peak_memory_gb": peak / GB,
         "tflops_per_second": OmegaConf.select(config, "job.tflops_per_second"),
         "hours": _hours(config, point, asked, text),
         "warnings": _context_warnings(shape, tokens, text),
     }
 
 
-def _hours(config: DictConfig, point: StatedSetting, asked: "Size", text: int) -> float | None:
+def _answer_tokens(config: DictConfig) -> int:
+    """The most tokens of a generated answer; 0 where none is generated."""
+    generates = (config.benchmark.get("scoring") or "generate") == "generate"
+    return int(config.benchmark.get("max_new_tokens") or 0) if generates else 0
+
+
+def _questions_at_once(config: DictConfig, asked: Size, longest: int, bytes_each: int) -> int:
+    """The most questions of a clip that are read at once, of so many positions each, and bytes for all clips."""
+    row, room = cost.GENERATED if _answer_tokens(config) else cost.LIKELY, config.job.get("max_cache_bytes")
+    most = asked.most if config.benchmark.get("scoring") != "cloze" else row  # which reads each option
+    return max(1, min(most, row // max(1, longest), most if room is None else room // bytes_each))
+
+
+def _hours(config: DictConfig, point: StatedSetting, asked: Size, text: int) -> float | None:
     """Hours of one device at job.tflops_per_second: an estimate; None if the number of clips or questions is unknown.
 
     Each clip runs through the tower, the projector and the language model once, each question through the language
@@ -142,8 +160,7 @@ def _hours(config: DictConfig, point: StatedSetting, asked: "Size", text: int) -
         return None
     speed = number(config, "job.tflops_per_second", 1e-6) * TERA
     shape, tokens = point.shape, point.visual_tokens
-    generates = str(config.benchmark.get("scoring")) == "generate" or not config.benchmark.get("scoring")
-    answer = int(config.benchmark.get("max_new_tokens") or 0) if generates else 0
+    answer = _answer_tokens(config)
     prefix = cost.prefill_flops(shape, tokens)
     clip = prefix + cost.tower_flops(shape, point.images) + cost.projector_flops(shape, point.projected)
     question = cost.prefill_flops(shape, tokens + text + answer) - prefix
@@ -160,67 +177,6 @@ def _context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[
         factor = f"{shape.rope_type} scaling by {shape.rope_factor:g}"
         return [f"{parts} reach beyond the {shape.rope_range} positions that were trained, into RoPE's {factor}"]
     return []
-
-
-@dataclass(frozen=True)
-class Size:
-    """The size of a benchmark, as far as it is known without rendering or fetching it; a warning may say why not."""
-
-    clips: int | None = None  # or stretches of clips
-    samples: tuple[int, ...] = ()  # of the headline, on each clip
-    questions: int = 0  # all of them; 0 if unknown
-    warnings: tuple[str, ...] = ()
-
-
-def benchmark_size(config: DictConfig) -> Size:
-    """Clips and samples of a point's benchmark.
-
-    job.clips and job.samples come first. A benchmark that is rendered on first use states its numbers (`clips`,
-    `per_task`); others are read if their `root` is a folder.
-    """
-    root = OmegaConf.select(config, "benchmark.root")
-    if isinstance(OmegaConf.select(config, "benchmark.clips"), int):
-        size = _stated(config)
-    elif root is not None and Path(root).is_dir():
-        size = _read(OmegaConf.to_yaml(config.benchmark, resolve=True))
-    else:
-        size = Size()
-    if config.job.clips is not None:
-        size = replace(size, clips=number(config, "job.clips", 1, whole=True), warnings=())
-    if config.job.samples is not None and size.clips is not None:
-        samples = number(config, "job.samples", 1, whole=True)
-        size = replace(size, samples=_spread(samples, size.clips), questions=max(samples, size.questions))
-    return size
-
-
-def _stated(config: DictConfig) -> Size:
-    """The size of a benchmark that is rendered from its configuration."""
-    clips = number(config, "benchmark.clips", 1, whole=True)
-    tasks = OmegaConf.select(config, f"benchmark.groups.{config.benchmark.get('headline')}")
-    if tasks is None or not isinstance(config.benchmark.get("per_task"), int):
-        return Size(clips)
-    each = number(config, "benchmark.per_task", 1, whole=True)
-    limit = config.benchmark.get("limit")
-    each = each if limit is None else min(each, int(limit))
-    every = {task for group in config.benchmark.groups.values() for task in group}
-    return Size(clips, _spread(len(tasks) * each, clips), len(every) * each)
-
-
-def _spread(samples: int, clips: int) -> tuple[int, ...]:
-    """Samples per clip, as even as possible, without clips that have none."""
-    return tuple(filter(None, (samples // clips + (place < samples % clips) for place in range(clips))))
-
-
-@lru_cache(maxsize=16)
-def _read(benchmark: str) -> Size:
-    """The size of a benchmark on disk, read once for all points of a run."""
-    try:
-        built: Benchmark = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
-    except UserError as error:
-        return Size(warnings=(str(error).splitlines()[0],))
-    clips = len({(sample.clip, sample.start, sample.end) for sample in built.samples})
-    counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))
-    return Size(clips, tuple(counted.values()), len(built.samples))
 
 
 def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:
