@@ -9,32 +9,41 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.config.build import number
+from videopool.config.build import check, whole
 from videopool.config.choices import catalogue
 from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.speed import sweep_seconds
+from videopool.models.configuration import DTYPES
 from videopool.models.cost import parameter_count
-from videopool.models.loading import DTYPES
-from videopool.results.manifest import git_state, hardware, now, peak_memory_bytes, versions
+from videopool.models.shape import own_shape
+from videopool.results.manifest import git_state, hardware, now, peak_memory, versions
 from videopool.results.point import write_json
 from videopool.runtime import log
-from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 from videopool.runtime.progress import be_silent
 from videopool.runtime.terminal import console
-from videopool.speed.bench import Bench, Step, bench
+from videopool.speed.bench import Bench, Step, bench, device_of
 from videopool.speed.commands import processes
+from videopool.speed.loaded import loaded, precision
+from videopool.speed.meta import meta
 from videopool.speed.points import one_point, prefix, sweep
-from videopool.speed.table import SECTIONS, speed_table
-from videopool.speed.timing import operators, rates
-from videopool.speed.training import training
+from videopool.speed.rates import rates
+from videopool.speed.table import SECTIONS, missed, speed_table
+from videopool.speed.timing import operators
+from videopool.speed.training import steps_alone, training
 
-ALONE = {"a": one_point, "d": prefix, "e": processes, "f": operators, "g": training}
+ALONE = {
+    "a": one_point, "d": prefix, "e": processes, "f": operators, "g": training, "h": rates, "i": loaded, "j": meta,
+    "k": precision, "l": steps_alone,
+}  # fmt: skip
 
 
 def run(config: DictConfig) -> Outcome:
     """Measure the chosen parts; print one table, write speed.json and a figure."""
-    letters = _check(config)
+    letters, name = _check(config), f"speed of {config.job.size}"
+    if not device_of(config):
+        return Outcome(COMPLETE, name, "skipped: there is no GPU here (job.device=cuda)")
     be_silent()  # a thread that draws would take time from what is measured
     study, started = Path(config.results_dir) / config.study, time.perf_counter()
     path = study / "speed.json"
@@ -47,14 +56,16 @@ def run(config: DictConfig) -> Outcome:
     }
     with bench(config) as opened:
         for results in _measure(opened, letters):  # after each part: a part that fails loses no earlier one
-            seconds, peak = time.perf_counter() - started, peak_memory_bytes()
-            content |= {"wall_seconds": seconds, "peak_memory_bytes": peak, **results}
+            content |= {"wall_seconds": time.perf_counter() - started, **peak_memory(), **results}
             write_json(path, content)
     files = [str(path)]
     if "sweep" in content:
         files += save_figure(sweep_seconds(content["sweep"]["seconds_by_kind"]), study / "figures" / "speed")
     console().print(speed_table(content))
-    return Outcome(COMPLETE, f"speed of {config.job.size}", f"wrote {', '.join(files)}", str(study))
+    message, wrong = f"wrote {', '.join(files)}", missed(content)
+    if not config.job.strict or not wrong:
+        return Outcome(COMPLETE, name, message, str(study))
+    return Outcome(FAILED, name, f"{len(wrong)} targets are not met ({'; '.join(wrong)}); {message}", str(study))
 
 
 def _check(config: DictConfig) -> list[str]:
@@ -62,11 +73,20 @@ def _check(config: DictConfig) -> list[str]:
     if "base_url" in config.model:
         raise ConfigError("model=api: job=speed measures this machine; choose another model")
     job, names = config.job, {name: letter for letter, (name, _) in SECTIONS.items()}
-    letters = {names.get(str(part), str(part)) for part in job.parts}
+    if job.size not in job.sizes:
+        raise ConfigError(f"job.size={job.size}: choose one of {', '.join(job.sizes)}")
+    parts = job.sizes[job.size].parts if job.parts is None else job.parts
+    letters = {names.get(str(part), str(part)) for part in parts}
     if not letters or not letters <= SECTIONS.keys():
-        raise ConfigError(f"job.parts={list(job.parts)}: choose from {', '.join(names)}")
-    for key in ("job.repeats", "job.training.loop_rounds"):
-        number(config, key, 1, whole=True)
+        raise ConfigError(f"job.parts={list(parts)}: choose from {', '.join(names)}")
+    check(
+        config,
+        {
+            whole(1): ("job.repeats", "job.training.loop_rounds"),
+            whole(2): ["job.training.lone_steps"],
+            bool: ["job.strict"],
+        },
+    )
     known = catalogue()
     if unknown := [str(name) for name in job.operators.names or [] if name not in known]:
         raise ConfigError(f"job.operators.names: there is no pooling {unknown[0]}; choose from {', '.join(known)}")
@@ -83,22 +103,17 @@ def _begin(title: str, total: int) -> Step:
 
 def _measure(opened: Bench, letters: list[str]) -> Iterator[dict[str, Any]]:
     """Measure; after each part all results so far: the model, the clips, and an entry per part."""
-    size, shape = opened.size, opened.backbone.shape
+    size, shape = opened.size, own_shape(opened.model)
     parts: dict[str, Any] = {}
     results: dict[str, Any] = {
         "model": {
-            "name": size["name"], "dtype": size["dtype"], "device": str(opened.backbone.device),
+            "name": size["name"], "dtype": size["dtype"], "device": opened.device,
             "parameters": parameter_count(shape), "grid": [shape.height, shape.width],
             "tower": [shape.vision_layers_run, shape.tower_dim], "language_model": [shape.layers, shape.dim],
         },
-        "clips": {name: size[name] for name in ("clips", "questions", "pixels", "hold")},
+        "clips": {name: size[name] for name in ("clips", "per_clip", "pixels", "hold")},
         "parts": parts,
     }  # fmt: skip
-    if opened.in_memory is not None:
-        started = time.perf_counter()
-        found = rates(opened.backbone, rounds=int(opened.config.job.repeats), **size["rates"])
-        results["rates"] = {**found, "wall_seconds": time.perf_counter() - started}
-        yield results
     for letter in letters:
         if letter in ALONE:
             started = time.perf_counter()

@@ -11,20 +11,20 @@ from videopool.models.sizes import ModelShape
 FLOAT32 = 4  # bytes
 
 
-def prefill_flops(shape: ModelShape, tokens: int) -> float:
-    """Floating-point operations of the language model's forward pass over L = tokens positions.
+def prefill_flops(shape: ModelShape, tokens: int, cached: int = 0) -> float:
+    """Floating-point operations of the language model's forward pass over L = tokens positions, after C cached ones.
 
     Each layer takes 2 * L * (weights of the attention projections and of the three matrices of the gated MLP), and
-    4 * L^2 * heads * head_dim for scores and their weighted sum over the full L x L square, as counters of attention
-    kernels have it (a causal kernel may skip up to half). The vocabulary is left out.
+    4 * L * (C + L) * heads * head_dim for scores and their weighted sum over the full rectangle, as counters of
+    attention kernels have it (a causal kernel may skip up to half of L x L). The vocabulary is left out.
     """
-    return sum(_flops(shape, tokens))
+    return sum(_flops(shape, tokens, cached))
 
 
-def _flops(shape: ModelShape, tokens: int) -> tuple[float, float]:
+def _flops(shape: ModelShape, tokens: int, cached: int = 0) -> tuple[float, float]:
     """Floating-point operations of all layers' matrices, and of their attention."""
     matrices = shape.layers * 2 * tokens * _layer_weights(shape)
-    return float(matrices), float(shape.layers * 4 * tokens**2 * shape.heads * shape.head_dim)
+    return float(matrices), float(shape.layers * 4 * tokens * (cached + tokens) * shape.heads * shape.head_dim)
 
 
 def _layer_weights(shape: ModelShape) -> int:
@@ -126,7 +126,8 @@ def peak_bytes(
     - projector: features of all clips + two activations of its width;
     - language model, over L = tokens + text_tokens positions per clip: KV cache + four hidden states, rotary tables
       and three activations of the MLP's width + one row of float32 logits per clip. Attention that stores its scores
-      ("eager") adds two L x L squares per head, one of them in float32, and one for the mask.
+      ("eager") adds two L x L squares per head, one of them in float32 (and a third, in float32, where the model's
+      dtype is another), and one for the mask.
 
     Activations came out 0 to 30 % above traced forward passes of small float32 models. A GPU adds about 1 GB for its
     context and libraries' workspaces, and fragmentation; fused kernels stay below the estimate. Not counted: generated
@@ -144,7 +145,7 @@ def peak_bytes(
     if attention == "eager":
         square = clips * length**2
         llm += (shape.heads + 1) * square
-        extra += shape.heads * square * FLOAT32
+        extra += shape.heads * square * FLOAT32 * (1 if bytes_per_value == FLOAT32 else 2)
     return weight_bytes(shape, bytes_per_value) + max(
         tower * bytes_per_value, projector * bytes_per_value, llm * bytes_per_value + extra
     )

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,19 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.benchmarks import Benchmark
-from videopool.config.build import build, check, number, whole
-from videopool.errors import UserError
+from videopool.config.build import check, number, whole
 from videopool.files import write_text
 from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.configuration import DTYPES
+from videopool.planning.size import Size, benchmark_size
 from videopool.points.setting import Setting, StatedSetting, readable
 from videopool.points.twins import map_of
 from videopool.pooling import GridPooling
 from videopool.reports.cells import spreadsheet
 from videopool.results.comparison import same_budget
 from videopool.results.errors import writing
+from videopool.results.point import METRICS, read_json
 from videopool.results.statistics import detectable_difference
 from videopool.runtime.tables import Cell, Heading, Row, Shown, made_table, number_text, size_text, unit_of
 from videopool.runtime.terminal import console
@@ -38,8 +38,8 @@ KEEPS_NOTHING = "videopool.features.FeatureStore"
 COLUMNS = (
     "point", "model", "dtype", "pooling", "stage", "frames", "visual_tokens", "context", "prefill_tflops",
     "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
-    "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "hours", "tflops_per_second",
-    "warnings", "map", "note",
+    "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "seen_memory_gb", "hours",
+    "tflops_per_second", "warnings", "map", "note",
 )  # fmt: skip
 # Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.
 SHOWN = (
@@ -55,6 +55,7 @@ SHOWN = (
     ("features_mb_per_clip", "features {} per clip", "B", MB, 7),
     ("features_gb", "features {}", "B", GB, 4),
     ("peak_memory_gb", "peak {} (clips)", "B", GB, 3),
+    ("seen_memory_gb", "seen {}", "B", GB, 3),
     ("hours", "hours", "", 1.0, 2),
 )
 
@@ -86,10 +87,19 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "clips": asked.clips,
         "samples": sum(asked.samples) or None,
         "design": design(config, asked.samples),
+        "seen_memory_gb": _seen_memory(config, name),
         "warnings": [*costs["warnings"], *asked.warnings],
         "map": own,  # which equal poolings share
         "note": line,
     }
+
+
+def _seen_memory(config: DictConfig, name: str) -> float | None:
+    """The most memory that a finished point of this name took: tensors on a GPU or, without one, the process's."""
+    done = (Path(str(config.results_dir)) / str(config.study)).glob(f"{escape(name)}-*/{METRICS}")
+    known = [metrics for metrics in map(read_json, done) if metrics is not None]
+    peaks = [metrics.get("device_peak_bytes") or metrics.get("peak_memory_bytes", 0) for metrics in known]
+    return max(peaks, default=0) / GB or None
 
 
 def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
@@ -102,7 +112,7 @@ def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
     return noted
 
 
-def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str, Any]:
+def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, Any]:
     """Costs of a point whose model runs here."""
     shape, size, tokens = point.shape, point.bytes_per_value, point.visual_tokens
     text = number(config, "job.text_tokens", 0, whole=True)
@@ -132,7 +142,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str,
     }
 
 
-def _hours(config: DictConfig, point: StatedSetting, asked: "Size", text: int) -> float | None:
+def _hours(config: DictConfig, point: StatedSetting, asked: Size, text: int) -> float | None:
     """Hours of one device at job.tflops_per_second: an estimate; None if the number of clips or questions is unknown.
 
     Each clip runs through the tower, the projector and the language model once, each question through the language
@@ -160,67 +170,6 @@ def _context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[
         factor = f"{shape.rope_type} scaling by {shape.rope_factor:g}"
         return [f"{parts} reach beyond the {shape.rope_range} positions that were trained, into RoPE's {factor}"]
     return []
-
-
-@dataclass(frozen=True)
-class Size:
-    """The size of a benchmark, as far as it is known without rendering or fetching it; a warning may say why not."""
-
-    clips: int | None = None  # or stretches of clips
-    samples: tuple[int, ...] = ()  # of the headline, on each clip
-    questions: int = 0  # all of them; 0 if unknown
-    warnings: tuple[str, ...] = ()
-
-
-def benchmark_size(config: DictConfig) -> Size:
-    """Clips and samples of a point's benchmark.
-
-    job.clips and job.samples come first. A benchmark that is rendered on first use states its numbers (`clips`,
-    `per_task`); others are read if their `root` is a folder.
-    """
-    root = OmegaConf.select(config, "benchmark.root")
-    if isinstance(OmegaConf.select(config, "benchmark.clips"), int):
-        size = _stated(config)
-    elif root is not None and Path(root).is_dir():
-        size = _read(OmegaConf.to_yaml(config.benchmark, resolve=True))
-    else:
-        size = Size()
-    if config.job.clips is not None:
-        size = replace(size, clips=number(config, "job.clips", 1, whole=True), warnings=())
-    if config.job.samples is not None and size.clips is not None:
-        samples = number(config, "job.samples", 1, whole=True)
-        size = replace(size, samples=_spread(samples, size.clips), questions=max(samples, size.questions))
-    return size
-
-
-def _stated(config: DictConfig) -> Size:
-    """The size of a benchmark that is rendered from its configuration."""
-    clips = number(config, "benchmark.clips", 1, whole=True)
-    tasks = OmegaConf.select(config, f"benchmark.groups.{config.benchmark.get('headline')}")
-    if tasks is None or not isinstance(config.benchmark.get("per_task"), int):
-        return Size(clips)
-    each = number(config, "benchmark.per_task", 1, whole=True)
-    limit = config.benchmark.get("limit")
-    each = each if limit is None else min(each, int(limit))
-    every = {task for group in config.benchmark.groups.values() for task in group}
-    return Size(clips, _spread(len(tasks) * each, clips), len(every) * each)
-
-
-def _spread(samples: int, clips: int) -> tuple[int, ...]:
-    """Samples per clip, as even as possible, without clips that have none."""
-    return tuple(filter(None, (samples // clips + (place < samples % clips) for place in range(clips))))
-
-
-@lru_cache(maxsize=16)
-def _read(benchmark: str) -> Size:
-    """The size of a benchmark on disk, read once for all points of a run."""
-    try:
-        built: Benchmark = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
-    except UserError as error:
-        return Size(warnings=(str(error).splitlines()[0],))
-    clips = len({(sample.clip, sample.start, sample.end) for sample in built.samples})
-    counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))
-    return Size(clips, tuple(counted.values()), len(built.samples))
 
 
 def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:
@@ -321,7 +270,8 @@ def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
         total = f"; {number_text(max(sum(hours), LEAST_HOURS))} in all" if len(hours) > 1 else ""
         speed = f"{first['tflops_per_second']:g} TFLOP/s"
         parts.append(f"hours: an estimate for one GPU at {speed}, without reading clips{total}")
-    parts.append("peak: an estimate, with (clips) read at once")
+    seen = "; seen: by the study's finished points" if "seen_memory_gb" not in fixed else ""
+    parts.append(f"peak: an estimate, with (clips) read at once{seen}")
     powers = {_power(row) for row in rows if row["design"] is not None}
     return [*parts, *powers] if len(powers) == 1 else parts
 
