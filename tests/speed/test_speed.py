@@ -25,6 +25,7 @@ from videopool.speed import commands as speed_commands
 from videopool.speed import meta as speed_meta
 from videopool.speed import training as speed_training
 from videopool.speed.bench import bench
+from videopool.speed.parts import ALONE
 from videopool.speed.points import compare, shared_share, token_ratio
 from videopool.speed.random_models import save_random_model
 from videopool.speed.rates import products, rates, works_of
@@ -216,20 +217,10 @@ def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, m
     assert told
 
 
-def test_the_program_in_processes_of_its_own(composed, tmp_path):
-    config = composed("job.parts=[e]", "job.processes=[1]")
-    config.job.multirun = "pooling=average frames.num=1"
-    (row,) = measured(config, tmp_path)["parts"]["e"]["rows"]
-    assert row["points"] == 1
-    assert row["points_per_minute"] == pytest.approx(60 / row["seconds"])
-    assert row["points_per_minute_at_work"] > row["points_per_minute"]
-    assert row["speed_up"] == 1
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["job.size=huge"], "job.size=huge: choose one of tiny, small, llava7b"),
+        (["job.size=huge"], "job.size='huge': choose one of tiny, small, llava7b"),
         (
             ["job.parts=[a,z]"],
             "job.parts=['a', 'z']: choose from point, sweep, floor, prefix, processes, operators, training",
@@ -238,7 +229,7 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
         (["job.repeats=0"], "job.repeats must be a whole number of at least 1, got 0"),
         (["job.training.loop_rounds=0"], "job.training.loop_rounds must be a whole number of at least 1, got 0"),
         (["job.operators.names=[nothing]"], "job.operators.names: there is no pooling nothing"),
-        (["job.operators.dtype=int3"], "job.operators.dtype=int3: choose one of"),
+        (["job.operators.dtype=int3"], "job.operators.dtype='int3': choose one of"),
         (["job.asked=[0]", "job.parts=[d]"], "must have positive sizes"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -374,7 +365,10 @@ def test_the_gpu_check_at_tiny_size(videopool, tmp_path):
     done = videopool("experiment=gpu_check", *words, small=False, check=None)
     found = json.loads((tmp_path / "results" / "gpu_check" / "speed.json").read_text())
     assert list(found["parts"]) == ["b", "c", "e", "h", "i", "k", "l"]
-    assert found["parts"]["e"]["rows"][0]["processes"] == 2
+    (row,) = found["parts"]["e"]["rows"]
+    assert (row["processes"], row["points"], row["speed_up"]) == (2, 1, 1)
+    assert row["points_per_minute"] == pytest.approx(60 / row["seconds"])
+    assert row["points_per_minute_at_work"] > row["points_per_minute"]
     assert [row["dtype"] for row in found["parts"]["k"]["rows"]] == ["float32", "bfloat16", "float16"]
     steps = found["parts"]["l"]
     assert steps["tokens_per_second"] * steps["step_seconds"] > 144
@@ -386,9 +380,20 @@ def test_the_gpu_check_at_tiny_size(videopool, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_check_without_targets_missed_ends_well(composed, tmp_path, monkeypatch):
-    monkeypatch.setattr("videopool.jobs.speed.missed", lambda content: [])
-    assert speed(composed("job.strict=true", "job.parts=[f]", "job.operators.names=[average]")).status == "complete"
+def test_a_part_that_fails_is_a_target_missed_and_ends_no_check(composed, tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("no kernel\nfor this")
+
+    monkeypatch.setitem(ALONE, "d", broken)
+    words = ["job.parts=[d,f]", "job.operators.names=[dual_mean]"]
+    with pytest.raises(RuntimeError, match="no kernel"):
+        speed(composed(*words))
+    outcome = speed(composed(*words, "job.strict=true"))
+    assert outcome.status == "failed"
+    assert outcome.message.startswith("1 targets are not met (d prefix: failed: no kernel for this); wrote ")
+    assert "GB/s" in capsys.readouterr().out, "of the other part"
+    monkeypatch.setitem(ALONE, "d", lambda *_: {"rows": []})
+    assert speed(composed(*words, "job.strict=true")).status == "complete"
 
 
 def test_arithmetic_of_sharing():

@@ -2,41 +2,25 @@
 
 import os
 import time
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.config.build import check, whole
+from videopool.config.build import Rules, check, whole
 from videopool.config.choices import catalogue
 from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.speed import sweep_seconds
 from videopool.models.configuration import DTYPES
-from videopool.models.cost import parameter_count
-from videopool.models.shape import own_shape
 from videopool.results.manifest import git_state, hardware, now, peak_memory, versions
 from videopool.results.point import write_json
-from videopool.runtime import log
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 from videopool.runtime.progress import be_silent
 from videopool.runtime.terminal import console
-from videopool.speed.bench import Bench, Step, bench, device_of
-from videopool.speed.commands import processes
-from videopool.speed.loaded import loaded, precision
-from videopool.speed.meta import meta
-from videopool.speed.points import one_point, prefix, sweep
-from videopool.speed.rates import rates
+from videopool.speed.bench import bench, device_of
+from videopool.speed.parts import measure
 from videopool.speed.table import SECTIONS, missed, speed_table
-from videopool.speed.timing import operators
-from videopool.speed.training import steps_alone, training
-
-ALONE = {
-    "a": one_point, "d": prefix, "e": processes, "f": operators, "g": training, "h": rates, "i": loaded, "j": meta,
-    "k": precision, "l": steps_alone,
-}  # fmt: skip
 
 
 def run(config: DictConfig) -> Outcome:
@@ -55,7 +39,7 @@ def run(config: DictConfig) -> Outcome:
         "git": git_state(),
     }
     with bench(config) as opened:
-        for results in _measure(opened, letters):  # after each part: a part that fails loses no earlier one
+        for results in measure(opened, letters):  # after each part: a part that fails loses no earlier one
             content |= {"wall_seconds": time.perf_counter() - started, **peak_memory(), **results}
             write_json(path, content)
     files = [str(path)]
@@ -73,52 +57,16 @@ def _check(config: DictConfig) -> list[str]:
     if "base_url" in config.model:
         raise ConfigError("model=api: job=speed measures this machine; choose another model")
     job, names = config.job, {name: letter for letter, (name, _) in SECTIONS.items()}
-    if job.size not in job.sizes:
-        raise ConfigError(f"job.size={job.size}: choose one of {', '.join(job.sizes)}")
+    rules: Rules = {
+        tuple(map(str, job.sizes)): ["job.size"], tuple(DTYPES): ["job.operators.dtype"], bool: ["job.strict"],
+        whole(1): ["job.repeats", "job.training.loop_rounds"], whole(2): ["job.training.lone_steps"],
+    }  # fmt: skip
+    check(config, rules)
     parts = job.sizes[job.size].parts if job.parts is None else job.parts
     letters = {names.get(str(part), str(part)) for part in parts}
     if not letters or not letters <= SECTIONS.keys():
         raise ConfigError(f"job.parts={list(parts)}: choose from {', '.join(names)}")
-    check(
-        config,
-        {
-            whole(1): ("job.repeats", "job.training.loop_rounds"),
-            whole(2): ["job.training.lone_steps"],
-            bool: ["job.strict"],
-        },
-    )
     known = catalogue()
     if unknown := [str(name) for name in job.operators.names or [] if name not in known]:
         raise ConfigError(f"job.operators.names: there is no pooling {unknown[0]}; choose from {', '.join(known)}")
-    if job.operators.dtype not in DTYPES:
-        raise ConfigError(f"job.operators.dtype={job.operators.dtype}: choose one of {', '.join(DTYPES)}")
     return sorted(letters)
-
-
-def _begin(title: str, total: int) -> Step:
-    """Begin a part. Returns the function that prints a line for each of its steps."""
-    steps = count(1)
-    return lambda: log.say(f"        {title}: {next(steps)} of {total}")
-
-
-def _measure(opened: Bench, letters: list[str]) -> Iterator[dict[str, Any]]:
-    """Measure; after each part all results so far: the model, the clips, and an entry per part."""
-    size, shape = opened.size, own_shape(opened.model)
-    parts: dict[str, Any] = {}
-    results: dict[str, Any] = {
-        "model": {
-            "name": size["name"], "dtype": size["dtype"], "device": opened.device,
-            "parameters": parameter_count(shape), "grid": [shape.height, shape.width],
-            "tower": [shape.vision_layers_run, shape.tower_dim], "language_model": [shape.layers, shape.dim],
-        },
-        "clips": {name: size[name] for name in ("clips", "per_clip", "pixels", "hold")},
-        "parts": parts,
-    }  # fmt: skip
-    for letter in letters:
-        if letter in ALONE:
-            started = time.perf_counter()
-            parts[letter] = {**ALONE[letter](opened, _begin), "wall_seconds": time.perf_counter() - started}
-        elif "sweep" not in results:
-            results["sweep"], together = sweep(opened, _begin, [one for one in letters if one not in ALONE])
-            parts |= together
-        yield results

@@ -27,7 +27,8 @@ def missed(content: dict[str, Any]) -> list[str]:
 def _figures(content: dict[str, Any]) -> Iterator[tuple[str, list[Figure]]]:
     for letter, entry in content["parts"].items():
         name, section = SECTIONS[letter]
-        yield f"{letter} {name}", [*section(entry), ("wall time of the part", f"{entry['wall_seconds']:.1f} s")]
+        figures = [*section(entry)] if "failed" not in entry else [(f"failed: {entry['failed']}", "", "", "", NOT_MET)]
+        yield f"{letter} {name}", [*figures, ("wall time of the part", f"{entry['wall_seconds']:.1f} s")]
 
 
 def speed_table(content: dict[str, Any]) -> Shown:

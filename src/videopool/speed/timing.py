@@ -74,12 +74,12 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ranked[rank - 1], ranked[count - rank]
 
 
-def medians(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
+def medians(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Median seconds of a call, by work; as interleaved(), but what takes more than SLOW seconds runs once."""
     first = {name: timed(work)[0] for name, work in works.items()}
     slow = {name: spent for name, spent in first.items() if spent > SLOW}
     others = {name: work for name, work in works.items() if name not in slow}
-    found = interleaved(others, rounds, warm_up - 1) if others else {}
+    found = interleaved(others, rounds, warm_up=0) if others else {}
     return {name: slow[name] if name in slow else statistics.median(found[name]) for name in works}
 
 
