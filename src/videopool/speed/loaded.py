@@ -4,21 +4,19 @@ from itertools import product
 from typing import Any
 
 import torch
+from hydra import compose
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from videopool.features import FeatureStore
-from videopool.inference.read_plan import clips_at_once
 from videopool.models import Backbone, attach, load_adapter, set_alpha
-from videopool.models.cost import peak_bytes
-from videopool.points.setting import StatedSetting
+from videopool.planning.cost import cost_of
 from videopool.results.manifest import peak_memory, watch_memory
 from videopool.speed.bench import Bench, Line
 from videopool.speed.points import SLACK, compare, run_point
 from videopool.speed.random_models import save_random_adapter
 from videopool.speed.timing import timed
 
-TEXT = 256  # tokens of a prompt, as job=plan assumes
 WAYS = ("likelihood", "generate")
 
 
@@ -27,7 +25,7 @@ def loaded(bench: Bench, line: Line) -> dict[str, Any]:
 
     Then LoRA of random matrices is put on, and its alpha changed without loading anything again.
     """
-    settings = bench.config.job.loaded
+    settings, planning = bench.config.job.loaded, compose("config", overrides=["job=plan"]).job
     step = line("a loaded model", len(settings.points) * len(WAYS) + 2)
     bench.forget()
     watch_memory()
@@ -37,14 +35,13 @@ def loaded(bench: Bench, line: Line) -> dict[str, Any]:
     entry: dict[str, Any] = {"load_seconds": spent, "load_memory": peak_memory(), "rows": rows}
     for number, (one, scoring) in enumerate(product(settings.points, WAYS)):
         config = bench.point(f"i-{number}", one.pooling, one.frames, scoring=scoring, max_clips=bench.size["clips"])
-        stated, run = StatedSetting(config), run_point(bench, config, store)
-        tokens = stated.visual_tokens
-        sizes = stated.images, tokens, stated.bytes_per_value, TEXT, clips_at_once(config.job, tokens)
-        planned = peak_bytes(model.shape, *sizes, str(config.model.get("attention", "sdpa")))
+        planned = config.copy()
+        planned.job = {**planning, **config.job}
+        plan, run = cost_of(planned), run_point(bench, config, store)
         rows.append({
-            "pooling": stated.pooling.label, "frames": stated.frames, "visual_tokens": tokens, "scoring": scoring,
-            "samples": len(run.records), "seconds": run.seconds, "by_kind": run.kinds, "planned_bytes": planned,
-            "seen_bytes": run.peak, "seen_over_planned": run.peak / planned,
+            **{name: plan[name] for name in ("pooling", "frames", "visual_tokens")}, "scoring": scoring,
+            "samples": len(run.records), "seconds": run.seconds, "by_kind": run.kinds, "seen_bytes": run.peak,
+            "planned_bytes": 1e9 * plan["peak_memory_gb"], "seen_over_planned": run.peak / 1e9 / plan["peak_memory_gb"],
         })  # fmt: skip
         step()
     base, folder = _probe(model), bench.folder / "adapter"
