@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart notebooks docs test soak lint clean
+.PHONY: help quickstart notebooks docs test soak gpu-check lint clean
 
 help:  ## this text
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ test: $(READY)  ## the test suite
 
 soak: $(READY)  ## twenty kills and more, about 20 minutes
 	$(BIN)/pytest -m soak --timeout=3000
+
+gpu-check: $(READY)  ## one GPU: rates, memory, precision, training of a 7B model, about 8 minutes; skipped without one
+	$(BIN)/videopool experiment=gpu_check
 
 lint: $(READY)  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -110,6 +110,7 @@ LESS["experiment=finetune_pooling"] += [word.replace("shapes", "shapes_events") 
 COMPOSED = (
     "logger.mode=online", "job.entity=my_team", "hydra/launcher=submitit_slurm", "training_data=videochat2",
     "judge=local", "lora.checkpoint=run/step1000,run/step2000", "hydra/launcher=joblib",
+    "job.size=llava7b",
 )  # fmt: skip
 TINY = ("benchmark.clips=24", "benchmark.per_task=4", "benchmark.limit=1")
 SERVED = {"judge=openai": "judge", "model=api": "model"}

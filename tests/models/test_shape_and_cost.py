@@ -1,13 +1,9 @@
 """Sizes from configurations and conf/model files, and what they say about cost, against transformers and torch."""
 
-import weakref
-
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CLIPVisionConfig,
@@ -44,6 +40,7 @@ from videopool.models.cost import (
 from videopool.models.reading import greedy_answers, next_token_logits, prefill
 from videopool.models.shape import ModelShape, model_shape, point_shape, shape_differences, shape_from
 from videopool.paths import shipped
+from videopool.speed.meta import Live
 
 FAMILIES = {
     "llava": (LlavaConfig, LlavaForConditionalGeneration),
@@ -197,39 +194,6 @@ def test_cache_is_as_large_as_transformers(text):
     cache = DynamicCache(config=model.config.text_config)
     model.model.language_model(inputs_embeds=torch.randn(1, 50, shape.dim), past_key_values=cache)
     assert kv_cache_bytes(shape, 50, 4) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-
-
-def storages(tree):
-    return [leaf.untyped_storage() for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor)]
-
-
-class Live(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make and that are still alive, and the most at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self.known = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        given = {s._cdata for s in storages((args, kwargs))}
-        out = function(*args, **(kwargs or {}))
-        for storage in storages(out):
-            if storage._cdata not in given:  # else a view of what was there, perhaps before counting began
-                self.add(storage)
-        return out
-
-    def add(self, storage):
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self.known:
-            self.known.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self.drop, key, size)
-
-    def drop(self, key, size):
-        self.known.discard(key)
-        self.now -= size
 
 
 @torch.inference_mode()

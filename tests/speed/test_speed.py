@@ -10,25 +10,30 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
 
-from videopool.config.errors import ConfigError
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
 from videopool.jobs.speed import run as speed
 from videopool.models import ModelError, load_backbone, prefill_flops
+from videopool.models.cost import peak_bytes, weight_bytes
 from videopool.models.shape import shape_from
 from videopool.paths import shipped
 from videopool.pooling import Adaptive, FrameCls, NoPooling
 from videopool.shapes.tokenizer import build_tokenizer
 from videopool.speed import commands as speed_commands
+from videopool.speed import meta as speed_meta
 from videopool.speed import training as speed_training
-from videopool.speed.bench import bench, random_backbone, save_random_model
+from videopool.speed.bench import bench
+from videopool.speed.parts import ALONE
 from videopool.speed.points import compare, shared_share, token_ratio
-from videopool.speed.timing import bandwidths, interleaved, median_interval, rates, turn
+from videopool.speed.random_models import save_random_model
+from videopool.speed.rates import products, rates, works_of
+from videopool.speed.table import missed
+from videopool.speed.timing import bandwidths, interleaved, median_interval, turn
 
 LITTLE = (
-    "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.questions=2",
+    "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.per_clip=2",
     "job.training.loop_rounds=1", "job.asked=[1,3]", "job.operators.shape=[1,4,12,12,8]", "job.one.frames=2",
     "job.prefix.frames=2",
 )  # fmt: skip
@@ -199,10 +204,10 @@ def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, m
     told = []
 
     def spoilt(config, *parts):
-        seconds, losses = run(config, *parts)
-        told.append(losses)
+        seconds, rows = run(config, *parts)
+        told.append(rows)
         wrong = config.study.startswith("g-kept" if broken == "sweep" else "g-bare")
-        return seconds, [loss + wrong for loss in losses]
+        return seconds, [{**row, "loss": row["loss"] + wrong} for row in rows]
 
     monkeypatch.setattr(speed_training, "train", spoilt)
     words = ["job.training.frames=1", "job.training.steps=1", "job.training.loop_steps=2", "job.parts=[g]"]
@@ -212,20 +217,10 @@ def test_ways_of_training_that_do_not_learn_alike_are_told(composed, tmp_path, m
     assert told
 
 
-def test_the_program_in_processes_of_its_own(composed, tmp_path):
-    config = composed("job.parts=[e]", "job.processes=[1]")
-    config.job.multirun = "pooling=average frames.num=1"
-    (row,) = measured(config, tmp_path)["parts"]["e"]["rows"]
-    assert row["points"] == 1
-    assert row["points_per_minute"] == pytest.approx(60 / row["seconds"])
-    assert row["points_per_minute_at_work"] > row["points_per_minute"]
-    assert row["speed_up"] == 1
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["job.size=huge"], "job.size=huge: choose one of tiny, small, llava7b"),
+        (["job.size=huge"], "job.size='huge': choose one of tiny, small, llava7b"),
         (
             ["job.parts=[a,z]"],
             "job.parts=['a', 'z']: choose from point, sweep, floor, prefix, processes, operators, training",
@@ -234,7 +229,7 @@ def test_the_program_in_processes_of_its_own(composed, tmp_path):
         (["job.repeats=0"], "job.repeats must be a whole number of at least 1, got 0"),
         (["job.training.loop_rounds=0"], "job.training.loop_rounds must be a whole number of at least 1, got 0"),
         (["job.operators.names=[nothing]"], "job.operators.names: there is no pooling nothing"),
-        (["job.operators.dtype=int3"], "job.operators.dtype=int3: choose one of"),
+        (["job.operators.dtype=int3"], "job.operators.dtype='int3': choose one of"),
         (["job.asked=[0]", "job.parts=[d]"], "must have positive sizes"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -252,9 +247,10 @@ def test_wrong_words_end_in_a_clear_line(composed, monkeypatch, capsys, words, t
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_seven_billion_weights_need_a_gpu(composed):
-    with pytest.raises(ConfigError, match=r"job\.size=llava7b needs a GPU, and there is none here"):
-        speed(composed("job.size=llava7b"))
+def test_a_gpu_that_is_not_there_is_told_and_nothing_is_made(composed, tmp_path):
+    outcome = speed(composed("job.device=cuda", "job.size=llava7b"))
+    assert (outcome.status, outcome.message) == ("complete", "skipped: there is no GPU here (job.device=cuda)")
+    assert list(tmp_path.iterdir()) == []
 
 
 def little(**more):
@@ -270,22 +266,41 @@ def little(**more):
 @pytest.mark.parametrize("family", ["llava", "llava_next"])
 def test_a_random_model_is_loaded_like_any_other(tmp_path, family):
     shape = little(family=family, tied=family == "llava")
-    save_random_model(shape, build_tokenizer(), tmp_path)
-    backbone = load_backbone(str(tmp_path))
-    assert backbone.shape == shape
-    assert backbone.model.lm_head.weight.std() == pytest.approx(48**-0.5, rel=0.1)
+    save_random_model(shape, build_tokenizer(), tmp_path, torch.bfloat16, shard=40_000)
+    shards = list(tmp_path.glob("*.safetensors"))
+    assert len(shards) > 3
+    assert max(path.stat().st_size for path in shards) < 50_000
+    backbone = load_backbone(str(tmp_path), dtype="bfloat16")
+    assert (backbone.shape, backbone.dtype) == (shape, torch.bfloat16)
+    weights = dict(backbone.model.named_parameters())
+    assert sum(one.nbytes for one in weights.values()) == weight_bytes(shape, 2)
+    assert backbone.model.lm_head.weight.float().std() == pytest.approx(48**-0.5, rel=0.1)
+    assert {float(v) for name, one in weights.items() if "norm" in name for v in one.float().unique()} == {0.0, 1.0}
 
 
-def test_a_model_whose_weights_are_in_no_file(tmp_path):
-    backbone = random_backbone(little(), build_tokenizer(), tmp_path, "made", "cpu", torch.bfloat16)
-    assert (backbone.shape, backbone.dtype, backbone.name) == (little(), torch.bfloat16, "made")
-    assert not list(tmp_path.glob("*.safetensors"))
-    found = rates(backbone, visual_tokens=20, frames=3, clips=2, rounds=1, side=64)
-    assert found["prefill_positions"] == 52
-    operations = 2 * prefill_flops(little(), 52)
-    seconds = 2 * 52 / found["prefill_tokens_per_second"]
-    assert found["prefill_tflops"] == pytest.approx(operations / seconds / 1e12)
-    assert found["prefill_share_of_matmul"] == pytest.approx(found["prefill_tflops"] / found["matmul_tflops"])
+def test_rates_are_of_the_operations_that_run(tmp_path, composed):
+    """Operations as torch counts them, in the parts and in the bare products; attention's masks hide none."""
+    with bench(composed("job.sizes.tiny.source=null", *sized("tiny"))) as made:
+        found, backbone = rates(made, lambda *_: lambda: None), made.backbone
+        backbone.model.set_attn_implementation("eager")  # which torch counts
+        works = dict(works_of(backbone, made.size["rates"]))
+        for row, (name, work) in zip(found["rows"], works.items(), strict=True):
+            counts = {}
+            for way, run in {"base": work.base or (lambda: None), "whole": work.run}.items():
+                with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                    run()
+                counts[way] = counter.get_total_flops()
+            logits = {"questions": 2, "decoding": 2 * work.times}.get(name, 0) * 2 * 48 * 192
+            one = (counts["whole"] - counts["base"] - logits) / work.times
+            assert work.flops == pytest.approx(one, rel=0.02), name
+            assert row["seconds"] * row["tflops"] * 1e12 == pytest.approx(work.flops)
+            assert row["share"] == pytest.approx(row["tflops"] / row["product_tflops"])
+            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                products(backbone, work)()
+            weights = 2 * (4 * 32**2 + 2 * 32 * 48) if name == "tower" else 2 * (48 * (2 * 48 + 2 * 24) + 3 * 48 * 64)
+            assert counter.get_total_flops() == 2 * work.rows * weights
+    assert found["square_tflops"] > 0
+    assert found["copy_gb_per_second"] > 0
 
 
 @pytest.mark.parametrize(
@@ -300,25 +315,85 @@ def test_sizes_that_no_random_model_has(tmp_path, changes, told):
         save_random_model(little(**changes), build_tokenizer(), tmp_path)
 
 
-def test_the_whole_way_of_a_model_in_no_file(composed, tmp_path):
+def sized(size):
+    """Words that make a size of job=speed small, with random weights."""
+    shape = ",".join(f"{key}: {value}" for key, value in vars(little(rope_theta=1e4)).items() if value is not None)
+    words = {"shape": f"{{{shape}}}", "clips": 1, "per_clip": 2, "pixels": 96, "hold": 1}
+    words["rates"] = "{tokens: [9, 30], batch: 30, frames: 2, asked: 2, prefix: 9, written: 2, side: 64}"
+    return [f"job.sizes.{size}.{key}={value}" for key, value in words.items()]
+
+
+def test_what_a_model_of_real_size_goes_through(composed, tmp_path, monkeypatch, capsys):
     """What job.size=llava7b does, on a CPU and in small."""
-    sizes = {
-        **OmegaConf.to_container(composed().job.sizes.llava7b),
-        "device": "cpu",
-        "clips": 1,
-        "pixels": 96,
-        "hold": 1,
-    }
-    sizes |= {"rates": {"visual_tokens": 9, "frames": 1, "clips": 1, "side": 32}, "questions": 1, "dtype": "float32"}
+    monkeypatch.setattr(speed_meta, "released_shape", lambda name: little(layers=2 if name == "a" else 3))
+    one = "{frames: 2, pooling: {_target_: videopool.pooling.Adaptive, shape: [2, 3, 3]}}"
     config = composed(
-        "job.size=llava7b", "job.parts=[b,e,g]", "job.frames=[1]", f"job.poolings=[{POOLING % 'Average'}]"
-    )
-    config.job.sizes.llava7b = {**sizes, "shape": {**vars(little(rope_theta=1e4))}}
+        "job.size=llava7b", *sized("llava7b"), "job.meta.models=[a,b]", "job.meta.frames=2",
+        "job.meta.pooling.shape=[2,3,3]", f"job.loaded.points=[{one}]",
+    )  # fmt: skip
     found = measured(config, tmp_path)
-    assert found["rates"]["prefill_tokens_per_second"] > 0
-    assert found["parts"]["b"]["remaining_seconds"]["load"] < 0.1
-    assert "skipped" in found["parts"]["e"]
-    assert "skipped" in found["parts"]["g"]
+    assert list(found["parts"]) == ["h", "i", "j"]
+    assert found["model"]["dtype"] == "bfloat16"
+    i = found["parts"]["i"]
+    assert [row["scoring"] for row in i["rows"]] == ["likelihood", "generate"]
+    for row in i["rows"]:
+        assert row["samples"] == 2
+        assert row["seen_over_planned"] == pytest.approx(row["seen_bytes"] / row["planned_bytes"])
+        assert row["seen_bytes"] > 1e8, "of this process"
+    assert i["lora"]["difference"] > 0 == i["lora"]["difference_at_0"]
+    for row, layers in zip(found["parts"]["j"]["rows"], (2, 3), strict=True):
+        own = little(layers=layers)
+        assert row["weight_bytes"] == row["planned_weight_bytes"] == weight_bytes(own, 2)
+        assert row["planned_bytes"] == peak_bytes(own, 2, 18, 2, 256, 1, "eager")
+        assert 0.95 < (row["planned_bytes"] - row["weight_bytes"]) / (row["peak_bytes"] - row["weight_bytes"]) < 1.35
+        assert row["trained_tensors"] == layers * 8 + 4
+        assert row["training_bytes"] > row["weight_bytes"] + 4 * 4 * row["trained"]
+    table = capsys.readouterr().out
+    for words in ("prefill, 3 x 9 visual tokens", "  peak memory", "a, ", "a training step", "within 15 %"):
+        assert words in table
+
+
+def test_the_gpu_check_at_tiny_size(videopool, tmp_path):
+    """All its parts, on a CPU; its last line and its exit code are about the targets in its table."""
+    words = ["job.device=cpu", "job.size=tiny", "job.repeats=1", "job.processes=[2]", "job.frames=[1]"]
+    words += [f"job.poolings=[{POOLING % 'Average'}]", "job.multirun='pooling=average frames.num=1'", "job.asked=[1]"]
+    words += ["job.sizes.tiny.clips=1", "job.sizes.tiny.per_clip=2", "job.training.lone_steps=2", "job.one.frames=2"]
+    words += ["job.training.frames=1", "job.training.recipe.global_batch=1", "job.training.recipe.micro_batch=1"]
+    words += ["job.training.recipe.lora.rank=4", f"job.training.poolings=[{POOLING % 'Average'}]"]
+    words += ["job.loaded.points=[{frames: 1, pooling: %s}]" % (POOLING % "NoPooling")]
+    words += ["job.sizes.tiny.rates={tokens: [144], batch: 144, frames: 1, asked: 2, prefix: 9, written: 2, side: 64}"]
+    done = videopool("experiment=gpu_check", *words, small=False, check=None)
+    found = json.loads((tmp_path / "results" / "gpu_check" / "speed.json").read_text())
+    assert list(found["parts"]) == ["b", "c", "e", "h", "i", "k", "l"]
+    (row,) = found["parts"]["e"]["rows"]
+    assert (row["processes"], row["points"], row["speed_up"]) == (2, 1, 1)
+    assert row["points_per_minute"] == pytest.approx(60 / row["seconds"])
+    assert row["points_per_minute_at_work"] > row["points_per_minute"]
+    assert [row["dtype"] for row in found["parts"]["k"]["rows"]] == ["float32", "bfloat16", "float16"]
+    steps = found["parts"]["l"]
+    assert steps["tokens_per_second"] * steps["step_seconds"] > 144
+    assert "skipped" in steps["fsdp"]
+    wrong = missed(found)
+    assert any("peak memory" in figure for figure in wrong), "a process is larger than the toy model"
+    assert done.returncode == 1
+    assert f"{len(wrong)} targets are not met ({'; '.join(wrong)})" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_part_that_fails_is_a_target_missed_and_ends_no_check(composed, tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("no kernel\nfor this")
+
+    monkeypatch.setitem(ALONE, "d", broken)
+    words = ["job.parts=[d,f]", "job.operators.names=[dual_mean]"]
+    with pytest.raises(RuntimeError, match="no kernel"):
+        speed(composed(*words))
+    outcome = speed(composed(*words, "job.strict=true"))
+    assert outcome.status == "failed"
+    assert outcome.message.startswith("1 targets are not met (d prefix: failed: no kernel for this); wrote ")
+    assert "GB/s" in capsys.readouterr().out, "of the other part"
+    monkeypatch.setitem(ALONE, "d", lambda *_: {"rows": []})
+    assert speed(composed(*words, "job.strict=true")).status == "complete"
 
 
 def test_arithmetic_of_sharing():

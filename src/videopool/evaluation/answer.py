@@ -17,7 +17,7 @@ from videopool.points.api import ApiPoint
 from videopool.points.lifecycle import check_failures
 from videopool.points.point import Point
 from videopool.results import PointFolder, RecordLog, metrics_of, read_records
-from videopool.results.manifest import now, peak_memory_bytes
+from videopool.results.manifest import now, peak_memory
 from videopool.results.point import MANIFEST, RECORDS, TIMES, attempts_of, read_json
 from videopool.results.records import ANSWERED, MODEL, OK, SHARED, read_times
 from videopool.runtime.interrupts import StopRequest, ask_before_stopping
@@ -67,7 +67,7 @@ def answer(
         **graded,
         **point.more_metrics(records),
         "elapsed_seconds": elapsed,
-        "peak_memory_bytes": peak_memory_bytes(),
+        **peak_memory(),
         "finished": now(),
     }
     return metrics, records

@@ -48,7 +48,8 @@ def tell(config: DictConfig, outcome: Outcome) -> None:
             chance = "" if row["chance"] is None else f"  chance {100 * row['chance']:.1f}"
             print(f"        {name:<22}{score:5.1f} {interval:<14} n={row['n']}{chance}")
     spent = " | ".join(f"{kind} {seconds:.1f}" for kind, seconds in metrics["seconds"].items())
-    memory = f"; peak memory {metrics['peak_memory_bytes'] / 1e9:.2f} GB" if log.verbose() else ""
+    peak = metrics.get("device_peak_bytes", metrics["peak_memory_bytes"]) / 1e9
+    memory = f"; peak memory {peak:.2f} GB" if log.verbose() else ""
     print(f"        seconds: {spent}{memory}")
     print(f"        files: {folder}")
 

@@ -18,7 +18,7 @@ from videopool.notes import note
 from videopool.points.lifecycle import check_failures
 from videopool.points.point import Point
 from videopool.results import PointFolder
-from videopool.results.manifest import now, peak_memory_bytes
+from videopool.results.manifest import now, peak_memory
 from videopool.results.point import write_json
 
 # Facts about the point for tables and legends.
@@ -82,7 +82,7 @@ def measure(
         **meter.frames,
         "elapsed_seconds": elapsed,
         "seconds_per_clip": elapsed / max(1, len(missing)),
-        "peak_memory_bytes": peak_memory_bytes(),
+        **peak_memory(),
         "finished": now(),
     }
     return metrics, numbers

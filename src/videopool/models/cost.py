@@ -14,20 +14,20 @@ FLOAT32 = 4  # bytes
 LIKELY, GENERATED = 1024, 4096
 
 
-def prefill_flops(shape: ModelShape, tokens: int) -> float:
-    """Floating-point operations of the language model's forward pass over L = tokens positions.
+def prefill_flops(shape: ModelShape, tokens: int, cached: int = 0) -> float:
+    """Floating-point operations of the language model's forward pass over L = tokens positions, after C cached ones.
 
     Each layer takes 2 * L * (weights of the attention projections and of the three matrices of the gated MLP), and
-    4 * L^2 * heads * head_dim for scores and their weighted sum over the full L x L square, as counters of attention
-    kernels have it (a causal kernel may skip up to half). The vocabulary is left out.
+    4 * L * (C + L) * heads * head_dim for scores and their weighted sum over the full rectangle, as counters of
+    attention kernels have it (a causal kernel may skip up to half of L x L). The vocabulary is left out.
     """
-    return sum(_flops(shape, tokens))
+    return sum(_flops(shape, tokens, cached))
 
 
-def _flops(shape: ModelShape, tokens: int) -> tuple[float, float]:
+def _flops(shape: ModelShape, tokens: int, cached: int = 0) -> tuple[float, float]:
     """Floating-point operations of all layers' matrices, and of their attention."""
     matrices = shape.layers * 2 * tokens * _layer_weights(shape)
-    return float(matrices), float(shape.layers * 4 * tokens**2 * shape.heads * shape.head_dim)
+    return float(matrices), float(shape.layers * 4 * tokens * (cached + tokens) * shape.heads * shape.head_dim)
 
 
 def _layer_weights(shape: ModelShape) -> int:
@@ -143,8 +143,8 @@ def peak_bytes(
       three more, and three activations of the MLP's width (QuickGELU makes three, GELU two);
     - projector: features of all clips + two activations of its width;
     - prefill, over all visual tokens: KV cache + four hidden states, rotary tables and three activations of the MLP's
-      width. Attention that stores its scores ("eager") adds two squares per head, one of them in float32, and one for
-      the mask;
+      width. Attention that stores its scores ("eager") adds two squares per head, one of them in float32 (and a third,
+      in float32, where the model's dtype is another), and one for the mask;
     - questions, over their text: KV cache of prefixes, text and answers + the same activations + a mask + one row of
       float32 logits per question. "eager" adds two scores per head.
 
@@ -167,9 +167,10 @@ def peak_bytes(
     if attention == "eager":
         square = clips * tokens**2
         prefill += (shape.heads + 1) * square
-        wide_prefill += shape.heads * square * FLOAT32
+        wide = FLOAT32 if bytes_per_value == FLOAT32 else 2 * FLOAT32
+        wide_prefill += shape.heads * square * wide
         reading += shape.heads * scores
-        wide_reading += shape.heads * scores * FLOAT32
+        wide_reading += shape.heads * scores * wide
     return weight_bytes(shape, bytes_per_value) + max(
         tower * bytes_per_value,
         projector * bytes_per_value,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from videopool.pooling import GridPooling
 from videopool.reports.cells import spreadsheet
 from videopool.results.comparison import same_budget
 from videopool.results.errors import writing
+from videopool.results.point import METRICS, read_json
 from videopool.results.statistics import detectable_difference
 from videopool.runtime.tables import Cell, Heading, Row, Shown, made_table, number_text, size_text, unit_of
 from videopool.runtime.terminal import console
@@ -37,8 +39,8 @@ KEEPS_NOTHING = "videopool.features.FeatureStore"
 COLUMNS = (
     "point", "model", "dtype", "pooling", "stage", "frames", "visual_tokens", "context", "prefill_tflops",
     "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
-    "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "hours", "tflops_per_second",
-    "warnings", "map", "note",
+    "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "seen_memory_gb", "hours",
+    "tflops_per_second", "warnings", "map", "note",
 )  # fmt: skip
 # Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.
 SHOWN = (
@@ -54,6 +56,7 @@ SHOWN = (
     ("features_mb_per_clip", "features {} per clip", "B", MB, 7),
     ("features_gb", "features {}", "B", GB, 4),
     ("peak_memory_gb", "peak {} (clips)", "B", GB, 3),
+    ("seen_memory_gb", "seen {}", "B", GB, 3),
     ("hours", "hours", "", 1.0, 2),
 )
 
@@ -85,10 +88,19 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "clips": asked.clips,
         "samples": sum(asked.samples) or None,
         "design": design(config, asked.samples),
+        "seen_memory_gb": _seen_memory(config, name),
         "warnings": [*costs["warnings"], *asked.warnings],
         "map": own,  # which equal poolings share
         "note": line,
     }
+
+
+def _seen_memory(config: DictConfig, name: str) -> float | None:
+    """The most memory that a finished point of this name took: tensors on a GPU or, without one, the process's."""
+    done = (Path(str(config.results_dir)) / str(config.study)).glob(f"{escape(name)}-*/{METRICS}")
+    known = [metrics for metrics in map(read_json, done) if metrics is not None]
+    peaks = [metrics.get("device_peak_bytes") or metrics.get("peak_memory_bytes", 0) for metrics in known]
+    return max(peaks, default=0) / GB or None
 
 
 def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
@@ -277,7 +289,8 @@ def _shared(rows: Sequence[dict[str, Any]], fixed: set[str]) -> list[str]:
         total = f"; {number_text(max(sum(hours), LEAST_HOURS))} in all" if len(hours) > 1 else ""
         speed = f"{first['tflops_per_second']:g} TFLOP/s"
         parts.append(f"hours: an estimate for one GPU at {speed}, without reading clips{total}")
-    parts.append("peak: an estimate, with (clips) read at once")
+    seen = "; seen: by the study's finished points" if "seen_memory_gb" not in fixed else ""
+    parts.append(f"peak: an estimate, with (clips) read at once{seen}")
     powers = {_power(row) for row in rows if row["design"] is not None}
     return [*parts, *powers] if len(powers) == 1 else parts
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from videopool.config.build import jsonable
 from videopool.config.choices import command
 from videopool.results import PointFailed, PointFolder, fingerprint
-from videopool.results.manifest import git_state, hardware, now, versions
+from videopool.results.manifest import git_state, hardware, now, versions, watch_memory
 from videopool.runtime.log import indented
 from videopool.runtime.outcome import COMPLETE, Outcome
 
@@ -46,6 +46,7 @@ def attempt(folder: PointFolder, config: DictConfig, content: Mapping[str, objec
         "started": now(),
     }
     folder.write_manifest({**content, **environment})
+    watch_memory()
     try:
         yield
     except Exception as error:

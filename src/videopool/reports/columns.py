@@ -55,6 +55,8 @@ NUMBERS = {
     "training_tflops": ("training_tflops", "training TFLOPs", 1, 1, 13),
     "ms_per_sample": ("seconds_per_sample", "model ms per sample", 1, 1000, 19),
     "shared_seconds": ("shared_seconds", "shared s", 1, 1, 20),
+    "gpu_gb": ("device_peak_bytes", "peak GPU memory GB", 2, 1e-9, 17),
+    "gpu_reserved_gb": ("device_reserved_bytes", "reserved GPU memory GB", 2, 1e-9, 22),
 }
 # Comparisons with the baseline: prefix of their columns, end of their names.
 VIEWS = {"": "", "iso_token_": "_at_equal_tokens"}
@@ -64,8 +66,8 @@ DEFAULT = ("pooling", "frames", "tokens", "score", "difference")
 NAMES = (
     "point", "pooling", "status", *SETTINGS, "frames", "tokens", "score", "difference", "difference_at_equal_tokens",
     "gflops", "score_<group>", "chance", "chance_<group>", "n", "unreadable", "unparsed", "unscored", "words",
-    "training_tflops", "ms_per_sample", "shared_seconds", "p", "differs", "p_at_equal_tokens",
-    "differs_at_equal_tokens", "mixed", "identical_to",
+    "training_tflops", "ms_per_sample", "shared_seconds", "gpu_gb", "gpu_reserved_gb", "p", "differs",
+    "p_at_equal_tokens", "differs_at_equal_tokens", "mixed", "identical_to",
 )  # fmt: skip
 SAME = {field: name for name, (field, *_) in NUMBERS.items()} | {
     "same_map_as": "identical_to",

@@ -58,9 +58,28 @@ def hardware() -> dict[str, object]:
     }  # fmt: skip
 
 
-def peak_memory_bytes() -> int:
-    """Peak resident set size of this process, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def watch_memory() -> None:
+    """Begin to record peaks of memory anew."""
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak since the process began
+        Path("/proc/self/clear_refs").write_text("5")
+    for device in _devices():
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory() -> dict[str, int]:
+    """Peaks in bytes since watch_memory(): this process's resident set size, and with GPUs the most that its tensors
+    took on one device, and that was reserved there for them.
+    """
+    peaks = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    if devices := _devices():
+        peaks["device_peak_bytes"] = max(map(torch.cuda.max_memory_allocated, devices))
+        peaks["device_reserved_bytes"] = max(map(torch.cuda.max_memory_reserved, devices))
+    return peaks
+
+
+def _devices() -> range:
+    """GPUs, once this process uses them."""
+    return range(torch.cuda.device_count() if torch.cuda.is_available() and torch.cuda.is_initialized() else 0)
 
 
 def now() -> str:

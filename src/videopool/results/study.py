@@ -15,7 +15,8 @@ COLUMNS = (
     "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample", "shared_seconds",
     "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade", "prompt",
     "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
-    "training_steps", "training_tflops", "mixed", "setting",
+    "training_steps", "training_tflops", "mixed", "setting", "peak_memory_bytes", "device_peak_bytes",
+    "device_reserved_bytes",
 )  # fmt: skip
 OF_POINT = (
     "model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split", "prefill_gflops",
@@ -23,7 +24,7 @@ OF_POINT = (
 )  # fmt: skip
 OF_METRICS = (
     "n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade",
-    "seconds_per_sample", "shared_seconds",
+    "seconds_per_sample", "shared_seconds", "peak_memory_bytes", "device_peak_bytes", "device_reserved_bytes",
 )  # fmt: skip
 OF_GROUP = ("score", "ci_low", "ci_high", "chance", "n")
 TRAINING = ("clips", "images", "examples", "steps", "tflops")  # facts that an export keeps about its training

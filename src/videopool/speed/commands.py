@@ -20,21 +20,20 @@ GLANCE = 0.02  # seconds between two looks at the log
 
 
 def processes(bench: Bench, line: Line) -> dict[str, Any]:
-    """Part e: the same multirun in one process and in several, one thread each. Raises ConfigError if one fails.
+    """Part e: a multirun by one process and by several, one thread each. Raises ConfigError if one fails.
 
     Rates are of the whole command with its start and, `at_work`, from the first point's begin to the last one's end.
     """
     job, rows = bench.config.job, list[dict[str, Any]]()
-    if bench.in_memory is not None:
-        return {"skipped": "the weights are in no file that other processes could load"}
     step = line("processes", len(job.processes))
-    words = ["-m", *shlex.split(str(job.multirun)), "features=memory", "hydra/launcher=joblib", "benchmark=mvbench"]
-    words += [f"benchmark.root={bench.clips}", f"benchmark.tasks=[questions_{bench.size['questions']}]"]
+    words = ["-m", *shlex.split(str(job.multirun)), "features=memory", "benchmark=mvbench"]
+    words += [f"benchmark.root={bench.clips}", f"benchmark.tasks=[questions_{bench.size['per_clip']}]"]
     words += [f"job.{key}={job[key]}" for key in POINT_KEYS]
     for count in job.processes:
         study, started = f"e-{count}", time.perf_counter()
-        own = [*words, f"hydra.launcher.n_jobs={count}"]
-        _finish(_start(bench, study, "evaluate", own, own_session=False, OMP_NUM_THREADS="1"), "job.multirun")
+        begin = partial(_start, bench, study, "evaluate", words, own_session=False, OMP_NUM_THREADS="1")
+        for process in [begin() for _ in range(count)]:
+            _finish(process, "job.multirun")
         seconds = time.perf_counter() - started
         done = list((bench.folder / study).glob("*/metrics.json"))
         # The file system's clock: when points were claimed and when they were complete.
@@ -61,7 +60,7 @@ def resumed(bench: Bench, way: str) -> dict[str, Any]:
     """
     settings = bench.config.job.training
     recipe, steps, study = settings.recipe, int(settings.resume_steps), f"g-{way.replace(' ', '')}"
-    words = ["pooling=adaptive_Tx6x6", f"frames.num={settings.frames}", "trainer.accelerator=cpu"]
+    words = ["pooling=adaptive_Tx6x6", f"frames.num={settings.frames}"]
     words += ["training_data=llava", *(f"training_data.sources.llava.{k}={v}" for k, v in bench.conversations.items())]
     words += [f"training.{name}={recipe[name]}" for name in ("global_batch", "micro_batch")]
     words += [f"training.steps={steps}", f"training.validation.share={recipe.validation.share}"]
@@ -97,7 +96,7 @@ def _start(
 ) -> "subprocess.Popen[str]":
     """Start the program with the bench's model and results folder; `more` are variables of its environment."""
     command = [sys.executable, "-m", "videopool", *words, f"job={job}", "logger=none", f"study={study}"]
-    command += [f"results_dir={bench.folder}", f"data_dir={bench.folder}"]
+    command += [f"results_dir={bench.folder}", f"data_dir={bench.folder}", f"trainer.accelerator={bench.device}"]
     command += [f"model.{name}={value}" for name, value in bench.model.items() if value is not None]
     # A multirun around this job has variables of its own, which do not concern the command.
     own = {name: value for name, value in os.environ.items() if not name.startswith("VIDEOPOOL_")}

@@ -22,10 +22,11 @@ from videopool.evaluation.records import AnswerCost, sample_fields
 from videopool.evaluation.run import evaluate_point
 from videopool.features import FeatureStore
 from videopool.inference.read_plan import clips_at_once, group_by_clip
-from videopool.models import Backbone, ModelShape, VideoLM, prefill_flops
+from videopool.models import ModelShape, VideoLM, prefill_flops
 from videopool.models.reading import next_token_logits, prefill
 from videopool.points.point import Point
 from videopool.results import read_records
+from videopool.results.point import METRICS, read_json
 from videopool.speed.bench import Bench, Line
 from videopool.speed.timing import clock, timed, turn
 from videopool.video import open_clip
@@ -79,15 +80,20 @@ class Run(NamedTuple):
     kinds: dict[str, float]  # seconds by kind of work; their sum is `seconds`
     point: Point
     records: dict[str, dict[str, Any]]  # by sample
+    peak: int  # bytes that tensors took on the GPU or, without one, the process
 
 
-def run_point(bench: Bench, config: DictConfig, kind: type[Evaluator], store: FeatureStore, fresh: bool = False) -> Run:
+def run_point(
+    bench: Bench, config: DictConfig, store: FeatureStore, kind: type[Evaluator] = Measured, fresh: bool = False
+) -> Run:
     """Run a point as job=evaluate does; its folder must not hold it yet. `fresh` loads the model anew."""
     kinds, total = dict[str, float](), dict[str, float]()
+    if fresh:
+        bench.forget()
 
     def answer(missing: Any, log: Any, stop: Any) -> AnswerCost:
         with clock(kinds, LOAD):
-            backbone = bench.load() if fresh else bench.backbone
+            backbone = bench.backbone
         cost = answer_with_weights(point, missing, log, stop, backbone, kind)
         kinds.update(cost.seconds)
         return cost
@@ -99,7 +105,8 @@ def run_point(bench: Bench, config: DictConfig, kind: type[Evaluator], store: Fe
         folder = Path(evaluate_point(point, answer).folder)
     kinds[OTHER] = total["all"] - sum(kinds.values())
     records = {str(record["id"]): record for record in read_records(folder / "records.jsonl")}
-    return Run(total["all"], kinds, point, records)
+    metrics = read_json(folder / METRICS) or {}
+    return Run(total["all"], kinds, point, records, metrics.get("device_peak_bytes") or metrics["peak_memory_bytes"])
 
 
 def compare(left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], slack: float) -> dict:
@@ -130,13 +137,15 @@ class Floor:
     There are no result files, Lightning loops or records. The points differ in poolings and samplers alone.
     """
 
-    def __init__(self, backbone: Backbone, points: Sequence[Point]) -> None:
-        point, self.backbone = points[0], backbone
+    def __init__(self, bench: Bench, points: Sequence[Point]) -> None:
+        point, self.bench = points[0], bench
         self.clips, reader = group_by_clip(point.benchmark.samples), str(point.config.job.reader)
         self._open = partial(open_clip, reader=reader)
 
         def split(sample: Sample) -> tuple[list[int], list[int]]:
             return backbone.split_prompt(point.prompt.text(sample.question, sample.options, backbone.image_token))
+
+        backbone = bench.backbone
 
         self.before = split(point.benchmark.samples[0])[0]  # token ids before the visual tokens
         self.questions = [[split(sample)[1] for sample in clip.samples] for clip in self.clips]  # token ids, by clip
@@ -167,27 +176,27 @@ class Floor:
             if new := sorted(set(chosen) - features.keys()):
                 images = self._open(job.clip).frames(new)
                 with clock(seconds, "preprocess"):
-                    pixels = self.backbone.preprocess(images)
+                    pixels = self.bench.backbone.preprocess(images)
                 with clock(seconds, "vision"):
-                    encoded = self.backbone.features(pixels).cpu()
+                    encoded = self.bench.backbone.features(pixels).cpu()
                 features.update(zip(new, encoded, strict=True))
         return seconds
 
     @torch.inference_mode()
     def answer(self, point: Point) -> dict[str, float]:
         """Pool and read all clips for a point, in the program's batch sizes; seconds by kind of work."""
-        seconds: dict[str, float] = {}
-        model, chosen = VideoLM(self.backbone, point.pooling, point.stage), self._indices[point.sampler.num]
+        seconds, backbone = dict[str, float](), self.bench.backbone
+        model, chosen = VideoLM(backbone, point.pooling, point.stage), self._indices[point.sampler.num]
         size = clips_at_once(point.config.job, point.visual_tokens, len(self.clips))
         for first in range(0, len(self.clips), size):
             places = range(len(self.clips))[first : first + size]
             with clock(seconds, "pool"):
                 clips = [torch.stack([self._features[place][i] for i in chosen[place]]) for place in places]
-                tokens = model.visual_tokens(torch.stack(clips).to(self.backbone.device, self.backbone.dtype))
+                tokens = model.visual_tokens(torch.stack(clips).to(backbone.device, backbone.dtype))
             with clock(seconds, "prefill"):
-                prefix = prefill(self.backbone, self.before, tokens)
+                prefix = prefill(backbone, self.before, tokens)
             with clock(seconds, "questions"):
-                next_token_logits(self.backbone, prefix, [self.questions[place] for place in places])
+                next_token_logits(backbone, prefix, [self.questions[place] for place in places])
         return seconds
 
 
@@ -215,9 +224,11 @@ def one_point(bench: Bench, line: Line) -> dict[str, Any]:
         runs = []
         for number in range(count + 1):
             config = bench.point(f"a-{scoring}-{number}", job.one.pooling, job.one.frames, scoring=scoring)
-            runs.append(run_point(bench, config, Measured, FeatureStore()))
+            runs.append(run_point(bench, config, FeatureStore()))
             step()
-        seconds, kinds, point, records = sorted(runs[1:], key=lambda run: run.seconds)[count // 2]  # the first warms up
+        seconds, kinds, point, records, _ = sorted(runs[1:], key=lambda run: run.seconds)[
+            count // 2
+        ]  # the first warms up
         entry |= {"pooling": point.pooling.label, "frames": point.sampler.num, "visual_tokens": point.visual_tokens}
         entry[scoring] = {
             "samples": len(records),
@@ -244,11 +255,11 @@ def prefix(bench: Bench, line: Line) -> dict[str, Any]:
                 study = f"d-{asked}-{number}-{way}"
                 config = bench.point(study, job.prefix.pooling, job.prefix.frames, asked, max_clips=1)
                 config.benchmark.limit = asked * int(job.prefix.clips)  # the questions of one clip follow each other
-                runs[way] = run_point(bench, config, evaluators[way], store)
+                runs[way] = run_point(bench, config, store, evaluators[way])
                 seconds[way].append(sum(runs[way].kinds.get(kind, 0.0) for kind in READING_LLM))
             step()
         point = runs["shared"].point
-        length, sizes = Floor(bench.backbone, [point]).lengths(point)
+        length, sizes = Floor(bench, [point]).lengths(point)
         shared, alone = (statistics.median(spent[1:]) for spent in seconds.values())  # the first fills the store
         allowed = statistics.mean(token_ratio(length, own) for own in sizes)
         rows.append({
@@ -277,8 +288,8 @@ def sweep(bench: Bench, line: Line, letters: Sequence[str]) -> tuple[dict[str, A
     job, modes = bench.config.job, set[str]().union(*(NEEDED[letter] for letter in letters))
     grid = [(pooling, int(frames)) for pooling in job.poolings for frames in job.frames]
     step = line("a sweep", len(grid))
-    floor = Floor(bench.backbone, [Point(bench.point(FLOOR, job.poolings[0], frames)) for frames in job.frames])
-    run_point(bench, bench.point("warm-up", *grid[0]), Measured, FeatureStore())
+    floor = Floor(bench, [Point(bench.point(FLOOR, job.poolings[0], frames)) for frames in job.frames])
+    run_point(bench, bench.point("warm-up", *grid[0]), FeatureStore())
     store, decoding, rows = bench.store("sweep"), list[float](), list[dict[str, Any]]()
     prompts = 0.0  # seconds of whole prompts that remain if each prefix is read once
     kinds = {mode: Counter[str]() for mode in chain(*BESIDE) if mode in modes}  # seconds
@@ -295,8 +306,8 @@ def sweep(bench: Bench, line: Line, letters: Sequence[str]) -> tuple[dict[str, A
                     decoding.append(timed(floor.decode)[0])
                 row[FLOOR], spent = timed(partial(floor.answer, point))
             else:
-                how = (Alone, FeatureStore(), True) if mode == OFF else (Measured, store)
-                row[mode], spent, _, answers = run_point(bench, bench.point(mode, pooling, frames), *how)
+                how = (FeatureStore(), Alone, True) if mode == OFF else (store,)
+                row[mode], spent, _, answers, _ = run_point(bench, bench.point(mode, pooling, frames), *how)
                 records[mode] |= {f"point {number}, {id}": record for id, record in answers.items()}
             kinds[mode].update(spent)
             if mode == OFF:

@@ -1,6 +1,7 @@
 """The table of job=speed: one section per part, one row per figure, with its target where there is one."""
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 from videopool.runtime.tables import Cell, Heading, Row, Shown, TextTable
@@ -13,14 +14,28 @@ HEADINGS = (
 )  # fmt: skip
 
 
+def missed(content: dict[str, Any]) -> list[str]:
+    """Figures that miss their target."""
+    return [
+        f"{part}: {words[0].strip()}"
+        for part, figures in _figures(content)
+        for words in figures
+        if NOT_MET in words[4:]
+    ]
+
+
+def _figures(content: dict[str, Any]) -> Iterator[tuple[str, list[Figure]]]:
+    for letter, entry in content["parts"].items():
+        name, section = SECTIONS[letter]
+        figures = [*section(entry)] if "failed" not in entry else [(f"failed: {entry['failed']}", "", "", "", NOT_MET)]
+        yield f"{letter} {name}", [*figures, ("wall time of the part", f"{entry['wall_seconds']:.1f} s")]
+
+
 def speed_table(content: dict[str, Any]) -> Shown:
     """One row per figure, one section per part."""
     machine, rows = content["machine"], []
-    parts = [("gpu", _rates, content["rates"])] if "rates" in content else []
-    parts += [(f"{letter} {SECTIONS[letter][0]}", SECTIONS[letter][1], own) for letter, own in content["parts"].items()]
-    for part, section, entry in parts:
-        figures: list[Figure] = [(f"skipped: {entry['skipped']}",)] if "skipped" in entry else list(section(entry))
-        for place, figure in enumerate([*figures, ("wall time of the part", f"{entry['wall_seconds']:.1f} s")]):
+    for part, figures in _figures(content):
+        for place, figure in enumerate(figures):
             words = [part if place == 0 else "", *figure, *[""] * (5 - len(figure))]
             cells = tuple(Cell(word) for word in words)
             rows.append(Row(cells, style="red" if words[-1] == NOT_MET else "", rule=place == 0))
@@ -31,11 +46,68 @@ def speed_table(content: dict[str, Any]) -> Shown:
 
 
 def _rates(entry: dict[str, Any]) -> Iterator[Figure]:
-    yield f"matrix product {entry['matmul_side']}", f"{entry['matmul_tflops']:.0f} TFLOP/s"
-    prefill = f"prefill, {entry['prefill_clips']} x {entry['prefill_positions']}"
-    for what, kind, unit in ((prefill, "prefill", "tokens"), ("tower", "tower", "frames")):
-        rate = f"{entry[f'{kind}_{unit}_per_second']:.0f} {unit}/s, {entry[f'{kind}_tflops']:.0f} TFLOP/s"
-        yield what, rate, f"{100 * entry[f'{kind}_share_of_matmul']:.0f} % of product"
+    yield f"product of square matrices, {entry['side']}", _rate(entry["square_tflops"])
+    yield "copy", f"{entry['copy_gb_per_second']:.0f} GB/s"
+    for row in entry["rows"]:
+        against = f"{100 * row['share']:.0f} % of torch.matmul's {_rate(row['product_tflops'])}"
+        target = () if row["what"] == "decoding" else (">= 70 %", _met(row["share"] >= 0.7))
+        what = f"{row['what'].split()[0]}, {row['label']}"
+        yield what, f"{_ms(row['seconds'])}, {_rate(row['tflops'])}", against, *target
+
+
+def _loaded(entry: dict[str, Any]) -> Iterator[Figure]:
+    memory = entry["load_memory"]
+    yield "loading", f"{entry['load_seconds']:.1f} s", f"{_gb(memory['peak_memory_bytes'])} of this process"
+    for row in entry["rows"]:
+        what, ratio = f"{row['pooling']}, {row['frames']} frames, {row['scoring']}", row["seen_over_planned"]
+        kinds = sorted(row["by_kind"].items(), key=itemgetter(1), reverse=True)[:3]
+        yield what, f"{row['seconds']:.1f} s", ", ".join(f"{kind} {spent:.1f}" for kind, spent in kinds)
+        against = f"planned {_gb(row['planned_bytes'])}, {100 * ratio:.0f} %"
+        yield "  peak memory", _gb(row["seen_bytes"]), against, "within 15 %", _met(abs(ratio - 1) <= 0.15)
+    lora = entry["lora"]
+    changed = _met(lora["difference"] > 0 == lora["difference_at_0"])
+    against = f"logits change by {lora['difference']:.2f}, at alpha 0 by {lora['difference_at_0']:g}"
+    yield f"LoRA's alpha set to {lora['alpha']:g}", f"{lora['seconds']:.1f} s", against, "a change, none at 0", changed
+
+
+def _meta(entry: dict[str, Any]) -> Iterator[Figure]:
+    for row in entry["rows"]:
+        against = f"planned {_gb(row['planned_weight_bytes'])}"
+        same = _met(row["weight_bytes"] == row["planned_weight_bytes"])
+        yield f"{row['model']}, {row['tensors']} tensors", _gb(row["weight_bytes"]), against, "equal", same
+        ratio = row["peak_bytes"] / row["planned_bytes"]
+        against = f"planned {_gb(row['planned_bytes'])}, {100 * ratio:.0f} %"
+        what = f"  reading {row['frames']} frames as {row['visual_tokens']} visual tokens"
+        yield what, _gb(row["peak_bytes"]), against, "within 15 %", _met(abs(ratio - 1) <= 0.15)
+        against = f"{row['trained_tensors']} tensors of {row['trained'] / 1e6:.0f} M weights get gradients"
+        yield "  a training step", _gb(row["training_bytes"]), against
+
+
+def _precision(entry: dict[str, Any]) -> Iterator[Figure]:
+    for row in entry["rows"]:
+        if "wrong" in row:
+            yield row["dtype"], f"{row['seconds']:.1f} s", row["wrong"], "answers of float32", NOT_MET
+        else:
+            within = f"{row['ties']} ties, log-prob. within {row['max_difference']:.4f}"
+            yield row["dtype"], f"{row['seconds']:.1f} s", within, "answers of float32", "yes"
+
+
+def _steps(entry: dict[str, Any]) -> Iterator[Figure]:
+    what = f"{entry['steps']} steps with LoRA, {entry['visual_tokens']} visual tokens"
+    yield what, f"{entry['step_seconds']:.2f} s/step", f"{entry['tokens_per_second']:.0f} tokens/s"
+    yield "MFU", f"{100 * entry['mfu']:.0f} %", _rate(entry["tflops"]), ">= 30 %", _met(entry["mfu"] >= 0.3)
+    fsdp = entry["fsdp"]
+    if "skipped" in fsdp:
+        yield f"FSDP of one device: skipped: {fsdp['skipped']}", ""
+    else:
+        difference = fsdp["largest_difference"]
+        yield (
+            "FSDP of one device",
+            f"losses within {difference:.1e}",
+            "those without",
+            "<= 1e-2",
+            _met(difference <= 1e-2),
+        )
 
 
 def _point(entry: dict[str, Any]) -> Iterator[Figure]:
@@ -114,6 +186,14 @@ def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.2f} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
 
 
+def _rate(tflops: float) -> str:
+    return f"{tflops:.0f} TFLOP/s" if tflops >= 10 else f"{1000 * tflops:.3g} GFLOP/s"
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
 def _met(met: bool) -> str:
     return "yes" if met else NOT_MET
 
@@ -122,4 +202,6 @@ def _met(met: bool) -> str:
 SECTIONS = {
     "a": ("point", _point), "b": ("sweep", _sweep), "c": ("floor", _floor), "d": ("prefix", _prefix),
     "e": ("processes", _processes), "f": ("operators", _operators), "g": ("training", _training),
+    "h": ("rates", _rates), "i": ("loaded", _loaded), "j": ("meta", _meta), "k": ("precision", _precision),
+    "l": ("steps", _steps),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Time works in turns, so that other work on the machine slows all of them down; rates of single operations."""
+"""Time works in turns, so that other work on the machine slows all of them down; bandwidth of poolings."""
 
 import statistics
 import time
@@ -14,15 +14,12 @@ from torch import Tensor
 
 from videopool.config.choices import catalogue, catalogued
 from videopool.errors import UserError
-from videopool.models import Backbone, prefill_flops
-from videopool.models.cost import tower_flops
 from videopool.models.loading import DTYPES
-from videopool.models.reading import prefill
 from videopool.pooling import Pooling
 from videopool.pooling.contract import random_context
 from videopool.speed.bench import Bench, Line
 
-SLOW = 2.0  # seconds; a pooling that takes longer runs once
+SLOW = 2.0  # seconds; what takes longer runs once
 T = TypeVar("T")
 
 
@@ -77,69 +74,40 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ranked[rank - 1], ranked[count - rank]
 
 
-def medians(works: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
-    """Median seconds of a call, by work; as interleaved()."""
-    return {name: statistics.median(spent) for name, spent in interleaved(works, rounds, warm_up).items()}
-
-
-def rates(backbone: Backbone, visual_tokens: int, frames: int, clips: int, rounds: int, side: int) -> dict[str, Any]:
-    """Prefill of `clips` at once and the tower on `frames` at once, against a product of square matrices, in turns.
-
-    The product stands for the device's peak. models.cost counts the operations of prefill and tower.
-    """
-    shape, device, dtype = backbone.shape, backbone.device, backbone.dtype
-    square = torch.randn(side, side, device=device, dtype=dtype)
-    tokens = torch.randn(clips, visual_tokens, shape.dim, device=device, dtype=dtype)
-    pixels = torch.randn(frames, 3, shape.image_size, shape.image_size, device=device, dtype=dtype)
-    before = [0] * 32  # a prompt's text before its visual tokens
-    with torch.inference_mode():
-        works = {
-            "matmul": lambda: square @ square,
-            "prefill": lambda: prefill(backbone, before, tokens),
-            "tower": lambda: backbone.features(pixels),
-        }
-        spent = medians(works, rounds, warm_up=2)
-    length = len(before) + visual_tokens
-    flops = {"prefill": clips * prefill_flops(shape, length), "tower": tower_flops(shape, frames)}
-    rate = {kind: count / spent[kind] for kind, count in {"matmul": 2 * side**3, **flops}.items()}
-    return {
-        "matmul_side": side, "prefill_clips": clips, "prefill_positions": length,
-        "prefill_tokens_per_second": clips * length / spent["prefill"],
-        "tower_frames_per_second": frames / spent["tower"],
-        **{f"{kind}_tflops": own / 1e12 for kind, own in rate.items()},
-        **{f"{kind}_share_of_matmul": rate[kind] / rate["matmul"] for kind in flops},
-    }  # fmt: skip
+def medians(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of a call, by work; as interleaved(), but what takes more than SLOW seconds runs once."""
+    first = {name: timed(work)[0] for name, work in works.items()}
+    slow = {name: spent for name, spent in first.items() if spent > SLOW}
+    others = {name: work for name, work in works.items() if name not in slow}
+    found = interleaved(others, rounds, warm_up=0) if others else {}
+    return {name: slow[name] if name in slow else statistics.median(found[name]) for name in works}
 
 
 def bandwidths(poolings: Mapping[str, Pooling], grid: Tensor, rounds: int) -> list[dict[str, Any]]:
     """Median rates of each pooling's forward pass and of a copy of the grid (`clone`), the first row; in turns.
 
     Bytes are the necessary ones: the grid read once and the result written once, so the copy moves twice the grid.
-    tokens_per_second counts the grid's, and slower_than_copy is the copy's GB/s (1e9 bytes) over the pooling's. A
-    pooling that takes more than SLOW seconds runs once; one that refuses this grid has an `error` instead of rates.
+    tokens_per_second counts the grid's, and slower_than_copy is the copy's GB/s (1e9 bytes) over the pooling's. One
+    that refuses this grid has an `error` instead of rates.
     """
     cells = grid[..., 0].numel()
     works: dict[str, Callable[[], Any]] = {"copy": grid.clone}
-    written, failed, slow = {"copy": (grid.numel(), cells)}, list[dict[str, Any]](), dict[str, float]()
+    written, failed = {"copy": (grid.numel(), cells)}, list[dict[str, Any]]()
     with torch.inference_mode():
         for name, pooling in poolings.items():
             context = random_context(pooling.needs, *grid.shape[1:])
             context = replace(context, **{need: getattr(context, need).to(grid) for need in pooling.needs})
             work = partial(pooling.to(grid), grid, context)
             try:
-                spent, tokens = timed(work)
+                tokens = work()
                 if tokens.data_ptr() == grid.data_ptr():
                     raise ValueError("a view of the grid: nothing to do")
             except (ValueError, TypeError, RuntimeError) as error:
                 failed.append({"name": name, "error": str(error).splitlines()[0]})
                 continue
-            written[name] = (tokens.numel(), tokens[..., 0].numel())
-            if spent > SLOW:
-                slow[name] = spent
-            else:
-                works[name] = work
+            works[name], written[name] = work, (tokens.numel(), tokens[..., 0].numel())
             del tokens
-        seconds = medians(works, rounds) | slow
+        seconds = medians(works, rounds)
     rows: list[dict[str, Any]] = []
     for name, spent in seconds.items():
         values, visual_tokens = written[name]

@@ -6,7 +6,7 @@ import io
 import json
 import statistics
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,11 @@ from videopool.features import FeatureStore
 from videopool.models.lora import kept_weights, trainable
 from videopool.points.lifecycle import folder_of
 from videopool.points.point import Point
+from videopool.results.manifest import peak_memory
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.speed.bench import Bench, Line, Step
 from videopool.speed.commands import SIGNALS, resumed
-from videopool.speed.timing import clock, median_interval, turn
+from videopool.speed.timing import clock, median_interval, medians, turn
 from videopool.training.loop import StepCallback, TakeSteps, fit
 from videopool.training.module import Tuner
 from videopool.training.point import TrainingPoint
@@ -33,8 +34,6 @@ SAME_LOSS = 1e-4  # relative tolerance of the two loops' losses, which round a m
 def training(bench: Bench, line: Line) -> dict[str, Any]:
     """Part g: a sweep of poolings, the loop, resuming. Raises AssertionError if two ways do not learn alike."""
     settings = bench.config.job.training
-    if bench.in_memory is not None:
-        return {"skipped": "the weights are in no file that a training could load"}
     step = line("fine-tuning", len(settings.poolings) + int(settings.loop_rounds) + len(SIGNALS))
     train(bench.training("g-warm-up", settings.poolings[0], 1), FeatureStore())
     entry: dict[str, Any] = {"sweep": _sweep(bench, step), "loop": loop(bench, step), "resume": []}
@@ -53,7 +52,9 @@ def _sweep(bench: Bench, step: Step) -> dict[str, Any]:
         rows.append({"pooling": point.pooling.label, "visual_tokens": point.visual_tokens})
         losses = {}
         for way in turn(list(stores), number):
-            rows[-1][way], losses[way] = train(bench.training(f"g-{way}-{number}", pooling, steps), stores[way])
+            config = bench.training(f"g-{way}-{number}", pooling, steps)
+            rows[-1][way], log = train(config, stores[way])
+            losses[way] = _losses(log)
         if losses["kept"] != losses["alone"] and bench.size["dtype"] == "float32":
             raise AssertionError(f"losses of {pooling} from the store are not those without it")
         step()
@@ -118,17 +119,61 @@ def _side_by_side(job: DictConfig, bare: DictConfig, store: FeatureStore, bare_f
             advance()
         hook = register_optimizer_step_post_hook(stepped)
         try:
-            losses["job"] = train(job, store)[1]
+            losses["job"] = _losses(train(job, store)[1])
         finally:
             hook.remove()
         advance()  # past the last step, for its files
 
-    losses["bare"] = train(bare, store, beside)[1]
+    losses["bare"] = _losses(train(bare, store, beside)[1])
     return losses, spans
 
 
-def train(config: DictConfig, store: FeatureStore, take_steps: TakeSteps | None = None) -> tuple[float, list[float]]:
-    """Train as job=finetune does, in a new folder: seconds from the configuration to the export, loss of each step."""
+def steps_alone(bench: Bench, line: Line) -> dict[str, Any]:
+    """Part l: steps with LoRA: tokens per second of the language model, and MFU, the operations per second over those
+    of a product of square matrices; the same losses with FSDP over this one device. The first step warms up.
+    """
+    settings, counted = bench.config.job.training, dict[str, float]()
+    count, step = int(settings.lone_steps), line("steps with LoRA", 2)
+    bench.forget()
+
+    def take(config: DictConfig, tuner: Tuner, keeper: StepCallback, micros: int, precision: str) -> None:
+        point, schedule = keeper.exporter.point, keeper.exporter.schedule
+        kinds = [(one.example.kind, len(one.encoded.input_ids)) for one in schedule.examples(0, count * schedule.batch)]
+        counted["tokens"] = sum(point.tokens_of(kind) + text - 1 for kind, text in kinds)
+        counted["flops"] = sum(point.flops_of(kind, text) for kind, text in kinds)
+        fit(config, tuner, keeper, micros, precision)
+
+    config = bench.training("l", settings.poolings[0], count)
+    store = bench.store("steps")
+    rows = train(config, store, take)[1]
+    step()
+    seconds = sum(row["step_seconds"] for row in rows[1:]) * count / (count - 1)
+    dtype = torch.float32 if bench.size["dtype"] == "float32" and bench.device == "cpu" else torch.bfloat16
+    square = torch.randn(2 * [int(bench.size["rates"]["side"])], device=bench.device, dtype=dtype)
+    rate = 2 * len(square) ** 3 / medians({"square": lambda: square @ square}, 3)["square"]
+    entry: dict[str, Any] = {
+        "steps": count, "visual_tokens": Point(bench.point("l", settings.poolings[0], settings.frames)).visual_tokens,
+        "step_seconds": seconds / count, "tokens_per_second": counted["tokens"] / seconds,
+        "tflops": counted["flops"] / seconds / 1e12, "mfu": counted["flops"] / seconds / rate, **peak_memory(),
+    }  # fmt: skip
+    if bench.device == "cpu":
+        return entry | {"fsdp": {"skipped": "Lightning shards on GPUs alone"}}
+    sharded = bench.training("l-fsdp", settings.poolings[0], count)
+    sharded.trainer.strategy = "fsdp"
+    losses, others = _losses(rows), _losses(train(sharded, store)[1])
+    step()
+    differences = [abs(one - other) / abs(one) for one, other in zip(losses, others, strict=True)]
+    return entry | {"fsdp": {"steps": count, "largest_difference": max(differences)}}
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [row["loss"] for row in rows]
+
+
+def train(
+    config: DictConfig, store: FeatureStore, take_steps: TakeSteps | None = None
+) -> tuple[float, list[dict[str, Any]]]:
+    """Train as job=finetune does, in a new folder: seconds from the configuration to the export, each step's log."""
     seconds: dict[str, float] = {}
     with contextlib.redirect_stdout(io.StringIO()), clock(seconds, "all"):
         point = TrainingPoint(config)
@@ -138,7 +183,7 @@ def train(config: DictConfig, store: FeatureStore, take_steps: TakeSteps | None 
         point.check()
         folder = folder_of(config, point.name, identity)
         train_point(point, folder, identity, lambda: None, take_steps or fit)
-    return seconds["all"], [row["loss"] for row in read_training_log(folder.path) if "loss" in row]
+    return seconds["all"], [row for row in read_training_log(folder.path) if "loss" in row]
 
 
 def bare_loop(

@@ -21,7 +21,7 @@ from videopool.points.setting import pooling_settings
 from videopool.pooling import Adaptive
 from videopool.results import fingerprint
 from videopool.results.errors import writing
-from videopool.results.manifest import now, peak_memory_bytes
+from videopool.results.manifest import now, peak_memory
 from videopool.results.point import TRAINING_LOG, read_training_log
 from videopool.training.batches import Schedule
 from videopool.training.checkpoints import Checkpoints, TrainingState
@@ -127,7 +127,7 @@ def training_metrics(exporter: Exporter, progress: TrainingState, first: int, el
         **progress.frames,
         "elapsed_seconds": elapsed,
         "seconds_per_step": elapsed / max(1, schedule.steps - first),
-        "peak_memory_bytes": peak_memory_bytes(),
+        **peak_memory(),
         "finished": now(),
     }
 
