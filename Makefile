@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart notebooks docs test soak lint clean
+.PHONY: help quickstart notebooks docs test soak slurm-check lint clean
 
 help:  ## this text
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ test: $(READY)  ## the test suite
 
 soak: $(READY)  ## twenty kills and more, about 20 minutes
 	$(BIN)/pytest -m soak --timeout=3000
+
+slurm-check: $(READY)  ## a SLURM of one node, as root: brought up, used, taken down; a table of what happened
+	$(BIN)/pytest -n 0 -m slurm --timeout=900 tests/slurm
 
 lint: $(READY)  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 # Heavy imports stand inside functions, so that --version and --help answer at once.
 
 INTERRUPTED = 130
-# Raised by launchers when a process was killed: joblib's; submitit's.
-KILLS = ("TerminatedWorkerError", "UncompletedJobError")
+KILLED = "TerminatedWorkerError"  # raised by joblib's launcher
 ENVIRONMENT = {
     # Waiting threads sleep instead of spinning: other processes can use the core.
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -97,6 +96,7 @@ class Task:
 def _task_of_worker() -> Task:
     from videopool.commandline.composing import check_configurations
 
+    quiet()
     find_own_modules()
     check_configurations()
     return Task()
@@ -214,8 +214,8 @@ def _killed(run_points: Callable[[], None]) -> bool:
     try:
         run_points()
     except Exception as error:
-        if type(error).__name__ not in KILLS:
+        if type(error).__name__ != KILLED:
             raise
-        log.warn(f"a process of the sweep was killed ({type(error).__name__}); going on")
+        log.warn(f"a process of the sweep was killed ({KILLED}); going on")
         return True
     return False

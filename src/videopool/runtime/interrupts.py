@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # of `kill` or a scheduler; of a terminal that is closed
+LEAVING = (signal.SIGUSR1, signal.SIGUSR2)  # of a scheduler that needs the node, or before a time limit
 _handlers: list[object] = []  # our handlers in force
 
 
@@ -75,9 +76,49 @@ def ask_before_stopping() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+class Preemption:
+    """In a job of submitit: SIGUSR2 or SIGUSR1 stops the work as Ctrl-C does, then the job is requeued.
+
+    submitit's own handler ends the process in the middle of a step, and in loader processes too.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Preemption":
+        handlers = {number: signal.getsignal(number) for number in LEAVING}
+        theirs = [handler for handler in handlers.values() if callable(handler)]
+        if theirs and threading.current_thread() is threading.main_thread():
+            self._requeue, self._handlers = theirs[0], handlers
+            for number in LEAVING:
+                signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        interrupt = signal.getsignal(signal.SIGINT)
+        (interrupt if callable(interrupt) else signal.default_int_handler)(number, frame)
+
+    def leave(self) -> str:
+        """Requeue the job and exit. Returns why, if the job has come to its time limit too often."""
+        for number in LEAVING:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            self._requeue(signal.SIGUSR2, None)
+        except RuntimeError as error:
+            if "timed-out" not in str(error):
+                raise
+        return "its job came to its time limit too often; raise hydra.launcher.timeout_min or max_num_timeout"
+
+
 def ignore_interrupts(_: int = 0) -> None:
     """For worker processes: the main process decides when to stop."""
-    for number in (signal.SIGINT, *ENDING):
+    for number in (signal.SIGINT, *ENDING, *LEAVING):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -92,12 +133,15 @@ def end_loaders_at_exit() -> None:
     Finalize(None, kill_children, exitpriority=10)
 
 
-def _end_on_sigterm() -> None:
-    """After a fork: SIGTERM ends the child. Its parent relies on this where one of several devices fails."""
+def _after_fork() -> None:
+    """SIGTERM ends the child; its parent relies on this where one of several devices fails. No child leaves alone."""
+    for number in LEAVING:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)
     for number in ENDING:
         handler = signal.getsignal(number)
         if handler is signal.default_int_handler or (number == signal.SIGTERM and handler in _handlers):
             signal.signal(number, signal.SIG_DFL)
 
 
-os.register_at_fork(after_in_child=_end_on_sigterm)
+os.register_at_fork(after_in_child=_after_fork)
