@@ -8,7 +8,9 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +120,13 @@ class Jobs:
             executor = submitit.AutoExecutor(folder, self._EXECUTOR, **first)
             executor.update_parameters(**options)
             function: Any = self
-            jobs = executor.map_array(function, *zip(*rows, strict=True))
+            with redirect_stderr(StringIO()) as words:  # submitit prints what sbatch says
+                jobs = executor.map_array(function, *zip(*rows, strict=True))
         except (RuntimeError, ValueError, NameError, AssertionError, OSError) as error:  # of submitit, or sbatch's own
             lines = [re.sub(r"^sbatch: (error: )?", "", line) for line in str(error).splitlines()]
             raise HydraException(f"no job is submitted: {'; '.join(lines)}") from None
+        for line in words.getvalue().splitlines():
+            log.say(line)
         for point, job in zip(points, jobs, strict=True):
             point.job, point.outcomes, point.noted = job, os.environ[sweep.OUTCOMES], point.number
             point.submissions, point.ended = point.submissions + 1, 0.0
