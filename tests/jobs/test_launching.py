@@ -1,15 +1,18 @@
 """Points as jobs of submitit: of a SLURM whose programs say what the test wants, and of this machine."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 from test_processes import records
 
 from conftest import SMALL
+from videopool.runtime.outcome import FAILED, Outcome
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
 
@@ -97,11 +100,16 @@ def test_a_command_that_is_stopped_tells_of_its_jobs_and_finds_them_again(start,
     assert told in err
     process = start(*WORDS[:-1], "frames.num=2,1")  # the order of points does not matter
     says(process, "waiting for what an earlier command submitted: job 1 (2 tasks)")
-    (tmp_path / "queue").write_text("1_0|CANCELLED|None\n1_1|CANCELLED|None\n")
+    note = json.loads((tmp_path / "results/s/.sweep/.submitit/1_0/point.json").read_text())
+    outcome = {"number": 0, "job": "evaluate", **asdict(Outcome(FAILED, "one", "no clip"))}  # as the job notes it
+    with open(note["outcomes"], "a") as file:
+        file.write(json.dumps(outcome) + "\n")
+    (tmp_path / "queue").write_text("1_0|COMPLETED|None\n1_1|CANCELLED|None\n")
     _, err = process.communicate(60)
     assert process.returncode == 1
     assert calls(tmp_path) == 1
-    assert err.count("its job was cancelled") == 2, err
+    assert "[1] FAILED  one: no clip\n" in err
+    assert "[0] FAILED  frames.num=2: its job was cancelled\n" in err
 
 
 def test_what_the_cluster_refuses_is_one_line(start, tmp_path):

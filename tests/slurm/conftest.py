@@ -21,7 +21,7 @@ from videopool.pooling import Average
 class Slow(Average):
     def pool(self, grid, context=None):
         if grid.shape[-1] > 3:  # not when it is only looked at
-            time.sleep(float(os.environ.get("SLOW", "2")))
+            time.sleep(float(os.environ.get("SLOW", "0.6")))
         return super().pool(grid, context)
 """
 rows: list[tuple[str, str, float, str]] = []
@@ -50,7 +50,7 @@ class Command:
     def text(self) -> str:
         return Path(self.out.name).read_text()
 
-    def says(self, words: str, seconds: float = 120) -> str:
+    def says(self, words: str, seconds: float = 300) -> str:
         """Its output, once the words stand in it."""
         try:
             until(lambda: words in self.text or self.process.poll() is not None, seconds)
@@ -58,7 +58,7 @@ class Command:
             assert words in self.text, self.text
         return self.text
 
-    def ends(self, code: int, seconds: float = 300) -> str:
+    def ends(self, code: int, seconds: float = 600) -> str:
         """Its output at its end."""
         assert self.process.wait(seconds) == code, self.text
         assert "Traceback" not in self.text
@@ -100,7 +100,7 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_terminal_summary(terminalreporter):
     if rows:
-        version = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=False).stdout.strip()
+        version = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=False).stdout.strip()
         terminalreporter.write_line(f"\n{version}, one node, no accounting, {os.cpu_count()} cores")
         width = max(len(row[0]) for row in rows)
         for case, outcome, seconds, seen in rows:

@@ -45,7 +45,7 @@ def submitted(text):
     return [int(number) for number in re.findall(r"submitted \d+ points?: job (\d+)", text)]
 
 
-def start_now(cluster, seconds=60):
+def start_now(cluster, seconds=300):
     """A requeued job waits for two minutes: not here."""
     until(lambda: "PENDING" in cluster.jobs().values(), seconds, "no job is requeued")
     for job, state in cluster.jobs().items():
@@ -112,7 +112,7 @@ def test_no_start(command, tmp_path, record_property, word, cause):
 def test_preempted(command, cluster, tmp_path, record_property):
     """USR2 while a point is evaluated, two loader processes"""
     run = command(*SLOW, "frames.num=4", "job.workers=2")
-    until(lambda: lines(tmp_path) > 5, 120)
+    until(lambda: lines(tmp_path) > 5, 300)
     (job,) = cluster.jobs()
     cluster.ask("scancel", "--signal=USR2", job)
     start_now(cluster)
@@ -127,7 +127,7 @@ def test_preempted(command, cluster, tmp_path, record_property):
 def test_partition(command, cluster, tmp_path, record_property):
     """preemption by a partition of higher priority"""
     run = command(*SLOW, "frames.num=4", "job.workers=2", "hydra.launcher.partition=low")
-    until(lambda: lines(tmp_path) > 5, 120)
+    until(lambda: lines(tmp_path) > 5, 300)
     cluster.ask("sbatch", "-p", "high", "-c", "8", "-o", "/dev/null", "--wrap", "sleep 1")
     start_now(cluster)
     kept = lines(tmp_path)
@@ -140,13 +140,14 @@ def test_partition(command, cluster, tmp_path, record_property):
 @pytest.mark.parametrize("name", ["USR1", "USR2"])
 def test_training(command, cluster, tmp_path, record_property, name):
     """USR1, USR2 while a point is trained"""
-    words = ["job=finetune", "training.steps=30", "job.checkpoint_every=1000", "training.lora.rank=4"]
-    run = command(*words, "training.global_batch=4", "training.micro_batch=4", "frames.num=2", "job.workers=2")
+    words = ["job=finetune", "training.steps=30", "job.checkpoint_every=1000", "training.lora.rank=4", "job.workers=2"]
+    words += ["training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8", "frames.num=2"]
+    run = command(*words, "training.global_batch=4", "training.micro_batch=4")
 
     def steps():
         return [row["step"] for path in tmp_path.glob(f"results/s/*/{TRAINING_LOG}") for row in rows_of(path)]
 
-    until(lambda: len(steps()) > 3, 200)
+    until(lambda: len(steps()) > 3, 300)
     (job,) = cluster.jobs()
     cluster.ask("scancel", f"--signal={name}", job)
     start_now(cluster)
@@ -162,7 +163,7 @@ def test_time_limit(command, cluster, tmp_path, record_property):
     """the time limit, twice; then the same command with more time"""
     limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20"]
     run = command(*SLOW, "frames.num=4", *limit, env={"SLOW": "5"})
-    start_now(cluster, 120)
+    start_now(cluster)
     text = run.ends(1, 600)
     assert "came to its time limit too often" in text
     assert len(submitted(text)) == 1
@@ -175,7 +176,7 @@ def test_cancelled(command, cluster, tmp_path, record_property):
     """scancel of one point"""
     words = (*SLOW, "frames.num=2,4", "job.workers=0")
     run = command(*words, env={"SLOW": "1"})
-    until(lambda: len(list(tmp_path.glob("results/s/*/records.jsonl"))) == 2, 120)
+    until(lambda: len(list(tmp_path.glob("results/s/*/records.jsonl"))) == 2, 300)
     job = next(job for job in cluster.jobs() if job.endswith("_1"))
     cluster.ask("scancel", job)
     text = run.ends(1)
@@ -189,7 +190,7 @@ def test_cancelled(command, cluster, tmp_path, record_property):
 def test_array_cancelled(command, cluster, tmp_path, record_property):
     """scancel of the whole array, some points pending"""
     run = command(*SLOW, "frames.num=1,2,3,4", "hydra.launcher.array_parallelism=2")
-    until(lambda: lines(tmp_path) > 1, 120)
+    until(lambda: lines(tmp_path) > 1, 300)
     (array,) = {job.partition("_")[0] for job in cluster.jobs()}
     cluster.ask("scancel", array)
     text = run.ends(1, 90)
@@ -204,7 +205,7 @@ def test_stopped(command, cluster, tmp_path, record_property, number):
     words = (*SLOW, "frames.num=1,2,4", "hydra.launcher.array_parallelism=2")
     run = command(*words, env={"SLOW": "1"})
     run.says("submitted")
-    until(lambda: lines(tmp_path) > 1, 120)
+    until(lambda: lines(tmp_path) > 1, 300)
     if number == "INT":
         text = run.stop()
     else:
@@ -223,7 +224,7 @@ def test_stopped(command, cluster, tmp_path, record_property, number):
 def test_node(command, cluster, tmp_path, record_property):
     """a node that goes down and comes back"""
     run = command(*SLOW, "frames.num=4", "job.workers=0")
-    until(lambda: lines(tmp_path) > 3, 120)
+    until(lambda: lines(tmp_path) > 3, 300)
     cluster.ask("scontrol", "update", f"nodename={cluster.host}", "state=down", "reason=test")
     until(lambda: "RUNNING" not in cluster.jobs().values(), 60)
     cluster.ask("scontrol", "update", f"nodename={cluster.host}", "state=resume")

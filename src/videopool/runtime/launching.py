@@ -28,7 +28,7 @@ BLAMELESS = ("PREEMPTED", "NODE_FAIL")
 LOOK = 0.5  # seconds between two looks at the outcomes
 SELDOM, SOONEST, LATEST = 0.1, 2.0, 30.0  # seconds between two calls of squeue: a share of those waited, its limits
 LINES = 4  # of a job's log
-NOTE = "point.json"  # beside a job's log: which point it has, and where it notes the outcome
+NOTE = "point.json"  # beside a job's log: which point it has, where it notes the outcome, and the outcome
 GONE = ""  # state of a job that the queue does not know any more
 # States after which a job does not run again.
 ENDED = (
@@ -78,13 +78,12 @@ class Jobs:
         """Do each point in a job. Returns when all have an outcome. Raises HydraException if jobs are refused."""
         points = [self._point(number, words) for number, words in enumerate(job_overrides, initial_job_idx)]
         begin_sweep(0)  # the points are shown here
-        self.find(points)
-        waiting = [point for point in points if point.job]
-        if waiting:
-            log.say(f"waiting for what an earlier command submitted: {_listed(waiting)}")
+        waiting = points[:]
         try:
+            self.find(points)
+            if found := [point for point in points if point.job]:
+                log.say(f"waiting for what an earlier command submitted: {_listed(found)}")
             self._submit([point for point in points if not point.job])
-            waiting = points[:]
             with progress("points", len(points)) as advance:
                 self._wait(waiting, advance)
         except BaseException:
@@ -130,8 +129,7 @@ class Jobs:
         for point, job in zip(points, jobs, strict=True):
             point.job, point.outcomes, point.noted = job, os.environ[sweep.OUTCOMES], point.number
             point.submissions, point.ended = point.submissions + 1, 0.0
-            note = {"digest": point.digest, "outcomes": point.outcomes, "number": point.number}
-            (job.paths.folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
+            _note(point)
         count = f"{len(points)} point{'s' * (len(points) > 1)}"
         log.say(f"submitted {count}: {_listed(points)}; logs in {_near(points[0].job.paths.folder.parent)}")
 
@@ -151,6 +149,7 @@ class Jobs:
                     point.ended = 0.0
                     continue
                 if elsewhere := outcome is None or point.outcomes != os.environ[sweep.OUTCOMES]:
+                    outcome = outcome or _noted(point.job.paths).get("outcome")
                     point.ended = point.ended or time.monotonic()
                     if outcome is None and time.monotonic() - point.ended < self.late:
                         continue
@@ -162,6 +161,7 @@ class Jobs:
                 if elsewhere:
                     sweep.keep(outcome)
                 log.show(line_of(outcome, told), outcome["status"] == FAILED)  # logged by the job
+                _note(point, outcome)  # for a command that waits for the same job
                 told.append(outcome)
                 waiting.remove(point)
                 advance(1)
@@ -219,15 +219,14 @@ class SlurmJobs(Jobs):
         self._began = self._asked = time.monotonic()
         jobs = {}
         for number, state in (_queue() or {}).items():
-            note = JobPaths(self.params["submitit_folder"], number).folder / NOTE
-            if state not in ENDED and note.is_file():
-                content = json.loads(note.read_text(encoding="utf-8"))
-                jobs[content["digest"]] = number, content
+            note = _noted(JobPaths(self.params["submitit_folder"], number)) if state not in ENDED else {}
+            if note:
+                jobs[note["digest"]] = number, note
         for point in points:
             if point.digest in jobs:
-                number, content = jobs[point.digest]
+                number, note = jobs[point.digest]
                 point.job, point.submissions = SlurmJob(self.params["submitit_folder"], number), 1
-                point.outcomes, point.noted = content["outcomes"], content["number"]
+                point.outcomes, point.noted = note["outcomes"], note["number"]
 
     def leave(self, points: Sequence[Point]) -> None:
         queue = _queue() or {}
@@ -238,6 +237,20 @@ class SlurmJobs(Jobs):
             log.warn(f"jobs go on: {states}. This ends them: scancel {ids}; the same command waits for them.")
 
 
+def _note(point: Point, outcome: object = None) -> None:
+    note = {"digest": point.digest, "outcomes": point.outcomes, "number": point.noted, "outcome": outcome}
+    (point.job.paths.folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
+
+
+def _noted(paths: Any) -> dict[str, Any]:
+    """What a command noted of a job; {} if it is another program's."""
+    try:
+        note: dict[str, Any] = json.loads((paths.folder / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note
+
+
 def _queue() -> dict[str, str] | None:
     """The states of this user's jobs, with a reason for those that wait; None if squeue does not answer."""
     command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%r"]
@@ -246,7 +259,7 @@ def _queue() -> dict[str, str] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     rows = [line.strip().split("|", 2) for line in answer.splitlines()]
-    return {job: f"{state} ({reason})" if state == "PENDING" else state for job, state, reason in rows}
+    return {job: f"{state} ({why})" if state == "PENDING" and why != "None" else state for job, state, why in rows}
 
 
 def _counted(states: Iterable[str]) -> str:
