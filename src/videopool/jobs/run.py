@@ -19,9 +19,9 @@ from videopool.points.setting import prefill_costs
 from videopool.results import PointBusy
 from videopool.runtime import log, sweep
 from videopool.runtime.exit_code import settle
-from videopool.runtime.interrupts import Preemption
 from videopool.runtime.kills import kills, mark
 from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome
+from videopool.runtime.preemption import leaving_when_asked
 from videopool.runtime.progress import begin_point, doing, finish
 from videopool.runtime.telling import label_of, tell_outcome
 
@@ -67,7 +67,7 @@ def run_and_tell(config: DictConfig) -> str:
             outcome = Outcome(FAILED, label, f"its process was killed {count} times (out of memory?)")
         else:
             mark("began")
-            outcome = _run_or_leave(config)
+            outcome = leaving_when_asked(lambda: _run(config), label)
             mark("ended")
         outcome.seconds = round(time.perf_counter() - started, 3)
         tell_outcome(outcome)
@@ -83,20 +83,6 @@ def run_and_tell(config: DictConfig) -> str:
     if outcome.status == FAILED or (outcome.status == BUSY and not multirun):
         settle(1)  # a multirun waits at its end for busy points
     return outcome.status
-
-
-def _run_or_leave(config: DictConfig) -> Outcome:
-    """Run a job, or give up the node where the cluster asks for it."""
-    with Preemption() as preemption:
-        try:
-            outcome = _run(config)
-        except KeyboardInterrupt:
-            if not preemption.asked:
-                raise
-            outcome = Outcome(FAILED, label_of(config))
-        if preemption.asked and outcome.status == FAILED:  # as a process that does not ignore the signal may cause
-            outcome.message = preemption.leave()
-    return outcome
 
 
 def _run(config: DictConfig) -> Outcome:

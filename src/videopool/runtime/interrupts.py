@@ -76,46 +76,6 @@ def ask_before_stopping() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-class Preemption:
-    """In a job of submitit: SIGUSR2 or SIGUSR1 stops the work as Ctrl-C does, then the job is requeued.
-
-    submitit's own handler ends the process in the middle of a step, and in loader processes too.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._handlers: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "Preemption":
-        handlers = {number: signal.getsignal(number) for number in LEAVING}
-        theirs = [handler for handler in handlers.values() if callable(handler)]
-        if theirs and threading.current_thread() is threading.main_thread():
-            self._requeue, self._handlers = theirs[0], handlers
-            for number in LEAVING:
-                signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        interrupt = signal.getsignal(signal.SIGINT)
-        (interrupt if callable(interrupt) else signal.default_int_handler)(number, frame)
-
-    def leave(self) -> str:
-        """Requeue the job and exit. Returns why, if the job has come to its time limit too often."""
-        for number in LEAVING:
-            signal.signal(number, signal.SIG_IGN)
-        try:
-            self._requeue(signal.SIGUSR2, None)
-        except RuntimeError as error:
-            if "timed-out" not in str(error):
-                raise
-        return "its job came to its time limit too often; raise hydra.launcher.timeout_min or max_num_timeout"
-
-
 def ignore_interrupts(_: int = 0) -> None:
     """For worker processes: the main process decides when to stop."""
     for number in (signal.SIGINT, *ENDING, *LEAVING):
