@@ -227,6 +227,7 @@ def test_node(command, cluster, tmp_path, record_property):
     until(lambda: lines(tmp_path) > 3, 300)
     cluster.ask("scontrol", "update", f"nodename={cluster.host}", "state=down", "reason=test")
     until(lambda: "RUNNING" not in cluster.jobs().values(), 60)
+    until(lambda: not cluster.tasks(), 60)  # SLURM would hold a job that it starts beside the remains of its first run
     cluster.ask("scontrol", "update", f"nodename={cluster.host}", "state=resume")
     start_now(cluster)
     kept = lines(tmp_path)

@@ -229,12 +229,11 @@ class SlurmJobs(Jobs):
                 point.outcomes, point.noted = note["outcomes"], note["number"]
 
     def leave(self, points: Sequence[Point]) -> None:
-        queue = _queue() or {}
-        live = [point for point in points if point.job and queue.get(point.job.job_id, "PENDING") not in ENDED]
-        if live:
-            states = _counted(queue.get(point.job.job_id, "PENDING") for point in live)
-            ids = " ".join(dict.fromkeys(point.job.job_id.partition("_")[0] for point in live))
-            log.warn(f"jobs go on: {states}. This ends them: scancel {ids}; the same command waits for them.")
+        queue, ids = _queue(), [point.job.job_id for point in points if point.job]
+        states = {number: "UNKNOWN" if queue is None else queue.get(number, GONE) for number in ids}
+        if live := dict.fromkeys(number.partition("_")[0] for number in ids if states[number] not in ENDED):
+            end = f"This ends them: scancel {' '.join(live)}; the same command waits for them."
+            log.warn(f"jobs go on: {_counted(states.values())}. {end}")
 
 
 def _note(point: Point, outcome: object = None) -> None:
@@ -254,11 +253,12 @@ def _noted(paths: Any) -> dict[str, Any]:
 def _queue() -> dict[str, str] | None:
     """The states of this user's jobs, with a reason for those that wait; None if squeue does not answer."""
     command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%r"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}  # which hide jobs
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=env).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    rows = [line.strip().split("|", 2) for line in answer.splitlines()]
+    rows = [line.strip().split("|", 2) for line in answer.splitlines() if line.count("|") > 1]
     return {job: f"{state} ({why})" if state == "PENDING" and why != "None" else state for job, state, why in rows}
 
 
