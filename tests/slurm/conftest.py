@@ -40,7 +40,7 @@ class Command:
     """A command of the program on the cluster's login node."""
 
     def __init__(self, words, folder, env):
-        self.out = (folder / "out").open("w+")
+        self.out = (folder / f"out-{len(list(folder.glob('out-*')))}").open("w")
         command = [sys.executable, "-m", "videopool", *words]
         self.process = subprocess.Popen(
             command, cwd=folder, env=env, stdout=self.out, stderr=subprocess.STDOUT, text=True
