@@ -13,8 +13,12 @@ from test_processes import records
 
 from conftest import SMALL
 from videopool.runtime.outcome import FAILED, Outcome
+from videopool.runtime.preemption import leaving_when_asked
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+from submitit.core.job_environment import SignalHandler
+from submitit.core.utils import DelayedSubmission, JobPaths
+from submitit.slurm.slurm import SlurmJobEnvironment
 
 SBATCH = """#!/bin/sh
 echo sbatch >> calls
@@ -170,3 +174,24 @@ def test_a_preempted_job_goes_on(tmp_path, data_dir):
     assert logged.count("Requeued job") == 1
     assert "Traceback" not in logged
     assert "ConfigStore" not in logged
+
+
+def test_a_job_at_its_last_time_limit_says_so():
+    """submitit's handler in a job of a minute that may not be requeued: the work is stopped, and the point fails."""
+    delayed = DelayedSubmission(print)
+    delayed.set_timeout(timeout_min=1, max_num_timeout=0)
+    handler = SignalHandler(SlurmJobEnvironment(), JobPaths("."), delayed).checkpoint_and_try_requeue
+    before = signal.signal(signal.SIGUSR2, handler)
+
+    def work():
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(30)
+        return Outcome("complete", "point")
+
+    try:
+        outcome = leaving_when_asked(work, "point")
+        assert signal.getsignal(signal.SIGUSR2) == handler
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert outcome.status == FAILED
+    assert "its job came to its time limit too often" in outcome.message
