@@ -106,12 +106,11 @@ class Cluster:
         rows = [line.split() for line in self.ask("squeue", "-h", "-r", "-o", "%i %T").splitlines()]
         return {row[0]: row[1] for row in rows if len(row) == 2}
 
-    def tasks(self) -> list[str]:
-        """What runs on the node of jobs of submitit."""
-        found = subprocess.run(
-            ["pgrep", "-f", f"submitit.core._submit {self.folder.parent}"], capture_output=True, text=True, check=False
-        )
-        return found.stdout.split()
+    def remains(self, job: str) -> bool:
+        """Whether processes of a job are left on the node; SLURM holds a job that it starts beside them."""
+        return not subprocess.run(
+            ["pgrep", "-f", rf"slurmstepd: \[{job}\."], capture_output=True, check=False
+        ).returncode
 
     def clear(self) -> None:
         """End all jobs."""
