@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart notebooks docs test soak gpu-check lint clean
+.PHONY: help quickstart notebooks docs test soak gpu-check slurm-check lint clean
 
 help:  ## this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ soak: $(READY)  ## twenty kills and more, about 20 minutes
 
 gpu-check: $(READY)  ## one GPU: rates, memory, precision, training of a 7B model, about 8 minutes; skipped without one
 	$(BIN)/videopool experiment=gpu_check
+
+slurm-check: $(READY)  ## a SLURM of one node, as root: brought up, used, taken down; a table of what happened
+	$(BIN)/pytest -n 0 -m slurm --timeout=900 tests/slurm
 
 lint: $(READY)  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -51,7 +51,8 @@ def test_they_hold_what_is_needed_and_no_more(built):
     source, wheel = built
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"videopool/{place}" for place in (*PLACES, "py.typed")} <= set(names)
-    assert {name.partition("/")[0] for name in names} == {"videopool", f"videopool-{videopool.__version__}.dist-info"}
+    parts = {"videopool", "hydra_plugins", f"videopool-{videopool.__version__}.dist-info"}
+    assert {name.partition("/")[0] for name in names} == parts
     with tarfile.open(source) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     assert {*PLACES, "LICENSE", "README.md", "tests/conftest.py"} <= inside

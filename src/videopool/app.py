@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 # Heavy imports stand inside functions, so that --version and --help answer at once.
 
 INTERRUPTED = 130
-# Raised by launchers when a process was killed: joblib's; submitit's.
-KILLS = ("TerminatedWorkerError", "UncompletedJobError")
+KILLED = "TerminatedWorkerError"  # raised by joblib's launcher
 
 
 def open_streams() -> None:
@@ -71,6 +70,7 @@ def _task_of_worker() -> Task:
     from videopool.commandline.composing import check_configurations
     from videopool.inference.gpus import take_gpus
 
+    quiet()
     take_gpus()
     find_own_modules()
     check_configurations()
@@ -189,8 +189,8 @@ def _killed(run_points: Callable[[], None]) -> bool:
     try:
         run_points()
     except Exception as error:
-        if type(error).__name__ not in KILLS:
+        if type(error).__name__ != KILLED:
             raise
-        log.warn(f"a process of the sweep was killed ({type(error).__name__}); going on")
+        log.warn(f"a process of the sweep was killed ({KILLED}); going on")
         return True
     return False

@@ -22,6 +22,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from videopool.commandline.groups import Groups
@@ -110,6 +111,9 @@ def check_configurations() -> None:
         removed = {word.key_or_group for word in parsed if word.is_delete()}
         known[str(config.hydra.runtime.choices)] = check_keys(_plain(config), parts, added, removed)
         check_top_level(config)
+        launcher = config.hydra.runtime.choices.get("hydra/launcher")
+        if config.hydra.mode == RunMode.RUN and launcher != "basic":
+            raise ValueError(f"hydra/launcher={launcher} starts the points of a sweep; add -m, for one point too")
 
     def check_point(config: DictConfig, parsed: list[Override]) -> None:
         check_values(_plain(config), known.get(str(config.hydra.runtime.choices), {}))

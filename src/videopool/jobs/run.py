@@ -20,6 +20,7 @@ from videopool.runtime import log, sweep
 from videopool.runtime.exit_code import settle
 from videopool.runtime.kills import kills, mark
 from videopool.runtime.outcome import BUSY, COMPLETE, FAILED, Outcome
+from videopool.runtime.preemption import leaving_when_asked
 from videopool.runtime.progress import begin_point, doing, finish
 from videopool.runtime.telling import label_of, tell_outcome
 
@@ -65,7 +66,7 @@ def run_and_tell(config: DictConfig) -> str:
             outcome = Outcome(FAILED, label, f"its process was killed {count} times (out of memory?)")
         else:
             mark("began")
-            outcome = _run(config)
+            outcome = leaving_when_asked(lambda: _run(config), label)
             mark("ended")
         outcome.seconds = round(time.perf_counter() - started, 3)
         tell_outcome(outcome)

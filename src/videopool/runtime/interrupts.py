@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # of `kill` or a scheduler; of a terminal that is closed
+LEAVING = (signal.SIGUSR1, signal.SIGUSR2)  # of a scheduler that needs the node, or before a time limit
 _handlers: list[object] = []  # our handlers in force
 
 
@@ -81,7 +82,7 @@ def ask_before_stopping() -> Iterator[StopRequest]:
 
 def ignore_interrupts(_: int = 0) -> None:
     """For worker processes: the main process decides when to stop."""
-    for number in (signal.SIGINT, *ENDING):
+    for number in (signal.SIGINT, *ENDING, *LEAVING):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -96,12 +97,15 @@ def end_loaders_at_exit() -> None:
     Finalize(None, kill_children, exitpriority=10)
 
 
-def _end_on_sigterm() -> None:
-    """After a fork: SIGTERM ends the child. Its parent relies on this where one of several devices fails."""
+def _after_fork() -> None:
+    """SIGTERM ends the child; its parent relies on this where one of several devices fails. No child leaves alone."""
+    for number in LEAVING:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)
     for number in ENDING:
         handler = signal.getsignal(number)
         if handler is signal.default_int_handler or (number == signal.SIGTERM and handler in _handlers):
             signal.signal(number, signal.SIG_DFL)
 
 
-os.register_at_fork(after_in_child=_end_on_sigterm)
+os.register_at_fork(after_in_child=_after_fork)

@@ -63,6 +63,12 @@ def detail(line: str) -> None:
         _print(f"videopool: {line}", error=True)
 
 
+def show(line: str, error: bool = False) -> None:
+    """Print a line that is logged elsewhere."""
+    if error or not quiet():
+        _print(line, error)
+
+
 def _print(line: str, error: bool = False) -> None:
     print(line, file=sys.stderr if error else sys.stdout, flush=True)
 

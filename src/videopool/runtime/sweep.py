@@ -31,6 +31,7 @@ def begin(config: DictConfig, outcomes: Path) -> int:
     os.environ[OUTCOMES] = str(outcomes.resolve())
     with suppress(OSError):  # Hydra makes the folder too, and tells
         outcomes.parent.mkdir(parents=True, exist_ok=True)
+        outcomes.touch()  # a network file system may hide for a while what jobs make; not what they append
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     words = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
     counts = {}
@@ -100,10 +101,10 @@ def in_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def ended() -> list[dict[str, Any]]:
-    """The outcomes of points so far, by number: points that ran side by side end in any order."""
+def ended(path: str = "") -> list[dict[str, Any]]:
+    """The outcomes of points so far, of this multirun or in another's file, by number: they end in any order."""
     try:
-        with open(os.environ.get(OUTCOMES, ""), encoding="utf-8") as file:
+        with open(path or os.environ.get(OUTCOMES, ""), encoding="utf-8") as file:
             outcomes = [json.loads(line) for line in file if line.endswith("\n")]
     except OSError:
         return []

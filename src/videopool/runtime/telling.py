@@ -1,7 +1,8 @@
 """The first and last lines of a command, and how its points ended."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,35 @@ def begin_command(config: DictConfig, points: int) -> None:
 def label_of(config: DictConfig) -> str:
     """A point by what its multirun varies; a job that runs alone by its name."""
     words = HydraConfig.get().overrides.task if sweep.in_multirun() else []
-    varied = [word for word in words if word.partition("=")[0] in sweep.facts().get("keys", [])]
-    return " ".join(varied or words) or str(OmegaConf.select(config, "job.name"))
+    return label(words) or str(OmegaConf.select(config, "job.name"))
+
+
+def label(words: Sequence[str]) -> str:
+    """Of the overrides of a point, those that its multirun varies."""
+    keys = sweep.facts().get("keys", [])
+    return " ".join([word for word in words if word.partition("=")[0] in keys] or words)
+
+
+def line_of(outcome: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> str:
+    """How a point or job ended; its cause only if no earlier point had it."""
+    number = f"[{outcome['number']}] " if "number" in outcome else ""
+    if outcome["status"] == FAILED:
+        same = any(o["status"] == FAILED and o["message"] == outcome["message"] for o in earlier)
+        return f"{number}FAILED  {outcome['name']}" + (" (same cause)" if same else f": {outcome['message']}")
+    word = "busy" if outcome["status"] == BUSY else "done" if outcome["fresh"] else "kept"
+    wait = f"; {WAIT}" if outcome["status"] == BUSY and not number else ""
+    return f"{number}{word:>6}  {outcome['name']}: {outcome['message']}{wait}"
 
 
 def tell_outcome(outcome: Outcome) -> None:
-    """Print how a point or job ended; a cause only if no earlier point had it."""
+    """Print how a point or job ended."""
     alone = not sweep.in_multirun()
-    number = "" if alone else f"[{HydraConfig.get().job.num}] "
+    number = {} if alone else {"number": HydraConfig.get().job.num}
+    line = line_of({**asdict(outcome), **number}, sweep.ended())
     if outcome.status == FAILED:
-        same = any(o["status"] == FAILED and o["message"] == outcome.message for o in sweep.ended())
-        log.fail(f"{number}FAILED  {outcome.name}" + (" (same cause)" if same else f": {outcome.message}"))
+        log.fail(line)
         return
-    word = "busy" if outcome.status == BUSY else "done" if outcome.fresh else "kept"
-    wait = f"; {WAIT}" if outcome.status == BUSY and alone else ""
-    log.say(f"{number}{word:>6}  {outcome.name}: {outcome.message}{wait}", result=alone)
+    log.say(line, result=alone)
     log.detail(f"ended after {outcome.seconds:.1f} s")
 
 
