@@ -344,7 +344,7 @@ def test_what_a_model_of_real_size_goes_through(composed, tmp_path, monkeypatch,
     for row, layers in zip(found["parts"]["j"]["rows"], (2, 3), strict=True):
         own = little(layers=layers)
         assert row["weight_bytes"] == row["planned_weight_bytes"] == weight_bytes(own, 2)
-        assert row["planned_bytes"] == peak_bytes(own, 2, 18, 2, 256, 1, "eager")
+        assert row["planned_bytes"] == peak_bytes(own, 2, 18 + 256, 2, attention="eager")
         assert 0.95 < (row["planned_bytes"] - row["weight_bytes"]) / (row["peak_bytes"] - row["weight_bytes"]) < 1.35
         assert row["trained_tensors"] == layers * 8 + 4
         assert row["training_bytes"] > row["weight_bytes"] + 4 * 4 * row["trained"]

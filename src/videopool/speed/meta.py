@@ -61,14 +61,14 @@ def meta(bench: Bench, line: Line) -> dict[str, Any]:
         weights = dict(backbone.model.named_parameters())
         lm = VideoLM(backbone, pooling)
         tokens = pooling.num_tokens(frames, shape.height, shape.width)
-        held, size = sum(one.nbytes for one in weights.values()), (frames, tokens, dtype.itemsize, TEXT, 1, "eager")
+        held = sum(one.nbytes for one in weights.values())
         with Live() as live, torch.inference_mode():
             cache = DynamicCache(config=backbone.model.config.text_config)
             _read(backbone, lm.visual_tokens(_features(backbone, frames)), cache)
         row = {
             "model": name, "frames": frames, "visual_tokens": tokens, "tensors": len(weights), "weight_bytes": held,
             "planned_weight_bytes": cost.weight_bytes(shape, dtype.itemsize), "peak_bytes": held + live.peak,
-            "planned_bytes": cost.peak_bytes(shape, *size),
+            "planned_bytes": cost.peak_bytes(shape, frames, tokens + TEXT, dtype.itemsize, attention="eager"),
         }  # fmt: skip
         rows.append(row | _training_step(lm, frames, held, plain(bench.config.job.training.recipe)["lora"]))
         step()
