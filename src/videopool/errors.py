@@ -19,6 +19,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking: Python's, an accelerator's, or that of torch's allocator for the CPU."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return not kinds.isdisjoint(("MemoryError", "OutOfMemoryError")) or "DefaultCPUAllocator" in str(error)
+
+
 def did_you_mean(word: str, options: Iterable[str] | Mapping[str, str], cutoff: float = 0.65) -> str:
     """The question after an unknown word, with the options most like it, as a mapping writes them; empty if none is."""
     names = {one.lower(): options[one] if isinstance(options, Mapping) else one for one in options}

@@ -243,8 +243,8 @@ def test_a_limit_of_a_few_clips_changes_no_number(run, tmp_path):
 
 
 def test_a_value_out_of_range_ends_the_point_in_one_line(run, monkeypatch):
-    whole = Backbone.features
-    monkeypatch.setattr(Backbone, "features", lambda self, pixels, media="video": whole(self, pixels, media) * 1e5)
+    whole = Backbone.encode_at_once
+    monkeypatch.setattr(Backbone, "encode_at_once", lambda *given: whole(*given) * 1e5)
     few = ["features=disk", "benchmark.limit=3", *PLAIN]
     with pytest.raises(FeatureStoreError, match=r"say features\.dtype=bfloat16") as caught:
         run(*few)

@@ -23,7 +23,7 @@ FREE = (
     "hydra.job_logging", "hydra.hydra_logging", "hydra.launcher.additional_parameters",
 )  # fmt: skip
 # Read by the program, besides the arguments of the group's class.
-READ = {"pooling": {"stage"}, "judge": {"store"}}
+READ = {"pooling": {"stage"}, "judge": {"store"}, "features": {"frames_at_once"}}
 HYDRAS = {"_target_", "_args_", "_convert_", "_partial_", "_recursive_"}
 # Values that can be checked before anything is imported; the rooms that read them check them too.
 VALUES = {

@@ -19,14 +19,21 @@ from videopool.evaluation.records import (
     too_long,
 )
 from videopool.features import ClipDataset, FeatureSource, LoadedClip, ReadPlan
-from videopool.features.store import finite
 from videopool.inference.backbones import point_backbone
 from videopool.inference.feature_key import feature_source
 from videopool.inference.predict import predict
 from videopool.inference.read_plan import clips_at_once, group_by_clip, image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
-from videopool.models.reading import Prefix, continuation_logprobs, greedy_answers, next_token_logits, prefill
+from videopool.models.chunks import Chunk
+from videopool.models.reading import (
+    Prefix,
+    continuation_logprobs,
+    greedy_answers,
+    next_token_logits,
+    prefill,
+    question_chunk,
+)
 from videopool.models.stages import TEXT
 from videopool.points.point import Point
 from videopool.results import RecordLog
@@ -45,24 +52,32 @@ class Evaluator(ClipReader):
     """A VideoLM that answers the questions of a point's benchmark."""
 
     def __init__(self, backbone: Backbone, point: Point, plan: ReadPlan, source: FeatureSource) -> None:
-        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source)
-        self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, point.config.compat.scoring
+        config = point.config
+        frames = config.features.get("frames_at_once")
+        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
+        self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, config.compat.scoring
+        self.clips_at_once = Chunk(int(config.job.max_clips), "clips")
+        self.cache_bytes: int | None = config.job.get("max_cache_bytes")
+        self.questions: Chunk | None = None
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
         """Records of all questions of some clips, in their order."""
         by_frames: dict[int, list[tuple[LoadedClip, Tensor]]] = defaultdict(list)
         records: Records = {}
-        for clip in batch:
-            features, reason = self.read(clip)
+        for clip, (features, reason) in zip(batch, self.read(batch), strict=True):
             if features is None:
                 records |= {sample.id: failed_record(sample, UNREADABLE, reason) for sample in clip.job.samples}
             else:
                 by_frames[len(clip.views)].append((clip, features))
         answer = self._answer_each if TEXT in self.pooling.needs else self._answer
+
+        def answered(members: Sequence[tuple[LoadedClip, Tensor]]) -> Records:
+            return answer([(clip, clip.job.samples) for clip, _ in members], torch.stack([own for _, own in members]))
+
         for members in by_frames.values():
-            stacked = torch.stack([own for _, own in members])
-            records |= answer([(clip, clip.job.samples) for clip, _ in members], stacked)
+            for own in self.clips_at_once.each(members, answered):
+                records |= own
         return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]
 
     def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> Records:
@@ -83,7 +98,7 @@ class Evaluator(ClipReader):
         """
         with self.clock("pool"):
             tokens = self.tokens_of([clip for clip, _ in asked], features, text)
-            usable = [samples if finite(own) else () for (_, samples), own in zip(asked, tokens, strict=True)]
+            usable = [samples if good else () for (_, samples), good in zip(asked, finite(tokens), strict=True)]
         records: Records = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)
             for (_, samples), own in zip(asked, usable, strict=True)
@@ -145,18 +160,20 @@ class Evaluator(ClipReader):
         self, mode: str, prefix: Prefix, rows: Sequence[Sequence[Sample]], prompts: Sequence[Sequence[str]]
     ) -> list[list[Any]]:
         """The model's output for each question: log-probabilities of its options, or ids of a generated answer."""
+        # Sized once the weights and a first prefix are there.
+        self.questions = chunk = self.questions or question_chunk(self.backbone, self.cache_bytes)
         if mode == "cloze":
             texts = [
                 [self.backbone.continued(text, sample.options) for sample, text in zip(row, own, strict=True)]
                 for row, own in zip(rows, prompts, strict=True)
             ]
-            return continuation_logprobs(self.backbone, prefix, texts)
+            return continuation_logprobs(self.backbone, prefix, texts, chunk)
         questions = [[self.backbone.split_prompt(text)[1] for text in row] for row in prompts]
         if mode == "generate":
-            return greedy_answers(self.backbone, prefix, questions, self.benchmark.max_new_tokens)
+            return greedy_answers(self.backbone, prefix, questions, self.benchmark.max_new_tokens, chunk)
         longest = max(len(sample.options) for row in rows for sample in row)
         letters = self.backbone.next_token_ids(self.prompt.answer_start, LETTERS[:longest])
-        logits = next_token_logits(self.backbone, prefix, questions)
+        logits = next_token_logits(self.backbone, prefix, questions, chunk)
         return [of_row.log_softmax(-1)[:, letters].tolist() for of_row in logits]
 
     def _outcome(self, mode: str, sample: Sample, output: Sequence[Any]) -> dict[str, object]:
@@ -164,6 +181,14 @@ class Evaluator(ClipReader):
             return likeliest(sample, output[: len(sample.options)])
         text = self.backbone.tokenizer.decode(output, skip_special_tokens=True)
         return read_answer(sample, text, self.prompt, self.parsing)
+
+
+def finite(tokens: Tensor) -> list[bool]:
+    """Whether each clip's tokens [B, N, D] hold neither infinity nor NaN."""
+    if not tokens.numel():
+        return [True] * len(tokens)
+    extremes = torch.stack(torch.aminmax(tokens.flatten(1), dim=1))  # NaN propagates to both
+    return extremes.isfinite().all(0).tolist()
 
 
 def likeliest(sample: Sample, logprobs: Sequence[float]) -> dict[str, object]:

@@ -48,6 +48,12 @@ class LoadedClip:
     error: str = ""  # why the clip cannot be used, "" if it can
     seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
 
+    def pin_memory(self) -> "LoadedClip":
+        """Itself, its pixels where an accelerator copies them from while it computes; a DataLoader calls it."""
+        if self.pixels is not None:
+            self.pixels = self.pixels.pin_memory()
+        return self
+
     @property
     def times(self) -> list[float]:
         """Seconds of the chosen frames from the clip's first frame."""

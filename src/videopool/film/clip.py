@@ -109,15 +109,15 @@ class ShownClip:
         plan = read_plan(point.sampler, str(point.config.job.reader), processor, pooling)
         reader = ClipReader(backbone, pooling, shown.stage, point.store, plan, self.source)
         loaded = load_clip(request_clip(self.job, plan, point.store, self.source), plan)
-        if loaded.error:
-            raise ConfigError(f"clip: {loaded.error}")
-        features = reader.features(loaded).to(backbone.device)
+        ((features, reason),) = reader.read([loaded])
+        if features is None:
+            raise ConfigError(f"clip: {reason}")
         frames = loaded.views[:-1] if THUMBNAIL in pooling.needs else loaded.views
         unique = sorted(set(frames))
         pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds))
         height, width = (size * backbone.shape.patch for size in (backbone.shape.height, backbone.shape.width))
         pictures = pixels[[unique.index(frame) for frame in frames], :height, :width]
-        return View(reader, features[None], pictures, reader.frame_times(loaded))
+        return View(reader, features[None].to(backbone.device), pictures, reader.frame_times(loaded))
 
     @torch.no_grad()
     def norm_row(self, stage: str, p: float) -> FilmRow:

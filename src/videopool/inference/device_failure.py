@@ -6,7 +6,7 @@ from pydoc import locate
 import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
 
-from videopool.errors import UserError
+from videopool.errors import UserError, out_of_memory
 from videopool.results import PointFailed
 
 _KIND = re.compile(r"^([A-Za-z_][\w.]*)(?:: |:?$)")  # begins a printed exception
@@ -27,7 +27,7 @@ def device_failure(error: ProcessException, devices: int) -> Exception:
         kind = Exception
     if issubclass(kind, UserError):
         return PointFailed(message)
-    if issubclass(kind, (MemoryError, torch.OutOfMemoryError)):
+    if issubclass(kind, (MemoryError, torch.OutOfMemoryError)) or out_of_memory(RuntimeError(message)):
         return MemoryError(message)
     return DeviceFailed(f"{ended}: {name}{': ' if message else ''}{message}")
 

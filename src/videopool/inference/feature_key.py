@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.config.build import build
+from videopool.config.build import build, plain
 from videopool.config.own_code import own_code
 from videopool.features import FeatureSource, software
 from videopool.inference.read_plan import image_processor_of
 from videopool.models import Backbone
+from videopool.models.backbone import device_of
 from videopool.models.lora import lora_scales
 from videopool.results import fingerprint
 
@@ -23,7 +24,8 @@ QUIET: dict[str, Any] = {"devices": 1, "strategy": "auto", "logger": False, "ena
 
 def shared_store(config: DictConfig) -> Any:
     """The feature store: one per process for all points with the same settings."""
-    return _build(OmegaConf.to_yaml(config.features, resolve=True), "features")
+    settings = {key: value for key, value in plain(config.features).items() if key != "frames_at_once"}
+    return _build(OmegaConf.to_yaml(settings), "features")
 
 
 def trainer_device(config: DictConfig) -> torch.device:
@@ -44,7 +46,7 @@ def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -
     shape, reader = backbone.shape, str(config.job.reader)
     if backbone.tower(media) is backbone.tower(MEDIA):
         media = MEDIA  # an image is a clip of one frame, and shares features with it
-    device = next(backbone.tower(media).parameters()).device.type
+    device = device_of(backbone.tower(media)).type
     if not backbone.placed:
         device = trainer_device(config).type  # to which the trainer moves the model
     tower = tower_hash(backbone, media)

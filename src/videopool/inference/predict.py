@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import Callback
@@ -99,7 +100,8 @@ def predict(
 
 
 def loader_of(data: Dataset[Any], workers: int, **more: Any) -> DataLoader[Any]:
-    """A loader whose processes, if any, leave signals to the main process."""
+    """A loader whose processes, if any, leave signals to the main process; pixels are pinned for an accelerator."""
+    more["pin_memory"] = torch.accelerator.is_available()
     if workers:
         more |= {"worker_init_fn": ignore_interrupts, "multiprocessing_context": START_METHOD}
     return DataLoader(data, num_workers=workers, **more)

@@ -4,6 +4,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice, repeat
 
 import torch
 from torch import Tensor
@@ -20,15 +22,23 @@ from videopool.features import (
     read_again,
 )
 from videopool.models import Backbone, VideoLM
+from videopool.models.backbone import VISION_CHUNK
+from videopool.models.chunks import Chunk
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
 from videopool.notes import note
 from videopool.pooling import Pooling
 from videopool.runtime.interrupts import end_loaders_at_exit
 from videopool.video import UnreadableClipError
 
+Fresh = tuple[ClipKey, Sequence[View], Tensor]  # views of a clip, and their pixels [M, 3, S, S]
+Made = dict[tuple[ClipKey, View], Tensor]  # features [C + H*W, Dv]
+
 
 class ClipReader(VideoLM):
-    """A VideoLM that makes features of clips, each view once. `source` is their key in the store."""
+    """A VideoLM that makes features of clips, each view once. `source` is their key in the store.
+
+    The tower takes up to `frames_at_once` frames of all clips in a call (None: VISION_CHUNK).
+    """
 
     def __init__(
         self,
@@ -38,8 +48,10 @@ class ClipReader(VideoLM):
         store: FeatureStore,
         plan: ReadPlan,
         source: FeatureSource,
+        frames_at_once: int | None = None,
     ) -> None:
         super().__init__(backbone, pooling, stage)
+        self.at_once = Chunk(frames_at_once or VISION_CHUNK, "frames")
         self.store, self.plan, self.source = store, plan, source
         self.seconds: dict[str, float] = defaultdict(float)  # spent so far, by kind of work
         self.frames = Counter(frames_decoded=0, frames_from_store=0)  # so far
@@ -66,38 +78,60 @@ class ClipReader(VideoLM):
         return self
 
     def read(
-        self, clip: LoadedClip, source: FeatureSource | None = None, plan: ReadPlan | None = None
-    ) -> tuple[Tensor | None, str]:
-        """The clip's features, or why there are none. Adds the seconds that its loader spent."""
-        for kind, spent in clip.seconds.items():
-            self.seconds[kind] += spent
-        try:
-            return (None, clip.error) if clip.error else (self.features(clip, source, plan), "")
-        except UnreadableClipError as error:
-            return None, str(error)
+        self, clips: Sequence[LoadedClip], sources: Sequence[FeatureSource] = (), plans: Sequence[ReadPlan] = ()
+    ) -> list[tuple[Tensor | None, str]]:
+        """Each clip's tower features, or why there are none. Adds the seconds that loaders spent.
 
-    def features(self, clip: LoadedClip, source: FeatureSource | None = None, plan: ReadPlan | None = None) -> Tensor:
-        """Tower features [T, C + H*W, Dv] of a clip's views, in the model's dtype on the CPU; new ones are encoded now.
-
-        An image has its own source and plan. Raises UnreadableClipError if stored views are gone, and the clip too.
+        Features are [T, C + H*W, Dv] of a clip's views, in the model's dtype on the CPU; new ones are encoded now,
+        several clips in one call of the tower. Sources and plans are by clip, as images have their own.
         """
-        key = ClipKey(source or self.source, clip.digest)
+        keys = [ClipKey(own, clip.digest) for clip, own in zip(clips, sources or repeat(self.source), strict=False)]
+        found: list[dict[View, Tensor]] = []
+        reasons, fresh, lost = [clip.error for clip in clips], list[Fresh](), list[Fresh]()
+        queued: set[tuple[ClipKey, View]] = set()  # two stretches of a clip may share frames
+        for clip, key in zip(clips, keys, strict=True):
+            for kind, spent in clip.seconds.items():
+                self.seconds[kind] += spent
+            found.append({} if clip.error else self._stored(clip, key))
+            if clip.pixels is not None and not clip.error:
+                self.frames["frames_decoded"] += _frames(clip.encoded)
+                new = [i for i, view in enumerate(clip.encoded) if view not in found[-1] and (key, view) not in queued]
+                if new:
+                    fresh.append((key, [clip.encoded[i] for i in new], clip.pixels[new]))
+                    queued |= {(key, view) for view in fresh[-1][1]}
+        made = self._encode(fresh)
+        for place, (clip, plan) in enumerate(zip(clips, plans or repeat(self.plan), strict=False)):
+            # The store may since have found views damaged, or dropped them for others.
+            gone = in_order(
+                {view for view in clip.views if view not in found[place] and (keys[place], view) not in made}
+            )
+            if gone and not clip.error:
+                self.frames["frames_decoded"] += _frames(gone)
+                try:
+                    lost.append((keys[place], gone, read_again(plan, clip, gone, self.seconds)))
+                except UnreadableClipError as error:
+                    reasons[place] = str(error)
+        made |= self._encode(lost)
+        return [
+            (None, reason)
+            if reason
+            else (
+                torch.stack(
+                    [(own[view] if view in own else made[key, view]).to(self.backbone.dtype) for view in clip.views]
+                ),
+                "",
+            )
+            for clip, key, own, reason in zip(clips, keys, found, reasons, strict=True)
+        ]
+
+    def _stored(self, clip: LoadedClip, key: ClipKey) -> dict[View, Tensor]:
+        """The features that the store has."""
         with self.clock("store"):
             if clip.state is not None and clip.info is not None:
                 self.store.remember(clip.state, clip.digest, clip.info)
             features = self.store.get(key, clip.views)
         self.frames["frames_from_store"] += _frames(features)
-        if clip.pixels is not None:
-            self.frames["frames_decoded"] += _frames(clip.encoded)
-            new = [place for place, view in enumerate(clip.encoded) if view not in features]
-            if new:
-                features |= self._encode(key, [clip.encoded[place] for place in new], clip.pixels[new])
-        # The store may since have found views damaged, or dropped them for others.
-        gone = in_order(set(clip.views) - features.keys())
-        if gone:
-            self.frames["frames_decoded"] += _frames(gone)
-            features |= self._encode(key, gone, read_again(plan or self.plan, clip, gone, self.seconds))
-        return torch.stack([features[view].to(self.backbone.dtype) for view in clip.views])
+        return features
 
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
         """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
@@ -120,12 +154,34 @@ class ClipReader(VideoLM):
         times = times if grid_frames_of(clip) == len(times) else times.mean(0, keepdim=True)
         return times.float().to(self.backbone.device)
 
-    def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:
-        """Features of views from their pixels [M, 3, S, S], stored, and rounded as the store rounds."""
-        with self.clock("vision"):
-            encoded = self.backbone.features(pixels, key.source.media).cpu()
+    def _encode(self, fresh: Sequence[Fresh]) -> Made:
+        """Features of views from their pixels, stored, and rounded as the store rounds."""
+        encoded = self.tower([(key.source.media, pixels) for key, _, pixels in fresh])
         with self.clock("store"):
-            return self.store.put(key, dict(zip(views, encoded, strict=True)))
+            return stored(self.store, fresh, encoded)
+
+    def tower(self, pixels: Sequence[tuple[str, Tensor]], layers: Sequence[int] | None = None) -> list[list[Tensor]]:
+        """Features [C + H*W, Dv] (CPU) of each frame, from media and pixels [M, 3, S, S] of several clips."""
+        if not pixels:
+            return []
+        by_media: dict[str, list[Tensor]] = defaultdict(list)
+        for media, own in pixels:
+            by_media[media] += own
+        with self.clock("vision"):
+            encoded = {
+                media: chain.from_iterable(
+                    self.at_once.each(frames, partial(self._encoded, media=media, layers=layers))
+                )
+                for media, frames in by_media.items()
+            }
+            found = [list(islice(encoded[media], len(own))) for media, own in pixels]
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()  # once, for the copies of all chunks
+        return found
+
+    def _encoded(self, frames: Sequence[Tensor], media: str, layers: Sequence[int] | None) -> Sequence[Tensor]:
+        """The features of frames [3, S, S] in one call, on their way to the CPU."""
+        return self.backbone.encode_at_once(frames, media, layers).to("cpu", non_blocking=True).unbind()
 
     def on_predict_end(self) -> None:
         """Report problems of the store."""
@@ -133,6 +189,14 @@ class ClipReader(VideoLM):
             lines = self.store.finish()
         for line in lines:
             note(line, every_rank=True)
+
+
+def stored(store: FeatureStore, fresh: Sequence[Fresh], encoded: Sequence[Sequence[Tensor]]) -> Made:
+    """Features of fresh views as a store returns them."""
+    made: Made = {}
+    for (key, views, _), own in zip(fresh, encoded, strict=True):
+        made |= {(key, view): kept for view, kept in store.put(key, dict(zip(views, own, strict=True))).items()}
+    return made
 
 
 def grid_frames_of(clip: LoadedClip) -> int:

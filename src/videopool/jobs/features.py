@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 
 from omegaconf import DictConfig
 
-from videopool.config.build import build, check
+from videopool.config.build import check
 from videopool.config.errors import ConfigError
 from videopool.features import DiskStore, FeatureStoreError
 from videopool.features.source import OWN
 from videopool.features.upkeep import Holding, holdings, prune, verify
+from videopool.inference.feature_key import shared_store
 from videopool.notes import note_list
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
 from videopool.runtime.progress import watched
@@ -26,7 +27,7 @@ def run(config: DictConfig) -> Outcome:
     """Look after the store of features=disk."""
     check(config, {tuple(ACTIONS): ["job.action"]})
     action = str(config.job.action)
-    store = build(config, "features")
+    store = shared_store(config)
     if not isinstance(store, DiskStore):
         raise ConfigError(f"job=features looks after a store on disk, not {type(store).__name__}: say features=disk")
     good, message = True, f"nothing is kept in {store.root}"

@@ -7,13 +7,12 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Protocol, cast
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from videopool.commandline.top_level import check_top_level
 from videopool.config.errors import ConfigError, Stopped
-from videopool.errors import UserError, one_line
+from videopool.errors import UserError, one_line, out_of_memory
 from videopool.inference.device_failure import DeviceFailed
 from videopool.points.setting import prefill_costs
 from videopool.results import PointBusy
@@ -100,10 +99,10 @@ def _run(config: DictConfig) -> Outcome:
         message = str(error)
         if error.__cause__ is not None and log.FILE in os.environ:
             log.trace()
-    except (MemoryError, torch.OutOfMemoryError):
-        message = "out of memory: lower job.max_visual_tokens or frames.num"
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK:
+        if out_of_memory(error):
+            message = "out of memory: lower job.max_visual_tokens or frames.num"
+        elif isinstance(error, OSError) and error.errno in DISK:
             message = f"{error.filename or config.results_dir}: {error.strerror}"
         else:  # an error of the program, not of the user: keep its trace; the sweep's other points go on
             kind = "" if isinstance(error, DeviceFailed) else f"{type(error).__name__}: "

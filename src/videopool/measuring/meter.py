@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videopool.features import ClipKey, FeatureSource, FeatureStore, JointStore, LoadedClip, ReadPlan, View
-from videopool.inference.reader import ClipReader, grid_frames_of
+from videopool.features import FeatureSource, FeatureStore, JointStore, LoadedClip, ReadPlan
+from videopool.inference.reader import ClipReader, Fresh, Made, grid_frames_of, stored
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR
 from videopool.models import Backbone
@@ -57,35 +57,36 @@ class NormMeter(ClipReader):
     def __init__(
         self, backbone: Backbone, point: Point, plan: ReadPlan, parts: Parts, settings: NormSettings, into: Measurement
     ) -> None:
-        super().__init__(backbone, point.pooling, point.stage, parts.all, plan, parts.tower.sources[0])
+        frames = point.config.features.get("frames_at_once")
+        super().__init__(backbone, point.pooling, point.stage, parts.all, plan, parts.tower.sources[0], frames)
         self.prompt, self.parts, self.settings, self.measured = point.prompt, parts, settings, into
 
-    def _encode(self, key: ClipKey, views: Sequence[View], pixels: Tensor) -> dict[View, Tensor]:
-        parts = self.parts
-        with self.clock("store"):
-            features = parts.tower.get(key, views)
-        new = [place for place, view in enumerate(views) if view not in features]  # others lack only their texture
-        if new:
-            with self.clock("vision"):
-                layers = [*parts.feature_layers, *parts.other_layers]
-                encoded = self.backbone.features(pixels[new], layers=layers).cpu()
+    def _encode(self, fresh: Sequence[Fresh]) -> Made:
+        parts, made, lacking = self.parts, Made(), list[Fresh]()
+        for key, views, pixels in fresh:
             with self.clock("store"):
-                features |= parts.tower.put(key, {views[i]: one for i, one in zip(new, encoded, strict=True)})
-        if parts.texture is None:
-            return features
-        with self.clock("texture"):
-            texture = patch_texture(pixels, self.backbone.shape.patch).to(self.backbone.dtype)
-            texture = as_feature(texture, self.backbone.extra)
+                features = parts.tower.get(key, views)
+            made |= {(key, view): own for view, own in features.items()}
+            if new := [place for place, view in enumerate(views) if view not in features]:  # others lack their texture
+                lacking.append((key, [views[place] for place in new], pixels[new]))
+        layers = [*parts.feature_layers, *parts.other_layers]
+        encoded = self.tower([(key.source.media, pixels) for key, _, pixels in lacking], layers)
         with self.clock("store"):
-            kept = parts.texture.put(key, dict(zip(views, texture, strict=True)))
-        return {view: torch.cat([features[view], kept[view]], dim=-1) for view in views}
+            made |= stored(parts.tower, lacking, encoded)
+        if parts.texture is None:
+            return made
+        with self.clock("texture"):
+            shown = [patch_texture(pixels, self.backbone.shape.patch).to(self.backbone.dtype) for *_, pixels in fresh]
+            textures = [list(as_feature(own, self.backbone.extra)) for own in shown]
+        with self.clock("store"):
+            kept = stored(parts.texture, fresh, textures)
+        return {name: torch.cat([made[name], texture], dim=-1) for name, texture in kept.items()}
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[tuple[str, str, str]]:
         """Add clips. Returns name, content hash and reason of failure of each, "" for a measured clip."""
         outcomes = []
-        for clip in batch:
-            features, reason = self.read(clip)
+        for clip, (features, reason) in zip(batch, self.read(batch), strict=True):
             if features is not None and (reason := self._too_long(clip)) == "":
                 self._measure(clip, features)
             outcomes.append((clip_name(clip.job), clip.digest, reason))

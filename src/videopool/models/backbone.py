@@ -17,7 +17,19 @@ from videopool.models.errors import ModelError
 from videopool.models.sizes import ModelShape, feature_layers
 from videopool.video import to_pixels
 
-VISION_CHUNK = 16  # frames that the tower sees at once, so that its memory does not grow with T
+VISION_CHUNK = 16  # frames that the tower sees at once by default, so that its memory does not grow with T
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device that a module computes on: its weights', or the one to which accelerate brings offloaded ones."""
+    for part in module.modules():
+        hook = getattr(part, "_hf_hook", None)
+        for one in getattr(hook, "hooks", [hook]):
+            if getattr(one, "execution_device", None) is not None:
+                return torch.device(one.execution_device)
+        for weight in part.parameters(recurse=False):
+            return weight.device
+    raise ModelError(f"{type(module).__name__} has no weights")
 
 
 class _Enough(Exception):
@@ -59,8 +71,17 @@ def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> li
     return [states[layer] for layer in wanted]
 
 
+def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Boolean mask [B, Q, K] to the additive mask [B, 1, Q, K] that attention takes."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
+        ~allowed, torch.finfo(dtype).min
+    )[:, None]
+
+
 class Backbone(nn.Module):
     """A LLaVA model in parts: tower, projector, language model, tokenizer, image processor (one view of a frame).
+
+    Parts may be on several devices; methods return tensors on `device`, features excepted, which stay with the tower.
 
     A family is a subclass that declares its facts as class attributes. `name` is for tables, `identity` that of the
     weights, from identity(); `placed` says that loading spread the weights over devices, where they stay. Raises
@@ -137,7 +158,7 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the embeddings."""
-        return self.model.get_input_embeddings().weight.device
+        return device_of(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -170,11 +191,19 @@ class Backbone(nn.Module):
 
         Several layers, counted as in hidden_states(), are concatenated; None stands for the model's feature layers.
         """
+        return torch.cat([self.encode_at_once(chunk, media, layers) for chunk in pixels.split(VISION_CHUNK)])
+
+    @torch.inference_mode()
+    def encode_at_once(
+        self, frames: Sequence[Tensor] | Tensor, media: str = "video", layers: Sequence[int] | None = None
+    ) -> Tensor:
+        """As features(), all frames [3, S, S] in one call of the tower."""
         tower = self.tower(media)
-        weight = next(tower.parameters())
-        layers = feature_layers(self.model.config) if layers is None else layers
-        chunks = (chunk.to(weight.device, weight.dtype) for chunk in pixels.split(VISION_CHUNK))
-        return torch.cat([torch.cat(hidden_states(tower, chunk, layers), dim=-1) for chunk in chunks])
+        device, dtype = device_of(tower), next(tower.parameters()).dtype
+        # Pinned frames are copied while the device works.
+        pixels = torch.stack([frame.to(device, non_blocking=True) for frame in frames]).to(dtype)
+        states = hidden_states(tower, pixels, feature_layers(self.model.config) if layers is None else layers)
+        return torch.cat([layer.to(states[0].device) for layer in states], dim=-1)
 
     def grid(self, features: Tensor) -> Tensor:
         """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""
@@ -186,18 +215,21 @@ class Backbone(nn.Module):
 
     def project(self, grid: Tensor) -> Tensor:
         """The projector: [..., Dv] to [..., D]."""
-        return self.projector(grid)
+        return self.projector(grid).to(self.device)
 
     def finish(self, tokens: Tensor) -> Tensor:
         """Append the family's separators to a clip's visual tokens: [B, N, D] to [B, N + separators, D]."""
         if not self.separators:
             return tokens
-        newline = getattr(self.parts, self.newline).to(tokens.device, tokens.dtype)
+        from accelerate.utils import align_module_device  # here, because a plan needs none of it
+
+        with align_module_device(self.parts):  # brings an offloaded one
+            newline = getattr(self.parts, self.newline).to(tokens.device, tokens.dtype)
         return torch.cat([tokens, newline.expand(tokens.shape[0], self.separators, -1)], dim=1)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] to embeddings [B, L, D]."""
-        return self.model.get_input_embeddings()(ids)
+        return self.model.get_input_embeddings()(ids.to(self.device))
 
     def text_vector(self, text: str) -> Tensor:
         """A text as one vector [D] in the space of visual tokens: the mean of its tokens' embeddings."""
@@ -208,16 +240,29 @@ class Backbone(nn.Module):
         """The language model's hidden states and cache; options go to transformers."""
         return self.language_model(inputs_embeds=embeddings, **options)
 
-    def read(
-        self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache: Any = None
-    ) -> Tensor:
+    def read(self, embeddings: Tensor, mask: Any = None, positions: Tensor | None = None, cache: Any = None) -> Tensor:
         """Last hidden states [B, L, D] of embeddings; a cache holds what precedes them, and grows by them."""
         options = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
-        return self.llm(embeddings, **options, use_cache=cache is not None).last_hidden_state
+        return self.llm(embeddings, **options, use_cache=cache is not None).last_hidden_state.to(self.device)
+
+    def mask(self, allowed: Tensor, queries: Tensor, keys: Tensor) -> Any:
+        """What read() takes for a boolean mask [B, Q, K] of positions [B, Q] that see positions [B, K].
+
+        It is additive, [B, 1, Q, K]: 0 where a position sees another, the dtype's minimum elsewhere. Layers with a
+        sliding window see only positions less than the window before; a model with both kinds gets a mask for each.
+        """
+        text = self.model.config.text_config
+        window = getattr(text, "sliding_window", None)
+        if window is None:
+            return additive(allowed, self.dtype)
+        near = additive(allowed & (keys[:, None] > queries[:, :, None] - window), self.dtype)
+        if not getattr(text, "layer_types", None):
+            return near
+        return {"full_attention": additive(allowed, self.dtype), "sliding_attention": near}
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] to logits [..., vocabulary] in float32."""
-        return self.model.lm_head(hidden).float()
+        return self.model.lm_head(hidden).to(self.device).float()
 
     def split_prompt(self, text: str) -> tuple[list[int], list[int]]:
         """Token ids before and after the placeholder of the visual tokens. Raises ModelError if there is not one."""

@@ -9,6 +9,9 @@ from videopool.models.backbone import VISION_CHUNK
 from videopool.models.sizes import ModelShape
 
 FLOAT32 = 4  # bytes
+# Most positions of a clip's questions that are read at once, as attention among them is wasted; with the answers, where
+# they are generated: each token takes a pass, so that more questions at once are worth more.
+LIKELY, GENERATED = 1024, 4096
 
 
 def prefill_flops(shape: ModelShape, tokens: int) -> float:
@@ -104,6 +107,17 @@ def kv_cache_bytes(shape: ModelShape, tokens: int, bytes_per_value: int) -> int:
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * tokens * bytes_per_value
 
 
+def question_bytes(shape: ModelShape, positions: int, bytes_per_value: int) -> int:
+    """Bytes that a question of so many positions takes, its answer included: KV cache, activations, logits."""
+    activations = positions * _position_values(shape) * bytes_per_value
+    return kv_cache_bytes(shape, positions, bytes_per_value) + activations + shape.vocabulary * FLOAT32
+
+
+def _position_values(shape: ModelShape) -> int:
+    """Values per position of a language model's layer: four hidden states, rotary tables, three of the MLP's width."""
+    return 4 * shape.dim + 2 * shape.head_dim + 3 * shape.intermediate
+
+
 def feature_bytes(shape: ModelShape, bytes_per_value: int) -> int:
     """Bytes of one frame's features before the projector, CLS included: an entry of the feature store."""
     return (shape.height * shape.width + shape.cls) * shape.vision_dim * bytes_per_value
@@ -114,37 +128,51 @@ def peak_bytes(
     frames: int,
     tokens: int,
     bytes_per_value: int,
-    text_tokens: int = 0,
     clips: int = 1,
+    questions: int = 1,
+    text_tokens: int = 0,
+    answer_tokens: int = 0,
     attention: str = "sdpa",
+    frames_at_once: int = VISION_CHUNK,
 ) -> int:
     """Peak memory of a forward pass over a batch of clips: an estimate.
 
-    Frames, visual tokens (separators included) and text tokens are numbers per clip. It is weights + the largest of
-    - tower: features of a clip's frames + for VISION_CHUNK frames the pixels, the hidden states asked for,
+    Frames, visual tokens (separators included) and questions read at once are numbers per clip; text and answer tokens
+    are per question. It is weights + the largest of
+    - tower: features of a clip's frames + for the frames at once the pixels, the hidden states asked for,
       three more, and three activations of the MLP's width (QuickGELU makes three, GELU two);
     - projector: features of all clips + two activations of its width;
-    - language model, over L = tokens + text_tokens positions per clip: KV cache + four hidden states, rotary tables
-      and three activations of the MLP's width + one row of float32 logits per clip. Attention that stores its scores
-      ("eager") adds two L x L squares per head, one of them in float32, and one for the mask.
+    - prefill, over all visual tokens: KV cache + four hidden states, rotary tables and three activations of the MLP's
+      width. Attention that stores its scores ("eager") adds two squares per head, one of them in float32, and one for
+      the mask;
+    - questions, over their text: KV cache of prefixes, text and answers + the same activations + a mask + one row of
+      float32 logits per question. "eager" adds two scores per head.
 
     Activations came out 0 to 30 % above traced forward passes of small float32 models. A GPU adds about 1 GB for its
-    context and libraries' workspaces, and fragmentation; fused kernels stay below the estimate. Not counted: generated
-    tokens, and what a training step keeps.
+    context and libraries' workspaces, and fragmentation; fused kernels stay below the estimate. Not counted: what a
+    training step keeps.
     """
-    chunk = min(frames, VISION_CHUNK)
+    chunk = min(clips * frames, frames_at_once)
     positions = shape.height * shape.width + shape.cls
     layer = (3 + shape.feature_layers) * shape.tower_dim + 3 * shape.vision_intermediate
-    tower = frames * feature_bytes(shape, 1) + chunk * (3 * shape.image_size**2 + positions * layer)
+    tower = chunk * (feature_bytes(shape, 1) + 3 * shape.image_size**2 + positions * layer)
     projector = clips * frames * shape.height * shape.width * (shape.vision_dim + 2 * shape.dim)
-    length = tokens + text_tokens
-    read = clips * length
-    llm = kv_cache_bytes(shape, read, 1) + read * (4 * shape.dim + 2 * shape.head_dim + 3 * shape.intermediate)
-    extra = clips * shape.vocabulary * FLOAT32
+    values = _position_values(shape)
+    prefill = kv_cache_bytes(shape, clips * tokens, 1) + clips * tokens * values
+    text = questions * text_tokens
+    scores = clips * text * (tokens + text)
+    read = tokens + text + questions * answer_tokens
+    reading = kv_cache_bytes(shape, clips * read, 1) + clips * text * values + scores
+    wide_prefill, wide_reading = 0, clips * questions * shape.vocabulary * FLOAT32 + 2 * scores
     if attention == "eager":
-        square = clips * length**2
-        llm += (shape.heads + 1) * square
-        extra += shape.heads * square * FLOAT32
+        square = clips * tokens**2
+        prefill += (shape.heads + 1) * square
+        wide_prefill += shape.heads * square * FLOAT32
+        reading += shape.heads * scores
+        wide_reading += shape.heads * scores * FLOAT32
     return weight_bytes(shape, bytes_per_value) + max(
-        tower * bytes_per_value, projector * bytes_per_value, llm * bytes_per_value + extra
+        tower * bytes_per_value,
+        projector * bytes_per_value,
+        prefill * bytes_per_value + wide_prefill,
+        reading * bytes_per_value + wide_reading,
     )

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils._pytree import tree_map
 from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
@@ -64,7 +65,7 @@ class VideoLM(pl.LightningModule):
         """
         merged = merge(self.backbone, ids, media, mask, labels, rounds)
         hidden, start = self._hidden(merged)
-        wanted = merged.labels[:, start + 1 :].to(hidden.device)
+        wanted = merged.labels[:, start + 1 :]
         chosen = wanted != IGNORED
         logits = self.backbone.logits(hidden[:, :-1][chosen])
         return cross_entropy(logits, wanted[chosen], reduction="none"), chosen.nonzero()[:, 0]
@@ -78,7 +79,7 @@ class VideoLM(pl.LightningModule):
         start, cache = 0, None
         recomputed = getattr(self.backbone.language_model, "gradient_checkpointing", False)
         if merged.common >= LONG and not recomputed:  # recomputed layers keep no KV cache
-            start, cache = merged.common, DynamicCache(config=self.backbone.model.config.text_config)
+            start, cache = merged.common, DynamicCache()
             self.backbone.read(merged.embeddings[:, :start], positions=merged.positions[:, :start], cache=cache)
-        mask = merged.attention[:, :, start:] if start else merged.attention
+        mask = tree_map(lambda own: own[:, :, start:], merged.attention) if start else merged.attention
         return self.backbone.read(merged.embeddings[:, start:], mask, merged.positions[:, start:], cache), start

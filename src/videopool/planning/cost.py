@@ -17,6 +17,7 @@ from videopool.errors import UserError
 from videopool.files import write_text
 from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
+from videopool.models.backbone import VISION_CHUNK
 from videopool.models.configuration import DTYPES
 from videopool.points.setting import Setting, StatedSetting, readable
 from videopool.points.twins import map_of
@@ -106,9 +107,15 @@ def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str,
     """Costs of a point whose model runs here."""
     shape, size, tokens = point.shape, point.bytes_per_value, point.visual_tokens
     text = number(config, "job.text_tokens", 0, whole=True)
-    check(config, {whole(1): ["job.max_visual_tokens", "job.max_clips"]})
-    at_once = clips_at_once(config.job, tokens)
-    attention = str(point.model.get("attention", "sdpa"))
+    optional = ["job.max_cache_bytes", "features.frames_at_once"]
+    check(config, {whole(1): ["job.max_visual_tokens", "job.max_clips"], whole(1, null=True): optional})
+    at_once, answer = clips_at_once(config.job, tokens), _answer_tokens(config)
+    bytes_each = at_once * cost.question_bytes(shape, text + answer, size)
+    questions = _questions_at_once(config, asked, text + answer, bytes_each)
+    peak = cost.peak_bytes(
+        shape, point.images, tokens, size, at_once, questions, text, answer, str(point.model.get("attention", "sdpa")),
+        config.features.get("frames_at_once") or VISION_CHUNK,
+    )  # fmt: skip
     dtype = config.features.get("dtype")  # of the feature store, if not the model's
     stored = DTYPES[dtype].itemsize if dtype in DTYPES else size
     kept = config.features.get("_target_") != KEEPS_NOTHING
@@ -120,16 +127,29 @@ def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str,
         "prefill_tflops": cost.prefill_flops(shape, tokens) / TERA,
         "tower_tflops": cost.tower_flops(shape, point.images) / TERA,
         "projector_tflops": cost.projector_flops(shape, point.projected) / TERA,
-        "kv_cache_gb": cost.kv_cache_bytes(shape, tokens + text, size) / GB,
+        "kv_cache_gb": cost.kv_cache_bytes(shape, tokens + questions * (text + answer), size) / GB,
         "weights_gb": cost.weight_bytes(shape, size) / GB,
         "features_mb_per_clip": per_clip / MB,
         "features_gb": None if asked.clips is None else asked.clips * per_clip / GB,
         "clips_at_once": at_once,
-        "peak_memory_gb": cost.peak_bytes(shape, point.images, tokens, size, text, at_once, attention) / GB,
+        "peak_memory_gb": peak / GB,
         "tflops_per_second": OmegaConf.select(config, "job.tflops_per_second"),
         "hours": _hours(config, point, asked, text),
         "warnings": _context_warnings(shape, tokens, text),
     }
+
+
+def _answer_tokens(config: DictConfig) -> int:
+    """The most tokens of a generated answer; 0 where none is generated."""
+    generates = (config.benchmark.get("scoring") or "generate") == "generate"
+    return int(config.benchmark.get("max_new_tokens") or 0) if generates else 0
+
+
+def _questions_at_once(config: DictConfig, asked: "Size", longest: int, bytes_each: int) -> int:
+    """The most questions of a clip that are read at once, of so many positions each, and bytes for all clips."""
+    row, room = cost.GENERATED if _answer_tokens(config) else cost.LIKELY, config.job.get("max_cache_bytes")
+    most = asked.most if config.benchmark.get("scoring") != "cloze" else row  # which reads each option
+    return max(1, min(most, row // max(1, longest), most if room is None else room // bytes_each))
 
 
 def _hours(config: DictConfig, point: StatedSetting, asked: "Size", text: int) -> float | None:
@@ -142,8 +162,7 @@ def _hours(config: DictConfig, point: StatedSetting, asked: "Size", text: int) -
         return None
     speed = number(config, "job.tflops_per_second", 1e-6) * TERA
     shape, tokens = point.shape, point.visual_tokens
-    generates = str(config.benchmark.get("scoring")) == "generate" or not config.benchmark.get("scoring")
-    answer = int(config.benchmark.get("max_new_tokens") or 0) if generates else 0
+    answer = _answer_tokens(config)
     prefix = cost.prefill_flops(shape, tokens)
     clip = prefix + cost.tower_flops(shape, point.images) + cost.projector_flops(shape, point.projected)
     question = cost.prefill_flops(shape, tokens + text + answer) - prefix
@@ -169,6 +188,7 @@ class Size:
     clips: int | None = None  # or stretches of clips
     samples: tuple[int, ...] = ()  # of the headline, on each clip
     questions: int = 0  # all of them; 0 if unknown
+    most: int = 1  # questions on one clip; on average, where they are stated
     warnings: tuple[str, ...] = ()
 
 
@@ -189,7 +209,10 @@ def benchmark_size(config: DictConfig) -> Size:
         size = replace(size, clips=number(config, "job.clips", 1, whole=True), warnings=())
     if config.job.samples is not None and size.clips is not None:
         samples = number(config, "job.samples", 1, whole=True)
-        size = replace(size, samples=_spread(samples, size.clips), questions=max(samples, size.questions))
+        questions = max(samples, size.questions)
+        size = replace(
+            size, samples=_spread(samples, size.clips), questions=questions, most=-(-questions // size.clips)
+        )
     return size
 
 
@@ -203,7 +226,7 @@ def _stated(config: DictConfig) -> Size:
     limit = config.benchmark.get("limit")
     each = each if limit is None else min(each, int(limit))
     every = {task for group in config.benchmark.groups.values() for task in group}
-    return Size(clips, _spread(len(tasks) * each, clips), len(every) * each)
+    return Size(clips, _spread(len(tasks) * each, clips), len(every) * each, -(-len(every) * each // clips))
 
 
 def _spread(samples: int, clips: int) -> tuple[int, ...]:
@@ -218,9 +241,9 @@ def _read(benchmark: str) -> Size:
         built: Benchmark = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
     except UserError as error:
         return Size(warnings=(str(error).splitlines()[0],))
-    clips = len({(sample.clip, sample.start, sample.end) for sample in built.samples})
+    clips = Counter((sample.clip, sample.start, sample.end) for sample in built.samples)
     counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))
-    return Size(clips, tuple(counted.values()), len(built.samples))
+    return Size(len(clips), tuple(counted.values()), len(built.samples), max(clips.values(), default=1))
 
 
 def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:

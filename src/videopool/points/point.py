@@ -33,7 +33,7 @@ RULES: Rules = {
     bool: ("compat.expand",),
     whole(0): ("job.workers",),
     whole(1): ("job.max_visual_tokens", "job.max_clips", "trainer.devices"),
-    whole(1, null=True): ("compat.longest", "compat.pad_frames"),
+    whole(1, null=True): ("compat.longest", "compat.pad_frames", "job.max_cache_bytes", "features.frames_at_once"),
     Number(0, 1): ("job.max_failed_fraction",),
 }
 

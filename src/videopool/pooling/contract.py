@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videopool.errors import out_of_memory
 from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, PoolingShapeError
 
 MANY = 50  # frames, enough to tell thumbnails apart
@@ -31,9 +32,11 @@ def blamed(pooling: Pooling, method: str) -> Iterator[None]:
     """
     try:
         yield
-    except (PoolingShapeError, PoolingContractError, MemoryError, torch.OutOfMemoryError):
+    except (PoolingShapeError, PoolingContractError):
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         file = getattr(sys.modules.get(type(pooling).__module__), "__file__", None)
         lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
         place = f" ({file}, line {lines[-1]})" if lines else ""

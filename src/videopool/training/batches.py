@@ -59,6 +59,13 @@ class MicroBatch(Generic[Clip]):
     step_tokens: int  # labelled tokens of the whole optimiser step, on all devices
     clips: Sequence[Clip]  # one per example, which is the only sample of its job
 
+    def pin_memory(self) -> "MicroBatch[Clip]":
+        """As LoadedClip.pin_memory()."""
+        for clip in self.clips:
+            if isinstance(clip, LoadedClip):
+                clip.pin_memory()
+        return self
+
 
 @dataclass
 class Encoder:

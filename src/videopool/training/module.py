@@ -58,7 +58,8 @@ class Tuner(ClipReader):
         self, backbone: Backbone, point: TrainingPoint, adamw: Optimisation, progress: TrainingState, loaders: Loaders
     ) -> None:
         plan, source = loaders.plans["video"], loaders.sources["video"]
-        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source)
+        frames = point.config.features.get("frames_at_once")
+        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
         self.image_pooling, self.loaders = point.image_pooling, loaders
         self.optimisation, self.seed, self.progress = adamw, point.seed, progress
         self.optimiser_state: dict[str, Any] | None = None  # to continue with
@@ -182,11 +183,12 @@ class Tuner(ClipReader):
         """Sum and number of a micro-batch's token losses, without unreadable clips; `look` gets the visual tokens."""
         read: list[tuple[LoadedClip, Tensor]] = []
         plans, sources = self.loaders.plans, self.loaders.sources
-        for clip in batch.clips:
-            example = clip.job.samples[0].example
-            # Without autocast: evaluation's features, from the same store.
-            with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
-                features, reason = self.read(clip, sources[example.kind], plans[example.kind])
+        examples = [clip.job.samples[0].example for clip in batch.clips]
+        # Without autocast: evaluation's features, from the same store.
+        with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
+            kinds = [example.kind for example in examples]
+            found = self.read(batch.clips, [sources[kind] for kind in kinds], [plans[kind] for kind in kinds])
+        for clip, example, (features, reason) in zip(batch.clips, examples, found, strict=True):
             if features is None:
                 self.progress.failures[example.where] = f"{example.where}: {reason}"
             else:

@@ -45,7 +45,7 @@ RULES: Rules = {
         "trainer.devices", "job.checkpoint_every", "training.epochs", "training.global_batch", "training.micro_batch",
         "training.max_text", "training.validation.most", "training.validation.every",
     ),
-    whole(1, null=True): ("compat.longest", "training.steps"),
+    whole(1, null=True): ("compat.longest", "training.steps", "features.frames_at_once"),
     Number(0): ("training.rate", "training.weight_decay"),
     Number(0, null=True): ("training.tflops", "training.clip"),
     Number(0, 1): (
