@@ -83,7 +83,9 @@ class _Calls(TorchFunctionMode):
             devices += [one.device for one in args[1:] if isinstance(one, torch.Tensor)]
             dtypes = [one for one in (*args[1:], kwargs.get("dtype")) if isinstance(one, torch.dtype)]
             dtypes += [one.dtype for one in args[1:] if isinstance(one, torch.Tensor)]
-            wanted = {"device": torch.device(devices[0])} if devices and torch.device(devices[0]) != args[0].device else {}
+            wanted = (
+                {"device": torch.device(devices[0])} if devices and torch.device(devices[0]) != args[0].device else {}
+            )
             wanted |= {"dtype": dtypes[0]} if dtypes and dtypes[0] != args[0].dtype else {}
             return torch.ops.aten._to_copy.default(args[0], **wanted) if wanted else args[0]
         if function is scaled_dot_product_attention:

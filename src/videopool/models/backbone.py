@@ -71,13 +71,6 @@ def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> li
     return [states[layer] for layer in wanted]
 
 
-def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """Boolean mask [B, Q, K] to the additive mask [B, 1, Q, K] that attention takes."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-        ~allowed, torch.finfo(dtype).min
-    )[:, None]
-
-
 class Backbone(nn.Module):
     """A LLaVA model in parts: tower, projector, language model, tokenizer, image processor (one view of a frame).
 
@@ -229,7 +222,7 @@ class Backbone(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] to embeddings [B, L, D]."""
-        return self.model.get_input_embeddings()(ids.to(self.device))
+        return self.model.get_input_embeddings()(ids)
 
     def text_vector(self, text: str) -> Tensor:
         """A text as one vector [D] in the space of visual tokens: the mean of its tokens' embeddings."""
@@ -240,25 +233,12 @@ class Backbone(nn.Module):
         """The language model's hidden states and cache; options go to transformers."""
         return self.language_model(inputs_embeds=embeddings, **options)
 
-    def read(self, embeddings: Tensor, mask: Any = None, positions: Tensor | None = None, cache: Any = None) -> Tensor:
+    def read(
+        self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache: Any = None
+    ) -> Tensor:
         """Last hidden states [B, L, D] of embeddings; a cache holds what precedes them, and grows by them."""
         options = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
         return self.llm(embeddings, **options, use_cache=cache is not None).last_hidden_state.to(self.device)
-
-    def mask(self, allowed: Tensor, queries: Tensor, keys: Tensor) -> Any:
-        """What read() takes for a boolean mask [B, Q, K] of positions [B, Q] that see positions [B, K].
-
-        It is additive, [B, 1, Q, K]: 0 where a position sees another, the dtype's minimum elsewhere. Layers with a
-        sliding window see only positions less than the window before; a model with both kinds gets a mask for each.
-        """
-        text = self.model.config.text_config
-        window = getattr(text, "sliding_window", None)
-        if window is None:
-            return additive(allowed, self.dtype)
-        near = additive(allowed & (keys[:, None] > queries[:, :, None] - window), self.dtype)
-        if not getattr(text, "layer_types", None):
-            return near
-        return {"full_attention": additive(allowed, self.dtype), "sliding_attention": near}
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., D] to logits [..., vocabulary] in float32."""

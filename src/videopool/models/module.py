@@ -6,7 +6,6 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils._pytree import tree_map
 from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
@@ -81,5 +80,5 @@ class VideoLM(pl.LightningModule):
         if merged.common >= LONG and not recomputed:  # recomputed layers keep no KV cache
             start, cache = merged.common, DynamicCache()
             self.backbone.read(merged.embeddings[:, :start], positions=merged.positions[:, :start], cache=cache)
-        mask = tree_map(lambda own: own[:, :, start:], merged.attention) if start else merged.attention
+        mask = merged.attention[:, :, start:] if start else merged.attention
         return self.backbone.read(merged.embeddings[:, start:], mask, merged.positions[:, start:], cache), start

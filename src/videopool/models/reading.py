@@ -40,7 +40,6 @@ class Prefix:
     """The KV cache of a batch of clips, read up to their visual tokens; a call that reads questions uses it up."""
 
     def __init__(self, clips: int) -> None:
-        # Layers with a sliding window keep all of it too, so that every layer can be rewound.
         self.cache, self.length, self.clips = DynamicCache(), 0, list(range(clips))
 
     def rewind(self, clips: Sequence[int]) -> None:
@@ -62,9 +61,18 @@ class Merged:
     mask: Tensor  # [B, L'] 1 for tokens, 0 for padding
     positions: Tensor  # [B, L'] rank among the unpadded positions of the row; 1 at padding
     labels: Tensor  # [B, L'] token ids, IGNORED at visual tokens and padding
-    attention: Any  # `mask`, or with independent rounds Backbone.mask() of all positions
+    # `mask`, or with independent rounds an additive mask [B, 1, L', L']: 0 where a position (third axis) sees another
+    # (fourth), the dtype's minimum elsewhere.
+    attention: Tensor
     # Length of the prefix that all rows share with plain causal attention, no padding and no labels; 0 without rounds.
     common: int = 0
+
+
+def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Boolean mask [B, Q, K] to the additive mask [B, 1, Q, K] that attention takes."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
+        ~allowed, torch.finfo(dtype).min
+    )[:, None]
 
 
 def merge(
@@ -121,7 +129,7 @@ def merge(
     predicted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # the label of each next position
     plain = (owner == 0) & (mask == 1) & (predicted == IGNORED)
     common = int(plain.cummin(dim=-1).values.sum(dim=-1).min())
-    return Merged(embeddings, mask, positions, labels, backbone.mask(allowed, positions, positions), common)
+    return Merged(embeddings, mask, positions, labels, additive(allowed, embeddings.dtype), common)
 
 
 @torch.inference_mode()
@@ -149,7 +157,6 @@ class _Row:
     backbone: Backbone
     prefix: Prefix
     owner: Tensor  # [B, K] number of the text, from 1, that a position after the prefix belongs to; 0 at padding
-    keys: Tensor  # [B, P + K] positions
 
     @classmethod
     def read(cls, backbone: Backbone, prefix: Prefix, texts: Sequence[Sequence[Ids]]) -> tuple["_Row", Tensor]:
@@ -160,8 +167,7 @@ class _Row:
         ]
         columns = pad_sequence([torch.tensor(row) for row in numbered], batch_first=True).to(backbone.device)
         ids, owner, places = columns.unbind(-1)  # [B, L]
-        before = torch.arange(prefix.length, device=ids.device).expand(len(ids), -1)
-        row = cls(backbone, prefix, owner[:, :0], before)
+        row = cls(backbone, prefix, owner[:, :0])
         return row, row.extend(ids, owner, prefix.length + places)
 
     def extend(self, ids: Tensor, owner: Tensor, positions: Tensor) -> Tensor:
@@ -170,8 +176,7 @@ class _Row:
         prefix = fresh.new_ones(*owner.shape, self.prefix.length)
         allowed = torch.cat([prefix, owner[:, :, None] == self.owner[:, None], fresh], dim=-1)
         self.owner = torch.cat([self.owner, owner], dim=-1)
-        self.keys = torch.cat([self.keys, positions], dim=-1)
-        mask = self.backbone.mask(allowed, positions, self.keys)
+        mask = additive(allowed, self.backbone.dtype)
         return self.backbone.read(self.backbone.embed(ids), mask, positions, self.prefix.cache)
 
 
