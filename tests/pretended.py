@@ -83,9 +83,8 @@ class _Calls(TorchFunctionMode):
             devices += [one.device for one in args[1:] if isinstance(one, torch.Tensor)]
             dtypes = [one for one in (*args[1:], kwargs.get("dtype")) if isinstance(one, torch.dtype)]
             dtypes += [one.dtype for one in args[1:] if isinstance(one, torch.Tensor)]
-            wanted = (
-                {"device": torch.device(devices[0])} if devices and torch.device(devices[0]) != args[0].device else {}
-            )
+            asked = torch.device(devices[0]) if devices else args[0].device
+            wanted = {"device": asked} if asked != args[0].device else {}
             wanted |= {"dtype": dtypes[0]} if dtypes and dtypes[0] != args[0].dtype else {}
             return torch.ops.aten._to_copy.default(args[0], **wanted) if wanted else args[0]
         if function is scaled_dot_product_attention:
@@ -116,7 +115,7 @@ def spread(backbone, second):
     As in accelerate's own maps, a tower, the projector and each decoder layer stay whole.
     """
     names = set()
-    for name, _ in [*backbone.model.named_parameters(), *backbone.model.named_buffers()]:
+    for name in [*backbone.model.state_dict(), *(name for name, _ in backbone.model.named_buffers())]:
         names.add(re.match(r"(model\.language_model\.(layers\.\d+|[^.]+)|model\.[^.]+|lm_head)", name)[0])
     placed = {name: SECOND if name.startswith(second) else FIRST for name in names}
     dispatch_model(backbone.model, placed, main_device=FIRST, force_hooks=True)

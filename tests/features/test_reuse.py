@@ -9,15 +9,19 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from adapters import TARGETS, adapter_in_tower
+from pretended import Devices, spread
 from random_models import save
 from videopool.app import register_experiments
 from videopool.evaluation import evaluator as evaluator_module
 from videopool.evaluation.run import evaluate
-from videopool.features import FeatureStoreError
+from videopool.features import ClipDataset, FeatureStoreError
 from videopool.inference import feature_key
+from videopool.inference.backbones import own_backbone
 from videopool.inference.feature_key import feature_source, processor_hash
+from videopool.inference.read_plan import group_by_clip, read_plan
 from videopool.models import Backbone, load_backbone
 from videopool.models.loading import load_image_processor
+from videopool.models.reading import STEPS_UNCHECKED
 from videopool.paths import shipped
 from videopool.points.point import Point
 
@@ -312,3 +316,72 @@ def test_names_tell_every_two_alphas_apart(compose_, tmp_path):
     points = [Point(compose_("lora=tuned", f"lora.checkpoint={own}", f"lora.alpha={alpha}")) for alpha in alphas]
     assert len({point.name for point in points}) == len(alphas)
     assert "alpha-32-" in points[8].name
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Numbers of frames in the calls of the tower."""
+    seen, whole = [], Backbone.encode_at_once
+    monkeypatch.setattr(
+        Backbone, "encode_at_once", lambda self, frames, *more: seen.append(len(frames)) or whole(self, frames, *more)
+    )
+    return seen
+
+
+def test_the_tower_takes_frames_of_several_clips_at_once(run, calls):
+    """However many: the same point, the same answers."""
+    found = {}
+    for size in (6, 1000):
+        calls.clear()
+        found[size] = run("features=none", *PLAIN, f"features.frames_at_once={size}", "job.max_clips=5")
+        needed, batches = found[size].needed, -(-found[size].needed // 20)  # of five clips with four frames each
+        assert (sum(calls), max(calls)) == (needed, min(size, 20))
+        assert len(calls) == sum(-(-min(20, needed - 20 * batch) // size) for batch in range(batches))
+    assert len({ran.folder.name for ran in found.values()}) == 1
+    assert found[6].records == found[1000].records
+
+
+@pytest.mark.parametrize("part", ["tower", "clips", "questions"])
+def test_lack_of_memory_makes_smaller_chunks_and_the_same_answers(run, calls, monkeypatch, capfd, part):
+    words = ["features=none", *PLAIN, "benchmark.scoring=generate", "job.max_clips=6"]
+    expected = run(*words)
+    where, limit, said = {
+        "tower": ((Backbone, "encode_at_once"), 3, "frames at once; going on with 2"),
+        "clips": ((evaluator_module, "prefill"), 2, "clips at once; going on with 1"),
+        "questions": (None, 0, ""),
+    }[part]
+    if where is None:
+        words.append("job.max_cache_bytes=1")
+    else:
+        whole = getattr(*where)
+
+        def short_of_memory(first, second, *more):
+            if len(second if part == "tower" else more[0]) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return whole(first, second, *more)
+
+        monkeypatch.setattr(*where, short_of_memory)
+    capfd.readouterr()
+    ran = run(*words)
+    assert said in capfd.readouterr().err
+    assert (ran.records, ran.folder.name) == (expected.records, expected.folder.name)
+
+
+@pytest.mark.parametrize("scoring", ["likelihood", "cloze", "generate"])
+def test_a_batch_waits_for_the_device_a_few_times(compose_, scoring):
+    """However many clips, frames and questions it has: for each call of the tower, and for each pass over questions."""
+    config = compose_("features=none", *PLAIN, f"benchmark.scoring={scoring}", "benchmark.max_new_tokens=8")
+    point = Point(config)
+    backbone = own_backbone(point.model)
+    plan = read_plan(point.sampler, "pyav", backbone.image_processor, point.pooling)
+    source = feature_source(config, backbone)
+    dataset = ClipDataset(group_by_clip(point.benchmark.samples), plan, point.store, source)
+    batch = [dataset[place] for place in range(8)]
+    expected = evaluator_module.Evaluator(backbone, point, plan, source).predict_step(batch)
+    with Devices() as devices, torch.inference_mode():
+        evaluator = evaluator_module.Evaluator(spread(backbone, ("model.vision_tower",)), point, plan, source)
+        devices.counts.clear()
+        assert evaluator.predict_step(batch) == expected
+    tower, finite, ended = 8 * 4 // 16, 1, 8 // STEPS_UNCHECKED
+    waits = finite + (ended if scoring == "generate" else 0)
+    assert +devices.counts == {"copies": tower + (scoring != "generate"), "waits": waits}

@@ -96,16 +96,16 @@ def test_other_errors_are_not_lack_of_memory():
     assert not out_of_memory(RuntimeError("wrong shape"))
 
 
-def test_many_questions_cost_in_proportion(backbone):
-    """Operations, attention included, which was quadratic; ten times as many questions may cost 11 times as much."""
-    flops = {}
+def test_many_questions_cost_in_proportion(tmp_path):
+    """Operations with attention's, which torch counts of eager attention alone; all in one row took 67 times."""
+    backbone, flops = load_backbone(str(save(tmp_path, "llava")), attention="eager"), {}
     for count in (50, 500):
         before, asked = asked_of(backbone, count)
         prefix = prefill(backbone, before, torch.zeros(1, 20, backbone.shape.dim))
         with FlopCounterMode(display=False) as counter:
             next_token_logits(backbone, prefix, asked)
         flops[count] = counter.get_total_flops()
-    assert 9 < flops[500] / flops[50] < 11
+    assert 9 < flops[500] / flops[50] < 13
 
 
 def test_generated_answers_share_one_cache_of_their_clip(backbone):
