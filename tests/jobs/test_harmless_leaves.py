@@ -61,7 +61,8 @@ HARMLESS = [
      "logger=wandb", "logger.predictions=1", "logger.project=p", "logger.entity=e", "job.workers=2",
      "job.max_failed_fraction=0.5", "job.columns=[pooling]"],
     ["features.limit_bytes=1", "job.max_visual_tokens=1", "model.name=other", "model.shape=null",
-     "trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy=auto", "benchmark.bounds_in_name=false"],
+     "trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy=auto", "benchmark.bounds_in_name=false",
+     "job.max_cache_bytes=1", "features.frames_at_once=5"],
     ["features=disk", "features.dtype=null", "features.root=store", "features.limit_bytes=100000", "job.max_clips=1",
      "benchmark.root=there/clips", "benchmark.annotations=there/other.json", "model.source=there/model"],
 ]  # fmt: skip

@@ -34,6 +34,7 @@ EVERYWHERE = {
     "study": WHERE, "results_dir": WHERE, "data_dir": WHERE, "force": "done again, the same way", "baseline": TOLD,
     "figures": TOLD,
     "logger.*": TOLD, "features._target_": FAST, "features.limit_bytes": FAST, "features.root": WHERE,
+    "features.frames_at_once": FAST,
     "job.name": UNUSED, "job.workers": FAST, "job.max_failed_fraction": EFFORT,
     "model.name": TOLD, "model.attention": OUTSIDE, "model.device_map": FAST, "model.max_memory": FAST,
     "model.shape": "of job=plan; read from the model itself", "model.revision": "the content of the folder counts",
@@ -48,6 +49,7 @@ BENCHMARK = {
 }  # fmt: skip
 EVALUATE = {
     **EVERYWHERE, **BENCHMARK, "job.columns": TOLD, "job.max_visual_tokens": FAST, "job.max_clips": FAST,
+    "job.max_cache_bytes": FAST,
     "lora.checkpoint": "the content of the folder counts",
     "judge.store": WHERE, "judge.key_env": "a key says who asks", "judge.timeout": EFFORT,
     "judge.concurrency": FAST, "judge.retries": EFFORT, "judge.backoff": EFFORT, "judge.device": FAST,

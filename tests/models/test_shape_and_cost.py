@@ -28,7 +28,8 @@ from transformers import (
     VideoLlavaForConditionalGeneration,
 )
 
-from videopool.models import ModelError, load_config
+from random_models import save
+from videopool.models import ModelError, load_backbone, load_config
 from videopool.models.backbone import VISION_CHUNK, hidden_states
 from videopool.models.cost import (
     feature_bytes,
@@ -40,6 +41,7 @@ from videopool.models.cost import (
     tower_flops,
     weight_bytes,
 )
+from videopool.models.reading import greedy_answers, next_token_logits, prefill
 from videopool.models.shape import ModelShape, model_shape, point_shape, shape_differences, shape_from
 from videopool.paths import shipped
 
@@ -377,3 +379,18 @@ def test_a_block_serves_a_hub_id_and_a_folder_serves_itself(tmp_path):
     assert point_shape({"source": mini, "rope_factor": 2}) == model_shape(load_config(mini, rope_factor=2))
     with pytest.raises(ModelError, match="no folder"):
         point_shape({**model, "source": "./nowhere"})
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("clips", "tokens", "questions", "written"), [(4, 100, 25, 4), (8, 300, 3, 0)])
+def test_peak_of_many_questions_is_near_a_traced_pass(tmp_path, clips, tokens, questions, written, attention):
+    backbone = load_backbone(str(save(tmp_path, "llava")), attention=attention)
+    backbone.end_ids, asked = frozenset({-1}), [[[5] * 20] * questions] * clips
+    with Live() as live:
+        prefix = prefill(backbone, [], torch.randn(clips, tokens, backbone.shape.dim))
+        if written:
+            greedy_answers(backbone, prefix, asked, written)
+        else:
+            next_token_logits(backbone, prefix, asked)
+    estimate = peak_bytes(backbone.shape, 0, tokens, 4, clips, questions, 20, written, attention)
+    assert 0.95 < (estimate - weight_bytes(backbone.shape, 4)) / live.peak < 1.1

@@ -170,7 +170,7 @@ def test_every_model_is_planned_and_shown(composed, name):
 def test_numbers_of_a_row(composed):
     row = cost_of(composed(*SEVEN_B, "pooling=adaptive", "frames.num=16"))
     assert row["weights_gb"] == pytest.approx(2 * 7.0634, rel=1e-4)
-    assert row["kv_cache_gb"] == pytest.approx((2304 + 256) * 32 * 4096 * 2 * 2 / 1e9)
+    assert row["kv_cache_gb"] == pytest.approx((2304 + 1024) * 32 * 4096 * 2 * 2 / 1e9)  # four questions of 256
     assert row["features_mb_per_clip"] == pytest.approx(16 * 577 * 1024 * 2 / 1e6)
     assert row["features_gb"] == pytest.approx(400 * row["features_mb_per_clip"] / 1e3)
     assert row["clips_at_once"] == 3
@@ -179,6 +179,30 @@ def test_numbers_of_a_row(composed):
     assert encoder["projector_tflops"] == pytest.approx(row["projector_tflops"] / 4)
     kept = cost_of(composed(*SEVEN_B, "features=none"))
     assert kept["features_gb"] == 0
+
+
+def test_memory_counts_the_questions_that_are_read_at_once(composed):
+    """25 generated answers on each of 14 clips of 576 tokens: all share their clip's KV cache."""
+    words = (
+        *SEVEN_B,
+        "pooling=adaptive_4x6x6",
+        "pooling.shape=[4,12,12]",
+        "frames.num=16",
+        "benchmark.scoring=generate",
+    )
+    words += ("benchmark=mvbench", "benchmark.root=nowhere", "job.clips=10", "job.text_tokens=50")
+    cached = {}
+    for questions, more in (
+        (1, ()),
+        (25, ()),
+        (25, ("job.max_cache_bytes=1",)),
+        (25, ("job.max_cache_bytes=5000000000",)),
+    ):
+        row = cost_of(composed(*words, f"job.samples={questions * 10}", "benchmark.max_new_tokens=50", *more))
+        assert (row["visual_tokens"], row["clips_at_once"]) == (576, 14)
+        cached[questions, *more] = row["kv_cache_gb"] / (2 * 32 * 4096 * 2 / 1e9)
+        assert row["peak_memory_gb"] > row["weights_gb"] + 14 * row["kv_cache_gb"]
+    assert list(cached.values()) == pytest.approx([676, 576 + 2500, 676, 576 + 500])
 
 
 def test_hours_are_operations_at_a_speed(composed):

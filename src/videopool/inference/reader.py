@@ -97,32 +97,26 @@ class ClipReader(VideoLM):
                 self.frames["frames_decoded"] += _frames(clip.encoded)
                 new = [i for i, view in enumerate(clip.encoded) if view not in found[-1] and (key, view) not in queued]
                 if new:
-                    fresh.append((key, [clip.encoded[i] for i in new], clip.pixels[new]))
+                    pixels = clip.pixels if len(new) == len(clip.pixels) else clip.pixels[new]
+                    fresh.append((key, [clip.encoded[i] for i in new], pixels))
                     queued |= {(key, view) for view in fresh[-1][1]}
         made = self._encode(fresh)
         for place, (clip, plan) in enumerate(zip(clips, plans or repeat(self.plan), strict=False)):
             # The store may since have found views damaged, or dropped them for others.
-            gone = in_order(
-                {view for view in clip.views if view not in found[place] and (keys[place], view) not in made}
-            )
-            if gone and not clip.error:
+            here = found[place].keys() | {view for key, view in made if key == keys[place]}
+            if (gone := in_order(set(clip.views) - here)) and not clip.error:
                 self.frames["frames_decoded"] += _frames(gone)
                 try:
                     lost.append((keys[place], gone, read_again(plan, clip, gone, self.seconds)))
                 except UnreadableClipError as error:
                     reasons[place] = str(error)
         made |= self._encode(lost)
-        return [
-            (None, reason)
-            if reason
-            else (
-                torch.stack(
-                    [(own[view] if view in own else made[key, view]).to(self.backbone.dtype) for view in clip.views]
-                ),
-                "",
-            )
-            for clip, key, own, reason in zip(clips, keys, found, reasons, strict=True)
-        ]
+        outcomes: list[tuple[Tensor | None, str]] = []
+        for clip, key, own, reason in zip(clips, keys, found, reasons, strict=True):
+            features = {view: made[key, view] for view in clip.views if (key, view) in made} | own
+            views = [] if reason else [features[view].to(self.backbone.dtype) for view in clip.views]
+            outcomes.append((torch.stack(views) if views else None, reason))
+        return outcomes
 
     def _stored(self, clip: LoadedClip, key: ClipKey) -> dict[View, Tensor]:
         """The features that the store has."""
