@@ -57,6 +57,7 @@ class Evaluator(ClipReader):
         super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
         self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, config.compat.scoring
         self.clips_at_once = Chunk(int(config.job.max_clips), "clips")
+        self.questions_anew = Chunk(READ_AT_ONCE, "questions")
         self.cache_bytes: int | None = config.job.get("max_cache_bytes")
         self.questions: Chunk | None = None
 
@@ -84,11 +85,13 @@ class Evaluator(ClipReader):
         """As _answer, for visual tokens that depend on the question: each question reads its clip anew."""
         single = [(place, clip, sample) for place, (clip, samples) in enumerate(rows) for sample in samples]
         records: Records = {}
-        for start in range(0, len(single), READ_AT_ONCE):
-            some = single[start : start + READ_AT_ONCE]
+
+        def answered(some: Sequence[tuple[int, LoadedClip, Sample]]) -> None:
             text = torch.stack([self.backbone.text_vector(self._question(sample)) for _, _, sample in some])
             chosen = features[[place for place, _, _ in some]]
-            records |= self._answer([(clip, [sample]) for _, clip, sample in some], chosen, text)
+            records.update(self._answer([(clip, [sample]) for _, clip, sample in some], chosen, text))
+
+        self.questions_anew.each(single, answered)
         return records
 
     def _answer(self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None) -> Records:
