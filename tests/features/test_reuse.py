@@ -7,6 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from adapters import TARGETS, adapter_in_tower
 from pretended import Devices, spread
@@ -14,7 +15,7 @@ from random_models import save
 from videopool.app import register_experiments
 from videopool.evaluation import evaluator as evaluator_module
 from videopool.evaluation.run import evaluate
-from videopool.features import ClipDataset, FeatureStoreError
+from videopool.features import ClipDataset, ClipJob, FeatureStoreError, LoadedClip
 from videopool.inference import feature_key
 from videopool.inference.backbones import own_backbone
 from videopool.inference.feature_key import feature_source, processor_hash
@@ -24,6 +25,7 @@ from videopool.models.loading import load_image_processor
 from videopool.models.reading import STEPS_UNCHECKED
 from videopool.paths import shipped
 from videopool.points.point import Point
+from videopool.training.batches import MicroBatch
 
 SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]
 PLAIN = ["pooling=adaptive_4x6x6", "frames.num=4"]
@@ -385,3 +387,13 @@ def test_a_batch_waits_for_the_device_a_few_times(compose_, scoring):
     tower, finite, ended = 8 * 4 // 16, 1, 8 // STEPS_UNCHECKED
     waits = finite + (ended if scoring == "generate" else 0)
     assert +devices.counts == {"copies": tower + (scoring != "generate"), "waits": waits}
+
+
+def test_loaders_pin_the_pixels_of_clips(monkeypatch):
+    """As a DataLoader does it where there is an accelerator."""
+    pinned, job = [], ClipJob(Path("a.mp4"), "a", ())
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda own: pinned.append(own) or own)
+    clips = [LoadedClip(job, pixels=torch.zeros(2, 3, 4, 4)), LoadedClip(job)]
+    assert pin_memory(clips) == clips
+    assert pin_memory(MicroBatch(0, 1, clips)).clips == clips
+    assert [len(one) for one in pinned] == [2, 2]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.benchmarks import Benchmark
-from videopool.config.build import build, check, number, whole
-from videopool.errors import UserError
+from videopool.config.build import check, number, whole
 from videopool.files import write_text
 from videopool.inference.read_plan import clips_at_once
 from videopool.models import ModelShape, cost
 from videopool.models.backbone import VISION_CHUNK
 from videopool.models.configuration import DTYPES
+from videopool.planning.size import Size, benchmark_size
 from videopool.points.setting import Setting, StatedSetting, readable
 from videopool.points.twins import map_of
 from videopool.pooling import GridPooling
@@ -103,7 +101,7 @@ def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
     return noted
 
 
-def _costs(config: DictConfig, point: StatedSetting, asked: "Size") -> dict[str, Any]:
+def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, Any]:
     """Costs of a point whose model runs here."""
     shape, size, tokens = point.shape, point.bytes_per_value, point.visual_tokens
     text = number(config, "job.text_tokens", 0, whole=True)
@@ -145,14 +143,14 @@ def _answer_tokens(config: DictConfig) -> int:
     return int(config.benchmark.get("max_new_tokens") or 0) if generates else 0
 
 
-def _questions_at_once(config: DictConfig, asked: "Size", longest: int, bytes_each: int) -> int:
+def _questions_at_once(config: DictConfig, asked: Size, longest: int, bytes_each: int) -> int:
     """The most questions of a clip that are read at once, of so many positions each, and bytes for all clips."""
     row, room = cost.GENERATED if _answer_tokens(config) else cost.LIKELY, config.job.get("max_cache_bytes")
     most = asked.most if config.benchmark.get("scoring") != "cloze" else row  # which reads each option
     return max(1, min(most, row // max(1, longest), most if room is None else room // bytes_each))
 
 
-def _hours(config: DictConfig, point: StatedSetting, asked: "Size", text: int) -> float | None:
+def _hours(config: DictConfig, point: StatedSetting, asked: Size, text: int) -> float | None:
     """Hours of one device at job.tflops_per_second: an estimate; None if the number of clips or questions is unknown.
 
     Each clip runs through the tower, the projector and the language model once, each question through the language
@@ -179,71 +177,6 @@ def _context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[
         factor = f"{shape.rope_type} scaling by {shape.rope_factor:g}"
         return [f"{parts} reach beyond the {shape.rope_range} positions that were trained, into RoPE's {factor}"]
     return []
-
-
-@dataclass(frozen=True)
-class Size:
-    """The size of a benchmark, as far as it is known without rendering or fetching it; a warning may say why not."""
-
-    clips: int | None = None  # or stretches of clips
-    samples: tuple[int, ...] = ()  # of the headline, on each clip
-    questions: int = 0  # all of them; 0 if unknown
-    most: int = 1  # questions on one clip; on average, where they are stated
-    warnings: tuple[str, ...] = ()
-
-
-def benchmark_size(config: DictConfig) -> Size:
-    """Clips and samples of a point's benchmark.
-
-    job.clips and job.samples come first. A benchmark that is rendered on first use states its numbers (`clips`,
-    `per_task`); others are read if their `root` is a folder.
-    """
-    root = OmegaConf.select(config, "benchmark.root")
-    if isinstance(OmegaConf.select(config, "benchmark.clips"), int):
-        size = _stated(config)
-    elif root is not None and Path(root).is_dir():
-        size = _read(OmegaConf.to_yaml(config.benchmark, resolve=True))
-    else:
-        size = Size()
-    if config.job.clips is not None:
-        size = replace(size, clips=number(config, "job.clips", 1, whole=True), warnings=())
-    if config.job.samples is not None and size.clips is not None:
-        samples = number(config, "job.samples", 1, whole=True)
-        questions = max(samples, size.questions)
-        size = replace(
-            size, samples=_spread(samples, size.clips), questions=questions, most=-(-questions // size.clips)
-        )
-    return size
-
-
-def _stated(config: DictConfig) -> Size:
-    """The size of a benchmark that is rendered from its configuration."""
-    clips = number(config, "benchmark.clips", 1, whole=True)
-    tasks = OmegaConf.select(config, f"benchmark.groups.{config.benchmark.get('headline')}")
-    if tasks is None or not isinstance(config.benchmark.get("per_task"), int):
-        return Size(clips)
-    each = number(config, "benchmark.per_task", 1, whole=True)
-    limit = config.benchmark.get("limit")
-    each = each if limit is None else min(each, int(limit))
-    every = {task for group in config.benchmark.groups.values() for task in group}
-    return Size(clips, _spread(len(tasks) * each, clips), len(every) * each, -(-len(every) * each // clips))
-
-
-def _spread(samples: int, clips: int) -> tuple[int, ...]:
-    """Samples per clip, as even as possible, without clips that have none."""
-    return tuple(filter(None, (samples // clips + (place < samples % clips) for place in range(clips))))
-
-
-@lru_cache(maxsize=16)
-def _read(benchmark: str) -> Size:
-    """The size of a benchmark on disk, read once for all points of a run."""
-    try:
-        built: Benchmark = build(OmegaConf.create({"benchmark": OmegaConf.create(benchmark)}), "benchmark")
-    except UserError as error:
-        return Size(warnings=(str(error).splitlines()[0],))
-    clips = Counter((sample.clip, sample.start, sample.end) for sample in built.samples)
-    counted = Counter(sample.clip_id for sample in built.samples if built.in_headline(sample.task))
-    return Size(len(clips), tuple(counted.values()), len(built.samples), max(clips.values(), default=1))
 
 
 def design(config: DictConfig, samples: Sequence[int]) -> dict[str, Any] | None:
