@@ -141,13 +141,13 @@ def test_the_gradient_is_that_of_the_formula(tune, configure, monkeypatch):
 
 def test_equal_losses_with_and_without_the_store_and_no_frame_encoded_twice(tune, tmp_path, monkeypatch):
     encoded = []
-    features = Backbone.features
+    encode_at_once = Backbone.encode_at_once
 
-    def counted(self, pixels, media="video"):
+    def counted(self, pixels, *words):
         encoded.append(len(pixels))
-        return features(self, pixels, media)
+        return encode_at_once(self, pixels, *words)
 
-    monkeypatch.setattr(Backbone, "features", counted)
+    monkeypatch.setattr(Backbone, "encode_at_once", counted)
     words = ["training.epochs=2", "training.steps=null", "training.global_batch=8", "training.micro_batch=8"]
     disk = [f"features.root={tmp_path}/features", "features.dtype=null"]
     without = tune(*words, "features=none", "study=without")

@@ -35,6 +35,7 @@ from videopool.models.reading import (
     question_chunk,
 )
 from videopool.models.stages import TEXT
+from videopool.models.tower_outputs import tower_outputs
 from videopool.points.point import Point
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
@@ -216,7 +217,8 @@ def answer_with_weights(
     config = point.config
     backbone = backbone or point_backbone(point.model, point.model_identity, point.adapter)
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
-    source = feature_source(config, backbone)
+    outputs = tower_outputs(point.pooling, backbone.shape, backbone.name)
+    source = feature_source(config, backbone, outputs=outputs)
     evaluator = kind(backbone, point, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
     times = Times(log.path.with_name(TIMES))

@@ -18,6 +18,7 @@ from videopool.inference.feature_key import feature_source
 from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
+from videopool.models.tower_outputs import tower_outputs
 from videopool.notes import note
 from videopool.points.lifecycle import attempt
 from videopool.results import PointFailed, PointFolder
@@ -97,7 +98,8 @@ def _train(
     }
     as_evaluated = deepcopy(config)
     as_evaluated.trainer.precision = None  # features are made without the trainer's autocast
-    sources = {kind: feature_source(as_evaluated, backbone, kind) for kind in plans}
+    outputs = {kind: tower_outputs(point.poolings[kind], backbone.shape, backbone.name) for kind in plans}
+    sources = {kind: feature_source(as_evaluated, backbone, kind, own) for kind, own in outputs.items()}
     loaders = Loaders(schedule, first, held_out, plans, sources, point.store, int(config.job.workers))
     rate, warmup, floor, decay = (float(settings[name]) for name in ("rate", "warmup", "floor", "weight_decay"))
     betas = float(settings["betas"][0]), float(settings["betas"][1])
