@@ -16,6 +16,7 @@ from videopool.app import register_experiments
 from videopool.evaluation import evaluator as evaluator_module
 from videopool.evaluation.run import evaluate
 from videopool.features import ClipDataset, ClipJob, FeatureStoreError, LoadedClip
+from videopool.features.upkeep import holdings, prune, verify
 from videopool.inference import feature_key
 from videopool.inference.backbones import own_backbone
 from videopool.inference.feature_key import feature_source, processor_hash
@@ -231,6 +232,44 @@ def test_damaged_entries_are_made_again_and_told_once(run, tmp_path, capfd):
     assert "damaged" not in capfd.readouterr().err
 
 
+SALIENT = ["pooling=none", "pooling._target_=own_poolings.Salient", "+pooling.tokens=8", "frames.num=4"]
+
+
+def test_attention_is_kept_beside_the_features(run, tmp_path, capfd):
+    """Under keys of its own: older entries stay, nobody else pays, and what is damaged is made again alone."""
+    words = ["features=disk", "features.dtype=float16"]
+    stored = lambda: {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*.safetensors")}  # noqa: E731
+    plain = run(*words, *PLAIN)
+    features = stored()
+    cold = run(*words, *SALIENT)
+    kept = stored()
+    assert features.items() <= kept.items()
+    assert (cold.frames, "vision" in cold.metrics["seconds"]) == ((plain.needed, 0), True)
+    warm = run(*words, *SALIENT)
+    assert (warm.frames, "vision" in warm.metrics["seconds"]) == ((0, plain.needed), False)
+    assert cold.records == warm.records == run("features=memory", words[1], *SALIENT).records
+    assert run(*words, *PLAIN).frames == (0, plain.needed)
+    held = {held.words["layer"]: held for held in holdings(tmp_path / "kept")}
+    assert set(held) == {"-1", "attention cls in block 4", "keys of block 4"}
+    assert held["attention cls in block 4"].words["kept"] == "float32"
+    assert held["keys of block 4"].words["kept"] == "float16"
+
+    other = run(*words, *SALIENT, "+pooling.block=1")  # keys and attention of another block, the same features
+    assert other.frames == (other.needed, 0)
+    assert other.folder.name != cold.folder.name
+    damaged = next(path for path in sorted(kept) if held["attention cls in block 4"].name in path.parts)
+    damaged.write_bytes(kept[damaged][:-1] + bytes([kept[damaged][-1] ^ 1]))
+    capfd.readouterr()
+    again = run(*words, *SALIENT)
+    assert capfd.readouterr().err.count("4 damaged entries recomputed") == 1
+    assert again.records == cold.records
+    assert again.frames == (4, cold.needed - 4)
+    found = verify(tmp_path / "kept", lambda items, _: items)
+    assert (found.damaged, found.segments) == ([], len(stored()))
+    assert prune(tmp_path / "kept", 10**9)["damaged"] == 1
+    assert run(*words, *SALIENT).frames == (0, plain.needed)
+
+
 @pytest.mark.parametrize("why", ["unwritable", "too small", "full"])
 def test_without_room_the_point_goes_on_and_says_so_once(run, tmp_path, capfd, monkeypatch, why):
     expected = run("features=memory", "features.dtype=float16", *PLAIN)
@@ -261,7 +300,7 @@ def test_a_limit_of_a_few_clips_changes_no_number(run, tmp_path):
 
 def test_a_value_out_of_range_ends_the_point_in_one_line(run, monkeypatch):
     whole = Backbone.encode_at_once
-    monkeypatch.setattr(Backbone, "encode_at_once", lambda *given: whole(*given) * 1e5)
+    monkeypatch.setattr(Backbone, "encode_at_once", lambda *given: [values * 1e5 for values in whole(*given)])
     few = ["features=disk", "benchmark.limit=3", *PLAIN]
     with pytest.raises(FeatureStoreError, match=r"say features\.dtype=bfloat16") as caught:
         run(*few)

@@ -40,7 +40,8 @@ TOWER = """
 import json, resource, sys, torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from videopool.models.backbone import VISION_CHUNK
-from videopool.models.backbone import hidden_states
+from videopool.models.backbone import tower_pass
+from videopool.models.tower_outputs import LayerStates
 torch.set_num_threads(1)
 sizes = dict(hidden_size=192, intermediate_size=768, num_hidden_layers=6, num_attention_heads=3)
 tower = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)).eval()
@@ -50,7 +51,7 @@ peaks = []
 with torch.inference_mode():
     for frames in (4, 16, 128):
         for chunk in pixels[:frames].split(VISION_CHUNK):
-            kept = hidden_states(tower, chunk, [-2])[0][:, :1].clone()
+            kept = tower_pass(tower, chunk, [LayerStates("", (197, 192), (5,))])[0][:, :1].clone()
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 print(json.dumps(peaks))
 """

@@ -67,6 +67,7 @@ OWN = {
         "fast": {"_target_": "videopool.pooling.Adaptive", "shape": [None, 2, 2]},
     },
     "all but text": {"_target_": TOLD, "fields": ["cls", "frame_times", "thumbnail"]},
+    "attention of the tower": {"_target_": TOLD, "fields": ["saliency", "keys", "frame_times", "thumbnail"]},
     "text": {"_target_": TOLD, "fields": ["text"]},
     "text and times": {"_target_": TOLD, "fields": ["text", "frame_times"]},
 }  # fmt: skip

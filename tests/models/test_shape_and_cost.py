@@ -26,7 +26,7 @@ from transformers import (
 
 from random_models import save
 from videopool.models import ModelError, load_backbone, load_config
-from videopool.models.backbone import VISION_CHUNK, hidden_states
+from videopool.models.backbone import VISION_CHUNK, tower_pass
 from videopool.models.cost import (
     feature_bytes,
     kv_cache_bytes,
@@ -39,6 +39,7 @@ from videopool.models.cost import (
 )
 from videopool.models.reading import greedy_answers, next_token_logits, prefill
 from videopool.models.shape import ModelShape, model_shape, point_shape, shape_differences, shape_from
+from videopool.models.tower_outputs import LayerStates
 from videopool.paths import shipped
 from videopool.speed.meta import Live
 
@@ -201,10 +202,10 @@ def traced_peak(shape, frames, tokens, attention):
     """Most bytes that activations take at once while one clip goes through all parts, as job=evaluate does it."""
     model = LlavaForConditionalGeneration._from_config(configuration(shape), attn_implementation=attention).eval()
     pixels = torch.randn(frames, 3, shape.image_size, shape.image_size)
-    layer, first = model.config.vision_feature_layer, int(shape.cls)
+    own, first = LayerStates("", (0, 0), (shape.vision_layers_run,)), int(shape.cls)
     tower = model.model.vision_tower
     with Live() as live:
-        features = torch.cat([hidden_states(tower, chunk, [layer])[0] for chunk in pixels.split(VISION_CHUNK)])
+        features = torch.cat([tower_pass(tower, chunk, [own])[0] for chunk in pixels.split(VISION_CHUNK)])
         grid = model.model.multi_modal_projector(features[:, first:])
         read = grid.flatten(0, 1)[:tokens][None].clone()
         del features, grid

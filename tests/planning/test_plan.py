@@ -179,6 +179,8 @@ def test_numbers_of_a_row(composed):
     assert encoder["projector_tflops"] == pytest.approx(row["projector_tflops"] / 4)
     kept = cost_of(composed(*SEVEN_B, "features=none"))
     assert kept["features_gb"] == 0
+    more = cost_of(composed(*SEVEN_B, "pooling=none", "pooling._target_=own_poolings.Salient", "frames.num=16"))
+    assert more["features_mb_per_clip"] == pytest.approx(16 * 577 * ((1024 + 64) * 2 + 4) / 1e6)  # keys, saliency
 
 
 def test_memory_counts_the_questions_that_are_read_at_once(composed):

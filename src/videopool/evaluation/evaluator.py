@@ -38,6 +38,7 @@ from videopool.models.reading import (
     question_chunk,
 )
 from videopool.models.stages import TEXT
+from videopool.models.tower_outputs import tower_outputs
 from videopool.points.point import Point
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
@@ -69,19 +70,19 @@ class Evaluator(ClipReader):
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
         """Records of all questions of some clips, in their order."""
-        by_frames: dict[int, list[tuple[LoadedClip, Tensor]]] = defaultdict(list)
+        alike: dict[tuple[int, int], list[tuple[LoadedClip, Tensor]]] = defaultdict(list)  # clips in one batch
         records: Records = {}
-        for clip, (features, reason) in zip(batch, self.read(batch), strict=True):
+        for place, (clip, (features, reason)) in enumerate(zip(batch, self.read(batch), strict=True)):
             if features is None:
                 records |= {sample.id: failed_record(sample, UNREADABLE, reason) for sample in clip.job.samples}
             else:
-                by_frames[len(clip.views)].append((clip, features))
+                alike[len(clip.views), place if self.pooling.varies else 0].append((clip, features))
         answer = self._answer_each if TEXT in self.pooling.needs else self._answer
 
         def answered(members: Sequence[tuple[LoadedClip, Tensor]]) -> Records:
             return answer([(clip, clip.job.samples) for clip, _ in members], torch.stack([own for _, own in members]))
 
-        for members in by_frames.values():
+        for members in alike.values():
             for own in self.clips_at_once.each(members, answered):
                 records |= own
         return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]
@@ -259,7 +260,8 @@ def _answer(
     config = point.config
     backbone = backbone or point_backbone(point.model, point.model_identity, point.adapter)
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
-    source = feature_source(config, backbone)
+    outputs = tower_outputs(point.pooling, backbone.shape, backbone.name)
+    source = feature_source(config, backbone, outputs=outputs)
     evaluator = kind(backbone, point, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
     times = Times(log.path.with_name(TIMES))

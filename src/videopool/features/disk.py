@@ -102,7 +102,7 @@ class DiskStore(FeatureStore):
             return kept
 
     def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
-        rounded = round_features(features, self.dtype)
+        rounded = round_features(features, self.dtype_of(clip.source))
         for values in rounded.values():
             if tuple(values.shape) != clip.source.shape:
                 raise ValueError(f"features of shape {tuple(values.shape)} from a source of {clip.source.shape}")
@@ -155,7 +155,7 @@ class DiskStore(FeatureStore):
     def _source(self, source: FeatureSource) -> tuple[str, Path]:
         """Hash and folder of a source."""
         if source not in self._sources:
-            digits = source_hash(source, self.dtype or OWN)
+            digits = source_hash(source, self.dtype_of(source) or OWN)
             self._sources[source] = (digits, self._top / digits[:16])
         return self._sources[source]
 
@@ -195,7 +195,8 @@ class DiskStore(FeatureStore):
             if name not in opened:
                 opened[name] = Segment(path, self._source(clip.source)[0], clip.content)
             features = opened[name].tensor(code, verify=code not in self._verified[name])
-            dtype = features.dtype if self.dtype is None else DTYPES[self.dtype]
+            kept = self.dtype_of(clip.source)
+            dtype = features.dtype if kept is None else DTYPES[kept]
             if (tuple(features.shape), features.dtype) != (clip.source.shape, dtype):
                 raise DamagedSegment(f"{path}: of another shape or dtype than its source")
         except FileNotFoundError:  # another process evicted it
@@ -243,7 +244,8 @@ class DiskStore(FeatureStore):
                 content = pack(digits, clip.content, group)
                 self._space.make_room(len(content))
                 if not (folder / SOURCE).exists():
-                    words = {"kept": self.dtype or OWN, "hash": digits, **asdict(clip.source)}
+                    kept = self.dtype_of(clip.source) or OWN
+                    words = {"kept": kept, "hash": digits, **clip.source.words("model")}
                     write_whole(folder / SOURCE, json.dumps(words, indent=1).encode())
                 name = ".".join(map(view_code, group)) + f"-{secrets.token_hex(6)}{SUFFIX}"
                 write_whole(self._folder(clip) / name, content)

@@ -46,6 +46,7 @@ class LoadedClip:
     pixels: Tensor | None = None  # [M, 3, S, S] of the views in `encoded`; None if none were needed
     encoded: list[View] = field(default_factory=list)
     error: str = ""  # why the clip cannot be used, "" if it can
+    beside: dict[str, Tensor] = field(default_factory=dict)  # [V, rows, width] by name, once the tower has read it
     seconds: dict[str, float] = field(default_factory=dict)  # by kind of work
 
     def pin_memory(self) -> "LoadedClip":
@@ -186,7 +187,8 @@ def request_clip(job: ClipJob, plan: ReadPlan, store: FeatureStore, source: Feat
         _, views = plan.choose(job, known[1])
     except UnreadableClipError:
         views = []
-    return ClipRequest(job, (state, *known), store.missing(ClipKey(source, known[0]), views))
+    lacking = [view for one in source.all for view in store.missing(ClipKey(one, known[0]), views)]
+    return ClipRequest(job, (state, *known), in_order(lacking))
 
 
 def load_clip(request: ClipRequest, plan: ReadPlan) -> LoadedClip:

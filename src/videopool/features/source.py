@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 from videopool import __version__
 from videopool.video import READING
@@ -26,12 +27,24 @@ class FeatureSource:
     processor: str  # hash of the image processor's settings
     tower: str  # hash of the tower's configuration and weights
     media: str  # which tower, "video" or "image"
-    layer: str  # of the tower
+    layer: str  # of the tower, or the name of another of its outputs
     dtype: str  # of the model, e.g. "float32"
     shape: tuple[int, int]  # of a view's features, (C + H*W, Dv)
     arithmetic: str  # kind of device, attention, precision of the trainer
     software: str  # versions of the packages that decode, preprocess and encode
     model: str = field(default="", compare=False)  # the first model with this source, for tables
+    exact: bool = field(default=False, compare=False)  # kept in float32, whatever the store's dtype
+    # What else is read of the tower in the same pass, by name: each has its own key, and its output computes it.
+    beside: dict[str, tuple["FeatureSource", Any]] = field(default_factory=dict, compare=False)
+
+    @property
+    def all(self) -> list["FeatureSource"]:
+        """This one, then those beside it."""
+        return [self, *(source for source, _ in self.beside.values())]
+
+    def words(self, *more: str) -> dict[str, Any]:
+        """All that is compared, and other fields by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.compare or each.name in more}
 
 
 @dataclass(frozen=True)
@@ -44,9 +57,7 @@ class ClipKey:
 
 def source_hash(source: FeatureSource, kept: str) -> str:
     """SHA-256 of a source and the store's dtype, 64 hexadecimal digits."""
-    compared = {**asdict(source), "kept": kept}
-    del compared["model"]
-    return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps({**source.words(), "kept": kept}, sort_keys=True).encode()).hexdigest()
 
 
 def view_code(view: View) -> str:

@@ -10,7 +10,7 @@ Below 2^-14, float16 has an absolute error of at most 2^-25 instead.
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -81,6 +81,10 @@ class FeatureStore:
             raise FeatureStoreError(f"features.dtype={dtype}: choose one of {choices}, or null to round nothing")
         self.dtype = dtype
 
+    def dtype_of(self, source: FeatureSource) -> str | None:
+        """The dtype that features of a source are kept in; None for their own."""
+        return "float32" if source.exact else self.dtype
+
     def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
         """Views of a clip that are not kept, each once, in order. Reads no features."""
         return list(dict.fromkeys(views))
@@ -95,7 +99,7 @@ class FeatureStore:
         Returns them in the store's dtype, to compute with. Raises FeatureStoreError and keeps nothing if a value is out
         of the dtype's range.
         """
-        return round_features(features, self.dtype)
+        return round_features(features, self.dtype_of(clip.source))
 
     def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
         """Content hash, length and timing of a clip that was opened before in this state, or None."""
@@ -130,7 +134,7 @@ class MemoryStore(FeatureStore):
         return kept
 
     def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
-        rounded = round_features(features, self.dtype)
+        rounded = round_features(features, self.dtype_of(clip.source))
         for view, values in rounded.items():
             if values.nbytes > self.limit_bytes:
                 continue
@@ -148,45 +152,3 @@ class MemoryStore(FeatureStore):
 
     def remember(self, state: ClipState, content: str, info: ClipInfo) -> None:
         self._clips[state] = (content, info)
-
-
-class JointStore(FeatureStore):
-    """Features [C + H*W, D1 + D2 + ...] of several layers, each kept in one store under its own source.
-
-    So jobs share a layer whether they need it alone or beside others. A view is kept if all its parts are. `sources`
-    give the parts' order and widths; the source in a clip's key is ignored.
-    """
-
-    def __init__(self, store: FeatureStore, sources: Sequence[FeatureSource]) -> None:
-        super().__init__(store.dtype)
-        self.store, self.sources = store, list(sources)
-
-    def missing(self, clip: ClipKey, views: Sequence[View]) -> list[View]:
-        lacking = set().union(*(self.store.missing(replace(clip, source=one), views) for one in self.sources))
-        return [view for view in dict.fromkeys(views) if view in lacking]
-
-    def get(self, clip: ClipKey, views: Sequence[View]) -> dict[View, Tensor]:
-        parts = [self.store.get(replace(clip, source=source), views) for source in self.sources]
-        return {
-            view: torch.cat([part[view] for part in parts], dim=-1)
-            for view in dict.fromkeys(views)
-            if all(view in part for part in parts)
-        }
-
-    def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
-        widths = [source.shape[1] for source in self.sources]
-        split = {view: values.split(widths, dim=-1) for view, values in features.items()}
-        parts = [
-            self.store.put(replace(clip, source=source), {view: own[place].contiguous() for view, own in split.items()})
-            for place, source in enumerate(self.sources)
-        ]
-        return {view: torch.cat([part[view] for part in parts], dim=-1) for view in features}
-
-    def clip(self, state: ClipState) -> tuple[str, ClipInfo] | None:
-        return self.store.clip(state)
-
-    def remember(self, state: ClipState, content: str, info: ClipInfo) -> None:
-        self.store.remember(state, content, info)
-
-    def finish(self) -> list[str]:
-        return self.store.finish()

@@ -20,6 +20,7 @@ from videopool.inference.read_plan import group_by_clip, image_processor_of, rea
 from videopool.inference.reader import ClipReader
 from videopool.measuring.stages import ENCODER
 from videopool.models.stages import TEXT, THUMBNAIL, check_needs
+from videopool.models.tower_outputs import tower_outputs
 from videopool.norms import token_norms
 from videopool.points.early import check_machine
 from videopool.points.point import Point
@@ -84,6 +85,7 @@ class View(NamedTuple):
     features: Tensor  # [1, T, C + H*W, Dv], on the backbone's device; a thumbnail's come after the frames'
     pictures: np.ndarray  # [T, S, S, 3] in 0..1, cropped to the patches; without a thumbnail
     frame_times: Tensor  # [T] seconds; the mean for a tiled image
+    beside: dict[str, Tensor]  # the tower's other outputs [1, T, rows, width], as `features`
 
 
 class ShownClip:
@@ -92,7 +94,6 @@ class ShownClip:
     def __init__(self, point: ClipPoint) -> None:
         self.point, self.job = point, point.clip
         self.backbone = point_backbone(point.model, point.model_identity, point.adapter)
-        self.source = feature_source(point.config, self.backbone)
         if not self.backbone.placed:
             self.backbone.to(trainer_device(point.config))
         self.plain = self.view(ShownPooling(NoPooling(), "projector"))
@@ -107,8 +108,10 @@ class ShownClip:
         check_needs(pooling, backbone.shape, point.model_name, shown.stage)
         processor = image_processor_of(point.config, backbone)
         plan = read_plan(point.sampler, str(point.config.job.reader), processor, pooling)
-        reader = ClipReader(backbone, pooling, shown.stage, point.store, plan, self.source)
-        loaded = load_clip(request_clip(self.job, plan, point.store, self.source), plan)
+        outputs = tower_outputs(pooling, backbone.shape, point.model_name)
+        source = feature_source(point.config, backbone, outputs=outputs)
+        reader = ClipReader(backbone, pooling, shown.stage, point.store, plan, source)
+        loaded = load_clip(request_clip(self.job, plan, point.store, source), plan)
         ((features, reason),) = reader.read([loaded])
         if features is None:
             raise ConfigError(f"clip: {reason}")
@@ -117,7 +120,8 @@ class ShownClip:
         pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds))
         height, width = (size * backbone.shape.patch for size in (backbone.shape.height, backbone.shape.width))
         pictures = pixels[[unique.index(frame) for frame in frames], :height, :width]
-        return View(reader, features[None].to(backbone.device), pictures, reader.frame_times(loaded))
+        beside = {name: values[None] for name, values in loaded.beside.items()}
+        return View(reader, features[None].to(backbone.device), pictures, reader.frame_times(loaded), beside)
 
     @torch.no_grad()
     def norm_row(self, stage: str, p: float) -> FilmRow:
@@ -132,7 +136,7 @@ class ShownClip:
         view, pooling, before = self.view(shown), shown.pooling, shown.stage == ENCODER
         with torch.no_grad():
             question = self.backbone.text_vector(self.question)[None] if TEXT in pooling.needs else None
-            grid, context = view.reader.pooling_input(view.features, question, view.frame_times)
+            grid, context = view.reader.pooling_input(view.features, question, view.frame_times, view.beside)
         trace = PatchTrace(pooling, grid, context)
         frames, height, width = grid.shape[1:4]
         if p is None:

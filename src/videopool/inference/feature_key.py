@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,6 +17,7 @@ from videopool.inference.read_plan import image_processor_of
 from videopool.models import Backbone
 from videopool.models.backbone import device_of
 from videopool.models.lora import lora_scales
+from videopool.models.tower_outputs import TowerOutput
 from videopool.results import fingerprint
 
 MEDIA = "video"
@@ -42,9 +45,14 @@ def trainer_device(config: DictConfig) -> torch.device:
     return device
 
 
-def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -> FeatureSource:
-    """Everything that determines the features that a point's tower for "video" or "image" makes."""
-    shape, reader = backbone.shape, str(config.job.reader)
+def feature_source(
+    config: DictConfig, backbone: Backbone, media: str = MEDIA, outputs: Mapping[str, TowerOutput] | None = None
+) -> FeatureSource:
+    """Everything that determines the features that a point's tower for "video" or "image" makes.
+
+    Other outputs of the tower, by name, are beside them: of tower_outputs() for what a pooling needs.
+    """
+    features, reader = backbone.feature_states, str(config.job.reader)
     if backbone.tower(media) is backbone.tower(MEDIA):
         media = MEDIA  # an image is a clip of one frame, and shares features with it
     device = device_of(backbone.tower(media)).type
@@ -53,18 +61,22 @@ def feature_source(config: DictConfig, backbone: Backbone, media: str = MEDIA) -
     tower = tower_hash(backbone, media)
     if code := own_code(config, ["model"]):  # a user's class may compute other features from the same weights
         tower += f" read by {config.model._target_} {fingerprint(code)}"
-    return FeatureSource(
+    source = FeatureSource(
         reader=reader,
         processor=processor_hash(image_processor_of(config, backbone)),
         tower=tower,
         media=media,
-        layer=str(backbone.model.config.vision_feature_layer),
+        layer=features.name,
         dtype=str(backbone.dtype).removeprefix("torch."),
-        shape=(backbone.extra + shape.height * shape.width, shape.vision_dim),
+        shape=features.size,
         arithmetic=f"{device} {config.model.attention} {config.trainer.get('precision') or '32-true'}",
         software=software(reader),
         model=backbone.name,
     )
+    beside = {}
+    for name, one in (outputs or {}).items():
+        beside[name] = replace(source, layer=one.name, shape=one.size, exact=one.exact), one
+    return replace(source, beside=beside)
 
 
 def processor_hash(image_processor: Any) -> str:

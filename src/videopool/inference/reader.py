@@ -4,6 +4,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice, repeat
 
@@ -25,12 +26,14 @@ from videopool.models import Backbone, VideoLM
 from videopool.models.backbone import VISION_CHUNK
 from videopool.models.chunks import Chunk
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
+from videopool.models.tower_outputs import TowerOutput
 from videopool.notes import note
 from videopool.pooling import Pooling
+from videopool.pooling.base import TOWER
 from videopool.video import UnreadableClipError
 
 Fresh = tuple[ClipKey, Sequence[View], Tensor]  # views of a clip, and their pixels [M, 3, S, S]
-Made = dict[tuple[ClipKey, View], Tensor]  # features [C + H*W, Dv]
+Made = dict[tuple[ClipKey, View], Tensor]  # features [C + H*W, Dv], or what is beside them
 
 
 class ClipReader(VideoLM):
@@ -78,49 +81,57 @@ class ClipReader(VideoLM):
         """Each clip's tower features, or why there are none. Adds the seconds that loaders spent.
 
         Features are [T, C + H*W, Dv] of a clip's views, in the model's dtype on the CPU; new ones are encoded now,
-        several clips in one call of the tower. Sources and plans are by clip, as images have their own.
+        several clips in one call of the tower. What is beside them goes to clip.beside. Sources and plans are by clip,
+        as images have their own.
         """
         keys = [ClipKey(own, clip.digest) for clip, own in zip(clips, sources or repeat(self.source), strict=False)]
-        found: list[dict[View, Tensor]] = []
+        made: Made = {}
         reasons, fresh, lost = [clip.error for clip in clips], list[Fresh](), list[Fresh]()
         queued: set[tuple[ClipKey, View]] = set()  # two stretches of a clip may share frames
         for clip, key in zip(clips, keys, strict=True):
             for kind, spent in clip.seconds.items():
                 self.seconds[kind] += spent
-            found.append({} if clip.error else self._stored(clip, key))
-            if clip.pixels is not None and not clip.error:
+            if clip.error:
+                continue
+            self._get(clip, key, made)
+            if clip.pixels is not None:
                 self.frames["frames_decoded"] += _frames(clip.encoded)
-                new = [i for i, view in enumerate(clip.encoded) if view not in found[-1] and (key, view) not in queued]
+                lacking = set(clip.encoded) - _whole(key, clip.encoded, made)
+                new = [i for i, view in enumerate(clip.encoded) if view in lacking and (key, view) not in queued]
                 if new:
                     pixels = clip.pixels if len(new) == len(clip.pixels) else clip.pixels[new]
                     fresh.append((key, [clip.encoded[i] for i in new], pixels))
                     queued |= {(key, view) for view in fresh[-1][1]}
-        made = self._encode(fresh)
-        for place, (clip, plan) in enumerate(zip(clips, plans or repeat(self.plan), strict=False)):
+        self._encode(fresh, made)
+        for place, (clip, key, plan) in enumerate(zip(clips, keys, plans or repeat(self.plan), strict=False)):
             # The store may since have found views damaged, or dropped them for others.
-            here = found[place].keys() | {view for key, view in made if key == keys[place]}
-            if (gone := in_order(set(clip.views) - here)) and not clip.error:
+            gone = in_order(set(clip.views) - _whole(key, clip.views, made))
+            if gone and not clip.error:
                 self.frames["frames_decoded"] += _frames(gone)
                 try:
-                    lost.append((keys[place], gone, read_again(plan, clip, gone, self.seconds)))
+                    lost.append((key, gone, read_again(plan, clip, gone, self.seconds)))
                 except UnreadableClipError as error:
                     reasons[place] = str(error)
-        made |= self._encode(lost)
-        outcomes: list[tuple[Tensor | None, str]] = []
-        for clip, key, own, reason in zip(clips, keys, found, reasons, strict=True):
-            features = {view: made[key, view] for view in clip.views if (key, view) in made} | own
-            views = [] if reason else [features[view].to(self.backbone.dtype) for view in clip.views]
-            outcomes.append((torch.stack(views) if views else None, reason))
-        return outcomes
+        self._encode(lost, made)
+        return [
+            (None, reason) if reason else (self._stacked(clip, key, made), "")
+            for clip, key, reason in zip(clips, keys, reasons, strict=True)
+        ]
 
-    def _stored(self, clip: LoadedClip, key: ClipKey) -> dict[View, Tensor]:
-        """The features that the store has."""
+    def _get(self, clip: LoadedClip, key: ClipKey, made: Made) -> None:
+        """Add what the store has of a clip."""
         with self.clock("store"):
             if clip.state is not None and clip.info is not None:
                 self.store.remember(clip.state, clip.digest, clip.info)
-            features = self.store.get(key, clip.views)
-        self.frames["frames_from_store"] += _frames(features)
-        return features
+            for part in _parts(key):
+                made |= {(part, view): own for view, own in self.store.get(part, clip.views).items()}
+        self.frames["frames_from_store"] += _frames(_whole(key, clip.views, made))
+
+    def _stacked(self, clip: LoadedClip, key: ClipKey, made: Made) -> Tensor:
+        """The features of a clip's views; sets clip.beside."""
+        features, *beside = ([made[part, view] for view in clip.views] for part in _parts(key))
+        clip.beside = {name: torch.stack(own) for name, own in zip(key.source.beside, beside, strict=True)}
+        return torch.stack([own.to(self.backbone.dtype) for own in features])
 
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
         """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
@@ -128,11 +139,17 @@ class ClipReader(VideoLM):
             views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"
         features = features.to(self.backbone.device)
+        beside = {name: torch.stack([clip.beside[name] for clip in clips]) for name in self.pooling.needs & set(TOWER)}
         if FRAME_TIMES not in self.pooling.needs:
-            return self.visual_tokens(features, text)
+            return self.visual_tokens(features, text, beside=beside)
         # Clips differ in their times, and a pooling takes those of one.
         rows = [
-            self.visual_tokens(features[[row]], None if text is None else text[[row]], self.frame_times(clip))
+            self.visual_tokens(
+                features[[row]],
+                None if text is None else text[[row]],
+                self.frame_times(clip),
+                {name: values[[row]] for name, values in beside.items()},
+            )
             for row, clip in enumerate(clips)
         ]
         return torch.cat(rows)
@@ -143,34 +160,47 @@ class ClipReader(VideoLM):
         times = times if grid_frames_of(clip) == len(times) else times.mean(0, keepdim=True)
         return times.float().to(self.backbone.device)
 
-    def _encode(self, fresh: Sequence[Fresh]) -> Made:
-        """Features of views from their pixels, stored, and rounded as the store rounds."""
-        encoded = self.tower([(key.source.media, pixels) for key, _, pixels in fresh])
-        with self.clock("store"):
-            return stored(self.store, fresh, encoded)
-
-    def tower(self, pixels: Sequence[tuple[str, Tensor]], layers: Sequence[int] | None = None) -> list[list[Tensor]]:
-        """Features [C + H*W, Dv] (CPU) of each frame, from media and pixels [M, 3, S, S] of several clips."""
-        if not pixels:
-            return []
-        by_media: dict[str, list[Tensor]] = defaultdict(list)
-        for media, own in pixels:
-            by_media[media] += own
+    def _encode(self, fresh: Sequence[Fresh], made: Made) -> None:
+        """Add what fresh views lack, stored, and rounded as the store rounds."""
+        if not fresh:
+            return
+        lacking: list[list[ClipKey]] = []
+        calls: dict[tuple[str, tuple[TowerOutput, ...]], list[Tensor]] = defaultdict(list)  # frames, by what they need
+        for key, views, pixels in fresh:
+            lacking.append([part for part in _parts(key) if any((part, view) not in made for view in views)])
+            calls[key.source.media, self._outputs(key, lacking[-1])] += pixels
         with self.clock("vision"):
             encoded = {
-                media: chain.from_iterable(
-                    self.at_once.each(frames, partial(self._encoded, media=media, layers=layers))
+                call: chain.from_iterable(
+                    self.at_once.each(frames, partial(self._encoded, media=call[0], outputs=call[1]))
                 )
-                for media, frames in by_media.items()
+                for call, frames in calls.items()
             }
-            found = [list(islice(encoded[media], len(own))) for media, own in pixels]
+            found = [
+                list(islice(encoded[key.source.media, self._outputs(key, parts)], len(views)))
+                for (key, views, _), parts in zip(fresh, lacking, strict=True)
+            ]
             if torch.accelerator.is_available():
                 torch.accelerator.synchronize()  # once, for the copies of all chunks
-        return found
+        with self.clock("store"):
+            for (_, views, _), parts, frames in zip(fresh, lacking, found, strict=True):
+                for place, part in enumerate(parts):
+                    new = {
+                        view: own[place] for view, own in zip(views, frames, strict=True) if (part, view) not in made
+                    }
+                    made |= {(part, view): kept for view, kept in self.store.put(part, new).items()}
 
-    def _encoded(self, frames: Sequence[Tensor], media: str, layers: Sequence[int] | None) -> Sequence[Tensor]:
-        """The features of frames [3, S, S] in one call, on their way to the CPU."""
-        return self.backbone.encode_at_once(frames, media, layers).to("cpu", non_blocking=True).unbind()
+    def _outputs(self, key: ClipKey, parts: Sequence[ClipKey]) -> tuple[TowerOutput, ...]:
+        """The tower's outputs that some parts of a clip are."""
+        outputs = [self.backbone.feature_states, *(output for _, output in key.source.beside.values())]
+        return tuple(own for part, own in zip(_parts(key), outputs, strict=True) if part in parts)
+
+    def _encoded(
+        self, frames: Sequence[Tensor], media: str, outputs: Sequence[TowerOutput]
+    ) -> Iterable[Sequence[Tensor]]:
+        """The outputs for each of some frames [3, S, S] in one call, on their way to the CPU."""
+        made = self.backbone.encode_at_once(frames, media, outputs)
+        return zip(*(values.to("cpu", non_blocking=True) for values in made), strict=True)
 
     def on_predict_end(self) -> None:
         """Report problems of the store."""
@@ -180,12 +210,14 @@ class ClipReader(VideoLM):
             note(line, every_rank=True)
 
 
-def stored(store: FeatureStore, fresh: Sequence[Fresh], encoded: Sequence[Sequence[Tensor]]) -> Made:
-    """Features of fresh views as a store returns them."""
-    made: Made = {}
-    for (key, views, _), own in zip(fresh, encoded, strict=True):
-        made |= {(key, view): kept for view, kept in store.put(key, dict(zip(views, own, strict=True))).items()}
-    return made
+def _parts(key: ClipKey) -> list[ClipKey]:
+    """A clip's features, and what is beside them."""
+    return [replace(key, source=one) for one in key.source.all]
+
+
+def _whole(key: ClipKey, views: Iterable[View], made: Made) -> set[View]:
+    """The views that lack nothing."""
+    return {view for view in views if all((part, view) in made for part in _parts(key))}
 
 
 def grid_frames_of(clip: LoadedClip) -> int:

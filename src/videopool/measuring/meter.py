@@ -1,86 +1,70 @@
 """Measure norms with a LightningModule, clip by clip."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from videopool.features import FeatureSource, FeatureStore, JointStore, LoadedClip, ReadPlan
-from videopool.inference.reader import ClipReader, Fresh, Made, grid_frames_of, stored
+from videopool.features import FeatureSource, LoadedClip, ReadPlan
+from videopool.inference.reader import ClipReader, grid_frames_of
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR
 from videopool.models import Backbone
 from videopool.models.reading import llm_states
 from videopool.models.stages import TEXT, THUMBNAIL
+from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput, tower_outputs
 from videopool.norms import Measurement, StageNorms, token_norms
 from videopool.norms.saved import MeasuredSoFar, save_partial
 from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.points.point import Point
-from videopool.pooling import GridPooling, announced
+from videopool.pooling import GridPooling, Pooling, announced
 
-TEXTURE = "patch texture"  # layer of the source under which texture is stored
+TEXTURE = "patch texture"
 
 
-class Parts:
-    """The parts of a clip's features: the tower's feature layers, other layers, texture. Each has its own source."""
+@dataclass(frozen=True)
+class Texture(TowerOutput):
+    """Texture of patches of so many pixels on a side; its first rows stand for the tokens before the patches."""
 
-    def __init__(self, store: FeatureStore, source: FeatureSource, backbone: Backbone, settings: NormSettings) -> None:
-        depth, positions = backbone.shape.vision_layers, source.shape[0]
-        layer = backbone.model.config.vision_feature_layer
-        own = [layer] if isinstance(layer, int) else list(layer)
-        self.feature_layers = [number if number >= 0 else depth + 1 + number for number in own]
-        # Layers are named as in a configuration, so that points with such a feature layer share them.
-        others = {
-            number: replace(source, layer=str(number - depth - 1), shape=(positions, backbone.shape.tower_dim))
-            for number in settings.tower_layers
-            if [number] != self.feature_layers
-        }
-        self.other_layers = list(others)
-        self.tower = JointStore(store, [source, *others.values()])
-        self.texture = None
-        if settings.texture:
-            self.texture = JointStore(store, [replace(source, layer=TEXTURE, shape=(positions, 1))])
-        self.all = JointStore(store, [*self.tower.sources, *(self.texture.sources if self.texture else ())])
+    patch: int = 1
 
-    def split(self, features: Tensor) -> dict[int | str | None, Tensor]:
-        """Features [..., D1 + D2 + ...] by part: None for the feature layers, a layer, or TEXTURE."""
-        parts = [None, *self.other_layers, *([TEXTURE] if self.texture else [])]
-        return dict(zip(parts, features.split([source.shape[1] for source in self.all.sources], dim=-1), strict=True))
+    def of(self, seen: Pass) -> Tensor:
+        texture = patch_texture(seen.pixels, self.patch).to(next(seen.tower.parameters()).dtype)
+        return as_feature(texture, self.size[0] - texture.shape[1])
+
+
+def norm_outputs(backbone: Backbone, pooling: Pooling, settings: NormSettings) -> dict[str, TowerOutput]:
+    """What a measurement reads of the tower beside its features: other layers, texture, what the pooling needs."""
+    shape, own = backbone.shape, backbone.feature_states
+    rows = own.size[0]
+    # Layers are named as in a configuration, so that points with such a feature layer share them.
+    layers = {
+        f"layer {layer}": LayerStates(str(layer - shape.vision_layers - 1), (rows, shape.tower_dim), (layer,))
+        for layer in settings.tower_layers
+        if (layer,) != own.layers
+    }
+    texture = {TEXTURE: Texture(TEXTURE, (rows, 1), (), patch=shape.patch)} if settings.texture else {}
+    return {**layers, **texture, **tower_outputs(pooling, shape, backbone.name)}
 
 
 class NormMeter(ClipReader):
     """A VideoLM that adds clips to a measurement."""
 
     def __init__(
-        self, backbone: Backbone, point: Point, plan: ReadPlan, parts: Parts, settings: NormSettings, into: Measurement
+        self,
+        backbone: Backbone,
+        point: Point,
+        plan: ReadPlan,
+        source: FeatureSource,
+        settings: NormSettings,
+        into: Measurement,
     ) -> None:
         frames = point.config.features.get("frames_at_once")
-        super().__init__(backbone, point.pooling, point.stage, parts.all, plan, parts.tower.sources[0], frames)
-        self.prompt, self.parts, self.settings, self.measured = point.prompt, parts, settings, into
-
-    def _encode(self, fresh: Sequence[Fresh]) -> Made:
-        parts, made, lacking = self.parts, Made(), list[Fresh]()
-        for key, views, pixels in fresh:
-            with self.clock("store"):
-                features = parts.tower.get(key, views)
-            made |= {(key, view): own for view, own in features.items()}
-            if new := [place for place, view in enumerate(views) if view not in features]:  # others lack their texture
-                lacking.append((key, [views[place] for place in new], pixels[new]))
-        layers = [*parts.feature_layers, *parts.other_layers]
-        encoded = self.tower([(key.source.media, pixels) for key, _, pixels in lacking], layers)
-        with self.clock("store"):
-            made |= stored(parts.tower, lacking, encoded)
-        if parts.texture is None:
-            return made
-        with self.clock("texture"):
-            shown = [patch_texture(pixels, self.backbone.shape.patch).to(self.backbone.dtype) for *_, pixels in fresh]
-            textures = [list(as_feature(own, self.backbone.extra)) for own in shown]
-        with self.clock("store"):
-            kept = stored(parts.texture, fresh, textures)
-        return {name: torch.cat([made[name], texture], dim=-1) for name, texture in kept.items()}
+        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
+        self.prompt, self.settings, self.measured = point.prompt, settings, into
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[tuple[str, str, str]]:
@@ -109,18 +93,17 @@ class NormMeter(ClipReader):
         return self.backbone.split_prompt(self.prompt.text(question, sample.options, self.backbone.image_token))
 
     def _measure(self, clip: LoadedClip, features: Tensor) -> None:
-        """Add one clip; features [T, C + H*W, D1 + D2 + ...]."""
+        """Add one clip; features [T, C + H*W, Dv]."""
         backbone, settings = self.backbone, self.settings
-        pieces = self.parts.split(features)
-        first = pieces[None].to(backbone.device)
+        first = features.to(backbone.device)
         # The thumbnail after the frames is no frame. An image tiled of all frames is measured.
         frames = [place for place, view in enumerate(clip.views) if isinstance(view, int)] or [0]
         texture = None
-        if TEXTURE in pieces:
-            texture = backbone.grid(pieces[TEXTURE])[frames, ..., 0].float().numpy()
+        if TEXTURE in clip.beside:
+            texture = backbone.grid(clip.beside[TEXTURE])[frames, ..., 0].float().numpy()
         for stage in settings.stages:
             if stage.kind == ENCODER:
-                layer = pieces.get(stage.layer, first)[frames].to(backbone.device)
+                layer = clip.beside.get(f"layer {stage.layer}", first)[frames].to(first)
                 self._add(stage.name, backbone.grid(layer), texture)
             elif stage.kind == PROJECTOR:
                 with self.clock("project"):

@@ -36,7 +36,7 @@ def measure(
     from videopool.inference.backbones import point_backbone
     from videopool.inference.feature_key import feature_source
     from videopool.inference.predict import predict
-    from videopool.measuring.meter import NormLog, NormMeter, Parts
+    from videopool.measuring.meter import NormLog, NormMeter, norm_outputs
     from videopool.runtime.interrupts import ask_before_stopping
 
     config, started = point.config, time.perf_counter()
@@ -50,11 +50,11 @@ def measure(
         note(require_clips(replace(point.benchmark, samples=samples)))
     backbone = point_backbone(point.model, point.model_identity, point.adapter)
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
-    parts = Parts(point.store, feature_source(config, backbone), backbone, settings)
-    meter = NormMeter(backbone, point, plan, parts, settings, measured)
+    source = feature_source(config, backbone, outputs=norm_outputs(backbone, point.pooling, settings))
+    meter = NormMeter(backbone, point, plan, source, settings, measured)
     if missing:
         log = NormLog(folder.path, measured, so_far, int(config.job.save_every))
-        dataset = ClipDataset(missing, plan, parts.all, parts.tower.sources[0])
+        dataset = ClipDataset(missing, plan, point.store, source)
         with ask_before_stopping() as stop:
             predict(config, meter, dataset, log, stop, batch=1, title="measuring")
         log.save()
@@ -62,7 +62,7 @@ def measure(
             raise Stopped(f"{len(so_far.done)} of {len(clips)} clips of {folder.path.name} are done")
     allowed = float(config.job.max_failed_fraction)
     check_failures("clips could not be measured", len(so_far.failed), len(clips), allowed, so_far.failed)
-    seen = point.shape, parts.feature_layers, point.stage
+    seen = point.shape, backbone.feature_states.layers, point.stage
     stages = {stage.name: describe_stage(stage, *seen) for stage in settings.stages}
     numbers = {
         "about": {**about, "p": str(settings.p), "rules": asdict(settings.rules), "stages": stages},

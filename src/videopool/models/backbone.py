@@ -6,6 +6,7 @@ grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import takewhile
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from videopool.models.errors import ModelError
 from videopool.models.sizes import ModelShape, feature_layers
+from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput
 from videopool.video import to_pixels
 
 VISION_CHUNK = 16  # frames that the tower sees at once by default, so that its memory does not grow with T
@@ -59,16 +61,22 @@ def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) 
     return states
 
 
-def hidden_states(tower: nn.Module, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
-    """Hidden states [T, C + H*W, D] of some layers for pixels [T, 3, S, S].
+def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput]) -> list[Tensor]:
+    """Outputs [T, rows, width] of one pass of a tower over pixels [T, 3, S, S].
 
-    Layers count as in transformers, negative ones from the end. No other states are kept: for the last layer but one of
-    CLIP-L, 1/25 of the memory of all.
+    No states are kept that no output needs: for the last layer but one of CLIP-L, 1/25 of the memory of all.
     """
-    blocks: Any = tower.encoder.layers  # type: ignore[union-attr]
-    wanted = [layer if layer >= 0 else len(blocks) + 1 + layer for layer in layers]
-    states = layer_states(blocks, lambda: tower(pixels), wanted)
-    return [states[layer] for layer in wanted]
+    blocks, dtype = tower.encoder.layers, next(tower.parameters()).dtype
+    layers = {layer for one in outputs for layer in one.layers}
+    states, projections = dict[int, Tensor](), dict[tuple[int, str], Tensor]()
+    with ExitStack() as hooks:
+        for place in {(one.block, name) for one in outputs if one.block for name in ("q_proj", "k_proj")}:
+            projection = getattr(blocks[place[0] - 1].self_attn, place[1])
+            keep = partial(projections.__setitem__, place)
+            hooks.enter_context(projection.register_forward_hook(lambda _, __, out, keep=keep: keep(out)))
+        if layers:
+            states = layer_states(blocks, lambda: tower(pixels.to(dtype)), [*layers])
+    return [one.of(Pass(tower, pixels, states, projections)) for one in outputs]
 
 
 class Backbone(nn.Module):
@@ -178,25 +186,29 @@ class Backbone(nn.Module):
         """uint8 frames [T, H, W, 3] to pixels [T, 3, S, S] by the model's image processor."""
         return to_pixels(self.image_processor, frames)
 
-    @torch.inference_mode()
-    def features(self, pixels: Tensor, media: str = "video", layers: Sequence[int] | None = None) -> Tensor:
-        """Pixels [T, 3, S, S] to the tower's features [T, C + H*W, Dv], VISION_CHUNK frames at a time.
+    @property
+    def feature_states(self) -> LayerStates:
+        """The output of the tower that its features are: hidden states of the feature layers."""
+        shape, depth = self.shape, self.shape.vision_layers
+        layers = [layer if layer >= 0 else depth + 1 + layer for layer in feature_layers(self.model.config)]
+        size = self.extra + shape.height * shape.width, shape.vision_dim
+        return LayerStates(str(self.model.config.vision_feature_layer), size, tuple(layers))
 
-        Several layers, counted as in hidden_states(), are concatenated; None stands for the model's feature layers.
-        """
-        return torch.cat([self.encode_at_once(chunk, media, layers) for chunk in pixels.split(VISION_CHUNK)])
+    def features(self, pixels: Tensor, media: str = "video") -> Tensor:
+        """Pixels [T, 3, S, S] to the tower's features [T, C + H*W, Dv], VISION_CHUNK frames at a time."""
+        own = [self.feature_states]
+        return torch.cat([self.encode_at_once(chunk, media, own)[0] for chunk in pixels.split(VISION_CHUNK)])
 
     @torch.inference_mode()
     def encode_at_once(
-        self, frames: Sequence[Tensor] | Tensor, media: str = "video", layers: Sequence[int] | None = None
-    ) -> Tensor:
-        """As features(), all frames [3, S, S] in one call of the tower."""
+        self, frames: Sequence[Tensor] | Tensor, media: str, outputs: Sequence[TowerOutput]
+    ) -> list[Tensor]:
+        """Outputs [T, rows, width] of one call of the tower for frames [3, S, S]."""
         tower = self.tower(media)
-        device, dtype = device_of(tower), next(tower.parameters()).dtype
+        device = device_of(tower)
         # Pinned frames are copied while the device works.
-        pixels = torch.stack([frame.to(device, non_blocking=True) for frame in frames]).to(dtype)
-        states = hidden_states(tower, pixels, feature_layers(self.model.config) if layers is None else layers)
-        return torch.cat([layer.to(states[0].device) for layer in states], dim=-1)
+        pixels = torch.stack([frame.to(device, non_blocking=True) for frame in frames])
+        return tower_pass(tower, pixels, outputs)
 
     def grid(self, features: Tensor) -> Tensor:
         """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""

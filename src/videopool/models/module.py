@@ -1,6 +1,6 @@
 """The LightningModule: a backbone that reads clips through a pooling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ from videopool.models.errors import ModelError
 from videopool.models.reading import IGNORED, Merged, merge
 from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, PoolingContext, checked
+from videopool.pooling.base import TOWER
 
 LONG = 1024  # positions from which on reading a common prefix first is faster
 
@@ -31,29 +32,57 @@ class VideoLM(pl.LightningModule):
         check_needs(pooling, backbone.shape, backbone.name, stage)
         self.backbone, self.pooling, self.stage = backbone, pooling, stage
 
-    def visual_tokens(self, features: Tensor, text: Tensor | None = None, frame_times: Tensor | None = None) -> Tensor:
+    def visual_tokens(
+        self,
+        features: Tensor,
+        text: Tensor | None = None,
+        frame_times: Tensor | None = None,
+        beside: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Tower features [B, T, C + H*W, Dv] to visual tokens [B, N, D].
 
         For a pooling that needs a thumbnail, its features follow the frames': [B, T + 1, C + H*W, Dv]. Others need
-        text, [B, D] prompts from Backbone.text_vector(), or frame_times, [T] seconds, the same for all clips.
+        text, [B, D] prompts from Backbone.text_vector(); frame_times, [T] seconds, the same for all clips; or, by name,
+        the outputs of tower_outputs() [B, T, rows, width] beside the features. Raises ModelError for a saliency that is
+        the same for all patches.
         """
-        tokens = checked(self.pooling, *self.pooling_input(features, text, frame_times))
+        tokens = checked(self.pooling, *self.pooling_input(features, text, frame_times, beside))
         return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
 
     def pooling_input(
-        self, features: Tensor, text: Tensor | None = None, frame_times: Tensor | None = None
+        self,
+        features: Tensor,
+        text: Tensor | None = None,
+        frame_times: Tensor | None = None,
+        beside: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, PoolingContext]:
         """The input of the pooling in visual_tokens(): patch grid [B, T, H, W, D] at the stage, and context."""
         backbone, needs = self.backbone, self.pooling.needs
         frames = features[:, :-1] if THUMBNAIL in needs else features
+        given = {name: values[:, : frames.shape[1]].to(features.device) for name, values in (beside or {}).items()}
+        saliency, keys, vectors = (given.get(name) if name in needs else None for name in TOWER)
         at_stage: Callable[[Any], Tensor] = backbone.project if self.stage == "projector" else nn.Identity()
         context = PoolingContext(
             frame_times=frame_times if FRAME_TIMES in needs else None,
             cls=at_stage(frames[..., 0, :]) if CLS in needs else None,
             text=text if TEXT in needs else None,
             thumbnail=at_stage(backbone.grid(features[:, -1])) if THUMBNAIL in needs else None,
+            saliency=None if saliency is None else self._saliency(saliency),
+            keys=None if keys is None else backbone.grid(keys.to(backbone.dtype)),
+            frame_vectors=None if vectors is None else vectors[:, :, 0],
         )
         return at_stage(backbone.grid(frames)), context
+
+    def _saliency(self, values: Tensor) -> Tensor:
+        """[B, T, H, W] of the tower's [B, T, C + H*W, 1]. Raises ModelError if all patches of a clip have the same."""
+        saliency = self.backbone.grid(values)[..., 0]
+        low, high = saliency.flatten(1).aminmax(dim=1)
+        if saliency[0, 0].numel() > 1 and (low == high).any():
+            raise ModelError(
+                f"pooling {self.pooling.label}: the saliency that the tower of {self.backbone.name} gives is the same "
+                "for all patches of a clip: nothing can be chosen by it"
+            )
+        return saliency
 
     def token_losses(
         self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor, rounds: Tensor | None = None

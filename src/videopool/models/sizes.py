@@ -33,7 +33,7 @@ class ModelShape:
     patch: int = 0  # side in pixels
     image_size: int = 0  # side of the tower's input in pixels
     cls: bool = True  # the tower puts a CLS token before the patches (CLIP does, SigLIP does not)
-    pooling_head: bool = False  # the tower's weights include SigLIP's pooling head, which is not used here
+    pooling_head: bool = False  # the tower's weights include SigLIP's pooling head; features do not need it
     towers: int = 1  # 2 where videos and images have one each
     separators: int = 0  # tokens that the family puts after a clip's visual tokens
     newline: bool = False  # the weights include a newline token

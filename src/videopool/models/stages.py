@@ -2,11 +2,13 @@
 
 from videopool.models.errors import ModelError
 from videopool.models.sizes import ModelShape
+from videopool.models.tower_outputs import tower_outputs
 from videopool.pooling import Pooling, class_name
+from videopool.pooling.base import TOWER
 
 STAGES = ("projector", "encoder")
 FRAME_TIMES, CLS, TEXT, THUMBNAIL = "frame_times", "cls", "text", "thumbnail"  # fields of PoolingContext
-PROVIDED = frozenset({FRAME_TIMES, CLS, TEXT, THUMBNAIL})
+PROVIDED = frozenset({FRAME_TIMES, CLS, TEXT, THUMBNAIL, *TOWER})
 
 
 def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_question: bool = True) -> None:
@@ -19,6 +21,7 @@ def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_
     missing = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {CLS})
     if missing:
         raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(missing))}, which {name} does not give")
+    tower_outputs(pooling, shape, name)
     if TEXT in pooling.needs and stage != "projector":
         raise ModelError(
             f"pooling {pooling.label} compares patches with the prompt, whose vector exists only after the projector: "

@@ -129,7 +129,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
     dtype = config.features.get("dtype")  # of the feature store, if not the model's
     stored = DTYPES[dtype].itemsize if dtype in DTYPES else size
     kept = config.features.get("_target_") != KEEPS_NOTHING
-    per_clip = point.images * cost.feature_bytes(shape, stored) if kept else 0
+    per_clip = point.stored_bytes(stored) if kept else 0
     return {
         "dtype": point.model["dtype"],
         "visual_tokens": tokens,

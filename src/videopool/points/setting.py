@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from glob import escape
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from videopool.config.build import build, build_pooling, check, jsonable, plain
 from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape, prefill_flops
 from videopool.models.configuration import DTYPES
+from videopool.models.cost import FLOAT32, feature_bytes
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_context, check_needs
+from videopool.models.tower_outputs import tower_outputs
 from videopool.pooling import Pooling, announced, grid_frames, image_keys
 from videopool.results.fingerprint import without_later
 from videopool.results.point import MANIFEST, METRICS, read_json
@@ -103,6 +106,12 @@ class StatedSetting(Setting):
     def shape(self) -> ModelShape:
         """The model's sizes, as stated or from its own configuration."""
         return point_shape(self.model)
+
+    def stored_bytes(self, bytes_per_value: int) -> int:
+        """Bytes that a feature store of so many bytes per value keeps of a clip."""
+        beside = tower_outputs(self.pooling, self.shape, str(self.model["name"])).values()
+        others = sum(prod(one.size) * (FLOAT32 if one.exact else bytes_per_value) for one in beside)
+        return self.images * (feature_bytes(self.shape, bytes_per_value) + others)
 
 
 def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:

@@ -23,6 +23,7 @@ from videopool.inference.predict import lines_watched, strategy_of
 from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.models.checkpoint import probe
 from videopool.models.lora import checkpoint_gradients, make_trainable, restore, training_mode
+from videopool.models.tower_outputs import tower_outputs
 from videopool.notes import note
 from videopool.points.lifecycle import attempt
 from videopool.results import PointFailed, PointFolder
@@ -125,7 +126,8 @@ def _prepared(point: TrainingPoint, folder: Path) -> tuple[Tuner, Exporter]:
     }
     as_evaluated = deepcopy(config)
     as_evaluated.trainer.precision = None  # features are made without the trainer's autocast
-    sources = {kind: feature_source(as_evaluated, backbone, kind) for kind in plans}
+    outputs = {kind: tower_outputs(point.poolings[kind], backbone.shape, backbone.name) for kind in plans}
+    sources = {kind: feature_source(as_evaluated, backbone, kind, own) for kind, own in outputs.items()}
     loaders = Loaders(schedule, state.step, held_out, plans, sources, point.store, int(config.job.workers))
     rate, warmup, floor, decay = (float(settings[name]) for name in ("rate", "warmup", "floor", "weight_decay"))
     betas = float(settings["betas"][0]), float(settings["betas"][1])

@@ -1,0 +1,101 @@
+"""Tokens linked by their likeness: LLaVA-Scissor.
+
+It does not decompose: the number of a frame's tokens is that of its components, and no token of them is chosen.
+"""
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from videopool.compression.clip import Clip, Part, frame_part, joined, raised, unit
+from videopool.compression.compress import Budgeted
+from videopool.pooling.checks import number
+
+
+def components(linked: np.ndarray) -> np.ndarray:
+    """The component [M] of each node of a graph [M, M], in order of its node of most links, of equal ones the first."""
+    labels = connected_components(csr_array(linked), directed=False)[1]
+    nodes = np.argsort(-linked.sum(1), kind="stable")
+    heads = nodes[np.unique(labels[nodes], return_index=True)[1]]  # of each label
+    return heads.argsort().argsort()[labels]
+
+
+def above(likeness: Tensor, tau: float) -> np.ndarray:
+    """The graph of cosines [M, M] above tau; each node is linked to itself."""
+    linked = (likeness > tau).cpu().numpy()
+    np.fill_diagonal(linked, True)
+    return linked
+
+
+def linked_to(likeness: Tensor, wanted: int) -> np.ndarray:
+    """Single-linkage clusters [M] of cosines [M, M]: the likest pairs join until the wanted number is left.
+
+    These pairs are the first edges of the maximum spanning tree, found by Prim's algorithm.
+    """
+    rows = likeness.cpu().numpy()
+    count = len(rows)
+    nearest, to, outside = rows[0].copy(), np.zeros(count, dtype=np.int64), np.arange(count) > 0
+    edges, values = np.zeros((count - 1, 2), dtype=np.int64), np.zeros(count - 1)
+    for step in range(count - 1):
+        node = int(np.where(outside, nearest, -np.inf).argmax())
+        edges[step], values[step], outside[node] = (node, to[node]), nearest[node], False
+        nearer = rows[node] > nearest
+        nearest, to = np.where(nearer, rows[node], nearest), np.where(nearer, node, to)
+    kept = edges[np.argsort(-values, kind="stable")[: count - wanted]]
+    graph = coo_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(count, count))
+    labels = connected_components(graph, directed=False)[1]
+    return np.unique(np.unique(labels, return_index=True)[1][labels], return_inverse=True)[1]
+
+
+class Components(Budgeted):
+    """Means of linked tokens, first in each frame, then over all frames: LLaVA-Scissor (arXiv 2506.21862).
+
+    Tokens link at cosines above tau. In the end each token of the clip joins the mean that it is most like. For an
+    exact number the second step joins the likest pairs until it is left; if the first step leaves too few, tau rises.
+
+    Args:
+        tau: cosine.
+    """
+
+    def __init__(
+        self, tokens: int | None = None, share: float | None = None, tau: float = 0.9, reference: bool = False,
+        name: str = "scissor",
+    ) -> None:  # fmt: skip
+        super().__init__(tokens, share, reference, name, free=True)
+        self.tau = number("tau", tau, -2, 2)
+
+    def likeness(self, clip: Clip, values: Tensor) -> Tensor:
+        """Cosines [M, M]; a token of zeros is like none, in the published code NaN."""
+        x = unit(values.detach(), clip.reference)
+        return (x @ x.T).nan_to_num_(nan=-2.0)
+
+    def means(self, part: Part, labels: np.ndarray) -> Part:
+        """The mean of each label, at the place of its first token."""
+        owner = torch.from_numpy(labels).to(part.places.device)
+        sizes = torch.bincount(owner)
+        x = part.values.new_zeros(len(sizes), part.values.shape[-1]).index_add(0, owner, part.values)
+        first = torch.from_numpy(np.unique(labels, return_index=True)[1]).to(owner)
+        return Part(x / sizes[:, None], part.places[first])
+
+    def compress(self, clip: Clip) -> Part:
+        frames = [frame_part(clip, t) for t in range(clip.frames)]
+        alike = [self.likeness(clip, part.values) for part in frames]
+        exact, tau = not (self.free or self.reference), self.tau
+
+        def labels(tau: float) -> list[np.ndarray]:
+            return [components(above(cosines, tau)) for cosines in alike]
+
+        if exact:
+            tau = raised(tau, lambda tau: sum(int(own.max()) + 1 for own in labels(tau)) >= clip.count)
+        first = joined([self.means(*pair) for pair in zip(frames, labels(tau), strict=True)])
+        cosines = self.likeness(clip, first.values)
+        second = self.means(first, linked_to(cosines, clip.count) if exact else components(above(cosines, tau)))
+        every = joined(frames)
+        with torch.no_grad():
+            nearest = unit(every.values, clip.reference) @ unit(second.values, clip.reference).T
+            owner = (nearest if clip.reference else nearest.nan_to_num(nan=-2.0)).argmax(1)
+        sums = second.values.index_add(0, owner, every.values)
+        sizes = torch.bincount(owner, minlength=len(second))[:, None] + 1
+        return Part(sums / sizes, second.places)
