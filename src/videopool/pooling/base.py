@@ -5,7 +5,7 @@ Shapes: grid [B, T, H, W, D] = [batch, frames, height, width, dim]; tokens [B, N
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -35,18 +35,30 @@ class PoolingContext:
         cls: [B, T, D] the tower's CLS token of each frame, at the stage of the grid.
         text: [B, D] the prompt as one vector in the space of the grid.
         thumbnail: [B, H, W, D] the grid of one image that shows some of the frames.
+        saliency: [B, T, H, W] attention that each patch draws in a block of the tower; see `Pooling.saliency`.
+        keys: [B, T, H, W, K] attention keys of the patches in that block, the mean over its heads.
+        frame_vectors: [B, T, F] one vector of each frame, from the tower's pooling head.
     """
 
     frame_times: Tensor | None = None
     cls: Tensor | None = None
     text: Tensor | None = None
     thumbnail: Tensor | None = None
+    saliency: Tensor | None = None
+    keys: Tensor | None = None
+    frame_vectors: Tensor | None = None
 
     def of_frames(self, frames: Sequence[int]) -> "PoolingContext":
         """The context of some frames, by index."""
         chosen = list(frames)
         times = None if self.frame_times is None else self.frame_times[chosen]
-        return replace(self, frame_times=times, cls=None if self.cls is None else self.cls[:, chosen])
+        by_frame = {name: getattr(self, name) for name in ("cls", "saliency", "keys", "frame_vectors")}
+        return replace(self, frame_times=times, **{k: None if v is None else v[:, chosen] for k, v in by_frame.items()})
+
+    def of_clip(self, row: int) -> "PoolingContext":
+        """The context of one clip of the batch."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "frame_times"}
+        return replace(self, **{name: None if values is None else values[[row]] for name, values in own.items()})
 
 
 class Pooling(nn.Module, ABC):
@@ -56,6 +68,9 @@ class Pooling(nn.Module, ABC):
     """
 
     needs: frozenset[str] = frozenset()  # names of PoolingContext fields
+    # Which saliency the context gives: of the "cls" token, "received" from all patches, "tower": whichever there is.
+    saliency: str | None = None
+    varies: bool = False  # True: clips differ in their tokens; num_tokens is the most, and each is pooled alone
     blind: bool = False  # True: 0 tokens are intended, not a size that came out as 0
     tiles: bool = False  # True: has `tile`, uint8 frames [T, h, w, 3] to one image [1, h', w', 3] before the tower
     dim: int | None = None  # the only D accepted; None: any
@@ -87,6 +102,13 @@ class Pooling(nn.Module, ABC):
     def windows(self, frames: int, height: int, width: int) -> dict[str, object]:
         """What the map does to a grid of this size, for the record."""
         return {}
+
+    def token_places(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor | None:
+        """[B, N] the flat place t * H * W + row * W + column that each token came from, of merged ones their anchor's.
+
+        None for a pooling whose tokens have no places; -1 for a token without one, such as a CLS token.
+        """
+        return None
 
 
 class GridPooling(Pooling):

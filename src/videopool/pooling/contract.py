@@ -129,6 +129,8 @@ def announced(pooling: Pooling, frames: int, height: int, width: int) -> int:
 def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
     """Run a pooling: grid [B, T, H, W, D] to tokens [B, num_tokens, D] in the grid's dtype.
 
+    Of a pooling that varies there may be fewer tokens.
+
     Raises PoolingContractError, naming the class, if its code fails, or the tokens have another shape, another device
     or no floating-point dtype.
     """
@@ -138,7 +140,8 @@ def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = Non
         tokens = pooling(grid, context)
     start = f"{class_name(pooling)} returned"
     got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
-    if got != wanted:
+    fewer = pooling.varies and len(got) == 3 and 0 < got[1] <= wanted[1]
+    if got != ((batch, got[1], dim) if fewer else wanted):
         raise PoolingContractError(f"{start} {got} for a grid {tuple(grid.shape)}; its num_tokens announces {wanted}")
     if not tokens.is_floating_point() or tokens.device != grid.device:
         raise PoolingContractError(
@@ -161,6 +164,9 @@ def random_context(
         "cls": draw(1, frames, dim) + 0.5,
         "text": draw(1, dim) - 0.5,
         "thumbnail": draw(1, height, width, dim) + 0.5,
+        "saliency": draw(1, frames, height, width),
+        "keys": draw(1, frames, height, width, dim) - 0.5,
+        "frame_vectors": draw(1, frames, dim) - 0.5,
     }
     if unknown := needs - fields.keys():
         raise PoolingContractError(f"needs names {', '.join(sorted(unknown))}; there are {', '.join(fields)}")
