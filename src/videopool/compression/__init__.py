@@ -1,0 +1,28 @@
+"""Compression: fewer tokens by likeness and saliency.
+
+allocator x selector x merger, and the two methods that do not decompose. No training.
+"""
+
+from videopool.compression.allocators import Allocator, Curvature, FrameWeights, Groups, Uniform, WholeClip
+from videopool.compression.clip import Clip, Part
+from videopool.compression.components import Components
+from videopool.compression.compress import Compress
+from videopool.compression.mergers import Merger, Nearest, Neighbours, Runs
+from videopool.compression.quadtree import Quadtree
+from videopool.compression.scenes import Anchors, Clusters, Trees, Windows
+from videopool.compression.selectors import (
+    Changed,
+    DensityPeaks,
+    Even,
+    FarFromMean,
+    MaxMin,
+    Saliency,
+    Selector,
+    Unusual,
+)  # fmt: skip
+
+__all__ = [
+    "Allocator", "Anchors", "Changed", "Clip", "Clusters", "Components", "Compress", "Curvature", "DensityPeaks",
+    "Even", "FarFromMean", "FrameWeights", "Groups", "MaxMin", "Merger", "Nearest", "Neighbours", "Part", "Quadtree",
+    "Runs", "Saliency", "Selector", "Trees", "Uniform", "Unusual", "WholeClip", "Windows",
+]  # fmt: skip

@@ -1,0 +1,387 @@
+"""Allocators over segments of alike frames: still places become means over their segment, or few frames speak for all.
+
+Segments are (first frame, end).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videopool.compression.allocators import Allocator
+from videopool.compression.clip import (
+    Clip,
+    Part,
+    apportion,
+    best,
+    cosine,
+    density_peaks,
+    squared_distances,
+    frame_part,
+    segments,
+    spread,
+    unit,
+)  # fmt: skip
+from videopool.compression.selectors import Selector
+from videopool.pooling.checks import number, one_of, positive
+
+Span = tuple[int, int]
+
+
+def windows(alike: np.ndarray, longest: int) -> tuple[list[Span], int]:
+    """The windows with the largest total gain, and that gain, from still places [T - 1, L]: HoliTom.
+
+    A window of n > 1 frames gains (places that are still in all of it) * (n - 1). Of equal choices the shorter window
+    stays.
+    """
+    frames = len(alike) + 1
+    gains, starts = [0] * (frames + 1), [0] * (frames + 1)  # of the first so many frames
+    for end in range(1, frames + 1):
+        gains[end], starts[end] = gains[end - 1], end - 1
+        still = np.ones(alike.shape[1], dtype=bool)
+        for first in range(end - 2, max(-1, end - longest - 1), -1):
+            still &= alike[first]
+            gain = gains[first] + int(still.sum()) * (end - first - 1)
+            if gain > gains[end]:
+                gains[end], starts[end] = gain, first
+            if not still.any():
+                break
+    found, end = [], frames
+    while end:
+        found.append((starts[end], end))
+        end = starts[end]
+    return found[::-1], gains[-1]
+
+
+class Windows(Allocator):
+    """The still places of each window as means over it, the others frame by frame: HoliTom (arXiv 2505.21334).
+
+    Windows are those of `windows()`; a place is still if its cosine with the next frame exceeds tau in all of a window.
+    Means absorb each other; of other tokens the share `contextual` does. Every part keeps the same share of its
+    candidates. If means leave fewer than N candidates, tau rises. The published code keeps the share R of what is left
+    (at most 1, so still clips end below R), rounded up in each frame.
+
+    Args:
+        tau: cosine, from -1 to 1.
+        longest: frames of a window at most.
+    """
+
+    small = 0  # with reference=true, parts of so many candidates stay as they are
+
+    def __init__(self, contextual: float = 0.0, tau: float = 0.8, longest: int = 1024) -> None:
+        super().__init__(contextual)
+        self.tau = number("allocator.tau", tau, -1, 2)
+        self.longest = positive("allocator.longest", longest)
+
+    def spans(self, clip: Clip, tau: float) -> list[tuple[Span, Tensor]]:
+        """Segments, and which places [L] are still in each."""
+        x = clip.once(units)
+        alike = (cosine(x[:-1], x[1:]) > tau).cpu().numpy()
+        return [
+            (span, torch.from_numpy(alike[span[0] : span[1] - 1].all(0) & (span[1] - span[0] > 1)).to(x.device))
+            for span in windows(alike, self.longest)[0]
+        ]
+
+    def groups(self, clip: Clip, tau: float) -> list[Part]:
+        """Candidates of each part: of a segment the means, then what is left of its frames."""
+        found = []
+        for span, still in self.spans(clip, tau):
+            start, end = span
+            if still.any():
+                first = frame_part(clip, start, span=span).of(still)
+                found.append(Part(clip.tokens[start:end, still].mean(0), first.places, span=span, still=True))
+            found += [frame_part(clip, t, span=span).of(~still) for t in range(start, end)]
+        return found
+
+    def quota(self, clip: Clip, parts: list[Part]) -> list[int]:
+        """Tokens of each part as the published code counts them."""
+        share = min(1.0, clip.share * (clip.frames * clip.places) / sum(map(len, parts)))
+        return [round(len(part) * share) if part.still else math.ceil(len(part) * share) for part in parts]
+
+    def parts(self, clip: Clip, selector: Selector) -> list[Part]:
+        parts = self.groups(clip, self.tau)
+        low, high = self.tau, 2.0
+        for _ in range(0 if clip.reference or sum(map(len, parts)) >= clip.count else 20):
+            middle = (low + high) / 2
+            tried = self.groups(clip, middle)
+            low, high = (low, middle) if sum(map(len, tried)) >= clip.count else (middle, high)
+        if high < 2.0 or (sum(map(len, parts)) < clip.count and not clip.reference):
+            parts = self.groups(clip, high)
+        sizes = list(map(len, parts))
+        counts = self.quota(clip, parts) if clip.reference else apportion(sizes, clip.count, sizes)
+        for part, count in zip(parts, counts, strict=True):
+            part.count, part.centres = count, count if part.still else round(self.contextual * count)
+            if clip.reference and len(part) <= self.small:
+                part.centres = 0
+        return parts
+
+
+def units(clip: Clip) -> Tensor:
+    """Tokens [T, L, D] of norm 1."""
+    return unit(clip.tokens.detach())
+
+
+def contiguous(labels: Sequence[int]) -> list[int]:
+    """Labels of frames in which each label is one run.
+
+    Of each label its longest run stays (several of equal length all stay), a single frame never. What lies between
+    takes the label of the longer neighbouring run, of equal ones the left; without neighbours 0.
+    """
+    ends = [i for i in range(1, len(labels)) if labels[i] != labels[i - 1]]
+    runs = list(zip([0, *ends], [*ends, len(labels)], strict=True))
+    most = {label: max(b - a for a, b in runs if labels[a] == label) for label in set(labels)}
+    found = [-1] * len(labels)
+    for a, b in runs:
+        if b - a == most[labels[a]] > 1:
+            found[a:b] = labels[a:b]
+    start = 0
+    while start < len(found):
+        if found[start] >= 0:
+            start += 1
+            continue
+        end = next((i for i in range(start, len(found)) if found[i] >= 0), len(found))
+        left = right = 0
+        while start - left > 0 and found[start - left - 1] == found[start - 1]:
+            left += 1
+        while end + right < len(found) and found[end + right] == found[end]:
+            right += 1
+        label = found[start - 1] if left >= max(right, 1) else found[end] if right else 0
+        found[start:end] = [label] * (end - start)
+    return found
+
+
+class Clusters(Windows):
+    """As `Windows`, with segments of frames clustered by density peaks: PruneVid's first stage (arXiv 2412.16117).
+
+    Frames are their means; a place is still if the mean cosine of its tokens in all pairs of the segment's frames
+    exceeds tau.
+
+    Args:
+        share: clusters, as a share of the frames.
+        cluster: with reference=true the share of each part's candidates that stays, of parts of more than 14.
+    """
+
+    small = 14
+
+    def __init__(
+        self, contextual: float = 1.0, tau: float = 0.8, share: float = 0.25, near: int = 7, cluster: float = 0.5
+    ) -> None:
+        super().__init__(contextual, tau)
+        self.share = number("allocator.share", share, 0, 1)
+        self.near = positive("allocator.near", near)
+        self.cluster = number("allocator.cluster", cluster, 0, 1)
+
+    def labels(self, clip: Clip) -> list[int]:
+        """The cluster of each frame, before runs are made of them."""
+        means = clip.tokens.detach().mean(1)
+        centres = best(density_peaks(means, self.near), max(1, int(clip.frames * self.share)))
+        labels = squared_distances(means, means[centres]).argmin(1)
+        labels[centres] = torch.arange(len(centres), device=labels.device)
+        return labels.tolist()
+
+    def spans(self, clip: Clip, tau: float) -> list[tuple[Span, Tensor]]:
+        labels = contiguous(self.labels(clip))
+        ends = [*(i for i in range(1, len(labels)) if labels[i] != labels[i - 1]), len(labels)]
+        found = []
+        for span in zip([0, *ends[:-1]], ends, strict=True):
+            x, frames = clip.once(units)[slice(*span)], span[1] - span[0]
+            whole = x.sum(0)
+            own = float(frames) if clip.reference else torch.linalg.vecdot(x, x).sum(0)
+            alike = (torch.linalg.vecdot(whole, whole) - own) / max(1, frames * (frames - 1))
+            found.append((span, (alike > tau) & (frames > 1)))
+        return found
+
+    def quota(self, clip: Clip, parts: list[Part]) -> list[int]:
+        return [int(len(part) * self.cluster) if len(part) > self.small else len(part) for part in parts]
+
+
+def frame_means(clip: Clip) -> Tensor:
+    """[T, D]."""
+    return clip.tokens.detach().mean(1)
+
+
+class Anchors(Allocator):
+    """The same for each frame, but centres only in some frames of each segment, which absorb all of it: FastVID.
+
+    arXiv 2503.11187, the form for LLaVA-OneVision; with `ignore` that for Qwen2.5-VL. A segment ends where the cosine
+    of frame vectors falls below tau, and at the smallest cosines, to come to the least number. Anchors are its frames
+    at distance 0, every, 2 * every, ... from its end. The published code loses what does not divide by them.
+
+    Args:
+        contextual: share of the tokens that are centres.
+        least: segments of a clip at least.
+        tau: cosine.
+        every: frames from anchor to anchor.
+        ignore: of frames more alike than this cosine only the last of a run keeps tokens; null: all do.
+        by: "frame_vectors" of the tower's pooling head, or the "mean" of the frame's tokens.
+    """
+
+    together = True
+
+    def __init__(
+        self, contextual: float = 0.4, least: int = 8, tau: float = 0.9, every: int = 4, ignore: float | None = None,
+        by: str = "frame_vectors",
+    ) -> None:  # fmt: skip
+        super().__init__(contextual)
+        self.segments, self.every = positive("allocator.least", least), positive("allocator.every", every)
+        self.tau = number("allocator.tau", tau, -2, 2)
+        self.ignore = None if ignore is None else number("allocator.ignore", ignore, -2, 2)
+        self.by = one_of("allocator.by", by, ("frame_vectors", "mean"))
+        self.needs = frozenset({"frame_vectors"}) if by == "frame_vectors" else frozenset()
+
+    def parts(self, clip: Clip, selector: Selector) -> list[Part]:
+        vectors = clip.once(frame_means) if self.by == "mean" else clip.vectors
+        assert vectors is not None
+        each = [int(clip.places * clip.share)] * clip.frames if clip.reference else spread(clip.count, clip.frames)
+        parts = []
+        for start, end in segments(vectors, self.segments, self.tau, clip.reference):
+            valid = list(range(end - start))
+            if self.ignore is not None and len(valid) > 1:
+                runs = segments(vectors[start:end], 1, self.ignore, clip.reference)
+                valid = [stop - 1 for _, stop in runs]
+            plan = self.merged if self.ignore is None else self.valid
+            counts = plan(clip, each[start:end], valid)
+            parts += [
+                frame_part(clip, start + t, kept + centres, centres, (start, end))
+                for t, (kept, centres) in enumerate(counts)
+            ]
+        return parts
+
+    def merged(self, clip: Clip, each: list[int], valid: list[int]) -> list[tuple[int, int]]:
+        """Kept tokens and centres of each frame of a segment."""
+        frames, most = len(each), clip.places
+        anchors = range(frames - 1, -1, -self.every)
+        if clip.reference:
+            centres = int(each[0] * self.contextual)
+            share = centres * frames // len(anchors)
+            return [(each[t] - centres, share if t in anchors else 0) for t in range(frames)]
+        wanted = min(sum(int(n * self.contextual) for n in each), len(anchors) * most)
+        # To the last anchors first what does not divide, and no more than they have.
+        own = dict(zip(anchors, apportion([1] * len(anchors), wanted, [most] * len(anchors)), strict=True))
+        centres = [own.get(t, 0) for t in range(frames)]
+        kept = apportion([n - int(n * self.contextual) for n in each], sum(each) - wanted, [most - n for n in centres])
+        return list(zip(kept, centres, strict=True))
+
+    def valid(self, clip: Clip, each: list[int], valid: list[int]) -> list[tuple[int, int]]:
+        """As `merged`, of a segment in which some frames alone keep tokens."""
+        frames, most, total = len(each), clip.places, sum(each)
+        wanted = max(int(total * self.contextual), 1)
+        anchors = valid[:: self.every]
+        if clip.reference:
+            share, more = divmod(wanted, len(anchors))
+            own = {t: min(share + (i < more), most // 2) for i, t in enumerate(range(0, len(valid), self.every))}
+            numbers = [own.get(i, 0) for i in range(len(valid))][::-1]  # so that anchors count from the end
+            share, more = divmod(total - wanted, len(valid))
+            found = [(0, 0)] * frames
+            for i, t in enumerate(valid):
+                found[t] = (min(share + (i < more), most - numbers[i]), numbers[i])
+            return found
+        wanted = min(wanted, total, len(anchors) * most)
+        anchors = valid[:: -self.every]
+        own = dict(zip(anchors, apportion([1] * len(anchors), wanted, [most] * len(anchors)), strict=True))
+        centres = [own.get(t, 0) for t in range(frames)]
+        room = [most - n for n in centres]
+        kept = apportion(
+            [t in valid for t in range(frames)], min(total - wanted, sum(room[t] for t in valid)),
+            [n * (t in valid) for t, n in enumerate(room)],
+        )  # fmt: skip
+        left = total - wanted - sum(kept)
+        more = apportion([1] * frames, left, [n - k for n, k in zip(room, kept, strict=True)])
+        return [(k + m, c) for k, m, c in zip(kept, more, centres, strict=True)]
+
+
+class Trees(Allocator):
+    """Kept tokens in each frame; the others merged along the likest of the frame before, then by frame: FlashVID.
+
+    arXiv 2602.08024. Segments are cut where the cosine of frame means falls below tau, and where it is smallest, to
+    come to the least number. In a segment a token points to the likest one in the frame before, and joins it where
+    their cosine exceeds `joins`; what is left of such trees, their means, shares the centres by frame. So many tokens
+    stay unmerged that there are centres enough. The published code hands sums, but not all counts, down a chain, so
+    that a mean grows with the length of its chain; it rounds up in each frame, and takes all tokens of a lone frame
+    again.
+
+    Args:
+        kept: share of the tokens that is kept as it is.
+        expand: the published code's factor of the share; an exact number has none.
+    """
+
+    def __init__(
+        self, kept: float = 0.7, joins: float = 0.8, least: int = 8, tau: float = 0.9, expand: float = 1.25,
+        cut: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.kept, self.joins = number("allocator.kept", kept, 0, 1), number("allocator.joins", joins, -2, 2)
+        self.segments, self.tau = positive("allocator.least", least), number("allocator.tau", tau, -2, 2)
+        self.expand, self.cut = number("allocator.expand", expand, 0, above=True), cut
+
+    def parts(self, clip: Clip, selector: Selector) -> list[Part]:
+        spans = [(0, clip.frames)]
+        if self.cut and clip.frames > 1:
+            spans = segments(clip.once(frame_means), self.segments, self.tau, clip.reference, mask=True)
+        each = spread(clip.count, clip.frames)
+        if clip.reference:
+            each = [math.ceil(clip.places * clip.share * self.expand)] * clip.frames
+        return [
+            frame_part(clip, t, each[t], each[t] - min(each[t], math.ceil(each[t] * self.kept)), span)
+            for span in spans
+            for t in range(*span)
+        ]
+
+    def rest(self, clip: Clip, parts: list[Part], rests: list[Part]) -> list[Part]:
+        found: list[Part] = []
+        while len(found) < len(rests):
+            span = parts[len(found)].span
+            mine = slice(len(found), len(found) + span[1] - span[0])
+            frames, budget = rests[mine], sum(part.count for part in parts[mine])
+            if not sum(part.centres for part in parts[mine]):
+                found += frames
+                continue
+            if len(frames) > 1:
+                frames = self.trees(clip, frames, budget)
+            elif clip.reference:
+                frames = [parts[mine][0]]
+            sizes = list(map(len, frames))
+            wanted = sum(part.centres for part in parts[mine])
+            if clip.reference:
+                share = wanted / max(1, sum(sizes))
+                counts = [n if share >= 1 else math.ceil(n * share) for n in sizes]
+            else:
+                counts = apportion(sizes, wanted, sizes)
+            for part, count in zip(frames, counts, strict=True):
+                part.count = part.centres = count
+            found += frames
+        return found
+
+    def trees(self, clip: Clip, frames: list[Part], budget: int) -> list[Part]:
+        """What is left of the frames of a segment: the roots of trees, with their means."""
+        start, places = frames[0].span[0], clip.places
+        with torch.no_grad():
+            x = unit(clip.tokens[slice(*frames[0].span)].detach(), clip.reference)
+            free = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+            for t, part in enumerate(frames):
+                free[t, part.places % places] = True
+            likeness = x[1:] @ x[:-1].transpose(1, 2)
+            likeness = likeness.masked_fill(~(free[1:, :, None] & free[:-1, None, :]), -1.0)
+            if not clip.reference:
+                likeness = likeness.nan_to_num(nan=-1.0)
+            value, into = likeness.max(-1)  # [n - 1, L]
+            joins = (value > self.joins) & free[1:]
+            if (most := max(0, free.numel() - budget)) < int(joins.sum()):
+                limit = value.flatten().sort(descending=True).values[most - 1] if most else math.inf
+                joins = value > limit
+        sums = [clip.tokens[start + t] for t in range(len(frames))]
+        sizes = [part.new_ones(places) for part in sums]
+        for t in range(len(frames) - 1, 0, -1):
+            gone = joins[t - 1].nonzero()[:, 0]
+            sums[t - 1] = sums[t - 1].index_add(0, into[t - 1, gone], sums[t][gone])
+            more = torch.ones_like(gone, dtype=sizes[t].dtype) if clip.reference else sizes[t][gone]
+            sizes[t - 1] = sizes[t - 1].index_add(0, into[t - 1, gone], more)
+            free[t, gone] = False
+        means = [total / size[:, None] for total, size in zip(sums, sizes, strict=True)]
+        found = []
+        for t, part in enumerate(frames):
+            at = part.places[free[t, part.places % places]]
+            found.append(Part(means[t][at % places], at, span=part.span))
+        return found

@@ -1,0 +1,211 @@
+"""Selectors: which candidates are kept, or become the centres that absorb others."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from videopool.compression.clip import Clip, Part, best, cosine, density_peaks, unit
+from videopool.pooling.checks import one_of, positive, whole
+
+TOWER = ("tower", "cls", "received")
+KINDS = (*TOWER, "norm", "inverse_norm", "random")
+
+
+class Selector:
+    """Base: the candidates with the largest scores. A subclass defines `scores`, or `choose` where choices interact.
+
+    Attributes:
+        needs: names of PoolingContext fields.
+        saliency: which saliency it takes from the context; "tower": the one that the tower has.
+    """
+
+    needs: frozenset[str] = frozenset()
+    saliency: str | None = None
+
+    def scores(self, clip: Clip) -> Tensor:
+        """[T, L], larger is kept; infinite: kept before all others."""
+        raise NotImplementedError
+
+    def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
+        """Indices [count] of a part's candidates, best first."""
+        return best(clip.once(self.scores).flatten()[part.places], count, clip.reference)
+
+
+class Saliency(Selector):
+    """The most salient tokens.
+
+    Args:
+        kind: "cls" is the attention that the tower's CLS token pays, "received" the mean over all queries, "tower"
+            whichever of the two the tower has; or, without a tower, "norm" or "inverse_norm" of the token, or "random".
+        seed: of "random", which draws equally for all clips of a size.
+    """
+
+    def __init__(self, kind: str = "tower", seed: int = 0) -> None:
+        self.kind = one_of("kind", kind, KINDS)
+        self.seed = whole("seed", seed)
+        if kind in TOWER:
+            self.needs, self.saliency = frozenset({"saliency"}), kind
+
+    def scores(self, clip: Clip) -> Tensor:
+        if self.kind in TOWER:
+            assert clip.saliency is not None
+            return clip.saliency
+        if self.kind == "random":
+            generator = torch.Generator().manual_seed(self.seed)
+            return torch.rand(clip.frames, clip.places, generator=generator).to(clip.tokens.device)
+        norms = torch.linalg.vector_norm(clip.tokens, dim=-1)
+        return norms if self.kind == "norm" else -norms
+
+
+class Changed(Selector):
+    """The tokens least like the token at their place in an earlier frame, by cosine; frames without one come first.
+
+    Args:
+        since: "previous" frame, as EVS and DTD, or DyCoke's "group" of four: the second is compared with the first,
+            the third with the first, the fourth with the third.
+        merging: with reference=true, as FrameFusion: of equal scores the first is lost, and tokens of zeros, whose cosine
+            is 0 otherwise, are unlike all where a limit decides, else most alike.
+    """
+
+    def __init__(self, since: str = "previous", merging: bool = False) -> None:
+        self.merging = merging
+        self.back = {"previous": (1,), "group": (0, 1, 2, 1)}[one_of("since", since, ("previous", "group"))]
+
+    def scores(self, clip: Clip) -> Tensor:
+        x, frames = clip.tokens.detach(), clip.frames
+        steps = [self.back[t % len(self.back)] if t else 0 for t in range(frames)]
+        if clip.reference and len(self.back) > 1 and (last := (frames - 1) // 4 * 4) + 2 < frames:
+            steps[last + 2] = 0  # which DyCoke's code keeps whole
+        if steps[1:] == [1] * (frames - 1):
+            changes = 1 - cosine(x[1:], x[:-1])
+        else:
+            changes = 1 - cosine(x[1:], x[[t - step for t, step in enumerate(steps)][1:]])
+        if self.merging and clip.reference:
+            lone = ~x.any(-1)
+            changes = changes.masked_fill(lone[1:] | lone[:-1], torch.nan)
+        first = changes.new_full((1, clip.places), math.inf)
+        whole_frames = torch.tensor([step == 0 for step in steps[1:]], dtype=torch.bool, device=x.device)
+        return torch.cat([first, changes.masked_fill(whole_frames[:, None], math.inf)])
+
+    def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
+        if not (self.merging and clip.reference):
+            return super().choose(clip, part, count)
+        scores = -clip.once(self.scores).flatten()[part.places]
+        lost = best(scores.nan_to_num(-math.inf if clip.open else 9.0, neginf=-math.inf), len(part))
+        return lost.flip(0)[:count]
+
+
+def gaussians(x: Tensor, centre: Tensor) -> Tensor:
+    """Sum over k = -3..1 of exp(-|x - centre|^2 / (2 * 2^k)): [T, L, K] and [K] or [T, 1, K] to [T, L]."""
+    squares = torch.linalg.vecdot(x, x) + torch.linalg.vecdot(centre, centre)
+    products = x @ centre if centre.dim() == 1 else (x @ centre.transpose(1, 2)).squeeze(-1)
+    apart = (squares - 2 * products).clamp(min=0)
+    return torch.stack([(apart * (-0.5 / 2**k)).exp() for k in range(-3, 2)]).sum(0)
+
+
+def commonness(clip: Clip) -> tuple[Tensor, Tensor]:
+    """Likeness [T, L] of each token to the clip's centre, and to its frame's: VidCom2.
+
+    Only the half of the features with the smallest variance over the clip counts; tokens are of length 1.
+    """
+    x = clip.tokens.detach()
+    half = max(1, x.shape[-1] // 2)
+    quiet = x.flatten(0, 1).var(0, correction=0).argsort(stable=True)[:half]
+    x = unit(x[..., quiet.sort().values])
+    return gaussians(x, x.mean((0, 1))), gaussians(x, x.mean(1, keepdim=True))
+
+
+class Unusual(Selector):
+    """The tokens least like the centres of their clip and their frame: VidCom2 (arXiv 2505.14454)."""
+
+    def scores(self, clip: Clip) -> Tensor:
+        video, frame = clip.once(commonness)
+        return -(video + frame)
+
+
+def frame_directions(clip: Clip) -> Tensor:
+    """[T, D] the mean of each frame, of norm 1."""
+    means = clip.tokens.detach().mean(1)
+    return means / torch.linalg.vector_norm(means, dim=-1, keepdim=True).clamp(min=1e-6)
+
+
+class FarFromMean(Selector):
+    """The tokens farthest from their frame's mean in direction and largest in norm: V-CAST (arXiv 2603.27650).
+
+    The score is 1 - cosine, plus the norm scaled to 0..1 in its frame.
+    """
+
+    def scores(self, clip: Clip) -> Tensor:
+        x = clip.tokens.detach()
+        norms = torch.linalg.vector_norm(x, dim=-1)
+        least, most = (norms.nan_to_num(end).aminmax(dim=1, keepdim=True)[i] for i, end in enumerate((math.inf, 0.0)))
+        likeness = (x @ clip.once(frame_directions).unsqueeze(-1)).squeeze(-1) / norms.clamp(min=1e-6)
+        return 1 - likeness + (norms - least) / (most - least + 1e-6)
+
+
+class Even(Selector):
+    """Candidates at equal distances: i * n / count, rounded down; VisionZip's own code rounds n / count down."""
+
+    def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
+        n = len(part)
+        places = [i * max(1, n // count) if clip.reference else i * n // count for i in range(count)]
+        return torch.tensor(places, dtype=torch.long, device=part.places.device)
+
+
+class DensityPeaks(Selector):
+    """Centres of density-peak clustering: FastVID, HoliTom, FlashVID, PruneVid.
+
+    Args:
+        near: neighbours that make the density. With 1 all densities are equal, with 2 those of mutual neighbours.
+        cap: with reference=true: no more neighbours than centres, as HoliTom and FlashVID.
+    """
+
+    def __init__(self, near: int = 7, cap: bool = False) -> None:
+        self.near, self.cap = positive("near", near), cap
+
+    def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
+        near = min(self.near, count) if self.cap and clip.reference else self.near
+        return best(density_peaks(part.values, near), count)
+
+
+class MaxMin(Selector):
+    """One after another the token whose nearest chosen token is the farthest: FlashVID's selection.
+
+    Distances are 1 - cosine, to a candidate times its weight. The first token is the one with the farthest neighbour.
+
+    Args:
+        weights: factors of the weight, of "saliency" and "context"; the latter is the mean product with the means of
+            the frames of its segment.
+    """
+
+    def __init__(self, weights: Sequence[str] = ("saliency",), kind: str = "tower") -> None:
+        self.weights = [one_of("weights", name, ("saliency", "context")) for name in weights]
+        if "saliency" in self.weights:
+            self.salient = Saliency(kind)
+            self.needs, self.saliency = self.salient.needs, self.salient.saliency
+
+    def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
+        x = part.values.detach()
+        units = unit(x, raw=clip.reference)
+        weight = x.new_ones(len(part))
+        if "saliency" in self.weights:
+            weight = weight * 1e6 * clip.once(self.salient.scores).flatten()[part.places].to(x)
+        if "context" in self.weights:
+            weight = weight * (x @ clip.tokens[slice(*part.span)].detach().mean((0, 1)))
+        apart = (1 - units @ units.T) * weight
+        if len(part) == 1:
+            return torch.zeros(count, dtype=torch.long, device=x.device)
+        again = clip.reference and "context" in self.weights  # such weights may choose a token twice
+        nearest = apart.sort(dim=0).values[1]
+        chosen: list[Tensor] = []
+        for _ in range(count):
+            if not again and chosen:
+                nearest = nearest.index_fill(0, torch.stack(chosen), -1.0 if clip.reference else -math.inf)
+            if not clip.reference:
+                nearest = nearest.nan_to_num(nan=-1e30, neginf=-math.inf)
+            chosen.append(nearest.argmax())
+            row = apart[chosen[-1]]
+            nearest = row if len(chosen) == 1 else torch.minimum(nearest, row)
+        return torch.stack(chosen) if chosen else torch.empty(0, dtype=torch.long, device=x.device)
