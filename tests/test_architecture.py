@@ -53,6 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "results": {"files", "locks", "errors"},
     "norms": {"pooling", "files", "errors"},
     "training_data": {"errors"},
+    "compression": {"pooling"},
     "pooling": {"errors"},
     "video": {"notes", "errors"},
     "chat": {"errors"},

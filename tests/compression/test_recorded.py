@@ -8,11 +8,11 @@ from functools import cache
 
 import numpy as np
 import pytest
+import recordings as r
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import recordings as r
 from videopool.compression.allocators import handed_out
 from videopool.compression.components import components
 from videopool.compression.scenes import contiguous, windows
@@ -336,7 +336,9 @@ def test_scissor(case, dtype):
         if case.get("strict"):
             linked = np.unpackbits(r.outputs(case, "adjacency"), axis=1)[:, : case["graph"]["n"]] > 0
             found, label = components(linked), r.outputs(case, "label")
-            assert [group.tolist() for group in found] == [np.nonzero(label == i)[0].tolist() for i in range(len(found))]
+            assert [group.tolist() for group in found] == [
+                np.nonzero(label == i)[0].tolist() for i in range(len(found))
+            ]
         return
     if not case.get("strict"):
         return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from videopool.compression.clip import Clip, Part, apportion, best, cosine, frame_part, spread
+from videopool.compression.clip import Clip, Part, apportion, best, frame_part, spread
 from videopool.compression.selectors import Selector, commonness, frame_directions
 from videopool.pooling.checks import number, whole
 
@@ -109,12 +109,10 @@ class FrameWeights(Allocator):
         if clip.reference or not (over := int(counts.sum()) - clip.count):
             return counts.tolist()
         scores = clip.once(selector.scores)
-        order = torch.stack([best(row, clip.places) for row in scores])
-        rank = torch.empty_like(order).scatter_(
-            1, order, torch.arange(clip.places, device=order.device).expand_as(order)
-        )
+        scores = scores.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         kept = (rank < counts[:, None]).flatten()
-        wanted = scores.flatten().nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        wanted = scores.flatten()
         side = kept if over > 0 else ~kept
         moved = side.nonzero()[:, 0][best(wanted[side] * (-1 if over > 0 else 1), abs(over))]
         kept[moved] = over < 0
@@ -161,7 +159,7 @@ class Curvature(Allocator):
             return [clip.places if clip.reference else clip.count]
         steps = clip.once(frame_directions).diff(dim=0)
         bend = torch.ones(clip.frames, dtype=steps.dtype, device=steps.device)
-        bend[1:-1] = 1 - cosine(steps[:-1], steps[1:], eps=1e-6)
+        bend[1:-1] = 1 - torch.nn.functional.cosine_similarity(steps[:-1], steps[1:], dim=-1, eps=1e-6)
         weights = (bend.nan_to_num(1.0) / self.temperature).softmax(0).tolist()
         return handed_out(weights, clip.count, min(self.each, clip.places), clip.places, clip.reference)
 

@@ -6,6 +6,7 @@ Letters: T frames of L places (L = H * W), D features. A flat place is t * L + r
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,26 +66,34 @@ class Part:
     """Candidates that share one number of tokens: a frame, a whole clip, the still places of some frames.
 
     Attributes:
-        values: [n, D], places: [n] flat places, of the first token for a mean.
+        rows: [m, D] that hold the values of the candidates, at `index` [n]; null: all.
+        places: [n] flat places, of the first token for a mean.
         count: how many tokens it leaves.
         centres: how many of them absorb others; the rest of them are kept as they are.
         span: first frame and end of the segment that it belongs to.
         still: whether it holds means over the frames of its span.
     """
 
-    values: Tensor
+    rows: Tensor
     places: Tensor
     count: int = 0
     centres: int = 0
     span: tuple[int, int] = (0, 0)
     still: bool = False
+    index: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.places)
 
+    @cached_property
+    def values(self) -> Tensor:
+        """[n, D]."""
+        return self.rows if self.index is None else self.rows[self.index]
+
     def of(self, index: Tensor) -> "Part":
         """Some candidates, by index or mask."""
-        return replace(self, values=self.values[index], places=self.places[index])
+        index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+        return replace(self, places=self.places[index], index=index if self.index is None else self.index[index])
 
     def without(self, index: Tensor) -> "Part":
         """The candidates but some, by index."""
@@ -104,9 +113,8 @@ def joined(parts: Sequence[Part]) -> Part:
     """The candidates of several parts in one."""
     if len(parts) == 1:
         return parts[0]
-    return replace(
-        parts[0], values=torch.cat([part.values for part in parts]), places=torch.cat([part.places for part in parts])
-    )
+    values, places = ([getattr(part, name) for part in parts] for name in ("values", "places"))
+    return replace(parts[0], rows=torch.cat(values), places=torch.cat(places), index=None)
 
 
 def unit(values: Tensor, raw: bool = False) -> Tensor:
@@ -116,10 +124,22 @@ def unit(values: Tensor, raw: bool = False) -> Tensor:
     return functional.normalize(values, dim=-1, eps=1e-12)
 
 
-def cosine(a: Tensor, b: Tensor, eps: float = 1e-8) -> Tensor:
-    """Cosines [...] of [..., D] and [..., D]; 0 with a token of zeros."""
-    squares = [torch.linalg.vecdot(values, values).clamp(min=eps * eps) for values in (a, b)]
-    return torch.linalg.vecdot(a, b) / (squares[0] * squares[1]).sqrt()
+def dots(a: Sequence[Tensor] | Tensor, b: Sequence[Tensor] | Tensor) -> Tensor:
+    """Inner products [T, L] of [T, L, D] and [T, L, D], frame by frame, so that all stays in the cache."""
+    buffer = torch.empty_like(a[0])
+    return torch.stack([torch.mul(x, y, out=buffer).sum(-1) for x, y in zip(a, b, strict=True)])
+
+
+def squares(clip: Clip) -> Tensor:
+    """[T, L] the square of each token's norm."""
+    return dots(clip.tokens.detach(), clip.tokens.detach())
+
+
+def cosines(clip: Clip, frames: Sequence[int], earlier: Sequence[int]) -> Tensor:
+    """Cosines [n, L] of the tokens of frames with those at their places in other frames; 0 with a token of zeros."""
+    x, square = clip.tokens.detach(), clip.once(squares).clamp(min=1e-16)
+    norms = (square[list(frames)] * square[list(earlier)]).sqrt()
+    return dots([x[t] for t in frames], [x[s] for s in earlier]) / norms if frames else norms
 
 
 def best(scores: Tensor, count: int, reference: bool = False) -> Tensor:

@@ -1,7 +1,7 @@
 """Compression of a clip's tokens before the language model: allocator x selector x merger."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -77,10 +77,6 @@ class Budgeted(Pooling):
                 values = getattr(context, name, None)
                 size = () if values is None or name == "saliency" else values.shape[-1:]
                 fields[name] = precise(needed(self, context, name, (*shape, *size)).detach())[0]
-        if "saliency" in fields and not fields["saliency"].flatten(1).std(1, correction=0).any() and height * width > 1:
-            raise PoolingContractError(
-                f"{self._label}: the saliency is the same in all places, so it chooses nothing; say another saliency"
-            )
         saliency, keys = (fields[name].flatten(1, 2) if name in fields else None for name in ("saliency", "keys"))
         x = precise(grid)[0].flatten(1, 2)
         share = self.share if self.share is not None else count / (frames * height * width)
@@ -93,7 +89,7 @@ class Budgeted(Pooling):
     def pooled(self, grid: Tensor, context: PoolingContext | None = None) -> list[Part]:
         """Tokens [N, D] and places [N] of each clip; a clip for itself, because they may differ in number."""
         rows = range(len(grid))
-        clips = [self.clip(grid[[row]], None if context is None else context.of_clip(row)) for row in rows]
+        clips = (self.clip(grid[row : row + 1], context and context.of_clip(row)) for row in rows)
         return [self.compress(clip) for clip in clips]
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
@@ -120,8 +116,7 @@ class Compress(Budgeted):
         centres: selects the centres that absorb others; null: the selector.
         order: of the tokens: by "place"; by "part", kept ones first; or by "score", in each part.
         cls: each frame's CLS token comes first and counts as one of its tokens.
-
-    Raises PoolingContractError for a saliency that is equal in all places.
+        block, one_head: of the tower, that saliency and keys come from; see `Pooling`.
     """
 
     kinds: ClassVar = {"allocator": Allocator, "selector": Selector, "merger": Merger, "centres": Selector}
@@ -136,6 +131,8 @@ class Compress(Budgeted):
         share: float | None = None,
         order: str = "place",
         cls: bool = False,
+        block: int | None = None,
+        one_head: bool = False,
         reference: bool = False,
         name: str = "compress",
     ) -> None:
@@ -150,15 +147,13 @@ class Compress(Budgeted):
                 )
         self.allocator, self.selector, self.merger = allocator, selector, merger
         self.centres = centres or selector
-        self.order, self.cls = one_of("order", order, ORDERS), cls
-        used = [allocator, selector, *([merger] if merger else []), *([centres] if centres else [])]
+        self.order, self.cls, self.block, self.one_head = one_of("order", order, ORDERS), cls, block, one_head
+        used: list[Any] = [part for part in (allocator, selector, merger, centres) if part is not None]
         self.needs = frozenset({"cls"} if cls else ()).union(*(part.needs for part in used))
-        kinds = {part.saliency for part in (selector, self.centres) if part.saliency} or {None}
+        kinds = {part.saliency for part in (selector, self.centres) if part.saliency}
         if len(kinds) > 1:
-            raise PoolingShapeError(
-                f"one saliency for all parts of a pooling, got {', '.join(sorted(map(str, kinds)))}"
-            )
-        self.saliency = kinds.pop() or ("tower" if "saliency" in self.needs else None)
+            raise PoolingShapeError(f"one saliency for all parts of a pooling, got {', '.join(sorted(kinds))}")
+        self.saliency = kinds.pop() if kinds else "tower" if "saliency" in self.needs else None
 
     def least(self, frames: int, places: int) -> int:
         return max(self.allocator.least(frames, places), frames if self.cls else 1)
@@ -219,8 +214,10 @@ class Compress(Budgeted):
             return torch.arange(count, device=part.places.device)
         with torch.no_grad():
             index = selector.choose(clip, part, count)
-        unlike = index.shape != (count,) or bool((index < 0).any() | (index >= len(part)).any())
-        if unlike or (len(index.unique()) < count and not self.reference):
+        taken = index.new_zeros(len(part), dtype=torch.bool)
+        if fits := index.shape == (count,) and bool((index >= 0).all() & (index < len(part)).all()):
+            taken[index] = True
+        if not fits or (int(taken.sum()) < count and not self.reference):
             raise PoolingContractError(
                 f"{kind_name(selector)} must choose {count} of {len(part)} candidates, once each"
             )

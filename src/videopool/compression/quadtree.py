@@ -11,8 +11,9 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
+from torch.nn import functional
 
-from videopool.compression.clip import Clip, Part, cosine, unit
+from videopool.compression.clip import Clip, Part, unit
 from videopool.compression.compress import Budgeted
 from videopool.pooling.checks import number, whole
 
@@ -71,15 +72,16 @@ def nodes_of(clip: Clip, tau: float, root: int) -> Nodes:
             with torch.no_grad():
                 down = tree[place - 1]
                 above = level.values[:, down.up[0]][:, :, down.up[1]]
-                least = cosine(down.values, above)
+                least = functional.cosine_similarity(down.values, above, dim=-1).clamp(-1, 1)
                 for axis in (1, 2):
                     size = [*least.shape]
                     size[axis] = level.values.shape[axis]
-                    least = least.new_full(size, torch.inf).index_reduce(axis, down.up[axis - 1], least, "amin")
+                    to = down.up[axis - 1].view(-1, *[1] * (2 - axis)).expand_as(least)
+                    least = least.new_full(size, torch.inf).scatter_reduce(axis, to, least, "amin")
                 if clip.reference:  # missing children of the border are read as the first token of the level below
                     lone = [torch.bincount(to, minlength=n) < 2 for to, n in zip(down.up, least.shape[1:], strict=True)]
                     border = lone[0][:, None] | lone[1][None]
-                    corner = cosine(level.values, down.values[:, :1, :1].expand_as(level.values))
+                    corner = functional.cosine_similarity(level.values, down.values[:, :1, :1], dim=-1)
                     least = torch.where(border, torch.minimum(least, corner), least)
                 stay = active & (least >= tau)
                 active = (active & ~stay)[:, down.up[0]][:, :, down.up[1]]

@@ -16,15 +16,15 @@ from videopool.compression.clip import (
     Part,
     apportion,
     best,
-    cosine,
+    cosines,
     density_peaks,
-    squared_distances,
     frame_part,
     segments,
     spread,
+    squared_distances,
     unit,
 )  # fmt: skip
-from videopool.compression.selectors import Selector
+from videopool.compression.selectors import Selector, frame_means
 from videopool.pooling.checks import number, one_of, positive
 
 Span = tuple[int, int]
@@ -77,10 +77,10 @@ class Windows(Allocator):
 
     def spans(self, clip: Clip, tau: float) -> list[tuple[Span, Tensor]]:
         """Segments, and which places [L] are still in each."""
-        x = clip.once(units)
-        alike = (cosine(x[:-1], x[1:]) > tau).cpu().numpy()
+        device = clip.tokens.device
+        alike = (clip.once(neighbours) > tau).cpu().numpy()
         return [
-            (span, torch.from_numpy(alike[span[0] : span[1] - 1].all(0) & (span[1] - span[0] > 1)).to(x.device))
+            (span, torch.from_numpy(alike[span[0] : span[1] - 1].all(0) & (span[1] - span[0] > 1)).to(device))
             for span in windows(alike, self.longest)[0]
         ]
 
@@ -116,6 +116,11 @@ class Windows(Allocator):
             if clip.reference and len(part) <= self.small:
                 part.centres = 0
         return parts
+
+
+def neighbours(clip: Clip) -> Tensor:
+    """Cosines [T - 1, L] of each token with the one at its place in the next frame."""
+    return cosines(clip, range(1, clip.frames), range(clip.frames - 1))
 
 
 def units(clip: Clip) -> Tensor:
@@ -175,7 +180,7 @@ class Clusters(Windows):
 
     def labels(self, clip: Clip) -> list[int]:
         """The cluster of each frame, before runs are made of them."""
-        means = clip.tokens.detach().mean(1)
+        means = clip.once(frame_means)
         centres = best(density_peaks(means, self.near), max(1, int(clip.frames * self.share)))
         labels = squared_distances(means, means[centres]).argmin(1)
         labels[centres] = torch.arange(len(centres), device=labels.device)
@@ -195,11 +200,6 @@ class Clusters(Windows):
 
     def quota(self, clip: Clip, parts: list[Part]) -> list[int]:
         return [int(len(part) * self.cluster) if len(part) > self.small else len(part) for part in parts]
-
-
-def frame_means(clip: Clip) -> Tensor:
-    """[T, D]."""
-    return clip.tokens.detach().mean(1)
 
 
 class Anchors(Allocator):
@@ -241,55 +241,41 @@ class Anchors(Allocator):
             if self.ignore is not None and len(valid) > 1:
                 runs = segments(vectors[start:end], 1, self.ignore, clip.reference)
                 valid = [stop - 1 for _, stop in runs]
-            plan = self.merged if self.ignore is None else self.valid
-            counts = plan(clip, each[start:end], valid)
+            plan = self.published if clip.reference else self.shared
             parts += [
                 frame_part(clip, start + t, kept + centres, centres, (start, end))
-                for t, (kept, centres) in enumerate(counts)
+                for t, (kept, centres) in enumerate(plan(clip, each[start:end], valid))
             ]
         return parts
 
-    def merged(self, clip: Clip, each: list[int], valid: list[int]) -> list[tuple[int, int]]:
-        """Kept tokens and centres of each frame of a segment."""
-        frames, most = len(each), clip.places
-        anchors = range(frames - 1, -1, -self.every)
-        if clip.reference:
-            centres = int(each[0] * self.contextual)
-            share = centres * frames // len(anchors)
-            return [(each[t] - centres, share if t in anchors else 0) for t in range(frames)]
-        wanted = min(sum(int(n * self.contextual) for n in each), len(anchors) * most)
-        # To the last anchors first what does not divide, and no more than they have.
-        own = dict(zip(anchors, apportion([1] * len(anchors), wanted, [most] * len(anchors)), strict=True))
-        centres = [own.get(t, 0) for t in range(frames)]
-        kept = apportion([n - int(n * self.contextual) for n in each], sum(each) - wanted, [most - n for n in centres])
-        return list(zip(kept, centres, strict=True))
-
-    def valid(self, clip: Clip, each: list[int], valid: list[int]) -> list[tuple[int, int]]:
-        """As `merged`, of a segment in which some frames alone keep tokens."""
-        frames, most, total = len(each), clip.places, sum(each)
-        wanted = max(int(total * self.contextual), 1)
-        anchors = valid[:: self.every]
-        if clip.reference:
-            share, more = divmod(wanted, len(anchors))
-            own = {t: min(share + (i < more), most // 2) for i, t in enumerate(range(0, len(valid), self.every))}
-            numbers = [own.get(i, 0) for i in range(len(valid))][::-1]  # so that anchors count from the end
-            share, more = divmod(total - wanted, len(valid))
-            found = [(0, 0)] * frames
-            for i, t in enumerate(valid):
-                found[t] = (min(share + (i < more), most - numbers[i]), numbers[i])
-            return found
-        wanted = min(wanted, total, len(anchors) * most)
+    def shared(self, clip: Clip, each: list[int], valid: list[int]) -> list[tuple[int, int]]:
+        """Kept tokens and centres of each frame of a segment; what valid frames cannot hold goes to the others."""
+        most, total = clip.places, sum(each)
         anchors = valid[:: -self.every]
+        wanted = min(sum(int(n * self.contextual) for n in each), len(anchors) * most)
         own = dict(zip(anchors, apportion([1] * len(anchors), wanted, [most] * len(anchors)), strict=True))
-        centres = [own.get(t, 0) for t in range(frames)]
-        room = [most - n for n in centres]
-        kept = apportion(
-            [t in valid for t in range(frames)], min(total - wanted, sum(room[t] for t in valid)),
-            [n * (t in valid) for t, n in enumerate(room)],
-        )  # fmt: skip
-        left = total - wanted - sum(kept)
-        more = apportion([1] * frames, left, [n - k for n, k in zip(room, kept, strict=True)])
-        return [(k + m, c) for k, m, c in zip(kept, more, centres, strict=True)]
+        room = [most - own.get(t, 0) for t in range(len(each))]
+        free = [n if t in valid else 0 for t, n in enumerate(room)]
+        kept = apportion([1] * len(each), min(total - wanted, sum(free)), free)
+        more = apportion([1] * len(each), total - wanted - sum(kept), [n - k for n, k in zip(room, kept, strict=True)])
+        return [(k + m, most - n) for k, m, n in zip(kept, more, room, strict=True)]
+
+    def published(self, clip: Clip, each: list[int], valid: list[int]) -> list[tuple[int, int]]:
+        """As `shared`, but what does not divide, or what a frame cannot hold, is lost."""
+        frames, count = len(each), each[0]
+        if self.ignore is None:
+            anchors, centres = range(frames - 1, -1, -self.every), int(count * self.contextual)
+            return [(count - centres, centres * frames // len(anchors) if t in anchors else 0) for t in range(frames)]
+        wanted = max(int(count * frames * self.contextual), 1)
+        places = range(0, len(valid), self.every)
+        share, more = divmod(wanted, len(places))
+        own = {place: min(share + (i < more), clip.places // 2) for i, place in enumerate(places)}
+        numbers = [own.get(i, 0) for i in range(len(valid))][::-1]  # so that anchors count from the end
+        share, more = divmod(count * frames - wanted, len(valid))
+        found = [(0, 0)] * frames
+        for i, t in enumerate(valid):
+            found[t] = (min(share + (i < more), clip.places - numbers[i]), numbers[i])
+        return found
 
 
 class Trees(Allocator):

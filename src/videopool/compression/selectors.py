@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from videopool.compression.clip import Clip, Part, best, cosine, density_peaks, unit
+from videopool.compression.clip import Clip, Part, best, cosines, density_peaks, squares, unit
 from videopool.pooling.checks import one_of, positive, whole
 
-TOWER = ("tower", "cls", "received")
+TOWER = ("tower", "cls", "received", "head")
 KINDS = (*TOWER, "norm", "inverse_norm", "random")
 
 
@@ -37,8 +37,8 @@ class Saliency(Selector):
     """The most salient tokens.
 
     Args:
-        kind: "cls" is the attention that the tower's CLS token pays, "received" the mean over all queries, "tower"
-            whichever of the two the tower has; or, without a tower, "norm" or "inverse_norm" of the token, or "random".
+        kind: the tower's attention: "cls" of its CLS token, "received" from all positions, "head" of its pooling head,
+            "tower" the first of these that it has; or "norm" or "inverse_norm" of the token, or "random".
         seed: of "random", which draws equally for all clips of a size.
     """
 
@@ -55,7 +55,7 @@ class Saliency(Selector):
         if self.kind == "random":
             generator = torch.Generator().manual_seed(self.seed)
             return torch.rand(clip.frames, clip.places, generator=generator).to(clip.tokens.device)
-        norms = torch.linalg.vector_norm(clip.tokens, dim=-1)
+        norms = clip.once(squares)
         return norms if self.kind == "norm" else -norms
 
 
@@ -65,8 +65,8 @@ class Changed(Selector):
     Args:
         since: "previous" frame, as EVS and DTD, or DyCoke's "group" of four: the second is compared with the first,
             the third with the first, the fourth with the third.
-        merging: with reference=true, as FrameFusion: of equal scores the first is lost, and tokens of zeros, whose cosine
-            is 0 otherwise, are unlike all where a limit decides, else most alike.
+        merging: with reference=true, as FrameFusion: of equal scores the first is lost, and tokens of zeros, otherwise
+            of cosine 0, are unlike all where a limit decides, and else most alike.
     """
 
     def __init__(self, since: str = "previous", merging: bool = False) -> None:
@@ -78,10 +78,8 @@ class Changed(Selector):
         steps = [self.back[t % len(self.back)] if t else 0 for t in range(frames)]
         if clip.reference and len(self.back) > 1 and (last := (frames - 1) // 4 * 4) + 2 < frames:
             steps[last + 2] = 0  # which DyCoke's code keeps whole
-        if steps[1:] == [1] * (frames - 1):
-            changes = 1 - cosine(x[1:], x[:-1])
-        else:
-            changes = 1 - cosine(x[1:], x[[t - step for t, step in enumerate(steps)][1:]])
+        later = range(1, frames)
+        changes = 1 - cosines(clip, later, [t - steps[t] for t in later])
         if self.merging and clip.reference:
             lone = ~x.any(-1)
             changes = changes.masked_fill(lone[1:] | lone[:-1], torch.nan)
@@ -97,11 +95,10 @@ class Changed(Selector):
         return lost.flip(0)[:count]
 
 
-def gaussians(x: Tensor, centre: Tensor) -> Tensor:
-    """Sum over k = -3..1 of exp(-|x - centre|^2 / (2 * 2^k)): [T, L, K] and [K] or [T, 1, K] to [T, L]."""
-    squares = torch.linalg.vecdot(x, x) + torch.linalg.vecdot(centre, centre)
-    products = x @ centre if centre.dim() == 1 else (x @ centre.transpose(1, 2)).squeeze(-1)
-    apart = (squares - 2 * products).clamp(min=0)
+def gaussians(x: Tensor, scale: Tensor, sizes: Tensor, centres: Tensor) -> Tensor:
+    """Sum over k = -3..1 of exp(-|u - c|^2 / (2 * 2^k)) [T, L], of u = x * scale, |u|^2 = sizes, and centres [T, D]."""
+    products = torch.stack([frame @ centre for frame, centre in zip(x, centres, strict=True)]) * scale
+    apart = (sizes + centres.square().sum(1, keepdim=True) - 2 * products).clamp(min=0)
     return torch.stack([(apart * (-0.5 / 2**k)).exp() for k in range(-3, 2)]).sum(0)
 
 
@@ -111,10 +108,16 @@ def commonness(clip: Clip) -> tuple[Tensor, Tensor]:
     Only the half of the features with the smallest variance over the clip counts; tokens are of length 1.
     """
     x = clip.tokens.detach()
-    half = max(1, x.shape[-1] // 2)
-    quiet = x.flatten(0, 1).var(0, correction=0).argsort(stable=True)[:half]
-    x = unit(x[..., quiet.sort().values])
-    return gaussians(x, x.mean((0, 1))), gaussians(x, x.mean(1, keepdim=True))
+    mean = frame_means(clip).mean(0)
+    buffer = torch.empty_like(x[0])
+    spread = torch.stack([torch.sub(frame, mean, out=buffer).square_().sum(0) for frame in x]).sum(0)
+    quiet = torch.zeros_like(mean)
+    quiet[spread.argsort(stable=True)[: max(1, len(mean) // 2)]] = 1.0
+    norms = torch.stack([torch.mul(frame, frame, out=buffer) @ quiet for frame in x]).sqrt()
+    scale = 1 / norms.clamp(min=1e-12)
+    sizes = (norms * scale).square()
+    own = torch.stack([weights @ frame for weights, frame in zip(scale, x, strict=True)]) * quiet / clip.places
+    return gaussians(x, scale, sizes, own.mean(0).expand_as(own)), gaussians(x, scale, sizes, own)
 
 
 class Unusual(Selector):
@@ -125,9 +128,14 @@ class Unusual(Selector):
         return -(video + frame)
 
 
+def frame_means(clip: Clip) -> Tensor:
+    """[T, D]."""
+    return torch.stack([frame.mean(0) for frame in clip.tokens.detach()])
+
+
 def frame_directions(clip: Clip) -> Tensor:
     """[T, D] the mean of each frame, of norm 1."""
-    means = clip.tokens.detach().mean(1)
+    means = clip.once(frame_means)
     return means / torch.linalg.vector_norm(means, dim=-1, keepdim=True).clamp(min=1e-6)
 
 
@@ -139,9 +147,10 @@ class FarFromMean(Selector):
 
     def scores(self, clip: Clip) -> Tensor:
         x = clip.tokens.detach()
-        norms = torch.linalg.vector_norm(x, dim=-1)
+        norms = clip.once(squares).sqrt()
         least, most = (norms.nan_to_num(end).aminmax(dim=1, keepdim=True)[i] for i, end in enumerate((math.inf, 0.0)))
-        likeness = (x @ clip.once(frame_directions).unsqueeze(-1)).squeeze(-1) / norms.clamp(min=1e-6)
+        products = [frame @ own for frame, own in zip(x, clip.once(frame_directions), strict=True)]
+        likeness = torch.stack(products) / norms.clamp(min=1e-6)
         return 1 - likeness + (norms - least) / (most - least + 1e-6)
 
 

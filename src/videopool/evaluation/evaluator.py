@@ -51,16 +51,16 @@ class Evaluator(ClipReader):
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
         """Records of all questions of some clips, in their order."""
-        by_frames: dict[int, list[tuple[LoadedClip, Tensor]]] = defaultdict(list)
+        alike: dict[tuple[int, int], list[tuple[LoadedClip, Tensor]]] = defaultdict(list)  # clips in one batch
         records: Records = {}
-        for clip in batch:
+        for place, clip in enumerate(batch):
             features, reason = self.read(clip)
             if features is None:
                 records |= {sample.id: failed_record(sample, UNREADABLE, reason) for sample in clip.job.samples}
             else:
-                by_frames[len(clip.views)].append((clip, features))
+                alike[len(clip.views), place if self.pooling.varies else 0].append((clip, features))
         answer = self._answer_each if TEXT in self.pooling.needs else self._answer
-        for members in by_frames.values():
+        for members in alike.values():
             stacked = torch.stack([own for _, own in members])
             records |= answer([(clip, clip.job.samples) for clip, _ in members], stacked)
         return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]

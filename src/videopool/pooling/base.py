@@ -58,7 +58,9 @@ class PoolingContext:
     def of_clip(self, row: int) -> "PoolingContext":
         """The context of one clip of the batch."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "frame_times"}
-        return replace(self, **{name: None if values is None else values[[row]] for name, values in own.items()})
+        return replace(
+            self, **{name: None if values is None else values[row : row + 1] for name, values in own.items()}
+        )
 
 
 class Pooling(nn.Module, ABC):

@@ -140,8 +140,9 @@ def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = Non
         tokens = pooling(grid, context)
     start = f"{class_name(pooling)} returned"
     got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
-    fewer = pooling.varies and len(got) == 3 and 0 < got[1] <= wanted[1]
-    if got != ((batch, got[1], dim) if fewer else wanted):
+    if pooling.varies and isinstance(tokens, Tensor) and tokens.dim() == 3 and 0 < tokens.shape[1] <= wanted[1]:
+        wanted = (batch, tokens.shape[1], dim)
+    if got != wanted:
         raise PoolingContractError(f"{start} {got} for a grid {tuple(grid.shape)}; its num_tokens announces {wanted}")
     if not tokens.is_floating_point() or tokens.device != grid.device:
         raise PoolingContractError(

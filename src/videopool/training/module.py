@@ -211,12 +211,13 @@ class Tuner(ClipReader):
 
     def _visual_tokens(self, read: list[tuple[LoadedClip, Tensor]]) -> list[Tensor]:
         """Visual tokens [N, D] of each clip; clips of one kind and one number of frames are one batch."""
-        groups: dict[tuple[str, int], list[int]] = {}
+        groups: dict[tuple[str, int, int], list[int]] = {}
         for place, (clip, features) in enumerate(read):
-            groups.setdefault((clip.job.samples[0].example.kind, len(features)), []).append(place)
+            alone = place if self.pooling.varies else 0
+            groups.setdefault((clip.job.samples[0].example.kind, len(features), alone), []).append(place)
         tokens: dict[int, Tensor] = {}
         pooling = self.pooling
-        for (kind, _), places in groups.items():
+        for (kind, _, _), places in groups.items():
             if kind == "image" and self.image_pooling is not None:
                 self.pooling = self.image_pooling
             batch = torch.stack([read[place][1] for place in places])
