@@ -9,7 +9,8 @@ from videopool.compression.components import Components
 from videopool.compression.compress import Compress
 from videopool.compression.mergers import Merger, Nearest, Neighbours, Runs
 from videopool.compression.quadtree import Quadtree
-from videopool.compression.scenes import Anchors, Clusters, Trees, Windows
+from videopool.compression.scenes import Clusters, Windows
+from videopool.compression.segments import Anchors, Trees
 from videopool.compression.selectors import (
     Changed,
     DensityPeaks,

@@ -227,3 +227,14 @@ def segments(vectors: Tensor, least: int, below: float, raw: bool, mask: bool = 
     cut[alike.argsort(stable=True)[: min(least, frames) - 1]] = True
     ends = [*((cut.nonzero()[:, 0] + 1).tolist()), frames]
     return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def raised(tau: float, enough: Callable[[float], bool]) -> float:
+    """A threshold of cosines, raised as little as is enough; above 1, which no cosine is, all tokens are left."""
+    if enough(tau):
+        return tau
+    low, high = tau, 2.0
+    for _ in range(16):
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -6,22 +6,22 @@ It does not decompose: the number of a frame's tokens is that of its components,
 import numpy as np
 import torch
 from scipy.cluster.hierarchy import linkage
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from videopool.compression.clip import Clip, Part, frame_part, joined, unit
+from videopool.compression.clip import Clip, Part, frame_part, joined, raised, unit
 from videopool.compression.compress import Budgeted
 from videopool.pooling.checks import number
 
 
-def components(linked: np.ndarray) -> list[Tensor]:
-    """The components of a graph [M, M] as indices, ordered by their node of most links, of equal ones the first."""
-    labels = connected_components(coo_array(linked), directed=False)[1]
+def components(linked: np.ndarray) -> np.ndarray:
+    """The component [M] of each node of a graph [M, M], in order of its node of most links, of equal ones the first."""
+    labels = connected_components(csr_array(linked), directed=False)[1]
     nodes = np.argsort(-linked.sum(1), kind="stable")
     heads = nodes[np.unique(labels[nodes], return_index=True)[1]]  # of each label
-    return [torch.from_numpy(np.nonzero(labels == label)[0]) for label in np.argsort(heads)]
+    return heads.argsort().argsort()[labels]
 
 
 def above(likeness: Tensor, tau: float) -> np.ndarray:
@@ -31,17 +31,16 @@ def above(likeness: Tensor, tau: float) -> np.ndarray:
     return linked
 
 
-def linked_to(likeness: Tensor, wanted: int) -> list[Tensor]:
-    """Single-linkage clusters of cosines [M, M]: the likest pairs join until the wanted number is left."""
+def linked_to(likeness: Tensor, wanted: int) -> np.ndarray:
+    """Single-linkage clusters [M] of cosines [M, M]: the likest pairs join until the wanted number is left."""
     count = len(likeness)
-    if wanted >= count:
-        return [torch.tensor([node]) for node in range(count)]
-    apart = (1 - likeness.double()).clamp(min=0).fill_diagonal_(0).cpu().numpy()
-    tree = linkage(squareform(apart, checks=False), "single")[: count - wanted]
-    rows = np.repeat(np.arange(count, count + len(tree)), 2)
-    graph = coo_array((np.ones(len(rows)), (rows, tree[:, :2].astype(int).ravel())), shape=(2 * count, 2 * count))
+    apart = (1 - likeness).clamp(min=0).fill_diagonal_(0).cpu().double().numpy()
+    tree = linkage(squareform(apart, checks=False), "single") if count > 1 else np.empty((0, 4))
+    joins = tree[: count - wanted, :2].astype(int)
+    rows = np.repeat(np.arange(count, count + len(joins)), 2)
+    graph = coo_array((np.ones(len(rows)), (rows, joins.ravel())), shape=(2 * count, 2 * count))
     labels = connected_components(graph, directed=False)[1][:count]
-    return [torch.from_numpy(np.nonzero(labels == label)[0]) for label in dict.fromkeys(labels.tolist())]
+    return np.unique(np.unique(labels, return_index=True)[1][labels], return_inverse=True)[1]
 
 
 class Components(Budgeted):
@@ -66,30 +65,27 @@ class Components(Budgeted):
         x = unit(values.detach(), clip.reference)
         return (x @ x.T).nan_to_num(nan=-2.0)
 
-    def means(self, part: Part, groups: list[Tensor]) -> Part:
-        """One token for each group, at the place of its first."""
-        groups = [group.to(part.places.device) for group in groups]
-        owner = torch.cat([torch.full_like(group, i) for i, group in enumerate(groups)])
-        members = torch.cat(groups)
-        x = part.values.new_zeros(len(groups), part.values.shape[-1]).index_add(0, owner, part.values[members])
-        sizes = torch.bincount(owner, minlength=len(groups))[:, None]
-        return Part(x / sizes, torch.stack([part.places[group[0]] for group in groups]))
+    def means(self, part: Part, labels: np.ndarray) -> Part:
+        """The mean of each label, at the place of its first token."""
+        owner = torch.from_numpy(labels).to(part.places.device)
+        sizes = torch.bincount(owner)
+        x = part.values.new_zeros(len(sizes), part.values.shape[-1]).index_add(0, owner, part.values)
+        first = torch.from_numpy(np.unique(labels, return_index=True)[1]).to(owner)
+        return Part(x / sizes[:, None], part.places[first])
 
     def compress(self, clip: Clip) -> Part:
         frames = [frame_part(clip, t) for t in range(clip.frames)]
         alike = [self.likeness(clip, part.values) for part in frames]
-        exact = not (self.free or self.reference)
-        low, high = self.tau, 3.0
-        groups = [components(above(cosines, low)) for cosines in alike]
-        for _ in range(16 if exact and sum(map(len, groups)) < clip.count else 0):
-            middle = (low + high) / 2
-            groups = [components(above(cosines, middle)) for cosines in alike]
-            low, high = (low, middle) if sum(map(len, groups)) >= clip.count else (middle, high)
-        if high < 3.0 or low > self.tau:
-            groups = [components(above(cosines, high)) for cosines in alike]
-        first = joined([self.means(*pair) for pair in zip(frames, groups, strict=True)])
+        exact, tau = not (self.free or self.reference), self.tau
+
+        def labels(tau: float) -> list[np.ndarray]:
+            return [components(above(cosines, tau)) for cosines in alike]
+
+        if exact:
+            tau = raised(tau, lambda tau: sum(int(own.max()) + 1 for own in labels(tau)) >= clip.count)
+        first = joined([self.means(*pair) for pair in zip(frames, labels(tau), strict=True)])
         cosines = self.likeness(clip, first.values)
-        second = self.means(first, linked_to(cosines, clip.count) if exact else components(above(cosines, self.tau)))
+        second = self.means(first, linked_to(cosines, clip.count) if exact else components(above(cosines, tau)))
         every = joined(frames)
         with torch.no_grad():
             nearest = unit(every.values, clip.reference) @ unit(second.values, clip.reference).T

@@ -12,6 +12,7 @@ from videopool.compression.mergers import Merger
 from videopool.compression.selectors import Selector
 from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, PoolingShapeError, precise
 from videopool.pooling.checks import needed, number, one_of, positive
+from videopool.pooling.contract import class_name
 
 ORDERS = ("place", "part", "score")
 NO_PLACE = -1  # of a frame's CLS token
@@ -101,11 +102,6 @@ class Budgeted(Pooling):
     def token_places(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         """[B, N] where each token came from."""
         return torch.stack([part.places for part in self.pooled(grid, context)])
-
-
-def kind_name(part: object) -> str:
-    """Module and class, as errors name them."""
-    return f"{type(part).__module__}.{type(part).__qualname__}"
 
 
 class Compress(Budgeted):
@@ -203,7 +199,7 @@ class Compress(Budgeted):
         made = self.merger(clip, centres, others)
         if made.values.shape != (rest.centres, clip.tokens.shape[-1]):
             raise PoolingContractError(
-                f"{kind_name(self.merger)} made {tuple(made.values.shape)} of {len(centres)} centres; that should be "
+                f"{class_name(self.merger)} made {tuple(made.values.shape)} of {len(centres)} centres; that should be "
                 f"{(rest.centres, clip.tokens.shape[-1])}"
             )
         return made if self.order != "part" else made.of(made.places.argsort(stable=True))
@@ -219,6 +215,6 @@ class Compress(Budgeted):
             taken[index] = True
         if not fits or (int(taken.sum()) < count and not self.reference):
             raise PoolingContractError(
-                f"{kind_name(selector)} must choose {count} of {len(part)} candidates, once each"
+                f"{class_name(selector)} must choose {count} of {len(part)} candidates, once each"
             )
         return index

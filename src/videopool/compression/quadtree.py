@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn import functional
 
-from videopool.compression.clip import Clip, Part, unit
+from videopool.compression.clip import Clip, Part, raised, unit
 from videopool.compression.compress import Budgeted
 from videopool.pooling.checks import number, whole
 
@@ -170,19 +170,14 @@ class Quadtree(Budgeted):
 
     def boxes(self, clip: Clip) -> tuple[Nodes, np.ndarray]:
         """Nodes, and the first node of the union that each is in."""
-        nodes = nodes_of(clip, self.tau_s, self.root)
         if self.free or self.reference:
+            nodes = nodes_of(clip, self.tau_s, self.root)
             if self.tau_t is None:
                 return nodes, np.arange(len(nodes.boxes))
             pairs, likeness = pairs_of(nodes)
             return nodes, united(len(nodes.boxes), pairs[likeness >= self.tau_t].cpu().numpy(), self.reference)
-        low, high = self.tau_s, 2.0
-        if len(nodes.boxes) < clip.count:
-            for _ in range(20):
-                middle = (low + high) / 2
-                enough = len(nodes_of(clip, middle, self.root).boxes) >= clip.count
-                low, high = (low, middle) if enough else (middle, high)
-            nodes = nodes_of(clip, high, self.root)
+        tau = raised(self.tau_s, lambda tau: len(nodes_of(clip, tau, self.root).boxes) >= clip.count)
+        nodes = nodes_of(clip, tau, self.root)
         pairs, likeness = pairs_of(nodes)
         count = len(nodes.boxes)
         first = merged_to(count, clip.count, pairs.cpu().numpy(), likeness.cpu().numpy())

@@ -18,7 +18,7 @@ from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError
 MANY = 50  # frames, enough to tell thumbnails apart
 
 
-def class_name(pooling: Pooling) -> str:
+def class_name(pooling: object) -> str:
     """Module and class, as errors name them."""
     return f"{type(pooling).__module__}.{type(pooling).__qualname__}"
 
