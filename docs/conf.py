@@ -37,8 +37,9 @@ pages_from = {
 
 # What users import, one page of api/ each.
 api = [
-    "videopool", "videopool.pooling", "videopool.benchmarks", "videopool.models", "videopool.judges", "videopool.video",
-    "videopool.features", "videopool.norms", "videopool.training_data", "videopool.results", "videopool.figures",
+    "videopool", "videopool.pooling", "videopool.compression", "videopool.benchmarks", "videopool.models",
+    "videopool.judges", "videopool.video", "videopool.features", "videopool.norms", "videopool.training_data",
+    "videopool.results", "videopool.figures",
     "videopool.reports", "videopool.command", "videopool.errors",
 ]  # fmt: skip
 for name in api:  # some names are imported on first use; autodoc lists those that are there

@@ -5,10 +5,8 @@ It does not decompose: the number of a frame's tokens is that of its components,
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import linkage
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from videopool.compression.clip import Clip, Part, frame_part, joined, raised, unit
@@ -32,14 +30,22 @@ def above(likeness: Tensor, tau: float) -> np.ndarray:
 
 
 def linked_to(likeness: Tensor, wanted: int) -> np.ndarray:
-    """Single-linkage clusters [M] of cosines [M, M]: the likest pairs join until the wanted number is left."""
-    count = len(likeness)
-    apart = (1 - likeness).clamp(min=0).fill_diagonal_(0).cpu().double().numpy()
-    tree = linkage(squareform(apart, checks=False), "single") if count > 1 else np.empty((0, 4))
-    joins = tree[: count - wanted, :2].astype(int)
-    rows = np.repeat(np.arange(count, count + len(joins)), 2)
-    graph = coo_array((np.ones(len(rows)), (rows, joins.ravel())), shape=(2 * count, 2 * count))
-    labels = connected_components(graph, directed=False)[1][:count]
+    """Single-linkage clusters [M] of cosines [M, M]: the likest pairs join until the wanted number is left.
+
+    These pairs are the first edges of the maximum spanning tree, found by Prim's algorithm.
+    """
+    rows = likeness.cpu().numpy()
+    count = len(rows)
+    nearest, to, outside = rows[0].copy(), np.zeros(count, dtype=np.int64), np.arange(count) > 0
+    edges, values = np.zeros((count - 1, 2), dtype=np.int64), np.zeros(count - 1)
+    for step in range(count - 1):
+        node = int(np.where(outside, nearest, -np.inf).argmax())
+        edges[step], values[step], outside[node] = (node, to[node]), nearest[node], False
+        nearer = rows[node] > nearest
+        nearest, to = np.where(nearer, rows[node], nearest), np.where(nearer, node, to)
+    kept = edges[np.argsort(-values, kind="stable")[: count - wanted]]
+    graph = coo_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(count, count))
+    labels = connected_components(graph, directed=False)[1]
     return np.unique(np.unique(labels, return_index=True)[1][labels], return_inverse=True)[1]
 
 
@@ -63,7 +69,7 @@ class Components(Budgeted):
     def likeness(self, clip: Clip, values: Tensor) -> Tensor:
         """Cosines [M, M]; a token of zeros is like none, in the published code NaN."""
         x = unit(values.detach(), clip.reference)
-        return (x @ x.T).nan_to_num(nan=-2.0)
+        return (x @ x.T).nan_to_num_(nan=-2.0)
 
     def means(self, part: Part, labels: np.ndarray) -> Part:
         """The mean of each label, at the place of its first token."""
