@@ -16,6 +16,7 @@ from videopool.config.build import build_pooling
 from videopool.errors import UserError
 from videopool.pooling import NoPooling, PoolingContractError, PoolingShapeError, checked
 from videopool.pooling.contract import random_context
+from videopool.pooling.tracing import PatchTrace
 
 METHODS = (
     "evs", "dtd", "framefusion", "vidcom2", "vcast", "visionzip", "prumerge", "dycoke", "holitom", "prunevid",
@@ -108,6 +109,10 @@ def test_selected_tokens_are_those_at_their_places():
         context = context_of(compression, grid)
         places = compression.token_places(grid, context)[0]
         assert torch.equal(compression(grid, context)[0], grid.flatten(1, 3)[0, places])
+        trace = PatchTrace(compression, grid, context)  # as job=show draws them
+        assert trace.read.all()
+        shown = trace.of_tokens(torch.arange(6 * 16.0).view(6, 4, 4, 1))[:, 0]
+        torch.testing.assert_close(shown, places.float(), atol=1e-2, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
