@@ -122,6 +122,7 @@ def test_selected_tokens_are_those_at_their_places():
         ("evs", {"tokens": 99}, "tokens=99 is impossible for evs 99: 4 frames of 16 patches can be left at most 64"),
         ("dycoke", {"tokens": 10}, "at least 16"),
         ("dycoke", {"share": 0.1}, "pooling.share=0.1, 6 tokens, is impossible"),
+        ("evs", {"reference": "maybe"}, "pooling.reference must be true or false, got 'maybe'"),
         ("evs", {"share": None}, "say pooling.tokens or pooling.share"),
         ("evs", {"share": 1.5}, "pooling.share must be a number of more than 0 and at most 1"),
         ("visionzip", {"order": "size"}, "pooling.order='size': choose one of place, part, score"),
