@@ -15,6 +15,7 @@ from videopool.errors import UserError
 from videopool.pooling.tiling import equidistant, filled
 
 THUMBNAIL = (3, 2)  # rows and columns of frames
+TOWER = ("saliency", "keys", "frame_vectors")  # fields of PoolingContext that the tower gives beside its features
 
 
 class PoolingShapeError(UserError, ValueError):
@@ -35,9 +36,9 @@ class PoolingContext:
         cls: [B, T, D] the tower's CLS token of each frame, at the stage of the grid.
         text: [B, D] the prompt as one vector in the space of the grid.
         thumbnail: [B, H, W, D] the grid of one image that shows some of the frames.
-        saliency: [B, T, H, W] attention that each patch draws in a block of the tower; see `Pooling.saliency`.
+        saliency: [B, T, H, W] attention that each patch draws in a block of the tower, float32; see `Pooling.saliency`.
         keys: [B, T, H, W, K] attention keys of the patches in that block, the mean over its heads.
-        frame_vectors: [B, T, F] one vector of each frame, from the tower's pooling head.
+        frame_vectors: [B, T, F] one vector of each frame, from the tower's pooling head, float32.
     """
 
     frame_times: Tensor | None = None
@@ -52,7 +53,7 @@ class PoolingContext:
         """The context of some frames, by index."""
         chosen = list(frames)
         times = None if self.frame_times is None else self.frame_times[chosen]
-        by_frame = {name: getattr(self, name) for name in ("cls", "saliency", "keys", "frame_vectors")}
+        by_frame = {name: getattr(self, name) for name in ("cls", *TOWER)}
         return replace(self, frame_times=times, **{k: None if v is None else v[:, chosen] for k, v in by_frame.items()})
 
     def of_clip(self, row: int) -> "PoolingContext":
@@ -70,8 +71,13 @@ class Pooling(nn.Module, ABC):
     """
 
     needs: frozenset[str] = frozenset()  # names of PoolingContext fields
-    # Which saliency the context gives: of the "cls" token, "received" from all patches, "tower": whichever there is.
+    # Which saliency the context gives: of the "cls" token, "received" from all positions, "head": SigLIP's pooling
+    # head's, "tower": the first of these that there is. Mean over heads.
     saliency: str | None = None
+    # The block of the tower that saliency and keys come from: 1 for the first, -1 for the last; None: the one whose
+    # output is the (last) feature layer.
+    block: int | None = None
+    one_head: bool = False  # True: they come from whole queries and keys, as if the block had one head
     varies: bool = False  # True: clips differ in their tokens; num_tokens is the most, and each is pooled alone
     blind: bool = False  # True: 0 tokens are intended, not a size that came out as 0
     tiles: bool = False  # True: has `tile`, uint8 frames [T, h, w, 3] to one image [1, h', w', 3] before the tower
