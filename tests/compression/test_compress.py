@@ -155,11 +155,11 @@ def test_bad_settings_are_one_line(hydra_conf, name, changes, words):
 def test_parts_of_ones_own(hydra_conf, tmp_path, monkeypatch):
     """The module of the page on compression, and the configuration that names its classes."""
     page = (ROOT / "docs" / "compression.md").read_text()
-    module = re.search(r"```python\n# mine.py\n(.*?)```", page, re.DOTALL)[1]
-    (tmp_path / "mine.py").write_text(module)
+    module = re.search(r"```python\n# my_parts.py\n(.*?)```", page, re.DOTALL)[1]
+    (tmp_path / "my_parts.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
     config = hydra_conf("pooling=compress", *(
-        f"pooling.{part}={{_target_: mine.{name}}}"
+        f"pooling.{part}={{_target_: my_parts.{name}}}"
         for part, name in (("allocator", "Ends"), ("selector", "Corner"), ("merger", "Loudest"))
     ), "pooling.tokens=20")  # fmt: skip
     compression = build_pooling(config)
