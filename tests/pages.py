@@ -55,9 +55,9 @@ def own_files(folder: Path) -> None:
             rows = csv.writer(file)
             rows.writerow(["video_name", "question", "answer", "a0", "a1"][:width])
             rows.writerows(row[:width] for row in questions)
-    (folder / "mine.py").write_text(
-        next(block.text for block in blocks(ROOT / "README.md") if block.text.startswith("# mine.py"))
-    )
+    for page, name in (("README.md", "mine.py"), ("docs/compression.md", "my_parts.py")):
+        text = next(block.text for block in blocks(ROOT / page) if block.text.startswith(f"# {name}"))
+        (folder / name).write_text(text)
     save(folder / "my_llava", "llava")
     (folder / "my_llava" / "chat_template.jinja").write_text(
         "{% for message in messages %}USER: {% for part in message['content'] %}"

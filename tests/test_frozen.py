@@ -26,6 +26,7 @@ FROZEN = Path(__file__).parent / "data" / "frozen.json"
 POOLINGS = sorted(path.stem for path in (ROOT / "conf" / "pooling").glob("*.yaml"))
 OWN_WORDS = {  # settings without which a pooling's file cannot be used
     "chain": ["+pooling.steps=[{_target_: videopool.pooling.Average, axis: time}]"],
+    "fastvid": ["pooling.selector.kind=tower", "pooling.allocator.by=mean"],  # the toy tower has no pooling head
 }
 SHEET = ["benchmark=qa_sheet", "benchmark.root=.", "benchmark.annotations=sheet.json", "benchmark.answers=text"]
 API = [

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -119,5 +120,9 @@ def grid_of(case, dtype=torch.float64):
     about = case["grid"]
     if "values" in about:
         return torch.from_numpy(about["values"].reshape(about["shape"])).to(dtype)[None]
-    grid = checked(make_grid(about["kind"], about["seed"], about["shape"]), about["sha256"])
-    return torch.from_numpy(grid).to(dtype)[None]
+    return torch.from_numpy(_grid(about["kind"], about["seed"], tuple(about["shape"]), about["sha256"])).to(dtype)[None]
+
+
+@lru_cache(4)
+def _grid(kind, seed, shape, digest):
+    return checked(make_grid(kind, seed, shape), digest)

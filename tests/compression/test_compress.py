@@ -122,6 +122,7 @@ def test_selected_tokens_are_those_at_their_places():
         ("evs", {"tokens": 99}, "tokens=99 is impossible for evs 99: 4 frames of 16 patches can be left at most 64"),
         ("dycoke", {"tokens": 10}, "at least 16"),
         ("dycoke", {"share": 0.1}, "pooling.share=0.1, 6 tokens, is impossible"),
+        ("evs", {"reference": "maybe"}, "pooling.reference must be true or false, got 'maybe'"),
         ("evs", {"share": None}, "say pooling.tokens or pooling.share"),
         ("evs", {"share": 1.5}, "pooling.share must be a number of more than 0 and at most 1"),
         ("visionzip", {"order": "size"}, "pooling.order='size': choose one of place, part, score"),
@@ -154,11 +155,11 @@ def test_bad_settings_are_one_line(hydra_conf, name, changes, words):
 def test_parts_of_ones_own(hydra_conf, tmp_path, monkeypatch):
     """The module of the page on compression, and the configuration that names its classes."""
     page = (ROOT / "docs" / "compression.md").read_text()
-    module = re.search(r"```python\n# mine.py\n(.*?)```", page, re.DOTALL)[1]
-    (tmp_path / "mine.py").write_text(module)
+    module = re.search(r"```python\n# my_parts.py\n(.*?)```", page, re.DOTALL)[1]
+    (tmp_path / "my_parts.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
     config = hydra_conf("pooling=compress", *(
-        f"pooling.{part}={{_target_: mine.{name}}}"
+        f"pooling.{part}={{_target_: my_parts.{name}}}"
         for part, name in (("allocator", "Ends"), ("selector", "Corner"), ("merger", "Loudest"))
     ), "pooling.tokens=20")  # fmt: skip
     compression = build_pooling(config)

@@ -8,7 +8,7 @@ import torch
 
 from videopool.compression.clip import Clip, Part, apportion, best, frame_part, spread
 from videopool.compression.selectors import Selector, commonness, frame_directions
-from videopool.pooling.checks import number, whole
+from videopool.pooling.checks import flag, number, whole
 
 
 class Allocator:
@@ -60,7 +60,7 @@ class Uniform(Allocator):
 
     def __init__(self, contextual: float = 0.0, first: bool = False) -> None:
         super().__init__(contextual)
-        self.first = first
+        self.first = flag("allocator.first", first)
 
     def counts(self, clip: Clip, selector: Selector) -> Sequence[int]:
         if self.first and clip.frames > 1:

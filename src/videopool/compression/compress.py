@@ -11,7 +11,7 @@ from videopool.compression.clip import Clip, Part, joined
 from videopool.compression.mergers import Merger
 from videopool.compression.selectors import Selector
 from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, PoolingShapeError, precise
-from videopool.pooling.checks import needed, number, one_of, positive
+from videopool.pooling.checks import flag, needed, number, one_of, positive
 from videopool.pooling.contract import class_name
 
 ORDERS = ("place", "part", "score")
@@ -36,7 +36,7 @@ class Budgeted(Pooling):
             raise PoolingShapeError("say pooling.tokens or pooling.share: nothing says how many tokens stay")
         self.tokens = None if tokens is None else positive("tokens", tokens)
         self.share = None if share is None or tokens is not None else number("share", share, 0, 1, above=True)
-        self.reference = reference
+        self.reference = flag("reference", reference)
         self.free = free and tokens is None and share is None  # the clip alone decides
         self.varies = reference or self.free
         words = [str(tokens)] if tokens else [f"{share:g}"] if share else []
@@ -143,7 +143,12 @@ class Compress(Budgeted):
                 )
         self.allocator, self.selector, self.merger = allocator, selector, merger
         self.centres = centres or selector
-        self.order, self.cls, self.block, self.one_head = one_of("order", order, ORDERS), cls, block, one_head
+        self.order, self.cls, self.block, self.one_head = (
+            one_of("order", order, ORDERS),
+            flag("cls", cls),
+            block,
+            one_head,
+        )
         used: list[Any] = [part for part in (allocator, selector, merger, centres) if part is not None]
         self.needs = frozenset({"cls"} if cls else ()).union(*(part.needs for part in used))
         kinds = {part.saliency for part in (selector, self.centres) if part.saliency}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from videopool.compression.clip import Clip, Part, squared_distances, unit
-from videopool.pooling.checks import number, one_of, positive
+from videopool.pooling.checks import flag, number, one_of, positive
 
 
 class Merger:
@@ -37,10 +37,10 @@ class Nearest(Merger):
     """
 
     def __init__(self, by: str = "features", token: str = "mean", beta: float | None = None, own: bool = False) -> None:
-        self.by = one_of("by", by, BY)
-        self.token = one_of("token", token, ("mean", "sum"))
-        self.beta = None if beta is None else number("beta", beta, 0, 1)
-        self.own = own
+        self.by = one_of("merger.by", by, BY)
+        self.token = one_of("merger.token", token, ("mean", "sum"))
+        self.beta = None if beta is None else number("merger.beta", beta, 0, 1)
+        self.own = flag("merger.own", own)
         self.needs = frozenset({"keys"}) if by == "keys" else frozenset()
 
     @torch.no_grad()
@@ -102,7 +102,7 @@ class Neighbours(Merger):
     extra = 1
 
     def __init__(self, near: int = 32) -> None:
-        self.near = positive("near", near)
+        self.near = positive("merger.near", near)
 
     def __call__(self, clip: Clip, centres: Part, others: Part) -> Part:
         assert clip.keys is not None

@@ -82,7 +82,7 @@ def nodes_of(clip: Clip, tau: float, root: int) -> Nodes:
                     lone = [torch.bincount(to, minlength=n) < 2 for to, n in zip(down.up, least.shape[1:], strict=True)]
                     border = lone[0][:, None] | lone[1][None]
                     corner = functional.cosine_similarity(level.values, down.values[:, :1, :1], dim=-1)
-                    least = torch.where(border, torch.minimum(least, corner), least)
+                    least = torch.where(border, torch.minimum(least, corner.clamp(-1, 1)), least)
                 stay = active & (least >= tau)
                 active = (active & ~stay)[:, down.up[0]][:, :, down.up[1]]
         t, row, col = stay.nonzero(as_tuple=True)

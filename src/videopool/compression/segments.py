@@ -7,7 +7,7 @@ import torch
 from videopool.compression.allocators import Allocator
 from videopool.compression.clip import Clip, Part, apportion, frame_part, segments, spread, unit
 from videopool.compression.selectors import Selector, frame_means
-from videopool.pooling.checks import number, one_of, positive
+from videopool.pooling.checks import flag, number, one_of, positive
 
 
 class Anchors(Allocator):
@@ -108,7 +108,7 @@ class Trees(Allocator):
         super().__init__()
         self.kept, self.joins = number("allocator.kept", kept, 0, 1), number("allocator.joins", joins, -2, 2)
         self.segments, self.tau = positive("allocator.least", least), number("allocator.tau", tau, -2, 2)
-        self.expand, self.cut = number("allocator.expand", expand, 0, above=True), cut
+        self.expand, self.cut = number("allocator.expand", expand, 0, above=True), flag("allocator.cut", cut)
 
     def parts(self, clip: Clip, selector: Selector) -> list[Part]:
         spans = [(0, clip.frames)]

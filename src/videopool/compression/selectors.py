@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videopool.compression.clip import Clip, Part, best, cosines, density_peaks, squares, unit
-from videopool.pooling.checks import one_of, positive, whole
+from videopool.pooling.checks import flag, one_of, positive, whole
 
 TOWER = ("tower", "cls", "received", "head")
 KINDS = (*TOWER, "norm", "inverse_norm", "random")
@@ -43,8 +43,8 @@ class Saliency(Selector):
     """
 
     def __init__(self, kind: str = "tower", seed: int = 0) -> None:
-        self.kind = one_of("kind", kind, KINDS)
-        self.seed = whole("seed", seed)
+        self.kind = one_of("selector.kind", kind, KINDS)
+        self.seed = whole("selector.seed", seed)
         if kind in TOWER:
             self.needs, self.saliency = frozenset({"saliency"}), kind
 
@@ -70,8 +70,8 @@ class Changed(Selector):
     """
 
     def __init__(self, since: str = "previous", merging: bool = False) -> None:
-        self.merging = merging
-        self.back = {"previous": (1,), "group": (0, 1, 2, 1)}[one_of("since", since, ("previous", "group"))]
+        self.merging = flag("selector.merging", merging)
+        self.back = {"previous": (1,), "group": (0, 1, 2, 1)}[one_of("selector.since", since, ("previous", "group"))]
 
     def scores(self, clip: Clip) -> Tensor:
         x, frames = clip.tokens.detach(), clip.frames
@@ -172,7 +172,7 @@ class DensityPeaks(Selector):
     """
 
     def __init__(self, near: int = 7, cap: bool = False) -> None:
-        self.near, self.cap = positive("near", near), cap
+        self.near, self.cap = positive("selector.near", near), cap
 
     def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
         near = min(self.near, count) if self.cap and clip.reference else self.near
@@ -190,7 +190,7 @@ class MaxMin(Selector):
     """
 
     def __init__(self, weights: Sequence[str] = ("saliency",), kind: str = "tower") -> None:
-        self.weights = [one_of("weights", name, ("saliency", "context")) for name in weights]
+        self.weights = [one_of("selector.weights", name, ("saliency", "context")) for name in weights]
         if "saliency" in self.weights:
             self.salient = Saliency(kind)
             self.needs, self.saliency = self.salient.needs, self.salient.saliency

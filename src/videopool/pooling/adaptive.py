@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError
-from videopool.pooling.checks import one_of, positive
+from videopool.pooling.checks import flag, one_of, positive
 
 MODES = ("avg", "max")
 
@@ -81,12 +81,10 @@ class Adaptive(GridPooling):
             raise PoolingShapeError(
                 f"pooling.shape must be three positive integers (frames, height, width) or null, got {shape!r}"
             )
-        if not isinstance(expand, bool):
-            raise PoolingShapeError(f"pooling.expand must be true or false, got {expand!r}")
         self.shape = tuple(shape)
         self.sizes = "x".join(axis if size is None else str(size) for axis, size in zip("THW", shape, strict=True))
         self.mode = one_of("mode", mode, MODES)
-        self.expand = expand
+        self.expand = flag("expand", expand)
         self.pad_frames = None if pad_frames is None else positive("pad_frames", pad_frames)
         words = ["adaptive", "" if mode == "avg" else mode, self.sizes, "expand" if expand else ""]
         self._label = " ".join(word for word in [*words, f"pad{pad_frames}" if pad_frames else ""] if word)

@@ -37,6 +37,13 @@ def above_zero(key: str, value: object) -> float:
     return math.inf if value is None else number(key, value, 0, above=True)
 
 
+def flag(key: str, value: object) -> bool:
+    """True or false. Raises PoolingShapeError."""
+    if not isinstance(value, bool):
+        raise PoolingShapeError(f"pooling.{key} must be true or false, got {value!r}")
+    return value
+
+
 def one_of(key: str, value: str, options: Sequence[str]) -> str:
     """One of the options. Raises PoolingShapeError."""
     if value not in options:
