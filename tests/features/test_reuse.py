@@ -383,23 +383,23 @@ def calls(monkeypatch):
 def test_the_tower_takes_frames_of_several_clips_at_once(run, calls):
     """However many: the same point, the same answers."""
     found = {}
-    for size in (6, 1000):
+    for size in (5, 1000):
         calls.clear()
-        found[size] = run("features=none", *PLAIN, f"features.frames_at_once={size}", "job.max_clips=5")
-        needed, batches = found[size].needed, -(-found[size].needed // 20)  # of five clips with four frames each
-        assert (sum(calls), max(calls)) == (needed, min(size, 20))
-        assert len(calls) == sum(-(-min(20, needed - 20 * batch) // size) for batch in range(batches))
+        found[size] = run("features=none", *PLAIN, f"features.frames_at_once={size}", "job.max_clips=3")
+        needed, batches = found[size].needed, -(-found[size].needed // 12)  # of three clips with four frames each
+        assert (sum(calls), max(calls)) == (needed, min(size, 12))
+        assert len(calls) == sum(-(-min(12, needed - 12 * batch) // size) for batch in range(batches))
     assert len({ran.folder.name for ran in found.values()}) == 1
-    assert found[6].records == found[1000].records
+    assert found[5].records == found[1000].records
 
 
 @pytest.mark.parametrize("part", ["tower", "clips", "questions"])
 def test_lack_of_memory_makes_smaller_chunks_and_the_same_answers(run, calls, monkeypatch, capfd, part):
-    words = ["features=none", *PLAIN, "benchmark.scoring=generate", "job.max_clips=6"]
+    words = ["features=none", *PLAIN, "benchmark.scoring=generate", "job.max_clips=4"]
     expected = run(*words)
     where, limit, said = {
         "tower": ((Backbone, "encode_at_once"), 3, "frames at once; going on with 2"),
-        "clips": ((evaluator_module, "prefill"), 2, "clips at once; going on with 1"),
+        "clips": ((evaluator_module, "prefill"), 1, "clips at once; going on with 1"),
         "questions": (None, 0, ""),
     }[part]
     if where is None:
