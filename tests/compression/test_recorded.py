@@ -24,10 +24,10 @@ DTYPES = {torch.float64: 5e-5, torch.float32: 1e-4}
 
 
 def in_both(test):
-    """A test of a case, in both precisions."""
+    """A test of a case, in both precisions; where only the number counts, in one."""
 
     def run_both(case):
-        for dtype in DTYPES:
+        for dtype in DTYPES if case.get("strict") else [torch.float32]:
             test(case, dtype)
 
     return run_both
