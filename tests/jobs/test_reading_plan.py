@@ -45,7 +45,11 @@ from videopool.video import UniformSampler
 FRAMES = 6
 SHIPPED = sorted(path.stem for path in (shipped("conf") / "pooling").glob("*.yaml"))
 # The model's width, and a threshold, that these files leave to be said.
-SAID = {"attention_resampler": ["pooling.dim=128"]}
+SAID = {
+    "attention_resampler": ["pooling.dim=128"],
+    "dycoke": ["pooling.share=0.5"],  # of six frames, two stay whole
+    "fastvid": ["pooling.selector.kind=tower", "pooling.allocator.by=mean"],  # the tower has no pooling head
+}
 STRIP = "own_poolings.Strip"
 TOLD = "own_poolings.Told"
 OWN = {

@@ -192,7 +192,7 @@ def test_memory_counts_the_questions_that_are_read_at_once(composed):
         "frames.num=16",
         "benchmark.scoring=generate",
     )
-    words += ("benchmark=mvbench", "benchmark.root=nowhere", "job.clips=10", "job.text_tokens=50")
+    words += ("benchmark=mvbench", "benchmark.root=nowhere", "job.clips=100", "job.text_tokens=50")
     cached = {}
     for questions, more in (
         (1, ()),
@@ -200,7 +200,7 @@ def test_memory_counts_the_questions_that_are_read_at_once(composed):
         (25, ("job.max_cache_bytes=1",)),
         (25, ("job.max_cache_bytes=5000000000",)),
     ):
-        row = cost_of(composed(*words, f"job.samples={questions * 10}", "benchmark.max_new_tokens=50", *more))
+        row = cost_of(composed(*words, f"job.samples={questions * 100}", "benchmark.max_new_tokens=50", *more))
         assert (row["visual_tokens"], row["clips_at_once"]) == (576, 14)
         cached[questions, *more] = row["kv_cache_gb"] / (2 * 32 * 4096 * 2 / 1e9)
         assert row["peak_memory_gb"] > row["weights_gb"] + 14 * row["kv_cache_gb"]
