@@ -29,7 +29,8 @@ LIBRARIES = (
     "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "peft", "rich.table", "fontTools.subset",
     *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
-    *(module.name for module in walk_packages(videopool.__path__, "videopool.") if "__main__" not in module.name),
+    # W&B's own folder, made when it is imported, would go with the first process.
+    *(m.name for m in walk_packages(videopool.__path__, "videopool.") if not {"__main__", "tracking"} & {*m.name.split(".")}),
 )  # fmt: skip
 POLL = 0.01  # seconds
 

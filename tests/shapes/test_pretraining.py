@@ -90,7 +90,7 @@ def test_the_command_runs_the_recipe(videopool, tmp_path):
     words += ["job.recipe.language.stop=null"]
     videopool(*words, small=False)
     folder = tmp_path / "results" / "make" / "pretrain"
-    assert (folder / "learning_curve.png").stat().st_size > 5000
+    assert (folder / "learning_curve.svg").stat().st_size > 5000
     backbone = load_backbone(str(folder / "model"))
     assert (backbone.shape.height, backbone.shape.width) == (12, 12)
 

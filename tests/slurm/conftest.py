@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster, missing, until
+from slurm.slurm_cluster import Cluster, missing, until
 
 SLURM = (
     "-m", "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.gpus_per_node=null",

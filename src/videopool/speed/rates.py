@@ -94,7 +94,10 @@ def works_of(model: Backbone, settings: dict[str, Any]) -> Iterator[tuple[str, W
     def write(tokens: int) -> None:
         greedy_answers(model, deepcopy(prefix), questions, tokens)
 
-    step, times = asked * prefill_flops(shape, 1, length + QUESTION), int(settings["written"])
+    times = int(
+        settings["written"]
+    )  # tokens behind the first; all answers stand in one row, which grows by a token each
+    step = prefill_flops(shape, asked, length + asked * QUESTION + asked * (times - 1) // 2)
     yield (
         "decoding",
         Work(partial(write, 1 + times), step, llm, asked, f"{asked} answers at once", partial(write, 1), times),
