@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import runpy
 import select
 import signal
@@ -30,7 +31,7 @@ LIBRARIES = (
     *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
     # W&B's own folder, made when it is imported, would go with the first process.
-    *(m.name for m in walk_packages(videopool.__path__, "videopool.") if not {"__main__", "tracking"} & {*m.name.split(".")}),
+    *(name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if not re.search("_main_|tracking", name)),
 )  # fmt: skip
 POLL = 0.01  # seconds
 

@@ -38,6 +38,12 @@ def read_until(master, process, seen, enough, seconds=240.0):
     return enough()
 
 
+@pytest.fixture(autouse=True)
+def own_display(monkeypatch):
+    """One that no earlier test silenced."""
+    monkeypatch.setattr(progress, "_display", progress._Display(silent=False))
+
+
 def test_a_terminal_sees_what_goes_on_and_may_close(tmp_path):
     """From nothing, clips and all: words before the first long import, bars within 80 columns. Then it hangs up."""
     master, slave = pty.openpty()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from slurm.slurm_cluster import Cluster, missing, until
 
 SLURM = (

@@ -4,8 +4,8 @@ import json
 import re
 
 import pytest
-from slurm.slurm_cluster import until
 
+from slurm.slurm_cluster import until
 from videopool.results import load_study
 from videopool.results.point import TRAINING_LOG
 

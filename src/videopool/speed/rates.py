@@ -94,9 +94,7 @@ def works_of(model: Backbone, settings: dict[str, Any]) -> Iterator[tuple[str, W
     def write(tokens: int) -> None:
         greedy_answers(model, deepcopy(prefix), questions, tokens)
 
-    times = int(
-        settings["written"]
-    )  # tokens behind the first; all answers stand in one row, which grows by a token each
+    times = int(settings["written"])  # tokens behind the first, in one row for all answers
     step = prefill_flops(shape, asked, length + asked * QUESTION + asked * (times - 1) // 2)
     yield (
         "decoding",
