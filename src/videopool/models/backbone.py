@@ -188,7 +188,7 @@ class Backbone(nn.Module):
 
     @property
     def feature_states(self) -> LayerStates:
-        """The output of the tower that its features are: hidden states of the feature layers."""
+        """What a pass of the tower gives as features, the hidden states of the feature layers."""
         shape, depth = self.shape, self.shape.vision_layers
         layers = [layer if layer >= 0 else depth + 1 + layer for layer in feature_layers(self.model.config)]
         size = self.extra + shape.height * shape.width, shape.vision_dim
