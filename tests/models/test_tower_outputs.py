@@ -27,7 +27,7 @@ from videopool.models.stages import check_needs
 from videopool.models.tower_outputs import FrameVectors, HeadSaliency, Pass, tower_outputs
 from videopool.pooling import Chain
 
-GOLDENS = Path(os.environ.get("VIDEOPOOL_GOLDENS") or SHARED / "goldens" / "compression")
+GOLDENS = Path(os.environ.get("VIDEOPOOL_GOLDENS", SHARED / "goldens")) / "compression"
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3, "patch_size": 8}
 TEXT = Qwen2Config(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=40)
 
