@@ -47,6 +47,7 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+GOLDENS = Path(os.environ.get("VIDEOPOOL_GOLDENS", SHARED / "goldens"))  # recordings of published code
 SEAMS = {
     ConfigLoaderImpl: ("load_configuration", "load_sweep_config", "_load_single_config"),
     ConfigRepository: ("load_config",),
@@ -70,9 +71,10 @@ def shared():
     """A path below the shared material; skips where that is not there."""
 
     def path(name: str) -> Path:
-        if not (SHARED / name).exists():
+        own = GOLDENS / name.removeprefix("goldens/") if name.startswith("goldens/") else SHARED / name
+        if not own.exists():
             pytest.skip(f"shared/{name} is not beside this checkout")
-        return SHARED / name
+        return own
 
     return path
 

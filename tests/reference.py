@@ -1,11 +1,12 @@
 """Numbers recorded from the PLLaVA reference code on tiny random models, and the inputs they belong to.
 
 tests/data/goldens holds a small part of them, with weights that are drawn again from a seed; a full set
-lies beside the checkout where shared material is there. Both have the same layout.
+lies beside the checkout where shared material is there, or where VIDEOPOOL_GOLDENS says. Both have the same layout.
 """
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 HERE = Path(__file__).parent / "data" / "goldens"
-SHARED = Path(__file__).parents[2] / "shared" / "goldens"
-ROOTS = [HERE, *([SHARED] if SHARED.is_dir() else [])]
+SHARED = Path(os.environ.get("VIDEOPOOL_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
+ROOTS = [HERE, *([SHARED] if all((SHARED / name).is_dir() for name in ("preprocess", "e2e")) else [])]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 

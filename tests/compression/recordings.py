@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import os
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import SHARED
+from conftest import GOLDENS
 
-FOLDER = Path(os.environ.get("VIDEOPOOL_GOLDENS", SHARED / "goldens")) / "compression"
+FOLDER = GOLDENS / "compression"
 
 
 def recorded(method):

@@ -1,9 +1,7 @@
 """What the tower gives beside its features, against a plain loop over transformers' own attention."""
 
 import json
-import os
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from conftest import SHARED
+from conftest import GOLDENS
 from own_poolings import Salient, Told
 from random_models import FAMILIES, save
 from videopool.models import ModelError, VideoLM, load_backbone, model_shape
@@ -27,7 +25,7 @@ from videopool.models.stages import check_needs
 from videopool.models.tower_outputs import FrameVectors, HeadSaliency, Pass, tower_outputs
 from videopool.pooling import Chain
 
-GOLDENS = Path(os.environ.get("VIDEOPOOL_GOLDENS", SHARED / "goldens")) / "compression"
+RECORDED = GOLDENS / "compression"
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3, "patch_size": 8}
 TEXT = Qwen2Config(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=40)
 
@@ -216,10 +214,10 @@ def test_saliency_that_says_nothing_fails(tmp_path):
 
 def recorded(folder):
     """Cases of a folder, each with its arrays. Skips where there are none."""
-    if not (GOLDENS / folder).is_dir():
-        pytest.skip(f"{GOLDENS / folder} is not there")
-    arrays = np.load(GOLDENS / folder / "outputs.npz")
-    for case in json.loads((GOLDENS / folder / "cases.json").read_text())["cases"]:
+    if not (RECORDED / folder).is_dir():
+        pytest.skip(f"{RECORDED / folder} is not there")
+    arrays = np.load(RECORDED / folder / "outputs.npz")
+    for case in json.loads((RECORDED / folder / "cases.json").read_text())["cases"]:
         if not case.get("raises"):
             whole = {name: f"{case['name']}.{name}" for name in case["arrays"]}
             yield case, {name: torch.from_numpy(arrays[own]) for name, own in whole.items() if own in arrays}
