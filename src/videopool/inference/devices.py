@@ -54,6 +54,7 @@ def _serve(
     """Do a device's work, leaving signals and talk to the process that started this one."""
     own = {DEVICE: device + 1, "LOCAL_RANK": device, "RANK": device, "WORLD_SIZE": devices}
     os.environ.update(meeting, **{name: str(value) for name, value in own.items()})
+    os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # OpenMP refuses transformers' threads after a fork
     quiet()
     endure()
     be_silent()

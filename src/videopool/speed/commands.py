@@ -36,8 +36,8 @@ def processes(bench: Bench, line: Line) -> dict[str, Any]:
             _finish(process, "job.multirun")
         seconds = time.perf_counter() - started
         done = list((bench.folder / study).glob("*/metrics.json"))
-        # The file system's clock: when points were claimed and when they were complete.
-        begun = min(path.with_name("lock").stat().st_mtime for path in done)
+        # The file system's clock: when points began and when they were complete. A later process claims them again.
+        begun = min(path.with_name(name).stat().st_mtime for path in done for name in ("lock", "run.json"))
         at_work = max(path.stat().st_mtime for path in done) - begun
         rate, rate_at_work = 60 * len(done) / seconds, 60 * len(done) / at_work
         rows.append({
