@@ -20,7 +20,7 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("count", [14, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.soak)])
 def test_many_points_take_no_more_memory_than_ten(tmp_path, data_dir, count):
     GlobalHydra.instance().clear()
     words = [f"results_dir={tmp_path}", f"data_dir={data_dir}", "logger=none", "job.workers=0", "features=none"]

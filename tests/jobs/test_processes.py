@@ -135,10 +135,7 @@ def test_a_point_needs_no_more_devices_than_batches(videopool, tmp_path, scoring
         (point / ".device-2.json").write_text('{"seconds": {"prefill": 1e6}, "frames": {}}')  # of one that was killed
         (point / "metrics.json").unlink()
         videopool(*many)
-        assert len(records(point)) == len(wanted)
-        for sample, record in records(point).items():  # fewer clips make other batches, which may round otherwise
-            rounded = {"option_logprobs": pytest.approx(wanted[sample].get("option_logprobs"), abs=2e-4)}
-            assert record == wanted[sample] | (rounded if "option_logprobs" in record else {})
+        assert records(point) == wanted
         assert json.loads((point / "metrics.json").read_text())["seconds"].get("prefill", 0) < 1e5
     assert "kept" in videopool(*many).stdout
 

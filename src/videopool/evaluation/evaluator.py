@@ -223,8 +223,7 @@ def answer_with_weights(
     Raises PointFailed or DeviceFailed if a process of several devices ended early.
     """
     config = point.config
-    clips = len(group_by_clip(missing))
-    devices = min(int(config.trainer.devices), -(-clips // clips_at_once(config.job, point.visual_tokens, clips)))
+    devices = min(int(config.trainer.devices), -(-len(group_by_clip(missing)) // _batch(point)))
     if devices == 1 or backbone is not None:
         return _answer(point, missing, log, stop, backbone, kind)
     method = start_method(config)
@@ -238,6 +237,11 @@ def answer_with_weights(
         seconds.update(cost.seconds)
         counts.update(cost.counts)
     return AnswerCost(seconds, sum(cost.ahead for cost in costs), counts)
+
+
+def _batch(point: Point) -> int:
+    """Clips at once, by all clips of the point: a resumed one computes in the sizes of one that was not."""
+    return clips_at_once(point.config.job, point.visual_tokens, len(group_by_clip(point.benchmark.samples)))
 
 
 def _answer_on(
@@ -265,8 +269,7 @@ def _answer(
     evaluator = kind(backbone, point, plan, source)
     dataset = ClipDataset(group_by_clip(missing), plan, point.store, source)
     times = Times(log.path.with_name(TIMES))
-    batch = clips_at_once(config.job, point.visual_tokens, len(dataset))
-    predict(config, evaluator, dataset, log, stop, batch, times, share=share)
+    predict(config, evaluator, dataset, log, stop, _batch(point), times, share=share)
     seconds = dict(evaluator.seconds)
     # Loader processes decode and preprocess while the model runs: of the elapsed time, only "wait" is theirs.
     ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess")) if int(config.job.workers) else 0.0
