@@ -67,7 +67,7 @@ class Forked:
     ) -> "Started":
         """The same, without waiting for its end. `env`: variables besides this process's.
 
-        Figures are SVG, unless these say otherwise: three formats take longer than most points here.
+        A report has no figures, unless these say otherwise: drawing them takes longer than most points here.
         """
         if self._server is None:
             self._server = subprocess.Popen(
@@ -78,7 +78,7 @@ class Forked:
             "words": list(map(str, words)),
             "cwd": str(cwd),
             "path": path or os.environ.get("PYTHONPATH", ""),
-            "env": {"VIDEOPOOL_FIGURES": "svg", **os.environ, **(env or {})},
+            "env": {"VIDEOPOOL_FIGURES": "none", **os.environ, **(env or {})},
             "folder": str(folder),
             "new_session": new_session,
         }
@@ -130,8 +130,10 @@ class Started:
 def serve() -> None:
     """Answer requests until there are no more, and until all processes have ended."""
     quiet()
+    os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # threads that read weights do not survive a fork
     for name in LIBRARIES:
         importlib.import_module(name)
+    warm_up()
     gc.freeze()  # a collection in a child would copy all pages
     started: dict[int, Path] = {}
     waiting = True
@@ -154,6 +156,27 @@ def serve() -> None:
                 folder = started.pop(process)
                 (folder / "code.part").write_text(str(os.waitstatus_to_exitcode(status)))
                 (folder / "code.part").rename(folder / "code")
+
+
+def warm_up() -> None:
+    """Read what nearly every process reads: the shipped configuration, the studies, the bundled model."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from videopool.app import register_experiments
+    from videopool.commandline.composing import check_configurations, compose_once
+    from videopool.config.build import plain
+    from videopool.inference.backbones import point_backbone
+    from videopool.models import identity
+    from videopool.paths import shipped
+
+    register_experiments(shipped("experiments"))
+    compose_once()
+    check_configurations()
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        model = plain(compose("config").model)
+    GlobalHydra.instance().clear()
+    point_backbone(model, identity(model["source"], model["revision"], target=model.get("_target_")), None)
 
 
 def become(request: dict[str, Any]) -> None:

@@ -2,9 +2,12 @@
 
 import errno
 import fcntl
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -50,6 +53,23 @@ def test_without_locks_every_claim_is_granted_and_one_line_says_so(tmp_path, fai
     assert told.err.count("\n") == 1
     assert "no locks (as told)" in told.err
     assert told.out == ""
+
+
+def test_a_claim_that_has_ended_is_free_though_a_fork_lives_on(tmp_path):
+    """As loaders do for some seconds, once the process of their device was killed."""
+    for number, held in enumerate((PointFolder(tmp_path, *POINT), locks.locked(tmp_path / "file"))):
+        with held:
+            fork = os.fork()
+            if not fork:
+                time.sleep(60)
+                os._exit(0)
+        try:
+            path = (tmp_path / "p-ffffffff" / "lock", tmp_path / "file")[number]
+            with path.open() as file:
+                assert not locks.is_claimed(file.fileno())
+        finally:
+            os.kill(fork, signal.SIGKILL)
+            os.waitpid(fork, 0)
 
 
 @pytest.mark.parametrize("number", BUSY, ids=errno.errorcode.get)

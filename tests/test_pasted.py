@@ -208,7 +208,7 @@ def test_the_program_takes_them(page, forked, tmp_path, data_dir):
         for call in calls:
             words, runs = prepared(call, folder, server)
             quiet = runs_of if runs and not {"help", "--help", "--version"} & set(words) else []
-            env = {"OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"}
+            env = {"OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1", "VIDEOPOOL_FIGURES": "svg"}
             done = forked.run([*words, *quiet], folder, env=env)
             assert done.returncode == 0, (call, done.stdout[-2000:], done.stderr[-2000:])
             assert done.stdout.strip(), call

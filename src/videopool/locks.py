@@ -50,7 +50,10 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         claim(file.fileno(), wait=True)
-        yield
+        try:
+            yield
+        finally:
+            release(file.fileno())  # a fork, which shares it, may live on
 
 
 def _lock(descriptor: int, kind: int) -> bool:

@@ -20,7 +20,14 @@ def asked_and_answered(folder):
 
 
 def test_answers_follow_from_the_words_alone(videopool, tmp_path):
-    done = videopool("-m", "pooling=none,blind", "frames.num=1,2", "study=s", "benchmark.limit=null")
+    done = videopool(
+        "-m",
+        "pooling=none,blind",
+        "frames.num=1,2",
+        "study=s",
+        "benchmark.limit=null",
+        env={"VIDEOPOOL_FIGURES": "svg"},
+    )
     assert "Traceback" not in done.stderr
     study = tmp_path / "results" / "s"
     table = load_study(study).set_index(["pooling", "frames"])

@@ -52,6 +52,7 @@ BAD = {
     "compat.expand=x": "say true or false",
     "judge=openai": "judge.model is not given",
     "logger=wandb logger.mode=loud": "offline, online",
+    "logger=wandb logger.project=": "give the name of a W&B project",
     "logger.name=x": "wandb, none",
     "baseline=": "give the name of a pooling or of a point",
     "figures=5": "give a list",

@@ -25,7 +25,7 @@ from videopool.results import PointFolder, ResultsError, fingerprint
 def test_a_study_and_its_report(videopool, tmp_path):
     study = tmp_path / "results" / "r"
     study_of = ("-m", "experiment=quickstart", "hydra.sweeper.params.pooling=average", "benchmark.limit=2", "study=r")
-    done = videopool(*study_of)
+    done = videopool(*study_of, env={"VIDEOPOOL_FIGURES": "svg"})
     assert "sweep.csv, report.html, table.md, table.tex and 4 figures (SVG)" in done.stdout
     page = (study / "report.html").read_text()
     assert "how do pooling and frame count trade off when an image LLM reads a video" in page

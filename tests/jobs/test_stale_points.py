@@ -63,7 +63,7 @@ def test_a_stale_point_is_told_and_can_be_dropped(videopool, stale, tmp_path):
 def test_a_failed_point_and_a_study_of_nothing(videopool, tmp_path):
     names = write_study(tmp_path)
     study = tmp_path / "results" / "made"
-    done = videopool("job=report", "study=made")
+    done = videopool("job=report", "study=made", env={"VIDEOPOOL_FIGURES": "svg"})
     assert f"not complete: {names['failed']}: failed: no clip:" in done.stdout
     assert f"not complete: {names['partial']}: stopped at 0 samples" in done.stdout
     page = (study / "report.html").read_text()

@@ -18,6 +18,7 @@ import pytest
 from made_study import record, write_clips, write_point
 from videopool.config.build import jsonable
 from videopool.points.setting import prefill_costs
+from videopool.reports import page
 from videopool.reports.files import write_report, written_report
 from videopool.runtime import log, progress, sweep
 
@@ -213,8 +214,9 @@ def test_what_only_reads_writes_no_log(videopool, tmp_path):
     assert not list(tmp_path.rglob("videopool.log"))
 
 
-def test_a_report_on_the_way_changes_nothing_of_the_last_one(tmp_path):
+def test_a_report_on_the_way_changes_nothing_of_the_last_one(tmp_path, monkeypatch):
     """It says how far the study is, is not taken for the last one, and leaves no file behind."""
+    monkeypatch.setattr(page, "_time", lambda moment: moment[:10])  # which the page tells to the minute
     studies = tmp_path / "one" / "study", tmp_path / "two" / "study"
     clips = write_clips(tmp_path / "clips")
     for study in studies:

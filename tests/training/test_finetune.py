@@ -348,7 +348,7 @@ def test_trainings_on_other_data_are_told_apart_and_are_no_replicates(videopool,
     words = [word for word in TOY if not word.startswith(("pooling", "training.steps"))]
     words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "training.steps=1", "study=s"]
     sweep = ["pooling=average,adaptive_Tx3x3", "training.share=0.25,1", "seed=0,1"]
-    done = videopool("-m", *words, *sweep, "baseline=average time")
+    done = videopool("-m", *words, *sweep, "baseline=average time", env={"VIDEOPOOL_FIGURES": "svg"})
     assert "training clips" in done.stdout
     study = tmp_path / "results" / "s"
     table = load_study(study)

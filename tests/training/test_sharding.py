@@ -1,5 +1,7 @@
 """trainer=fsdp: Lightning refuses FSDP without a GPU, PyTorch does not; two processes, cut up as a run would be."""
 
+import multiprocessing
+
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
@@ -52,7 +54,8 @@ def one_of_two(rank, folder):
 
 
 def test_gradients_of_a_sharded_model_are_those_of_a_whole_one(tmp_path):
-    processes.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    multiprocessing.set_forkserver_preload(["videopool.models", "videopool.training.loop", "transformers"])
+    processes.start_processes(one_of_two, (str(tmp_path),), nprocs=2, start_method="forkserver")
     whole = Loss()
     wanted, held = whole.gradients(whole)
     for rank in range(2):

@@ -56,6 +56,8 @@ def check_logger(config: DictConfig) -> None:
     check(config, {("wandb", "none"): ["logger.name"]})
     if config.logger.name == "wandb":
         check(config, {("offline", "online"): ["logger.mode"], whole(0): ["logger.predictions"]})
+        if not isinstance(config.logger.project, str) or not config.logger.project:
+            raise ConfigError(f"logger.project={config.logger.project!r}: give the name of a W&B project")
 
 
 def is_number(value: object) -> bool:

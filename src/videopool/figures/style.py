@@ -139,15 +139,26 @@ def legend(figure: Figure, handles: Sequence[Any], title: str | None = None) -> 
     figure.legend(handles, names, title=title, loc="outside lower center", ncols=columns)
 
 
+def formats() -> list[str]:
+    """The formats of figures: "png", "svg", "pdf", or those of them that VIDEOPOOL_FIGURES names; [] for "none".
+
+    Raises UserError for a format that is none of these.
+    """
+    wanted = os.environ.get("VIDEOPOOL_FIGURES", "png,svg,pdf").split(",")
+    if wanted == ["none"]:
+        return []
+    if others := {f".{word}" for word in wanted} - set(METADATA):
+        raise UserError(f"VIDEOPOOL_FIGURES: {', '.join(sorted(others))}: figures are PNG, SVG and PDF")
+    return wanted
+
+
 def save_figure(figure: Figure, path: Path) -> list[str]:
     """Save as PNG, SVG and PDF side by side, or in those of them that VIDEOPOOL_FIGURES names. Returns the names.
 
-    Reports need the SVG. Raises UserError for a format that is none of these.
+    Reports need the SVG, so it is saved in any case. Raises UserError for a format that is none of these.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    names, wanted = [], os.environ.get("VIDEOPOOL_FIGURES", "png,svg,pdf").split(",")
-    if others := {f".{word}" for word in wanted} - set(METADATA):
-        raise UserError(f"VIDEOPOOL_FIGURES: {', '.join(sorted(others))}: figures are PNG, SVG and PDF")
+    names, wanted = [], formats()
     for suffix, metadata in METADATA.items():
         if suffix[1:] not in (*wanted, "svg"):
             continue

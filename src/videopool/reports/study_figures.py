@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pandas as pd
 from matplotlib.figure import Figure
 
-from videopool.figures import ranked, save_figure, score_against, score_by_shape, shape_panels, training_curves
+from videopool.figures import formats, ranked, save_figure, score_against, score_by_shape, shape_panels, training_curves
 from videopool.figures.scores import AXES, OWN_AXES, line_names
 from videopool.reports.columns import groups_of
 from videopool.results import ResultsError, add_pooled_shapes, fingerprint, without_seed
@@ -147,12 +147,12 @@ def views(study: Path, table: pd.DataFrame) -> Iterator[View]:
 
 
 def draw_figures(study: Path, table: pd.DataFrame, folder: Path, own: Iterable[StudyFigure] = ()) -> dict[str, str]:
-    """Draw a study's figures (table: compared_study). Returns their captions by file.
+    """Draw a study's figures (table: compared_study), unless VIDEOPOOL_FIGURES=none. Returns their captions by file.
 
     Raises ResultsError if one of `own` fails.
     """
     files: dict[str, str] = {}
-    for view in views(study, table):
+    for view in views(study, table) if formats() else ():
         for figure in (*FIGURES, *own):
             try:
                 drawn = figure.draw(view) if figure.applies(view) else None

@@ -126,6 +126,7 @@ class PointFolder:
         return self
 
     def __exit__(self, *error: object) -> None:
+        locks.release(self._lock.fileno())  # a killed device's loaders, forks that share it, live on for seconds
         self._lock.close()
 
     @property
