@@ -32,6 +32,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
 from forked import Forked
@@ -52,6 +53,9 @@ SEAMS = {
     ConfigLoaderImpl: ("load_configuration", "load_sweep_config", "_load_single_config"),
     ConfigRepository: ("load_config",),
 }
+
+
+ConfigStore.__deepcopy__ = lambda self, _: self  # as the program does: Hydra copies all studies for each composition
 
 
 @pytest.fixture(autouse=True)

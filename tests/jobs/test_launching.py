@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 
@@ -144,15 +143,12 @@ def children(process):
     return [*found, *(below for one in found for below in children(one))]
 
 
-def test_a_preempted_job_goes_on(tmp_path, data_dir):
+def test_a_preempted_job_goes_on(tmp_path, data_dir, forked):
     """Every process of a job gets the signal, those of its loader too."""
     (tmp_path / "slow.py").write_text(SLOW)
     words = ["-m", "hydra/launcher=submitit_local", "pooling._target_=slow.Slow", "frames.num=2", *SMALL, "study=s"]
     words += ["results_dir=results", f"data_dir={data_dir}", "job.workers=2", "job.max_clips=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "videopool", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
+    process = forked.start(words, tmp_path)
     folder, deadline = tmp_path / "results" / "s", time.monotonic() + 120
     while not any(len(path.read_bytes().splitlines()) > 3 for path in folder.glob("*/records.jsonl")):
         assert process.poll() is None
@@ -164,7 +160,7 @@ def test_a_preempted_job_goes_on(tmp_path, data_dir):
     assert len(job) >= 3  # two of them loaders
     for one in job:
         os.kill(one, signal.SIGUSR2)
-    out, _ = process.communicate(timeout=200)
+    out = "".join(process.communicate(timeout=200))
     assert process.returncode == 0, out
     assert out.count("submitted 1 point") == 1
     (log,) = folder.glob(".sweep/.submitit/*/*_log.*out*")
