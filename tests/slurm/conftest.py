@@ -40,9 +40,9 @@ def cluster(tmp_path_factory):
 class Command:
     """A command of the program on the cluster's login node."""
 
-    def __init__(self, words, folder, env):
+    def __init__(self, words, folder, env, under=()):
         self.out = (folder / f"out-{len(list(folder.glob('out-*')))}").open("w")
-        command = [sys.executable, "-m", "videopool", *words]
+        command = [*under, sys.executable, "-m", "videopool", *words]
         self.process = subprocess.Popen(
             command, cwd=folder, env=env, stdout=self.out, stderr=subprocess.STDOUT, text=True
         )
@@ -77,9 +77,9 @@ def command(cluster, tmp_path, data_dir):
     (tmp_path / "slow.py").write_text(SLOW)
     started = []
 
-    def start(*words, slurm=True, env=None):
+    def start(*words, slurm=True, env=None, under=()):
         words = [*(SLURM if slurm else ()), *SMALL, f"data_dir={data_dir}", *words]
-        started.append(Command(words, tmp_path, {**cluster.env, "COLUMNS": "200", **(env or {})}))
+        started.append(Command(words, tmp_path, {**cluster.env, "COLUMNS": "200", **(env or {})}, under))
         return started[-1]
 
     yield start

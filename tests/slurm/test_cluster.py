@@ -237,11 +237,24 @@ def test_node(command, cluster, tmp_path, record_property):
     record_property("seen", f"requeued with {kept} records; one submission; exit 0")
 
 
+TWO = ("frames.num=2", "trainer.accelerator=cpu", "trainer.devices=2", "job.max_clips=4")
+
+
 def test_devices(command, tmp_path, record_property):
     """two devices for a point"""
-    command("frames.num=2", "trainer.accelerator=cpu", "trainer.devices=2", "job.max_clips=4").ends(0)
+    command(*TWO).ends(0)
     assert statuses(tmp_path) == ["complete"]
-    record_property("seen", "exit 0")
+    record_property("seen", f"{len(*records(tmp_path))} records; exit 0")
+
+
+def test_devices_in_a_job(command, tmp_path, record_property):
+    """two devices for a point, under srun with two tasks, then with one"""
+    text = command(*TWO, slurm=False, under=("srun", "-n2", "--mem=8000")).ends(1, 120)
+    assert "start one (srun -n1, no torchrun)" in text
+    assert not list(tmp_path.glob("results/s/*/records.jsonl"))
+    command(*TWO, slurm=False, under=("srun", "-n1", "-c2", "--mem=8000")).ends(0)
+    assert statuses(tmp_path) == ["complete"]
+    record_property("seen", f"two tasks: refused, exit 1; one: {len(*records(tmp_path))} records, exit 0")
 
 
 def test_two_commands(command, cluster, tmp_path, record_property):
