@@ -350,7 +350,7 @@ def test_a_block_serves_a_hub_id_and_a_folder_serves_itself(tmp_path):
 @pytest.mark.parametrize(("clips", "tokens", "questions", "written"), [(4, 100, 25, 4), (8, 300, 3, 0)])
 def test_peak_of_many_questions_is_near_a_traced_pass(tmp_path, clips, tokens, questions, written, attention):
     backbone = load_backbone(str(save(tmp_path, "llava")), attention=attention)
-    backbone.end_ids, asked = frozenset({-1}), [[[5] * 20] * questions] * clips
+    backbone.end_ids, asked = frozenset({-1}), [[[number] * 20 for number in range(questions)]] * clips
     with Live() as live:
         prefix = prefill(backbone, [], torch.randn(clips, tokens, backbone.shape.dim))
         if written:

@@ -163,7 +163,7 @@ def peak_bytes(
     scores = clips * text * (tokens + text)
     read = tokens + text + questions * answer_tokens
     reading = kv_cache_bytes(shape, clips * read, 1) + clips * text * values + scores
-    wide_prefill, wide_reading = 0, clips * questions * shape.vocabulary * FLOAT32 + 2 * scores
+    wide_prefill, wide_reading = 0, clips * questions * shape.vocabulary * FLOAT32 + scores
     if attention == "eager":
         square = clips * tokens**2
         prefill += (shape.heads + 1) * square

@@ -2,7 +2,8 @@
 
 The KV cache of a clip's prefix (text before the image, then the visual tokens) is computed once and serves all
 questions of the clip, which are read, and answered, in one row, each blind to the others: the prefix is not copied for
-each. Rows are cut into chunks, so that memory is bounded and time linear in the number of questions.
+each. Words that questions, or a question's options, begin with are read once. Rows are cut into chunks, so that memory
+is bounded and time linear in the number of questions.
 
 Training reads batches of whole prompts: merge() puts visual tokens in place of their placeholders. A prompt of L ids
 with M placeholders becomes L - M + (all visual tokens) positions. Padding stays where it was; rows of unequal length
@@ -15,7 +16,7 @@ Shapes: before [P0] ids; tokens [B, N, D]; questions[b][q] a list of ids; prefix
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import torch
@@ -27,12 +28,12 @@ from videopool.models.backbone import Backbone, layer_states
 from videopool.models.chunks import Chunk, free_bytes
 from videopool.models.cost import GENERATED, LIKELY, question_bytes
 from videopool.models.errors import ModelError
+from videopool.models.prompt_tree import Ids, branches, room
 from videopool.models.stages import check_context
 
 IGNORED = -100  # label of a position without loss
 STEPS_UNCHECKED = 4  # tokens that an accelerator generates before the host asks whether all answers have ended
 Item = TypeVar("Item")
-Ids = Sequence[int]
 Continued = tuple[Ids, Sequence[Ids]]  # a question, and its continuations
 
 
@@ -150,49 +151,37 @@ def question_chunk(backbone: Backbone, bytes_: int | None = None) -> Chunk:
     return Chunk(bytes_ or free_bytes(backbone.device) // 2, "questions of each clip")
 
 
-@dataclass
-class _Row:
-    """Texts of each clip that are read after it in one row, blind to each other. Q: the most texts of a clip."""
+@dataclass(frozen=True)
+class _Tree:
+    """Texts of each clip, read after it: shared beginnings once, and each blind to the words that are not its own."""
 
-    backbone: Backbone
-    prefix: Prefix
-    owner: Tensor  # [B, K] number of the text, from 1, that a position after the prefix belongs to; 0 at padding
+    paths: list[list[list[int]]]  # places of each token, by clip and text
+    seen: Tensor  # [B, L, P + L] whether a position sees another
+    hidden: Tensor  # [B, L, D]
 
     @classmethod
-    def read(cls, backbone: Backbone, prefix: Prefix, texts: Sequence[Sequence[Ids]]) -> tuple["_Row", Tensor]:
-        """The row, and its hidden states [B, L, D]."""
-        numbered = [
-            [(token, number, place) for number, text in enumerate(row, 1) for place, token in enumerate(text)]
-            for row in texts
-        ]
-        columns = pad_sequence([torch.tensor(row) for row in numbered], batch_first=True).to(backbone.device)
-        ids, owner, places = columns.unbind(-1)  # [B, L]
-        row = cls(backbone, prefix, owner[:, :0])
-        return row, row.extend(ids, owner, prefix.length + places)
-
-    def extend(self, ids: Tensor, owner: Tensor, positions: Tensor) -> Tensor:
-        """Hidden states [B, L, D] of tokens [B, L] that see the prefix, their own text so far, and themselves."""
-        fresh = (owner[:, :, None] == owner[:, None]).tril()
-        prefix = fresh.new_ones(*owner.shape, self.prefix.length)
-        allowed = torch.cat([prefix, owner[:, :, None] == self.owner[:, None], fresh], dim=-1)
-        self.owner = torch.cat([self.owner, owner], dim=-1)
-        mask = additive(allowed, self.backbone.dtype)
-        return self.backbone.read(self.backbone.embed(ids), mask, positions, self.prefix.cache)
+    def read(cls, backbone: Backbone, prefix: Prefix, texts: Sequence[Sequence[Ids]]) -> "_Tree":
+        rows, paths = zip(*map(branches, texts), strict=True)
+        nodes = pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(backbone.device)
+        ids, depth, below = nodes.unbind(-1)  # [B, L]
+        place = torch.arange(ids.shape[1], device=backbone.device)
+        seen = (place[:, None] - place <= below[:, None]).tril()
+        seen = torch.cat([seen.new_ones(*ids.shape, prefix.length), seen], dim=-1)
+        positions = prefix.length + depth
+        hidden = backbone.read(backbone.embed(ids), additive(seen, backbone.dtype), positions, prefix.cache)
+        return cls(list(paths), seen, hidden)
 
 
 def _each(
     backbone: Backbone,
     prefix: Prefix,
     texts: Sequence[Sequence[Item]],
-    longest: int,
-    most: int,
+    fitting: tuple[int, int],
     chunk: Chunk | None,
     work: Callable[[list[Sequence[Item]]], Sequence[Sequence[Any]]],
 ) -> list[list[Any]]:
-    """The outputs of `work` on chunks of each clip's texts, by clip and text.
-
-    A text has up to `longest` positions, and a chunk up to `most` of each clip, but at least one text.
-    """
+    """The outputs of `work` on chunks of each clip's texts, by clip and text; `fitting` from room()."""
+    longest, most = fitting
     check_context(backbone.name, backbone.shape.context, prefix.length + longest)
     outputs: list[list[Any]] = [[] for _ in texts]
 
@@ -204,13 +193,8 @@ def _each(
             outputs[clip] += row
 
     weight = len(texts) * question_bytes(backbone.shape, longest, backbone.dtype.itemsize)
-    (chunk or question_chunk(backbone)).each(range(max(map(len, texts))), read, weight, most // longest)
+    (chunk or question_chunk(backbone)).each(range(max(map(len, texts))), read, weight, most)
     return outputs
-
-
-def _lasts(texts: Sequence[Sequence[Ids]]) -> list[list[int]]:
-    """Place of each text's last token in its clip's row."""
-    return [[end - 1 for end in accumulate(map(len, row))] for row in texts]
 
 
 @torch.inference_mode()
@@ -223,14 +207,13 @@ def next_token_logits(
     """
 
     def work(texts: list[Sequence[Ids]]) -> list[list[Tensor]]:
-        _, hidden = _Row.read(backbone, prefix, texts)
-        places = [(row, last) for row, lasts in enumerate(_lasts(texts)) for last in lasts]
-        rows, lasts = torch.tensor(places, device=hidden.device).unbind(-1)
-        logits = backbone.logits(hidden[rows, lasts]).cpu()
+        tree = _Tree.read(backbone, prefix, texts)
+        places = [(row, path[-1]) for row, paths in enumerate(tree.paths) for path in paths]
+        rows, lasts = torch.tensor(places, device=backbone.device).unbind(-1)
+        logits = backbone.logits(tree.hidden[rows, lasts]).cpu()
         return [[own] for own in logits.split([len(row) for row in texts])]
 
-    longest = max(len(text) for row in questions for text in row)
-    return [torch.cat(own) for own in _each(backbone, prefix, questions, longest, LIKELY, chunk, work)]
+    return [torch.cat(own) for own in _each(backbone, prefix, questions, room(questions, LIKELY), chunk, work)]
 
 
 @torch.inference_mode()
@@ -246,24 +229,23 @@ def continuation_logprobs(
         raise ValueError("a question or one of its continuations has no token")
 
     def work(rows: list[Sequence[tuple[Ids, int]]]) -> list[list[float]]:
-        texts = [[text for text, _ in row] for row in rows]
-        _, hidden = _Row.read(backbone, prefix, texts)
-        of_tokens = []
-        for states, row, lasts in zip(hidden, rows, _lasts(texts), strict=True):
-            ends = zip(lasts, row, strict=True)
-            wanted = [(last - size + i, text[i - size]) for last, (text, size) in ends for i in range(size)]
-            places, ids = torch.tensor(wanted, device=states.device).unbind(-1)
-            logits = backbone.logits(states[places])
-            of_tokens.append(logits.log_softmax(-1).gather(1, ids[:, None])[:, 0])
+        tree, of_tokens = _Tree.read(backbone, prefix, [[text for text, _ in row] for row in rows]), list[Tensor]()
+        for states, row, paths in zip(tree.hidden, rows, tree.paths, strict=True):
+            texts = zip(row, paths, strict=True)
+            wanted = [(path[-i - 1], text[-i]) for (text, size), path in texts for i in range(size, 0, -1)]
+            before, ids = torch.tensor(wanted).unbind(-1)
+            places, index = before.unique(return_inverse=True)
+            logits, (index, ids) = backbone.logits(states[places]), torch.stack([index, ids]).to(states.device)
+            of_tokens.append(logits[index, ids] - logits.logsumexp(-1)[index])
         sizes = [size for row in rows for _, size in row]
         means = iter([float(own.mean()) for own in torch.cat(of_tokens).cpu().split(sizes)])
         return [[next(means) for _ in row] for row in rows]
 
-    texts: list[list[tuple[Ids, int]]] = [
+    rows: list[list[tuple[Ids, int]]] = [
         [([*question, *one], len(one)) for question, rest in row for one in rest] for row in asked
     ]
-    longest = max(len(text) for row in texts for text, _ in row)
-    found = map(iter, _each(backbone, prefix, texts, longest, LIKELY, chunk, work))
+    fitting = room([[text for text, _ in row] for row in rows], LIKELY)
+    found = map(iter, _each(backbone, prefix, rows, fitting, chunk, work))
     return [[[next(own) for _ in rest] for _, rest in row] for own, row in zip(found, asked, strict=True)]
 
 
@@ -286,17 +268,12 @@ def greedy_answers(
     checked = 1 if device.type == "cpu" else STEPS_UNCHECKED
 
     def work(texts: list[Sequence[Ids]]) -> list[list[list[int]]]:
-        row, hidden = _Row.read(backbone, prefix, texts)
-        count = max(map(len, texts))
-        # Of each question: place of its last token, position of that, whether there is such a question.
-        places = [
-            [(last, prefix.length + len(text) - 1, 1) for last, text in zip(lasts, own, strict=True)]
-            for lasts, own in zip(_lasts(texts), texts, strict=True)
-        ]
-        padded = [[*own, *[(0, prefix.length, 0)] * (count - len(own))] for own in places]
-        last, position, real = torch.tensor(padded, device=device).unbind(-1)  # [B, Q]
-        states = hidden[torch.arange(len(texts), device=device)[:, None], last]
-        owner, finished = torch.arange(1, count + 1, device=device).expand(len(texts), -1), real == 0
+        tree, count = _Tree.read(backbone, prefix, texts), max(map(len, texts))
+        # Of each question: place of its last token, its length, and 1; zeros for those that a clip does not have.
+        places = [torch.tensor([(path[-1], len(path), 1) for path in paths]) for paths in tree.paths]
+        last, length, real = pad_sequence(places, batch_first=True).to(device).unbind(-1)  # [B, Q]
+        clips, own = torch.arange(len(texts), device=device)[:, None], torch.eye(count, device=device, dtype=torch.bool)
+        states, seen, finished = tree.hidden[clips, last], tree.seen[clips, last], real == 0
         written: list[Tensor] = []
         for step in range(1, max_new_tokens + 1):
             tokens = backbone.logits(states).argmax(-1)
@@ -304,16 +281,17 @@ def greedy_answers(
             finished |= torch.isin(tokens, ends)
             if step == max_new_tokens or (step % checked == 0 and bool(finished.all())):
                 break
-            position = position + 1
-            states = row.extend(tokens.masked_fill(torch.isin(tokens, placeholders), 0), owner, position)
+            seen = torch.cat([seen, own.expand(len(texts), -1, -1)], dim=-1)
+            fresh = backbone.embed(tokens.masked_fill(torch.isin(tokens, placeholders), 0))
+            positions = prefix.length + length + step - 1
+            states = backbone.read(fresh, additive(seen, backbone.dtype), positions, prefix.cache)
         answers = torch.stack(written, dim=-1).tolist()  # [B, Q, steps]
         return [
             [list(takewhile(lambda token: token not in backbone.end_ids, answer)) for answer in own[: len(asked)]]
             for own, asked in zip(answers, texts, strict=True)
         ]
 
-    longest = max(len(text) for row in questions for text in row) + max_new_tokens
-    return _each(backbone, prefix, questions, longest, GENERATED, chunk, work)
+    return _each(backbone, prefix, questions, room(questions, GENERATED, max_new_tokens), chunk, work)
 
 
 @torch.inference_mode()

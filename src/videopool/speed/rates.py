@@ -81,7 +81,7 @@ def works_of(model: Backbone, settings: dict[str, Any]) -> Iterator[tuple[str, W
         )  # fmt: skip
         yield f"prefill {count}", work
     asked, count = int(settings["asked"]), int(settings["prefix"])
-    questions = [[[1] * QUESTION] * asked]
+    questions = [[[number, *[1] * (QUESTION - 1)] for number in range(asked)]]  # which share no beginning
     prefix = prefill(model, before, torch.randn(1, count, shape.dim, device=device, dtype=dtype))
     length, label = prefix.length, f"{asked} questions behind {count} visual tokens"
 
