@@ -29,8 +29,8 @@ from videopool.inference.read_plan import clips_at_once, group_by_clip, image_pr
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
 from videopool.models.chunks import Chunk
+from videopool.models.prefix import Prefix, by_question
 from videopool.models.reading import (
-    Prefix,
     continuation_logprobs,
     greedy_answers,
     next_token_logits,
@@ -40,6 +40,7 @@ from videopool.models.reading import (
 from videopool.models.stages import TEXT
 from videopool.models.tower_outputs import tower_outputs
 from videopool.points.point import Point
+from videopool.points.setting import ORIGINAL
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.records import Times
@@ -62,6 +63,7 @@ class Evaluator(ClipReader):
         frames = config.features.get("frames_at_once")
         super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
         self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, config.compat.scoring
+        self.original, self.pruning = point.positions == ORIGINAL, point.pruning
         self.clips_at_once = Chunk(int(config.job.max_clips), "clips")
         self.questions_anew = Chunk(READ_AT_ONCE, "questions")
         self.cache_bytes: int | None = config.job.get("max_cache_bytes")
@@ -106,7 +108,9 @@ class Evaluator(ClipReader):
         Features are [B, T, C + H*W, Dv]; `text`, [B, D], holds one prompt per clip if the pooling needs it.
         """
         with self.clock("pool"):
-            tokens = self.tokens_of([clip for clip, _ in asked], features, text)
+            clips = [clip for clip, _ in asked]
+            tokens = self.tokens_of(clips, features, text)
+            places = self.positions_of(clips, features, text) if self.original else None
             usable = [samples if good else () for (_, samples), good in zip(asked, finite(tokens), strict=True)]
         records: Records = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)
@@ -115,7 +119,8 @@ class Evaluator(ClipReader):
             for sample in samples
         }
         for sample in (sample for samples in usable for sample in samples):
-            length, limit = tokens.shape[1] + self._text_length(sample), self.backbone.shape.context
+            behind = tokens.shape[1] if places is None else int(places[0, -1])
+            length, limit = behind + self._text_length(sample), self.backbone.shape.context
             if length > limit:
                 records[sample.id] = too_long(sample, length, limit)
         for mode in ("likelihood", "cloze", "generate"):
@@ -128,7 +133,8 @@ class Evaluator(ClipReader):
             prompts = [[self._text(sample, listed) for sample in row] for row in rows]
             before, _ = self.backbone.split_prompt(prompts[0][0])
             with self.clock("prefill"):
-                prefix = prefill(self.backbone, before, tokens[kept])
+                own = None if places is None else places[kept]
+                prefix = prefill(self.backbone, before, tokens[kept], own, self.pruning)
             with self.clock("generate" if mode == "generate" else "questions"):
                 outputs = self._read(mode, prefix, rows, prompts)
             for place, row, row_outputs in zip(kept, rows, outputs, strict=True):
@@ -176,14 +182,15 @@ class Evaluator(ClipReader):
                 [self.backbone.continued(text, sample.options) for sample, text in zip(row, own, strict=True)]
                 for row, own in zip(rows, prompts, strict=True)
             ]
-            return continuation_logprobs(self.backbone, prefix, texts, chunk)
+            return by_question(continuation_logprobs, self.backbone, prefix, texts, chunk)
         questions = [[self.backbone.split_prompt(text)[1] for text in row] for row in prompts]
         if mode == "generate":
-            return greedy_answers(self.backbone, prefix, questions, self.benchmark.max_new_tokens, chunk)
+            answer = partial(greedy_answers, max_new_tokens=self.benchmark.max_new_tokens)
+            return by_question(answer, self.backbone, prefix, questions, chunk)
         longest = max(len(sample.options) for row in rows for sample in row)
         letters = self.backbone.next_token_ids(self.prompt.answer_start, LETTERS[:longest])
-        logits = next_token_logits(self.backbone, prefix, questions, chunk)
-        return [of_row.log_softmax(-1)[:, letters].tolist() for of_row in logits]
+        logits = by_question(next_token_logits, self.backbone, prefix, questions, chunk)
+        return [[own.log_softmax(-1)[letters].tolist() for own in of_row] for of_row in logits]
 
     def _outcome(self, mode: str, sample: Sample, output: Sequence[Any]) -> dict[str, object]:
         if mode != "generate":

@@ -23,11 +23,12 @@ AXES = {
 OWN_AXES = ("lora_alpha", "training_clips")
 # Columns that tell lines apart besides the pooling, where they vary, and their words in a legend.
 LEGEND = {
-    "model": "{}", "stage": "before the projector", "prompt": "prompt {}", "judge": "judge {}",
+    "model": "{}", "stage": "before the projector", "positions": "{} positions", "pruning": "{}",
+    "prompt": "prompt {}", "judge": "judge {}",
     "lora_alpha": "alpha {:g}", "training_clips": "{:g} training clips", "training_images": "{:g} training images",
     "training_steps": "{:g} steps",
 }  # fmt: skip
-USUAL = "projector"  # the stage without words
+USUAL = ("projector", "contiguous")  # stage and positions without words
 APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
 DIGIT = 6.0  # points: the size of the numbers beside them
@@ -65,7 +66,9 @@ def line_names(table: pd.DataFrame, axis: str) -> list[str]:
         words = {"frames": "{:g} frames", **words}
     lines = []
     for row in table.to_dict("records"):
-        parts = [form.format(row[key]) for key, form in words.items() if not pd.isna(row[key]) and row[key] != USUAL]
+        parts = [
+            form.format(row[key]) for key, form in words.items() if not pd.isna(row[key]) and row[key] not in USUAL
+        ]
         lines.append(", ".join([str(row["pooling"]), *parts]))
     if "weights" not in table:
         return lines

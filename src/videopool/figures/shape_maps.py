@@ -15,7 +15,7 @@ from videopool.figures.style import WIDTH, drawing, span
 # Points share a panel only if nothing but the shape differs. By column, its words in a panel's title; "": none.
 PANEL = {
     "model": "{}", "stage": "at the {}", "lora_alpha": "alpha {:g}", "seed": "seed {:g}", "judge": "judge {}",
-    "prompt": "prompt {}", "operator": "", "frames": "",
+    "pruning": "{}", "prompt": "prompt {}", "operator": "", "frames": "",
 }  # fmt: skip
 MAP = "cividis"
 DARK = 0.5  # share of the colours' range below which text is white

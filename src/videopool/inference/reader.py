@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -135,16 +135,25 @@ class ClipReader(VideoLM):
 
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
         """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
+        return self._of_clips(self.visual_tokens, clips, features, text)
+
+    def positions_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
+        """Their positions [B, N + 1] in the whole grid, and that of what follows; arguments as of tokens_of()."""
+        return self._of_clips(self.token_positions, clips, features, text)
+
+    def _of_clips(
+        self, read: Callable[..., Tensor], clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None
+    ) -> Tensor:
         for clip in clips:
             views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"
         features = features.to(self.backbone.device)
         beside = {name: torch.stack([clip.beside[name] for clip in clips]) for name in self.pooling.needs & set(TOWER)}
         if FRAME_TIMES not in self.pooling.needs:
-            return self.visual_tokens(features, text, beside=beside)
+            return read(features, text, beside=beside)
         # Clips differ in their times, and a pooling takes those of one.
         rows = [
-            self.visual_tokens(
+            read(
                 features[[row]],
                 None if text is None else text[[row]],
                 self.frame_times(clip),

@@ -18,7 +18,7 @@ from videopool.models.stages import TEXT
 from videopool.norms import OutlierRules
 from videopool.norms.token_norms import power
 from videopool.points.point import Point
-from videopool.points.setting import refuse_api
+from videopool.points.setting import refuse_api, refuse_reading
 
 # The parts of an evaluation's identity that norms depend on.
 SHARED = (
@@ -59,6 +59,7 @@ def clip_name(job: ClipJob) -> str:
 def check(config: DictConfig) -> dict[str, Any]:
     """The node `job`, checked as far as possible without the model. Raises ConfigError or NormsError."""
     refuse_api(config)
+    refuse_reading(config, "job=norms")
     job = plain(config.job)
     check_rules(config, {whole(1): ("job.save_every",), whole(1, null=True): ("job.clips",), bool: ("job.texture",)})
     if config.trainer.devices != 1:

@@ -5,8 +5,10 @@ embeddings are left out. Bytes are exact where a docstring does not say "estimat
 L counts the language model's positions, the family's separators included.
 """
 
+from collections.abc import Callable
+
 from videopool.models.backbone import VISION_CHUNK
-from videopool.models.sizes import ModelShape
+from videopool.models.sizes import ModelShape, Pruning
 
 FLOAT32 = 4  # bytes
 # Most positions of a clip's questions that are read at once, as attention among them is wasted; with the answers, where
@@ -22,6 +24,24 @@ def prefill_flops(shape: ModelShape, tokens: int, cached: int = 0) -> float:
     attention kernels have it (a causal kernel may skip up to half of L x L). The vocabulary is left out.
     """
     return sum(_flops(shape, tokens, cached))
+
+
+def layer_mean_tokens(shape: ModelShape, tokens: int, pruning: Pruning | None = None) -> float:
+    """Visual tokens, separators included, that a layer of the language model reads, mean over its layers."""
+    return pruned(shape, tokens, pruning, float)
+
+
+def prefix_flops(shape: ModelShape, tokens: int, pruning: Pruning | None = None, text: int = 0) -> float:
+    """prefill_flops() of a clip's visual tokens, separators included, and one question of so many tokens on it."""
+    return pruned(shape, tokens, pruning, lambda count: prefill_flops(shape, count + text))
+
+
+def pruned(shape: ModelShape, tokens: int, pruning: Pruning | None, cost: Callable[[int], float]) -> float:
+    """A cost of all layers alike, by visual tokens, where the layers after pruning read fewer of them."""
+    if pruning is None or tokens <= shape.separators:
+        return cost(tokens)
+    kept = pruning.kept(tokens - shape.separators) + shape.separators
+    return cost(kept) + pruning.layer / shape.layers * (cost(tokens) - cost(kept))
 
 
 def _flops(shape: ModelShape, tokens: int, cached: int = 0) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
@@ -12,7 +13,7 @@ from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 from videopool.models.reading import IGNORED, Merged, merge
 from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
-from videopool.pooling import Pooling, PoolingContext, checked
+from videopool.pooling import Pooling, PoolingContext, checked, places_by
 from videopool.pooling.base import TOWER
 
 LONG = 1024  # positions from which on reading a common prefix first is faster
@@ -48,6 +49,22 @@ class VideoLM(pl.LightningModule):
         """
         tokens = checked(self.pooling, *self.pooling_input(features, text, frame_times, beside))
         return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
+
+    def token_positions(
+        self,
+        features: Tensor,
+        text: Tensor | None = None,
+        frame_times: Tensor | None = None,
+        beside: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Positions of visual_tokens() as if the whole grid were read, and of what follows them: [B, N + 1].
+
+        Separators stand behind the grid. Raises PoolingContractError if the pooling's tokens have no places.
+        """
+        grid, context = self.pooling_input(features, text, frame_times, beside)
+        places = places_by(self.pooling, grid, context)
+        behind = grid[0, ..., 0].numel() + torch.arange(self.backbone.separators + 1, device=places.device)
+        return torch.cat([places, behind.expand(len(places), -1)], dim=1)
 
     def pooling_input(
         self,

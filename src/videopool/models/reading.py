@@ -22,36 +22,20 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone, layer_states
 from videopool.models.chunks import Chunk, free_bytes
 from videopool.models.cost import GENERATED, LIKELY, question_bytes
 from videopool.models.errors import ModelError
+from videopool.models.prefix import Prefix, additive, read_layers
 from videopool.models.prompt_tree import Ids, branches, room
+from videopool.models.sizes import Pruning
 from videopool.models.stages import check_context
 
 IGNORED = -100  # label of a position without loss
 STEPS_UNCHECKED = 4  # tokens that an accelerator generates before the host asks whether all answers have ended
 Item = TypeVar("Item")
 Continued = tuple[Ids, Sequence[Ids]]  # a question, and its continuations
-
-
-class Prefix:
-    """The KV cache of a batch of clips, read up to their visual tokens; a call that reads questions uses it up."""
-
-    def __init__(self, clips: int) -> None:
-        self.cache, self.length, self.clips = DynamicCache(), 0, list(range(clips))
-
-    def rewind(self, clips: Sequence[int]) -> None:
-        """Forget what was read after the prefix, and the clips that are not among these."""
-        rows = [self.clips.index(clip) for clip in clips]
-        layers: Any = self.cache.layers
-        for layer in layers:
-            if layer.is_initialized:
-                kept = [states[:, :, : self.length] for states in (layer.keys, layer.values)]
-                layer.keys, layer.values = kept if rows == list(range(len(self.clips))) else [one[rows] for one in kept]
-        self.clips = list(clips)
 
 
 @dataclass(frozen=True)
@@ -67,13 +51,6 @@ class Merged:
     attention: Tensor
     # Length of the prefix that all rows share with plain causal attention, no padding and no labels; 0 without rounds.
     common: int = 0
-
-
-def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """Boolean mask [B, Q, K] to the additive mask [B, 1, Q, K] that attention takes."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-        ~allowed, torch.finfo(dtype).min
-    )[:, None]
 
 
 def merge(
@@ -134,15 +111,32 @@ def merge(
 
 
 @torch.inference_mode()
-def prefill(backbone: Backbone, before: Ids, tokens: Tensor) -> Prefix:
-    """Read the text before the image and the visual tokens [B, N, D] of clips."""
-    ids = torch.tensor([list(before)], dtype=torch.long, device=backbone.device).expand(len(tokens), -1)
-    embedded = torch.cat([backbone.embed(ids), tokens.to(backbone.device, backbone.dtype)], dim=1)
-    check_context(backbone.name, backbone.shape.context, embedded.shape[1])
+def prefill(
+    backbone: Backbone, before: Ids, tokens: Tensor, places: Tensor | None = None, pruning: Pruning | None = None
+) -> Prefix:
+    """Read the text before the image and the visual tokens [B, N, D] of clips, separators included.
+
+    places: [B, N + 1] positions of the tokens and of what follows them, from the first token on; None: one after
+    another. Under pruning no layer after its own is read. Raises ModelError if the positions exceed the context.
+    """
+    start, count, device = len(before), tokens.shape[1], backbone.device
+    ids = torch.tensor([list(before)], dtype=torch.long, device=device).expand(len(tokens), -1)
+    embedded = torch.cat([backbone.embed(ids), tokens.to(device, backbone.dtype)], dim=1)
     prefix = Prefix(len(tokens))
-    if embedded.shape[1]:  # a blind model may have nothing to read before the question
-        backbone.read(embedded, cache=prefix.cache)
-    prefix.length = embedded.shape[1]
+    prefix.length, prefix.ends = start + count, [start + count] * len(tokens)
+    positions = torch.arange(start + count, device=device)[None]
+    if places is not None:
+        prefix.ends = (start + places[:, -1]).tolist()
+        text = positions[:, :start].expand(len(tokens), -1)
+        positions = torch.cat([text, start + places[:, :-1].to(device)], dim=1)
+    check_context(backbone.name, backbone.shape.context, max(prefix.ends), places is not None)
+    pooled = count - backbone.separators
+    if pruning is not None and pruning.kept(pooled) < pooled:
+        prefix.pruning, prefix.positions = pruning, positions
+        prefix.visual = start, prefix.length - backbone.separators
+        prefix.states = read_layers(backbone, slice(pruning.layer), embedded, None, positions, prefix.cache)
+    elif embedded.shape[1]:  # a blind model may have nothing to read before the question
+        backbone.read(embedded, positions=None if places is None else positions, cache=prefix.cache)
     return prefix
 
 
@@ -166,9 +160,8 @@ class _Tree:
         ids, depth, below = nodes.unbind(-1)  # [B, L]
         place = torch.arange(ids.shape[1], device=backbone.device)
         seen = (place[:, None] - place <= below[:, None]).tril()
-        seen = torch.cat([seen.new_ones(*ids.shape, prefix.length), seen], dim=-1)
-        positions = prefix.length + depth
-        hidden = backbone.read(backbone.embed(ids), additive(seen, backbone.dtype), positions, prefix.cache)
+        seen = torch.cat([prefix.visible(ids), seen], dim=-1)
+        hidden = prefix.read(backbone, backbone.embed(ids), additive(seen, backbone.dtype), depth)
         return cls(list(paths), seen, hidden)
 
 
@@ -182,7 +175,7 @@ def _each(
 ) -> list[list[Any]]:
     """The outputs of `work` on chunks of each clip's texts, by clip and text; `fitting` from room()."""
     longest, most = fitting
-    check_context(backbone.name, backbone.shape.context, prefix.length + longest)
+    check_context(backbone.name, backbone.shape.context, max(prefix.ends) + longest)
     outputs: list[list[Any]] = [[] for _ in texts]
 
     def read(part: Sequence[int]) -> None:
@@ -283,8 +276,7 @@ def greedy_answers(
                 break
             seen = torch.cat([seen, own.expand(len(texts), -1, -1)], dim=-1)
             fresh = backbone.embed(tokens.masked_fill(torch.isin(tokens, placeholders), 0))
-            positions = prefix.length + length + step - 1
-            states = backbone.read(fresh, additive(seen, backbone.dtype), positions, prefix.cache)
+            states = prefix.read(backbone, fresh, additive(seen, backbone.dtype), length + step - 1)
         answers = torch.stack(written, dim=-1).tolist()  # [B, Q, steps]
         return [
             [list(takewhile(lambda token: token not in backbone.end_ids, answer)) for answer in own[: len(asked)]]

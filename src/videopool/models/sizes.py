@@ -77,3 +77,19 @@ def feature_layers(config: Any) -> list[int]:
     """The tower's layers that a configuration takes features from."""
     layer = config.vision_feature_layer
     return [layer] if isinstance(layer, int) else list(layer)
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """After `layer`, counted from 1, a share of each clip's pooled tokens stays, rounded down, at least 1."""
+
+    layer: int
+    share: float
+
+    def kept(self, tokens: int) -> int:
+        return min(tokens, max(1, int(self.share * tokens)))
+
+    @property
+    def label(self) -> str:
+        """In tables and names of folders."""
+        return f"fastv {self.layer} {self.share:g}"

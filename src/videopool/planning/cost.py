@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from videopool.config.build import check, number, whole
 from videopool.files import write_text
 from videopool.inference.read_plan import clips_at_once
-from videopool.models import ModelShape, cost
+from videopool.models import cost
 from videopool.models.backbone import VISION_CHUNK
 from videopool.models.configuration import DTYPES
 from videopool.planning.size import Size, benchmark_size
-from videopool.points.setting import Setting, StatedSetting, readable
+from videopool.points.setting import CONTIGUOUS, Setting, StatedSetting, readable
 from videopool.points.twins import map_of
 from videopool.pooling import GridPooling
 from videopool.reports.cells import spreadsheet
@@ -33,21 +33,25 @@ Fields = Mapping[str, Any]
 
 MB, GB, TERA = 1e6, 1e9, 1e12
 LEAST_HOURS = 0.001  # that are written
-SAME_MAP = ("model", "frames", "benchmark", "map")
+SAME_MAP = ("model", "frames", "positions", "pruning", "benchmark", "map")
 KEEPS_NOTHING = "videopool.features.FeatureStore"
 # Of a model behind an API, only some are known.
 COLUMNS = (
-    "point", "model", "dtype", "pooling", "stage", "frames", "visual_tokens", "context", "prefill_tflops",
+    "point", "model", "dtype", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "context",
+    "prefill_tflops",
     "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
     "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "seen_memory_gb", "hours",
     "tflops_per_second", "warnings", "map", "note",
 )  # fmt: skip
+WORDS = ("model", "pooling", "stage", "positions", "pruning")  # columns of text
 # Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.
 SHOWN = (
     ("model", "model", "", 1.0, 0),
     ("pooling", "pooling", "", 1.0, 0),
     ("stage", "stage", "", 1.0, 0),
     ("frames", "frames", "", 1.0, 1),
+    ("positions", "positions", "", 1.0, 3),
+    ("pruning", "pruning", "", 1.0, 3),
     ("visual_tokens", "visual tokens", "", 1.0, 1),
     ("prefill_tflops", "prefill {} per clip", "FLOPs", TERA, 2),
     ("tower_tflops", "tower {} per clip", "FLOPs", TERA, 5),
@@ -84,6 +88,8 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "pooling": point.pooling.label,
         "stage": point.stage,
         "frames": point.frames,
+        "positions": point.positions,
+        "pruning": point.pruning and point.pruning.label,
         "benchmark": HydraConfig.get().runtime.choices["benchmark"] if HydraConfig.initialized() else None,
         "clips": asked.clips,
         "samples": sum(asked.samples) or None,
@@ -134,7 +140,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
         "dtype": point.model["dtype"],
         "visual_tokens": tokens,
         "context": shape.context,
-        "prefill_tflops": cost.prefill_flops(shape, tokens) / TERA,
+        "prefill_tflops": point.prefill_flops / TERA,
         "tower_tflops": cost.tower_flops(shape, point.images) / TERA,
         "projector_tflops": cost.projector_flops(shape, point.projected) / TERA,
         "kv_cache_gb": cost.kv_cache_bytes(shape, tokens + questions * (text + answer), size) / GB,
@@ -145,7 +151,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
         "peak_memory_gb": peak / GB,
         "tflops_per_second": OmegaConf.select(config, "job.tflops_per_second"),
         "hours": _hours(config, point, asked, text),
-        "warnings": _context_warnings(shape, tokens, text),
+        "warnings": _context_warnings(point, text),
     }
 
 
@@ -166,23 +172,26 @@ def _hours(config: DictConfig, point: StatedSetting, asked: Size, text: int) -> 
     """Hours of one device at job.tflops_per_second: an estimate; None if the number of clips or questions is unknown.
 
     Each clip runs through the tower, the projector and the language model once, each question through the language
-    model after it; a generated answer is as long as allowed. Reading clips is not counted.
+    model after it, and under pruning once more its part of the clip; a generated answer is as long as allowed. Reading
+    clips is not counted.
     """
     if OmegaConf.select(config, "job.tflops_per_second") is None or asked.clips is None or not asked.questions:
         return None
     speed = number(config, "job.tflops_per_second", 1e-6) * TERA
     shape, tokens = point.shape, point.visual_tokens
     answer = _answer_tokens(config)
-    prefix = cost.prefill_flops(shape, tokens)
+    shared = point.pruning.layer / shape.layers if point.pruning else 1
+    prefix = shared * cost.prefill_flops(shape, tokens)
     clip = prefix + cost.tower_flops(shape, point.images) + cost.projector_flops(shape, point.projected)
-    question = cost.prefill_flops(shape, tokens + text + answer) - prefix
+    question = cost.prefix_flops(shape, tokens, point.pruning, text + answer) - prefix
     return float(asked.clips * clip + asked.questions * question) / speed / 3600
 
 
-def _context_warnings(shape: ModelShape, tokens: int, text_tokens: int) -> list[str]:
+def _context_warnings(point: StatedSetting, text_tokens: int) -> list[str]:
     """Warnings of a clip that exceeds the language model's context or its trained positions."""
-    length = tokens + text_tokens
-    parts = f"{tokens} visual tokens and {text_tokens} of text"
+    shape, length = point.shape, point.length + text_tokens
+    counted = "visual tokens" if point.positions == CONTIGUOUS else "positions of the whole grid"
+    parts = f"{point.length} {counted} and {text_tokens} of text"
     if length > shape.context:
         return [f"{parts} do not fit the context of {shape.context}: such a point fails"]
     if length > shape.rope_range:
@@ -257,12 +266,12 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Shown:
     """Points and their costs for the terminal; the caption has what all points share."""
     rows = with_power(rows)
     fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
-    fixed |= {key for key, *_ in SHOWN if all(row[key] is None for row in rows)}
+    fixed |= {key for key, *_ in SHOWN if all(row[key] in (None, CONTIGUOUS) for row in rows)}
     headings, columns = [], []
     for key, heading, unit, size, rank in (column for column in SHOWN if column[0] not in fixed):
         largest = max((size * row[key] for row in rows if unit and row[key]), default=0)
         factor, unit = unit_of(largest, unit) if unit else (1.0, "")
-        headings.append(Heading(heading.format(unit), key not in ("model", "pooling", "stage"), rank))
+        headings.append(Heading(heading.format(unit), key not in WORDS, rank))
         columns.append([_cell(row, key, size / factor) for row in rows])
     styles = ["yellow" if row["warnings"] else "" for row in rows]
     lines = [Row(cells, style=style) for cells, style in zip(zip(*columns, strict=True), styles, strict=True)]

@@ -9,6 +9,7 @@ from videopool.config.build import Number, Rules, check, plain, whole
 from videopool.config.errors import ConfigError
 from videopool.notes import note
 from videopool.points.point import Point
+from videopool.points.setting import refuse_reading
 from videopool.pooling import NoPooling
 
 ENDPOINT = ("base_url", "model", "key_env", "timeout", "concurrency", "retries", "backoff")
@@ -32,6 +33,7 @@ class ApiPoint(Point):
         model = self.model
         if type(self.pooling) is not NoPooling or self.stage != "projector":
             raise ConfigError("model=api: tokens of a model behind an API cannot be pooled; say pooling=none")
+        refuse_reading(self.config, "a model behind an API")
         if self.config.lora.checkpoint is not None:
             raise ConfigError("model=api: a model behind an API takes no lora.checkpoint; say lora=none")
         check(self.config, {**RULES, Number(0, null=True): [f"model.prices.{kind}" for kind in model["prices"]]})

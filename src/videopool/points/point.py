@@ -15,7 +15,7 @@ from videopool.config.errors import ConfigError
 from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.feature_key import shared_store
-from videopool.models import identity, load_adapter, prefill_flops
+from videopool.models import identity, load_adapter
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
 from videopool.notes import note
@@ -148,6 +148,8 @@ class Point(Setting):
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "frames": plain(self.config.frames),
             "longest": self.config.compat.longest,
+            "positions": self.positions,
+            "pruning": self.pruning and asdict(self.pruning),
             **self.question_identity(),
         }
 
@@ -176,6 +178,8 @@ class Point(Setting):
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
+            "positions": self.positions,
+            "pruning": self.pruning and self.pruning.label,
             "benchmark": self.benchmark.id,
             "split": self.benchmark.split,
             **self.describe_model(),
@@ -191,7 +195,7 @@ class Point(Setting):
             "trained_recipe": adapter.get("recipe"),
             "training": adapter.get("training"),
             "visual_tokens": self.visual_tokens,
-            "prefill_gflops": prefill_flops(self.shape, self.visual_tokens) / 1e9,
+            "prefill_gflops": self.prefill_flops / 1e9,
             "map_signature": map_signature(self.pooling, self.frames, self.shape.height, self.shape.width),
             "windows": self.pooling.windows(*self.grid),
             "prompt": chosen("prompt") or self.prompt.hash(True),

@@ -12,18 +12,22 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.config.build import build, build_pooling, check, jsonable, plain
+from videopool.config.build import build, build_pooling, check, jsonable, number, plain
 from videopool.config.errors import ConfigError
-from videopool.models import ModelError, ModelShape, prefill_flops
+from videopool.models import ModelError, ModelShape
 from videopool.models.configuration import DTYPES
-from videopool.models.cost import FLOAT32, feature_bytes
+from videopool.models.cost import FLOAT32, feature_bytes, layer_mean_tokens, prefix_flops
 from videopool.models.shape import own_shape, point_shape
+from videopool.models.sizes import Pruning
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_context, check_needs
 from videopool.models.tower_outputs import tower_outputs
-from videopool.pooling import Pooling, announced, grid_frames, image_keys
+from videopool.pooling import Pooling, announced, grid_frames, image_keys, places_by, random_input
 from videopool.results.fingerprint import without_later
 from videopool.results.point import MANIFEST, METRICS, read_json
 from videopool.video import READERS, Sampler
+
+CONTIGUOUS, ORIGINAL = "contiguous", "original"  # positions of visual tokens
+USUAL = ("projector", CONTIGUOUS, None)  # not part of names
 
 
 class Setting:
@@ -39,8 +43,11 @@ class Setting:
         self.sampler: Sampler = build(config, "frames")
         self.frames = int(self.sampler.num)  # per clip
         self.model = plain(config.model)
+        check(config, {(CONTIGUOUS, ORIGINAL): ["positions"]})
+        self.positions, self.pruning = str(config.positions), pruning_of(config)
+        more = [self.stage, self.positions, self.pruning.label if self.pruning else None]
         # Of the readable name, after the model.
-        self.parts = [self.pooling.label, f"f{self.frames}", *([self.stage] if self.stage != "projector" else [])]
+        self.parts = [self.pooling.label, f"f{self.frames}", *(part for part in more if part not in USUAL)]
 
     @cached_property
     def shape(self) -> ModelShape:
@@ -63,6 +70,21 @@ class Setting:
         return self.pooled + self.shape.separators
 
     @property
+    def length(self) -> int:
+        """Positions from a clip's first visual token to the text behind it."""
+        return (self.pooled if self.positions == CONTIGUOUS else prod(self.grid)) + self.shape.separators
+
+    @property
+    def layer_mean_tokens(self) -> float:
+        """Visual tokens that a layer of the language model reads, mean over its layers."""
+        return layer_mean_tokens(self.shape, self.visual_tokens, self.pruning)
+
+    @property
+    def prefill_flops(self) -> float:
+        """Operations of the language model on a clip's visual tokens, for one question."""
+        return prefix_flops(self.shape, self.visual_tokens, self.pruning)
+
+    @property
     def model_name(self) -> str:
         """The model's name in tables, with its changes."""
         changed = (("alpha", OmegaConf.select(self.config, "lora.alpha")), ("rope", self.model.get("rope_factor")))
@@ -82,7 +104,18 @@ class Setting:
         """Raises UserError if pooling and model do not fit, or visual and written tokens exceed the context."""
         name = str(self.model["name"])
         check_needs(self.pooling, self.shape, name, self.stage)
-        check_context(name, self.shape.context, self.visual_tokens + written)
+        self.check_reading()
+        check_context(name, self.shape.context, self.length + written)
+
+    def check_reading(self) -> None:
+        """Raises UserError if the pooling's tokens have no places to keep, or no layer is left after pruning."""
+        if self.positions == ORIGINAL:
+            places_by(self.pooling, *random_input(self.pooling, self.frames, *self.grid[1:])[1:])
+        if self.pruning and self.pruning.layer >= self.shape.layers:
+            raise ConfigError(
+                f"pruning.layer={self.pruning.layer}: {self.model['name']} has {self.shape.layers} layers, and pruning "
+                f"needs one after its own; say at most {self.shape.layers - 1}"
+            )
 
 
 class StatedSetting(Setting):
@@ -94,6 +127,7 @@ class StatedSetting(Setting):
         if self.model["dtype"] not in DTYPES:
             raise ModelError(f"model.dtype={self.model['dtype']}: choose one of {', '.join(DTYPES)}")
         check_needs(self.pooling, self.shape, str(self.model["name"]), self.stage)
+        self.check_reading()
         image_keys(self.pooling, self.frames)  # raises if a tiling pooling needs another number of frames
         self.bytes_per_value = DTYPES[self.model["dtype"]].itemsize
         tiles, height, width = self.grid
@@ -125,7 +159,7 @@ def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:
         known = [(read_json(file) or {}).get("config") for file in done]
         left = [number for number in left if contents[number]["force"] or contents[number] not in known]
         points = {number: Setting(configs[number]) for number in left}
-        return {number: prefill_flops(point.shape, point.visual_tokens) for number, point in points.items()}
+        return {number: point.prefill_flops for number, point in points.items()}
     return dict.fromkeys(left, 0.0)
 
 
@@ -135,6 +169,26 @@ def pooling_of(config: DictConfig) -> tuple[Pooling, str]:
     if stage not in STAGES:
         raise ConfigError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
     return build_pooling(config), stage
+
+
+def pruning_of(config: DictConfig) -> Pruning | None:
+    """A configuration's pruning inside the language model. Raises ConfigError for half of it, or a wrong number."""
+    if config.pruning.layer is None and config.pruning.share is None:
+        return None
+    layer, share = number(config, "pruning.layer", 1, whole=True), number(config, "pruning.share", 0, 1)
+    if not share:
+        raise ConfigError("pruning.share=0 leaves no visual token; give a share above 0, or pooling=blind")
+    return Pruning(layer, float(share))
+
+
+def refuse_reading(config: DictConfig, job: str) -> None:
+    """Raises ConfigError for positions or pruning, of a job that reads visual tokens in their usual way."""
+    if config.positions != CONTIGUOUS:
+        raise ConfigError(
+            f"positions={config.positions}: {job} reads tokens one after another; say positions=contiguous"
+        )
+    if pruning_of(config) is not None:
+        raise ConfigError(f"pruning.layer={config.pruning.layer}: {job} prunes nothing; say pruning=none")
 
 
 def pooling_settings(config: DictConfig, pooling: Pooling) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from videopool.points.setting import Setting
 from videopool.pooling import NoPooling, Pooling, map_signature
 from videopool.results import PointFolder, is_complete
+from videopool.results.fingerprint import without_later
 from videopool.results.point import MANIFEST, read_json
 
 NOT_THE_MAP = ("pooling", "code", "stage")  # of a point's identity; the stage counts unless nothing is pooled
@@ -42,4 +43,5 @@ def told_before(setting: Setting, identity: Mapping[str, Any], folder: PointFold
 
 def _rest(identity: Mapping[str, Any]) -> str:
     """A point's settings but for the map."""
-    return json.dumps({key: value for key, value in identity.items() if key not in NOT_THE_MAP}, sort_keys=True)
+    rest = {key: value for key, value in without_later(identity).items() if key not in NOT_THE_MAP}
+    return json.dumps(rest, sort_keys=True)

@@ -16,6 +16,8 @@ from videopool.pooling.contract import (
     grid_frames,
     image_keys,
     map_signature,
+    places_by,
+    random_input,
     thumbnail_by,
     thumbnail_of,
     tiled_by,
@@ -38,5 +40,5 @@ __all__ = [
     "Median", "NoPooling", "NormWeighted", "Pooling", "PoolingContext", "PoolingContractError", "PoolingShapeError",
     "RescaleNorm", "ShuffleSpace", "ShuffleTime", "SlowFast", "Strided", "Subsample", "TextGuided",
     "ThumbnailSampling", "TokenMerging", "TrimmedMean", "announced", "checked", "class_name", "grid_frames",
-    "image_keys", "map_signature", "thumbnail_by", "thumbnail_of", "tiled_by",
+    "image_keys", "map_signature", "places_by", "random_input", "thumbnail_by", "thumbnail_of", "tiled_by",
 ]  # fmt: skip

@@ -138,6 +138,12 @@ class GridPooling(Pooling):
         return out_frames * out_height * out_width
 
 
+def all_places(grid: Tensor) -> Tensor:
+    """[B, T * H * W] the flat places of a grid [B, T, H, W, D], in order."""
+    count = grid[0, ..., 0].numel()
+    return torch.arange(count, device=grid.device).expand(len(grid), -1)
+
+
 def precise(values: Tensor) -> Tensor:
     """Half precision as float32, other dtypes unchanged: the precision of norms and weights."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

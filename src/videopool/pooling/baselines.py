@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from videopool.pooling.base import GridPooling, Pooling, PoolingContext
+from videopool.pooling.base import GridPooling, Pooling, PoolingContext, all_places
 from videopool.pooling.checks import one_of
 from videopool.pooling.intervention import Intervention
 
@@ -17,6 +17,9 @@ class NoPooling(Intervention):
 
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         return grid
+
+    def token_places(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        return all_places(grid)
 
 
 class Blind(Pooling):
@@ -34,6 +37,9 @@ class Blind(Pooling):
 
     def num_tokens(self, frames: int, height: int, width: int) -> int:
         return 0
+
+    def token_places(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        return all_places(grid)[:, :0]
 
 
 class Average(GridPooling):

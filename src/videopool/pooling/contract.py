@@ -155,6 +155,29 @@ def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = Non
     return tokens.to(grid.dtype)
 
 
+def places_by(pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+    """Where the tokens of a pooling came from: a grid [B, T, H, W, D] to flat places [B, N] in 0..T * H * W - 1.
+
+    Raises PoolingContractError if tokens have no places, or `token_places` fails or returns anything else.
+    """
+    with blamed(pooling, "token_places"):
+        places = pooling.token_places(grid, context)
+    if places is None or (places.dim() == 2 and bool((places < 0).any())):
+        why = "a CLS token is among them" if places is not None else "each is made of many patches, or of none"
+        raise PoolingContractError(
+            f"positions=original: tokens of pooling {pooling.label} have no places in the grid ({why}); say "
+            "positions=contiguous, or take a compression, subsample, none or blind"
+        )
+    count, most = announced(pooling, *grid.shape[1:4]), grid[0, ..., 0].numel()
+    fits = places.shape == (len(grid), count) or (pooling.varies and places.shape == (1, min(count, len(places[0]))))
+    if not fits or places.is_floating_point() or bool((places >= most).any()):
+        raise PoolingContractError(
+            f"{class_name(pooling)}: token_places must be whole numbers below {most}, {(len(grid), count)} of them, "
+            f"got {places.dtype} {tuple(places.shape)}"
+        )
+    return places
+
+
 def random_context(
     needs: frozenset[str], frames: int, height: int, width: int, dim: int, dtype: torch.dtype = torch.float64
 ) -> PoolingContext:
@@ -177,22 +200,32 @@ def random_context(
     return PoolingContext(**{name: fields[name].to(dtype) for name in needs})
 
 
-def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> list[float]:
-    """Numbers that are equal for poolings with the same map on grids of this size, and differ in practice otherwise.
+def random_input(
+    pooling: Pooling, frames: int, height: int, width: int
+) -> tuple[Callable[..., Tensor], Tensor, PoolingContext]:
+    """A source of fixed random numbers, and a grid of one clip of this size drawn from it, with its context.
 
-    They are the token count; the pooled features of one fixed random grid, summed over tokens with fixed random
-    weights, to nine significant digits (three features if the pooling fixes its dim); `limits` of all parts; the keys
-    of images made before the tower. Computed in float64, or in the dtype of the pooling's parameters.
+    In float64, or in the dtype of the pooling's parameters; with three features, if the pooling does not fix them.
     """
     draw = partial(torch.rand, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with blamed(pooling, "parameters"):
         kinds = [weights.dtype for weights in pooling.parameters() if weights.is_floating_point()]
     dtype = next(iter(kinds), torch.float64)
-    images = [float(int(key[:12], 16)) for key in image_keys(pooling, frames) if key is not None]
     size = (grid_frames(pooling, frames), height, width, pooling.dim or 3)
-    grid = (draw(1, *size) + 0.5).to(dtype)
+    return draw, (draw(1, *size) + 0.5).to(dtype), random_context(pooling.needs, *size, dtype=dtype)
+
+
+def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> list[float]:
+    """Numbers that are equal for poolings with the same map on grids of this size, and differ in practice otherwise.
+
+    They are the token count; the pooled features of one fixed random grid, summed over tokens with fixed random
+    weights, to nine significant digits (three features if the pooling fixes its dim); `limits` of all parts; the keys
+    of images made before the tower. Computed on random_input().
+    """
+    draw, grid, context = random_input(pooling, frames, height, width)
+    images = [float(int(key[:12], 16)) for key in image_keys(pooling, frames) if key is not None]
     with torch.no_grad():
-        tokens = checked(pooling, grid, random_context(pooling.needs, *size, dtype=dtype))[0]
+        tokens = checked(pooling, grid, context)[0]
     sums = (tokens[:, :3].double() * draw(len(tokens), 1)).sum(0).tolist()
     limits = [limit for part in pooling.modules() if isinstance(part, Pooling) for limit in part.limits]
     return [float(len(tokens)), *(float(f"{value:.9g}") for value in sums), *limits, *images]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from videopool.pooling.base import Pooling, PoolingContext, PoolingShapeError, precise
+from videopool.pooling.base import Pooling, PoolingContext, PoolingShapeError, all_places, precise
 from videopool.pooling.checks import one_of, positive, whole
 from videopool.pooling.tiling import equidistant
 
@@ -146,14 +146,16 @@ class Subsample(Pooling):
         return None
 
     def forward(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+        return torch.take_along_dim(grid.flatten(1, 3), self.token_places(grid).unsqueeze(-1), dim=1)
+
+    def token_places(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
         tokens = grid.flatten(1, 3)
         places = self.places(tokens.shape[1])
         if places is not None:
-            return tokens[:, places]
+            return all_places(grid)[:, places]
         norms = torch.linalg.vector_norm(precise(tokens.detach()), dim=-1)  # [B, N]
         order = norms.argsort(dim=1, descending=self.mode == "highest_norm", stable=True)
-        kept = order[:, : self.tokens].sort(dim=1).values
-        return torch.take_along_dim(tokens, kept.unsqueeze(-1), dim=1)
+        return order[:, : self.tokens].sort(dim=1).values
 
     def num_tokens(self, frames: int, height: int, width: int) -> int:
         return min(self.tokens, frames * height * width)

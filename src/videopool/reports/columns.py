@@ -31,6 +31,8 @@ SETTINGS = {
     "benchmark": "benchmark {}",
     "split": "split {}",
     "stage": "stage {}",
+    "positions": "{} positions",
+    "pruning": "{}",
     "lora_alpha": "alpha {:g}",
     "judge": "judge {}",
     "prompt": "prompt {}",
@@ -124,8 +126,8 @@ def varied(frame: pd.DataFrame) -> list[str]:
 
 
 def setting_words(row: Fields, names: list[str]) -> list[str]:
-    """Some settings of a point in words, without missing ones."""
-    return [SETTINGS[name].format(row[name]) for name in names if not missing(row[name])]
+    """Some settings of a point in words, without missing and usual ones."""
+    return [SETTINGS[name].format(row[name]) for name in names if not missing(row[name]) and row[name] != "contiguous"]
 
 
 def point_labels(frame: pd.DataFrame) -> dict[str, str]:

@@ -15,7 +15,10 @@ import pandas as pd
 FIRST_CLAUSE = re.compile(r"[;:.]|,(?![^(]*\))|, and |\bon the\b")
 FRAMES = re.compile(r"\b(?:at|of|with)\s+(\d+)(?:\s+frames?)?\b")
 SHAPE = re.compile(r"\(?\b(T|\d+)\s*[,x\u00d7]\s*(T|\d+)(?:\s*[,x\u00d7]\s*(\d+))?\)?")
-NAMES = ("model", "benchmark", "split", "stage", "judge", "prompt", "seed", "lora_alpha", "trained_pooling", "setting")
+NAMES = (
+    "model", "benchmark", "split", "stage", "positions", "pruning", "judge", "prompt", "seed", "lora_alpha",
+    "trained_pooling", "setting",
+)  # fmt: skip
 
 
 def headline_pair(headline: str, complete: pd.DataFrame) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ INCOMPARABLE = ("benchmark", "judge", "headline")
 # Parts that may differ and are then reported: they may explain a difference as well as pooling does.
 REPORTED = (
     "prompt", "scoring", "parsing", "max_new_tokens", "annotations", "adapter", "dtype", "precision", "features",
-    "stage", "reader", "seed",
+    "stage", "positions", "pruning", "reader", "seed",
 )  # fmt: skip
 WORDS = {"benchmark": "split", "max_new_tokens": "answer length"}  # names of parts in tables, where others
 BUDGET = 0.05  # largest relative difference of equal budgets of visual tokens

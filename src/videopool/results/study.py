@@ -11,16 +11,16 @@ from videopool.results.point import FAILURE, MANIFEST, METRICS, RECORDS, manifes
 from videopool.results.records import OK, read_records
 
 COLUMNS = (
-    "point", "fingerprint", "status", "model", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split",
-    "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample", "shared_seconds",
-    "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade", "prompt",
-    "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
+    "point", "fingerprint", "status", "model", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens",
+    "benchmark", "split", "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample",
+    "shared_seconds", "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade",
+    "prompt", "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
     "training_steps", "training_tflops", "mixed", "setting", "peak_memory_bytes", "device_peak_bytes",
     "device_reserved_bytes",
 )  # fmt: skip
 OF_POINT = (
-    "model", "lora_alpha", "pooling", "stage", "frames", "visual_tokens", "benchmark", "split", "prefill_gflops",
-    "judge", "prompt",
+    "model", "lora_alpha", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "benchmark", "split",
+    "prefill_gflops", "judge", "prompt",
 )  # fmt: skip
 OF_METRICS = (
     "n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade",
@@ -28,11 +28,16 @@ OF_METRICS = (
 )  # fmt: skip
 OF_GROUP = ("score", "ci_low", "ci_high", "chance", "n")
 TRAINING = ("clips", "images", "examples", "steps", "tflops")  # facts that an export keeps about its training
-ORDER = ("base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "training_clips", "seed")
-SAME_MAP = ("model", "benchmark", "stage", "frames", "seed", "signature", "judge", "prompt", "weights")
+ORDER = (
+    "base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "positions", "pruning", "training_clips",
+    "seed",
+)  # fmt: skip
+SAME_MAP = (
+    "model", "benchmark", "stage", "frames", "positions", "pruning", "seed", "signature", "judge", "prompt", "weights",
+)  # fmt: skip
 LABEL = (  # what a row says about its point; rows alike in all of it are told apart by their column `setting`
-    "model", "lora_alpha", "pooling", "stage", "frames", "benchmark", "split", "judge", "prompt", "seed",
-    "trained_pooling", "training_clips", "training_images", "training_steps",
+    "model", "lora_alpha", "pooling", "stage", "frames", "positions", "pruning", "benchmark", "split", "judge",
+    "prompt", "seed", "trained_pooling", "training_clips", "training_images", "training_steps",
 )  # fmt: skip
 HASHES = ("annotations", "samples", "groups", "headline")  # of a benchmark, which its configuration says in words
 MOST_SETTINGS, LONGEST_VALUE = 3, 40  # that tell rows apart; letters
@@ -59,11 +64,13 @@ def load_study(study: str | Path) -> pd.DataFrame:
 
     Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>` for each
     group of tasks, then `folder`. Scores lie in 0..1. status: "complete", "failed", "partial". same_map_as: an earlier
-    point whose pooling is the same map on the same frames. judge: id of the judge of open answers, or None.
-    seconds_per_sample: the model alone, over all attempts; shared_seconds: reading clips and the vision tower, which
-    later points save. answer_words: mean length of generated answers. mixed: how the attempts behind a point's records
-    differ. weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained. setting: of
-    points that are otherwise alike in their names, the settings in which they differ, as "benchmark.clips=24".
+    point whose pooling is the same map on the same frames. positions: those of the visual tokens, "contiguous" or
+    "original"; pruning: inside the language model, None if there is none. judge: id of the judge of open answers, or
+    None. seconds_per_sample: the model alone, over all attempts; shared_seconds: reading clips and the vision tower,
+    which later points save. answer_words: mean length of generated answers. mixed: how the attempts behind a point's
+    records differ. weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained.
+    setting: of points that are otherwise alike in their names, the settings in which they differ, as
+    "benchmark.clips=24".
 
         from videopool.results import load_study
         table = load_study("results/quickstart")
@@ -93,6 +100,7 @@ def _row(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     row |= {name: point.get(name) for name in OF_POINT}
     row |= {f"training_{name}": part_of(point, "training").get(name) for name in TRAINING}
     row |= {
+        "positions": point.get("positions", "contiguous"),  # those of all points of earlier versions
         "seed": part_of(manifest, "identity").get("seed"),
         "weights": str(adapter["identity"])[:8] if "identity" in adapter else None,
         "trained_pooling": part_of(point, "trained_pooling").get("label"),

@@ -30,7 +30,7 @@ from videopool.models.lora import check_new_lora
 from videopool.models.stages import check_context, check_needs
 from videopool.notes import note
 from videopool.points.early import check_machine, check_model
-from videopool.points.setting import Setting, readable
+from videopool.points.setting import Setting, readable, refuse_reading
 from videopool.pooling import Pooling, announced
 from videopool.results import fingerprint, without_seed
 from videopool.runtime.ranks import on_cpu
@@ -76,6 +76,7 @@ class TrainingPoint(Setting):
         if "base_url" in config.model:
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         super().__init__(config)
+        refuse_reading(config, "job=finetune")
         check_logger(config)
         check_model(config)
         self.settings = plain(config.training)
