@@ -1,5 +1,7 @@
 """Parts of a model on several devices, and weights that are brought when they are needed."""
 
+from functools import partial
+
 import pytest
 import torch
 from accelerate import cpu_offload
@@ -7,6 +9,8 @@ from accelerate import cpu_offload
 from pretended import FIRST, SECOND, Devices, spread
 from random_models import FAMILIES, SIDE, save
 from videopool.models import VideoLM, load_backbone
+from videopool.models.chunks import Chunk
+from videopool.models.prefix import by_question
 from videopool.models.reading import (
     STEPS_UNCHECKED,
     continuation_logprobs,
@@ -15,6 +19,7 @@ from videopool.models.reading import (
     next_token_logits,
     prefill,
 )
+from videopool.models.sizes import Pruning
 from videopool.pooling import NoPooling, TextGuided
 
 LAYERS = ("model.language_model.layers.1", "model.language_model.layers.2", "model.language_model.norm", "lm_head")
@@ -33,11 +38,17 @@ def outputs(backbone):
     before, after = backbone.split_prompt(f"USER: {backbone.image_token}\nis there any red star ? ASSISTANT:")
     questions = [[after, after[2:]], [after[1:]]]
     asked = [[(after, [after[:2], after[:1]])], [(after, [after[3:4]])]]
+    room = Chunk(10**12, "questions")
+    pruned = [
+        by_question(read, backbone, prefill(backbone, before, tokens, None, Pruning(1, 0.2)), questions, room)
+        for read in (next_token_logits, partial(greedy_answers, max_new_tokens=NEW))
+    ]
     states, _ = llm_states(backbone, tokens, [0, 2])
     return {
         "guided": guided.visual_tokens(features, texts).cpu(),
         "logits": torch.cat(next_token_logits(backbone, prefill(backbone, before, tokens), questions)),
-        "answers": greedy_answers(backbone, prefill(backbone, before, tokens), questions, NEW),
+        "answers": [greedy_answers(backbone, prefill(backbone, before, tokens), questions, NEW), pruned[1]],
+        "pruned": torch.stack([*pruned[0][0], *pruned[0][1]]),
         "likely": continuation_logprobs(backbone, prefill(backbone, before, tokens), asked),
         "states": torch.stack(list(states.values())).cpu(),
     }

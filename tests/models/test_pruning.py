@@ -1,16 +1,22 @@
 """Places of tokens, and tokens dropped after a layer, against transformers' forward of one whole sequence at a time."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
-from random_models import save
-from videopool.models import load_backbone
-from videopool.models.prefix import by_question
+from plain_reading import plainly
+from random_models import SIDE, save
+from videopool.models import VideoLM, load_backbone
+from videopool.models.chunks import Chunk
+from videopool.models.cost import layer_mean_tokens, prefill_flops, prefix_flops
+from videopool.models.prefix import Prefix, by_question
 from videopool.models.reading import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
+from videopool.models.shape import own_shape
 from videopool.models.sizes import Pruning
+from videopool.pooling import NoPooling, Subsample
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 FAMILIES = ("llava", "llava_onevision")
@@ -43,39 +49,6 @@ def placed(backbone, places=PLACES):
     """Positions of tokens, separators, and of what follows them."""
     behind = WHOLE + torch.arange(backbone.separators + 1)
     return torch.cat([places, behind.expand(len(places), -1)], dim=1)
-
-
-@torch.inference_mode()
-def plainly(backbone, before, tokens, ids, positions=None, pruning=None, asked=None):
-    """Logits [after the last of the ids], from one sequence without any cache, by transformers' own forward.
-
-    `asked` is how many of the ids are the question: the attention of its last token says which tokens stay.
-    """
-    ids = torch.tensor([[*before, *ids]])
-    around = backbone.embed(ids)
-    start, count = len(before), len(tokens)
-    states = torch.cat([around[:, :start], tokens[None], around[:, start:]], dim=1)
-    place = torch.arange(states.shape[1])
-    if positions is not None:
-        ends = start + int(positions[-1]) + torch.arange(states.shape[1] - start - count)
-        place = torch.cat([place[:start], start + positions[:-1], ends])
-    model = backbone.language_model
-    if pruning is not None:
-        ones = torch.ones(1, len(place))
-        out = model(
-            inputs_embeds=states, position_ids=place[None], attention_mask=ones, output_attentions=True,
-            output_hidden_states=True, use_cache=False,
-        )  # fmt: skip
-        pooled = count - backbone.separators
-        row = out.attentions[pruning.layer - 1][0].mean(0)[start + count + asked - 1, start : start + pooled]
-        stay = sorted(sorted(range(pooled), key=lambda i: -float(row[i]))[: max(1, int(pruning.share * pooled))])
-        kept = [*range(start), *(start + i for i in stay), *range(start + pooled, len(place))]
-        states, place = out.hidden_states[pruning.layer][:, kept], place[kept]
-        model = copy.copy(model)
-        model._modules = {**model._modules, "layers": model.layers[pruning.layer :]}
-    ones = torch.ones(1, len(place))
-    hidden = model(inputs_embeds=states, position_ids=place[None], attention_mask=ones, use_cache=False)
-    return backbone.logits(hidden.last_hidden_state[0])
 
 
 def answer_plainly(backbone, before, tokens, ids, steps, **more):
@@ -135,3 +108,119 @@ def test_answers_are_those_of_transformers(models, case, attention):
                 every = plainly(slow, before, tokens[clip], [*question, *rest], asked=len(question), **more)
                 each = every[-len(rest) - 1 : -1].log_softmax(-1)[range(len(rest)), rest]
                 assert mean == pytest.approx(float(each.mean()), abs=1e-4)
+
+
+def test_each_question_keeps_tokens_of_its_own(models):
+    """And the choice matters: other tokens give other answers."""
+    backbone = models[0]
+    before, tokens = split(backbone, "x")[0], tokens_of(backbone)
+    ids = [split(backbone, text)[1] for text in ASKED[0]]
+    prefix = prefill(backbone, before, tokens[:1], placed(backbone)[:1], Pruning(1, 0.34))
+    own = prefix.of_questions(backbone, [0] * 3, ids)
+    sizes = {layer.keys.shape[2] for layer in own.cache.layers[1:]}
+    longest = max(map(len, ids))
+    assert own.cache.layers[0].keys.shape[2] == prefix.length + longest
+    assert sizes == {prefix.length - 6 + longest}
+    values = own.cache.layers[1].values[:, :, len(before) : len(before) + 3]
+    assert not torch.allclose(values[0], values[1])
+    usual = read(backbone, before, [ids, ids[:1]])[0]
+    for changed in ({"places": placed(backbone)}, {"pruning": Pruning(1, 0.34)}):
+        other = read(backbone, before, [ids, ids[:1]], **changed)[0]
+        assert (torch.stack(list(other[0])) - torch.stack(list(usual[0]))).abs().amax() > 1e-2
+
+
+@pytest.mark.parametrize("room", [1, 10**12])
+def test_the_size_of_a_chunk_changes_no_answer(models, room):
+    backbone = models[0]
+    before, ids = split(backbone, "x")[0], [[split(backbone, text)[1] for text in row] for row in ASKED]
+    places, pruning = placed(backbone), Pruning(1, 0.34)
+    whole = read(backbone, before, ids, places, pruning)
+    parts = read(backbone, before, ids, places, pruning, question_chunk(backbone, room))
+    for found, expected in zip(parts[0], whole[0], strict=True):
+        torch.testing.assert_close(torch.stack(found), torch.stack(expected), **CLOSE)
+    torch.testing.assert_close(parts[1], whole[1], **CLOSE)
+    assert parts[2] == whole[2]
+
+
+def test_lack_of_memory_halves_the_questions(models, monkeypatch, capsys):
+    backbone = models[0]
+    before, ids = split(backbone, "x")[0], [[split(backbone, text)[1] for text in row] for row in ASKED]
+    whole, of_questions = read(backbone, before, ids, None, Pruning(2, 0.5)), Prefix.of_questions
+
+    def short_of_memory(prefix, own, clips, questions):
+        if len(questions) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return of_questions(prefix, own, clips, questions)
+
+    monkeypatch.setattr(Prefix, "of_questions", short_of_memory)
+    parts = read(backbone, before, ids, None, Pruning(2, 0.5), question_chunk(backbone, 10**12))
+    assert parts[2] == whole[2]
+    assert "out of memory with 4 questions" in capsys.readouterr().err
+
+
+def test_a_blind_model_has_nothing_to_prune(models):
+    backbone = models[0]
+    nothing = backbone.finish(torch.zeros(1, 0, backbone.shape.dim))
+    before, ids = split(backbone, ASKED[0][0])
+    ((pruned,),) = by_question(
+        next_token_logits, backbone, prefill(backbone, before, nothing, None, Pruning(1, 0.5)), [[ids]], Chunk(1, "")
+    )
+    ((usual,),) = next_token_logits(backbone, prefill(backbone, before, nothing), [[ids]])
+    assert torch.equal(pruned, usual)
+
+
+def test_of_equal_attention_the_first_tokens_stay(models):
+    """Keys of zero: all positions draw the same."""
+    backbone = copy.deepcopy(models[0])
+    before, tokens = split(backbone, "x")[0], tokens_of(backbone)[:1]
+    for weights in backbone.language_model.layers[0].self_attn.k_proj.parameters():
+        weights.data.zero_()
+    prefix = prefill(backbone, before, tokens, None, Pruning(1, 0.34))
+    own = prefix.of_questions(backbone, [0], [split(backbone, ASKED[0][0])[1]])
+    plain = prefill(backbone, before, tokens[:, :3], None)
+    start = len(before)
+    kept, first = own.cache.layers[1].values[:, :, start : start + 3], plain.cache.layers[1].values[:, :, start:]
+    torch.testing.assert_close(kept, first[:, :, :3], **CLOSE)
+
+
+def test_layers_read_as_many_tokens_as_counted(models):
+    """Positions that enter each layer, counted by hooks, without those of the text."""
+    backbone, pruning = models[0], Pruning(1, 0.34)
+    before, ids = split(backbone, ASKED[0][0])
+    tokens, seen = tokens_of(backbone)[:1], []
+    blocks = backbone.language_model.layers
+    hooks = [block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1])) for block in blocks]
+    prefill(backbone, before, tokens, None, pruning).of_questions(backbone, [0], [ids])
+    for hook in hooks:
+        hook.remove()
+    visual = sum(seen) - len(blocks) * (len(before) + len(ids))
+    assert layer_mean_tokens(backbone.shape, tokens.shape[1], pruning) == pytest.approx(visual / len(blocks))
+
+
+def test_hand_counts_of_layers_and_operations():
+    shape = own_shape({"source": "videopool:shapes/mini_llava"})
+    assert shape.layers == 5
+    assert layer_mean_tokens(shape, 2304) == 2304
+    assert layer_mean_tokens(shape, 2304, Pruning(1, 0.0625)) == 576  # (2304 + 4 * 144) / 5
+    assert layer_mean_tokens(shape, 1152, Pruning(1, 0.375)) == 576  # (1152 + 4 * 432) / 5
+    assert layer_mean_tokens(replace(shape, separators=1), 11, Pruning(2, 0.25)) == pytest.approx((2 * 11 + 3 * 3) / 5)
+    one = replace(shape, layers=1)
+    by_hand = 2 * prefill_flops(one, 2304 + 30) + 3 * prefill_flops(one, 230 + 30)
+    assert prefix_flops(shape, 2304, Pruning(2, 0.1), 30) == pytest.approx(by_hand)
+    assert prefix_flops(shape, 2304) == prefill_flops(shape, 2304)
+    assert (layer_mean_tokens(shape, 0, Pruning(2, 0.1)), prefix_flops(shape, 0, Pruning(2, 0.1))) == (0, 0)
+
+
+def test_separators_stand_behind_the_grid(models):
+    """Two clips of two frames of 6 x 6 patches, of which five stay."""
+    backbone = models[0]
+    lm = VideoLM(backbone, Subsample(5, "highest_norm"))
+    pixels = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    features = backbone.features(pixels).unflatten(0, (2, 2))
+    tokens, places = lm.placed_tokens(features)
+    whole = VideoLM(backbone, NoPooling()).visual_tokens(features)
+    assert torch.equal(tokens, lm.visual_tokens(features))
+    for grid, own, at in zip(whole, tokens, places.tolist(), strict=True):
+        assert at[5:] == list(range(72, 72 + backbone.separators + 1))
+        torch.testing.assert_close(grid[at[:-1]], own)
+        assert at == sorted(at) != list(range(len(at)))

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -363,3 +363,29 @@ def test_power_is_that_of_the_study(composed):
     stated = [cost_of(composed(*small, "job.clips=20", "job.samples=100", "job.flipped=0.2", "job.comparisons=100"))]
     assert with_power(stated)[0]["detectable_difference"] is None
     assert "no difference is detectable with 100 samples" in " ".join(shown(plan_table(stated)).split())
+
+
+def test_pruning_and_positions_are_planned(composed):
+    """After layer 8 of 32 each question reads a tenth of the tokens; whole grids may exceed the context."""
+    words = (*SEVEN_B, "benchmark=mvbench", "benchmark.root=nowhere", "job.text_tokens=100", "job.clips=10")
+    words = (*words, "job.samples=30", "pooling=subsample", "pooling.tokens=2000")
+    pruned = cost_of(composed(*words, "pruning=fastv", "pruning.layer=8", "pruning.share=0.1"))
+    shape = point_shape(composed(*words).model)
+
+    def flops(layers, tokens):
+        return prefill_flops(replace(shape, layers=layers), tokens)
+
+    assert pruned["prefill_tflops"] == pytest.approx((flops(8, 2000) + flops(24, 200)) / 1e12)
+    clip = flops(8, 2000) + (pruned["tower_tflops"] + pruned["projector_tflops"]) * 1e12
+    question = flops(8, 2100) - flops(8, 2000) + flops(24, 300)
+    assert pruned["hours"] == pytest.approx((10 * clip + 30 * question) / 125e12 / 3600)
+    assert pruned["kv_cache_gb"] == pytest.approx((2000 / 4 + 100 + 650) * 2 * 32 * 4096 * 2 / 1e9)
+    rows = [cost_of(composed(*words, f"positions={where}", "frames.num=8")) for where in ("contiguous", "original")]
+    assert not rows[0]["warnings"]
+    assert rows[1]["warnings"] == [
+        "4608 positions of the whole grid and 100 of text do not fit the context of 4096: such a point fails"
+    ]
+    text = shown(plan_table([*rows, pruned]))
+    assert "original" in text
+    assert "fastv 8 0.1" in text
+    assert "positions" not in shown(plan_table([rows[0], rows[0]]))

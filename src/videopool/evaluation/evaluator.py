@@ -109,8 +109,7 @@ class Evaluator(ClipReader):
         """
         with self.clock("pool"):
             clips = [clip for clip, _ in asked]
-            tokens = self.tokens_of(clips, features, text)
-            places = self.positions_of(clips, features, text) if self.original else None
+            tokens, places = self.placed_of(clips, features, text, self.original)
             usable = [samples if good else () for (_, samples), good in zip(asked, finite(tokens), strict=True)]
         records: Records = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)

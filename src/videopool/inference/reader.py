@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -135,33 +135,32 @@ class ClipReader(VideoLM):
 
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
         """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
-        return self._of_clips(self.visual_tokens, clips, features, text)
+        return self.placed_of(clips, features, text, placed=False)[0]
 
-    def positions_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
-        """Their positions [B, N + 1] in the whole grid, and that of what follows; arguments as of tokens_of()."""
-        return self._of_clips(self.token_positions, clips, features, text)
-
-    def _of_clips(
-        self, read: Callable[..., Tensor], clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None
-    ) -> Tensor:
+    def placed_of(
+        self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None, placed: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """tokens_of(), and if `placed` their positions [B, N + 1], as of placed_tokens()."""
         for clip in clips:
             views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"
         features = features.to(self.backbone.device)
         beside = {name: torch.stack([clip.beside[name] for clip in clips]) for name in self.pooling.needs & set(TOWER)}
         if FRAME_TIMES not in self.pooling.needs:
-            return read(features, text, beside=beside)
+            return self.placed_tokens(features, text, beside=beside, placed=placed)
         # Clips differ in their times, and a pooling takes those of one.
         rows = [
-            read(
+            self.placed_tokens(
                 features[[row]],
                 None if text is None else text[[row]],
                 self.frame_times(clip),
                 {name: values[[row]] for name, values in beside.items()},
+                placed,
             )
             for row, clip in enumerate(clips)
         ]
-        return torch.cat(rows)
+        tokens, places = zip(*rows, strict=True)
+        return torch.cat(tokens), torch.cat(places) if placed else None
 
     def frame_times(self, clip: LoadedClip) -> Tensor:
         """Seconds [T] of a clip's frames from its first one; for an image that tiles them, their mean."""

@@ -47,24 +47,28 @@ class VideoLM(pl.LightningModule):
         the outputs of tower_outputs() [B, T, rows, width] beside the features. Raises ModelError for a saliency that is
         the same for all patches.
         """
-        tokens = checked(self.pooling, *self.pooling_input(features, text, frame_times, beside))
-        return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
+        return self.placed_tokens(features, text, frame_times, beside, placed=False)[0]
 
-    def token_positions(
+    def placed_tokens(
         self,
         features: Tensor,
         text: Tensor | None = None,
         frame_times: Tensor | None = None,
         beside: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Positions of visual_tokens() as if the whole grid were read, and of what follows them: [B, N + 1].
+        placed: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """visual_tokens(), and if `placed` their positions as if the whole grid were read, and that of what follows.
 
-        Separators stand behind the grid. Raises PoolingContractError if the pooling's tokens have no places.
+        These are [B, N + 1]; separators stand behind the grid. Raises PoolingContractError if tokens have no places.
         """
         grid, context = self.pooling_input(features, text, frame_times, beside)
+        tokens = checked(self.pooling, grid, context)
+        tokens = self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
+        if not placed:
+            return tokens, None
         places = places_by(self.pooling, grid, context)
         behind = grid[0, ..., 0].numel() + torch.arange(self.backbone.separators + 1, device=places.device)
-        return torch.cat([places, behind.expand(len(places), -1)], dim=1)
+        return tokens, torch.cat([places, behind.expand(len(places), -1)], dim=1)
 
     def pooling_input(
         self,

@@ -1,5 +1,6 @@
 """The sizes of a model, which are known without its weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +86,18 @@ class Pruning:
 
     layer: int
     share: float
+
+    @classmethod
+    def read(cls, group: Mapping[str, Any]) -> "Pruning | None":
+        """The group `pruning`; None without both. Raises ModelError for one alone, or a wrong number."""
+        layer, share = group["layer"], group["share"]
+        if layer is None and share is None:
+            return None
+        if not is_number(layer) or isinstance(layer, float) or layer < 1:
+            raise ModelError(f"pruning.layer must be a whole number of at least 1, got {layer!r}")
+        if not is_number(share) or not 0 < share <= 1:
+            raise ModelError(f"pruning.share must be a number above 0 and at most 1, got {share!r}")
+        return cls(layer, float(share))
 
     def kept(self, tokens: int) -> int:
         return min(tokens, max(1, int(self.share * tokens)))

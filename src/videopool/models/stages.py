@@ -34,10 +34,12 @@ def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_
         )
 
 
-def check_context(name: str, context: int, length: int) -> None:
-    """Raises ModelError if a sequence is longer than a model's context."""
+def check_context(name: str, context: int, length: int, whole: bool = False) -> None:
+    """Raises ModelError if a sequence is longer than a model's context; `whole`: with positions in the whole grid."""
     if length > context:
+        counted = "positions of the whole grid" if whole else "tokens"
+        other = "positions=contiguous" if whole else "a pooling with fewer tokens"
         raise ModelError(
-            f"{length} tokens do not fit {name}'s context of {context}: take fewer frames, a pooling with fewer "
-            "tokens, or model.rope_factor"
+            f"{length} {counted} do not fit {name}'s context of {context}: take fewer frames, {other}, or "
+            "model.rope_factor"
         )

@@ -126,6 +126,8 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
     optional = ["job.max_cache_bytes", "features.frames_at_once"]
     check(config, {whole(1): ["job.max_visual_tokens", "job.max_clips"], whole(1, null=True): optional})
     at_once, answer = clips_at_once(config.job, tokens, asked.clips), _answer_tokens(config)
+    shared = tokens * _read_once(point)
+    answer += round(point.layer_mean_tokens(tokens)) if point.pruning else 0  # the clip as each question keeps it
     bytes_each = at_once * cost.question_bytes(shape, text + answer, size)
     questions = _questions_at_once(config, asked, text + answer, bytes_each)
     peak = cost.peak_bytes(
@@ -140,10 +142,10 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
         "dtype": point.model["dtype"],
         "visual_tokens": tokens,
         "context": shape.context,
-        "prefill_tflops": point.prefill_flops / TERA,
+        "prefill_tflops": point.prefill_flops(tokens) / TERA,
         "tower_tflops": cost.tower_flops(shape, point.images) / TERA,
         "projector_tflops": cost.projector_flops(shape, point.projected) / TERA,
-        "kv_cache_gb": cost.kv_cache_bytes(shape, tokens + questions * (text + answer), size) / GB,
+        "kv_cache_gb": cost.kv_cache_bytes(shape, round(shared) + questions * (text + answer), size) / GB,
         "weights_gb": cost.weight_bytes(shape, size) / GB,
         "features_mb_per_clip": per_clip / MB,
         "features_gb": None if asked.clips is None else asked.clips * per_clip / GB,
@@ -153,6 +155,11 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
         "hours": _hours(config, point, asked, text),
         "warnings": _context_warnings(point, text),
     }
+
+
+def _read_once(point: StatedSetting) -> float:
+    """The share of layers that read a clip once for all its questions."""
+    return point.pruning.layer / point.shape.layers if point.pruning else 1.0
 
 
 def _answer_tokens(config: DictConfig) -> int:
@@ -180,8 +187,7 @@ def _hours(config: DictConfig, point: StatedSetting, asked: Size, text: int) -> 
     speed = number(config, "job.tflops_per_second", 1e-6) * TERA
     shape, tokens = point.shape, point.visual_tokens
     answer = _answer_tokens(config)
-    shared = point.pruning.layer / shape.layers if point.pruning else 1
-    prefix = shared * cost.prefill_flops(shape, tokens)
+    prefix = _read_once(point) * cost.prefill_flops(shape, tokens)
     clip = prefix + cost.tower_flops(shape, point.images) + cost.projector_flops(shape, point.projected)
     question = cost.prefix_flops(shape, tokens, point.pruning, text + answer) - prefix
     return float(asked.clips * clip + asked.questions * question) / speed / 3600

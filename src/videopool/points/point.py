@@ -195,7 +195,7 @@ class Point(Setting):
             "trained_recipe": adapter.get("recipe"),
             "training": adapter.get("training"),
             "visual_tokens": self.visual_tokens,
-            "prefill_gflops": self.prefill_flops / 1e9,
+            "prefill_gflops": self.prefill_flops(self.visual_tokens) / 1e9,
             "map_signature": map_signature(self.pooling, self.frames, self.shape.height, self.shape.width),
             "windows": self.pooling.windows(*self.grid),
             "prompt": chosen("prompt") or self.prompt.hash(True),

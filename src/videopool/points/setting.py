@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from videopool.config.build import build, build_pooling, check, jsonable, number, plain
+from videopool.config.build import build, build_pooling, check, jsonable, plain
 from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape
 from videopool.models.configuration import DTYPES
@@ -39,12 +39,11 @@ class Setting:
     def __init__(self, config: DictConfig) -> None:
         self.config = config
         self.pooling, self.stage = pooling_of(config)  # which acts at the "projector" or the "encoder"
-        check(config, {READERS: ["job.reader"]})
+        check(config, {READERS: ["job.reader"], (CONTIGUOUS, ORIGINAL): ["positions"]})
         self.sampler: Sampler = build(config, "frames")
         self.frames = int(self.sampler.num)  # per clip
         self.model = plain(config.model)
-        check(config, {(CONTIGUOUS, ORIGINAL): ["positions"]})
-        self.positions, self.pruning = str(config.positions), pruning_of(config)
+        self.positions, self.pruning = str(config.positions), Pruning.read(config.pruning)
         more = [self.stage, self.positions, self.pruning.label if self.pruning else None]
         # Of the readable name, after the model.
         self.parts = [self.pooling.label, f"f{self.frames}", *(part for part in more if part not in USUAL)]
@@ -74,15 +73,13 @@ class Setting:
         """Positions from a clip's first visual token to the text behind it."""
         return (self.pooled if self.positions == CONTIGUOUS else prod(self.grid)) + self.shape.separators
 
-    @property
-    def layer_mean_tokens(self) -> float:
-        """Visual tokens that a layer of the language model reads, mean over its layers."""
-        return layer_mean_tokens(self.shape, self.visual_tokens, self.pruning)
+    def prefill_flops(self, tokens: int) -> float:
+        """Floating-point operations of the language model on so many visual tokens of a clip, for one question."""
+        return prefix_flops(self.shape, tokens, self.pruning)
 
-    @property
-    def prefill_flops(self) -> float:
-        """Operations of the language model on a clip's visual tokens, for one question."""
-        return prefix_flops(self.shape, self.visual_tokens, self.pruning)
+    def layer_mean_tokens(self, tokens: int) -> float:
+        """Of so many visual tokens that enter the language model, those that a layer reads, on average."""
+        return layer_mean_tokens(self.shape, tokens, self.pruning)
 
     @property
     def model_name(self) -> str:
@@ -104,12 +101,12 @@ class Setting:
         """Raises UserError if pooling and model do not fit, or visual and written tokens exceed the context."""
         name = str(self.model["name"])
         check_needs(self.pooling, self.shape, name, self.stage)
+        check_context(name, self.shape.context, self.length + written, self.positions == ORIGINAL)
         self.check_reading()
-        check_context(name, self.shape.context, self.length + written)
 
     def check_reading(self) -> None:
         """Raises UserError if the pooling's tokens have no places to keep, or no layer is left after pruning."""
-        if self.positions == ORIGINAL:
+        if self.positions == ORIGINAL and self.length <= self.shape.context:
             places_by(self.pooling, *random_input(self.pooling, self.frames, *self.grid[1:])[1:])
         if self.pruning and self.pruning.layer >= self.shape.layers:
             raise ConfigError(
@@ -159,7 +156,7 @@ def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:
         known = [(read_json(file) or {}).get("config") for file in done]
         left = [number for number in left if contents[number]["force"] or contents[number] not in known]
         points = {number: Setting(configs[number]) for number in left}
-        return {number: point.prefill_flops for number, point in points.items()}
+        return {number: point.prefill_flops(point.visual_tokens) for number, point in points.items()}
     return dict.fromkeys(left, 0.0)
 
 
@@ -171,23 +168,13 @@ def pooling_of(config: DictConfig) -> tuple[Pooling, str]:
     return build_pooling(config), stage
 
 
-def pruning_of(config: DictConfig) -> Pruning | None:
-    """A configuration's pruning inside the language model. Raises ConfigError for half of it, or a wrong number."""
-    if config.pruning.layer is None and config.pruning.share is None:
-        return None
-    layer, share = number(config, "pruning.layer", 1, whole=True), number(config, "pruning.share", 0, 1)
-    if not share:
-        raise ConfigError("pruning.share=0 leaves no visual token; give a share above 0, or pooling=blind")
-    return Pruning(layer, float(share))
-
-
 def refuse_reading(config: DictConfig, job: str) -> None:
     """Raises ConfigError for positions or pruning, of a job that reads visual tokens in their usual way."""
     if config.positions != CONTIGUOUS:
         raise ConfigError(
             f"positions={config.positions}: {job} reads tokens one after another; say positions=contiguous"
         )
-    if pruning_of(config) is not None:
+    if Pruning.read(config.pruning):
         raise ConfigError(f"pruning.layer={config.pruning.layer}: {job} prunes nothing; say pruning=none")
 
 
