@@ -41,6 +41,7 @@ from videopool.models.stages import TEXT
 from videopool.models.tower_outputs import tower_outputs
 from videopool.points.point import Point
 from videopool.points.setting import ORIGINAL
+from videopool.pooling import PoolingContext
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.records import Times
@@ -64,10 +65,16 @@ class Evaluator(ClipReader):
         super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
         self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, config.compat.scoring
         self.original, self.pruning = point.positions == ORIGINAL, point.pruning
+        self.places: list[Tensor] = []  # positions [B, N + 1] of the clips pooled last
         self.clips_at_once = Chunk(int(config.job.max_clips), "clips")
         self.questions_anew = Chunk(READ_AT_ONCE, "questions")
         self.cache_bytes: int | None = config.job.get("max_cache_bytes")
         self.questions: Chunk | None = None
+
+    def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
+        if self.original:
+            self.places.append(self.token_positions(grid, context))
+        return super().pooled(grid, context)
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
@@ -108,8 +115,9 @@ class Evaluator(ClipReader):
         Features are [B, T, C + H*W, Dv]; `text`, [B, D], holds one prompt per clip if the pooling needs it.
         """
         with self.clock("pool"):
-            clips = [clip for clip, _ in asked]
-            tokens, places = self.placed_of(clips, features, text, self.original)
+            self.places.clear()
+            tokens = self.tokens_of([clip for clip, _ in asked], features, text)
+            places = torch.cat(self.places) if self.original else None
             usable = [samples if good else () for (_, samples), good in zip(asked, finite(tokens), strict=True)]
         records: Records = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)

@@ -135,32 +135,24 @@ class ClipReader(VideoLM):
 
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
         """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
-        return self.placed_of(clips, features, text, placed=False)[0]
-
-    def placed_of(
-        self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None, placed: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
-        """tokens_of(), and if `placed` their positions [B, N + 1], as of placed_tokens()."""
         for clip in clips:
             views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"
         features = features.to(self.backbone.device)
         beside = {name: torch.stack([clip.beside[name] for clip in clips]) for name in self.pooling.needs & set(TOWER)}
         if FRAME_TIMES not in self.pooling.needs:
-            return self.placed_tokens(features, text, beside=beside, placed=placed)
+            return self.visual_tokens(features, text, beside=beside)
         # Clips differ in their times, and a pooling takes those of one.
         rows = [
-            self.placed_tokens(
+            self.visual_tokens(
                 features[[row]],
                 None if text is None else text[[row]],
                 self.frame_times(clip),
                 {name: values[[row]] for name, values in beside.items()},
-                placed,
             )
             for row, clip in enumerate(clips)
         ]
-        tokens, places = zip(*rows, strict=True)
-        return torch.cat(tokens), torch.cat(places) if placed else None
+        return torch.cat(rows)
 
     def frame_times(self, clip: LoadedClip) -> Tensor:
         """Seconds [T] of a clip's frames from its first one; for an image that tiles them, their mean."""

@@ -47,28 +47,12 @@ class VideoLM(pl.LightningModule):
         the outputs of tower_outputs() [B, T, rows, width] beside the features. Raises ModelError for a saliency that is
         the same for all patches.
         """
-        return self.placed_tokens(features, text, frame_times, beside, placed=False)[0]
+        tokens = self.pooled(*self.pooling_input(features, text, frame_times, beside))
+        return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
 
-    def placed_tokens(
-        self,
-        features: Tensor,
-        text: Tensor | None = None,
-        frame_times: Tensor | None = None,
-        beside: Mapping[str, Tensor] | None = None,
-        placed: bool = True,
-    ) -> tuple[Tensor, Tensor | None]:
-        """visual_tokens(), and if `placed` their positions as if the whole grid were read, and that of what follows.
-
-        These are [B, N + 1]; separators stand behind the grid. Raises PoolingContractError if tokens have no places.
-        """
-        grid, context = self.pooling_input(features, text, frame_times, beside)
-        tokens = checked(self.pooling, grid, context)
-        tokens = self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
-        if not placed:
-            return tokens, None
-        places = places_by(self.pooling, grid, context)
-        behind = grid[0, ..., 0].numel() + torch.arange(self.backbone.separators + 1, device=places.device)
-        return tokens, torch.cat([places, behind.expand(len(places), -1)], dim=1)
+    def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
+        """The pooling of a grid [B, T, H, W, D] as tokens [B, N, D], held to its contract."""
+        return checked(self.pooling, grid, context)
 
     def pooling_input(
         self,
@@ -104,6 +88,15 @@ class VideoLM(pl.LightningModule):
                 "for all patches of a clip: nothing can be chosen by it"
             )
         return saliency
+
+    def token_positions(self, grid: Tensor, context: PoolingContext) -> Tensor:
+        """Positions of pooled() tokens and separators as if the whole grid were read, and of what follows: [B, N + 1].
+
+        Separators stand behind the grid. Raises PoolingContractError if tokens have no places.
+        """
+        places = places_by(self.pooling, grid, context)
+        behind = grid[0, ..., 0].numel() + torch.arange(self.backbone.separators + 1, device=places.device)
+        return torch.cat([places, behind.expand(len(places), -1)], dim=1)
 
     def token_losses(
         self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor, rounds: Tensor | None = None
