@@ -129,11 +129,11 @@ class Prefix:
         each = torch.arange(len(rows), device=device)
         query = queries[0][each.to(queries[0].device), last.to(queries[0].device)]
         weights = _attention(backbone, attention, query, positions[each, last], own.cache, mask[each, 0, last])
-        most = weights[:, start:stop].argsort(dim=1, descending=True, stable=True)  # of equal ones the first
-        chosen = start + most[:, : self.pruning.kept(stop - start)].sort(dim=1).values
-        around = torch.cat([torch.arange(start, device=device), torch.arange(stop, self.length, device=device)])
-        stay = torch.cat([around[:start].expand(len(rows), -1), chosen, around[start:].expand(len(rows), -1)], dim=1)
-        own.split, own.dropped = layer, self.length - stay.shape[1]
+        weights = weights[:, : self.length].clone()
+        weights[:, :start] = weights[:, stop:] = torch.inf  # text and separators stay
+        own.split, own.dropped = layer, stop - start - self.pruning.kept(stop - start)
+        most = weights.argsort(dim=1, descending=True, stable=True)  # of equal ones the first
+        stay = most[:, : self.length - own.dropped].sort(dim=1).values
         before = self.positions.expand(len(self.states), -1)[rows].gather(1, stay)
         read_layers(backbone, slice(layer, None), self.states[rows[:, None], stay], None, before, own.cache)
         read_layers(backbone, slice(layer, None), states, mask[..., own.dropped :], positions, own.cache)
