@@ -1,5 +1,6 @@
 """Fixtures: small real files made on the spot, and the folder of shared material where there is one."""
 
+import gc
 import os
 import signal
 
@@ -56,6 +57,12 @@ SEAMS = {
 
 
 ConfigStore.__deepcopy__ = lambda self, _: self  # as the program does: Hydra copies all studies for each composition
+
+
+def pytest_collection_finish():
+    """Libraries and thousands of tests stay: no collection looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
