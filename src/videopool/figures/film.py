@@ -30,11 +30,12 @@ VEIL = 0.65  # opacity of a map laid over a frame
 PANEL, PANELS = 2.0, 4  # inches of a panel of the animation, panels in a row
 SECONDS = 0.5  # per frame of the animation
 MAP = "cividis"
+DOT: dict[str, Any] = {"ls": "", "marker": "o", "ms": 2.2, "mfc": "white", "mec": "black", "mew": 0.5}
 
 
 @dataclass(frozen=True)
 class FilmRow:
-    """A row below the frames of a clip: its label, pictures in order, captions below them or none.
+    """A row below the frames of a clip: its label, pictures in order, captions below them or none, marked cells.
 
     unit: of numbers, for their colour bar. over: lay pictures of numbers over the frames, one per frame. limits: of the
     colours of numbers; None: their range.
@@ -46,6 +47,7 @@ class FilmRow:
     unit: str = ""
     over: bool = False
     limits: tuple[float, float] | None = None
+    marks: Sequence[np.ndarray] = ()  # true [h, w] for cells with a dot, one per picture, or none
 
     @property
     def range(self) -> tuple[float, float]:
@@ -99,7 +101,7 @@ def film_strip(
             told = max(1, round(CAPTION / (strip / len(chosen)) + 0.49))  # of so many captions one has room
             for position, number in enumerate(chosen):
                 axes = place(strip * (position + 0.5) / len(chosen) - side / 2, side)
-                _picture(axes, row.pictures[number], frames[number] if row.over else None, scale)
+                _picture(axes, row, number, frames[number] if row.over else None)
                 if row.captions and position % told == 0:
                     axes.set_xlabel(row.captions[number], fontsize=SIZE, labelpad=2)
             if scale is not None:
@@ -128,8 +130,8 @@ def film_pictures(frames: np.ndarray, times: Sequence[float], rows: Sequence[Fil
         with drawing(*size, **{"figure.dpi": 100}) as figure:
             for panel, row in enumerate(rows, 1):
                 axes = figure.add_subplot(down, across, panel)
-                picture = row.pictures[(2 * number + 1) * len(row.pictures) // (2 * len(frames))]
-                _picture(axes, picture, frame if row.over else None, row.scale)
+                place = (2 * number + 1) * len(row.pictures) // (2 * len(frames))
+                _picture(axes, row, place, frame if row.over else None)
                 axes.set_title(_wrapped(row.label, 26), fontsize=9)
             figure.suptitle(f"{title}, {times[number]:.2f} s", fontsize=10)
             canvas = FigureCanvasAgg(figure)
@@ -149,8 +151,9 @@ def save_gif(pictures: Sequence[np.ndarray], path: Path) -> str:
     return str(name)
 
 
-def _picture(axes: Axes, picture: np.ndarray, under: np.ndarray | None = None, scale: Normalize | None = None) -> None:
-    """Draw one picture, hatched in its gaps."""
+def _picture(axes: Axes, row: FilmRow, number: int, under: np.ndarray | None = None) -> None:
+    """Draw one picture of a row, hatched in its gaps."""
+    picture, scale = row.pictures[number], row.scale
     height, width = picture.shape[:2]
     extent = (0, width, height, 0)
     axes.patch.set(hatch="/////", edgecolor="#bbbbbb", linewidth=0)
@@ -167,6 +170,9 @@ def _picture(axes: Axes, picture: np.ndarray, under: np.ndarray | None = None, s
         lines: dict[str, Any] = {"colors": "white", "linewidth": 0.3, "alpha": 0.45}
         axes.vlines(range(1, width), 0, height, **lines)
         axes.hlines(range(1, height), 0, width, **lines)
+    if row.marks:
+        tops, lefts = np.nonzero(row.marks[number])
+        axes.plot(lefts + 0.5, tops + 0.5, **DOT)
     axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     axes.spines[:].set_visible(False)
 

@@ -164,4 +164,11 @@ class ShownClip:
         same = len(times) == len(self.times) and np.allclose(times, self.times, atol=slack, rtol=0)
         captions = [] if same else [seconds(time, max(self.times)) for time in times.tolist()]
         pictures = cells if p is None else cells[..., 0]
-        return FilmRow(label, list(pictures.float().cpu().numpy()), captions, "" if p is None else f"L{p:g} norm")
+        marks: list[np.ndarray] = []
+        places = pooling.token_places(grid, context)
+        if places is not None and cells[..., 0].isfinite().sum() > places.numel():
+            marked = torch.zeros(frames, height, width, dtype=torch.bool).flatten()
+            marked[places[places >= 0].cpu()] = True  # kept ones and anchors, beside which others are merged
+            marks = list(marked.view(frames, height, width).numpy())
+        unit = "" if p is None else f"L{p:g} norm"
+        return FilmRow(label, list(pictures.float().cpu().numpy()), captions, unit, marks=marks)

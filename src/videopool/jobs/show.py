@@ -27,6 +27,7 @@ NOTES = {
     COLOUR: "Cells: mean colour of the token's pixels, with the pooling's weights.",
     NORM: "Cells: norm of the visual token that the language model reads.",
 }
+DOTTED = "Dots: the places of tokens; patches without are merged into them."
 HATCHED, TIMES = "Hatched: in no token.", "Times below cells: mean of the cell's frames."
 
 
@@ -74,7 +75,8 @@ def run(config: DictConfig) -> Outcome:
     name = readable(clip.job.name, point.model_name, f"f{len(times)}")
     path = Path(config.results_dir) / config.study / FOLDER / f"{name}-{fingerprint(identity)[:8]}"
     gaps = any(np.isnan(picture).any() for row in rows for picture in row.pictures)
-    legend = " ".join([NOTES[job["cells"]], *[HATCHED] * gaps, *[TIMES] * any(row.captions for row in rows)])
+    more = {HATCHED: gaps, DOTTED: any(row.marks for row in rows), TIMES: any(row.captions for row in rows)}
+    legend = " ".join([NOTES[job["cells"]], *(line for line, told in more.items() if told)])
     strip = film_strip(frames, times, rows, title, legend, job["columns"])
     with writing(path.parent):
         formats = [Path(name).suffix for name in save_figure(strip, path)]
