@@ -60,11 +60,16 @@ def test_a_device_peaks_are_in_metrics_table_and_plan(hydra_conf, tmp_path, data
 
     assert before["seen_memory_gb"] is None
     after = cost_of(hydra_conf("job=plan", *words, *small[2:]))
-    assert after == {**before, "seen_memory_gb": 5.0}
+    pooled = {key: after[key] for key in ("seen_pool_ms", "seen_pool_mb")}
+    assert after == {**before, "seen_memory_gb": 5.0, **pooled}
+    assert pooled["seen_pool_ms"] == pytest.approx(1000 * metrics["pool_seconds"])
+    assert pooled["seen_pool_mb"] == metrics["pool_bytes"] / 1e6 > 0
     other = cost_of(hydra_conf("job=plan", *words, "frames.num=4"))
     assert other["seen_memory_gb"] is None
     with_peak, without = ([each.text for each in plan_table([row]).table.headings] for row in (after, before))
-    assert [text for text in with_peak if text not in without] == ["seen GB"]
+    assert [text for text in with_peak if text not in without] == [
+        "seen GB", "seen pooling ms per clip", "seen pooling kB per clip",
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resets the peak through /proc")

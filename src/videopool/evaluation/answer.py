@@ -62,7 +62,8 @@ def answer(
     elapsed = time.perf_counter() - started
     seconds["other"] = max(0.0, elapsed - sum(seconds.values()) + cost.ahead)
     metrics |= {
-        **_times(folder, seconds),
+        **_times(folder, seconds, records),
+        "pool_bytes": cost.pool_bytes,
         **cost.counts,
         **graded,
         **point.more_metrics(records),
@@ -125,10 +126,18 @@ def _answered_elsewhere(
     return records, {name: attempt for name, attempt in attempts.items() if name in named}
 
 
-def _times(folder: PointFolder, seconds: Mapping[str, float]) -> dict[str, object]:
-    """Seconds by kind (of this attempt and, for answering, of all), per sample for the model, and of shared work."""
+def _times(
+    folder: PointFolder, seconds: Mapping[str, float], records: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, object]:
+    """Seconds by kind (of this attempt and, for answering, of all), per sample for the model, and of shared work.
+
+    pool_seconds are those of pooling one clip, saliency_seconds those of the tower's attention for all frames.
+    """
     answered, spent = read_times(folder.path / TIMES)
+    per_clip = len(records) / max(1, len({record["clip"] for record in records}))
     return {
+        "pool_seconds": spent["pool"] / answered * per_clip if "pool" in spent and answered else None,
+        "saliency_seconds": spent.get("saliency") if answered else None,
         "seconds_per_sample": sum(spent.get(kind, 0.0) for kind in MODEL) / answered if answered else None,
         "shared_seconds": sum(spent.get(kind, 0.0) for kind in SHARED) if answered else None,
         "seconds": {kind: round(own, 3) for kind, own in {**seconds, **spent}.items()},

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,11 +42,12 @@ from videopool.models.stages import TEXT
 from videopool.models.tower_outputs import tower_outputs
 from videopool.points.point import Point
 from videopool.points.setting import ORIGINAL
-from videopool.pooling import PoolingContext
+from videopool.pooling import Pooling, PoolingContext, checked
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.records import Times
 from videopool.runtime.interrupts import StopRequest
+from videopool.runtime.live import Live
 from videopool.runtime.progress import progress
 from videopool.runtime.ranks import start_method
 
@@ -70,11 +72,15 @@ class Evaluator(ClipReader):
         self.questions_anew = Chunk(READ_AT_ONCE, "questions")
         self.cache_bytes: int | None = config.job.get("max_cache_bytes")
         self.questions: Chunk | None = None
+        self.pool_bytes: int | None = None
 
     def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
         if self.original:
             self.places.append(self.token_positions(grid, context))
-        return super().pooled(grid, context)
+        if self.pool_bytes is None:
+            self.pool_bytes = bytes_of(self.pooling, grid[:1], context.of_clip(0))
+        with self.clock("pool", exact=True):
+            return super().pooled(grid, context)
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
@@ -114,11 +120,10 @@ class Evaluator(ClipReader):
 
         Features are [B, T, C + H*W, Dv]; `text`, [B, D], holds one prompt per clip if the pooling needs it.
         """
-        with self.clock("pool"):
-            self.places.clear()
-            tokens = self.tokens_of([clip for clip, _ in asked], features, text)
-            places = torch.cat(self.places) if self.original else None
-            usable = [samples if good else () for (_, samples), good in zip(asked, finite(tokens), strict=True)]
+        self.places.clear()
+        tokens = self.tokens_of([clip for clip, _ in asked], features, text)
+        places = torch.cat(self.places) if self.original else None
+        usable = [samples if good else () for (_, samples), good in zip(asked, finite(tokens), strict=True)]
         records: Records = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)
             for (_, samples), own in zip(asked, usable, strict=True)
@@ -214,6 +219,16 @@ def finite(tokens: Tensor) -> list[bool]:
     return extremes.isfinite().all(0).tolist()
 
 
+def bytes_of(pooling: Pooling, grid: Tensor, context: PoolingContext) -> int:
+    """Most bytes of tensors alive at once while one clip is pooled: its tokens count, grid and context do not."""
+    with torch.inference_mode(False), torch.no_grad():  # as inference tensors hide what operations consist of
+        own = {name: getattr(context, name).clone() for name in pooling.needs}
+        inputs = grid.clone(), replace(context, **own)
+        with Live() as live:
+            checked(pooling, *inputs)
+    return live.peak
+
+
 def likeliest(sample: Sample, logprobs: Sequence[float]) -> dict[str, object]:
     """Prediction and score of a choice by likelihood."""
     choice = max(range(len(logprobs)), key=logprobs.__getitem__)
@@ -250,7 +265,8 @@ def answer_with_weights(
     for cost in costs:
         seconds.update(cost.seconds)
         counts.update(cost.counts)
-    return AnswerCost(seconds, sum(cost.ahead for cost in costs), counts)
+    peaks = [cost.pool_bytes for cost in costs if cost.pool_bytes is not None]
+    return AnswerCost(seconds, sum(cost.ahead for cost in costs), counts, max(peaks, default=None))
 
 
 def _batch(point: Point) -> int:
@@ -287,4 +303,4 @@ def _answer(
     seconds = dict(evaluator.seconds)
     # Loader processes decode and preprocess while the model runs: of the elapsed time, only "wait" is theirs.
     ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess")) if int(config.job.workers) else 0.0
-    return AnswerCost(seconds, ahead, evaluator.frames)
+    return AnswerCost(seconds, ahead, evaluator.frames, evaluator.pool_bytes)

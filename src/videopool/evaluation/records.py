@@ -19,6 +19,7 @@ class AnswerCost:
     ahead: float = 0.0  # seconds among these of other processes or threads, parallel to the rest
     # Frames and requests.
     counts: Mapping[str, int] = field(default_factory=lambda: {"frames_decoded": 0, "frames_from_store": 0})
+    pool_bytes: int | None = None  # that pooling one clip takes
 
 
 def sample_fields(sample: Sample) -> dict[str, object]:

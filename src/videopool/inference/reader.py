@@ -28,7 +28,7 @@ from videopool.models.chunks import Chunk
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
 from videopool.models.tower_outputs import TowerOutput
 from videopool.notes import note
-from videopool.pooling import Pooling
+from videopool.pooling import Pooling, PoolingContext
 from videopool.pooling.base import TOWER
 from videopool.video import UnreadableClipError
 
@@ -59,11 +59,22 @@ class ClipReader(VideoLM):
         self.frames = Counter(frames_decoded=0, frames_from_store=0)  # so far
 
     @contextmanager
-    def clock(self, kind: str) -> Iterator[None]:
-        """Add the time of a block to self.seconds."""
-        started = time.perf_counter()
+    def clock(self, kind: str, exact: bool = False) -> Iterator[None]:
+        """Add the time of a block to self.seconds, without that of blocks inside it; exact: with the device's work."""
+        device = self.backbone.device
+        wait = exact and device.type != "cpu"
+        if wait:
+            torch.accelerator.synchronize(device)
+        before, started = sum(self.seconds.values()), time.perf_counter()
         yield
-        self.seconds[kind] += time.perf_counter() - started
+        if wait:
+            torch.accelerator.synchronize(device)
+        inside = sum(self.seconds.values()) - before
+        self.seconds[kind] += time.perf_counter() - started - inside
+
+    def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
+        with self.clock("pool"):
+            return super().pooled(grid, context)
 
     def transfer_batch_to_device(
         self, batch: Sequence[LoadedClip], device: torch.device, dataloader_idx: int
@@ -135,6 +146,10 @@ class ClipReader(VideoLM):
 
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
         """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
+        with self.clock("project"):
+            return self._tokens_of(clips, features, text)
+
+    def _tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None) -> Tensor:
         for clip in clips:
             views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"
@@ -199,7 +214,7 @@ class ClipReader(VideoLM):
         self, frames: Sequence[Tensor], media: str, outputs: Sequence[TowerOutput]
     ) -> Iterable[Sequence[Tensor]]:
         """The outputs for each of some frames [3, S, S] in one call, on their way to the CPU."""
-        made = self.backbone.encode_at_once(frames, media, outputs)
+        made = self.backbone.encode_at_once(frames, media, outputs, partial(self.clock, "saliency", exact=True))
         return zip(*(values.to("cpu", non_blocking=True) for values in made), strict=True)
 
     def on_predict_end(self) -> None:

@@ -5,7 +5,7 @@ grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 from itertools import takewhile
 from typing import Any, ClassVar
@@ -18,6 +18,8 @@ from videopool.models.errors import ModelError
 from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput
 from videopool.video import to_pixels
+
+Clock = Callable[[], AbstractContextManager[None]]  # of a kind of work
 
 VISION_CHUNK = 16  # frames that the tower sees at once by default, so that its memory does not grow with T
 
@@ -61,10 +63,11 @@ def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) 
     return states
 
 
-def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput]) -> list[Tensor]:
+def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput], clock: Clock = nullcontext) -> list[Tensor]:
     """Outputs [T, rows, width] of one pass of a tower over pixels [T, 3, S, S].
 
-    No states are kept that no output needs: for the last layer but one of CLIP-L, 1/25 of the memory of all.
+    No states are kept that no output needs: for the last layer but one of CLIP-L, 1/25 of the memory of all. The clock
+    runs while outputs are computed from what the layers left.
     """
     blocks, dtype = tower.encoder.layers, next(tower.parameters()).dtype
     layers = {layer for one in outputs for layer in one.layers}
@@ -76,7 +79,12 @@ def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput]) -> li
             hooks.enter_context(projection.register_forward_hook(lambda _, __, out, keep=keep: keep(out)))
         if layers:
             states = layer_states(blocks, lambda: tower(pixels.to(dtype)), [*layers])
-    return [one.of(Pass(tower, pixels, states, projections)) for one in outputs]
+    seen = Pass(tower, pixels, states, projections)
+    found = []
+    for one in outputs:
+        with clock() if one.layers and not isinstance(one, LayerStates) else nullcontext():
+            found.append(one.of(seen))
+    return found
 
 
 class Backbone(nn.Module):
@@ -201,14 +209,14 @@ class Backbone(nn.Module):
 
     @torch.inference_mode()
     def encode_at_once(
-        self, frames: Sequence[Tensor] | Tensor, media: str, outputs: Sequence[TowerOutput]
+        self, frames: Sequence[Tensor] | Tensor, media: str, outputs: Sequence[TowerOutput], clock: Clock = nullcontext
     ) -> list[Tensor]:
-        """Outputs [T, rows, width] of one call of the tower for frames [3, S, S]."""
+        """Outputs [T, rows, width] of one call of the tower for frames [3, S, S]; see tower_pass()."""
         tower = self.tower(media)
         device = device_of(tower)
         # Pinned frames are copied while the device works.
         pixels = torch.stack([frame.to(device, non_blocking=True) for frame in frames])
-        return tower_pass(tower, pixels, outputs)
+        return tower_pass(tower, pixels, outputs, clock)
 
     def grid(self, features: Tensor) -> Tensor:
         """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""

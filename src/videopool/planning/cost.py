@@ -22,7 +22,7 @@ from videopool.points.setting import CONTIGUOUS, Setting, StatedSetting, readabl
 from videopool.points.twins import map_of
 from videopool.pooling import GridPooling
 from videopool.reports.cells import spreadsheet
-from videopool.results.comparison import same_budget
+from videopool.results.comparison import called, same_budget
 from videopool.results.errors import writing
 from videopool.results.point import METRICS, read_json
 from videopool.results.statistics import detectable_difference
@@ -35,13 +35,19 @@ MB, GB, TERA = 1e6, 1e9, 1e12
 LEAST_HOURS = 0.001  # that are written
 SAME_MAP = ("model", "frames", "positions", "pruning", "benchmark", "map")
 KEEPS_NOTHING = "videopool.features.FeatureStore"
+# Of pooling a clip, by finished points: the key of their metrics and its factor.
+SEEN = {
+    "seen_pool_ms": ("pool_seconds", 1e3),
+    "seen_pool_mb": ("pool_bytes", 1 / MB),
+    "seen_saliency_seconds": ("saliency_seconds", 1.0),
+}
 # Of a model behind an API, only some are known.
 COLUMNS = (
     "point", "model", "dtype", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "context",
     "prefill_tflops",
     "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
     "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "seen_memory_gb", "hours",
-    "tflops_per_second", "warnings", "map", "note",
+    "tflops_per_second", "warnings", "map", "note", "separators", "layer_mean_tokens", *SEEN,
 )  # fmt: skip
 WORDS = ("model", "pooling", "stage", "positions", "pruning")  # columns of text
 # Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.
@@ -53,6 +59,8 @@ SHOWN = (
     ("positions", "positions", "", 1.0, 3),
     ("pruning", "pruning", "", 1.0, 3),
     ("visual_tokens", "visual tokens", "", 1.0, 1),
+    ("separators", "separators", "", 1.0, 8),
+    ("layer_mean_tokens", "layer-mean tokens", "", 1.0, 2),
     ("prefill_tflops", "prefill {} per clip", "FLOPs", TERA, 2),
     ("tower_tflops", "tower {} per clip", "FLOPs", TERA, 5),
     ("kv_cache_gb", "KV cache {}", "B", GB, 6),
@@ -61,6 +69,9 @@ SHOWN = (
     ("features_gb", "features {}", "B", GB, 4),
     ("peak_memory_gb", "peak {} (clips)", "B", GB, 3),
     ("seen_memory_gb", "seen {}", "B", GB, 3),
+    ("seen_pool_ms", "seen pooling ms per clip", "", 1.0, 8),
+    ("seen_pool_mb", "seen pooling {} per clip", "B", MB, 8),
+    ("seen_saliency_seconds", "seen saliency s", "", 1.0, 8),
     ("hours", "hours", "", 1.0, 2),
 )
 
@@ -77,6 +88,8 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         model, name, costs = point.model_name, point.name, _costs(config, point, asked)
         if isinstance(point.pooling, GridPooling):  # maps of others are slow
             own, line = map_of(point.pooling, point.stage, point)
+        elif point.pooling.varies:
+            line = f"clips differ in their tokens: {point.visual_tokens} are the most"
     else:
         model, costs = str(config.model.name or point.model["model"]), {"warnings": []}
         name = readable(model, point.pooling.label, f"f{point.frames}")
@@ -94,19 +107,25 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "clips": asked.clips,
         "samples": sum(asked.samples) or None,
         "design": design(config, asked.samples),
-        "seen_memory_gb": _seen_memory(config, name),
+        **_seen(config, name),
         "warnings": [*costs["warnings"], *asked.warnings],
         "map": own,  # which equal poolings share
         "note": line,
     }
 
 
-def _seen_memory(config: DictConfig, name: str) -> float | None:
-    """The most memory that a finished point of this name took: tensors on a GPU or, without one, the process's."""
+def _seen(config: DictConfig, name: str) -> dict[str, float | None]:
+    """The most that finished points of this name took: memory of tensors on a GPU or, without one, of the process; and
+    what pooling took.
+    """
     done = (Path(str(config.results_dir)) / str(config.study)).glob(f"{escape(name)}-*/{METRICS}")
     known = [metrics for metrics in map(read_json, done) if metrics is not None]
     peaks = [metrics.get("device_peak_bytes") or metrics.get("peak_memory_bytes", 0) for metrics in known]
-    return max(peaks, default=0) / GB or None
+    seen = {
+        key: factor * max((own.get(name) or 0 for own in known), default=0) or None
+        for key, (name, factor) in SEEN.items()
+    }
+    return {"seen_memory_gb": max(peaks, default=0) / GB or None, **seen}
 
 
 def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
@@ -141,6 +160,8 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
     return {
         "dtype": point.model["dtype"],
         "visual_tokens": tokens,
+        "separators": shape.separators,
+        "layer_mean_tokens": point.layer_mean_tokens(tokens),
         "context": shape.context,
         "prefill_tflops": point.prefill_flops(tokens) / TERA,
         "tower_tflops": cost.tower_flops(shape, point.images) / TERA,
@@ -237,15 +258,17 @@ _detectable = lru_cache(detectable_difference)  # points of one benchmark share 
 
 def _comparisons(rows: Sequence[Fields], baseline: str) -> int:
     """The number of pairs that add_differences makes of points of one benchmark; without the baseline, at most."""
-    like = [row for row in rows if row["pooling"] == baseline]
+    like = called(rows, baseline)
     if not like:
         return len(rows) - 1
     pairs = 0
     for row in rows:
-        own, tokens = [other for other in like if other["model"] == row["model"]], row["visual_tokens"]
+        tokens = row["visual_tokens"]
+        own = [other for other in like if other["model"] == row["model"]]
+        if tokens is not None:
+            own.sort(key=lambda other: (other["frames"] != row["frames"], abs(other["visual_tokens"] - tokens)))
         partners = [other for other in own if other["frames"] == row["frames"]][:1]
-        near = [other for other in own if tokens is not None and same_budget(other["visual_tokens"], tokens)]
-        partners += sorted(near, key=lambda other: abs(other["visual_tokens"] - tokens))[:1]
+        partners += [o for o in own if tokens is not None and same_budget(o["visual_tokens"], tokens)][:1]
         pairs += len({id(other) for other in partners} - {id(row)})
     return pairs
 
@@ -273,6 +296,8 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Shown:
     rows = with_power(rows)
     fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
     fixed |= {key for key, *_ in SHOWN if all(row[key] in (None, CONTIGUOUS) for row in rows)}
+    fixed |= {"separators"} if not any(row["separators"] for row in rows) else set()
+    fixed |= {"layer_mean_tokens"} if all(row["layer_mean_tokens"] == row["visual_tokens"] for row in rows) else set()
     headings, columns = [], []
     for key, heading, unit, size, rank in (column for column in SHOWN if column[0] not in fixed):
         largest = max((size * row[key] for row in rows if unit and row[key]), default=0)

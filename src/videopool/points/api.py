@@ -22,7 +22,7 @@ RULES: Rules = {
     whole(1, 100): ("model.quality",),
     whole(1, MOST_SIDE): ("model.max_side",),
 }
-UNKNOWN = ("lora_alpha", "visual_tokens", "prefill_gflops", "map_signature", "windows")
+UNKNOWN = ("lora_alpha", "visual_tokens", "separators", "prefill_gflops", "map_signature", "windows")
 
 
 class ApiPoint(Point):

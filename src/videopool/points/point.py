@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from omegaconf import DictConfig
@@ -195,6 +196,7 @@ class Point(Setting):
             "trained_recipe": adapter.get("recipe"),
             "training": adapter.get("training"),
             "visual_tokens": self.visual_tokens,
+            "separators": self.shape.separators,
             "prefill_gflops": self.prefill_flops(self.visual_tokens) / 1e9,
             "map_signature": map_signature(self.pooling, self.frames, self.shape.height, self.shape.width),
             "windows": self.pooling.windows(*self.grid),
@@ -202,8 +204,19 @@ class Point(Setting):
         }
 
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-        """Metrics of this kind of point alone."""
-        return {}
+        """Metrics of this kind of point alone: real numbers of visual tokens, each clip counted once.
+
+        Of a pooling that varies, their means replace the announced number and its operations in tables.
+        """
+        counts = list({r["clip"]: r["visual_tokens"] for r in records if "visual_tokens" in r}.values())
+        if not counts:
+            return {}
+        mean, real = fmean(counts), {}
+        if self.pooling.varies:
+            real = {"visual_tokens": mean, "prefill_gflops": fmean(map(self.prefill_flops, counts)) / 1e9}
+        layers = fmean(map(self.layer_mean_tokens, counts))
+        numbers = {"tokens_mean": mean, "tokens_least": min(counts), "tokens_most": max(counts)}
+        return {**numbers, "layer_mean_tokens": layers, **real}
 
 
 def _read_adapter(lora: dict[str, Any]) -> dict[str, Any] | None:

@@ -48,7 +48,15 @@ WORDS = {"lora_alpha": "alpha"}  # headings of settings that are not their names
 NUMBERS = {
     "frames": ("frames", "frames", 0, 1, 3),
     "tokens": ("visual_tokens", "visual tokens", 0, 1, 4),
+    "separators": ("separators", "separators", 0, 1, 15),
+    "mean_tokens": ("tokens_mean", "mean tokens", 1, 1, 6),
+    "least_tokens": ("tokens_least", "least tokens", 0, 1, 6),
+    "most_tokens": ("tokens_most", "most tokens", 0, 1, 6),
+    "layer_tokens": ("layer_mean_tokens", "layer-mean tokens", 1, 1, 6),
     "gflops": ("prefill_gflops", "prefill GFLOPs per clip", 2, 1, 6),
+    "pool_ms": ("pool_seconds", "pooling ms per clip", 2, 1000, 15),
+    "pool_mb": ("pool_bytes", "pooling MB per clip", 2, 1e-6, 15),
+    "saliency_seconds": ("saliency_seconds", "saliency s", 2, 1, 20),
     "n": ("n", "n", 0, 1, 10),
     "unreadable": ("n_failed", "unreadable", 0, 1, 9),
     "unparsed": ("n_unparsed", "unparsed", 0, 1, 11),
@@ -60,14 +68,16 @@ NUMBERS = {
     "gpu_gb": ("device_peak_bytes", "peak GPU memory GB", 2, 1e-9, 17),
     "gpu_reserved_gb": ("device_reserved_bytes", "reserved GPU memory GB", 2, 1e-9, 22),
 }
+REAL = ("mean_tokens", "least_tokens", "most_tokens")  # of visual tokens, by clip
 # Comparisons with the baseline: prefix of their columns, end of their names.
 VIEWS = {"": "", "iso_token_": "_at_equal_tokens"}
 LEAST_WORTH = 16  # rank of the last columns on the page
 # Of every table, in this order.
 DEFAULT = ("pooling", "frames", "tokens", "score", "difference")
 NAMES = (
-    "point", "pooling", "status", *SETTINGS, "frames", "tokens", "score", "difference", "difference_at_equal_tokens",
-    "gflops", "score_<group>", "chance", "chance_<group>", "n", "unreadable", "unparsed", "unscored", "words",
+    "point", "pooling", "status", *SETTINGS, "frames", "tokens", "separators", *REAL, "layer_tokens", "score",
+    "difference", "difference_at_equal_tokens", "gflops", "pool_ms", "pool_mb", "saliency_seconds",
+    "score_<group>", "chance", "chance_<group>", "n", "unreadable", "unparsed", "unscored", "words",
     "training_tflops", "ms_per_sample", "shared_seconds", "gpu_gb", "gpu_reserved_gb", "p", "differs",
     "p_at_equal_tokens", "differs_at_equal_tokens", "mixed", "identical_to",
 )  # fmt: skip
@@ -188,7 +198,7 @@ def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
         key: column(Heading(text, rank=rank), number_cell, field, digits=digits, scale=scale)
         for key, (field, text, digits, scale, rank) in NUMBERS.items()
     }
-    columns |= {key: numbers.pop(key) for key in ("frames", "tokens")}
+    columns |= {key: numbers.pop(key) for key in ("frames", "tokens", "separators", *REAL, "layer_tokens")}
     main = f"score: main task group ({main_group(frame)})" if main_group(frame) else ""
     columns["score"] = Heading("score (%)", rank=1, note=main), score
     for view, end in VIEWS.items():
@@ -225,8 +235,11 @@ def with_content(frame: pd.DataFrame) -> list[str]:
         texts = {columns[name][1](row).text for row in complete} - {"", "-"}
         if name == "n" or name.startswith("chance"):
             return len(texts) > 1
-        if name in ("unreadable", "unparsed", "unscored"):
+        if name in ("unreadable", "unparsed", "unscored", "separators"):
             return bool(texts - {"0"})
+        if name in (*REAL, "layer_tokens"):
+            first, second = ("tokens_least", "tokens_most") if name in REAL else ("layer_mean_tokens", "tokens_mean")
+            return any(not missing(row.get(first)) and row[first] != row[second] for row in complete)
         return name in DEFAULT[:-1] or bool(texts)
 
     return [name for name in columns if told(name)]

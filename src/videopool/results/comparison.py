@@ -163,6 +163,13 @@ def same_budget(tokens: float, other: float) -> bool:
     return abs(tokens - other) <= BUDGET * max(tokens, other)
 
 
+def called(rows: Sequence[Row], pooling: str) -> list[Row]:
+    """Rows of a pooling; without any, of those whose names are it and a budget: `even` stands for `even 0.25`."""
+    return [row for row in rows if row["pooling"] == pooling] or [
+        row for row in rows if str(row["pooling"]).startswith(f"{pooling} ")
+    ]
+
+
 def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = None) -> pd.DataFrame:
     """Add comparisons with a baseline to the complete points of a study, a table from load_study.
 
@@ -171,8 +178,8 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = 
     corrected for all comparisons on one benchmark, both views together, each pair of points counted once. `differs`
     names the unequal settings besides pooling.
 
-    baseline: the name of a pooling, or of a point, which counts in the first view alone. counts: which tasks are
-    compared; None: those of each benchmark's headline.
+    baseline: the name of a pooling (see called()), or of a point, which counts in the first view alone. counts: which
+    tasks are compared; None: those of each benchmark's headline.
     """
     rows = table.to_dict("records")
     complete = [row for row in rows if row["status"] == "complete"]
@@ -217,7 +224,7 @@ def _partner(row: Row, others: Sequence[Row], baseline: str, view: str) -> Row |
     def alike(other: Row) -> bool:
         return same_budget(_tokens(other), _tokens(row)) if view else other["frames"] == row["frames"]
 
-    return min((o for o in others if o["pooling"] == baseline and alike(o)), key=distance, default=None)
+    return min(filter(alike, called(others, baseline)), key=distance, default=None)
 
 
 def _compared(row: Row, other: Row, comparison: Comparison | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ OK = "ok"
 JUDGE_FAILED = "judge_failed"  # the answer is there, its verdict is not
 ANSWERED = (OK, JUDGE_FAILED)
 MODEL = ("prefill", "questions", "generate", "api")  # the model's own work, repeated for each sample
-SHARED = ("decode", "preprocess", "vision", "store")  # done once for all points that see the same frames
+SHARED = ("decode", "preprocess", "vision", "saliency", "store")  # done once for all points that see the same frames
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

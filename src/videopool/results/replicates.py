@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from videopool.results.comparison import Counts, counted_scores, headline_of, identity_of, what_differs
+from videopool.results.comparison import Counts, called, counted_scores, headline_of, identity_of, what_differs
 from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.point import manifest_part
 from videopool.results.statistics import DIFFERENCE, SCORE, Estimate, holm, mean_over_seeds
@@ -97,12 +97,13 @@ def _replicates(rows: list[dict[Any, Any]], counts: Counts | None) -> _Replicate
 def _baseline(own: _Replicates, others: Sequence[_Replicates], baseline: str) -> _Replicates | None:
     """The baseline pooling's configuration under the same seeds: of several, the most similar. None for itself."""
     row = own.rows[0]
+    named = {str(one["point"]) for one in called([other.rows[0] for other in others], baseline)}
 
     def fits(other: _Replicates) -> bool:
         theirs = other.rows[0]
         alike = all(theirs[n] == row[n] or (pd.isna(theirs[n]) and pd.isna(row[n])) for n in AS_BASELINE)
         same = all(map(pd.Index.equals, other.scores.axes, own.scores.axes))  # seeds and samples
-        return theirs["pooling"] == baseline and alike and same
+        return theirs["point"] in named and alike and same
 
-    fitting = [] if row["pooling"] == baseline else [other for other in others if fits(other)]
+    fitting = [] if row["point"] in named else [other for other in others if fits(other)]
     return min(fitting, key=lambda other: len(what_differs(row, other.rows[0])), default=None)

@@ -12,17 +12,20 @@ from videopool.results.records import OK, read_records
 
 COLUMNS = (
     "point", "fingerprint", "status", "model", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens",
-    "benchmark", "split", "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample",
-    "shared_seconds", "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade",
-    "prompt", "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
+    "separators", "tokens_mean", "tokens_least", "tokens_most", "layer_mean_tokens", "benchmark", "split",
+    "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample", "shared_seconds",
+    "pool_seconds", "saliency_seconds", "pool_bytes",
+    "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade", "prompt",
+    "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
     "training_steps", "training_tflops", "mixed", "setting", "peak_memory_bytes", "device_peak_bytes",
     "device_reserved_bytes",
 )  # fmt: skip
 OF_POINT = (
     "model", "lora_alpha", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "benchmark", "split",
-    "prefill_gflops", "judge", "prompt",
+    "prefill_gflops", "judge", "prompt", "separators",
 )  # fmt: skip
 OF_METRICS = (
+    "tokens_mean", "tokens_least", "tokens_most", "layer_mean_tokens", "pool_seconds", "saliency_seconds", "pool_bytes",
     "n", "n_failed", "n_unparsed", "n_unscored", "score", "ci_low", "ci_high", "chance", "judge_grade",
     "seconds_per_sample", "shared_seconds", "peak_memory_bytes", "device_peak_bytes", "device_reserved_bytes",
 )  # fmt: skip
@@ -67,10 +70,12 @@ def load_study(study: str | Path) -> pd.DataFrame:
     point whose pooling is the same map on the same frames. positions: those of the visual tokens, "contiguous" or
     "original"; pruning: inside the language model, None if there is none. judge: id of the judge of open answers, or
     None. seconds_per_sample: the model alone, over all attempts; shared_seconds: reading clips and the vision tower,
-    which later points save. answer_words: mean length of generated answers. mixed: how the attempts behind a point's
-    records differ. weights: first digits of the checkpoint's hash; trained_pooling, training_*: how it was trained.
-    setting: of points that are otherwise alike in their names, the settings in which they differ, as
-    "benchmark.clips=24".
+    which later points save, of which saliency_seconds for the tower's attention; pool_seconds, pool_bytes: of pooling
+    one clip. visual_tokens: as announced, or the mean where clips differ by their content; tokens_*: of the clips as
+    read; layer_mean_tokens: those that a layer reads, on average. answer_words: mean length of generated answers.
+    mixed: how the attempts behind a point's records differ. weights: first digits of the checkpoint's hash;
+    trained_pooling, training_*: how it was trained. setting: of points that are otherwise alike in their names, the
+    settings in which they differ, as "benchmark.clips=24".
 
         from videopool.results import load_study
         table = load_study("results/quickstart")
@@ -114,6 +119,7 @@ def _row(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         status = "failed" if (folder / FAILURE).exists() else "partial"
         return row | {"status": status, "n": answered, "n_failed": len(statuses) - answered}
     row |= {"status": "complete", **{name: metrics.get(name) for name in OF_METRICS}}
+    row |= {name: metrics[name] for name in ("visual_tokens", "prefill_gflops") if name in metrics}
     row["answer_words"] = part_of(metrics, "answer_words").get("mean")
     for group, values in part_of(metrics, "groups").items():
         row |= {f"{name}_{group}": values[name] for name in OF_GROUP}

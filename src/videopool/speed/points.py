@@ -44,16 +44,15 @@ BESIDE = ((OFF,), (COLD, WARM), (FLOOR,))  # which take turns; cold fills the st
 class Measured(Evaluator):
     """The program's evaluator; its clock waits for the GPU, so that each kind of work gets its own time."""
 
-    def clock(self, kind: str) -> AbstractContextManager[None]:  # type: ignore[override]
-        return clock(self.seconds, kind)
+    def clock(self, kind: str, exact: bool = True) -> AbstractContextManager[None]:  # type: ignore[override]
+        return super().clock(kind, exact=True)
 
 
 class Alone(Measured):
     """Reads each question with its whole prompt, one after another. For multiple choice only."""
 
     def _answer(self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None) -> Records:
-        with self.clock("pool"):
-            tokens = self.tokens_of([clip for clip, _ in asked], features, text)
+        tokens = self.tokens_of([clip for clip, _ in asked], features, text)
         records: Records = {}
         for (_, samples), visual in zip(asked, tokens, strict=True):
             for sample in samples:
@@ -330,7 +329,8 @@ def sweep(bench: Bench, line: Line, letters: Sequence[str]) -> tuple[dict[str, A
     entries: dict[str, dict[str, Any]] = {}
     if "b" in letters:
         off = seconds[OFF]
-        remaining = {LOAD: kinds[OFF][LOAD] / points, **reading, "pool": kinds[OFF]["pool"], "language model": prompts}
+        pooling = {kind: kinds[OFF][kind] for kind in ("project", "pool")}
+        remaining = {LOAD: kinds[OFF][LOAD] / points, **reading, **pooling, "language model": prompts}
         ratio, allowed = off / cold, off / sum(remaining.values())
         entries["b"] = {
             "points": points, "off_seconds": off, "shared_seconds": cold, "remaining_seconds": remaining,

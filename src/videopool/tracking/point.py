@@ -59,7 +59,7 @@ class PointRun:
             for name, row in metrics[kind].items():
                 if name and row["score"] is not None:
                     numbers[f"{kind}/{name}"] = row["score"]
-        return numbers | {name: self._run.config["point"][name] for name in (*AXES, "prefill_gflops")}
+        return {name: self._run.config["point"][name] for name in (*AXES, "prefill_gflops")} | numbers
 
 
 @contextmanager

@@ -196,8 +196,7 @@ class Tuner(ClipReader):
         if not read:
             # Zero, but with a gradient for each parameter: devices wait for each other's.
             return sum((one.sum() * 0.0 for one in trainable(self.backbone).values()), torch.zeros(())), 0
-        with self.clock("pool"):
-            tokens = self._visual_tokens(read)
+        tokens = self._visual_tokens(read)
         if look is not None:
             look(tokens)
         encoded = [clip.job.samples[0].encoded for clip, _ in read]
