@@ -18,9 +18,10 @@ from videopool.models.stages import TEXT, THUMBNAIL
 from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput, tower_outputs
 from videopool.norms import Measurement, StageNorms, token_norms
 from videopool.norms.saved import MeasuredSoFar, save_partial
+from videopool.norms.stage import Placed
 from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.points.point import Point
-from videopool.pooling import GridPooling, Pooling, announced
+from videopool.pooling import GridPooling, Pooling, PoolingContext, announced
 
 TEXTURE = "patch texture"
 
@@ -65,6 +66,7 @@ class NormMeter(ClipReader):
         frames = point.config.features.get("frames_at_once")
         super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
         self.prompt, self.settings, self.measured = point.prompt, settings, into
+        self.placed: Placed | None = None  # tokens of the last clip, of a pooling to tokens with places
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[tuple[str, str, str]]:
@@ -75,6 +77,12 @@ class NormMeter(ClipReader):
                 self._measure(clip, features)
             outcomes.append((clip_name(clip.job), clip.digest, reason))
         return outcomes
+
+    def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
+        places = self.pooling.token_places(grid, context)
+        frames, height, width = grid.shape[1:4]
+        self.placed = None if places is None else (places[0].cpu().numpy(), (frames, height, width))
+        return super().pooled(grid, context)
 
     def _too_long(self, clip: LoadedClip) -> str:
         """Why a clip with its question does not fit the language model's context, before it is added anywhere."""
@@ -116,9 +124,8 @@ class NormMeter(ClipReader):
         """Add one clip at the stages after the pooling; features [T, C + H*W, D]."""
         backbone, settings, measured = self.backbone, self.settings, self.measured
         question = clip.job.samples[0].question or self.prompt.describe
-        with self.clock("pool"):
-            vector = backbone.text_vector(question)[None] if TEXT in self.pooling.needs else None
-            tokens = self.tokens_of([clip], features[None], vector)
+        vector = backbone.text_vector(question)[None] if TEXT in self.pooling.needs else None
+        tokens = self.tokens_of([clip], features[None], vector)
         count = tokens.shape[1] - backbone.shape.separators
         shape: tuple[int, ...] = (count,)
         if isinstance(self.pooling, GridPooling):
@@ -126,7 +133,7 @@ class NormMeter(ClipReader):
             shape = self.pooling.out_shape(frames, backbone.shape.height, backbone.shape.width)
         pooled = measured.stages.get(POOLED) or StageNorms(settings.p, settings.rules)
         with self.clock("norms"):
-            read = pooled.add(tokens[0, :count].unflatten(0, shape), texture)
+            read = pooled.add(tokens[0, :count].unflatten(0, shape), texture, self.placed)
         if not settings.llm_layers:
             return
         before, after = (
@@ -139,14 +146,14 @@ class NormMeter(ClipReader):
         place = slice(before.shape[1], before.shape[1] + count)
         for stage in settings.stages:
             if stage.kind == LLM:
-                self._add(stage.name, states[stage.layer or 0][0, place].unflatten(0, shape), texture)
+                self._add(stage.name, states[stage.layer or 0][0, place].unflatten(0, shape), texture, self.placed)
         for number, weights in attention.items():
             entering = token_norms(states[number - 1][0, place], settings.p).cpu().double().numpy()
             measured.attention[number].add(weights[0, place].double().cpu().numpy(), read, entering)
 
-    def _add(self, stage: str, tokens: Tensor, texture: np.ndarray | None) -> None:
+    def _add(self, stage: str, tokens: Tensor, texture: np.ndarray | None, placed: Placed | None = None) -> None:
         with self.clock("norms"):
-            self.measured.stages[stage].add(tokens, texture)
+            self.measured.stages[stage].add(tokens, texture, placed)
 
 
 class NormLog:

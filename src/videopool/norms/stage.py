@@ -4,8 +4,9 @@ Tokens of norm 0 and tokens with a NaN or an infinity are counted and enter no o
 clip the same weight; all else gives each token the same weight.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from videopool.norms.statistics import LogHistogram, Moments, Sums, gini, spearm
 from videopool.norms.token_norms import border, centre, frame_cosines, low_texture, token_norms
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+
+Placed = tuple[np.ndarray, tuple[int, int, int]]  # flat places [N] in a grid of size (T, H, W)
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,11 @@ class StageNorms(Sums):
         self.p, self.rules = p, rules
         self.histogram, self.moments = LogHistogram(), Moments()
 
-    def add(self, tokens: Tensor, texture: np.ndarray | None = None) -> ClipNorms:
-        """Add a clip: tokens [T, H, W, D] of a grid, else [N, D]; texture [T, H, W], ignored for other tokens."""
+    def add(self, tokens: Tensor, texture: np.ndarray | None = None, placed: Placed | None = None) -> ClipNorms:
+        """Add a clip: tokens [T, H, W, D] of a grid, else [N, D]; texture [T, H, W], ignored for other tokens.
+
+        placed: where in a grid tokens [N, D] came from, for maps and profiles.
+        """
         norms = token_norms(tokens, self.p).cpu().double().numpy()
         finite = np.isfinite(norms)
         valid = finite & (norms > 0)
@@ -58,14 +64,23 @@ class StageNorms(Sums):
             self._add_grid(clip, tokens)
             if texture is not None and texture.shape == norms.shape:
                 self._add_texture(clip, texture)
+        elif placed is not None:
+            places, size = placed
+            there = places >= 0
+            self._add_maps(clip, lambda own: np.bincount(places[there], own[there], prod(size)).reshape(size))
         return clip
+
+    def _add_maps(self, clip: ClipNorms, gridded: Callable[[np.ndarray], np.ndarray] = np.asarray) -> None:
+        """Sums by place, and by frame, of values of tokens as values of a grid [T, H, W]."""
+        layers = {"tokens": clip.valid, "norm": np.where(clip.valid, clip.norms, 0), **clip.outliers}
+        for name, values in layers.items():
+            cells = gridded(values)
+            self.accumulate({f"map.{name}": cells.sum(0), f"frame.{name}": cells.sum((1, 2))})
 
     def _add_grid(self, clip: ClipNorms, grid: Tensor) -> None:
         """Sums by place, by frame and, for pairs of frames, by their distance."""
         frames, height, width = clip.valid.shape
-        layers = {"tokens": clip.valid, "norm": np.where(clip.valid, clip.norms, 0), **clip.outliers}
-        for name, values in layers.items():
-            self.accumulate({f"map.{name}": values.sum(0), f"frame.{name}": values.sum((1, 2))})
+        self._add_maps(clip)
         self.accumulate({"placed": clip.valid.sum()})
         self._add_region("border", border(height, width), clip)
         self._add_region("centre", centre(height, width), clip)
@@ -157,7 +172,8 @@ class StageNorms(Sums):
         for name in ("norm", *IN_CLIP):
             arrays[f"map.{name}"] = self.ratio(f"map.{name}", "map.tokens")
             arrays[f"frame.{name}"] = self.ratio(f"frame.{name}", "frame.tokens")
-        return arrays | {f"distance.{name}": values for name, values in self._distances().items()}
+        distances = self._distances() if "cosine.pairs" in self.sums else {}
+        return arrays | {f"distance.{name}": values for name, values in distances.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """All that add() has gathered, to be saved."""
