@@ -21,11 +21,13 @@ class Allocator:
         needs: names of PoolingContext fields.
         together: whether centres of a frame absorb tokens of its whole segment.
         open: whether more than the asked tokens may stay.
+        label: in names of unnamed compressions; "": the class name.
     """
 
     needs: frozenset[str] = frozenset()
     together = False
     open = False
+    label = ""
 
     def __init__(self, contextual: float = 0.0) -> None:
         self.contextual = number("allocator.contextual", contextual, 0, 1)
@@ -61,6 +63,7 @@ class Uniform(Allocator):
     def __init__(self, contextual: float = 0.0, first: bool = False) -> None:
         super().__init__(contextual)
         self.first = flag("allocator.first", first)
+        self.label = "Uniform first" if first else ""
 
     def counts(self, clip: Clip, selector: Selector) -> Sequence[int]:
         if self.first and clip.frames > 1:

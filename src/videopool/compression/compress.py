@@ -15,6 +15,7 @@ from videopool.pooling.checks import flag, needed, number, one_of, positive
 from videopool.pooling.contract import class_name
 
 ORDERS = ("place", "part", "score")
+UNNAMED = "compress"
 NO_PLACE = -1  # of a frame's CLS token
 
 
@@ -113,6 +114,7 @@ class Compress(Budgeted):
         order: of the tokens: by "place"; by "part", kept ones first; or by "score", in each part.
         cls: each frame's CLS token comes first and counts as one of its tokens.
         block, one_head: of the tower, that saliency and keys come from; see `Pooling`.
+        name: in tables; "compress" stands for the parts' names.
     """
 
     kinds: ClassVar = {"allocator": Allocator, "selector": Selector, "merger": Merger, "centres": Selector}
@@ -130,9 +132,12 @@ class Compress(Budgeted):
         block: int | None = None,
         one_head: bool = False,
         reference: bool = False,
-        name: str = "compress",
+        name: str = UNNAMED,
     ) -> None:
         open_ended = getattr(allocator, "open", False)
+        if name == UNNAMED:
+            parts = [part for part in (allocator, selector, merger) if part is not None]
+            name = " x ".join(getattr(part, "label", "") or type(part).__name__ for part in parts)
         super().__init__(tokens, share, reference, name, free=open_ended)
         self.varies = self.varies or open_ended
         for key, value in (("allocator", allocator), ("selector", selector), ("merger", merger), ("centres", centres)):

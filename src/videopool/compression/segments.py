@@ -97,16 +97,17 @@ class Trees(Allocator):
     again.
 
     Args:
-        kept: share of the tokens that is kept as it is.
+        kept: share of the tokens that is kept as it is; with `contextual`, what that leaves.
         expand: the published code's factor of the share; an exact number has none.
     """
 
     def __init__(
         self, kept: float = 0.7, joins: float = 0.8, least: int = 8, tau: float = 0.9, expand: float = 1.25,
-        cut: bool = True,
+        cut: bool = True, contextual: float | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.kept, self.joins = number("allocator.kept", kept, 0, 1), number("allocator.joins", joins, -2, 2)
+        super().__init__(contextual or 0.0)
+        self.kept = number("allocator.kept", kept, 0, 1) if contextual is None else 1 - self.contextual
+        self.joins = number("allocator.joins", joins, -2, 2)
         self.segments, self.tau = positive("allocator.least", least), number("allocator.tau", tau, -2, 2)
         self.expand, self.cut = number("allocator.expand", expand, 0, above=True), flag("allocator.cut", cut)
 

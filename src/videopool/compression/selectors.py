@@ -19,10 +19,12 @@ class Selector:
     Attributes:
         needs: names of PoolingContext fields.
         saliency: which saliency it takes from the context; "tower": the one that the tower has.
+        label: in names of unnamed compressions; "": the class name.
     """
 
     needs: frozenset[str] = frozenset()
     saliency: str | None = None
+    label = ""
 
     def scores(self, clip: Clip) -> Tensor:
         """[T, L], larger is kept; infinite: kept before all others."""
@@ -44,6 +46,7 @@ class Saliency(Selector):
 
     def __init__(self, kind: str = "tower", seed: int = 0) -> None:
         self.kind = one_of("selector.kind", kind, KINDS)
+        self.label = f"Saliency {kind}"
         self.seed = whole("selector.seed", seed)
         if kind in TOWER:
             self.needs, self.saliency = frozenset({"saliency"}), kind
@@ -191,6 +194,7 @@ class MaxMin(Selector):
 
     def __init__(self, weights: Sequence[str] = ("saliency",), kind: str = "tower") -> None:
         self.weights = [one_of("selector.weights", name, ("saliency", "context")) for name in weights]
+        self.label = " ".join(["MaxMin", *self.weights])
         if "saliency" in self.weights:
             self.salient = Saliency(kind)
             self.needs, self.saliency = self.salient.needs, self.salient.saliency

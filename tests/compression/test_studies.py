@@ -1,0 +1,93 @@
+"""The studies of compressions: every command of their heads composes, for each model that they name."""
+
+import re
+from itertools import product
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from test_compress import METHODS
+
+from videopool.paths import shipped
+from videopool.planning.cost import cost_of
+from videopool.points.setting import StatedSetting
+
+STUDIES = ("compression", "allocators", "selectors")
+SIDES = {"mini": 12, "llava_next_vicuna_7b": 24, "llava_onevision_7b": 27}
+
+
+def head(name):
+    return (shipped("experiments") / f"{name}.yaml").read_text().partition("defaults:")[0]
+
+
+def choices(words):
+    """The elements of a sweep of overrides, by key."""
+    parsed = OverridesParser.create().parse_overrides(words)
+    return {
+        override.key_or_group: list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [override.get_value_element_as_str()]
+        for override in parsed
+    }
+
+
+def swept(name):
+    """The study's own choices."""
+    params = OmegaConf.load(shipped("experiments") / f"{name}.yaml").hydra.sweeper.params
+    return choices([f"{key}={value}" for key, value in params.items()])
+
+
+@pytest.mark.parametrize("model", SIDES)
+def test_every_method_and_control_is_planned_at_its_budget(hydra_conf, model):
+    study = swept("compression")
+    assert {*study["pooling"], "dycoke"} == {*METHODS, "even", "random", "fastvid_mean", "dycoke"} - {"fastvid"}
+    assert [float(share) for share in study["pooling.share"]] == [0.5, 0.25, 0.1, 0.05]
+    for place, pooling in enumerate(study["pooling"]):  # each at one of the budgets and numbers of frames
+        share, frames = study["pooling.share"][place % 4], study["frames.num"][place // 4 % 2]
+        words = [f"pooling={pooling}", f"pooling.share={share}", f"frames.num={frames}", f"model={model}"]
+        point = StatedSetting(hydra_conf("experiment=compression", *words))
+        size = int(frames) * SIDES[model] ** 2
+        assert point.pooled == (round if pooling == "vcast" else int)(float(share) * size)
+    planned = cost_of(hydra_conf("job=plan", "experiment=compression", f"model={model}", "pooling=evs"))
+    assert planned["visual_tokens"] == point.shape.separators + 16 * SIDES[model] ** 2 // 4
+
+
+def test_the_commands_of_controls_meet_the_budgets(hydra_conf):
+    """Fewer frames and strides leave as many tokens, within the tolerance of equal budgets, as some share does."""
+    lines = re.findall(r"^# +videopool -m (.*)$", head("compression"), re.MULTILINE)
+    commands = [choices(line.split()) for line in lines]
+    assert commands[0] == {"experiment": ["compression"]}
+    found = set()
+    for command in commands[1:]:
+        command = {**(swept("compression") if "experiment" in command else {}), **command}
+        for words in product(*([f"{key}={value}" for value in values] for key, values in command.items())):
+            point = StatedSetting(hydra_conf(*words))
+            found.add((point.pooling.label.split()[0], point.frames, point.pooled))
+            assert point.config.study == "compression"
+            assert point.config.baseline == "even"
+    few = {tokens for name, _, tokens in found if name == "even"}
+    for frames, share in product((16, 32), (0.5, 0.25, 0.1, 0.05)):
+        budget = int(share * frames * 144)
+        assert budget in few, (frames, share)
+    assert {(name, tokens) for name, _, tokens in found if name in ("dycoke", "blind")} == {
+        ("blind", 0), *(("dycoke", int(share * frames * 144)) for share in (0.5, 0.25) for frames in (16, 32))
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["allocators", "selectors"])
+def test_parts_are_swept_under_names_of_their_own(hydra_conf, name):
+    study = swept(name)
+    (part,) = [key for key in study if key.startswith("pooling.") and key != "pooling.share"]
+    labels = []
+    for value in study[part]:
+        config = hydra_conf(f"experiment={name}", f"++{part}={value}", "pooling.share=0.25")
+        point = StatedSetting(config)
+        assert point.pooled == 576
+        labels.append(point.pooling.label)
+    assert len(set(labels)) == len(labels)
+    assert f"{config.baseline} 0.25" in labels
+    models = set(re.findall(r"model=(\w+)", head(name)))
+    assert models <= SIDES.keys()
+    for model in models:
+        for value in study[part]:
+            StatedSetting(hydra_conf(f"experiment={name}", f"model={model}", f"++{part}={value}"))
