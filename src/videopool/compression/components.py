@@ -13,6 +13,8 @@ from videopool.compression.clip import Clip, Part, frame_part, joined, raised, u
 from videopool.compression.compress import Budgeted
 from videopool.pooling.checks import number
 
+BLOCK = 512  # rows of likeness at once
+
 
 def components(linked: np.ndarray) -> np.ndarray:
     """The component [M] of each node of a graph [M, M], in order of its node of most links, of equal ones the first."""
@@ -38,11 +40,13 @@ def linked_to(likeness: Tensor, wanted: int) -> np.ndarray:
     count = len(rows)
     nearest, to, outside = rows[0].copy(), np.zeros(count, dtype=np.int64), np.arange(count) > 0
     edges, values = np.zeros((count - 1, 2), dtype=np.int64), np.zeros(count - 1)
+    nearest[0] = -np.inf  # of nodes inside
     for step in range(count - 1):
-        node = int(np.where(outside, nearest, -np.inf).argmax())
-        edges[step], values[step], outside[node] = (node, to[node]), nearest[node], False
-        nearer = rows[node] > nearest
-        nearest, to = np.where(nearer, rows[node], nearest), np.where(nearer, node, to)
+        node = int(nearest.argmax())
+        edges[step], values[step], outside[node], nearest[node] = (node, to[node]), nearest[node], False, -np.inf
+        nearer = (rows[node] > nearest) & outside
+        np.copyto(nearest, rows[node], where=nearer)
+        to[nearer] = node
     kept = edges[np.argsort(-values, kind="stable")[: count - wanted]]
     graph = coo_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(count, count))
     labels = connected_components(graph, directed=False)[1]
@@ -69,7 +73,12 @@ class Components(Budgeted):
     def likeness(self, clip: Clip, values: Tensor) -> Tensor:
         """Cosines [M, M]; a token of zeros is like none, in the published code NaN."""
         x = unit(values.detach(), clip.reference)
-        return (x @ x.T).nan_to_num_(nan=-2.0)
+        alike = x.new_empty(len(x), len(x))
+        for start in range(0, len(x), BLOCK):  # half of the products, as the other half is the same
+            own = slice(start, start + BLOCK)
+            alike[own, : own.stop] = x[own] @ x[: own.stop].T
+            alike[:start, own] = alike[own, :start].T
+        return alike.nan_to_num_(nan=-2.0)
 
     def means(self, part: Part, labels: np.ndarray) -> Part:
         """The mean of each label, at the place of its first token."""
