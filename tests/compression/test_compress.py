@@ -115,6 +115,20 @@ def test_selected_tokens_are_those_at_their_places():
         torch.testing.assert_close(shown, places.float(), atol=1e-2, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_kept_merged_and_dropped_patches_can_be_told_apart(name):
+    """As job=show and training see them: by derivatives. Each token is a mean; of merging methods no patch is lost."""
+    grid = grid_like("random", (4, 6, 6, 16))
+    compression = pooling(name, share=0.25)
+    trace = PatchTrace(compression, grid, context_of(compression, grid))
+    if name == "prumerge":  # whose centres grow
+        assert (trace.shares > 1).all()
+    else:
+        torch.testing.assert_close(trace.shares, torch.ones(36, dtype=trace.shares.dtype))
+    lost = trace.of_patches(torch.ones(36, 1)).isnan().sum()
+    assert lost == (108 if name in SELECTIONS else 0)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [

@@ -13,6 +13,7 @@ from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
 from videopool.jobs.show import run as show
 from videopool.models import load_backbone
 from videopool.paths import shipped
+from videopool.points.setting import pooling_of
 from videopool.pooling import Adaptive, Average, FrameCls, ImageGrid, NoPooling, Subsample, TextGuided
 from videopool.shapes.clips import write_mp4
 from videopool.video import UniformSampler, open_clip
@@ -104,6 +105,18 @@ def test_only_the_patches_that_are_kept_have_a_colour(first):
     np.testing.assert_allclose(
         shown.reshape(-1, 3)[kept], blocks(first.plain.pictures, 6, 12).reshape(-1, 3)[kept], atol=1e-4
     )
+
+
+def test_patches_that_are_merged_have_a_colour_and_no_dot(config, first):
+    """Of a compression that merges all patches have a colour and its tokens' places a dot; one that drops has none."""
+    for name, merged in (("sttm", True), ("visionzip", True), ("evs", False)):
+        shown = ShownPooling(*pooling_of(config(f"pooling={name}", "pooling.tokens=100")))
+        row = first.pooled_row(shown)
+        coloured = int(np.isfinite(np.stack(row.pictures)).all(axis=-1).sum())
+        assert coloured == (FRAMES * 144 if merged else 100), name
+        assert len(row.marks) == (FRAMES if merged else 0)
+        if merged:
+            assert np.stack(row.marks).sum() == 100
 
 
 def test_norms_of_cells_are_those_of_what_the_language_model_reads(first, seen):

@@ -88,7 +88,8 @@ class Part:
     @cached_property
     def values(self) -> Tensor:
         """[n, D]."""
-        return self.rows if self.index is None else self.rows[self.index]
+        with torch.enable_grad():  # who asks first may be a choice, which has no gradient
+            return self.rows if self.index is None else self.rows[self.index]
 
     def of(self, index: Tensor) -> "Part":
         """Some candidates, by index or mask."""
