@@ -14,6 +14,7 @@ from videopool.compression.allocators import handed_out
 from videopool.compression.quadtree import united
 from videopool.config.build import build_pooling
 from videopool.errors import UserError
+from videopool.points.setting import StatedSetting
 from videopool.pooling import NoPooling, PoolingContractError, PoolingShapeError, checked
 from videopool.pooling.contract import random_context
 from videopool.pooling.tracing import PatchTrace
@@ -245,6 +246,38 @@ def test_sttm_unions_are_whole():
     assert united(3, pairs, reference=True).tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize(("frames", "segments"), [(3, 8), (9, 2)])
+def test_fastvid_loses_no_tokens_that_do_not_divide(frames, segments):
+    """The published code loses what does not divide by a segment's anchors, and fails for fewer frames than segments."""
+    grid = grid_like("random", (frames, 6, 6, 8))
+    settings = {"allocator__least": segments, "allocator__tau": -1.0, "allocator__every": 2}
+    settings |= {"selector__kind": "tower", "allocator__by": "mean", "share": 0.4}
+    compression = pooling("fastvid", **settings)
+    context = context_of(compression, grid)
+    tokens = compression(grid, context)
+    assert tokens.shape[1] == int(0.4 * frames * 36)
+    if frames > segments:
+        published = pooling("fastvid", reference=True, **settings)
+        assert published(grid, context).shape[1] < frames * int(0.4 * 36) <= tokens.shape[1]
+    parts = compression.allocator.parts(compression.clip(grid, context), compression.selector)
+    assert len({part.span for part in parts}) == min(frames, segments)
+    anchors = {part.span: 0 for part in parts}
+    for part in parts:
+        anchors[part.span] += part.centres > 0
+    assert anchors == {(first, end): -(-(end - first) // 2) for first, end in anchors}
+
+
+def test_prunevid_counts_zeros_as_they_are():
+    """Four equal frames with a zero in one: three of its six pairs have cosine 1, and three 0."""
+    grid = grid_like("static", (4, 4, 4, 8)).double()
+    grid[0, 1, 2, 3] = 0
+    for reference, tau, still in ((False, 0.49, 16), (False, 0.51, 15), (True, 0.43, 15), (True, 0.41, 16)):
+        compression = pooling("prunevid", share=0.5, reference=reference)
+        clip = compression.clip(grid, None)
+        ((span, places),) = compression.allocator.spans(clip, tau)
+        assert (span, int(places.sum())) == ((0, 4), still), (reference, tau)
+
+
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 7])
 def test_dycoke_reads_every_frame(frames):
     grid = grid_like("random", (frames, 4, 4, 8))
@@ -271,6 +304,27 @@ def test_a_nan_stays_where_it_is():
     for name in ("evs", "dtd"):
         compression = pooling(name, tokens=40)
         assert compression(grid, context_of(compression, grid)).isfinite().all(), name
+    place = 2 * 16 + 2 * 4
+    assert place in pooling("evs", tokens=17, reference=True).token_places(grid)[0], "first in the published code"
+    assert place not in pooling("evs", tokens=62).token_places(grid)[0], "with the one after it, compared with it"
+    assert place in pooling("evs", tokens=64).token_places(grid)[0]
+
+
+def test_a_need_that_a_family_lacks_and_a_step_before_a_compression_are_one_line(hydra_conf):
+    step = "{_target_:videopool.pooling.Adaptive,shape:[null,6,6]}"
+    part = "allocator:{_target_:videopool.compression.Uniform},selector:{_target_:videopool.compression.Even}"
+    compressed = f"{{_target_:videopool.compression.Compress,tokens:9,{part}}}"
+    for words, told in (
+        (["pooling=fastvid"], "fastvid 0.25 needs SigLIP's pooling head, and the tower of mini has none"),
+        (
+            ["pooling=visionzip", "pooling.selector.kind=cls", "model=llava_onevision_7b"],
+            "needs attention of a CLS token",
+        ),
+        (["pooling=chain", f"pooling.steps=[{step},{compressed}]"], "Compress does not map a grid to a grid"),
+    ):
+        with pytest.raises(UserError, match=re.escape(told)) as caught:
+            StatedSetting(hydra_conf(*words))
+        assert "\n" not in str(caught.value)
 
 
 def test_clips_that_vary_are_pooled_alone():
