@@ -248,7 +248,7 @@ def test_sttm_unions_are_whole():
 
 @pytest.mark.parametrize(("frames", "segments"), [(3, 8), (9, 2)])
 def test_fastvid_loses_no_tokens_that_do_not_divide(frames, segments):
-    """The published code loses what does not divide by a segment's anchors, and fails for fewer frames than segments."""
+    """The published code loses what does not divide by a segment's anchors; fewer frames than segments fail there."""
     grid = grid_like("random", (frames, 6, 6, 8))
     settings = {"allocator__least": segments, "allocator__tau": -1.0, "allocator__every": 2}
     settings |= {"selector__kind": "tower", "allocator__by": "mean", "share": 0.4}
