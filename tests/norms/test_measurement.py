@@ -97,3 +97,25 @@ def test_attention_that_is_not_finite_is_counted_and_left_out():
     assert counted.pop("clips") == 1 + without.pop("clips")
     assert counted == without
     np.testing.assert_array_equal(parts[0].arrays()["curve.attention"], parts[1].arrays()["curve.attention"])
+
+
+def test_tokens_with_places_have_the_maps_of_their_grid():
+    """In any order those of the whole grid; of some tokens, means over the clips that have one at a place."""
+    rng, size = np.random.default_rng(5), (3, 2, 4)
+    whole, shuffled, some = (empty().stages["encoder"] for _ in range(3))
+    norms, counts = np.zeros(8), np.zeros(8)
+    for _ in range(4):
+        grid = torch.from_numpy(rng.standard_normal((*size, 6)))
+        order, tokens = rng.permutation(24), grid.flatten(0, 2)
+        whole.add(grid)
+        shuffled.add(tokens[order], placed=(order, size))
+        kept = order[:7]
+        some.add(torch.cat([tokens[kept], tokens[:1]]), placed=(np.append(kept, -1), size))  # one has no place
+        np.add.at(norms, kept % 8, torch.linalg.vector_norm(tokens[kept], dim=-1).numpy())
+        np.add.at(counts, kept % 8, 1)
+    for name in ("map.norm", "map.times_median", "frame.norm"):
+        np.testing.assert_allclose(shuffled.arrays()[name], whole.arrays()[name])
+    assert "distance.cosine" in whole.arrays().keys() - shuffled.arrays().keys()
+    expected = np.where(counts > 0, norms / np.maximum(counts, 1), np.nan)
+    np.testing.assert_allclose(some.arrays()["map.norm"].ravel(), expected)
+    assert some.numbers()["tokens"] == 4 * 8
