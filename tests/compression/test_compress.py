@@ -15,7 +15,7 @@ from videopool.compression.quadtree import united
 from videopool.config.build import build_pooling
 from videopool.errors import UserError
 from videopool.points.setting import StatedSetting
-from videopool.pooling import NoPooling, PoolingContractError, PoolingShapeError, checked
+from videopool.pooling import NoPooling, PoolingContractError, PoolingShapeError, Subsample, checked
 from videopool.pooling.contract import random_context
 from videopool.pooling.tracing import PatchTrace
 
@@ -114,6 +114,13 @@ def test_selected_tokens_are_those_at_their_places():
         assert trace.read.all()
         shown = trace.of_tokens(torch.arange(6 * 16.0).view(6, 4, 4, 1))[:, 0]
         torch.testing.assert_close(shown, places.float(), atol=1e-2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 36, 143, 144])
+def test_the_even_control_is_subsample(hydra_conf, count):
+    grid = grid_like("random", (4, 6, 6, 16))
+    even = build_pooling(hydra_conf("pooling=even", f"pooling.tokens={count}"))
+    assert torch.equal(even(grid), Subsample(count)(grid))
 
 
 @pytest.mark.parametrize("name", METHODS)

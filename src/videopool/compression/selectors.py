@@ -8,6 +8,7 @@ from torch import Tensor
 
 from videopool.compression.clip import Clip, Part, best, cosines, density_peaks, squares, unit
 from videopool.pooling.checks import flag, one_of, positive, whole
+from videopool.pooling.tiling import equidistant
 
 TOWER = ("tower", "cls", "received", "head")
 KINDS = (*TOWER, "norm", "inverse_norm", "random")
@@ -158,11 +159,20 @@ class FarFromMean(Selector):
 
 
 class Even(Selector):
-    """Candidates at equal distances: i * n / count, rounded down; VisionZip's own code rounds n / count down."""
+    """Candidates at equal distances: i * n / count, rounded down; VisionZip's own code rounds n / count down.
+
+    Args:
+        ends: from the first candidate to the last, as `Subsample`: then the columns of a grid change from row to row.
+    """
+
+    def __init__(self, ends: bool = False) -> None:
+        self.ends = flag("selector.ends", ends)
 
     def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
         n = len(part)
-        places = [i * max(1, n // count) if clip.reference else i * n // count for i in range(count)]
+        step = max(1, n // count)
+        places = [i * step for i in range(count)] if clip.reference else [i * n // count for i in range(count)]
+        places = equidistant(count, n) if self.ends else places
         return torch.tensor(places, dtype=torch.long, device=part.places.device)
 
 
