@@ -65,7 +65,7 @@ def test_the_commands_of_controls_meet_the_budgets(hydra_conf):
             found.add((point.pooling.label.split()[0], point.frames, point.pooled))
             assert point.config.study == "compression"
             assert point.config.baseline == "even"
-    few = {tokens for name, _, tokens in found if name == "even"}
+    few = {tokens for name, _, tokens in found if name == "fewer"}
     for frames, share in product((16, 32), (0.5, 0.25, 0.1, 0.05)):
         budget = int(share * frames * 144)
         assert budget in few, (frames, share)
