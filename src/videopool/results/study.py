@@ -12,7 +12,7 @@ from videopool.results.records import OK, read_records
 
 COLUMNS = (
     "point", "fingerprint", "status", "model", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens",
-    "separators", "tokens_mean", "tokens_least", "tokens_most", "layer_mean_tokens", "benchmark", "split",
+    "benchmark", "split", "separators", "tokens_mean", "tokens_least", "tokens_most", "layer_mean_tokens",
     "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample", "shared_seconds",
     "pool_seconds", "saliency_seconds", "pool_bytes",
     "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade", "prompt",
