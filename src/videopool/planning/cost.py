@@ -36,11 +36,8 @@ LEAST_HOURS = 0.001  # that are written
 SAME_MAP = ("model", "frames", "positions", "pruning", "benchmark", "map")
 KEEPS_NOTHING = "videopool.features.FeatureStore"
 # Of pooling a clip, by finished points: the key of their metrics and its factor.
-SEEN = {
-    "seen_pool_ms": ("pool_seconds", 1e3),
-    "seen_pool_mb": ("pool_bytes", 1 / MB),
-    "seen_saliency_seconds": ("saliency_seconds", 1.0),
-}
+SEEN = {"seen_pool_ms": ("pool_seconds", 1e3), "seen_pool_mb": ("pool_bytes", 1 / MB)}
+SEEN["seen_saliency_seconds"] = ("saliency_seconds", 1.0)
 # Of a model behind an API, only some are known.
 COLUMNS = (
     "point", "model", "dtype", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "context",
@@ -115,17 +112,12 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
 
 
 def _seen(config: DictConfig, name: str) -> dict[str, float | None]:
-    """The most that finished points of this name took: memory of tensors on a GPU or, without one, of the process; and
-    what pooling took.
-    """
+    """The most that finished points of this name took: memory of tensors or, without a GPU, of the process; pooling."""
     done = (Path(str(config.results_dir)) / str(config.study)).glob(f"{escape(name)}-*/{METRICS}")
     known = [metrics for metrics in map(read_json, done) if metrics is not None]
     peaks = [metrics.get("device_peak_bytes") or metrics.get("peak_memory_bytes", 0) for metrics in known]
-    seen = {
-        key: factor * max((own.get(name) or 0 for own in known), default=0) or None
-        for key, (name, factor) in SEEN.items()
-    }
-    return {"seen_memory_gb": max(peaks, default=0) / GB or None, **seen}
+    most = {key: max((own.get(name) or 0 for own in known), default=0) for key, (name, _) in SEEN.items()}
+    return {"seen_memory_gb": max(peaks, default=0) / GB or None} | {k: n * SEEN[k][1] or None for k, n in most.items()}
 
 
 def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
