@@ -30,7 +30,9 @@ EFFORT = "how hard is tried; what fails is told as failed"
 UNUSED = "not read by this job, or only to compose what is"
 RESOLVED = "the samples that come of it count, and the contents of their clips"
 
+ASKED = "refused without places, or alone; see test_positions_and_pruning_count"
 EVERYWHERE = {
+    "positions": ASKED, "pruning.*": ASKED,
     "study": WHERE, "results_dir": WHERE, "data_dir": WHERE, "force": "done again, the same way", "baseline": TOLD,
     "figures": TOLD,
     "logger.*": TOLD, "features._target_": FAST, "features.limit_bytes": FAST, "features.root": WHERE,
@@ -242,6 +244,13 @@ def test_evaluate(hydra_conf, sheet, tmp_path):
     own = adapter_in_tower(tmp_path / "own", TARGETS["projector"])
     config = hydra_conf(*sheet, *JUDGE, *MODEL, f"lora.checkpoint={own}", f"data_dir={tmp_path}")
     assert wrong(config, lambda one: point_of(one).identity(), EVALUATE) == {}
+
+
+def test_positions_and_pruning_count(hydra_conf, sheet, tmp_path):
+    words = [*sheet, "pooling=none", "frames.num=2", f"data_dir={tmp_path}"]
+    fastv = ["pruning=fastv", "pruning.layer=1", "pruning.share=0.5"]
+    ways = ([], ["positions=original"], fastv, [*fastv, "pruning.layer=2"], [*fastv, "pruning.share=0.25"])
+    assert len({fingerprint(point_identity(hydra_conf(*words, *more))) for more in ways}) == len(ways)
 
 
 def point_identity(config):

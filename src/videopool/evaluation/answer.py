@@ -63,6 +63,7 @@ def answer(
     seconds["other"] = max(0.0, elapsed - sum(seconds.values()) + cost.ahead)
     metrics |= {
         **_times(folder, seconds, records),
+        **({} if cost.pool_seconds is None else {"pool_seconds": cost.pool_seconds}),
         "pool_bytes": cost.pool_bytes,
         **cost.counts,
         **graded,
@@ -131,7 +132,8 @@ def _times(
 ) -> dict[str, object]:
     """Seconds by kind (of this attempt and, for answering, of all), per sample for the model, and of shared work.
 
-    pool_seconds are those of pooling one clip, saliency_seconds those of the tower's attention for all frames.
+    pool_seconds are those of pooling one clip (on an accelerator, measured once), saliency_seconds those of the tower's
+    attention for all frames.
     """
     answered, spent = read_times(folder.path / TIMES)
     per_clip = len(records) / max(1, len({record["clip"] for record in records}))

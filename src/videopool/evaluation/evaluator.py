@@ -73,14 +73,18 @@ class Evaluator(ClipReader):
         self.cache_bytes: int | None = config.job.get("max_cache_bytes")
         self.questions: Chunk | None = None
         self.pool_bytes: int | None = None
+        self.pool_seconds: float | None = None
 
     def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
         if self.original:
             self.places.append(self.token_positions(grid, context))
         if self.pool_bytes is None:
             self.pool_bytes = bytes_of(self.pooling, grid[:1], context.of_clip(0))
-        with self.clock("pool", exact=True):
-            return super().pooled(grid, context)
+            if torch.accelerator.is_available():  # measured once: every batch would wait for the device
+                with self.clock("pool once", exact=True):
+                    super().pooled(grid[:1], context.of_clip(0))
+                self.pool_seconds = sum(self.seconds.pop(kind) for kind in ("pool once", "pool"))
+        return super().pooled(grid, context)
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
@@ -266,7 +270,8 @@ def answer_with_weights(
         seconds.update(cost.seconds)
         counts.update(cost.counts)
     peaks = [cost.pool_bytes for cost in costs if cost.pool_bytes is not None]
-    return AnswerCost(seconds, sum(cost.ahead for cost in costs), counts, max(peaks, default=None))
+    ahead = sum(cost.ahead for cost in costs)
+    return AnswerCost(seconds, ahead, counts, max(peaks, default=None), costs[0].pool_seconds)
 
 
 def _batch(point: Point) -> int:
@@ -303,4 +308,4 @@ def _answer(
     seconds = dict(evaluator.seconds)
     # Loader processes decode and preprocess while the model runs: of the elapsed time, only "wait" is theirs.
     ahead = sum(seconds.get(work, 0.0) for work in ("decode", "preprocess")) if int(config.job.workers) else 0.0
-    return AnswerCost(seconds, ahead, evaluator.frames, evaluator.pool_bytes)
+    return AnswerCost(seconds, ahead, evaluator.frames, evaluator.pool_bytes, evaluator.pool_seconds)

@@ -20,6 +20,7 @@ class AnswerCost:
     # Frames and requests.
     counts: Mapping[str, int] = field(default_factory=lambda: {"frames_decoded": 0, "frames_from_store": 0})
     pool_bytes: int | None = None  # that pooling one clip takes
+    pool_seconds: float | None = None  # of one clip, on an accelerator
 
 
 def sample_fields(sample: Sample) -> dict[str, object]:

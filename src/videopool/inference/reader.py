@@ -61,14 +61,13 @@ class ClipReader(VideoLM):
     @contextmanager
     def clock(self, kind: str, exact: bool = False) -> Iterator[None]:
         """Add the time of a block to self.seconds, without that of blocks inside it; exact: with the device's work."""
-        device = self.backbone.device
-        wait = exact and device.type != "cpu"
+        wait = exact and torch.accelerator.is_available() and self.backbone.device.type != "cpu"
         if wait:
-            torch.accelerator.synchronize(device)
+            torch.accelerator.synchronize()
         before, started = sum(self.seconds.values()), time.perf_counter()
         yield
         if wait:
-            torch.accelerator.synchronize(device)
+            torch.accelerator.synchronize()
         inside = sum(self.seconds.values()) - before
         self.seconds[kind] += time.perf_counter() - started - inside
 
