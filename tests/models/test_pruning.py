@@ -32,6 +32,7 @@ PLACES = torch.tensor([[0, 3, 4, 11, 12, 20, 19, 30, 39], [1, 2, 3, 5, 8, 13, 21
 @pytest.fixture(scope="module", params=FAMILIES)
 def models(request, tmp_path_factory):
     """A random model as the program reads it, and one that keeps its attention."""
+    torch.manual_seed(24)  # of OneVision, one answer holds a placeholder
     folder = str(save(tmp_path_factory.mktemp(request.param), request.param))
     return load_backbone(folder), load_backbone(folder, attention="eager")
 
@@ -51,12 +52,16 @@ def placed(backbone, places=PLACES):
     return torch.cat([places, behind.expand(len(places), -1)], dim=1)
 
 
-def check_greedy(answer, backbone, before, tokens, ids, steps, **more):
-    """Each token is the likeliest after those before it; of equal logits, to the tolerance, either may be."""
-    ends = [] if len(answer) == steps else [sorted(backbone.end_ids)]
-    for number, choice in enumerate([*([token] for token in answer), *ends]):
-        logits = plainly(backbone, before, tokens, [*ids, *answer[:number]], asked=len(ids), **more)[-1]
-        torch.testing.assert_close(logits[choice].max(), logits.max(), **CLOSE)
+def answer_plainly(backbone, before, tokens, ids, steps, **more):
+    """A placeholder that a model writes is read as token 0: there is no image for it."""
+    answer, written = [], []
+    for _ in range(steps):
+        token = int(plainly(backbone, before, tokens, [*ids, *written], asked=len(ids), **more)[-1].argmax())
+        if token in backbone.end_ids:
+            break
+        answer.append(token)
+        written.append(0 if token in backbone.media_ids.values() else token)
+    return answer
 
 
 def read(backbone, before, ids, places=None, pruning=None, chunk=None):
@@ -100,7 +105,7 @@ def test_answers_are_those_of_transformers(models, case, attention):
         for number, question in enumerate(row):
             expected = plainly(slow, before, tokens[clip], question, asked=len(question), **more)[-1]
             torch.testing.assert_close(logits[clip][number], expected, **CLOSE)
-            check_greedy(answers[clip][number], slow, before, tokens[clip], question, 5, **more)
+            assert answers[clip][number] == answer_plainly(slow, before, tokens[clip], question, 5, **more)
             for option, mean in zip(OPTIONS, likely[clip][number], strict=True):
                 rest = slow.tokenizer.encode(option, add_special_tokens=False)
                 every = plainly(slow, before, tokens[clip], [*question, *rest], asked=len(question), **more)
