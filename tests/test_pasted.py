@@ -92,7 +92,7 @@ ELSEWHERE = ("docs/tutorial.md", "docs/faq.md", "docs/reproduce.md")
 # What makes a command small, by one of its words.
 LESS = {
     "experiment=quickstart": ["frames.num=1", "pooling=none,average"],
-    "experiment=compression": ["frames.num=4", "pooling=even,visionzip", "pooling.share=0.25"],
+    "experiment=compression": ["frames.num=4", "pooling=even,visionzip", "pooling.share=0.25,0.1"],
     "experiment=finetune_pooling": ["view=none_f4", "seed=0"],
     "job=finetune": [
         "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8", "training.steps=1",
