@@ -43,3 +43,12 @@ def test_every_axis_says_what_it_shows():
     ):
         assert all(axes.get_ylabel() or axes.get_xlabel() for axes in figure.axes)
         assert figure.axes[-1].get_xlabel() or figure.axes[0].get_xlabel()
+
+
+def test_every_line_of_a_histogram_is_drawn():
+    """More thresholds than there are colours and dashes for."""
+    norms = np.random.default_rng(0).lognormal(3, 0.3, 300)
+    lines = {f"line {number}": float(np.quantile(norms, number / 10)) for number in range(1, 8)}
+    figure = norm_histograms({"encoder": {"tokens": histogram(norms)}}, "2", {"encoder": lines})
+    drawn = {line.get_label(): line.get_xdata()[0] for line in figure.axes[0].lines}
+    assert {name: drawn[name] for name in lines} == lines

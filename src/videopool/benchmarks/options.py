@@ -156,7 +156,7 @@ def _in_order(row: Row, name: str, by_key: Mapping[str, object]) -> Sequence[str
 def _trimmed(row: Row, texts: list[str], names: Sequence[str], fill_ups: frozenset[str]) -> tuple[str, ...]:
     while texts and (not texts[-1] or texts[-1] in fill_ups):
         texts.pop()
-    for text, name in zip(texts, names, strict=False):
+    for text, name in zip(texts, names[: len(texts)], strict=True):
         if not text or text in fill_ups:
             problem = f"is {text!r}, and others follow" if text else "is empty"
             raise row.error(f"malformed row: the option {name!r} {problem}")

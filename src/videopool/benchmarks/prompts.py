@@ -70,7 +70,7 @@ class Prompt:
             )
         lines = [
             self.option.replace("{letter}", letter).replace("{text}", option)
-            for letter, option in zip(ascii_uppercase, options, strict=False)
+            for letter, option in zip(ascii_uppercase[: len(options)], options, strict=True)
         ]
         choices = self.separator.join(lines)
         # The question comes last, so that braces in it stay as they are.

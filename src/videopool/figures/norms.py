@@ -5,6 +5,7 @@ panel's title. poolings: the pooling of each curve, and so its colour; None: its
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import cycle
 from textwrap import fill
 from typing import Any
 
@@ -100,7 +101,7 @@ def norm_histograms(
                 style = {key: styles[name][key] for key in ("color", "linestyle")}
                 axes.stairs(shares, steps, label=name, fill=alone, alpha=0.45 if alone else 0.9, linewidth=0.9, **style)
         beyond = []
-        for (colour, dashes), (label, place) in zip(MARKS, lines[stage].items() if lines else (), strict=False):
+        for (colour, dashes), (label, place) in zip(cycle(MARKS), lines[stage].items() if lines else (), strict=False):
             if place is not None and place <= REACH * steps[-1]:
                 axes.axvline(place, label=label, linewidth=0.9, color=colour, linestyle=dashes)
             elif place is not None:  # a line so far from all tokens would squeeze them

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -94,7 +94,8 @@ class ClipReader(VideoLM):
         several clips in one call of the tower. What is beside them goes to clip.beside. Sources and plans are by clip,
         as images have their own.
         """
-        keys = [ClipKey(own, clip.digest) for clip, own in zip(clips, sources or repeat(self.source), strict=False)]
+        own_sources = sources or [self.source] * len(clips)
+        keys = [ClipKey(source, clip.digest) for clip, source in zip(clips, own_sources, strict=True)]
         made: Made = {}
         reasons, fresh, lost = [clip.error for clip in clips], list[Fresh](), list[Fresh]()
         queued: set[tuple[ClipKey, View]] = set()  # two stretches of a clip may share frames
@@ -113,7 +114,7 @@ class ClipReader(VideoLM):
                     fresh.append((key, [clip.encoded[i] for i in new], pixels))
                     queued |= {(key, view) for view in fresh[-1][1]}
         self._encode(fresh, made)
-        for place, (clip, key, plan) in enumerate(zip(clips, keys, plans or repeat(self.plan), strict=False)):
+        for place, (clip, key, plan) in enumerate(zip(clips, keys, plans or [self.plan] * len(clips), strict=True)):
             # The store may since have found views damaged, or dropped them for others.
             gone = in_order(set(clip.views) - _whole(key, clip.views, made))
             if gone and not clip.error:
