@@ -24,7 +24,7 @@ def resident() -> int:
 def test_many_points_take_no_more_memory_than_ten(tmp_path, data_dir, count):
     GlobalHydra.instance().clear()
     words = [f"results_dir={tmp_path}", f"data_dir={data_dir}", "logger=none", "job.workers=0", "features=none"]
-    words += ["benchmark.clips=24", "benchmark.per_task=4", "benchmark.limit=1", "frames.num=4", "pooling=adaptive"]
+    words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "frames.num=4", "pooling=adaptive"]
     shapes = [[t, h, w] for t in (1, 2, 4) for h in (2, 3, 4, 6) for w in (2, 3, 4, 6, 12)][:count]
     seen = {}
     with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
