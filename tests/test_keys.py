@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -222,6 +223,25 @@ def test_other_texts_are_quoted_where_needed_and_values_stay_values():
     swept = quoted("study=é,a(b),c", multirun=True)
     (override,) = OverridesParser.create().parse_overrides([swept])
     assert [str(getattr(one, "text", one)) for one in override.value().list] == ["é", "a(b)", "c"]
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("share", "0.25"), ("shape", "[8,6,6]"), ("options", "{a:1,b:2}"), ("file", "'a, b'"),
+])  # fmt: skip
+def test_one_value_goes_to_each_choice_of_a_swept_group(key, value):
+    def points(*words):
+        read = understood(words, Groups(), True)
+        (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(read), None)
+        applied = [word for word in read if not OverridesParser.create().parse_override(word).is_sweep_override()]
+        return applied, jobs
+
+    word = f"pooling.{key}={value}"
+    applied, jobs = points("pooling=visionzip,vidcom2", word, "frames.num=4")
+    assert applied == ["frames.num=4"]  # what Hydra applies to the default pooling, before it sweeps
+    parsed = [OverridesParser.create().parse_override(one).value() for job in jobs for one in job if key in one]
+    assert parsed == [OverridesParser.create().parse_override(word).value()] * 2
+    assert [job[0] for job in jobs] == ["pooling=visionzip", "pooling=vidcom2"]
+    assert points("pooling=vidcom2", word, "frames.num=4,8")[0] == ["pooling=vidcom2", word]
 
 
 def test_signatures_are_those_that_python_has():

@@ -85,7 +85,27 @@ def understood(words: Sequence[str], groups: Groups, multirun: bool) -> list[str
             if key[0] == "+" and groups.defaults.get(plain, "") is None:
                 word = f"{plain}={value}"  # view and experiment have no choice yet
             result.append(quoted(word, multirun, words[number + 1 :]))
-    return result
+    return _with_each(result) if multirun else result
+
+
+def _with_each(words: Sequence[str]) -> list[str]:
+    """Keys of a group whose choices are swept, as sweeps of one value.
+
+    Hydra composes once before it sweeps, with the default choice, which may lack such a key; sweeps wait.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    typed = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("~")])
+    swept = {override.key_or_group for override in typed if override.is_sweep_override()}
+
+    def one(word: str) -> str:
+        key, _, value = word.partition("=")
+        group = key.lstrip("+").partition(".")[0]
+        own = group in swept and "." in key and value and not re.match(rf"{FUNCTIONS}|null$|.*\$\{{", value)
+        return f"{key}=choice({value})" if own and not word.startswith("~") else word
+
+    sweeps = {override.input_line for override in typed if override.is_sweep_override()}
+    return [word if word in sweeps else one(word) for word in words]
 
 
 def _stray(word: str, after: Sequence[str], groups: Groups) -> str:
