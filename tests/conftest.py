@@ -25,26 +25,26 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's is kept by what is start
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
+from lightning_fabric.utilities import registry
 
+from composed import composed
 from forked import Forked
-from videopool.app import register_experiments
 from videopool.commandline.composing import check_configurations, compose_once
-from videopool.paths import shipped
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: as many tests run at once as there are cores
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["GOMP_SPINCOUNT"] = "0"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["VIDEOPOOL_FIGURES"] = "none"  # of reports, unless a test looks at them: they take longer than most points
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +56,7 @@ SEAMS = {
 }
 
 
+registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
 ConfigStore.__deepcopy__ = lambda self, _: self  # as the program does: Hydra copies all studies for each composition
 
 
@@ -140,13 +141,15 @@ def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
 
 
 @pytest.fixture
+def drawn(monkeypatch):
+    """Reports have their figures, in all formats."""
+    monkeypatch.delenv("VIDEOPOOL_FIGURES")
+
+
+@pytest.fixture
 def hydra_conf():
     """Composes the program's configuration from overrides."""
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *overrides: compose("config", overrides=list(overrides))
-    GlobalHydra.instance().clear()
+    return composed
 
 
 def numbered_frames(count: int, height: int = 64, width: int = 96) -> np.ndarray:

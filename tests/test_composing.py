@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
@@ -15,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from composed import composed
 from videopool.app import register_experiments
 from videopool.commandline.composing import compose_once
 from videopool.paths import shipped
@@ -97,9 +99,18 @@ def test_points_that_share_a_composition_are_what_hydra_composes(monkeypatch):
     plain = [loader.load_sweep_config(master, list(words)) for words in POINTS]
     patch(monkeypatch)
     for words, expected in zip(POINTS, plain, strict=True):
-        composed = loader.load_sweep_config(master, list(words))
-        assert nodes(composed) == nodes(expected), words
-        assert loader.load_sweep_config(master, list(words)) is composed
+        point = loader.load_sweep_config(master, list(words))
+        assert nodes(point) == nodes(expected), words
+        assert loader.load_sweep_config(master, list(words)) is point
+
+
+def test_what_tests_compose_is_what_hydra_composes():
+    register_experiments(shipped("experiments"))
+    for words in POINTS:
+        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+            expected = compose("config", overrides=list(words))
+        for _ in range(2):
+            assert nodes(composed(*words)) == nodes(expected), words
 
 
 def nodes(node, path=""):

@@ -1,16 +1,13 @@
 """Prompts, character for character as recorded from the PLLaVA reference code."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from transformers import PreTrainedTokenizerFast
 
+from composed import composed
 from reference_tables import DATA, EACH_SOURCE, read_table
-from videopool.app import register_experiments
 from videopool.benchmarks import Prompt
 from videopool.benchmarks.pllava_scoring import answer_text, generated_text, turns_of
 from videopool.config.build import build
-from videopool.paths import shipped
 
 LAYOUT = {
     "multiple_choice": "Question: {question}\nOptions:\n{options} \nOnly give the best option.",
@@ -31,12 +28,7 @@ SHIPPED = {
 
 
 def shipped_prompts(*names):
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        prompts = {name: build(compose("config", overrides=[f"prompt={name}"]), "prompt") for name in names}
-    GlobalHydra.instance().clear()
-    return prompts
+    return {name: build(composed(f"prompt={name}"), "prompt") for name in names}
 
 
 def prompt_of(conversation, style, system):

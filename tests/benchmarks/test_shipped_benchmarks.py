@@ -5,10 +5,8 @@ import re
 from collections import Counter
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from videopool.app import register_experiments
+from composed import composed
 from videopool.benchmarks import BenchmarkError, load_mvbench
 from videopool.benchmarks.rows import STRETCH
 from videopool.config.build import build
@@ -39,11 +37,7 @@ SHEETS = {
 @pytest.fixture
 def load():
     """A benchmark by the words that a user gives."""
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *words: build(compose("config", overrides=list(words)), "benchmark")
-    GlobalHydra.instance().clear()
+    return lambda *words: build(composed(*words), "benchmark")
 
 
 @pytest.mark.parametrize("name", SHEETS)

@@ -8,16 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from chat_server import KEY, RIGHT, WRONG, Answer, chat_server, completion
+from composed import composed
 from conftest import numbered_frames
 from videopool.chat import ChatError
 from videopool.config.errors import ConfigError
 from videopool.evaluation.run import evaluate
 from videopool.judges.protocol import PROTOCOL
-from videopool.paths import shipped
 from videopool.reports.files import write_report
 from videopool.results import PointFailed
 from videopool.shapes.clips import write_mp4
@@ -58,10 +56,7 @@ def words(world, tmp_path, *more):
 def point(world, tmp_path, monkeypatch):
     """Runs one point in this process; gives its folder."""
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *more: Path(evaluate(compose("config", overrides=words(world, tmp_path, *more))).folder)
-    GlobalHydra.instance().clear()
+    return lambda *more: Path(evaluate(composed(*words(world, tmp_path, *more))).folder)
 
 
 def asked_of(server, **more):

@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
+from composed import composed
 from random_models import FAMILIES, lora_checkpoint, save
-from videopool.app import register_experiments
 from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.models import ModelError, load_backbone
@@ -22,18 +20,14 @@ from videopool.results import load_study
 @pytest.fixture
 def run(tmp_path, data_dir):
     """job=evaluate in this process on a small shapes benchmark; gives the point's folder."""
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
     small = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}", "logger=none", "job.workers=0"]
     shapes = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2"]
 
     def call(*words):
         extra = [] if any(w.startswith("benchmark=clips") for w in words) else shapes
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-            return Path(evaluate(compose("config", overrides=[*small, *extra, *words])).folder)
+        return Path(evaluate(composed(*small, *extra, *words)).folder)
 
-    yield call
-    GlobalHydra.instance().clear()
+    return call
 
 
 def records_of(folder):

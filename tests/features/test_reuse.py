@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from adapters import TARGETS, adapter_in_tower
+from composed import composed
 from pretended import Devices, spread
 from random_models import save
-from videopool.app import register_experiments
 from videopool.evaluation import evaluator as evaluator_module
 from videopool.evaluation.run import evaluate
 from videopool.features import ClipDataset, ClipJob, FeatureStoreError, LoadedClip
@@ -24,7 +22,6 @@ from videopool.inference.read_plan import group_by_clip, read_plan
 from videopool.models import Backbone, load_backbone
 from videopool.models.loading import load_image_processor
 from videopool.models.reading import STEPS_UNCHECKED
-from videopool.paths import shipped
 from videopool.points.point import Point
 from videopool.training.batches import MicroBatch
 
@@ -52,17 +49,13 @@ class Ran:
 
 @pytest.fixture
 def compose_(tmp_path, data_dir):
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
     small = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}", f"+kept={tmp_path}/kept", *SMALL]
 
     def call(*words):
         root = ["features.root=${kept}"] if "features=disk" in words else []
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-            return compose("config", overrides=[*small, *root, *words])
+        return composed(*small, *root, *words)
 
-    yield call
-    GlobalHydra.instance().clear()
+    return call
 
 
 @pytest.fixture

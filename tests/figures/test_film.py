@@ -7,6 +7,8 @@ from PIL import Image
 from videopool.figures import save_figure
 from videopool.figures.film import FilmRow, film_pictures, film_strip, on_one_scale, save_gif, spread
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 SIDE = 24
 
 

@@ -43,6 +43,8 @@ from videopool.pooling import (
 )
 from videopool.reports.files import write_report
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 COLUMN = 8 / 2.54  # inches
 CHAIN = "inject outliers 0.02 both x10 random seed 0 + none"
 POOLINGS = ("none", "average time", "adaptive Tx6x6", "something new", CHAIN)

@@ -10,6 +10,8 @@ from made_study import record, write_clips, write_point
 from videopool.figures import ranked
 from videopool.reports.files import write_report
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def scores(*rows):
     table = pd.DataFrame(rows, columns=["pooling", "frames", "visual_tokens", "score"])

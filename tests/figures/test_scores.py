@@ -14,6 +14,8 @@ from videopool.pooling import Adaptive, Average, GeneralisedMean, NoPooling, Str
 from videopool.reports.files import write_report
 from videopool.results import add_pooled_shapes, load_study
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def undominated(points):
     """By the definition, pair by pair."""

@@ -11,6 +11,8 @@ from videopool.figures import training_curves
 from videopool.reports.files import write_report
 from videopool.reports.study_figures import recipes
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 ROWS = [
     {"step": 1, "loss": 3.0, "ema": 3.0},
     {"step": 2, "loss": 1.0, "ema": 2.5},

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import initialize_config_dir
 from PIL import Image
 
+from composed import composed
 from conftest import numbered_frames, read_number
 from videopool.errors import UserError
 from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
@@ -36,13 +36,11 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(clips, tmp_path_factory):
-    GlobalHydra.instance().clear()
     results = tmp_path_factory.mktemp("results")
     fixed = ["job=show", f"results_dir={results}", f"frames.num={FRAMES}", "trainer.accelerator=cpu"]
     fixed += ["benchmark=clips", f"benchmark.root={clips}"]
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *words: compose("config", overrides=[*fixed, *words])
-    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):  # where job.poolings are found
+        yield lambda *words: composed(*fixed, *words)
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,12 @@ import time
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
+from composed import composed
 from conftest import numbered_frames
-from videopool.app import register_experiments
 from videopool.benchmarks.clip_check import ClipReport, ClipTask, Journal, check_clip
 from videopool.jobs.run import run_and_tell
-from videopool.paths import shipped
 from videopool.runtime import exit_code
 from videopool.runtime.workers import in_processes
 from videopool.shapes.clips import write_mp4
@@ -27,18 +24,14 @@ from videopool.shapes.clips import write_mp4
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """The job in this process, by the words that a user gives: the exit code."""
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
 
     def call(*words):
         monkeypatch.setattr(exit_code, "_exit_code", 0)
         paths = [f"results_dir={tmp_path}/results", "study=s", "job=check_videos", "benchmark=clips"]
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-            run_and_tell(compose("config", overrides=[*paths, f"benchmark.root={tmp_path}/clips", *words]))
+        run_and_tell(composed(*paths, f"benchmark.root={tmp_path}/clips", *words))
         return exit_code.exit_code()
 
-    yield call
-    GlobalHydra.instance().clear()
+    return call
 
 
 @pytest.fixture

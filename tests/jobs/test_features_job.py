@@ -4,15 +4,12 @@ import os
 import re
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
+from composed import composed
 from made_features import ROWS, SOURCE, WIDTH, key, made
-from videopool.app import register_experiments
 from videopool.features import DiskStore, FeatureSource
 from videopool.jobs import features as features_module
 from videopool.jobs.run import run_and_tell
-from videopool.paths import shipped
 from videopool.runtime import exit_code
 
 LIMIT = 1 << 30
@@ -21,18 +18,14 @@ LIMIT = 1 << 30
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """The job in this process: how it ended, and the exit code."""
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
 
     def call(*words):
         monkeypatch.setattr(exit_code, "_exit_code", 0)
         paths = [f"results_dir={tmp_path}/results", f"data_dir={tmp_path}", "logger=none"]
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-            run_and_tell(compose("config", overrides=[*paths, "job=features", *words]))
+        run_and_tell(composed(*paths, "job=features", *words))
         return exit_code.exit_code()
 
-    yield call
-    GlobalHydra.instance().clear()
+    return call
 
 
 @pytest.fixture

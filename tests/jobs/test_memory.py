@@ -6,11 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
+from composed import composed
 from videopool.evaluation.run import evaluate
-from videopool.paths import shipped
 
 
 def resident() -> int:
@@ -22,16 +20,14 @@ def resident() -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.soak)])
 def test_many_points_take_no_more_memory_than_ten(tmp_path, data_dir, count):
-    GlobalHydra.instance().clear()
     words = [f"results_dir={tmp_path}", f"data_dir={data_dir}", "logger=none", "job.workers=0", "features=none"]
     words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "frames.num=4", "pooling=adaptive"]
     shapes = [[t, h, w] for t in (1, 2, 4) for h in (2, 3, 4, 6) for w in (2, 3, 4, 6, 12)][:count]
     seen = {}
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        for number, shape in enumerate(shapes, start=1):
-            evaluate(compose("config", overrides=[*words, f"pooling.shape={shape}"]))
-            gc.collect()
-            seen[number] = resident()
+    for number, shape in enumerate(shapes, start=1):
+        evaluate(composed(*words, f"pooling.shape={shape}"))
+        gc.collect()
+        seen[number] = resident()
     assert len(list(tmp_path.glob("default/*/metrics.json"))) == count
     assert seen[count] < 1.05 * max(seen[n] for n in range(8, 13)), seen
 

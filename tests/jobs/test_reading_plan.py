@@ -108,13 +108,11 @@ def configs(hydra_conf, media, data_dir):
             "training.warmup=0",
         )  # fmt: skip
         named = [f"pooling={pooling}", *SAID.get(pooling, [])] if isinstance(pooling, str) else []
-        found = []
-        for job in of:
-            config = hydra_conf(f"job={job}", *words, *named, *(training if job == "finetune" else ()))
-            if not named:
-                with open_dict(config):
-                    config.pooling = OmegaConf.create(pooling)
-            found.append(config)
+        chosen = hydra_conf(*named).pooling if named else OmegaConf.create(pooling)
+        found = [hydra_conf(f"job={job}", *words, *(training if job == "finetune" else ())) for job in of]
+        for config in found:
+            with open_dict(config):
+                config.pooling = chosen
         return found
 
     return call

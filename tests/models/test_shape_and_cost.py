@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -24,6 +23,7 @@ from transformers import (
     VideoLlavaForConditionalGeneration,
 )
 
+from composed import composed
 from random_models import save
 from videopool.models import ModelError, load_backbone, load_config
 from videopool.models.backbone import VISION_CHUNK, tower_pass
@@ -54,8 +54,7 @@ RELEASED = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if 
 
 
 def block(name):
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", overrides=[f"model={name}"]).model.shape)
+    return OmegaConf.to_container(composed(f"model={name}").model.shape)
 
 
 def configuration(shape):

@@ -5,15 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
+from composed import composed
 from videopool.benchmarks import Prompt
 from videopool.benchmarks.scoring import LETTERS
 from videopool.models import load_backbone
 from videopool.models.reading import next_token_logits, prefill
-from videopool.paths import PACKAGE, shipped
+from videopool.paths import PACKAGE
 from videopool.shapes import pretraining
 from videopool.shapes.pretraining import Recipe, RecipeStage, pretrain
 from videopool.shapes.questions import image_questions
@@ -119,9 +118,7 @@ def test_the_shipped_model_is_the_recipes(mini):
 
 def test_the_shipped_model_answers_held_out_images(mini):
     """By option letter, through the same reading code as every evaluation; 60 scenes that no stage has seen."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        prompt = Prompt(**{k: v for k, v in compose("config").prompt.items() if k != "_target_"})
+    prompt = Prompt(**{k: v for k, v in composed().prompt.items() if k != "_target_"})
     rng = np.random.default_rng([4321, 0])
     letters = mini.next_token_ids(prompt.answer_start, LETTERS[:4])
     right, count = 0, 0

@@ -8,10 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from torch.utils.flop_counter import FlopCounterMode
 
+from composed import composed as compose
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
 from videopool.jobs.speed import run as speed
@@ -44,10 +43,7 @@ POOLING = "{_target_: videopool.pooling.%s}"
 def composed(tmp_path, monkeypatch):
     """Configurations as the command line makes them; results go below tmp_path."""
     monkeypatch.chdir(tmp_path)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *words: compose("config", overrides=[*LITTLE, *words])
-    GlobalHydra.instance().clear()
+    return lambda *words: compose(*LITTLE, *words)
 
 
 def measured(config, tmp_path):

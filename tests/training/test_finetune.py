@@ -12,13 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from safetensors.torch import load_file
 
+from composed import composed
 from conftest import numbered_frames
-from videopool.app import register_experiments
 from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.inference import feature_key
@@ -26,7 +24,6 @@ from videopool.jobs.finetune import run as finetune
 from videopool.models import VideoLM, load_backbone, prefill_flops
 from videopool.models.backbone import Backbone
 from videopool.models.lora import trainable
-from videopool.paths import shipped
 from videopool.results import load_study, over_seeds
 from videopool.results.comparison import what_differs
 from videopool.shapes.clips import write_mp4
@@ -46,17 +43,13 @@ WORLD = ("training_data.sources.shapes.clips=60", "training_data.sources.shapes.
 
 @pytest.fixture
 def configure(tmp_path, data_dir):
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
     places = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}"]
 
     def call(*words, toy=True):
         base = [w for w in TOY if not (w in WORLD and any("training_data=" in one for one in words))] if toy else []
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-            return compose("config", overrides=[*places, *base, *words])
+        return composed(*places, *base, *words)
 
-    yield call
-    GlobalHydra.instance().clear()
+    return call
 
 
 @pytest.fixture
