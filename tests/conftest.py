@@ -93,8 +93,11 @@ def shared():
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the embedded world is rendered, once for all tests."""
-    return tmp_path_factory.mktemp("data")
+    """Where the embedded world is rendered, once for the tests of all workers."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "data"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=none")

@@ -119,8 +119,11 @@ class Started:
         self.wait(timeout)
         return self._told()
 
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def _told(self) -> tuple[str, str]:
         out, err = ((self.folder / name).read_text(encoding="utf-8") for name in ("1", "2"))

@@ -1,7 +1,6 @@
 """Instruction files to conversations: what is read, what is refused and why; held-out slices; mixtures."""
 
 import json
-import shutil
 from collections import Counter
 
 import pytest
@@ -178,7 +177,6 @@ def test_the_embedded_world_asks_as_its_evaluation_does(data_dir):
     assert sum(len(example.conversation.rounds) for example in few.examples) == 8
     with pytest.raises(TrainingDataError, match="no flying; there are"):
         load_world(data_dir / "shapes", "world", PLAIN, clips=60, per_task=8, tasks=["flying"])
-    shutil.rmtree(data_dir / "shapes" / "clips-train-60x8-seed0-v1")
 
 
 def made(name, count, per_clip=1, weight=1.0):
