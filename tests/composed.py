@@ -1,5 +1,7 @@
 """The program's configuration from overrides, as Hydra composes it. Those with the same choices share a composition."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -19,6 +21,15 @@ from videopool.paths import shipped
 
 FILES: dict[str, Any] = {}  # what Hydra read, by its path
 read = ConfigRepository.load_config
+
+
+@contextmanager
+def opened() -> Iterator[None]:
+    """As within Hydra's main: what a configuration names can be composed."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -50,12 +61,8 @@ def _of_choices(words: tuple[str, ...]) -> DictConfig:
 def _composed(words: tuple[str, ...]) -> DictConfig:
     register_experiments(shipped("experiments"))
     callers = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
     try:
-        with (
-            initialize_config_dir(str(shipped("conf")), version_base="1.3"),
-            patch.object(ConfigRepository, "load_config", _file),
-        ):
+        with opened(), patch.object(ConfigRepository, "load_config", _file):
             return compose("config", overrides=list(words))
     finally:
         GlobalHydra.instance().hydra = callers

@@ -36,7 +36,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
 from lightning_fabric.utilities import registry
 
-from composed import composed
+from composed import composed, opened
 from forked import Forked
 from videopool.commandline.composing import check_configurations, compose_once
 
@@ -152,7 +152,8 @@ def drawn(monkeypatch):
 @pytest.fixture
 def hydra_conf():
     """Composes the program's configuration from overrides."""
-    return composed
+    with opened():
+        yield composed
 
 
 def numbered_frames(count: int, height: int = 64, width: int = 96) -> np.ndarray:

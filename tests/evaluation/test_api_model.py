@@ -123,7 +123,7 @@ def test_a_clip_with_fewer_frames_leaves_black_places(point):
     assert grid[-HEIGHT:, -WIDTH:].max() == 0
 
 
-def test_identity_is_address_model_and_view(point, tmp_path):
+def test_identity_is_address_model_and_view(point, tmp_path, drawn):
     with chat_server(milk) as server:
         first = point(*served_by(server))
         same = point(*served_by(server, timeout=9, concurrency=1, retries=0))

@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from hydra import initialize_config_dir
 from PIL import Image
 
-from composed import composed
+from composed import composed, opened
 from conftest import numbered_frames, read_number
 from videopool.errors import UserError
 from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
 from videopool.jobs.show import run as show
 from videopool.models import load_backbone
-from videopool.paths import shipped
 from videopool.points.setting import pooling_of
 from videopool.pooling import Adaptive, Average, FrameCls, ImageGrid, NoPooling, Subsample, TextGuided
 from videopool.shapes.clips import write_mp4
@@ -39,7 +37,7 @@ def config(clips, tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     fixed = ["job=show", f"results_dir={results}", f"frames.num={FRAMES}", "trainer.accelerator=cpu"]
     fixed += ["benchmark=clips", f"benchmark.root={clips}"]
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):  # where job.poolings are found
+    with opened():
         yield lambda *words: composed(*fixed, *words)
 
 

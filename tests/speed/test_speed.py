@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from composed import composed as compose
+from composed import opened
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
 from videopool.jobs.speed import run as speed
@@ -45,7 +46,8 @@ POOLING = "{_target_: videopool.pooling.%s}"
 def composed(tmp_path, monkeypatch):
     """Configurations as the command line makes them; results go below tmp_path."""
     monkeypatch.chdir(tmp_path)
-    return lambda *words: compose(*LITTLE, *words)
+    with opened():
+        yield lambda *words: compose(*LITTLE, *words)
 
 
 def measured(config, tmp_path):
