@@ -5,8 +5,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
     CLIPVisionConfig,
+    CLIPVisionModel,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -15,8 +21,10 @@ from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     MistralConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     SiglipVisionConfig,
+    SiglipVisionModel,
     VideoLlavaConfig,
     VideoLlavaForConditionalGeneration,
 )
@@ -110,6 +118,47 @@ def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
     settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
+
+
+PART_VIEW = {"do_resize": True, "resample": 3, "do_rescale": True, "do_normalize": True}
+PART_VIEW |= {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.5, 0.5]}
+SQUARE = {"size": {"height": SIDE, "width": SIDE}, "image_processor_type": "SiglipImageProcessor"}
+CROP = {"do_center_crop": True, "size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+CROP |= {"image_processor_type": "CLIPImageProcessor"}
+
+
+def save_parts(root: Path) -> Path:
+    """Save towers ("clip", "tower", "siglip") and language models ("llama", "qwen2") in folders of their own.
+
+    The table of "llama" ends with its tokenizer's last word.
+    """
+    torch.manual_seed(0)
+    whole = CLIPConfig(
+        text_config=CLIPTextConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2),
+        vision_config=clip(),
+    )
+    words = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", "what", "is", "it", "A", "B", "red"])}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>")), bos_token="<s>", eos_token="</s>",
+        unk_token="<unk>", pad_token="</s>",
+    )  # fmt: skip
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ ' is it' }}"
+    made = {
+        "clip": (CLIPModel(whole), CROP),
+        "tower": (CLIPVisionModel(clip()), CROP),
+        "siglip": (SiglipVisionModel(siglip()), SQUARE),
+        "llama": (AutoModelForCausalLM.from_config(text(LlamaConfig, tokenizer)), None),
+        "qwen2": (AutoModelForCausalLM.from_config(text(Qwen2Config, tokenizer, tie_word_embeddings=True)), None),
+    }
+    made["llama"][0].resize_token_embeddings(len(tokenizer))
+    for name, (model, view) in made.items():
+        model.save_pretrained(root / name)
+        if view is None:
+            tokenizer.save_pretrained(root / name)
+        else:
+            (root / name / "preprocessor_config.json").write_text(json.dumps(PART_VIEW | view))
+    return root
 
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "video_llava")

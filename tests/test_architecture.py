@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": {"tracking", "points", "inference", "config", "models", "features", "judges", "benchmarks",
         "results", "pooling", "video", "chat", "notes", "runtime"},
     "training": {"tracking", "points", "inference", "config", "models", "features", "results", "norms",
-        "training_data", "pooling", "video", "files", "notes", "runtime"},
+        "training_data", "pooling", "video", "files", "notes", "runtime", "errors"},
     "tracking": {"reports", "config", "results", "norms", "files", "notes", "errors"},
     "film": {"measuring", "points", "inference", "config", "models", "features", "benchmarks", "norms", "pooling",
         "video", "figures", "errors"},

@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 import pytest
 
+import random_models
 import stand_ins
 from chat_server import chat_server
 from conftest import ROOT
@@ -166,6 +167,9 @@ def prepared(words, folder, server):
         words += [less for less in LESS.get(word, ()) if not less.startswith("pooling=") or "-m" in words]
         if word in SERVED:
             words += [f"{SERVED[word]}.base_url={server.base_url}", f"{SERVED[word]}.key_env=null"]
+    if "job=assemble" in words:
+        parts = random_models.save_parts(folder / "parts of models")
+        words += [f"job.tower={parts / 'clip'}", f"job.language={parts / 'llama'}"]
     if "model=pllava_7b" in words and "job=plan" not in words:
         base, lora, _ = stand_ins.weights(folder / "weights").values()
         words += [f"model.source={base}", f"lora.checkpoint={lora}"]

@@ -1,6 +1,7 @@
 """Load a complete model, or say in one line why it does not load."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +25,61 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
-def _read(cls: Any, kind: str, source: str, revision: str | None, names: Sequence[str], **options: Any) -> Any:
+def _read(
+    cls: Any, kind: str, source: str, revision: str | None, key: str, names: Sequence[str], **options: Any
+) -> Any:
     """A processor of transformers, from a folder with one of some files. Raises ModelError if that fails."""
-    folder = locate(source, revision)
+    folder = locate(source, revision, key)
     if not any((folder / name).is_file() for name in names):
         raise ModelError(
-            f"model.source={source}: {folder} has no {kind} ({' or '.join(names)}); copy it from the model that this "
+            f"{key}={source}: {folder} has no {kind} ({' or '.join(names)}); copy it from the model that this "
             "one derives from"
         )
     try:
         return cls.from_pretrained(str(folder), **options)
     except Exception as error:
-        raise ModelError(f"model.source={source}: no {kind} could be read ({one_line(error)})") from error
+        raise ModelError(f"{key}={source}: no {kind} could be read ({one_line(error)})") from error
 
 
-def load_tokenizer(source: str, revision: str | None = None) -> Any:
-    """A model's tokenizer. Raises ModelError if there is none."""
-    return _read(AutoTokenizer, "tokenizer", source, revision, TOKENIZER_FILES)
+def load_tokenizer(source: str, revision: str | None = None, key: str = "model.source") -> Any:
+    """A model's tokenizer. Raises ModelError, which names the configuration key, if there is none."""
+    return _read(AutoTokenizer, "tokenizer", source, revision, key, TOKENIZER_FILES)
 
 
-def load_image_processor(source: str, revision: str | None = None, image_size: int | None = None) -> Any:
+def load_image_processor(
+    source: str, revision: str | None = None, image_size: int | None = None, key: str = "model.source"
+) -> Any:
     """The processor that makes one view of a frame, by Pillow's arithmetic, independent of other installed libraries.
 
     A family's own processor may cut images into tiles; here a frame is one view of the same size and normalisation.
     Raises ModelError if there is none, or its views are not image_size pixels wide and high.
     """
-    saved = _read(AutoImageProcessor, "image processor", source, revision, PROCESSOR_FILES, backend="pil").to_dict()
+    saved = _read(
+        AutoImageProcessor, "image processor", source, revision, key, PROCESSOR_FILES, backend="pil"
+    ).to_dict()
     settings: dict[str, Any] = {"do_center_crop": False}
     settings |= {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
     size = settings["crop_size" if settings["do_center_crop"] else "size"]
     height, width = (int(size.get(side, 0)) for side in ("height", "width"))
     if image_size is not None and (height, width) != (image_size, image_size):
         raise ModelError(
-            f"model.source={source}: its image processor makes views of {height} x {width} pixels, its tower takes "
+            f"{key}={source}: its image processor makes views of {height} x {width} pixels, its tower takes "
             f"{image_size} x {image_size}; mend preprocessor_config.json"
         )
     return CLIPImageProcessorPil(**settings)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """No lines and bars of transformers, which tells of weights what our errors say."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
 
 
 def check_attention(dtype: str, attention: str, device: str = "cpu") -> None:
@@ -118,24 +138,19 @@ def load_backbone(
     image_processor = load_image_processor(source, revision, shape.image_size)
     family, placed = family_of(config.model_type, target), device_map is not None
     placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
-        model, report = family.transformers_class().from_pretrained(
-            str(folder),
-            config=config,
-            dtype=DTYPES[dtype],
-            attn_implementation=attention,
-            output_loading_info=True,
-            use_safetensors=True,
-            **placement,
-        )
+        with silent():
+            model, report = family.transformers_class().from_pretrained(
+                str(folder),
+                config=config,
+                dtype=DTYPES[dtype],
+                attn_implementation=attention,
+                output_loading_info=True,
+                use_safetensors=True,
+                **placement,
+            )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"model.source={source}: {one_line(error)}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
     if wrong := [kind for kind in ("missing_keys", "unexpected_keys") if report[kind]]:
         keys = "; ".join(f"{kind.replace('_', ' ')}: {listed(sorted(report[kind]))}" for kind in wrong)
         raise ModelError(f"model.source={source}: the weights do not fit the configuration: {keys}")
