@@ -102,7 +102,7 @@ SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "log
 
 @pytest.fixture(scope="session")
 def forked():
-    server = Forked()
+    server = Forked(os.environ.get("VIDEOPOOL_FORKED"))  # of the tests that started these
     yield server
     server.close()
 

@@ -47,15 +47,17 @@ SPARE = 500  # of the numbers of files: more than a process has
 class Forked:
     """Starts the program as often as asked, several at once too; waits for the libraries only once."""
 
-    def __init__(self) -> None:
-        self._folder, self._python = Path(mkdtemp()), sys.executable
+    def __init__(self, folder: str | None = None) -> None:
+        """`folder`: of another one's server, which is used then."""
+        self._own = folder is None
+        self._folder, self._python = Path(folder or mkdtemp()), sys.executable
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
     def python(self) -> str:
         """A program that does what Python does, sooner."""
         program = self._folder / "python"
-        if self._server is None:
+        if self._own and self._server is None:
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(self._address)
                 listener.listen()
@@ -118,7 +120,8 @@ class Forked:
     def close(self) -> None:
         if self._server is not None:
             self._server.communicate(b"")
-        shutil.rmtree(self._folder)
+        if self._own:
+            shutil.rmtree(self._folder)
 
 
 class Started:
