@@ -26,6 +26,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's is kept by what is start
 import subprocess
 import sys
 from functools import cache
+from multiprocessing import spawn
 from pathlib import Path
 
 import numpy as np
@@ -105,17 +106,23 @@ SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "log
 
 @pytest.fixture(scope="session")
 def forked():
-    server = Forked()
+    server = Forked(os.environ.get("VIDEOPOOL_FORKED"))  # of the tests that started these
     yield server
     server.close()
+
+
+@pytest.fixture
+def sooner(forked: Forked, monkeypatch: pytest.MonkeyPatch):
+    """Forks what a test starts with sys.executable, or has multiprocessing start from nothing."""
+    monkeypatch.setattr(sys, "executable", forked.python)
+    monkeypatch.setattr(spawn, "_python_exe", os.fsencode(forked.python))
 
 
 @pytest.fixture
 def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
     """The program as a user runs it, in a process of its own, writing to tmp_path, whose modules it can import.
 
-    It is forked, but started from nothing where libraries read its environment at their import, or where it starts
-    processes from nothing.
+    It is forked, but started from nothing where libraries read its environment at their import.
     """
     # In front of what is there, not instead: that may say which checkout is tested.
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
@@ -123,8 +130,7 @@ def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
     def run(*words: str, timeout: float = 300, check: int | None = 0, small: bool = True, env: dict | None = None):
         extra = [w for w in SMALL if small and not any(word.startswith(w.split("=")[0] + "=") for word in words)]
         words = (f"results_dir={tmp_path}/results", f"data_dir={data_dir}", *extra, *words)
-        early = any(name.startswith(("HF_", "TRANSFORMERS_")) for name in env or {})
-        if not early and not any("launcher" in word for word in words):
+        if not any(name.startswith(("HF_", "TRANSFORMERS_")) for name in env or {}):
             done = forked.run(words, tmp_path, path, timeout, env)
         else:
             done = subprocess.run(

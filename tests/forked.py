@@ -1,28 +1,42 @@
-"""The program in processes forked from one that has imported its libraries: a start costs milliseconds, not seconds.
+"""Python in processes forked from one that has imported the program's libraries: a start costs milliseconds.
 
-Run as a script it is that one: it reads one request per line, answers with the number of the process that it started,
-and leaves each process's exit code in a file.
+Run as a script it is that one. It forks a process for each who asks at its address, and tells its exit code.
 """
 
 import atexit
+import fcntl
 import gc
 import importlib
+import io
 import json
+import multiprocessing.spawn
 import os
-import re
+import resource
 import runpy
 import select
+import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
-import time
+import threading
 import traceback
+import types
+import warnings
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from pkgutil import walk_packages
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
+import torch
+from lightning_fabric.utilities import registry
+
+import handed
 import videopool
 from videopool.app import quiet
 
@@ -30,17 +44,41 @@ LIBRARIES = (
     "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "peft", "rich.table", "fontTools.subset",
     *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
-    # W&B's own folder, made when it is imported, would go with the first process.
-    *(name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if not re.search("_main_|tracking", name)),
+    *(name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if "_main_" not in name),
 )  # fmt: skip
-POLL = 0.01  # seconds
+SPARE = 500  # of the numbers of files: more than a process has
 
 
 class Forked:
     """Starts the program as often as asked, several at once too; waits for the libraries only once."""
 
-    def __init__(self) -> None:
-        self._server: subprocess.Popen[str] | None = None
+    def __init__(self, folder: str | None = None) -> None:
+        """`folder`: of another one's server, which is used then."""
+        self._own = folder is None
+        self._folder, self._python = Path(folder or mkdtemp()), sys.executable
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def python(self) -> str:
+        """A program that does what Python does, sooner."""
+        program = self._folder / "python"
+        if self._own and self._server is None:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(self._address)
+                listener.listen()
+                self._server = subprocess.Popen(
+                    [self._python, __file__, str(listener.fileno()), str(program)],
+                    stdin=subprocess.PIPE,
+                    pass_fds=[listener.fileno()],
+                )
+            start = shlex.join([self._python, "-IS", handed.__file__, self._address, self._python])
+            program.write_text(f'#!/bin/sh\nexec {start} "$@"\n')
+            program.chmod(0o755)
+        return str(program)
+
+    @property
+    def _address(self) -> str:
+        return str(self._folder / "address")
 
     def run(
         self, words: Sequence[str], cwd: Path, path: str = "", timeout: float = 300, env: dict[str, str] | None = None
@@ -64,54 +102,50 @@ class Forked:
         path: str = "",
         env: dict[str, str] | None = None,
         new_session: bool = False,
+        anew: bool = False,
     ) -> "Started":
         """The same, without waiting for its end. `env`: variables besides this process's.
 
-        A report has no figures, unless these say otherwise: drawing them takes longer than most points here.
+        What it starts from nothing is forked too, but `anew`.
         """
-        if self._server is None:
-            self._server = subprocess.Popen(
-                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-        folder = Path(mkdtemp())
+        words, variables = list(map(str, words)), {**os.environ, **(env or {})}
         request = {
-            "words": list(map(str, words)),
+            "words": ["-m", "videopool", *words],
             "cwd": str(cwd),
-            "path": path or os.environ.get("PYTHONPATH", ""),
-            "env": {"VIDEOPOOL_FIGURES": "none", **os.environ, **(env or {})},
-            "folder": str(folder),
+            "env": variables | ({"PYTHONPATH": path} if path else {}),
             "new_session": new_session,
+            **({"python": self._python} if anew else {}),
         }
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        print(json.dumps(request), file=self._server.stdin, flush=True)
-        return Started(request["words"], int(self._server.stdout.readline()), folder)
+        folder = Path(mkdtemp(dir=Path(self.python).parent))
+        with open(os.devnull) as nothing, (folder / "1").open("a") as out, (folder / "2").open("a") as err:
+            asked = handed.ask(self._address, request, [nothing.fileno(), out.fileno(), err.fileno()])
+        return Started(words, folder, *asked)
 
     def close(self) -> None:
         if self._server is not None:
-            self._server.communicate("")
+            self._server.communicate(b"")
+        if self._own:
+            shutil.rmtree(self._folder)
 
 
 class Started:
     """A process of the server, used as a subprocess.Popen."""
 
-    def __init__(self, words: list[str], pid: int, folder: Path) -> None:
-        self.words, self.pid, self.folder = words, pid, folder
+    def __init__(self, words: list[str], folder: Path, caller: socket.socket, pid: int) -> None:
+        self.words, self.folder, self.pid, self._caller = words, folder, pid, caller
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        code = self.folder / "code"
-        if self.returncode is None and code.exists():
-            self.returncode = int(code.read_text())
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
         return self.returncode
 
     def wait(self, timeout: float = 300) -> int:
-        deadline = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > deadline:
+        if self.returncode is None:
+            if not select.select([self._caller], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.words, timeout, *self._told())
-            time.sleep(POLL)
-        assert self.returncode is not None
+            self.returncode = handed.number(self._caller)
+            self._caller.close()
         return self.returncode
 
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
@@ -130,35 +164,63 @@ class Started:
         return out, err
 
 
-def serve() -> None:
-    """Answer requests until there are no more, and until all processes have ended."""
+class Process(NamedTuple):
+    """One that the server forked."""
+
+    number: int
+    caller: socket.socket
+    ended: int  # a file that can be read then
+
+
+def serve(listener: socket.socket, python: str) -> None:
+    """Fork a process for each caller until this one's input ends; that ends them too."""
+    found = [path for path in sys.path[1:] if path not in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    sys.executable = python  # what starts processes from nothing starts them here
+    prepare()
+    started: list[Process] = []
+    ready: list[Any] = []
+    while sys.stdin not in ready:
+        ready = select.select([listener, sys.stdin, *(file for one in started for file in one[1:])], [], [])[0]
+        for process in started[:]:
+            if process.ended in ready:
+                code = os.waitstatus_to_exitcode(os.waitpid(process.number, 0)[1])
+                with suppress(OSError):
+                    process.caller.sendall(code.to_bytes(4, "big", signed=True))
+                process.caller.close()
+                os.close(process.ended)
+                started.remove(process)
+            elif process.caller in ready:  # the caller is no more
+                os.kill(process.number, signal.SIGKILL)
+        if listener in ready:
+            caller, _ = listener.accept()
+            files = socket.recv_fds(caller, 1, SPARE)[1]
+            if not (request := caller.makefile("rb").readline()):  # it was killed
+                continue
+            number = os.fork()
+            if not number:
+                become(json.loads(request), files, found)
+            for file in files:
+                os.close(file)
+            with suppress(OSError):
+                caller.sendall(number.to_bytes(4, "big", signed=True))
+            started.append(Process(number, caller, os.pidfd_open(number)))
+    for process in started:
+        os.kill(process.number, signal.SIGKILL)
+        os.waitpid(process.number, 0)
+
+
+def prepare() -> None:
+    """Import the libraries; read what nearly every process reads."""
     quiet()
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # threads that read weights do not survive a fork
     for name in LIBRARIES:
         importlib.import_module(name)
     warm_up()
+    registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
+    for one, kept in list(weakref.finalize._registry.items()):
+        if kept.func is torch.library._del_library:  # which would take each operator apart when a process ends
+            one.detach()
     gc.freeze()  # a collection in a child would copy all pages
-    started: dict[int, Path] = {}
-    waiting = True
-    while waiting or started:
-        if waiting and select.select([sys.stdin], [], [], POLL)[0]:
-            line = sys.stdin.readline()
-            waiting = bool(line)
-            if line:
-                request = json.loads(line)
-                process = os.fork()
-                if not process:
-                    become(request)
-                started[process] = Path(request["folder"])
-                print(process, flush=True)
-        elif not waiting:
-            time.sleep(POLL)
-        for process in list(started):
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
-                folder = started.pop(process)
-                (folder / "code.part").write_text(str(os.waitstatus_to_exitcode(status)))
-                (folder / "code.part").rename(folder / "code")
 
 
 def warm_up() -> None:
@@ -182,32 +244,99 @@ def warm_up() -> None:
     point_backbone(model, identity(model["source"], model["revision"], target=model.get("_target_")), None)
 
 
-def become(request: dict[str, Any]) -> None:
-    """Turn this process into the one asked for."""
+def become(request: dict[str, Any], files: list[int], found: list[str]) -> NoReturn:
+    """Turn this process into the one asked for, with modules found where Python finds them."""
     if request["new_session"]:
         os.setsid()
-    for number in (1, 2):
-        os.dup2(os.open(f"{request['folder']}/{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number in request.get("ignored", ()):
+        signal.signal(number, signal.SIG_IGN)
+    spare = [fcntl.fcntl(file, fcntl.F_DUPFD, SPARE) for file in files]
+    os.closerange(0, SPARE)
+    for number, file in zip(request.get("files", (0, 1, 2)), spare, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    if limit := request.get("limit"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(request["env"], PYTHONPATH=request["path"])
-    sys.path[:0] = [request["cwd"], *request["path"].split(os.pathsep)]
-    sys.argv = ["videopool", *request["words"]]
+    os.environ.update(request["env"])
+    open_streams("-u" in request.get("flags", ()) or bool(os.environ.get("PYTHONUNBUFFERED")))
+    if caller := request.get("caller"):
+        own_parent = os.getppid
+        os.getppid = lambda: int(Path(f"/proc/{caller}/stat").read_text().rpartition(")")[2].split()[1])
+        os.register_at_fork(after_in_child=lambda: setattr(os, "getppid", own_parent))
+    own_folders()
+    sys.executable = request.get("python", sys.executable)
+    multiprocessing.spawn.set_executable(sys.executable)
+    kind, *words = request["words"]
+    first = {"-m": request["cwd"], "-c": ""}.get(kind, os.path.dirname(os.path.abspath(kind)))
+    folders = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = [*([] if "-P" in request.get("flags", ()) else [first]), *folders, *found]
+    sys.modules.pop("sitecustomize", None)
+    with suppress(ImportError):
+        importlib.import_module("sitecustomize")
     code = 0
     try:
-        runpy.run_module("videopool", run_name="__main__", alter_sys=True)
+        run(kind, words)
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        if isinstance(ending.code, str):
+            print(ending.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         code = 1
     finally:
+        threading._shutdown()
         atexit._run_exitfuncs()  # os._exit() leaves them out
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                with suppress(OSError, ValueError):
+                    stream.flush()
         os._exit(code)
 
 
+def open_streams(at_once: bool) -> None:
+    """Make sys.stdin, sys.stdout and sys.stderr of this process's files, as Python does when it starts."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            file = open(number, f"{mode}b", 0 if at_once and mode == "w" else -1, closefd=False)  # noqa: SIM115
+        except OSError:  # the caller closed it
+            setattr(sys, name, None)
+            continue
+        lines, errors = name == "stderr" or os.isatty(number), "backslashreplace" if name == "stderr" else "strict"
+        stream = io.TextIOWrapper(file, "utf-8", errors, None, lines, at_once and mode == "w")
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def own_folders() -> None:
+    """Give this process temporary folders of its own in place of those that W&B made at its import."""
+    from wandb.sdk.artifacts.artifact import Artifact
+    from wandb.sdk.data_types._private import MEDIA_TMP
+
+    for folder, suffix in ((MEDIA_TMP, "wandb-media"), (Artifact._TMP_DIR, "wandb-artifacts")):
+        folder._finalizer.detach()
+        folder.__init__(suffix)
+
+
+def run(kind: str, words: list[str]) -> None:
+    """What Python does with its words: a module's, some code's, or a script's."""
+    if kind == "-m":
+        warnings.filterwarnings("ignore", ".* found in sys.modules after import of package", RuntimeWarning)
+        if words[0] == "ipykernel_launcher":
+            from pandas import set_option
+
+            set_option("display.max_columns", 20)  # as when it is imported in a kernel
+        sys.argv = words
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = [kind, *words[1:]]
+        sys.modules["__main__"] = main = types.ModuleType("__main__")
+        exec(compile(words[0], "<string>", "exec"), vars(main))
+    else:
+        sys.argv = [kind, *words]
+        runpy.run_path(kind, run_name="__main__")
+
+
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -5,6 +5,8 @@ import pytest
 from videopool import __version__
 from videopool.command import CommandFailed, run
 
+pytestmark = pytest.mark.usefixtures("sooner")
+
 
 def test_output_is_passed_on(capsys):
     run("--version")

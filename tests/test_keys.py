@@ -272,6 +272,7 @@ OWN = {
 }
 
 
+@pytest.mark.usefixtures("sooner")
 def test_a_pooling_in_the_current_folder_is_found_and_its_errors_have_a_line(videopool, tmp_path):
     for name, text in OWN.items():
         (tmp_path / f"{name}.py").write_text(text)

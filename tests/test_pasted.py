@@ -103,7 +103,8 @@ LESS = {
     "clip=00036": ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=null"],
     "frames.num=4,8,16": ["frames.num=1,2"],
     "pooling=none,average,adaptive_Tx6x6": ["pooling=none,average"],
-    "seed=0,1": ["pooling=none,average", "frames.num=2"],
+    "seed=0,1": ["pooling=average", "frames.num=2"],
+    "job=show": ["frames.num=3"],
     "trainer.devices=2": ["trainer.accelerator=cpu"],
     "judge=local": ["judge.source=my_llava"],
 }  # fmt: skip
@@ -114,8 +115,9 @@ COMPOSED = (
     "judge=local", "lora.checkpoint=run/step1000,run/step2000", "hydra/launcher=joblib",
     "job.size=llava7b",
 )  # fmt: skip
-DRAWN = ("README", "reports", "studies")  # pages whose commands draw a report's figures
+DRAWN = ("reports", "studies")  # pages whose commands draw a report's figures
 TINY = ("benchmark.clips=24", "benchmark.per_task=4", "benchmark.limit=1")
+TASKS = "+benchmark.tasks=[existence,object_count,event_order]"  # of those that the bundled benchmark has
 SERVED = {"judge=openai": "judge", "model=api": "model"}
 VAL = """video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4
 cat,12,96,64,what runs,1,0,CW,a cat,a dog,a cow,a man,a car
@@ -161,8 +163,11 @@ def prepared(words, folder, server):
         shown = "hydra" if "launcher" in only[0] else "job"
         return ["--cfg", shown, *(word.partition(",")[0] for word in words if word != "-m")], False
     words = [own_export(word, folder) for word in words]
-    if not any(word.startswith(("benchmark=", "job=plan", "job=inspect", "help", "--")) for word in words):
-        words += TINY if any(word.startswith("frames.num=") for word in words) else (*TINY, "frames.num=4")
+    if not any(word.startswith(("job=plan", "job=inspect", "help", "--")) for word in words):
+        own = any(word.startswith("benchmark=") for word in words)
+        words += [] if any(word.startswith("frames.num=") for word in words) else ["frames.num=4"]
+        words += [] if own else [*TINY] if "experiment=finetune_pooling" in words else [*TINY, TASKS]
+        words += [] if any(word.startswith(("job=", "experiment=finetune")) for word in words) else ["job.workers=0"]
     for word in words[:]:
         words += [less for less in LESS.get(word, ()) if not less.startswith("pooling=") or "-m" in words]
         if word in SERVED:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import pytest
 import yaml
 
 from conftest import ROOT
@@ -33,6 +34,7 @@ def loaded(path):
     return module
 
 
+@pytest.mark.usefixtures("sooner")
 def test_the_site(tmp_path):
     """One test, because one build serves all checks. Needs the extra `docs`."""
     site = tmp_path / "html"

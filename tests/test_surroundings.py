@@ -57,12 +57,13 @@ def hostile(folder):
     return {**os.environ, **HOSTILE, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
-def test_the_suite_begins_from_a_clean_environment(tmp_path):
+def test_the_suite_begins_from_a_clean_environment(tmp_path, forked):
     command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider"]
     command += [f"--basetemp={tmp_path}/tests", *(str(ROOT / "tests" / one) for one in PART)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=hostile(tmp_path), timeout=500, check=False
-    )
+        command, capture_output=True, text=True, cwd=ROOT, timeout=500, check=False,
+        env={**hostile(tmp_path), "VIDEOPOOL_FORKED": os.path.dirname(forked.python)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(PART)} passed" in done.stdout or done.stdout.count(".") >= len(PART)
 

@@ -19,6 +19,7 @@ from videopool.paths import shipped
 from videopool.results import load_study, paired_difference
 from videopool.results.study import scores_by_sample
 
+pytestmark = pytest.mark.usefixtures("sooner")
 ANALYSIS = ROOT / "analysis"
 NAMES = sorted(path.stem for path in ANALYSIS.glob("*.py") if path.stem != "execute")
 SMALL = ["benchmark.clips=30", "benchmark.per_task=2", "job.workers=0", "logger=none"]

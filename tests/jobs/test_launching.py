@@ -144,11 +144,11 @@ def children(process):
 
 
 def test_a_preempted_job_goes_on(tmp_path, data_dir, forked):
-    """Every process of a job gets the signal, those of its loader too."""
+    """Every process of a job, which starts from nothing, gets the signal; those of its loader too."""
     (tmp_path / "slow.py").write_text(SLOW)
     words = ["-m", "hydra/launcher=submitit_local", "pooling._target_=slow.Slow", "frames.num=2", *SMALL, "study=s"]
     words += ["results_dir=results", f"data_dir={data_dir}", "job.workers=2", "job.max_clips=1"]
-    process = forked.start(words, tmp_path)
+    process = forked.start(words, tmp_path, anew=True)
     folder, deadline = tmp_path / "results" / "s", time.monotonic() + 120
     while not any(len(path.read_bytes().splitlines()) > 3 for path in folder.glob("*/records.jsonl")):
         assert process.poll() is None

@@ -70,6 +70,7 @@ def append_many(log, worker):
         log.append([{"id": f"{worker}-{number}", "status": "ok", "text": "x" * (number * 37 % 3000)}])
 
 
+@pytest.mark.usefixtures("sooner")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_append_whole_lines_to_one_log(tmp_path, method):
     log = RecordLog(tmp_path / "records.jsonl")

@@ -17,6 +17,7 @@ from videopool.tracking.point import point_run, predictions_table, run_name
 from videopool.tracking.run import telling, wandb_run
 from wandb_server import KEY, WandbServer
 
+pytestmark = pytest.mark.usefixtures("sooner")
 SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=wandb", "frames.num=1")
 
 
