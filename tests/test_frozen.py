@@ -141,5 +141,12 @@ def test_fingerprints(here, hydra_conf, data_dir):
 
 
 def test_files_columns_and_keys_of_a_study(videopool, tmp_path):
-    videopool("-m", "pooling=none,average", "frames.num=2,3", "study=s", env={"VIDEOPOOL_FIGURES": "png,svg,pdf"})
+    videopool(
+        "-m",
+        "pooling=none,average",
+        "frames.num=2,3",
+        "study=s",
+        "benchmark.limit=1",
+        env={"VIDEOPOOL_FIGURES": "png,svg,pdf"},
+    )
     agree("study", layout(tmp_path / "results" / "s"))

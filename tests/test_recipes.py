@@ -51,7 +51,7 @@ def recipe(kind):
 
 
 def run(folder, *words):
-    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "VIDEOPOOL_ACCEPT": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "VIDEOPOOL_ACCEPT": "1", "VIDEOPOOL_FIGURES": "png"}
     done = subprocess.run(
         [sys.executable, "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

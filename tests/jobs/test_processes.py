@@ -51,7 +51,7 @@ def only(folder):
 
 def test_devices_change_no_record(videopool, tmp_path):
     """One point on one device and data-parallel on two: the same records, and the time of both is told."""
-    words = ["frames.num=4", "logger=none", "trainer.accelerator=cpu", "job.max_clips=4"]
+    words = ["frames.num=4", "logger=none", "trainer.accelerator=cpu", "job.max_clips=4", "benchmark.limit=1"]
     videopool(*words, "study=one")
     videopool(*words, "study=two", "trainer.devices=2")
     one, two = only(tmp_path / "results" / "one"), only(tmp_path / "results" / "two")
@@ -122,7 +122,7 @@ def test_seconds_by_kind_add_up(videopool, tmp_path):
 def test_a_point_needs_no_more_devices_than_batches(videopool, tmp_path, scoring):
     """Fewer batches than devices, from the beginning or as a kill near the end leaves them: the same records."""
     words = ["frames.num=1", "logger=none", "trainer.accelerator=cpu", "benchmark.limit=1", "job.max_clips=4"]
-    words += [f"benchmark.scoring={scoring}", "benchmark.max_new_tokens=2"]
+    words += [f"benchmark.scoring={scoring}", "benchmark.max_new_tokens=2", "job.workers=1"]
     videopool(*words, "study=one")
     wanted = records(only(tmp_path / "results" / "one"))
     many = [*words, "study=many", "trainer.devices=3"]
