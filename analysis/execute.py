@@ -26,7 +26,7 @@ PARAMETERS = "parameters"  # tag of the cell with a notebook's parameters; the c
 INJECTED = "injected-parameters"  # as papermill calls them
 INTERRUPTED = 130  # exit code
 FIGURE = "figure"  # of a cell's metadata: the name of the figure that it shows
-COLOURS = 64   # of a figure: with more, notebooks grow beyond what a page of a repository shows
+COLOURS = 64  # of a figure: with more, notebooks grow beyond what a page of a repository shows
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
