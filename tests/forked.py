@@ -153,11 +153,8 @@ class Started:
         self.wait(timeout)
         return self._told()
 
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
     def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
 
     def _told(self) -> tuple[str, str]:
         out, err = ((self.folder / name).read_text(encoding="utf-8") for name in ("1", "2"))

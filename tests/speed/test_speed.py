@@ -2,10 +2,8 @@
 
 import json
 import math
-import sys
 import time
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,12 +124,8 @@ def test_a_sweep_with_and_without_sharing(composed, tmp_path, capsys):
     assert "share reached" in capsys.readouterr().out
 
 
-def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys, monkeypatch, forked):
-    def start(command, env, start_new_session, **_):
-        assert command[:3] == [sys.executable, "-m", "videopool"]
-        return forked.start(command[3:], tmp_path, env=env, new_session=start_new_session)
-
-    monkeypatch.setattr(speed_commands, "subprocess", SimpleNamespace(Popen=start, DEVNULL=None, PIPE=None))
+@pytest.mark.usefixtures("sooner")
+def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, capsys, monkeypatch):
     ways = {way: speed_commands.SIGNALS[way] for way in ("kill -9",)}  # tests/training stop runs in other ways
     for module in (speed_training, speed_commands):
         monkeypatch.setattr(module, "SIGNALS", ways)

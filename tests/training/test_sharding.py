@@ -2,6 +2,7 @@
 
 import multiprocessing
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
@@ -53,6 +54,7 @@ def one_of_two(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.usefixtures("sooner")
 def test_gradients_of_a_sharded_model_are_those_of_a_whole_one(tmp_path):
     multiprocessing.set_forkserver_preload(["videopool.models", "videopool.training.loop", "transformers"])
     processes.start_processes(one_of_two, (str(tmp_path),), nprocs=2, start_method="forkserver")
