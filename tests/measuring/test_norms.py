@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from scipy.stats import spearmanr
 
 from conftest import numbered_frames
 from videopool.config.errors import ConfigError
 from videopool.measuring.settings import check
-from videopool.measuring.stages import describe_stage, parse_layers, parse_stages
+from videopool.measuring.stages import describe_stage, lineages, parse_layers, parse_scores, parse_stages
 from videopool.measuring.study import labels, load_study_norms
 from videopool.models import load_backbone, load_config, model_shape
 from videopool.norms import NormsError, load_norms
@@ -142,6 +144,100 @@ def test_a_study_of_norms_and_a_killed_one(run, tmp_path):
     assert 0 < decoded < CLIPS * FRAMES, "what was done before the kill is not done again"
 
 
+ALL = (
+    "job.stages=[encoder.*,projector,pooled,llm.*]", "job.tower_scores=[received.*,cls.2,values.3]",
+    "job.vocabulary=true", "job.rules.times_median=1.2", "job.rules.absolute=[6,9.5]", "job.rules.massive=[2,3]",
+    "job.rules.phi=2.5",
+)  # fmt: skip
+
+
+def test_all_layers_and_scores_against_plain_loops(run, tmp_path):
+    (tmp_path / "clips" / "broken.mp4").unlink()
+    run("study=all", "pooling=none", "job.clips=3", "logger=none", *ALL)
+    saved = load_norms(point(tmp_path / "results" / "all", "none"))
+    with torch.inference_mode():
+        seen = [_seen(tmp_path / "clips" / name) for name in saved.numbers["contents"]]
+    assert len(seen) == saved.numbers["clips"] == 3
+    stages, scores = saved.numbers["stages"], saved.numbers["scores"]
+    assert list(scores) == list(seen[0]["scores"])
+    marks = {layer: [_marks(clip["states"][layer]) for clip in seen] for layer in range(5)}
+    for layer, clips in marks.items():
+        for rule in clips[0]:
+            share = np.mean([own[rule] for own in clips])
+            assert stages[f"encoder.{layer}"]["outliers"][rule]["share"] == pytest.approx(share)
+            born = [own[rule] for own in clips]  # outliers from this layer on, but not in the one before
+            for later in range(layer + 1, 5):
+                born = [one & own[rule] for one, own in zip(born, marks[later], strict=True)]
+            if layer:
+                born = [one & ~own[rule] for one, own in zip(born, marks[layer - 1], strict=True)]
+            every = np.sum([own[rule] for own in marks[4]])
+            expected = pytest.approx(np.sum(born) / every) if every else None
+            assert stages[f"encoder.{layer}"]["born"][rule] == expected
+    for name, numbers in scores.items():
+        own = [clip["scores"][name] for clip in seen]  # [T, C + H*W], 1 in a frame
+        patches = [score[:, 1:] for score in own]
+        assert numbers["visual_share"] == pytest.approx(np.mean([score.sum(axis=1).mean() for score in patches]))
+        ratios = [np.mean([max(row) / np.median(row) for row in score]) for score in patches]
+        assert numbers["max_over_median"] == pytest.approx(np.mean(ratios), rel=1e-5)
+        for key, layer in (("spearman", 4), ("spearman_entering", int(name.partition(".")[2]) - 1)):
+            pairs = [(clip["states"][layer], score) for clip, score in zip(seen, patches, strict=True)]
+            found = [spearmanr(np.linalg.norm(state, axis=-1), score.ravel()).statistic for state, score in pairs]
+            assert numbers[key] == pytest.approx(np.mean(found), abs=1e-4)
+    _words_and_both_sides(stages, seen)
+    for name in ("births", "scores", "crossed"):
+        assert (saved.folder / "figures" / f"{name}.svg").stat().st_size > 5000
+
+
+def _seen(path):
+    """Of a clip: states of the tower's layers [T*H*W, D], scores [T, 1 + H*W], and the words nearest to its tokens."""
+    backbone = load_backbone(MINI, attention="eager")
+    tower = backbone.parts.vision_tower
+    with open_clip(path, "pyav") as clip:
+        pixels = backbone.preprocess(clip.frames(UniformSampler(FRAMES).indices(clip.info, None, None, path.name)))
+    seen = tower(pixels, output_hidden_states=True, output_attentions=True)
+    block = tower.encoder.layers[2]
+    values = block.self_attn.v_proj(block.layer_norm1(seen.hidden_states[2])).double().norm(dim=-1)
+    tokens = backbone.project(backbone.grid(seen.hidden_states[-1])).flatten(0, 2).double()
+    words = backbone.embed(torch.arange(len(backbone.tokenizer))).double()
+    return {
+        "states": [state[:, 1:].flatten(0, 1).double().numpy() for state in seen.hidden_states],
+        "scores": {
+            **{f"received.{n + 1}": own.double().mean((1, 2)).numpy() for n, own in enumerate(seen.attentions)},
+            "cls.2": seen.attentions[1].double().mean(1)[:, 0].numpy(),
+            "values.3": (values / values.sum(dim=1, keepdim=True)).numpy(),
+        },
+        "words": [int((words @ token / words.norm(dim=1)).nan_to_num(-9e9).argmax()) for token in tokens],
+        "sinks": _marks(tokens.numpy())["times_median"],
+    }
+
+
+def _marks(states):
+    """Outliers [N] by rule of tokens [N, D] of a clip."""
+    norms, sizes = np.linalg.norm(states, axis=-1), np.abs(states)
+    normed = sizes / np.sqrt((sizes**2).mean(axis=1, keepdims=True))
+    sinks = np.argsort(-normed.max(axis=0))[:2]
+    cutoff = max(2, 3 * np.sort(sizes, axis=None)[(sizes.size - 1) // 2])
+    return {"times_median": norms > 1.2 * np.median(norms), "above_6": norms > 6, "above_9.5": norms > 9.5,
+            "massive": sizes.max(axis=1) > cutoff, "phi": normed[:, sinks].max(axis=1) > 2.5}  # fmt: skip
+
+
+def _words_and_both_sides(stages, seen):
+    sinks, every = np.concatenate([clip["sinks"] for clip in seen]), [word for clip in seen for word in clip["words"]]
+    plain = [{w for w, sink in zip(clip["words"], clip["sinks"], strict=True) if not sink} for clip in seen]
+    dead = [sum(word in own for own in plain) > 1.5 and not sink for word, sink in zip(every, sinks, strict=True)]
+    for stage in ("projector", "pooled"):
+        kinds = stages[stage]["vocabulary"]
+        assert (kinds["sink"], kinds["dead"]) == (pytest.approx(np.mean(sinks)), pytest.approx(np.mean(dead)))
+        assert sum(kinds[kind] for kind in ("sink", "dead", "alive")) == pytest.approx(1)
+    for layer in range(6):
+        of_llm = stages[f"llm.{layer}"]
+        for rule, cells in of_llm["with_tower"].items():
+            assert cells["both"] + cells["llm"] == pytest.approx(of_llm["outliers"][rule]["share"])
+            assert cells["both"] + cells["tower"] == pytest.approx(stages["encoder.4"]["outliers"][rule]["share"])
+    born = [stages[f"llm.{layer}"]["born"]["times_median"] for layer in range(6)]
+    assert sum(born) == pytest.approx(1)
+
+
 def _same_as_the_tower(saved, folder):
     """Norms at the tower's stages, against transformers' own hidden states without their first position, the CLS."""
     backbone = load_backbone(MINI)
@@ -199,6 +295,9 @@ def config():
         (["job.clips=0"], r"job\.clips must be a whole number"),
         (["job.save_every=none"], r"job\.save_every"),
         (["job.texture=maybe"], r"job\.texture='maybe'"),
+        (["job.vocabulary=perhaps"], r"job\.vocabulary='perhaps'"),
+        (["job.rules.absolute=[100,30]"], r"job\.rules\.absolute=\[100, 30\]: give rising numbers"),
+        (["job.rules.massive=100"], r"job\.rules\.massive=100: give a list"),
         (["job.rules.times_median=0.5"], r"job\.rules\.times_median=0\.5"),
         (["+job.rules.taste=2"], r"job\.rules=.*there are times_median, robust_z, gap"),
         (["trainer.devices=2"], r"trainer\.devices"),
@@ -231,6 +330,40 @@ SHAPE = model_shape(load_config(MINI))
 def test_stages_that_a_model_lacks_are_told(stages, told):
     with pytest.raises(ConfigError, match=told):
         parse_stages(stages, SHAPE, "mini")
+
+
+SIGLIP = replace(SHAPE, cls=False, pooling_head=False, feature_layers=1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "shape", "told"),
+    [
+        ("cls.1", SHAPE, "give a list"),
+        (["received"], SHAPE, r"no score received; there are received\.<block>, cls\.<block>, values\.<block> and"),
+        (["heads"], SHAPE, "no score heads"),
+        (["received.0"], SHAPE, r"mini has layers 1\.\.4 there"),
+        (["values.5"], SHAPE, "got 5"),
+        (["received.*", "received.2"], SHAPE, r"received\.2 stands twice"),
+        (["cls.1"], SIGLIP, "the tower of mini has none: take attention received"),
+        (["head"], SHAPE, "SigLIP's pooling head, and the tower of mini has none"),
+    ],
+)
+def test_scores_that_a_tower_lacks_are_told(scores, shape, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        parse_scores(scores, shape, "mini")
+    assert "\n" not in str(caught.value)
+
+
+def test_births_are_traced_up_to_the_feature_layer():
+    inner = replace(SHAPE, vision_layers_run=3)
+    stages = parse_stages(["pooled", "encoder", "encoder.*", "llm.-1", "llm.2"], inner, "mini")
+    assert lineages(stages, inner) == {
+        "encoder": ["encoder.0", "encoder.1", "encoder.2", "encoder.3"],
+        "llm": ["llm.2", "llm.-1"],
+    }
+    assert lineages(stages, replace(SHAPE, feature_layers=2)).keys() == {"llm"}
+    assert lineages(parse_stages(["encoder", "encoder.3", "llm.0"], inner, "mini"), inner) == {}
+    assert [score.block for score in parse_scores(["values.-1", "received.*"], inner, "mini")] == [4, 1, 2, 3, 4]
 
 
 def test_layers_count_from_both_ends():

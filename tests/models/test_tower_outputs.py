@@ -22,7 +22,7 @@ from videopool.models import ModelError, VideoLM, load_backbone, model_shape
 from videopool.models import tower_outputs as outputs_module
 from videopool.models.backbone import tower_pass
 from videopool.models.stages import check_needs
-from videopool.models.tower_outputs import FrameVectors, HeadSaliency, Pass, tower_outputs
+from videopool.models.tower_outputs import FrameVectors, HeadSaliency, Pass, score_output, tower_outputs
 from videopool.pooling import Chain
 
 RECORDED = GOLDENS / "compression"
@@ -94,6 +94,28 @@ def test_attention_and_keys_are_those_of_transformers(kind, side, saliency, bloc
         torch.testing.assert_close(found["keys"], keys, atol=1e-5, rtol=1e-5)
         assert torch.allclose(found["saliency"].sum(1), torch.ones(3))
     assert tower.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(("kind", "block"), [("clip", 1), ("siglip", 3)])
+def test_norms_of_values_and_scores_by_name(kind, block):
+    tower, shape = random_tower(kind, 40)
+    pixels = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        scores = [score_output(name, block, shape) for name in ("values", "received")]
+        values, attention = tower_pass(tower, pixels, scores)
+        states = tower(pixels, output_hidden_states=True).hidden_states[block - 1]
+        own = tower.encoder.layers[block - 1]
+        weight, bias = own.self_attn.v_proj.weight.double(), own.self_attn.v_proj.bias.double()
+        entering = own.layer_norm1(states).double()
+    assert values.dtype == torch.float32
+    for place in np.ndindex(*values.shape[:2]):
+        value = [float(row @ entering[place] + b) for row, b in zip(weight, bias, strict=True)]
+        assert float(values[place]) == pytest.approx(sum(x * x for x in value) ** 0.5, rel=1e-5)
+    # The name of a score is that of a pooling's saliency, so that the store keeps it once.
+    pooling = Salient(8, "received", block)
+    (same,) = [own for name, own in tower_outputs(pooling, shape, "model").items() if name == "saliency"]
+    assert same == scores[1]
+    torch.testing.assert_close(ran(tower, pooling, shape, pixels)["saliency"], attention)
 
 
 def test_one_pass_of_the_tower_gives_all(tmp_path):

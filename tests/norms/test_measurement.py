@@ -9,6 +9,8 @@ from test_norm_statistics import CLIPS, made
 from videopool.norms import AttentionNorms, ClipNorms, Measurement, NormsError, OutlierRules, load_norms
 from videopool.norms.saved import PARTIAL, MeasuredSoFar, load_partial, save_partial
 
+RULES = ("times_median", "robust_z")
+
 
 def empty(stages=("encoder", "pooled")):
     return Measurement(stages, [2], 2.0, OutlierRules(times_median=2.0))
@@ -53,12 +55,17 @@ def test_damaged_or_foreign_parts_are_refused(tmp_path):
 
 def test_attention_against_plain_loops():
     rng = np.random.default_rng(2)
-    part, shares, correlations, entering, gets, are = AttentionNorms(), [], [], [], [], []
+    part, shares, ratios, correlations, entering, gets, are = AttentionNorms(RULES), [], [], [], [], [], []
     for size in (30, 12, 1):
         norms, attention, inside = rng.lognormal(0, 1, size), rng.random(size) / 40, rng.random(size)
         outliers = {"times_median": norms > 2, "robust_z": np.zeros(size, bool)}
         part.add(attention, ClipNorms(norms, np.ones(size, bool), outliers), inside)
         shares.append(sum(attention))
+        ratios.append(
+            max(attention) / sorted(attention)[size // 2]
+            if size % 2
+            else max(attention) / np.mean(sorted(attention)[size // 2 - 1 : size // 2 + 1])
+        )
         if size > 1:
             correlations.append(scipy.stats.spearmanr(norms, attention).statistic)
             entering.append(scipy.stats.spearmanr(inside, attention).statistic)
@@ -67,6 +74,7 @@ def test_attention_against_plain_loops():
             are.append((norms > 2).mean())
     numbers = part.numbers()
     assert numbers["visual_share"] == pytest.approx(np.mean(shares))
+    assert numbers["max_over_median"] == pytest.approx(np.mean(ratios))
     assert numbers["spearman"] == pytest.approx(np.mean(correlations))
     assert numbers["spearman_entering"] == pytest.approx(np.mean(entering))
     assert numbers["outliers"]["times_median"] == {
@@ -77,15 +85,35 @@ def test_attention_against_plain_loops():
     assert numbers["outliers"]["robust_z"]["attention"] is None
     assert part.arrays()["curve.tokens"].sum() == 43
     # Equal attention is an equal share at every norm.
-    even = AttentionNorms()
+    even = AttentionNorms(RULES)
     none = {rule: np.zeros(9, bool) for rule in outliers}
     even.add(np.full(9, 0.05), ClipNorms(rng.random(9) + 0.1, np.ones(9, bool), none), np.ones(9))
     curve = even.arrays()["curve.attention"]
     np.testing.assert_allclose(curve[np.isfinite(curve)], 1)
 
 
+def test_scores_of_frames_against_plain_loops():
+    """Each frame sums to 1 with what precedes its patches; the largest is compared with its own frame's median."""
+    rng, part = np.random.default_rng(4), AttentionNorms(RULES)
+    shares, ratios, gets = [], [], []
+    for frames, patches in ((3, 7), (1, 4), (5, 1)):
+        scores = rng.random((frames, patches)) / patches
+        norms = rng.lognormal(0, 1, (frames, patches))
+        outliers = {"times_median": norms > 1.5, "robust_z": norms > 99}
+        part.add(scores, ClipNorms(norms, np.ones_like(norms, bool), outliers))
+        shares.append(np.mean([sum(row) for row in scores]))
+        ratios.append(np.mean([max(row) / np.median(row) for row in scores]))
+        if (norms > 1.5).any():
+            gets.append(sum(s for s, n in zip(scores.flat, norms.flat, strict=True) if n > 1.5) / scores.sum())
+    numbers = part.numbers()
+    assert numbers["visual_share"] == pytest.approx(np.mean(shares))
+    assert numbers["max_over_median"] == pytest.approx(np.mean(ratios))
+    assert numbers["outliers"]["times_median"]["attention"] == pytest.approx(np.mean(gets))
+    assert numbers["spearman_entering"] is None
+
+
 def test_attention_that_is_not_finite_is_counted_and_left_out():
-    rng, parts = np.random.default_rng(3), (AttentionNorms(), AttentionNorms())
+    rng, parts = np.random.default_rng(3), (AttentionNorms(RULES), AttentionNorms(RULES))
     for place in range(3):
         norms, attention = rng.lognormal(0, 1, 20), rng.random(20) / 40
         read = ClipNorms(norms, np.ones(20, bool), dict.fromkeys(("times_median", "robust_z"), norms > 2))

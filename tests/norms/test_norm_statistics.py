@@ -102,6 +102,46 @@ def test_the_gap_is_the_widest_stretch_above_the_median():
     assert filled(np.array([1.0, 100.0, 100.1, 100.2])).gap_above_median() is None
 
 
+def plain_gap(values):
+    """Bins of the widest stretch, over all pairs of bins, and the numbers above its middle."""
+    bins = np.floor(np.log2(values) * 64).astype(int)
+    first = math.floor(np.log2(np.quantile(values, 0.5, method="inverted_cdf")) * 64)
+    widest = (0, 0, 0)
+    for high in sorted({place for place in bins if place > first}):
+        for low in range(first, high):
+            inside, above = ((bins > low) & (bins < high)).sum(), (bins >= high).sum()
+            if inside <= 0.2 * above and high - low - 1 > widest[0]:
+                widest = (high - low - 1, low, high)
+    width, low, high = widest
+    return width, int((bins >= (low + high + 1) // 2).sum())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.15, 0.3])
+def test_a_gap_may_hold_a_few_tokens(share):
+    """A second hump is seen through tokens between the two, where there is no empty stretch."""
+    rng = np.random.default_rng(8)
+    bridge = 10 ** rng.uniform(1.1, 2, int(500 * share))
+    values = np.concatenate([rng.normal(10, 0.4, 481), rng.lognormal(5, 0.1, 29), bridge])
+    gap, stage = filled(values).gap_above_median(0.2), StageNorms(2.0, OutlierRules())
+    width, above = plain_gap(values)
+    assert (gap.ratio, gap.above) == (pytest.approx(RATIO**width), above)
+    assert gap.above == (values > gap.cutoff).sum()
+    stage.add(torch.from_numpy(values)[:, None])
+    empty = filled(values).gap_above_median()
+    assert (empty.ratio < 1.5) == (share > 0.1)
+    found = stage.numbers()["gap"]
+    wide = gap if empty.ratio < 1.5 else empty
+    assert found == {"ratio": wide.ratio, "cutoff": wide.cutoff, "share": wide.above / len(values)}
+    assert found["share"] >= 29 / len(values)
+
+
+def test_a_tail_that_thins_out_is_no_gap():
+    values = SAMPLES["log-normal"]
+    gap = filled(values).gap_above_median(0.2)
+    assert gap.ratio < 1.5
+    assert (gap.above, gap.ratio) == (plain_gap(values)[1], pytest.approx(RATIO ** plain_gap(values)[0]))
+
+
 @pytest.mark.parametrize("values", SAMPLES.values(), ids=list(SAMPLES))
 @pytest.mark.parametrize("parts", [1, 2, 9])
 def test_moments_of_parts_are_those_of_the_whole(values, parts):
@@ -119,13 +159,23 @@ def test_moments_of_parts_are_those_of_the_whole(values, parts):
 def test_cutoffs_against_scipy():
     norms = SAMPLES["log-normal"]
     median, spread = np.median(norms), scipy.stats.median_abs_deviation(norms, scale="normal")
-    found = OutlierRules(times_median=2.5, robust_z=4).cutoffs(norms)
+    found = OutlierRules(times_median=2.5, robust_z=4).cutoffs(norms, 0.01)
     assert found["times_median"] == pytest.approx(2.5 * median)
     assert found["robust_z"] == pytest.approx(median + 4 * spread)
-    assert OutlierRules().cutoffs(np.array([2.0, 2.0, 2.0, 9.0])) == {"times_median": 6.0, "robust_z": None}
+    assert OutlierRules(absolute=[1, 2.5]).cutoffs(np.array([2.0, 2.0, 2.0, 9.0]), 0.3) == {
+        "times_median": 6.0, "robust_z": None, "above_1": 1.0, "above_2.5": 2.5, "massive": 300.0, "phi": 20.0
+    }  # fmt: skip
+    assert found["massive"] == 100.0
 
 
-@pytest.mark.parametrize("rules", [{"times_median": 1}, {"robust_z": 0}, {"gap": 0.5}, {"gap": "wide"}])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"times_median": 1}, {"robust_z": 0}, {"gap": 0.5}, {"gap": "wide"}, {"absolute": 30}, {"absolute": [0, 3]},
+        {"absolute": [3, 3]}, {"absolute": "30"}, {"massive": [100]}, {"massive": [100, True]}, {"phi": 0},
+        {"sink_dimensions": 0}, {"sink_dimensions": 1.5},
+    ],
+)  # fmt: skip
 def test_impossible_rules_are_refused(rules):
     with pytest.raises(NormsError, match=rf"job\.rules\.{next(iter(rules))}"):
         OutlierRules(**rules)
@@ -257,6 +307,62 @@ def test_a_stage_against_plain_loops(shapes, dtype):
         assert arrays["frame.norm"][t] == pytest.approx(np.mean(values), rel=1e-5)
     for place, values in by_place.items():
         assert arrays["map.norm"][place] == pytest.approx(np.mean(values), rel=1e-5)
+
+
+@pytest.mark.parametrize(("size", "dim"), [((3, 2, 5), 7), ((1, 1, 1), 3), ((11,), 5), ((2, 3, 1), 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_components_against_plain_loops(size, dim, dtype):
+    rules = OutlierRules(absolute=[2, 40], massive=[5, 8], phi=1.5, sink_dimensions=2)
+    stage, marked, largest, over, phis, kept = StageNorms(2.0, rules), {}, [], [], [], 0
+    massive, sinks = np.zeros(dim), np.zeros(dim)
+    for seed in range(3):
+        grid = draw(*size, dim, seed=seed)
+        grid[..., seed % dim] *= 12 * (torch.rand(size, generator=torch.Generator().manual_seed(seed)) > 0.7) + 1
+        if seed == 2 and math.prod(size) > 1:
+            grid.view(-1, dim)[1] = 0
+            grid.view(-1, dim)[0, 0] = math.inf
+        grid = grid.to(dtype)
+        clip = stage.add(grid)
+        tokens = grid.double().reshape(-1, dim).tolist()
+        usable = [n for n, token in enumerate(tokens) if any(token) and all(map(math.isfinite, token))]
+        every = sorted(abs(x) for n in usable for x in tokens[n])
+        median = every[(len(every) - 1) // 2]
+        normed = {n: [abs(x) / math.sqrt(sum(y * y for y in tokens[n]) / dim) for x in tokens[n]] for n in usable}
+        tops = [max(own[d] for own in normed.values()) for d in range(dim)]
+        chosen = sorted(range(dim), key=lambda d: -tops[d])[:2]
+        for n, token in enumerate(tokens):
+            norm = math.sqrt(sum(x * x for x in token))
+            phi = max(normed[n][d] for d in chosen) if n in normed else 0
+            cutoff = max(5, 8 * median)
+            own = {"above_2": norm > 2, "above_40": norm > 40, "massive": max(map(abs, token)) > cutoff,
+                   "phi": phi > 1.5}  # fmt: skip
+            for rule, is_one in own.items():
+                marked[rule] = marked.get(rule, 0) + (is_one and n in normed)
+                assert clip.outliers[rule].reshape(-1)[n] == (is_one and n in normed)
+            massive += [n in normed and abs(x) > cutoff for x in token]
+        sinks += [d in chosen for d in range(dim)]
+        kept, largest = kept + len(usable), [*largest, every[-1]]
+        over, phis = [*over, every[-1] / median], [*phis, max(max(normed[n][d] for d in chosen) for n in usable)]
+    numbers = stage.numbers()
+    assert {rule: own["share"] for rule, own in numbers["outliers"].items() if rule in marked} == {
+        rule: pytest.approx(count / kept) for rule, count in marked.items()
+    }
+    components = numbers["components"]
+    assert components["largest"] == pytest.approx(np.mean(largest), rel=1e-6)
+    assert components["largest_over_median"] == pytest.approx(np.mean(over), rel=1e-6)
+    assert components["largest_phi"] == pytest.approx(np.mean(phis), rel=1e-6)
+    assert components["massive_dimensions"] == [d for d in np.argsort(-massive, kind="stable")[:5] if massive[d]]
+    assert components["sink_dimensions"] == [d for d in np.argsort(-sinks, kind="stable")[:2] if sinks[d]]
+    assert components["sink_clips"] == max(sinks) / 3
+    np.testing.assert_array_equal(stage.arrays()["dimensions.massive"], massive)
+
+
+def test_components_of_extreme_tokens():
+    """Sizes whose squares overflow, or vanish, have a phi."""
+    stage = StageNorms(2.0, OutlierRules(phi=1.2))
+    assert stage.add(torch.tensor([[3e30, 0.0], [1e-30, 1e-30]])).outliers["phi"].tolist() == [True, False]
+    assert stage.numbers()["components"]["largest_phi"] == pytest.approx(math.sqrt(2))
+    assert stage.numbers()["components"]["largest_over_median"] == pytest.approx(3e60)
 
 
 def test_tokens_that_are_no_grid_have_no_places():

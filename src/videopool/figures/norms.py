@@ -182,11 +182,16 @@ def by_distance(
     return _series(stages, ("distance, frames", label), (0.0, top), caption, poolings, sizes, chance)
 
 
-def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], size: str = "") -> Figure:
+def attention_against_norm(
+    layers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    size: str = "",
+    what: str = "Attention from the last prompt position to a visual token",
+    label: str = "attention",
+) -> Figure:
     """Attention to a visual token by its norm, above the numbers of tokens. Bins of fewer than 20 tokens are left out.
 
     layers: by name, edges [N + 1] of norms over the clip's median, mean attention [N] in equal shares (1: all tokens
-    alike), numbers of tokens [N]. size: the number of clips in words, for the caption.
+    alike), numbers of tokens [N]. size: the number of clips in words, for the caption. what, label: on the first axis.
     """
     styles = looks(layers)
     with drawing(WIDTH, 2.9) as figure:
@@ -198,12 +203,59 @@ def attention_against_norm(layers: Mapping[str, tuple[np.ndarray, np.ndarray, np
                 kept = slice(np.flatnonzero(seen)[0], np.flatnonzero(seen)[-1] + 1)
                 below.stairs(tokens[kept], edges[kept.start : kept.stop + 1], color=BLUE, linewidth=0.8)
         above.axhline(1, **GUIDE)
-        above.set(ylim=(0, max(above.get_ylim()[1], 2.0)), ylabel="attention,\nequal share = 1")
+        above.set(ylim=(0, max(above.get_ylim()[1], 2.0)), ylabel=f"{label},\nequal share = 1")
         below.set(xscale="log", yscale="log", xlabel="norm / median of its clip", ylabel="tokens in\na bin")
         _plain_ticks(below.xaxis, (1, 1.5, 2, 3, 5, 7))
         legend(figure, above.get_legend_handles_labels()[0])
         figure.set_label(
-            "Attention from the last prompt position to a visual token, by its norm; below, the number of tokens in a "
-            f"bin{size}: means of few tokens are noise. {NO_INTERVALS}"
+            f"{what}, by its norm; below, the number of tokens in a bin{size}: means of few tokens are noise. "
+            f"{NO_INTERVALS}"
+        )
+    return figure
+
+
+def birth_layers(panels: Series, layers: Mapping[str, list[str]], poolings: Names | None = None) -> Figure:
+    """Share of outliers by the layer of their birth, a panel for tower and language model, a curve per point or rule.
+
+    panels: shares [S] by kind of stage and by curve. layers: names [S] of a kind's layers.
+    """
+    styles = _styles(panels, poolings)
+
+    def draw(axes: Axes, kind: str) -> None:
+        places = np.arange(len(layers[kind]))
+        for name, shares in panels[kind].items():
+            axes.plot(places, 100 * shares, label=name, **styles[name])
+        step = -(-len(places) // 8)
+        axes.set_xticks(places[::step], layers[kind][::step])
+        axes.set(xlabel="layer of birth", ylabel="outliers, %")
+
+    caption = (
+        "Outliers after the last layer drawn, by the layer from which on they were outliers in every layer; in all, "
+        "100 % of a curve."
+    )
+    figure = _panels(panels, draw, caption)
+    figure.axes[0].set_ylim(bottom=0)
+    return figure
+
+
+def crossed_bars(stages: Mapping[str, Mapping[str, float]], words: str) -> Figure:
+    """Outliers of tower and language model, two by two: shares "both", "tower", "llm", "both_by_chance" by stage."""
+    kinds = {"both": "in both", "tower": "in the tower alone", "llm": "in the language model alone"}
+    with drawing(WIDTH, 0.8 + 0.28 * len(stages)) as figure:
+        axes, left = figure.add_subplot(), np.zeros(len(stages))
+        places = np.arange(len(stages))
+        for (kind, label), colour in zip(kinds.items(), (BLUE, ORANGE, GREEN), strict=True):
+            shares = np.array([100 * own[kind] for own in stages.values()])
+            axes.barh(places, shares, left=left, height=0.7, label=label, color=colour)
+            left += shares
+        chance = [100 * own["both_by_chance"] for own in stages.values()]
+        axes.plot(chance, places, linestyle="", marker="|", color="black", label="in both, by chance")
+        axes.set_yticks(places, [fill(stage_words(name), LETTERS) for name in stages])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel=f"tokens {words}, %", xlim=(0, None))
+        legend(figure, axes.get_legend_handles_labels()[0])
+        figure.set_label(
+            f"Visual tokens {words} at the tower's feature layer and in the language model. {NO_INTERVALS}"
         )
     return figure

@@ -7,13 +7,27 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from videopool.figures.norms import ALL, attention_against_norm, by_distance, frame_profiles, norm_histograms, norm_maps
+from videopool.figures.norms import (
+    ALL,
+    attention_against_norm,
+    birth_layers,
+    by_distance,
+    crossed_bars,
+    frame_profiles,
+    norm_histograms,
+    norm_maps,
+)
 from videopool.figures.style import save_figure
+from videopool.measuring.stages import ENCODER, LLM
 from videopool.norms import SavedNorms
-from videopool.norms.outliers import GAP, IN_CLIP, ROBUST_Z, TIMES_MEDIAN
+from videopool.norms.outliers import GAP, MASSIVE, PHI, ROBUST_Z, TIMES_MEDIAN
 
 FOLDER = "figures"
 ATTENTION = ("edges", "attention", "tokens")  # the arrays of a curve of attention
+DRAWN = (
+    TIMES_MEDIAN,
+    ROBUST_Z,
+)  # rules with curves of their own; those with a fixed threshold can be read off the axis
 
 Curves = dict[str, dict[str, Any]]  # by stage and name
 
@@ -24,7 +38,9 @@ def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") 
 
 
 def point_figures(saved: SavedNorms) -> dict[str, Figure]:
-    """The figures of one point by name: those of curve_figures(), and map, outlier_map, attention where measured."""
+    """The figures of one point by name: those of curve_figures(), and where they were measured map, outlier_map,
+    attention, scores, crossed.
+    """
     figures = curve_figures({"tokens": saved}, alone=True)
     sizes, words = _sizes([saved]), _rule_words(saved)
     if maps := _arrays(saved, "map.norm"):
@@ -32,19 +48,36 @@ def point_figures(saved: SavedNorms) -> dict[str, Figure]:
     outliers = _arrays(saved, f"map.{TIMES_MEDIAN}")
     if outliers := {stage: shares for stage, shares in outliers.items() if np.nansum(shares)}:
         figures["outlier_map"] = norm_maps(outliers, f"{words[TIMES_MEDIAN]}, %", percent=True, sizes=sizes)
-    attention: dict[str, Any] = {
-        name.replace("attention.", "layer "): tuple(saved.arrays[name][f"curve.{part}"] for part in ATTENTION)
-        for name in _arrays(saved, "curve.attention")
-    }
-    if attention:
+    if attention := _against_norm(saved, "attention", "layer "):
         clips = next(iter(saved.numbers["attention"].values()))["clips"]
         figures["attention"] = attention_against_norm(attention, f" ({clips} clips)")
+    if scores := _against_norm(saved, "scores", ""):
+        clips = next(iter(saved.numbers["scores"].values()))["clips"]
+        what = "Attention that a patch draws in the tower, or the norm of its values there"
+        figures["scores"] = attention_against_norm(scores, f" ({clips} clips)", what, "score")
+    crossed = {
+        stage: numbers["with_tower"][TIMES_MEDIAN]
+        for stage, numbers in saved.numbers["stages"].items()
+        if numbers.get("with_tower", {}).get(TIMES_MEDIAN, {}).get("both") is not None
+    }
+    if crossed:
+        figures["crossed"] = crossed_bars(crossed, words[TIMES_MEDIAN])
     return figures
+
+
+def _against_norm(saved: SavedNorms, kind: str, word: str) -> dict[str, Any]:
+    """Curves against norm of each "attention" or of "scores", named after a word."""
+    curves = {name: saved.arrays[f"{kind}.{name}"] for name in saved.numbers.get(kind, {})}
+    return {
+        f"{word}{name}": tuple(arrays[f"curve.{part}"] for part in ATTENTION)
+        for name, arrays in curves.items()
+        if "curve.attention" in arrays
+    }
 
 
 def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict[str, Figure]:
     """Figures with a panel per stage and a curve per point, by name: histogram, and where they were measured profile,
-    redundancy, persistence. With one point `alone`, they mark thresholds and have a curve per rule of outliers.
+    redundancy, persistence, births. With one point `alone`, they mark thresholds and have a curve per rule of outliers.
     """
     first = next(iter(points.values()))
     words, sizes = _rule_words(first), _sizes(points.values())
@@ -58,14 +91,38 @@ def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict
     if cosines := _by_distance(_curves(points, "distance.cosine")):
         figures["redundancy"] = by_distance(cosines, "cosine at equal positions", None, poolings, sizes)
     pairs: Curves = {}
-    for rule in IN_CLIP if alone else (TIMES_MEDIAN,):
+    for rule in DRAWN if alone else (TIMES_MEDIAN,):
         for stage, curves in _curves(points, f"distance.{rule}", f"distance.{rule}.by_chance").items():
             pairs.setdefault(stage, {}).update({words[rule]: curves["tokens"]} if alone else curves)
     if again := _by_distance(pairs, percent=True):
         label = f"{'outliers' if alone else words[TIMES_MEDIAN]} again, %"
         chance = {stage: {name: 100 * own[1][1:] for name, own in curves.items()} for stage, curves in pairs.items()}
         figures["persistence"] = by_distance(again, label, chance, poolings, sizes, 10.0)
+    if births := _births(points, words, alone):
+        layers = {kind: [name.partition(".")[2] or "features" for name in _layers(points, kind)] for kind in births}
+        figures["births"] = birth_layers(births, layers, poolings)
     return figures
+
+
+def _layers(points: Mapping[str, SavedNorms], kind: str) -> list[str]:
+    """The stages of a kind where outliers may be born, in the first point, in order of their layers."""
+    return next(iter(points.values())).numbers.get("lineages", {}).get(kind, [])
+
+
+def _births(points: Mapping[str, SavedNorms], words: Mapping[str, str], alone: bool) -> Curves:
+    """Shares by layer of birth, by kind of stage and name: of a rule if alone, else of a point with the same layers."""
+    found: Curves = {}
+    for kind in (ENCODER, LLM):
+        layers = _layers(points, kind)
+        for name, point in points.items():
+            if not layers or point.numbers.get("lineages", {}).get(kind) != layers:
+                continue
+            born = [point.numbers["stages"][layer]["born"] for layer in layers]
+            for rule in words if alone else (TIMES_MEDIAN,):
+                if born[0][rule] is not None:
+                    curve = words[rule] if alone else name
+                    found.setdefault(kind, {})[curve] = np.array([own[rule] for own in born])
+    return found
 
 
 def _arrays(saved: SavedNorms, key: str) -> dict[str, Any]:
@@ -122,11 +179,13 @@ def _short_p(saved: SavedNorms) -> str:
 def _rule_words(saved: SavedNorms) -> dict[str, str]:
     """Names of the rules in figures."""
     rules = saved.numbers["about"]["rules"]
-    return {TIMES_MEDIAN: f"above {rules[TIMES_MEDIAN]:g} medians", ROBUST_Z: f"robust z above {rules[ROBUST_Z]:g}"}
+    words = {TIMES_MEDIAN: f"above {rules[TIMES_MEDIAN]:g} medians", ROBUST_Z: f"robust z above {rules[ROBUST_Z]:g}"}
+    return words | ({MASSIVE: "massive activations", PHI: f"phi above {rules[PHI]:g}"} if PHI in rules else {})
 
 
 def _rule_lines(saved: SavedNorms, stage: str) -> dict[str, float | None]:
     """The median and the thresholds of outliers (mean over clips), by name; None where a rule has none."""
     numbers = saved.numbers["stages"][stage]
-    cutoffs = {words: numbers["outliers"][rule]["cutoff"] for rule, words in _rule_words(saved).items()}
+    words = _rule_words(saved)
+    cutoffs = {words[rule]: numbers["outliers"][rule]["cutoff"] for rule in DRAWN}
     return {"median": numbers["quantiles"]["0.5"], **cutoffs, "gap": numbers[GAP]["cutoff"]}

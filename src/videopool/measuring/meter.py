@@ -1,7 +1,8 @@
 """Measure norms with a LightningModule, clip by clip."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ from torch import Tensor
 from videopool.features import FeatureSource, LoadedClip, ReadPlan
 from videopool.inference.reader import ClipReader, grid_frames_of
 from videopool.measuring.settings import NormSettings, clip_name
-from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR
+from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR, TowerScore
 from videopool.models import Backbone
 from videopool.models.reading import llm_states
 from videopool.models.stages import TEXT, THUMBNAIL
-from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput, tower_outputs
-from videopool.norms import Measurement, StageNorms, token_norms
+from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput, score_output, tower_outputs
+from videopool.norms import ClipNorms, Measurement, StageNorms, nearest, token_norms
 from videopool.norms.saved import MeasuredSoFar, save_partial
 from videopool.norms.stage import Placed
 from videopool.norms.token_norms import as_feature, patch_texture
@@ -48,7 +49,12 @@ def norm_outputs(backbone: Backbone, pooling: Pooling, settings: NormSettings) -
         if (layer,) != own.layers
     }
     texture = {TEXTURE: Texture(TEXTURE, (rows, 1), (), patch=shape.patch)} if settings.texture else {}
-    return {**layers, **texture, **tower_outputs(pooling, shape, backbone.name)}
+    scores = {_score_key(score): score_output(score.kind, score.block, shape) for score in settings.scores}
+    return {**layers, **texture, **scores, **tower_outputs(pooling, shape, backbone.name)}
+
+
+def _score_key(score: TowerScore) -> str:
+    return f"score {score.name}"
 
 
 class NormMeter(ClipReader):
@@ -109,19 +115,46 @@ class NormMeter(ClipReader):
         texture = None
         if TEXTURE in clip.beside:
             texture = backbone.grid(clip.beside[TEXTURE])[frames, ..., 0].float().numpy()
+        found: dict[str, ClipNorms] = {}
         for stage in settings.stages:
             if stage.kind == ENCODER:
                 layer = clip.beside.get(f"layer {stage.layer}", first)[frames].to(first)
-                self._add(stage.name, backbone.grid(layer), texture)
+                found[stage.name] = self._add(stage.name, backbone.grid(layer), texture)
             elif stage.kind == PROJECTOR:
                 with self.clock("project"):
                     projected = backbone.project(backbone.grid(first[frames]))
-                self._add(stage.name, projected, texture)
+                found[stage.name] = self._add(stage.name, projected, texture)
+        tower = found.get(ENCODER)
+        if tower is None and (settings.scores or settings.llm_layers):
+            with self.clock("norms"):
+                tower = StageNorms(settings.p, settings.rules).add(backbone.grid(first[frames]))
+        for score in settings.scores:
+            assert tower is not None
+            self._add_score(score, clip.beside[_score_key(score)][frames], tower, found)
         if settings.llm_layers or any(stage.kind == POOLED for stage in settings.stages):
-            self._measure_pooled(clip, first, texture)
+            self._measure_pooled(clip, first, texture, found, tower)
+        with self.clock("norms"):
+            for name, births in self.measured.births.items():
+                births.add([found[stage] for stage in settings.lineages[name]])
 
-    def _measure_pooled(self, clip: LoadedClip, features: Tensor, texture: np.ndarray | None) -> None:
-        """Add one clip at the stages after the pooling; features [T, C + H*W, D]."""
+    def _add_score(self, score: TowerScore, values: Tensor, tower: ClipNorms, found: Mapping[str, ClipNorms]) -> None:
+        """Add a score [T, C + H*W, 1] of a clip's frames, against norms at the feature layer."""
+        with self.clock("norms"):
+            shares = values[..., 0].double().numpy()
+            shares = shares / shares.sum(axis=1, keepdims=True)  # norms too, so that an equal share is 1
+            layers = {stage.layer: found[stage.name] for stage in self.settings.stages if stage.kind == ENCODER}
+            entering = layers[score.block - 1].norms.reshape(-1) if score.block - 1 in layers else None
+            self.measured.scores[score.name].add(shares[:, self.backbone.extra :], tower, entering)
+
+    def _measure_pooled(
+        self,
+        clip: LoadedClip,
+        features: Tensor,
+        texture: np.ndarray | None,
+        found: dict[str, ClipNorms],
+        tower: ClipNorms | None,
+    ) -> None:
+        """Add one clip at the stages after the pooling; features [T, C + H*W, D], tower: norms at the feature layer."""
         backbone, settings, measured = self.backbone, self.settings, self.measured
         question = clip.job.samples[0].question or self.prompt.describe
         vector = backbone.text_vector(question)[None] if TEXT in self.pooling.needs else None
@@ -131,9 +164,12 @@ class NormMeter(ClipReader):
         if isinstance(self.pooling, GridPooling):
             frames = len(features) - (THUMBNAIL in self.pooling.needs)
             shape = self.pooling.out_shape(frames, backbone.shape.height, backbone.shape.width)
-        pooled = measured.stages.get(POOLED) or StageNorms(settings.p, settings.rules)
-        with self.clock("norms"):
-            read = pooled.add(tokens[0, :count].unflatten(0, shape), texture, self.placed)
+        grid = tokens[0, :count].unflatten(0, shape)
+        if POOLED in measured.stages:
+            read = self._add(POOLED, grid, texture, self.placed)
+        else:
+            with self.clock("norms"):
+                read = StageNorms(settings.p, settings.rules).add(grid)
         if not settings.llm_layers:
             return
         before, after = (
@@ -146,14 +182,26 @@ class NormMeter(ClipReader):
         place = slice(before.shape[1], before.shape[1] + count)
         for stage in settings.stages:
             if stage.kind == LLM:
-                self._add(stage.name, states[stage.layer or 0][0, place].unflatten(0, shape), texture, self.placed)
+                own = states[stage.layer or 0][0, place].unflatten(0, shape)
+                found[stage.name] = self._add(stage.name, own, texture, self.placed)
+                if self.placed is not None and tower is not None:
+                    measured.crossed[stage.name].add(tower, found[stage.name], self.placed[0])
         for number, weights in attention.items():
             entering = token_norms(states[number - 1][0, place], settings.p).cpu().double().numpy()
             measured.attention[number].add(weights[0, place].double().cpu().numpy(), read, entering)
 
-    def _add(self, stage: str, tokens: Tensor, texture: np.ndarray | None, placed: Placed | None = None) -> None:
+    def _add(self, stage: str, tokens: Tensor, texture: np.ndarray | None, placed: Placed | None = None) -> ClipNorms:
         with self.clock("norms"):
-            self.measured.stages[stage].add(tokens, texture, placed)
+            clip = self.measured.stages[stage].add(tokens, texture, placed)
+        if stage in self.measured.vocabulary:
+            with self.clock("vocabulary"):
+                self.measured.vocabulary[stage].add(*nearest(tokens.flatten(0, -2), self._vocabulary), clip)
+        return clip
+
+    @cached_property
+    def _vocabulary(self) -> Tensor:
+        """Embeddings [V, D] of the tokenizer's entries."""
+        return self.backbone.embed(torch.arange(len(self.backbone.tokenizer), device=self.backbone.device))
 
 
 class NormLog:

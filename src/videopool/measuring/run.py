@@ -11,7 +11,6 @@ from videopool.features import ClipDataset, ClipJob
 from videopool.inference.read_plan import image_processor_of, read_plan
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import describe_stage
-from videopool.norms import Measurement
 from videopool.norms.meanings import MEANINGS
 from videopool.norms.saved import NUMBERS, load_partial, save_arrays
 from videopool.notes import note
@@ -40,15 +39,14 @@ def measure(
     from videopool.runtime.interrupts import ask_before_stopping
 
     config, started = point.config, time.perf_counter()
-    names = [stage.name for stage in settings.stages]
-    measured = Measurement(names, settings.attention_layers, settings.p, settings.rules)
+    backbone = point_backbone(point.model, point.model_identity, point.adapter)
+    measured = settings.measurement(len(backbone.tokenizer))
     so_far = load_partial(folder.path, measured)
     # One sample stands for its clip, so that the progress bar counts clips.
     missing = [replace(clip, samples=clip.samples[:1]) for clip in clips if clip_name(clip) not in so_far.done]
     samples = [clip.samples[0] for clip in missing]
     if samples:
         note(require_clips(replace(point.benchmark, samples=samples)))
-    backbone = point_backbone(point.model, point.model_identity, point.adapter)
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
     source = feature_source(config, backbone, outputs=norm_outputs(backbone, point.pooling, settings))
     meter = NormMeter(backbone, point, plan, source, settings, measured)
@@ -70,6 +68,7 @@ def measure(
         "failed": so_far.failed,
         "contents": so_far.done,
         **measured.numbers(),
+        "lineages": settings.lineages,
         "meaning": MEANINGS,
     }
     save_arrays(folder.path, measured)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +13,20 @@ from videopool.config.build import plain, whole
 from videopool.config.errors import ConfigError
 from videopool.features import ClipJob
 from videopool.inference.read_plan import group_by_clip
-from videopool.measuring.stages import ENCODER, LLM, NormStage, parse_layers, parse_stages
+from videopool.measuring.stages import (
+    ENCODER,
+    LLM,
+    POOLED,
+    PROJECTOR,
+    NormStage,
+    TowerScore,
+    lineages,
+    parse_layers,
+    parse_scores,
+    parse_stages,
+)
 from videopool.models.stages import TEXT
-from videopool.norms import OutlierRules
+from videopool.norms import Measurement, OutlierRules
 from videopool.norms.token_norms import power
 from videopool.points.point import Point
 from videopool.points.setting import refuse_api, refuse_reading
@@ -36,6 +47,23 @@ class NormSettings:
     p: float  # of the norm
     rules: OutlierRules
     texture: bool  # whether norms are compared with patch texture
+    scores: Sequence[TowerScore]
+    vocabulary: bool  # whether tokens are compared with the vocabulary's embeddings
+    lineages: Mapping[str, Sequence[str]]  # stages of successive layers, of tower and language model
+
+    def measurement(self, entries: int) -> Measurement:
+        """An empty measurement; the vocabulary has so many entries."""
+        named = {kind: [stage.name for stage in self.stages if stage.kind == kind] for kind in (PROJECTOR, POOLED, LLM)}
+        return Measurement(
+            [stage.name for stage in self.stages],
+            self.attention_layers,
+            self.p,
+            self.rules,
+            [score.name for score in self.scores],
+            self.lineages,
+            named[LLM],
+            dict.fromkeys([*named[PROJECTOR], *named[POOLED]] if self.vocabulary else [], entries),
+        )
 
     @property
     def tower_layers(self) -> list[int]:
@@ -61,7 +89,8 @@ def check(config: DictConfig) -> dict[str, Any]:
     refuse_api(config)
     refuse_reading(config, "job=norms")
     job = plain(config.job)
-    check_rules(config, {whole(1): ("job.save_every",), whole(1, null=True): ("job.clips",), bool: ("job.texture",)})
+    flags = ("job.texture", "job.vocabulary")
+    check_rules(config, {whole(1): ("job.save_every",), whole(1, null=True): ("job.clips",), bool: flags})
     if config.trainer.devices != 1:
         raise ConfigError("trainer.devices: job=norms adds clips up in one process; say trainer.devices=1")
     if job["attention_layers"] and config.model.attention != "eager":
@@ -78,7 +107,16 @@ def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
     """The settings in a checked node `job`. Raises ConfigError for a stage or layer that the model lacks."""
     model = point.shape, str(point.model["name"])
     stages, layers = parse_stages(job["stages"], *model), parse_layers(job["attention_layers"], *model)
-    return NormSettings(stages, layers, power(job["p"]), OutlierRules(**job["rules"]), job["texture"])
+    return NormSettings(
+        stages,
+        layers,
+        power(job["p"]),
+        OutlierRules(**job["rules"]),
+        job["texture"],
+        parse_scores(job["tower_scores"], *model),
+        job["vocabulary"],
+        lineages(stages, point.shape),
+    )
 
 
 class NormPoint(Point):
@@ -112,7 +150,14 @@ def identify(job: dict[str, Any], point: Point, clips: Sequence[ClipJob]) -> dic
             "stages": job["stages"],
             "attention_layers": job["attention_layers"],
             "p": str(power(job["p"])),
-            "rules": {name: float(value) for name, value in job["rules"].items()},
+            "rules": _as_floats(job["rules"]),
             "texture": job["texture"],
+            "tower_scores": job["tower_scores"],
+            "vocabulary": job["vocabulary"],
         },
     }
+
+
+def _as_floats(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Rules in which 3 and 3.0 are the same."""
+    return {name: [*map(float, own)] if isinstance(own, list) else float(own) for name, own in rules.items()}

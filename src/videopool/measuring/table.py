@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from videopool.norms import SavedNorms, load_norms
-from videopool.norms.outliers import GAP, ROBUST_Z, TIMES_MEDIAN
+from videopool.norms.outliers import GAP, PHI, ROBUST_Z, TIMES_MEDIAN
 from videopool.reports.cells import Column, column, missing, number_cell, plain_cell, text_table
 from videopool.runtime.tables import Cell, Heading, TextTable, show_table
 from videopool.runtime.terminal import console
@@ -24,6 +24,16 @@ def norms_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
     return pd.json_normalize(rows)
 
 
+def attention_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
+    """A row per point and layer or score of attention; numbers of norms.json, with names joined by "."."""
+    rows = []
+    for point in points:
+        layers = {f"attention.{layer}": own for layer, own in point.numbers["attention"].items()}
+        for name, numbers in {**layers, **point.numbers.get("scores", {})}.items():
+            rows.append({"point": point.folder.name, "attention": name, **numbers})
+    return pd.json_normalize(rows)
+
+
 def tell_norms(folder: Path) -> None:
     """Print the numbers of a point, and where its files are."""
     point = load_norms(folder)
@@ -31,6 +41,13 @@ def tell_norms(folder: Path) -> None:
     for layer, attention in point.numbers["attention"].items():
         share, correlation = _digits(attention["visual_share"], 100), _digits(attention["spearman"])
         print(f"        attention in layer {layer}: {share} % on visual tokens; Spearman with their norm {correlation}")
+    for score, numbers in point.numbers["scores"].items():
+        ratio, correlation = _digits(numbers["max_over_median"]), _digits(numbers["spearman"])
+        print(f"        {score}: largest patch of a frame over its median {ratio}; Spearman with norm {correlation}")
+    for stage, numbers in point.numbers["stages"].items():
+        if kinds := numbers.get("vocabulary"):
+            told = ", ".join(f"{_digits(kinds[kind], 100)} % {kind}" for kind in ("sink", "dead", "alive"))
+            print(f"        in words, {stage}: {told}")
     for name, reason in point.numbers["failed"].items():
         print(f"        not measured: {name}: {reason}")
     print(f"        files: {folder}")
@@ -59,6 +76,10 @@ def _columns(rules: Mapping[str, float]) -> list[Column]:
     above = f"high-norm: above k={rules[TIMES_MEDIAN]:g} medians of the clip"
     again = "persistence: high-norm tokens that are so in the next frame too"
     next_frame = f"{high}.next_frame", f"{high}.next_frame_by_chance"
+    phi = [
+        column(Heading("phi outliers, %", rank=9, note=f"phi outliers: phi above {rules[PHI]:g}"), _cell,
+               f"outliers.{PHI}.share", scale=100)
+    ] * (PHI in rules)  # fmt: skip  # measurements of older versions have none
     alike = "cosine: of neighbouring frames, at equal positions"
     return [
         column(Heading("tokens", rank=5), number_cell, "tokens"),
@@ -70,6 +91,7 @@ def _columns(rules: Mapping[str, float]) -> list[Column]:
         column(Heading("robust outliers, %", rank=8, note=f"robust outliers: robust z above {rules[ROBUST_Z]:g}"),
                _cell, robust, scale=100),
         column(Heading("above the gap, %", rank=9, note=widest), _cell, f"{GAP}.share", scale=100),
+        *phi,
         column(Heading("persistence, % (by chance)", rank=3, note=again), _cell, *next_frame, scale=100),
         column(Heading("cosine", rank=6, note=alike), _cell, "neighbour_cosine"),
     ]  # fmt: skip

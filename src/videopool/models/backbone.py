@@ -73,7 +73,7 @@ def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput], clock
     layers = {layer for one in outputs for layer in one.layers}
     states, projections = dict[int, Tensor](), dict[tuple[int, str], Tensor]()
     with ExitStack() as hooks:
-        for place in {(one.block, name) for one in outputs if one.block for name in ("q_proj", "k_proj")}:
+        for place in {(one.block, name) for one in outputs if one.block for name in one.caught}:
             projection = getattr(blocks[place[0] - 1].self_attn, place[1])
             keep = partial(projections.__setitem__, place)
             hooks.enter_context(projection.register_forward_hook(lambda _, __, out, keep=keep: keep(out)))

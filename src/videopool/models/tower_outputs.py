@@ -30,7 +30,7 @@ class Pass(NamedTuple):
     tower: Any
     pixels: Tensor
     states: Mapping[int, Tensor]  # hidden states by layer
-    projections: Mapping[tuple[int, str], Tensor]  # of a block, counted from 1: "q_proj", "k_proj"
+    projections: Mapping[tuple[int, str], Tensor]  # of a block, counted from 1: "q_proj", "k_proj", "v_proj"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class TowerOutput(ABC):
     name: str  # in keys of the feature store: all that determines it, given tower and pixels
     size: tuple[int, int]  # rows and width
     layers: tuple[int, ...]  # whose states are needed, 0 for the input of the first block; (): the tower need not run
-    block: int | None = None  # whose queries and keys are caught, 1 for the first; layers reach it
+    block: int | None = None  # whose projections are caught, 1 for the first; layers reach it
+    caught: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj")
     exact: ClassVar[bool] = False  # stays float32 in any store: rounded scores would tie
 
     @abstractmethod
@@ -79,6 +80,18 @@ class Keys(TowerOutput):
     def of(self, seen: Pass) -> Tensor:
         assert self.block is not None
         return precise(seen.projections[self.block, "k_proj"]).unflatten(-1, (self.heads, -1)).mean(-2)
+
+
+class ValueNorms(TowerOutput):
+    """Euclidean norms of the values of a block, of all heads together: what a position gives to its readers."""
+
+    caught = ("v_proj",)
+    exact = True
+
+    def of(self, seen: Pass) -> Tensor:
+        assert self.block is not None
+        values = precise(seen.projections[self.block, "v_proj"])
+        return torch.linalg.vector_norm(values, dim=-1, keepdim=True)
 
 
 class HeadSaliency(TowerOutput):
@@ -120,6 +133,26 @@ def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     return torch.cat(found)
 
 
+def score_output(kind: str, block: int, shape: ModelShape, one_head: bool = False) -> TowerOutput:
+    """A score of each position: attention of a kind in a block, counted from 1, or the norms of its "values"."""
+    rows = (int(shape.cls) + shape.height * shape.width, 1)
+    if kind == "head":
+        return HeadSaliency("attention of the pooling head", rows, (shape.vision_layers,))
+    if kind == "values":
+        return ValueNorms(f"norms of values of block {block}", rows, (block,), block)
+    heads, one = (1, " in one head") if one_head else (shape.vision_heads, "")
+    return Saliency(f"attention {kind} in block {block}{one}", rows, (block,), block, heads=heads, cls=kind == "cls")
+
+
+def lacking(kind: str, shape: ModelShape, model: str) -> str:
+    """What a kind of attention takes and the tower of a model lacks, in words, or ""."""
+    if kind == "cls" and not shape.cls:
+        return f"attention of a CLS token, and the tower of {model} has none: take attention received"
+    if kind == "head" and not shape.pooling_head:
+        return f"SigLIP's pooling head, and the tower of {model} has none"
+    return ""
+
+
 def tower_outputs(pooling: Pooling, shape: ModelShape, model: str) -> dict[str, TowerOutput]:
     """What a pooling reads of the tower of a model beside its features, by field of PoolingContext.
 
@@ -141,20 +174,16 @@ def tower_outputs(pooling: Pooling, shape: ModelShape, model: str) -> dict[str, 
         problem = f"saliency {kind!r}: choose one of tower, cls, received, head"
     elif not isinstance(block, int) or not 1 <= block <= depth:
         problem = f"attention of block {number} of the tower; {model} has 1..{depth}, or -1 for the last"
-    elif "saliency" in wanted and kind == "cls" and not shape.cls:
-        problem = f"attention of a CLS token, and the tower of {model} has none: take attention received"
-    elif ("frame_vectors" in wanted or ("saliency" in wanted and kind == "head")) and not shape.pooling_head:
-        problem = f"SigLIP's pooling head, and the tower of {model} has none"
+    else:
+        problem = lacking("head", shape, model) if "frame_vectors" in wanted else ""
+        problem = problem or (lacking(kind, shape, model) if "saliency" in wanted else "")
     if problem:
         raise ModelError(f"pooling {pooling.label} needs {problem}")
     heads, one = (1, " in one head") if one_head else (shape.vision_heads, "")
     rows, width = int(shape.cls) + shape.height * shape.width, shape.tower_dim
-    of_block: dict[str, Any] = {"layers": (block,), "block": block, "heads": heads}
     outputs: dict[str, TowerOutput] = {
-        "keys": Keys(f"keys of block {block}{one}", (rows, width // heads), **of_block),
+        "keys": Keys(f"keys of block {block}{one}", (rows, width // heads), (block,), block, heads=heads),
         "frame_vectors": FrameVectors("pooling head", (1, width), (depth,)),
-        "saliency": HeadSaliency("attention of the pooling head", (rows, 1), (depth,))
-        if kind == "head"
-        else Saliency(f"attention {kind} in block {block}{one}", (rows, 1), cls=kind == "cls", **of_block),
+        "saliency": score_output(kind, block, shape, one_head),
     }
     return {name: outputs[name] for name in sorted(wanted)}

@@ -26,12 +26,32 @@ MEANINGS = {
     "outliers.low_texture": "share of outliers on patches of low texture; compare low_texture_area",
     "outliers.next_frame": "share of outliers whose position is an outlier in the next frame too",
     "outliers.next_frame_by_chance": "the same if each frame's outliers were at random positions",
-    "gap": "widest empty stretch of the histogram above its median: ratio of its ends; share of tokens above it, 0 "
-    "if the ratio is below the rule's",
+    "gap": "widest stretch of the histogram above its median that is empty, or if its ratio is below the rule's, that "
+    "holds at most a fifth as many tokens as lie above it: ratio of its ends; share of tokens above its middle, 0 if "
+    "the ratio is below the rule's",
+    "components.largest": "largest size of a token's component in a clip, mean over clips",
+    "components.largest_over_median": "the same over the median size of all components of the clip",
+    "components.massive_dimensions": "dimensions with most massive activations",
+    "components.sink_dimensions": "dimensions that are sink dimensions of most clips: RMS-normed tokens are largest in "
+    "them",
+    "components.sink_clips": "share of clips of which the first of these is a sink dimension",
+    "components.largest_phi": "largest phi of a clip, mean over clips; phi: largest size of a sink dimension of the "
+    "RMS-normed token",
+    "components.phi_spearman": "rank correlation of phi and norm in each clip, mean over clips",
+    "born": "by rule, share of the last measured layer's outliers that are outliers in this layer and all later ones, "
+    "and not in the measured layer before",
+    "with_tower": "by rule, share of tokens that are outliers both at the tower's feature layer and here, in the tower "
+    "alone, here alone (llm), and in both if they were independent in each clip",
+    "vocabulary": "share of tokens of each kind: sinks are outliers under times_median; of the others, dead tokens "
+    "have a nearest entry of the vocabulary that is nearest in more than half of the clips; the rest is alive. "
+    "entries: different nearest ones; dead_entries: ids of the most frequent dead ones; cosine: with the nearest, mean",
     "attention.not_finite_clips": "clips whose attention holds a NaN; they enter no other number",
     "attention.visual_share": "share of the attention from the last prompt position on visual tokens",
+    "attention.max_over_median": "largest attention over the median of the visual tokens, mean over clips",
     "attention.spearman": "rank correlation of a token's attention and its norm as read, mean over clips",
     "attention.spearman_entering": "the same with its norm where it enters the layer",
     "attention.outliers.attention": "share of the visual tokens' attention on outliers, in clips that have any",
+    "scores": "the same numbers of attention in the tower, or of norms of values, of 1 in each frame: visual_share is "
+    "the share on patches, max_over_median is of a frame, spearman is with the norm at the feature layer",
     "attention.outliers.tokens": "share of outliers among visual tokens, in the same clips",
 }

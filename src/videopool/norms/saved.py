@@ -18,33 +18,82 @@ from safetensors.numpy import load_file, save_file
 from videopool.files import whole
 from videopool.norms.attention import AttentionNorms
 from videopool.norms.errors import NormsError
-from videopool.norms.outliers import OutlierRules
+from videopool.norms.lineage import Births, Crossed
+from videopool.norms.outliers import TIMES_MEDIAN, OutlierRules
 from videopool.norms.stage import StageNorms
+from videopool.norms.statistics import Sums
+from videopool.norms.vocabulary import VocabularyKinds
 
 NUMBERS, ARRAYS, PARTIAL = "norms.json", "norms.safetensors", ".norms-partial"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
 
 
 class Measurement:
-    """Lp norms at some stages, by name, and attention in some layers of the language model."""
+    """Lp norms at some stages, by name, and what is compared with them.
 
-    def __init__(self, stages: Sequence[str], layers: Sequence[int], p: float, rules: OutlierRules) -> None:
+    Args:
+        stages: names.
+        layers: of the language model, whose attention is measured.
+        p: of the norm.
+        rules: of outliers.
+        scores: names of scores of the tower.
+        lineages: stages of successive layers, whose last one's outliers are traced back, by name.
+        crossed: stages of the language model whose outliers are compared with the tower's.
+        vocabulary: size of the vocabulary that tokens are compared with, by stage.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[str],
+        layers: Sequence[int],
+        p: float,
+        rules: OutlierRules,
+        scores: Sequence[str] = (),
+        lineages: Mapping[str, Sequence[str]] | None = None,
+        crossed: Sequence[str] = (),
+        vocabulary: Mapping[str, int] | None = None,
+    ) -> None:
         self.stages = {name: StageNorms(p, rules) for name in stages}
-        self.attention = {layer: AttentionNorms() for layer in layers}
+        self.attention = {layer: AttentionNorms(rules.in_clip) for layer in layers}
+        self.scores = {name: AttentionNorms(rules.in_clip) for name in scores}
+        self.births = {name: Births(own, rules.in_clip) for name, own in (lineages or {}).items()}
+        self.crossed = {name: Crossed(rules.in_clip) for name in crossed}
+        self.vocabulary = {name: VocabularyKinds(size, TIMES_MEDIAN) for name, size in (vocabulary or {}).items()}
 
-    def _parts(self) -> dict[str, StageNorms | AttentionNorms]:
-        return {**self.stages, **{f"attention.{layer}": part for layer, part in self.attention.items()}}
+    def _drawn(self) -> dict[str, StageNorms | AttentionNorms]:
+        """The parts that have arrays."""
+        return {
+            **self.stages,
+            **{f"attention.{layer}": part for layer, part in self.attention.items()},
+            **{f"scores.{name}": part for name, part in self.scores.items()},
+        }
+
+    def _parts(self) -> dict[str, Sums]:
+        return {
+            **self._drawn(),
+            **{f"births.{name}": part for name, part in self.births.items()},
+            **{f"crossed.{name}": part for name, part in self.crossed.items()},
+            **{f"vocabulary.{name}": part for name, part in self.vocabulary.items()},
+        }
 
     def numbers(self) -> dict[str, Any]:
         """Its part of norms.json."""
+        stages = {name: stage.numbers() for name, stage in self.stages.items()}
+        for births in self.births.values():
+            for name, shares in births.numbers().items():
+                stages[name]["born"] = shares
+        for key, parts in (("with_tower", self.crossed), ("vocabulary", self.vocabulary)):
+            for name, part in parts.items():
+                stages[name][key] = part.numbers()
         return {
-            "stages": {name: stage.numbers() for name, stage in self.stages.items()},
+            "stages": stages,
             "attention": {str(layer): part.numbers() for layer, part in self.attention.items()},
+            "scores": {name: part.numbers() for name, part in self.scores.items()},
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The content of norms.safetensors: "<stage>/<array>" and "attention.<layer>/<array>"."""
-        return {f"{name}/{key}": array for name, part in self._parts().items() for key, array in part.arrays().items()}
+        return {f"{name}/{key}": array for name, part in self._drawn().items() for key, array in part.arrays().items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """All sums so far, to be saved."""

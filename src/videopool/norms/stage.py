@@ -10,13 +10,17 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from videopool.norms.outliers import GAP, IN_CLIP, OutlierRules
+from videopool.norms.components import components
+from videopool.norms.outliers import GAP, MASSIVE, PHI, OutlierRules
 from videopool.norms.statistics import LogHistogram, Moments, Sums, gini, spearman
 from videopool.norms.token_norms import border, centre, frame_cosines, low_texture, token_norms
 
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+THIN = 0.2  # of the tokens above a gap, at most so many are in it
+NAMED = 5  # dimensions that norms.json names
 
 Placed = tuple[np.ndarray, tuple[int, int, int]]  # flat places [N] in a grid of size (T, H, W)
 
@@ -46,7 +50,7 @@ class StageNorms(Sums):
         norms = token_norms(tokens, self.p).cpu().double().numpy()
         finite = np.isfinite(norms)
         valid = finite & (norms > 0)
-        clip = ClipNorms(norms, valid, {rule: np.zeros(norms.shape, bool) for rule in IN_CLIP})
+        clip = ClipNorms(norms, valid, {rule: np.zeros(norms.shape, bool) for rule in self.rules.in_clip})
         self.accumulate({"clips": 1, "tokens": norms.size, "zero": (norms == 0).sum(), "not_finite": (~finite).sum()})
         values = norms[valid]
         if not values.size:
@@ -55,11 +59,23 @@ class StageNorms(Sums):
         self.moments.add(values)
         self.accumulate({"used_clips": 1, "used": values.size, "gini_in_clip": gini(values)})
         self.accumulate({"max_over_median_in_clip": values.max() / np.median(values)})
-        for rule, cutoff in self.rules.cutoffs(values).items():
+        own = components(tokens[torch.from_numpy(valid).to(tokens.device)], self.rules.sink_dimensions)
+        cutoffs = self.rules.cutoffs(values, own.median)
+        judged = {MASSIVE: own.largest, PHI: own.phi}
+        for rule, cutoff in cutoffs.items():
             self.accumulate({f"{rule}.undefined_clips": cutoff is None})
             self.add_mean(f"{rule}.cutoff", cutoff)
-            chosen = clip.outliers[rule] = valid & (norms > (np.inf if cutoff is None else cutoff))
+            chosen = clip.outliers[rule]
+            chosen[valid] = judged.get(rule, values) > (np.inf if cutoff is None else cutoff)
             self.accumulate({f"{rule}.outliers": chosen.sum(), f"{rule}.clips": chosen.any()})
+        self.accumulate({
+            "components.largest": own.largest.max(),
+            "components.phi": own.phi.max(),
+            "dimensions.massive": own.massive(cutoffs[MASSIVE] or np.inf),
+            "dimensions.sink": np.bincount(own.sink_dimensions, minlength=tokens.shape[-1]),
+        })  # fmt: skip
+        self.add_mean("components.largest_over_median", float(own.largest.max()) / own.median if own.median else None)
+        self.add_mean("phi_spearman", spearman(own.phi, values))
         if norms.ndim == 3:
             self._add_grid(clip, tokens)
             if texture is not None and texture.shape == norms.shape:
@@ -141,35 +157,57 @@ class StageNorms(Sums):
                     "next_frame": neighbours[rule],
                     "next_frame_by_chance": neighbours[f"{rule}.by_chance"],
                 }
-                for rule in IN_CLIP
+                for rule in self.rules.in_clip
             },
             GAP: self._gap(),
+            "components": {
+                "largest": self.number("components.largest", "used_clips"),
+                "largest_over_median": self.mean("components.largest_over_median"),
+                "massive_dimensions": self._leading("dimensions.massive", NAMED),
+                "sink_dimensions": self._leading("dimensions.sink", self.rules.sink_dimensions),
+                "sink_clips": self._shared_sinks(),
+                "largest_phi": self.number("components.phi", "used_clips"),
+                "phi_spearman": self.mean("phi_spearman"),
+            },
         }
 
+    def _leading(self, name: str, most: int) -> list[int]:
+        """The dimensions with the largest sums, the largest first; none with a sum of 0."""
+        sums = np.atleast_1d(self[name])
+        return [int(place) for place in np.argsort(-sums, kind="stable")[:most] if sums[place] > 0]
+
+    def _shared_sinks(self) -> float | None:
+        """Share of clips of which the most frequent sink dimension is one."""
+        return float(self["dimensions.sink"].max() / self["used_clips"]) if self["used_clips"] else None
+
     def _gap(self) -> dict[str, Any]:
-        gap, total = self.histogram.gap_above_median(), self.histogram.total
-        if gap is None or gap.ratio < self.rules.gap:
-            return {"ratio": gap and gap.ratio, "cutoff": None, "share": 0.0 if total else None}
-        return {"ratio": gap.ratio, "cutoff": gap.cutoff, "share": gap.above / total}
+        """The widest empty gap, or if it is not wide enough, the widest that is nearly so."""
+        total = self.histogram.total
+        for thin in (0.0, THIN):
+            gap = self.histogram.gap_above_median(thin)
+            if gap is not None and gap.ratio >= self.rules.gap:
+                return {"ratio": gap.ratio, "cutoff": gap.cutoff, "share": gap.above / total}
+        return {"ratio": gap and gap.ratio, "cutoff": None, "share": 0.0 if total else None}
 
     def _distances(self) -> dict[str, np.ndarray]:
         """Series [D] by distance in frames, from 0 on: cosine; for each rule outliers again, and by chance."""
         series = {"cosine": self.ratio("cosine.sum", "cosine.pairs")}
-        for rule in IN_CLIP:
+        for rule in self.rules.in_clip:
             series[rule] = self.ratio(f"again.{rule}", f"could_be_again.{rule}")
             series[f"{rule}.by_chance"] = self.ratio(f"again_by_chance.{rule}", f"could_be_again.{rule}")
         return {name: np.atleast_1d(values) for name, values in series.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of norms.safetensors, by name; NaN if undefined."""
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "histogram.counts": self.histogram.counts[1:-1],
             "histogram.outside": self.histogram.counts[[0, -1]],
             "histogram.edges": LogHistogram.edges(),
+            **{name: self[name] for name in ("dimensions.massive", "dimensions.sink") if name in self.sums},
         }
         if "frame.tokens" not in self.sums:
             return arrays
-        for name in ("norm", *IN_CLIP):
+        for name in ("norm", *self.rules.in_clip):
             arrays[f"map.{name}"] = self.ratio(f"map.{name}", "map.tokens")
             arrays[f"frame.{name}"] = self.ratio(f"frame.{name}", "frame.tokens")
         distances = self._distances() if "cosine.pairs" in self.sums else {}

@@ -32,7 +32,7 @@ class Sums:
         for name, value in values.items():
             new = np.asarray(value, float)
             old = self.sums.get(name, np.zeros_like(new))
-            if new.ndim == 1:
+            if new.ndim == 1 and new.size != old.size:
                 length = max(old.size, new.size)
                 old, new = (np.pad(series, (0, length - series.size)) for series in (old, new))
             elif old.shape != new.shape:
@@ -114,11 +114,11 @@ class Moments:
 
 
 class Gap(NamedTuple):
-    """A stretch without numbers."""
+    """A stretch with few numbers."""
 
     ratio: float  # of the numbers above and below it, up to the width of the bins
     cutoff: float  # its geometric middle
-    above: int  # count of numbers above it
+    above: int  # count of numbers above the cutoff
 
 
 class LogHistogram:
@@ -177,19 +177,27 @@ class LogHistogram:
         shares, before = counts / counts.sum(), np.concatenate([[0.0], sums.cumsum()[:-1]])
         return float(max(0.0, 1 - (shares * (2 * before + sums)).sum() / sums.sum()))
 
-    def gap_above_median(self) -> Gap | None:
-        """The widest stretch of empty bins above the median with numbers on both sides; None if there is none."""
+    def gap_above_median(self, thin: float = 0.0) -> Gap | None:
+        """The widest stretch of empty bins above the median with numbers on both sides; None if there is none.
+
+        It may hold numbers, at most this share of those above it. So a second hump is seen although a few numbers lie
+        between the two, and a tail that thins out is none.
+        """
         median = self.quantile(0.5)
         if median is None:
             return None
-        places = np.flatnonzero(self.counts)
-        places = places[places >= np.minimum(BINS + 1, _bin(median))]
-        if len(places) < 2 or np.diff(places).max() < 2:
+        first = int(np.minimum(BINS + 1, _bin(median)))
+        upto = self.counts.cumsum()
+        above = np.flatnonzero(self.counts[first + 1 :]) + first + 1  # first bins above a stretch
+        within = thin * (self.total - upto[above - 1])  # most numbers that it may hold
+        below = np.maximum(first, np.searchsorted(upto, upto[above - 1] - within))  # last bins below it
+        widths = above - below - 1
+        if not len(above) or widths.max() < 1:
             return None
-        widest = int(np.diff(places).argmax())
-        below, above = int(places[widest]), int(places[widest + 1])
-        cutoff = 2.0 ** (LOWEST + (below + above - 1) / 2 / PER_OCTAVE)
-        return Gap(RATIO ** (above - below - 1), cutoff, int(self.counts[above:].sum()))
+        widest = int(widths.argmax())
+        middle = int(below[widest] + above[widest] + 1) // 2
+        cutoff = 2.0 ** (LOWEST + (middle - 1) / PER_OCTAVE)
+        return Gap(RATIO ** int(widths[widest]), cutoff, int(self.counts[middle:].sum()))
 
 
 def _bin(values: np.ndarray | float) -> np.ndarray:
