@@ -108,6 +108,7 @@ VALUES = {
     "judge.base_url": ["http://localhost:8000/v2"], "judge.key_env": [None], "model.key_env": [None],
     "judge._target_": ["other_classes.Judge"], "judge.dtype": ["float32"], "judge.device": ["cpu"],
     "job.stages": [["encoder"]],
+    "job.rules.absolute": [[20.0]], "job.rules.massive": [[50, 500]], "job.tower_scores": [["received.1"]],
     "job.p": [3], "job.attention_layers": [[2]], "frames._target_": ["other_classes.Sampler", "other_classes.Even"],
     "pooling._target_": ["other_classes.Pooling"], "job.export": ["best"],
     "job.image_pooling._target_": ["other_classes.Mean"], "job.image_pooling.axis": ["space"],

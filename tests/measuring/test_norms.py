@@ -188,6 +188,27 @@ def test_all_layers_and_scores_against_plain_loops(run, tmp_path):
         assert (saved.folder / "figures" / f"{name}.svg").stat().st_size > 5000
 
 
+def test_what_poolings_keep_by_task(videopool, tmp_path):
+    words = ("job.overlap=true", "job.stages=[encoder]", "job.rules.times_median=1.1", "job.tower_scores=[received.2]")
+    done = videopool("-m", "job=norms", "study=o", "pooling=even,average", "frames.num=3", "logger=none", *words)
+    study = tmp_path / "results" / "o"
+    table = pd.read_csv(study / "norms_overlap.csv").set_index(["pooling", "task"])
+    tasks = {task for _, task in table.index if isinstance(task, str)}
+    assert len(tasks) > 1
+    for pooling, kept in (("even 0.25", 108 / 432), ("average time", 0)):
+        for task in tasks:
+            row = table.loc[pooling, task]
+            assert (row.kept, row.kept + row.dropped + row.merged) == (pytest.approx(kept), pytest.approx(1))
+            assert row["outliers.times_median.kept_by_chance"] == pytest.approx(kept)
+    whole = load_norms(point(study, "even")).numbers["overlap"][""]
+    agreement = whole["agreement"]
+    assert agreement["saliency-kept"]["jaccard"] == pytest.approx(whole["jaccard_by_chance"], abs=0.1)
+    assert -1 <= agreement["norm-saliency"]["spearman"] <= 1
+    assert whole["clips"] == load_norms(point(study, "even")).numbers["clips"]
+    assert (study / "figures" / "norms_overlap.svg").stat().st_size > 5000
+    assert "norms_overlap.csv" in done.stdout
+
+
 def _seen(path):
     """Of a clip: states of the tower's layers [T*H*W, D], scores [T, 1 + H*W], and the words nearest to its tokens."""
     backbone = load_backbone(MINI, attention="eager")
@@ -295,6 +316,7 @@ def config():
         (["job.clips=0"], r"job\.clips must be a whole number"),
         (["job.save_every=none"], r"job\.save_every"),
         (["job.texture=maybe"], r"job\.texture='maybe'"),
+        (["job.overlap=some"], r"job\.overlap='some'"),
         (["job.vocabulary=perhaps"], r"job\.vocabulary='perhaps'"),
         (["job.rules.absolute=[100,30]"], r"job\.rules\.absolute=\[100, 30\]: give rising numbers"),
         (["job.rules.massive=100"], r"job\.rules\.massive=100: give a list"),

@@ -238,6 +238,32 @@ def birth_layers(panels: Series, layers: Mapping[str, list[str]], poolings: Name
     return figure
 
 
+FATES = {"kept": "kept", "merged": "merged with others", "dropped": "dropped"}
+
+
+def fate_bars(poolings: Mapping[str, Mapping[str, float]], words: str) -> Figure:
+    """What poolings do with outliers: shares "kept", "merged", "dropped", and "kept_by_chance", by pooling."""
+    names = list(poolings)
+    with drawing(WIDTH, 0.9 + 0.2 * len(names)) as figure:
+        axes, left, places = figure.add_subplot(), np.zeros(len(names)), np.arange(len(names))
+        for (fate, label), colour in zip(FATES.items(), (BLUE, ORANGE, "#cccccc"), strict=True):
+            shares = np.array([100 * own[fate] for own in poolings.values()])
+            axes.barh(places, shares, left=left, height=0.7, label=label, color=colour)
+            left += shares
+        chance = [100 * own["kept_by_chance"] for own in poolings.values()]
+        axes.plot(chance, places, linestyle="", marker="|", color="black", label="kept, by chance")
+        axes.set_yticks(places, [fill(name, LETTERS) for name in names])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel=f"patches {words}, %", xlim=(0, 100))
+        legend(figure, axes.get_legend_handles_labels()[0])
+        figure.set_label(
+            f"What becomes of the patches {words} at the tower's feature layer; the mark is the share of all patches "
+            f"that is kept, where outliers would be if the pooling did not see them. {NO_INTERVALS}"
+        )
+    return figure
+
+
 def crossed_bars(stages: Mapping[str, Mapping[str, float]], words: str) -> Figure:
     """Outliers of tower and language model, two by two: shares "both", "tower", "llm", "both_by_chance" by stage."""
     kinds = {"both": "in both", "tower": "in the tower alone", "llm": "in the language model alone"}

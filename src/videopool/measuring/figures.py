@@ -13,6 +13,7 @@ from videopool.figures.norms import (
     birth_layers,
     by_distance,
     crossed_bars,
+    fate_bars,
     frame_profiles,
     norm_histograms,
     norm_maps,
@@ -21,6 +22,7 @@ from videopool.figures.style import save_figure
 from videopool.measuring.stages import ENCODER, LLM
 from videopool.norms import SavedNorms
 from videopool.norms.outliers import GAP, MASSIVE, PHI, ROBUST_Z, TIMES_MEDIAN
+from videopool.norms.overlap import EVERY
 
 FOLDER = "figures"
 ATTENTION = ("edges", "attention", "tokens")  # the arrays of a curve of attention
@@ -77,7 +79,8 @@ def _against_norm(saved: SavedNorms, kind: str, word: str) -> dict[str, Any]:
 
 def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict[str, Figure]:
     """Figures with a panel per stage and a curve per point, by name: histogram, and where they were measured profile,
-    redundancy, persistence, births. With one point `alone`, they mark thresholds and have a curve per rule of outliers.
+    redundancy, persistence, births, overlap. With one point `alone`, they mark thresholds and have a curve per rule of
+    outliers.
     """
     first = next(iter(points.values()))
     words, sizes = _rule_words(first), _sizes(points.values())
@@ -101,6 +104,14 @@ def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict
     if births := _births(points, words, alone):
         layers = {kind: [name.partition(".")[2] or "features" for name in _layers(points, kind)] for kind in births}
         figures["births"] = birth_layers(births, layers, poolings)
+    fates = {
+        name: point.numbers["overlap"][EVERY]["outliers"][TIMES_MEDIAN]
+        for name, point in points.items()
+        if EVERY in point.numbers.get("overlap", {})
+    }
+    if fates := {name: own for name, own in fates.items() if own["count"]}:
+        named = {str(first.numbers["about"]["pooling"]): fates["tokens"]} if alone else fates
+        figures["overlap"] = fate_bars(named, words[TIMES_MEDIAN])
     return figures
 
 

@@ -1,7 +1,7 @@
 """Measure norms with a LightningModule, clip by clip."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from videopool.models.reading import llm_states
 from videopool.models.stages import TEXT, THUMBNAIL
 from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput, score_output, tower_outputs
 from videopool.norms import ClipNorms, Measurement, StageNorms, nearest, token_norms
+from videopool.norms.overlap import FATES
 from videopool.norms.saved import MeasuredSoFar, save_partial
 from videopool.norms.stage import Placed
 from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.points.point import Point
 from videopool.pooling import GridPooling, Pooling, PoolingContext, announced
+from videopool.pooling.tracing import PatchTrace
 
 TEXTURE = "patch texture"
 
@@ -57,6 +59,29 @@ def _score_key(score: TowerScore) -> str:
     return f"score {score.name}"
 
 
+def fates_of(pooling: Pooling, grid: Tensor, context: PoolingContext) -> np.ndarray:
+    """The number in FATES of each patch of a grid [1, T, H, W, D], flat.
+
+    Kept: a token has its place, alone or as the anchor of others, or is made of it alone. Merged: it is in a token
+    otherwise. Raises PoolingContractError if the tokens cannot be traced to patches.
+    """
+    count = grid[0, ..., 0].numel()
+    places = pooling.token_places(grid, context)
+    if places is not None and not places.shape[1]:
+        return np.zeros(count, int)
+    with torch.inference_mode(False):
+        own = {field.name: getattr(context, field.name) for field in fields(context)}
+        plain = {name: None if value is None else value.clone() for name, value in own.items()}
+        trace = PatchTrace(pooling, grid.clone(), PoolingContext(**plain))
+        read = trace.of_patches(torch.ones(len(trace.tokens), 1, device=grid.device))[..., 0].flatten().isfinite()
+        if places is None:
+            places = trace.alone()[None]
+    fates = np.where(read.cpu().numpy(), FATES.index("merged"), FATES.index("dropped"))
+    kept = places[0].cpu().numpy()
+    fates[kept[kept >= 0]] = FATES.index("kept")
+    return fates
+
+
 class NormMeter(ClipReader):
     """A VideoLM that adds clips to a measurement."""
 
@@ -68,11 +93,15 @@ class NormMeter(ClipReader):
         source: FeatureSource,
         settings: NormSettings,
         into: Measurement,
+        tasks: Mapping[str, Sequence[str]],
     ) -> None:
+        """tasks: kinds of questions about a clip, by clip_name()."""
         frames = point.config.features.get("frames_at_once")
         super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
         self.prompt, self.settings, self.measured = point.prompt, settings, into
+        self.tasks = tasks
         self.placed: Placed | None = None  # tokens of the last clip, of a pooling to tokens with places
+        self.fates: np.ndarray | None = None  # of the last clip's patches [T * H * W], if they are wanted
 
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[tuple[str, str, str]]:
@@ -88,6 +117,9 @@ class NormMeter(ClipReader):
         places = self.pooling.token_places(grid, context)
         frames, height, width = grid.shape[1:4]
         self.placed = None if places is None else (places[0].cpu().numpy(), (frames, height, width))
+        if self.measured.overlap is not None:
+            with self.clock("overlap"):
+                self.fates = fates_of(self.pooling, grid, context)
         return super().pooled(grid, context)
 
     def _too_long(self, clip: LoadedClip) -> str:
@@ -125,14 +157,19 @@ class NormMeter(ClipReader):
                     projected = backbone.project(backbone.grid(first[frames]))
                 found[stage.name] = self._add(stage.name, projected, texture)
         tower = found.get(ENCODER)
-        if tower is None and (settings.scores or settings.llm_layers):
+        if tower is None and (settings.scores or settings.llm_layers or settings.overlap):
             with self.clock("norms"):
                 tower = StageNorms(settings.p, settings.rules).add(backbone.grid(first[frames]))
         for score in settings.scores:
             assert tower is not None
             self._add_score(score, clip.beside[_score_key(score)][frames], tower, found)
-        if settings.llm_layers or any(stage.kind == POOLED for stage in settings.stages):
+        if settings.llm_layers or settings.overlap or any(stage.kind == POOLED for stage in settings.stages):
             self._measure_pooled(clip, first, texture, found, tower)
+        if self.measured.overlap is not None and self.fates is not None and tower is not None:
+            with self.clock("overlap"):
+                scores = [clip.beside[_score_key(score)][frames] for score in settings.scores[:1]]
+                saliency = backbone.grid(scores[0])[..., 0].double().numpy() if scores else None
+                self.measured.overlap.add(self.fates, tower, saliency, self.tasks[clip_name(clip.job)])
         with self.clock("norms"):
             for name, births in self.measured.births.items():
                 births.add([found[stage] for stage in settings.lineages[name]])

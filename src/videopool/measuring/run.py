@@ -49,7 +49,8 @@ def measure(
         note(require_clips(replace(point.benchmark, samples=samples)))
     plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
     source = feature_source(config, backbone, outputs=norm_outputs(backbone, point.pooling, settings))
-    meter = NormMeter(backbone, point, plan, source, settings, measured)
+    tasks = {clip_name(clip): sorted({sample.task for sample in clip.samples} - {""}) for clip in clips}
+    meter = NormMeter(backbone, point, plan, source, settings, measured, tasks)
     if missing:
         log = NormLog(folder.path, measured, so_far, int(config.job.save_every))
         dataset = ClipDataset(missing, plan, point.store, source)

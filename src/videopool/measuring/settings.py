@@ -49,6 +49,7 @@ class NormSettings:
     texture: bool  # whether norms are compared with patch texture
     scores: Sequence[TowerScore]
     vocabulary: bool  # whether tokens are compared with the vocabulary's embeddings
+    overlap: bool  # whether outliers are compared with what the pooling keeps
     lineages: Mapping[str, Sequence[str]]  # stages of successive layers, of tower and language model
 
     def measurement(self, entries: int) -> Measurement:
@@ -63,6 +64,7 @@ class NormSettings:
             self.lineages,
             named[LLM],
             dict.fromkeys([*named[PROJECTOR], *named[POOLED]] if self.vocabulary else [], entries),
+            self.overlap,
         )
 
     @property
@@ -89,7 +91,7 @@ def check(config: DictConfig) -> dict[str, Any]:
     refuse_api(config)
     refuse_reading(config, "job=norms")
     job = plain(config.job)
-    flags = ("job.texture", "job.vocabulary")
+    flags = ("job.texture", "job.vocabulary", "job.overlap")
     check_rules(config, {whole(1): ("job.save_every",), whole(1, null=True): ("job.clips",), bool: flags})
     if config.trainer.devices != 1:
         raise ConfigError("trainer.devices: job=norms adds clips up in one process; say trainer.devices=1")
@@ -115,6 +117,7 @@ def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
         job["texture"],
         parse_scores(job["tower_scores"], *model),
         job["vocabulary"],
+        job["overlap"],
         lineages(stages, point.shape),
     )
 
@@ -141,6 +144,8 @@ def identify(job: dict[str, Any], point: Point, clips: Sequence[ClipJob]) -> dic
     seen: list[list[object]] = [[clip.name, clip.start, clip.end, clip.fps] for clip in clips]
     if job["attention_layers"] or asked:  # the numbers depend on the questions
         seen += [[clip.samples[0].question, *clip.samples[0].options] for clip in clips]
+    if job["overlap"]:
+        seen += [sorted({sample.task for sample in clip.samples}) for clip in clips]
     prompted = job["attention_layers"] or any(str(stage).startswith(f"{LLM}.") for stage in job["stages"])
     return {
         **{name: everything[name] for name in SHARED},
@@ -154,6 +159,7 @@ def identify(job: dict[str, Any], point: Point, clips: Sequence[ClipJob]) -> dic
             "texture": job["texture"],
             "tower_scores": job["tower_scores"],
             "vocabulary": job["vocabulary"],
+            "overlap": job["overlap"],
         },
     }
 

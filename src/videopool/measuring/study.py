@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from videopool.figures.words import pooling_words
 from videopool.files import write_text
 from videopool.measuring.figures import FOLDER, curve_figures, save_figures, stages_of
-from videopool.measuring.table import attention_frame, norms_frame, show_norms
+from videopool.measuring.table import attention_frame, norms_frame, overlap_frame, show_norms
 from videopool.norms import NormsError, SavedNorms, load_norms
 from videopool.reports.cells import spreadsheet
 from videopool.reports.files import name_files
@@ -34,7 +34,8 @@ def sum_up_norms(study: Path) -> None:
         rows = rows.sort_values("stage", key=lambda names: names.map(stages_of(points).index), kind="stable")
         show_norms(rows, f"norms in {study.name}", points[0].numbers["about"]["rules"])
     try:
-        tables = {"norms.csv": frame, "norms_attention.csv": attention_frame(points)}
+        others = {"norms_attention.csv": attention_frame(points), "norms_overlap.csv": overlap_frame(points)}
+        tables = {"norms.csv": frame, **others}
         paths = [write_text(study / name, spreadsheet(own)) for name, own in tables.items() if len(own)]
         files = [*paths, *save_figures(study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from videopool.norms import SavedNorms, load_norms
 from videopool.norms.outliers import GAP, PHI, ROBUST_Z, TIMES_MEDIAN
+from videopool.norms.overlap import EVERY, FATES
 from videopool.reports.cells import Column, column, missing, number_cell, plain_cell, text_table
 from videopool.runtime.tables import Cell, Heading, TextTable, show_table
 from videopool.runtime.terminal import console
@@ -34,6 +35,15 @@ def attention_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
     return pd.json_normalize(rows)
 
 
+def overlap_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
+    """A row per point and task, "" for all clips: what its pooling does with outliers."""
+    rows = []
+    for point in points:
+        head = {"point": point.folder.name, "pooling": point.numbers["about"]["pooling"]}
+        rows += [{**head, "task": task, **numbers} for task, numbers in point.numbers.get("overlap", {}).items()]
+    return pd.json_normalize(rows)
+
+
 def tell_norms(folder: Path) -> None:
     """Print the numbers of a point, and where its files are."""
     point = load_norms(folder)
@@ -48,6 +58,12 @@ def tell_norms(folder: Path) -> None:
         if kinds := numbers.get("vocabulary"):
             told = ", ".join(f"{_digits(kinds[kind], 100)} % {kind}" for kind in ("sink", "dead", "alive"))
             print(f"        in words, {stage}: {told}")
+    if whole := point.numbers["overlap"].get(EVERY):
+        fates = whole["outliers"][TIMES_MEDIAN]
+        told = ", ".join(
+            f"{_digits(fates[f], 100)} ({_digits(fates[f'{f}_by_chance'], 100)}) % {f}" for f in FATES[::-1]
+        )
+        print(f"        of high-norm patches, and by chance: {told}")
     for name, reason in point.numbers["failed"].items():
         print(f"        not measured: {name}: {reason}")
     print(f"        files: {folder}")

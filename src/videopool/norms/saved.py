@@ -20,6 +20,7 @@ from videopool.norms.attention import AttentionNorms
 from videopool.norms.errors import NormsError
 from videopool.norms.lineage import Births, Crossed
 from videopool.norms.outliers import TIMES_MEDIAN, OutlierRules
+from videopool.norms.overlap import Overlap
 from videopool.norms.stage import StageNorms
 from videopool.norms.statistics import Sums
 from videopool.norms.vocabulary import VocabularyKinds
@@ -40,6 +41,7 @@ class Measurement:
         lineages: stages of successive layers, whose last one's outliers are traced back, by name.
         crossed: stages of the language model whose outliers are compared with the tower's.
         vocabulary: size of the vocabulary that tokens are compared with, by stage.
+        overlap: whether outliers are compared with what the pooling keeps.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Measurement:
         lineages: Mapping[str, Sequence[str]] | None = None,
         crossed: Sequence[str] = (),
         vocabulary: Mapping[str, int] | None = None,
+        overlap: bool = False,
     ) -> None:
         self.stages = {name: StageNorms(p, rules) for name in stages}
         self.attention = {layer: AttentionNorms(rules.in_clip) for layer in layers}
         self.scores = {name: AttentionNorms(rules.in_clip) for name in scores}
         self.births = {name: Births(own, rules.in_clip) for name, own in (lineages or {}).items()}
         self.crossed = {name: Crossed(rules.in_clip) for name in crossed}
+        self.overlap = Overlap(rules.in_clip) if overlap else None
         self.vocabulary = {name: VocabularyKinds(size, TIMES_MEDIAN) for name, size in (vocabulary or {}).items()}
 
     def _drawn(self) -> dict[str, StageNorms | AttentionNorms]:
@@ -74,6 +78,7 @@ class Measurement:
             **{f"births.{name}": part for name, part in self.births.items()},
             **{f"crossed.{name}": part for name, part in self.crossed.items()},
             **{f"vocabulary.{name}": part for name, part in self.vocabulary.items()},
+            **({"overlap": self.overlap} if self.overlap else {}),
         }
 
     def numbers(self) -> dict[str, Any]:
@@ -89,6 +94,7 @@ class Measurement:
             "stages": stages,
             "attention": {str(layer): part.numbers() for layer, part in self.attention.items()},
             "scores": {name: part.numbers() for name, part in self.scores.items()},
+            "overlap": self.overlap.numbers() if self.overlap else {},
         }
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -32,6 +32,7 @@ class ClipNorms:
     norms: np.ndarray
     valid: np.ndarray  # false for a norm that is 0 or not finite
     outliers: dict[str, np.ndarray]  # by rule
+    phi: np.ndarray | None = None  # 0 where not valid
 
 
 class StageNorms(Sums):
@@ -50,7 +51,9 @@ class StageNorms(Sums):
         norms = token_norms(tokens, self.p).cpu().double().numpy()
         finite = np.isfinite(norms)
         valid = finite & (norms > 0)
-        clip = ClipNorms(norms, valid, {rule: np.zeros(norms.shape, bool) for rule in self.rules.in_clip})
+        outliers = {rule: np.zeros(norms.shape, bool) for rule in self.rules.in_clip}
+        phi = np.zeros(norms.shape)
+        clip = ClipNorms(norms, valid, outliers, phi)
         self.accumulate({"clips": 1, "tokens": norms.size, "zero": (norms == 0).sum(), "not_finite": (~finite).sum()})
         values = norms[valid]
         if not values.size:
@@ -61,6 +64,7 @@ class StageNorms(Sums):
         self.accumulate({"max_over_median_in_clip": values.max() / np.median(values)})
         own = components(tokens[torch.from_numpy(valid).to(tokens.device)], self.rules.sink_dimensions)
         cutoffs = self.rules.cutoffs(values, own.median)
+        phi[valid] = own.phi
         judged = {MASSIVE: own.largest, PHI: own.phi}
         for rule, cutoff in cutoffs.items():
             self.accumulate({f"{rule}.undefined_clips": cutoff is None})

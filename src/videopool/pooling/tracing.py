@@ -21,6 +21,7 @@ from videopool.pooling.contract import checked
 
 DRAWS = 2  # of signs; their disagreement reveals a pooling that mixes features
 TOLERANCE = 0.25  # of that disagreement
+SPREAD = 0.05  # variance of places, of which a patch and its neighbour have more if they share a token
 NOTHING = 0.05  # of the median token's share in patches: a token with less is made of something else
 
 
@@ -80,6 +81,17 @@ class PatchTrace:
         sums = self._transposed(self._signs, values)
         shares = self._transposed(self._signs, self.read[:, None].to(values))
         return (sums / shares).masked_fill(shares <= NOTHING * NOTHING * shares.max(), torch.nan)
+
+    def alone(self) -> Tensor:
+        """[N] the flat place of each token that is made of one patch, -1 for another."""
+        axes = [torch.arange(size, dtype=torch.float32) for size in self._grid.shape[1:4]]
+        places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).to(self._grid)  # [T, H, W, 3]
+        means = self.of_tokens(torch.cat([places, places**2], dim=-1))
+        middle, square = means.split(3, dim=-1)
+        one = ((square - middle**2).abs() < SPREAD).all(dim=-1)
+        t, y, x = middle.nan_to_num().round().long().unbind(-1)
+        height, width = self._grid.shape[2:4]
+        return torch.where(one, (t * height + y) * width + x, -1)
 
 
 def _estimate(derivative: Callable[[Tensor], Sequence[Tensor]], signs: Sequence[Tensor], values: Tensor) -> Tensor:
