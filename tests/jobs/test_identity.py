@@ -39,6 +39,8 @@ EVERYWHERE = {
     "features.frames_at_once": FAST,
     "job.name": UNUSED, "job.workers": FAST, "job.max_failed_fraction": EFFORT,
     "model.name": TOLD, "model.attention": OUTSIDE, "model.device_map": FAST, "model.max_memory": FAST,
+    **{f"model.tower.{key}": "refused or without effect alone; see test_changes_of_the_tower_count"
+       for key in ("neurons", "replace", "layer", "times_median")},
     "model.shape": "of job=plan; read from the model itself", "model.revision": "the content of the folder counts",
     "model.source": "the content of the folder counts",
     "trainer._target_": UNUSED, "trainer.accelerator": OUTSIDE, "trainer.devices": FAST, "trainer.strategy": FAST,
@@ -116,6 +118,7 @@ VALUES = {
     "job.sources": [["shapes"]], "training.lora.targets": [["q_proj"]], "training.betas": [[0.8, 0.9]],
     "training.tflops": [1.0], "training.steps": [7], "benchmark.id": ["other"], "model.shape": [None],
     "prompt._target_": ["other_classes.Template"], "model.rope_factor": [2.0], "lora.projector": [0.5],
+    "model.tower.register": ["zeros"],
     **{
         f"training_data.sources.{name}.{key}": [value]
         for name in ("shapes", "shapes_images")
@@ -252,6 +255,18 @@ def test_positions_and_pruning_count(hydra_conf, sheet, tmp_path):
     fastv = ["pruning=fastv", "pruning.layer=1", "pruning.share=0.5"]
     ways = ([], ["positions=original"], fastv, [*fastv, "pruning.layer=2"], [*fastv, "pruning.share=0.25"])
     assert len({fingerprint(point_identity(hydra_conf(*words, *more))) for more in ways}) == len(ways)
+
+
+def test_changes_of_the_tower_count(hydra_conf, sheet, tmp_path):
+    words = [*sheet, "pooling=none", "frames.num=2", f"data_dir={tmp_path}"]
+    moved = ["model.tower.register=test_time", "model.tower.neurons=[[1,2]]"]
+    replaced = ["model.tower.replace=mean", "model.tower.layer=2"]
+    other = [[*moved[:1], "model.tower.neurons=[[1,3]]"], [*replaced[:1], "model.tower.layer=3"]]
+    ways = ([], ["model.tower.register=2"], moved, replaced, [*moved, *replaced], *other,
+            [*replaced, "model.tower.times_median=4"])  # fmt: skip
+    assert len({fingerprint(point_identity(hydra_conf(*words, *more))) for more in ways}) == len(ways)
+    with pytest.raises(UserError, match=r"model\.tower\.neurons: \[9, 2\]: mini has blocks 1\.\.4"):
+        point_of(hydra_conf(*words, moved[0], "model.tower.neurons=[[9,2]]")).fit()
 
 
 def point_identity(config):

@@ -209,6 +209,37 @@ def test_what_poolings_keep_by_task(videopool, tmp_path):
     assert "norms_overlap.csv" in done.stdout
 
 
+def test_a_changed_tower_has_results_and_features_of_its_own(run, tmp_path):
+    (tmp_path / "clips" / "broken.mp4").unlink()
+    store = ("features=disk", f"features.root={tmp_path / 'store'}", "logger=none")
+    words = ("study=t", "pooling=none", "job.stages=[encoder]", "job.rules.times_median=1.1", *store)
+    told = run(*words, "job.register_neurons=3").stdout
+    study = tmp_path / "results" / "t"
+    first = load_norms(point(study, "none"))
+    neurons = first.numbers["register_neurons"]
+    assert [mean for *_, mean in neurons] == sorted((mean for *_, mean in neurons), reverse=True)
+    pairs = "[" + ", ".join(f"[{block}, {neuron}]" for block, neuron, _ in neurons) + "]"
+    assert f"model.tower.register=test_time 'model.tower.neurons={pairs}'" in told
+    change = ("model.tower.register=test_time", f"model.tower.neurons={pairs}")
+    run(*words, *change)
+    changed = load_norms(point(study, "register-3-neurons"))
+    assert changed.numbers["about"]["model"] == "mini register 3 neurons"
+    backbone = load_backbone(MINI, tower={"register": "test_time", "neurons": [list(one[:2]) for one in neurons]})
+    norms = []
+    for name in changed.numbers["contents"]:
+        with open_clip(tmp_path / "clips" / name, "pyav") as clip:
+            indices = UniformSampler(FRAMES).indices(clip.info, None, None, name)
+            norms.append(backbone.encode(backbone.preprocess(clip.frames(indices))).double().norm(dim=-1).numpy())
+    assert changed.numbers["stages"]["encoder"]["mean"] == pytest.approx(np.mean(norms), rel=1e-5)
+    assert abs(changed.numbers["stages"]["encoder"]["mean"] / first.numbers["stages"]["encoder"]["mean"] - 1) > 1e-4
+    run(*words, *change, "pooling=average")
+    again = point(study, "3-neurons-average")
+    for folder, stored in ((changed.folder, 0), (again, CLIPS * FRAMES)):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert (metrics["frames_decoded"], metrics["frames_from_store"]) == (CLIPS * FRAMES - stored, stored)
+    assert load_norms(again).numbers["stages"] == changed.numbers["stages"]
+
+
 def _seen(path):
     """Of a clip: states of the tower's layers [T*H*W, D], scores [T, 1 + H*W], and the words nearest to its tokens."""
     backbone = load_backbone(MINI, attention="eager")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from videopool.norms import Births, ClipNorms, Crossed, VocabularyKinds, nearest
+from videopool.norms import Births, ClipNorms, Crossed, LeadingNeurons, VocabularyKinds, nearest
 
 RULES = ("times_median", "phi")
 
@@ -110,3 +110,20 @@ def test_one_clip_has_no_dead_tokens():
     numbers = kinds.numbers()
     assert (numbers["dead"], numbers["alive"], numbers["dead_entries"]) == (None, None, [])
     assert numbers["sink"] is not None
+
+
+def test_leading_neurons_against_plain_loops():
+    rng, leading = np.random.default_rng(5), LeadingNeurons(4)
+    assert leading.numbers() == []
+    means, outliers = {}, 0
+    for frames in (3, 1):
+        sums = rng.random((frames, 2, 6))
+        sums[..., -1] = rng.integers(0, 5, (frames, 1))
+        leading.add(sums)
+        for t in range(frames):
+            outliers += sums[t, 0, -1]
+            for block, neuron in np.ndindex(2, 5):
+                means[block + 1, neuron] = means.get((block + 1, neuron), 0) + sums[t, block, neuron]
+    expected = sorted(means, key=lambda key: -means[key])[:4]
+    assert [(block, neuron) for block, neuron, _ in leading.numbers()] == expected
+    assert [mean for *_, mean in leading.numbers()] == pytest.approx([means[key] / outliers for key in expected])

@@ -243,8 +243,9 @@ FATES = {"kept": "kept", "merged": "merged with others", "dropped": "dropped"}
 
 def fate_bars(poolings: Mapping[str, Mapping[str, float]], words: str) -> Figure:
     """What poolings do with outliers: shares "kept", "merged", "dropped", and "kept_by_chance", by pooling."""
-    names = list(poolings)
-    with drawing(WIDTH, 0.9 + 0.2 * len(names)) as figure:
+    names = [fill(name, LETTERS) for name in poolings]
+    lines = 1 + max(name.count("\n") for name in names)
+    with drawing(WIDTH, 0.9 + 0.1 * (1 + lines) * len(names)) as figure:
         axes, left, places = figure.add_subplot(), np.zeros(len(names)), np.arange(len(names))
         for (fate, label), colour in zip(FATES.items(), (BLUE, ORANGE, "#cccccc"), strict=True):
             shares = np.array([100 * own[fate] for own in poolings.values()])
@@ -252,7 +253,7 @@ def fate_bars(poolings: Mapping[str, Mapping[str, float]], words: str) -> Figure
             left += shares
         chance = [100 * own["kept_by_chance"] for own in poolings.values()]
         axes.plot(chance, places, linestyle="", marker="|", color="black", label="kept, by chance")
-        axes.set_yticks(places, [fill(name, LETTERS) for name in names])
+        axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set(xlabel=f"patches {words}, %", xlim=(0, 100))

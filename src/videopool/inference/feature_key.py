@@ -59,6 +59,8 @@ def feature_source(
     if not backbone.placed:
         device = trainer_device(config).type  # to which the trainer moves the model
     tower = tower_hash(backbone, media)
+    if backbone.tower_changes:
+        tower += f" changed {json.dumps(backbone.tower_changes, sort_keys=True)}"
     if code := own_code(config, ["model"]):  # a user's class may compute other features from the same weights
         tower += f" read by {config.model._target_} {fingerprint(code)}"
     source = FeatureSource(

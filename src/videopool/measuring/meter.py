@@ -11,6 +11,7 @@ from torch import Tensor
 
 from videopool.features import FeatureSource, LoadedClip, ReadPlan
 from videopool.inference.reader import ClipReader, grid_frames_of
+from videopool.measuring.neurons import outlier_neurons
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR, TowerScore
 from videopool.models import Backbone
@@ -26,7 +27,7 @@ from videopool.points.point import Point
 from videopool.pooling import GridPooling, Pooling, PoolingContext, announced
 from videopool.pooling.tracing import PatchTrace
 
-TEXTURE = "patch texture"
+TEXTURE, NEURONS = "patch texture", "outlier neurons"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def norm_outputs(backbone: Backbone, pooling: Pooling, settings: NormSettings) -
     }
     texture = {TEXTURE: Texture(TEXTURE, (rows, 1), (), patch=shape.patch)} if settings.texture else {}
     scores = {_score_key(score): score_output(score.kind, score.block, shape) for score in settings.scores}
-    return {**layers, **texture, **scores, **tower_outputs(pooling, shape, backbone.name)}
+    neurons = {NEURONS: outlier_neurons(shape, settings.rules.times_median)} if settings.register_neurons else {}
+    return {**layers, **texture, **scores, **neurons, **tower_outputs(pooling, shape, backbone.name)}
 
 
 def _score_key(score: TowerScore) -> str:
@@ -156,6 +158,9 @@ class NormMeter(ClipReader):
                 with self.clock("project"):
                     projected = backbone.project(backbone.grid(first[frames]))
                 found[stage.name] = self._add(stage.name, projected, texture)
+        if self.measured.neurons is not None:
+            with self.clock("norms"):
+                self.measured.neurons.add(clip.beside[NEURONS][frames].double().numpy())
         tower = found.get(ENCODER)
         if tower is None and (settings.scores or settings.llm_layers or settings.overlap):
             with self.clock("norms"):

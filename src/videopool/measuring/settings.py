@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from videopool.config.build import Rules, plain, whole
 from videopool.config.build import check as check_rules
-from videopool.config.build import plain, whole
 from videopool.config.errors import ConfigError
 from videopool.features import ClipJob
 from videopool.inference.read_plan import group_by_clip
@@ -33,8 +33,8 @@ from videopool.points.setting import refuse_api, refuse_reading
 
 # The parts of an evaluation's identity that norms depend on.
 SHARED = (
-    "model", "adapter", "dtype", "rope_factor", "precision", "features", "stage", "pooling", "frames", "longest",
-    "reader", "benchmark", "annotations", "code", "seed",
+    "model", "adapter", "dtype", "rope_factor", "tower", "precision", "features", "stage", "pooling", "frames",
+    "longest", "reader", "benchmark", "annotations", "code", "seed",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ class NormSettings:
     texture: bool  # whether norms are compared with patch texture
     scores: Sequence[TowerScore]
     vocabulary: bool  # whether tokens are compared with the vocabulary's embeddings
+    register_neurons: int  # how many of the tower's neurons are named that outliers activate most
     overlap: bool  # whether outliers are compared with what the pooling keeps
     lineages: Mapping[str, Sequence[str]]  # stages of successive layers, of tower and language model
 
@@ -65,6 +66,7 @@ class NormSettings:
             named[LLM],
             dict.fromkeys([*named[PROJECTOR], *named[POOLED]] if self.vocabulary else [], entries),
             self.overlap,
+            self.register_neurons,
         )
 
     @property
@@ -91,8 +93,13 @@ def check(config: DictConfig) -> dict[str, Any]:
     refuse_api(config)
     refuse_reading(config, "job=norms")
     job = plain(config.job)
-    flags = ("job.texture", "job.vocabulary", "job.overlap")
-    check_rules(config, {whole(1): ("job.save_every",), whole(1, null=True): ("job.clips",), bool: flags})
+    rules: Rules = {
+        whole(1): ("job.save_every",),
+        whole(1, null=True): ("job.clips",),
+        whole(0): ("job.register_neurons",),
+        bool: ("job.texture", "job.vocabulary", "job.overlap"),
+    }
+    check_rules(config, rules)
     if config.trainer.devices != 1:
         raise ConfigError("trainer.devices: job=norms adds clips up in one process; say trainer.devices=1")
     if job["attention_layers"] and config.model.attention != "eager":
@@ -117,6 +124,7 @@ def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
         job["texture"],
         parse_scores(job["tower_scores"], *model),
         job["vocabulary"],
+        job["register_neurons"],
         job["overlap"],
         lineages(stages, point.shape),
     )
@@ -160,6 +168,7 @@ def identify(job: dict[str, Any], point: Point, clips: Sequence[ClipJob]) -> dic
             "tower_scores": job["tower_scores"],
             "vocabulary": job["vocabulary"],
             "overlap": job["overlap"],
+            "register_neurons": job["register_neurons"],
         },
     }
 

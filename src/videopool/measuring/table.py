@@ -58,6 +58,9 @@ def tell_norms(folder: Path) -> None:
         if kinds := numbers.get("vocabulary"):
             told = ", ".join(f"{_digits(kinds[kind], 100)} % {kind}" for kind in ("sink", "dead", "alive"))
             print(f"        in words, {stage}: {told}")
+    if neurons := point.numbers["register_neurons"]:
+        pairs = ", ".join(f"[{block}, {neuron}]" for block, neuron, _ in neurons)
+        print(f"        model.tower.register=test_time 'model.tower.neurons=[{pairs}]'")
     if whole := point.numbers["overlap"].get(EVERY):
         fates = whole["outliers"][TIMES_MEDIAN]
         told = ", ".join(

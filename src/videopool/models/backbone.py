@@ -79,11 +79,13 @@ def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput], clock
             hooks.enter_context(projection.register_forward_hook(lambda _, __, out, keep=keep: keep(out)))
         if layers:
             states = layer_states(blocks, lambda: tower(pixels.to(dtype)), [*layers])
+    if registers := getattr(tower, "registers", 0):  # they serve the tower alone
+        states = {layer: own[:, :-registers] for layer, own in states.items()}
     seen = Pass(tower, pixels, states, projections)
     found = []
     for one in outputs:
         with clock() if one.layers and not isinstance(one, LayerStates) else nullcontext():
-            found.append(one.of(seen))
+            found.append(one.of(seen)[:, : one.size[0]])
     return found
 
 
@@ -123,6 +125,7 @@ class Backbone(nn.Module):
         # Weights on the CPU, once a checkpoint with a projector is attached.
         self.base_projector: dict[str, Tensor] | None = None
         self.tuned_projector: dict[str, Tensor] | None = None
+        self.tower_changes: dict[str, Any] | None = None  # see TowerChanges.identity
         self.alpha_parts: dict[str, float] = {}  # by LoRA layer: alpha relative to the checkpoint's, where it differs
         self.media_ids = self._media_ids()
         self.image_token = tokenizer.convert_ids_to_tokens(self.media_ids["video"])

@@ -18,6 +18,7 @@ from videopool.models.errors import ModelError, listed
 from videopool.models.families import family_of
 from videopool.models.shape import model_shape
 from videopool.models.source import check_weights, identity, locate
+from videopool.models.tower_changes import tower_changes
 
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
                  "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
@@ -112,6 +113,7 @@ def load_backbone(
     max_memory: Mapping[Any, str] | None = None,
     rope_factor: float | None = None,
     target: str | None = None,
+    tower: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Load a model from a folder, from this package ("videopool:..."), or by its Hugging Face id.
 
@@ -126,12 +128,15 @@ def load_backbone(
         max_memory: limit by device, for device_map="auto", as in {0: "20GiB", "cpu": "60GiB"}.
         rope_factor: linear scaling of rotary positions, as in SlowFast-LLaVA.
         target: the user's class for the family, as in family_of().
+        tower: changes of the vision towers, as in TowerChanges.
 
-    Raises ModelError if the model does not load completely.
+    Raises ModelError if the model does not load completely, or has no such tower.
     """
+    changes = tower_changes({"tower": tower})
     check_attention(dtype, attention, "cpu" if device_map else device)
     config = load_config(source, revision, rope_factor, target)
     shape = model_shape(config, target)
+    changes.check(shape, name or source)
     folder = locate(source, revision)
     check_weights(folder, f"model.source={source}")
     tokenizer = load_tokenizer(source, revision)
@@ -156,4 +161,7 @@ def load_backbone(
         raise ModelError(f"model.source={source}: the weights do not fit the configuration: {keys}")
     name = name or Path(source.removeprefix("videopool:")).name
     backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision, target=target), placed)
+    for medium in dict.fromkeys(family.towers.values()):
+        changes.apply(getattr(backbone.parts, medium), shape)
+    backbone.tower_changes = changes.identity
     return backbone if placed else backbone.to(device)

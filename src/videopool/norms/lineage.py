@@ -1,4 +1,6 @@
-"""Where outliers come from: the layer of their birth, and whether tower and language model mark the same tokens."""
+"""Where outliers come from: the layer of their birth, the tower's neurons that they activate, and whether tower and
+language model mark the same tokens.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -59,3 +61,25 @@ class Crossed(Sums):
         """By rule, shares of the compared tokens; None without any."""
         names = ("both", "tower", "llm", "both_by_chance")
         return {rule: {name: self.number(f"{rule}.{name}", "tokens") for name in names} for rule in self.rules}
+
+
+class LeadingNeurons(Sums):
+    """Neurons of the tower that outliers activate most, over all outliers of all clips."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def add(self, sums: np.ndarray) -> None:
+        """Add a clip: activations [T, blocks, I + 1] summed over a frame's outliers, and in the end their number."""
+        activations = sums[..., :-1].sum(0)
+        self.accumulate({"activations": activations, "outliers": sums[:, 0, -1].sum()})
+
+    def numbers(self) -> list[tuple[int, int, float]]:
+        """Block, counted from 1, neuron, and its mean activation, the largest first; none without outliers."""
+        if not self["outliers"]:
+            return []
+        means = self["activations"] / self["outliers"]
+        order = np.argsort(-means, axis=None, kind="stable")[: self.count]
+        places = zip(*np.unravel_index(order, means.shape), strict=True)
+        return [(int(block) + 1, int(neuron), float(means[block, neuron])) for block, neuron in places]

@@ -42,9 +42,11 @@ MEANINGS = {
     "and not in the measured layer before",
     "with_tower": "by rule, share of tokens that are outliers both at the tower's feature layer and here, in the tower "
     "alone, here alone (llm), and in both if they were independent in each clip",
-    "overlap": "by task, '' for all clips: shares of patches that the pooling keeps (a token has their place, or is made "
-    "of one alone), merges with others or drops; of outliers at the tower's feature layer, also by chance in a clip. "
+    "overlap": "by task, '' for all clips: shares of patches that the pooling keeps (a token has their place, or is "
+    "made of one alone), merges with others or drops; of outliers at the tower's feature layer, also by chance. "
     "agreement: rank correlations, and Jaccard indices of the kept patches or of as many with the largest values",
+    "register_neurons": "block, neuron, and its mean activation at outliers of the tower's feature layer: the largest "
+    "means of all neurons up to it, for model.tower.neurons",
     "vocabulary": "share of tokens of each kind: sinks are outliers under times_median; of the others, dead tokens "
     "have a nearest entry of the vocabulary that is nearest in more than half of the clips; the rest is alive. "
     "entries: different nearest ones; dead_entries: ids of the most frequent dead ones; cosine: with the nearest, mean",

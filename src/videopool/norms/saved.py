@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from videopool.files import whole
 from videopool.norms.attention import AttentionNorms
 from videopool.norms.errors import NormsError
-from videopool.norms.lineage import Births, Crossed
+from videopool.norms.lineage import Births, Crossed, LeadingNeurons
 from videopool.norms.outliers import TIMES_MEDIAN, OutlierRules
 from videopool.norms.overlap import Overlap
 from videopool.norms.stage import StageNorms
@@ -41,6 +41,7 @@ class Measurement:
         lineages: stages of successive layers, whose last one's outliers are traced back, by name.
         crossed: stages of the language model whose outliers are compared with the tower's.
         vocabulary: size of the vocabulary that tokens are compared with, by stage.
+        neurons: how many of the tower's neurons to name that outliers activate most.
         overlap: whether outliers are compared with what the pooling keeps.
     """
 
@@ -55,12 +56,14 @@ class Measurement:
         crossed: Sequence[str] = (),
         vocabulary: Mapping[str, int] | None = None,
         overlap: bool = False,
+        neurons: int = 0,
     ) -> None:
         self.stages = {name: StageNorms(p, rules) for name in stages}
         self.attention = {layer: AttentionNorms(rules.in_clip) for layer in layers}
         self.scores = {name: AttentionNorms(rules.in_clip) for name in scores}
         self.births = {name: Births(own, rules.in_clip) for name, own in (lineages or {}).items()}
         self.crossed = {name: Crossed(rules.in_clip) for name in crossed}
+        self.neurons = LeadingNeurons(neurons) if neurons else None
         self.overlap = Overlap(rules.in_clip) if overlap else None
         self.vocabulary = {name: VocabularyKinds(size, TIMES_MEDIAN) for name, size in (vocabulary or {}).items()}
 
@@ -79,6 +82,7 @@ class Measurement:
             **{f"crossed.{name}": part for name, part in self.crossed.items()},
             **{f"vocabulary.{name}": part for name, part in self.vocabulary.items()},
             **({"overlap": self.overlap} if self.overlap else {}),
+            **({"neurons": self.neurons} if self.neurons else {}),
         }
 
     def numbers(self) -> dict[str, Any]:
@@ -95,6 +99,7 @@ class Measurement:
             "attention": {str(layer): part.numbers() for layer, part in self.attention.items()},
             "scores": {name: part.numbers() for name, part in self.scores.items()},
             "overlap": self.overlap.numbers() if self.overlap else {},
+            "register_neurons": self.neurons.numbers() if self.neurons else [],
         }
 
     def arrays(self) -> dict[str, np.ndarray]:

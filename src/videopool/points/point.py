@@ -19,6 +19,7 @@ from videopool.inference.feature_key import shared_store
 from videopool.models import identity, load_adapter
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
+from videopool.models.tower_changes import tower_changes
 from videopool.notes import note
 from videopool.points.early import check_machine, check_model, check_settings
 from videopool.points.judge import build_judge
@@ -71,6 +72,7 @@ class Point(Setting):
     def take_model(self) -> None:
         """Identify the model and its checkpoint; open the feature store."""
         check_model(self.config)
+        tower_changes(self.model)  # raises for what no tower could do
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.adapter = _read_adapter(plain(self.config.lora))
         self.store: FeatureStore = shared_store(self.config)
@@ -110,7 +112,7 @@ class Point(Setting):
             parts.append(Path(adapter["checkpoint"]).name)
         changes = {key: adapter.get(key) for key in ("alpha", "projector")} | {"rope": self.model["rope_factor"]}
         parts += [f"{word} {_digits(value)}" for word, value in changes.items() if value is not None]
-        return " ".join(parts)
+        return " ".join(filter(None, [*parts, tower_changes(self.model).label]))
 
     @property
     def name(self) -> str:
@@ -143,6 +145,7 @@ class Point(Setting):
             "adapter": self.adapter and _adapter_identity(self.adapter),
             "dtype": self.model["dtype"],
             "rope_factor": self.model["rope_factor"],
+            "tower": tower_changes(self.model).identity,
             "precision": self.config.trainer.get("precision"),
             "features": rounds(self.model["dtype"], self.store.dtype, self.config.trainer.get("precision")),
             "stage": self.stage,

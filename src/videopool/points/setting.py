@@ -20,6 +20,7 @@ from videopool.models.cost import FLOAT32, feature_bytes, layer_mean_tokens, pre
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.sizes import Pruning
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_context, check_needs
+from videopool.models.tower_changes import tower_changes
 from videopool.models.tower_outputs import tower_outputs
 from videopool.pooling import Pooling, announced, grid_frames, image_keys, places_by, random_input
 from videopool.results.fingerprint import without_later
@@ -85,7 +86,8 @@ class Setting:
     def model_name(self) -> str:
         """The model's name in tables, with its changes."""
         changed = (("alpha", OmegaConf.select(self.config, "lora.alpha")), ("rope", self.model.get("rope_factor")))
-        return str(self.model["name"]) + "".join(f" {word} {value:g}" for word, value in changed if value is not None)
+        words = [str(self.model["name"]), *(f"{word} {value:g}" for word, value in changed if value is not None)]
+        return " ".join(filter(None, [*words, tower_changes(self.model).label]))
 
     @property
     def name(self) -> str:
@@ -101,6 +103,7 @@ class Setting:
         """Raises UserError if pooling and model do not fit, or visual and written tokens exceed the context."""
         name = str(self.model["name"])
         check_needs(self.pooling, self.shape, name, self.stage)
+        tower_changes(self.model).check(self.shape, name)
         check_context(name, self.shape.context, self.length + written, self.positions == ORIGINAL)
         self.check_reading()
 

@@ -28,6 +28,7 @@ from videopool.models.cost import training_flops
 from videopool.models.families import family_of
 from videopool.models.lora import check_new_lora
 from videopool.models.stages import check_context, check_needs
+from videopool.models.tower_changes import tower_changes
 from videopool.notes import note
 from videopool.points.early import check_machine, check_model
 from videopool.points.setting import Setting, readable, refuse_reading
@@ -226,6 +227,7 @@ class TrainingPoint(Setting):
             "model": self.model_identity,
             "dtype": self.model["dtype"],
             "rope_factor": self.model["rope_factor"],
+            "tower": tower_changes(self.model).identity,
             "precision": self.precision,
             "features": rounds(self.model["dtype"], self.store.dtype, None),
             "stage": self.stage,
