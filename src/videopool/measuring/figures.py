@@ -104,15 +104,19 @@ def curve_figures(points: Mapping[str, SavedNorms], alone: bool = False) -> dict
     if births := _births(points, words, alone):
         layers = {kind: [name.partition(".")[2] or "features" for name in _layers(points, kind)] for kind in births}
         figures["births"] = birth_layers(births, layers, poolings)
-    fates = {
-        name: point.numbers["overlap"][EVERY]["outliers"][TIMES_MEDIAN]
-        for name, point in points.items()
-        if EVERY in point.numbers.get("overlap", {})
-    }
-    if fates := {name: own for name, own in fates.items() if own["count"]}:
-        named = {str(first.numbers["about"]["pooling"]): fates["tokens"]} if alone else fates
-        figures["overlap"] = fate_bars(named, words[TIMES_MEDIAN])
+    if fates := _fates(points, words, alone):
+        figures["overlap"] = fate_bars(fates, "that are outliers" if alone else words[TIMES_MEDIAN])
     return figures
+
+
+def _fates(points: Mapping[str, SavedNorms], words: Mapping[str, str], alone: bool) -> dict[str, Any]:
+    """What became of the outliers, by rule if alone, else by point under one rule; without those that have none."""
+    wholes = {name: own[EVERY]["outliers"] for name, point in points.items() if (own := point.numbers.get("overlap"))}
+    if alone:
+        found = {word: own[rule] for own in wholes.values() for rule, word in words.items()}
+    else:
+        found = {name: own[TIMES_MEDIAN] for name, own in wholes.items()}
+    return {name: own for name, own in found.items() if own["count"]}
 
 
 def _layers(points: Mapping[str, SavedNorms], kind: str) -> list[str]:
