@@ -135,6 +135,7 @@ def test_the_words_of_an_evaluation_are_taken(composed):
         (["model=local", "model.source=./nowhere"], "./nowhere"),
         (["job.text_tokens=-1"], "job.text_tokens must be a whole number of at least 0"),
         (["model.rope_factor=0.5"], "model.rope_factor=0.5"),
+        (["model.tower.replace=mean", "model.tower.layer=99"], "model.tower.layer=99"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

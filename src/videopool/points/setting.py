@@ -127,6 +127,7 @@ class StatedSetting(Setting):
         if self.model["dtype"] not in DTYPES:
             raise ModelError(f"model.dtype={self.model['dtype']}: choose one of {', '.join(DTYPES)}")
         check_needs(self.pooling, self.shape, str(self.model["name"]), self.stage)
+        tower_changes(self.model).check(self.shape, str(self.model["name"]))
         self.check_reading()
         image_keys(self.pooling, self.frames)  # raises if a tiling pooling needs another number of frames
         self.bytes_per_value = DTYPES[self.model["dtype"]].itemsize
