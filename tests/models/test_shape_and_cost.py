@@ -201,7 +201,9 @@ def traced_peak(shape, frames, tokens, attention):
     """Most bytes that activations take at once while one clip goes through all parts, as job=evaluate does it."""
     model = LlavaForConditionalGeneration._from_config(configuration(shape), attn_implementation=attention).eval()
     pixels = torch.randn(frames, 3, shape.image_size, shape.image_size)
-    own, first = LayerStates("", (0, 0), (shape.vision_layers_run,)), int(shape.cls)
+    first = int(shape.cls)
+    size = first + shape.height * shape.width, shape.vision_dim
+    own = LayerStates("", size, (shape.vision_layers_run,))
     tower = model.model.vision_tower
     with Live() as live:
         features = torch.cat([tower_pass(tower, chunk, [own])[0] for chunk in pixels.split(VISION_CHUNK)])
