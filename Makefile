@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY)  ## the pooling sweep: 24 points in about 4 minutes, its table and figures
 	$(BIN)/videopool -m experiment=quickstart
 
-notebooks: $(READY)  ## run the notebooks of analysis/, their figures and the studies they need, about 25 minutes
+notebooks: $(READY)  ## run the notebooks of analysis/, their figures and the studies they need, about 40 minutes
 	$(BIN)/python analysis/execute.py --figures analysis/figures
 
 docs: $(READY)  ## the documentation site, into build/site
