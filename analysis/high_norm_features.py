@@ -32,7 +32,7 @@ run("-m", f"experiment={experiment}", f"study={study}", *paths, *overrides)
 points = load_study_norms(Path(results_dir) / study)
 figures = study_figures(points)
 table = norms_frame(points).set_index(["stage", "pooling", "frames"])
-table.filter(regex="^max_over_median$|outliers.*share$|gap.share$|gini$").sort_index()
+table.filter(regex="^max_over_median$|(median|z|massive|phi|gap)\\.share$|^gini$").sort_index()
 
 # %% [markdown]
 # ## Is there a second hump?
@@ -56,7 +56,9 @@ shown.folder.name
 point["map"]
 
 # %%
-table.filter(regex="border|centre|low_texture|texture_spearman").xs(shown.numbers["about"]["pooling"], level="pooling")
+table.filter(regex="_area$|(median|z)\\.(border|centre|low_texture)$|texture_spearman").xs(
+    shown.numbers["about"]["pooling"], level="pooling"
+)
 
 # %% [markdown]
 # ## Do they stay?

@@ -442,6 +442,10 @@ def test_labels_say_what_differs():
     assert labels(tuned) == ["step100", "step200"]
     assert labels([point, *tuned])[0].startswith("base")
     assert labels([point, point]) == ["none (1)", "none (2)"]
+    strict, young = ({**point, "rules": {"times_median": 4, "gap": 1.5, **more}} for more in ({}, {"phi": 20}))
+    ruled = [{**point, "rules": {"times_median": 3, "gap": 1.5}}, strict, young]
+    assert labels(ruled) == ["times median 3", "times median 4", "times median 4, phi 20"]
+    assert labels([point, strict]) == ["fewer rules", "times median 4, gap 1.5"]
 
 
 def test_histograms_fit_into_what_wandb_takes():

@@ -69,9 +69,11 @@ def labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
     differing = [key for key in TELLING if len({str(point[key]) for point in named}) > 1]
     if "checkpoint" in differing and "model" in differing and len(set(tails)) == len(named):
         differing.remove("model")  # the base's name followed by the checkpoint's
+    rules = _rules([point["rules"] for point in points])
     texts = [
-        ", ".join(_word(key, point[key]) for key in differing if point[key] is not None) or str(point["pooling"])
-        for point in named
+        ", ".join(own if key == "rules" else _word(key, point[key]) for key in differing if point[key] is not None)
+        or str(point["pooling"])
+        for point, own in zip(named, rules, strict=True)
     ]
     return [text if texts.count(text) == 1 else f"{text} ({place + 1})" for place, text in enumerate(texts)]
 
@@ -80,6 +82,16 @@ def _word(key: str, value: Any) -> str:
     if key in ("lora_alpha", "p"):
         return f"{key.removeprefix('lora_')} {f'{value:g}' if isinstance(value, float) else value}"  # p may be "inf"
     return f"{value} frames" if key == "frames" else str(value)
+
+
+def _rules(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rules of each point that are not those of all others, in words; a rule may be younger than a point."""
+    names = dict.fromkeys(name for rules in points for name in rules)
+    differing = [name for name in names if len({str(rules.get(name)) for rules in points}) > 1]
+    return [
+        ", ".join(f"{name.replace('_', ' ')} {rules[name]}" for name in differing if name in rules) or "fewer rules"
+        for rules in points
+    ]
 
 
 def _tails(paths: Sequence[str | None]) -> list[str]:
