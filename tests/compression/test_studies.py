@@ -4,13 +4,18 @@ import re
 from itertools import product
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from test_compress import METHODS
 
+from composed import composed
+from videopool.config.build import build_pooling
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
 from videopool.points.setting import StatedSetting
+from videopool.pooling import checked, map_signature
+from videopool.pooling.contract import random_context
 
 STUDIES = ("compression", "allocators", "selectors")
 SIDES = {"mini": 12, "llava_next_vicuna_7b": 24, "llava_onevision_7b": 27}
@@ -91,3 +96,34 @@ def test_parts_are_swept_under_names_of_their_own(hydra_conf, name):
     for model in models:
         for value in study[part]:
             StatedSetting(hydra_conf(f"experiment={name}", f"model={model}", f"++{part}={value}"))
+
+
+def clip_like(seed, frames=16, side=12, dim=16):
+    """A grid in which patches change slowly, and once at a cut."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(frames, side, side, dim, generator=generator, dtype=torch.float64)
+    grid, pace = [drawn[0]], torch.rand(side, side, 1, generator=generator, dtype=torch.float64) ** 2
+    for t in range(1, frames):
+        grid.append(drawn[t] if t == 5 + seed else (1 - pace) * grid[-1] + pace * drawn[t])
+    return torch.stack(grid)[None] + drawn.mean(dim=(0, 1, 2)) * 20
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_parts_that_pass_for_one_choose_alike(study):
+    """A point is said to be identical to another only where every clip is pooled alike."""
+    key, given = next((key, given) for key, given in swept(study).items() if key not in ("pooling.share", "frames.num"))
+    found = {}
+    for value in given:
+        config = composed(
+            f"experiment={study}", f"{'' if key == 'pooling' else '++'}{key}={value}", "pooling.share=0.25"
+        )
+        pooling = build_pooling(config)
+        found.setdefault(str(map_signature(pooling, 16, 12, 12)), []).append(pooling)
+    assert len(found) > len(given) - 3
+    for same in found.values():
+        assert len({(pooling.needs, pooling.saliency, pooling.block) for pooling in same}) == 1
+        for seed in range(3):
+            grid = clip_like(seed)
+            contexts = (random_context(pooling.needs, *grid.shape[1:]) for pooling in same)
+            pooled = [checked(pooling, grid, context) for pooling, context in zip(same, contexts, strict=True)]
+            assert all(torch.equal(each, pooled[0]) for each in pooled), [pooling.label for pooling in same]

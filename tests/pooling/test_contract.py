@@ -105,7 +105,7 @@ def test_parameters_may_be_of_one_precision():
         def forward(self, grid, context=None):
             return self.layer(super().forward(grid))
 
-    assert len(map_signature(Learned(), 2, 2, 3)) == 4
+    assert len(map_signature(Learned(), 2, 2, 3)) == 7
 
 
 @pytest.mark.parametrize(

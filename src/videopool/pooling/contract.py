@@ -17,6 +17,7 @@ from videopool.errors import out_of_memory
 from videopool.pooling.base import Pooling, PoolingContext, PoolingContractError, PoolingShapeError
 
 MANY = 50  # frames, enough to tell thumbnails apart
+TOWER = {"saliency", "keys", "frame_vectors"}  # fields of PoolingContext that one block of the tower gives
 
 
 def class_name(pooling: object) -> str:
@@ -218,14 +219,32 @@ def random_input(
 def map_signature(pooling: Pooling, frames: int, height: int, width: int) -> list[float]:
     """Numbers that are equal for poolings with the same map on grids of this size, and differ in practice otherwise.
 
-    They are the token count; the pooled features of one fixed random grid, summed over tokens with fixed random
-    weights, to nine significant digits (three features if the pooling fixes its dim); `limits` of all parts; the keys
-    of images made before the tower. Computed on random_input().
+    They are the token count; for two grids, the pooled features summed over tokens with fixed random weights, to nine
+    significant digits (three features if the pooling fixes its dim); `limits` of all parts; the keys of images made
+    before the tower, and of what the pooling reads there. The first grid is random_input()'s, the second has scenes:
+    methods that choose by content choose alike where all frames and patches are equally strange.
     """
     draw, grid, context = random_input(pooling, frames, height, width)
-    images = [float(int(key[:12], 16)) for key in image_keys(pooling, frames) if key is not None]
-    with torch.no_grad():
-        tokens = checked(pooling, grid, context)[0]
-    sums = (tokens[:, :3].double() * draw(len(tokens), 1)).sum(0).tolist()
-    limits = [limit for part in pooling.modules() if isinstance(part, Pooling) for limit in part.limits]
-    return [float(len(tokens)), *(float(f"{value:.9g}") for value in sums), *limits, *images]
+    own = [key for key in image_keys(pooling, frames) if key is not None]
+    parts = [part for part in pooling.modules() if isinstance(part, Pooling)]
+    read = {(str(part.saliency), str(part.block), part.one_head) for part in parts if part.needs & TOWER}
+    own += [hashlib.sha256(repr(each).encode()).hexdigest() for each in sorted(read)]
+    sums = []
+    for probe in (grid, _with_scenes(grid)):
+        with torch.no_grad():
+            tokens = checked(pooling, probe, context)[0]
+        sums += (tokens[:, :3].double() * draw(len(tokens), 1)).sum(0).tolist()
+    limits = [limit for part in parts for limit in part.limits]
+    keys = [float(int(key[:12], 16)) for key in own]
+    return [float(len(tokens)), *(float(f"{value:.9g}") for value in sums), *limits, *keys]
+
+
+def _with_scenes(grid: Tensor) -> Tensor:
+    """A grid [1, T, H, W, D] of random numbers as three scenes of other means; later and lower, more changes."""
+    frames, dim = grid.shape[1], grid.shape[-1]
+    scene = torch.tensor([int(3 * t >= frames) + int(4 * t >= 3 * frames) for t in range(frames)])
+    first = torch.stack([(scene == number).int().argmax() for number in range(3)])
+    mean = 3 * torch.eye(max(3, dim), dtype=grid.dtype)[scene, :dim]
+    later, lower = (torch.linspace(0, 1, size, dtype=grid.dtype) for size in grid.shape[1:3])
+    noise = grid - grid.mean()
+    return noise[:, first[scene]] + mean[:, None, None] + noise * later[:, None, None, None] * lower[:, None, None] ** 2
