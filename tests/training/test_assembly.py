@@ -144,6 +144,9 @@ def test_what_does_not_fit_is_one_line(parts, tmp_path):
         (settings["vision_config"] if name == "clip" else settings)["num_hidden_layers"] = 5
         (half / "config.json").write_text(json.dumps(settings))
         assert "weights are missing" in told(**{key: half})
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "a.mp4").write_bytes((parts / "clips" / "a.mp4").read_bytes()[:300])
+    assert "no clip of the benchmark could be read" in told(f"benchmark.root={tmp_path / 'torn'}")
     (tmp_path / "half clip" / "preprocessor_config.json").unlink()
     out.mkdir()
     with pytest.raises(ConfigError, match="exists; name another folder"):

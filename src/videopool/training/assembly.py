@@ -115,11 +115,16 @@ def median_length(vectors: Tensor) -> float:
 
 
 def sampled(grids: Iterable[Tensor], each: int, seed: int = 0) -> Tensor:
-    """At most so many patches of each of several grids [..., Dv], drawn at random: [N, Dv]."""
+    """At most so many patches of each of several grids [..., Dv], drawn at random: [N, Dv].
+
+    Raises ModelError if there are no grids.
+    """
     generator, found = torch.Generator().manual_seed(seed), list[Tensor]()
     for grid in grids:
         patches = grid.flatten(0, -2)
         found.append(patches[torch.randperm(len(patches), generator=generator)[:each]].cpu())
+    if not found:
+        raise ModelError("no clip of the benchmark could be read, so there are no features for the projector to fit")
     return torch.cat(found)
 
 
