@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import recordings as r
 import torch
-from test_recorded import SALIENT, pooling
+from test_recorded import OUTLIERS, SALIENT, pooling
 
 from conftest import ROOT
-from videopool.compression import Compress, Selector, Uniform
+from videopool.compression import Compress, Outliers, Saliency, Selector, Uniform
 from videopool.compression.allocators import handed_out
 from videopool.compression.quadtree import united
 from videopool.config.build import build_pooling
@@ -20,8 +20,8 @@ from videopool.pooling.contract import random_context
 from videopool.pooling.tracing import PatchTrace
 
 METHODS = (
-    "evs", "dtd", "framefusion", "vidcom2", "vcast", "visionzip", "prumerge", "dycoke", "holitom", "prunevid",
-    "fastvid", "flashvid", "sttm", "scissor",
+    "evs", "dtd", "framefusion", "vidcom2", "vcast", "visionzip", "prumerge", "prumerge_plus", "dycoke", "holitom",
+    "prunevid", "fastvid", "flashvid", "sttm", "scissor",
 )  # fmt: skip
 SELECTIONS = ("evs", "dtd", "vidcom2", "vcast", "dycoke", "holitom")  # tokens as they are, if none is still
 SHAPES = [(1, 1, 1, 4), (1, 4, 4, 4), (3, 1, 7, 4), (9, 5, 3, 4), (2, 2, 2, 3)]
@@ -61,7 +61,7 @@ def test_exactly_n_of_every_clip(name, shape):
             assert kind == "nan" or tokens.isfinite().all()
             places = compression.token_places(grid, context)[0]
             assert ((places >= 0) & (places < size)).all()
-            if name != "prumerge":  # whose last token is made of all that are left
+            if "prumerge" not in name:  # whose last token is made of all that are left
                 assert len(set(places.tolist())) == count
             if compression.order == "place" if isinstance(compression, Compress) else True:
                 assert name == "scissor" or (places.diff() > 0).all()
@@ -73,8 +73,39 @@ def test_a_share_is_of_the_clip_and_all_of_it_is_the_clip(name):
     context = context_of(pooling(name, share=1.0), grid)
     assert checked(pooling(name, share=0.5), grid, context).shape[1] == 48
     tokens = checked(pooling(name, share=1.0), grid, context)
-    if name not in ("prumerge", "prunevid", "visionzip"):  # in another order
+    if name not in ("prumerge", "prumerge_plus", "prunevid", "visionzip"):  # in another order
         torch.testing.assert_close(tokens, NoPooling()(grid))
+
+
+@pytest.mark.parametrize("salient", [0.0, 0.25, 1.0])
+def test_prumerge_plus_takes_even_places_beside_the_salient_ones(salient):
+    grid = grid_like("random", (2, 5, 5, 8))
+    compression = pooling(
+        "prumerge_plus", tokens=18, selector__salient=salient
+    )  # 8 centres of a frame, and one of all others
+    context = context_of(compression, grid)
+    first = round(8 * salient)
+    for frame, places in enumerate(
+        compression.token_places(grid, context)[0].view(2, 9) - 25 * torch.arange(2)[:, None]
+    ):
+        order = context.saliency[0, frame].flatten().argsort(descending=True, stable=True)[:first].tolist()
+        others = [place for place in range(25) if place not in order]
+        assert places[:8].tolist() == order + [others[i * len(others) // (8 - first)] for i in range(8 - first)]
+
+
+def test_prumerge_keeps_as_many_as_there_are_outliers_if_asked_as_published():
+    grid = grid_like("random", (2, 6, 6, 8))
+    compression = pooling("prumerge", share=None, reference=True, allocator=OUTLIERS)
+    context = context_of(compression, grid)
+    for outliers in (0, 1, 7, 12):
+        context.saliency[:] = torch.linspace(0.4, 0.6, 72).view(1, 2, 6, 6)
+        context.saliency.view(-1)[:outliers] = 5
+        low, high = np.percentile(context.saliency.numpy(), [25, 75])
+        share = float((context.saliency.numpy() > high + 1.5 * (high - low)).mean())
+        assert share == outliers / 72
+        assert compression(grid, context).shape[1] == 2 * (int(36 * share) + 1)
+    with pytest.raises(PoolingShapeError, match=r"pooling\.share"):
+        Compress(Outliers(), Saliency("random"))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -129,7 +160,7 @@ def test_kept_merged_and_dropped_patches_can_be_told_apart(name):
     grid = grid_like("random", (4, 6, 6, 16))
     compression = pooling(name, share=0.25)
     trace = PatchTrace(compression, grid, context_of(compression, grid))
-    if name == "prumerge":  # whose centres grow
+    if "prumerge" in name:  # whose centres grow
         assert (trace.shares > 1).all()
     else:
         torch.testing.assert_close(trace.shares, torch.ones(36, dtype=trace.shares.dtype))

@@ -13,7 +13,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from videopool.compression import Saliency
 from videopool.compression.allocators import handed_out
 from videopool.compression.components import components
 from videopool.compression.scenes import contiguous, windows
@@ -69,6 +68,7 @@ def same_places(places, kept, case):
 
 
 SALIENT = {"_target_": "videopool.compression.Saliency"}
+OUTLIERS = {"_target_": "videopool.compression.Outliers"}
 
 
 def same_tokens(tokens, expected, dtype):
@@ -236,23 +236,10 @@ def same_visionzip(case, dtype, context, clip):
         same_tokens(tokens, r.outputs(case, "tokens").reshape(-1, dim), dtype)
 
 
-class Plus(Saliency):
-    """PruMerge+, a selector from outside: even places behind the salient ones."""
-
-    def __init__(self, case):
-        super().__init__()
-        step, self.salient = int(1 / case["share"]), case["selected"]
-        self.even = range(0, 575, int(step / 3)) if case["params"]["adaptive"] else range(int(step / 2), 575, step)
-
-    def choose(self, clip, part, count):
-        salient = super().choose(clip, part, self.salient)
-        return torch.cat([salient, torch.tensor([i for i in self.even if i not in salient.tolist()])])
-
-
 @pytest.mark.parametrize("case", r.recorded("prumerge"))
 @in_both
 def test_prumerge(case, dtype):
-    if "tokens" not in case["arrays"] or case["repeated_places"]:  # which are not repeated here
+    if "tokens" not in case["arrays"]:
         return
     frames, height, width, dim = case["grid"]["shape"]
     about, places = case["aux"], height * width
@@ -262,10 +249,13 @@ def test_prumerge(case, dtype):
         k[:, 1:] = k[:, 1:2]
     logits = torch.from_numpy(q).to(dtype)[:, :1] @ torch.from_numpy(k).to(dtype).transpose(1, 2) / dim**0.5
     context = {"saliency": spatial(case, logits.softmax(-1)[:, 0, 1:].numpy()), "keys": spatial(case, k[:, 1:])}
-    compression = pooling("prumerge", tokens=case["count"])
-    if case["params"]["plus"]:
-        compression.centres = compression.selector = Plus(case)
+    share = None if case["params"]["adaptive"] else case["params"]["ratio"]
+    name = "prumerge_plus" if case["params"]["plus"] else "prumerge"
+    compression = pooling(name, share=share, reference=True, allocator=OUTLIERS)
     tokens, found = run(compression, case, dtype, context)
+    if not case["params"]["plus"] and not case["params"]["adaptive"]:
+        exact, _ = run(pooling("prumerge", tokens=case["count"]), case, dtype, context)
+        assert np.array_equal(exact, tokens)
     kept = r.outputs(case, "places") + np.arange(frames)[:, None] * places
     same_places(found.reshape(frames, -1)[:, :-1].ravel(), kept.ravel(), case)
     if case.get("strict"):

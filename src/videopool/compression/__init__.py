@@ -3,7 +3,7 @@
 allocator x selector x merger, and the two methods that do not decompose. No training.
 """
 
-from videopool.compression.allocators import Allocator, Curvature, FrameWeights, Groups, Uniform, WholeClip
+from videopool.compression.allocators import Allocator, Curvature, FrameWeights, Groups, Outliers, Uniform, WholeClip
 from videopool.compression.clip import Clip, Part
 from videopool.compression.components import Components
 from videopool.compression.compress import Compress
@@ -18,12 +18,13 @@ from videopool.compression.selectors import (
     FarFromMean,
     MaxMin,
     Saliency,
+    SaliencyEven,
     Selector,
     Unusual,
 )  # fmt: skip
 
 __all__ = [
     "Allocator", "Anchors", "Changed", "Clip", "Clusters", "Components", "Compress", "Curvature", "DensityPeaks",
-    "Even", "FarFromMean", "FrameWeights", "Groups", "MaxMin", "Merger", "Nearest", "Neighbours", "Part", "Quadtree",
-    "Runs", "Saliency", "Selector", "Trees", "Uniform", "Unusual", "WholeClip", "Windows",
+    "Even", "FarFromMean", "FrameWeights", "Groups", "MaxMin", "Merger", "Nearest", "Neighbours", "Outliers", "Part",
+    "Quadtree", "Runs", "Saliency", "SaliencyEven", "Selector", "Trees", "Uniform", "Unusual", "WholeClip", "Windows",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from videopool.compression.clip import Clip, Part, apportion, best, frame_part, spread
-from videopool.compression.selectors import Selector, commonness, frame_directions
+from videopool.compression.selectors import Selector, commonness, frame_directions, outlier_share
 from videopool.pooling.checks import flag, number, whole
 
 
@@ -21,12 +21,14 @@ class Allocator:
         needs: names of PoolingContext fields.
         together: whether centres of a frame absorb tokens of its whole segment.
         open: whether more than the asked tokens may stay.
+        free: whether with reference=true the clip alone may decide.
         label: in names of unnamed compressions; "": the class name.
     """
 
     needs: frozenset[str] = frozenset()
     together = False
     open = False
+    free = False
     label = ""
 
     def __init__(self, contextual: float = 0.0) -> None:
@@ -70,6 +72,26 @@ class Uniform(Allocator):
             whole_frame = min(clip.count, clip.places)
             return [whole_frame, *spread(clip.count - whole_frame, clip.frames - 1)]
         return spread(clip.count, clip.frames)
+
+
+class Outliers(Uniform):
+    """The same number for each frame; with reference=true that of LLaVA-PruMerge (arXiv 2403.15388).
+
+    Its code keeps the share of outliers among the clip's saliencies, or a given share, of each frame, as many as its
+    selector makes of that, and one token for all others.
+    """
+
+    free = True
+
+    def __init__(self, contextual: float = 1.0) -> None:
+        super().__init__(contextual)
+        self.label = "Outliers"
+
+    def counts(self, clip: Clip, selector: Selector) -> Sequence[int]:
+        if not clip.reference:
+            return super().counts(clip, selector)
+        number = int((clip.once(outlier_share) if clip.open else clip.share) * clip.places)
+        return [len(selector.choose(clip, frame_part(clip, t), number)) + 1 for t in range(clip.frames)]
 
 
 class WholeClip(Allocator):

@@ -138,7 +138,8 @@ class Compress(Budgeted):
         if name == UNNAMED:
             parts = [part for part in (allocator, selector, merger) if part is not None]
             name = " x ".join(getattr(part, "label", "") or type(part).__name__ for part in parts)
-        super().__init__(tokens, share, reference, name, free=open_ended)
+        free = open_ended or (reference is True and getattr(allocator, "free", False))
+        super().__init__(tokens, share, reference, name, free=free)
         self.varies = self.varies or open_ended
         for key, value in (("allocator", allocator), ("selector", selector), ("merger", merger), ("centres", centres)):
             if not isinstance(value, self.kinds[key]) and (value is not None or key in ("allocator", "selector")):
@@ -169,6 +170,7 @@ class Compress(Budgeted):
 
     def clip(self, grid: Tensor, context: PoolingContext | None) -> Clip:
         clip = super().clip(grid, context)
+        clip.open = self.free
         if self.cls:
             clip.cls = needed(self, context, "cls", (1, clip.frames, grid.shape[-1]))[0]
             clip.count -= clip.frames

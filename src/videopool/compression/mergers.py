@@ -107,6 +107,9 @@ class Neighbours(Merger):
     def __call__(self, clip: Clip, centres: Part, others: Part) -> Part:
         assert clip.keys is not None
         assert clip.saliency is not None
+        # A place chosen twice, which only the published code does, counts as two, and costs one of the other tokens.
+        again = len(centres) - len(centres.places.unique())
+        others = others.of(torch.arange(again, len(others), device=others.places.device)) if again else others
         values = torch.cat([centres.values, others.values])
         places = torch.cat([centres.places, others.places])
         chosen = len(centres)

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from videopool.compression.clip import Clip, Part, best, cosines, density_peaks, squares, unit
-from videopool.pooling.checks import flag, one_of, positive, whole
+from videopool.pooling.checks import flag, number, one_of, positive, whole
 from videopool.pooling.tiling import equidistant
 
 TOWER = ("tower", "cls", "received", "head")
@@ -61,6 +62,48 @@ class Saliency(Selector):
             return torch.rand(clip.frames, clip.places, generator=generator).to(clip.tokens.device)
         norms = clip.once(squares)
         return norms if self.kind == "norm" else -norms
+
+
+def outlier_share(clip: Clip) -> float:
+    """Share of the clip's saliencies above Q3 + 1.5 (Q3 - Q1), with linear quartiles: LLaVA-PruMerge.
+
+    By more than rounding, which makes no outlier of equal ones.
+    """
+    assert clip.saliency is not None
+    values = clip.saliency.flatten().float()
+    low, high = np.percentile(values.cpu().numpy(), [25, 75])
+    return float((values > (1 + 1e-6) * (high + 1.5 * (high - low))).sum()) / len(values)
+
+
+class SaliencyEven(Saliency):
+    """The most salient tokens of a part, then others at equal distances: PruMerge+ (arXiv 2403.15388).
+
+    With reference=true the places of the published code: every third part of 1 / share from the first one, those that
+    saliency chose left out; with a given share every 1 / share, from half of it on, so that places may repeat.
+
+    Args:
+        salient: share of the tokens that saliency chooses.
+    """
+
+    def __init__(self, kind: str = "tower", seed: int = 0, salient: float = 0.25) -> None:
+        super().__init__(kind, seed)
+        self.label = f"SaliencyEven {kind}"
+        self.salient = number("selector.salient", salient, 0, 1)
+
+    def choose(self, clip: Clip, part: Part, count: int) -> Tensor:
+        if not clip.reference:
+            first = super().choose(clip, part, round(self.salient * count))
+            others = torch.ones(len(part), dtype=torch.bool, device=first.device).index_fill(0, first, False)
+            places = others.nonzero()[:, 0]
+            left = count - len(first)
+            even = places[[i * len(places) // left for i in range(left)]]
+            return torch.cat([first, even])
+        share = clip.once(outlier_share) if clip.open else clip.share
+        step = int(1 / share) if share else len(part)
+        first = super().choose(clip, part, int(share * len(part)))
+        starts = (0, max(1, step // 3)) if clip.open else (step // 2, step)
+        even = torch.arange(starts[0], len(part) - 1, starts[1], device=first.device)
+        return torch.cat([first, even[~torch.isin(even, first)] if clip.open else even])
 
 
 class Changed(Selector):
