@@ -104,9 +104,26 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=none")
 
 
+SERVERS: list[Forked] = []  # of the process that gives tests to workers
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """All workers have their processes forked from one."""
+    if not SERVERS:
+        SERVERS.append(Forked())
+    node.workerinput["forked"] = str(Path(SERVERS[0].python).parent)
+
+
+def pytest_unconfigure():
+    while SERVERS:
+        SERVERS.pop().close()
+
+
 @pytest.fixture(scope="session")
-def forked():
-    server = Forked(os.environ.get("VIDEOPOOL_FORKED"))  # of the tests that started these
+def forked(request):
+    shared = getattr(request.config, "workerinput", {}).get("forked")
+    server = Forked(shared or os.environ.get("VIDEOPOOL_FORKED"))  # the latter of the tests that started these
     yield server
     server.close()
 

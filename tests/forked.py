@@ -44,6 +44,7 @@ LIBRARIES = (
     "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "peft", "rich.table", "fontTools.subset",
     *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
+    "requests", "wandb.sdk.launch", "wandb.sdk.lib.gitlib",  # which wandb.init() imports
     *(name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if "_main_" not in name),
 )  # fmt: skip
 SPARE = 500  # of the numbers of files: more than a process has

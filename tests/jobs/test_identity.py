@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adapters import TARGETS, adapter_in_tower
 from conftest import numbered_frames
+from videopool.config import build
 from videopool.errors import UserError
 from videopool.evaluation.run import point_of
 from videopool.measuring.settings import check, choose_clips, identify
@@ -189,6 +190,23 @@ def listed(key, known):
     starred = ["*" if n == 2 else part for n, part in enumerate(parts)]
     tries += [".".join(starred), ".".join([*starred[:4], "*"])]
     return any(one in known for one in tries)
+
+
+@pytest.fixture(autouse=True)
+def built_once(monkeypatch):
+    """What equal settings build is built once: thousands of configurations here differ in one leaf."""
+    made, anew = {}, build.instantiate
+
+    def instantiate(settings, **more):
+        try:
+            key = json.dumps([settings, more], sort_keys=True)
+        except TypeError:
+            return anew(settings, **more)
+        if key not in made:
+            made[key] = anew(settings, **more)
+        return made[key]
+
+    monkeypatch.setattr(build, "instantiate", instantiate)
 
 
 def wrong(config, identity, known, may=(), group=""):

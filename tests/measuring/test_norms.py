@@ -81,7 +81,8 @@ MEASURED = (
 )  # fmt: skip
 
 
-def test_a_study_of_norms_and_a_killed_one(run, tmp_path):
+def test_a_study_of_norms_and_a_killed_one(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOPOOL_FIGURES", "svg")
     (tmp_path / "flag").touch()
     done = run("-m", "study=s", "logger=wandb", *MEASURED, f"pooling.steps={EVEN_STEPS},{OUTLIER_STEPS}")
     study = tmp_path / "results" / "s"
@@ -151,7 +152,8 @@ ALL = (
 )  # fmt: skip
 
 
-def test_all_layers_and_scores_against_plain_loops(run, tmp_path):
+def test_all_layers_and_scores_against_plain_loops(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOPOOL_FIGURES", "svg")
     (tmp_path / "clips" / "broken.mp4").unlink()
     run("study=all", "pooling=none", "job.clips=3", "logger=none", *ALL)
     saved = load_norms(point(tmp_path / "results" / "all", "none"))
@@ -188,7 +190,8 @@ def test_all_layers_and_scores_against_plain_loops(run, tmp_path):
         assert (saved.folder / "figures" / f"{name}.svg").stat().st_size > 5000
 
 
-def test_what_poolings_keep_by_task(videopool, tmp_path):
+def test_what_poolings_keep_by_task(videopool, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOPOOL_FIGURES", "svg")
     words = ("job.overlap=true", "job.stages=[encoder]", "job.rules.times_median=1.1", "job.tower_scores=[received.2]")
     done = videopool("-m", "job=norms", "study=o", "pooling=even,average", "frames.num=3", "logger=none", *words)
     study = tmp_path / "results" / "o"

@@ -176,12 +176,14 @@ def objects_in(text: str, names: Sequence[str], alone: bool = False) -> list[Pai
     """
     if alone and (match := FENCE.match(text)):
         text = match[1]
-    found: list[Pairs] = []
+    found, ends = list[Pairs](), dict[int, int]()
     start = text.find("{")
     for _ in range(MOST):
         if start < 0:
             break
-        end = _closing(text, start)
+        if start not in ends:
+            ends |= _ends(text, start)
+        end = ends[start]
         try:
             # Valid JSON has no match outside of its strings, which stay as they are.
             content = json.loads(TOKEN.sub(_as_json, text[start:end]), object_pairs_hook=_pairs)
@@ -199,14 +201,19 @@ def _pairs(pairs: list[tuple[str, Any]]) -> Pairs:
     return tuple((key.strip().casefold(), value) for key, value in pairs)
 
 
-def _closing(text: str, start: int) -> int:
-    """The end of the object that begins at `start`; `start` if it never ends. Braces in strings do not count."""
-    depth = 0
+def _ends(text: str, start: int) -> dict[int, int]:
+    """The ends of the object that begins at `start` and of those in it, by their beginnings; the beginning itself for
+    one that never ends. Braces in strings do not count.
+    """
+    ends, opened = dict[int, int](), list[int]()
     for match in TOKEN_OR_BRACE.finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if not depth:
-            return match.end()
-    return start
+        if match[0] == "{":
+            opened.append(match.start())
+        elif match[0] == "}":
+            ends[opened.pop()] = match.end()
+            if not opened:
+                break
+    return ends | {begun: begun for begun in opened}
 
 
 def _as_json(match: re.Match[str]) -> str:

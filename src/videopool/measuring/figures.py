@@ -18,7 +18,7 @@ from videopool.figures.norms import (
     norm_histograms,
     norm_maps,
 )
-from videopool.figures.style import save_figure
+from videopool.figures.style import formats, save_figure
 from videopool.measuring.stages import ENCODER, LLM
 from videopool.norms import SavedNorms
 from videopool.norms.outliers import GAP, MASSIVE, PHI, ROBUST_Z, TIMES_MEDIAN
@@ -35,7 +35,9 @@ Curves = dict[str, dict[str, Any]]  # by stage and name
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") -> list[str]:
-    """Save figures under their names. Returns the files' names."""
+    """Save figures under their names, unless VIDEOPOOL_FIGURES=none. Returns the files' names."""
+    if not formats():
+        return []
     return [file for name, figure in figures.items() for file in save_figure(figure, folder / (prefix + name))]
 
 
