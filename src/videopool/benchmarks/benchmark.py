@@ -83,6 +83,16 @@ class Benchmark:
         """Weights of tasks in the score, so that all axes count alike; empty if all samples count alike."""
         return {task: float(count) for task, count in Counter(self.axes.values()).items()}
 
+    def roles(self, judged: bool) -> dict[str, object]:
+        """Which tasks make the score, its groups and a judge's axes, with their weights: what metrics_of needs."""
+        tasks = sorted({str(sample.task) for sample in self.samples})
+        return {
+            "headline": [task for task in tasks if self.in_headline(task)],
+            "groups": {name: list(members) for name, members in self.groups.items()},
+            "axes": dict(self.axes) if judged else {},
+            "weights": self.task_weights,
+        }
+
     @property
     def samples_hash(self) -> str:
         """SHA-256 of all samples, whatever their order; of neither paths nor contents of clips."""

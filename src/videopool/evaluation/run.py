@@ -49,6 +49,7 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
         "identity": identity,
         "answers": point.answers,
         "samples": len(point.benchmark.samples),
+        "tasks": point.benchmark.roles(point.judge is not None),
         "prompts": {point.prompt.hash(options): point.prompt.pattern(options) for options in (True, False)},
         "experiment": chosen("experiment"),
     }

@@ -231,7 +231,9 @@ class Backbone(nn.Module):
 
     def project(self, grid: Tensor) -> Tensor:
         """The projector: [..., Dv] to [..., D]."""
-        return self.projector(grid).to(self.device)
+        # As rows: of a strided grid, as without CLS, torch multiplies each by a copy of the weights of its own.
+        tokens = self.projector(grid.reshape(-1, grid.shape[-1]))
+        return tokens.unflatten(0, grid.shape[:-1]).to(self.device)
 
     def finish(self, tokens: Tensor) -> Tensor:
         """Append the family's separators to a clip's visual tokens: [B, N, D] to [B, N + separators, D]."""

@@ -68,13 +68,17 @@ def write_report(
     own_figures: Mapping[str, "StudyFigure"] = {},
     columns: Sequence[str] | None = None,
     so_far: str = "",
+    name: str = "",
 ) -> tuple[list[str], pd.DataFrame]:
     """Write all files of a study's report. Returns their names and the table.
 
     baseline: as for add_differences. pair, samples: as for choose_pair. columns: of tables, from chosen_columns.
-    so_far: how many points of a running sweep it holds; written_report passes such a report over. Of two processes
-    that write one report, each file is written whole by one of them. Raises ResultsError if the study does not exist or
-    has no points, or none with a name of the pair, or if the disk is full.
+    so_far: how many points of a running sweep it holds; written_report passes such a report over. name: of the study
+    whose copy for others this is; they are not told the command. Of two processes that write one report, each file is
+    written whole by one of them.
+
+    Raises ResultsError if the study does not exist or has no points, or none with a name of the pair, or if the disk is
+    full.
     """
     inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)
@@ -82,6 +86,7 @@ def write_report(
     seeds = over_seeds(table, baseline)
     headline = inputs["head"].get("headline", "")
     sentences = [*[so_far] * bool(so_far), *conclusion(table, baseline, seeds, headline)]
+    command, name = "" if name else command_line(), name or study.name
     two = choose_pair(table, pair, headline) if samples or pair else None
     published = published_figures(shipped("experiments") / PUBLISHED, list(table.benchmark.dropna().unique()))
     others = other_tables(published, seeds)
@@ -93,20 +98,20 @@ def write_report(
 
         figures = draw_figures(study, table, study / FIGURES, own_figures.values())
         drawings = {Path(name): caption for name, caption in figures.items() if name.endswith(".svg")}
-        parts = (baseline, inputs["head"], sentences, drawings, two, samples, others, columns, command_line())
+        parts = (baseline, inputs["head"], sentences, drawings, two, samples, others, columns, command)
         texts = {
             "sweep.csv": spreadsheet(table.drop(columns="folder")),
-            "report.html": study_page(table, study.name, *parts),
-            "table.md": markdown_tables(table, study.name, others, columns, sentences),
-            "table.tex": latex_tables(table, study.name, others, columns),
+            "report.html": study_page(table, name, *parts),
+            "table.md": markdown_tables(table, name, others, columns, sentences),
+            "table.tex": latex_tables(table, name, others, columns),
         }
         if len(seeds):
             texts["seeds.csv"] = spreadsheet(seeds)
         files = [write_text(study / name, text) for name, text in texts.items()] + list(figures)
-        names = [str(Path(file).relative_to(study)) for file in files]
-        for path in before - {study / name for name in names}:
+        written = [str(Path(file).relative_to(study)) for file in files]
+        for path in before - {study / file for file in written}:
             path.unlink(missing_ok=True)
-        write_text(study / REPORTED, json.dumps({"files": names, **({} if so_far else inputs)}))
+        write_text(study / REPORTED, json.dumps({"files": written, **({} if so_far else inputs)}))
     return files, table
 
 
