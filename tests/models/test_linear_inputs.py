@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from random_models import FAMILIES, save
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from composed import composed
+from random_models import FAMILIES, save
 from videopool.evaluation.run import evaluate
 from videopool.jobs.norms import run as measure
 
