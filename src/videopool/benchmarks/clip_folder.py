@@ -30,12 +30,18 @@ class ClipFolder:
         # Once each: a sheet asks for one clip many times.
         self._listing = cache(_listing)
         self._animation = cache(animation)
+        self._found = dict[str, Path]()
 
     def find(self, name: str, where: str) -> Path:
         """The clip of a name with or without suffix: a file, or a folder of frames; the bare path if there is none.
 
         Raises BenchmarkError for a name that leads out of the root, or that several clips in folders below have.
         """
+        if name not in self._found:
+            self._found[name] = self._find(name, where)
+        return self._found[name]
+
+    def _find(self, name: str, where: str) -> Path:
         path = inside(self.root, name, where)
         if path.name in ("", os.pardir) or os.path.normpath(name) == os.curdir:
             raise BenchmarkError(f"{where}: {name!r} names no clip")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from operator import eq
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from videopool.results.study import Scored, load_study, scores_by_sample, task_w
 
 Counts = Callable[[str], bool]
 Row = Mapping[str, Any]  # of load_study
+Reader = Callable[[str | Path], Mapping[str, Scored]]  # of a point's scored samples
 
 ALL_TASKS = "all"  # the row of all tasks that count towards the score
 # Parts of an identity that give scores another meaning.
@@ -28,6 +29,7 @@ REPORTED = (
     "stage", "positions", "pruning", "reader", "seed",
 )  # fmt: skip
 WORDS = {"benchmark": "split", "max_new_tokens": "answer length"}  # names of parts in tables, where others
+MOST_READ = 100  # points whose scores are kept while a study's are compared: 2 MB each, of 13,000 samples
 BUDGET = 0.05  # largest relative difference of equal budgets of visual tokens
 VIEWS = ("", "iso_token_")
 
@@ -75,12 +77,17 @@ class Comparison:
 
 
 def compare(
-    first: str | Path, second: str | Path, counts: Counts = lambda task: True, intersect: bool = False
+    first: str | Path,
+    second: str | Path,
+    counts: Counts = lambda task: True,
+    intersect: bool = False,
+    read: Reader = scores_by_sample,
 ) -> Comparison:
     """Score of the first point (a folder) minus the second's, paired by sample, clustered by clip.
 
     counts: which tasks are compared. intersect: compare on the samples scored in both, and count the dropped ones.
-    Raises ResultsError if the two points have other scored samples, benchmarks, splits, headlines or judges.
+    read: the points' scores. Raises ResultsError if the two points have other scored samples, benchmarks, splits,
+    headlines or judges.
     """
     names = f"{Path(first).name} and {Path(second).name}"
     ours, theirs = identity_of(first), identity_of(second)
@@ -88,7 +95,7 @@ def compare(
         if (mine := ours.get(key)) != (other := theirs.get(key)):
             word = WORDS.get(key, key)
             raise ResultsError(f"{names} cannot be compared: {word} {mine or 'none'} is not {word} {other or 'none'}")
-    a, b = counted_scores(first, counts), counted_scores(second, counts)
+    a, b = counted_scores(first, counts, read), counted_scores(second, counts, read)
     dropped = len(a.keys() ^ b.keys())
     if dropped and not intersect:
         raise ResultsError(
@@ -105,9 +112,9 @@ def compare(
     return Comparison(difference, flips(first_scores, second_scores), dropped)
 
 
-def counted_scores(folder: str | Path, counts: Counts) -> dict[str, Scored]:
+def counted_scores(folder: str | Path, counts: Counts, read: Reader = scores_by_sample) -> dict[str, Scored]:
     """Scored samples of the tasks that count, by sample id."""
-    return {sample: scored for sample, scored in scores_by_sample(folder).items() if counts(scored.task)}
+    return {sample: scored for sample, scored in read(folder).items() if counts(scored.task)}
 
 
 def identity_of(folder: str | Path) -> dict[str, Any]:
@@ -184,6 +191,7 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = 
     rows = table.to_dict("records")
     complete = [row for row in rows if row["status"] == "complete"]
     known: dict[tuple[str, str], Comparison | None] = {}
+    read = lru_cache(MOST_READ)(scores_by_sample)
     cells: dict[str, list[dict[str, Any]]] = {view: [] for view in VIEWS}
     for row in rows:
         others = [o for o in complete if (o["benchmark"], o["model"]) == (row["benchmark"], row["model"])]
@@ -195,7 +203,7 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = 
             pair = (str(row["folder"]), str(other["folder"]))
             if pair not in known:
                 try:
-                    known[pair] = compare(*pair, counts or headline_of(pair[0]))
+                    known[pair] = compare(*pair, counts or headline_of(pair[0]), read=read)
                 except ResultsError:
                     known[pair] = None
             cells[view][-1] = {"pair": pair, **_compared(row, other, known[pair])}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from sys import intern
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -155,8 +156,11 @@ def point_records(folder: str | Path) -> list[dict[str, Any]]:
 
 def scores_by_sample(folder: str | Path) -> dict[str, Scored]:
     """The scored samples of a point, by sample id."""
+    # The names are those of many points.
     return {
-        str(record["id"]): Scored(float(record["score"]), str(record["clip"]), str(record["task"]))
+        intern(str(record["id"])): Scored(
+            float(record["score"]), intern(str(record["clip"])), intern(str(record["task"]))
+        )
         for record in point_records(folder)
         if record["status"] == OK and record["score"] is not None
     }
