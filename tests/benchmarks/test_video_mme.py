@@ -40,6 +40,22 @@ def test_by_video(tmp_path):
     assert (second.id, second.answer, second.task) == ("001-2", "One.", "short")
 
 
+def test_the_release_by_video(tmp_path):
+    """The JSON of the release calls nearly everything otherwise than its table."""
+    question = {name: ROW[name] for name in ("question_id", "task_type", "question", "answer")}
+    video = {
+        "video_id": "001", "duration_category": "short", "video_category": "Knowledge",
+        "video_subcategory": "Humanity & History",
+        "questions": [{**question, "choices": ROW["options"]}],
+    }  # fmt: skip
+    (tmp_path / "001.mp4").touch()
+    (sample,) = load(tmp_path, [video]).samples
+    assert (sample.id, sample.clip.name, sample.task) == ("001-1", "001.mp4", "short")
+    assert (sample.options[0], sample.answer) == ("One.", "C'est trois.")
+    assert load(tmp_path, [video], tasks="sub_category").samples[0].task == "Humanity & History"
+    assert load(tmp_path, [video], tasks="domain").samples[0].task == "Knowledge"
+
+
 def test_options_without_letters_stay(tmp_path):
     rows = [
         {**ROW, "options": ["A. Smith", "C. Jones"], "answer": "B"},
@@ -53,12 +69,11 @@ def test_options_without_letters_stay(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"options": "A. x"}, "entry 0: the field 'options' must be a list of texts, got str"),
+        ({"options": "A. x"}, "entry 0: the field 'options' must be a list, got str"),
         ({"options": ["A. x", 3.5, None]}, "the option 'options' is empty|not among"),
         ({"answer": "E"}, "entry 0: the answer 'E' is not among the options"),
         ({"question": ""}, "the field 'question' is empty"),
-        ({"question_id": None}, "the field 'question_id' is empty"),
-        ({"videoID": "", "video_id": ""}, "the field 'video_id' is empty"),
+        ({"videoID": ""}, "the field 'video_name' is empty"),
         ({"videoID": "../x"}, "leads out of"),
         ({"questions": [1]}, "the field 'questions' must be a list of objects"),
     ],

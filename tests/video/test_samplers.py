@@ -148,3 +148,12 @@ def test_number_of_frames_must_be_positive(num):
 def test_rate_must_be_positive():
     with pytest.raises(FrameSamplingError, match=r"frames\.rate"):
         FpsSampler(4, rate=0)
+
+
+def test_a_cap_of_frames_by_its_own_word():
+    info = ClipInfo(250, 25.0, None)
+    assert FpsSampler(rate=1.0, most=4).indices(info) == FpsSampler(num=4, rate=1.0).indices(info)
+    assert FpsSampler(num=3, rate=1.0, most=100).indices(info) == list(range(0, 250, 25))
+    assert FpsSampler(num=3, most=7).num == 7  # what tables and budgets count with
+    with pytest.raises(FrameSamplingError, match=r"frames\.most must be null or a positive integer, got 0"):
+        FpsSampler(most=0)

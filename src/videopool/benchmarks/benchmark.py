@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -13,6 +14,8 @@ from videopool.benchmarks.errors import BenchmarkError, check_choice, listed
 from videopool.video import printable
 
 SCORINGS = ("likelihood", "cloze", "generate")
+AVERAGES = ("samples", "tasks")
+SUBMISSIONS = ("index", "letter")
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,18 @@ class Benchmark:
     scoring: str = "likelihood"
     max_new_tokens: int = 32  # of generated answers
     axes: Mapping[str, str] = field(default_factory=dict)  # by axis of a judge, the task that it grades
+    average: str = "samples"  # of the score; "tasks": the mean of the tasks' means
+    shuffle_options: int | None = None  # the seed of the order of each question's options; None: as they are
+    submission: str | None = None  # answers go to a file for a server, as "index" (from 0) or "letter" of the option
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", self.groups or {})
         if not self.samples:
             raise BenchmarkError(f"benchmark {self.id}: no usable sample was found")
         check_choice("benchmark.scoring", self.scoring, SCORINGS)
+        check_choice("benchmark.average", self.average, AVERAGES)
+        if self.submission is not None:
+            check_choice("benchmark.submission", self.submission, SUBMISSIONS)
         if self.headline is not None and self.headline not in self.groups:
             raise BenchmarkError(f"benchmark.headline={self.headline!r}: groups are {', '.join(self.groups)}")
         seen: set[str] = set()
@@ -74,13 +83,18 @@ class Benchmark:
                     f"for {len(ascii_uppercase)} (benchmark.scoring=cloze needs none)"
                 )
 
+        if self.shuffle_options is not None:
+            object.__setattr__(self, "samples", [shuffled(sample, self.shuffle_options) for sample in self.samples])
+
     def in_headline(self, task: str) -> bool:
         """Whether a task counts towards the score that stands for the benchmark."""
         return self.headline is None or task in self.groups[self.headline]
 
     @property
     def task_weights(self) -> dict[str, float]:
-        """Weights of tasks in the score, so that all axes count alike; empty if all samples count alike."""
+        """Weights of tasks in the score, so that all axes or tasks count alike; empty if all samples do."""
+        if self.average == "tasks":
+            return dict.fromkeys(sorted({sample.task for sample in self.samples}), 1.0)
         return {task: float(count) for task, count in Counter(self.axes.values()).items()}
 
     def roles(self, judged: bool) -> dict[str, object]:
@@ -99,6 +113,15 @@ class Benchmark:
         # Not asdict(), which copies each value: the largest sheets have 72,821 rows.
         lines = sorted(json.dumps({**vars(sample), "clip": None}, sort_keys=True) for sample in self.samples)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def shuffled(sample: Sample, seed: int) -> Sample:
+    """A sample with its options in another order, which seed and sample id alone determine. Raises BenchmarkError."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise BenchmarkError(f"benchmark.shuffle_options={seed!r}: give a seed of at least 0, or null")
+    order = list(sample.options)
+    random.Random(f"{seed} {sample.id}").shuffle(order)
+    return replace(sample, options=tuple(order))
 
 
 def missing_clips(benchmark: Benchmark) -> list[str]:
@@ -131,6 +154,26 @@ def repeated_answers(benchmark: Benchmark) -> str:
     return (
         f"benchmark {benchmark.id}: in {share} the right answer stands among the options more than once, "
         f"and each of them counts as right: {listed(ids)}"
+    )
+
+
+def contradictions(benchmark: Benchmark) -> str:
+    """One line on open questions that are asked of a clip again with another answer; "" if there are none.
+
+    They bound the exact match: of a question's answers, one alone can be given.
+    """
+    answers: dict[tuple[str, str], Counter[str]] = {}
+    for sample in benchmark.samples:
+        if sample.answer and not sample.options and not sample.judged:
+            answers.setdefault((sample.clip_id, sample.question), Counter())[sample.answer] += 1
+    lost = sum(count.total() - max(count.values()) for count in answers.values())
+    if not lost:
+        return ""
+    asked = sum(count.total() for count in answers.values())
+    contradicted = sum(count.total() for count in answers.values() if len(count) > 1)
+    return (
+        f"benchmark {benchmark.id}: {contradicted} of {asked} questions are asked of their clip again, with another "
+        f"answer: exact match cannot pass {100 * (1 - lost / asked):.1f} %"
     )
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -34,6 +35,7 @@ def samples_of(
     task_names: Mapping[object, str] | None = None,
     bounds_in_name: bool = False,
     fps: float = FRAMES_PER_SECOND,
+    left_out: list[BenchmarkError] | None = None,
 ) -> list[Sample]:
     """One sample per row, which has video_name, question and, optionally, answer; options (see options.py);
     question_id, question_type, start, end (seconds), fps, pair.
@@ -46,28 +48,36 @@ def samples_of(
         task_names: words for question types.
         bounds_in_name: a clip named <clip>_<start>_<end> is that stretch, in seconds, of <clip>.
         fps: of clips that are folders of frames, for rows without an fps.
+        left_out: takes the errors about unusable rows, which get no sample. "auto" then is the form that most rows fit.
 
-    Raises BenchmarkError for an unusable row, naming file, place and field.
+    Raises BenchmarkError for an unusable row, naming file, place and field, unless it is left out.
     """
     ids = ids_of(rows, repeated_ids)
     # A word that is an answer somewhere is an option, not a placeholder.
     fill_ups = FILL_UPS - {row.text("answer") for row in rows}
-    questions = [_Question(row, row.text("answer"), *options_of(row, fill_ups)) for row in rows]
+    questions: list[tuple[str, _Question]] = []
+    for row, sample_id in zip(rows, ids, strict=True):
+        with sparing(left_out):
+            questions.append((sample_id, _Question(row, row.text("answer"), *options_of(row, fill_ups))))
+    forms = _forms([question for _, question in questions], answers, left_out is None)
     names = {str(kind): str(name) for kind, name in (task_names or {}).items()}
     samples: list[Sample] = []
-    for row, sample_id, asked, answer in zip(rows, ids, questions, _answers(questions, answers), strict=True):
-        name, question, kind = row.text("video_name", required=True), row.text("question"), row.text("question_type")
-        if not question and (asked.options or answer):
-            raise row.error("malformed row: the field 'question' is empty")
-        bounds = None
-        if bounds_in_name and (stretch := STRETCH.fullmatch(name)):
-            name, bounds = stretch["clip"], (float(stretch["start"]), float(stretch["end"]))
-        sample = Sample(
-            id=sample_id, clip=clips.find(name, row.where), clip_id=name, question=question, options=asked.options,
-            answer=answer, task=names.get(kind, kind), pair=row.text("pair"), **times_of(row, fps, bounds),
-        )  # fmt: skip
-        samples.append(sample)
+    for sample_id, asked in questions:
+        with sparing(left_out):
+            answer = _answer(asked, forms) if asked.options else asked.answer
+            samples.append(_sample(asked, answer, sample_id, clips, names, bounds_in_name, fps))
     return samples
+
+
+@contextmanager
+def sparing(left_out: list[BenchmarkError] | None) -> Iterator[None]:
+    """Keep a BenchmarkError in the list instead of raising it; raise it if there is no list."""
+    try:
+        yield
+    except BenchmarkError as error:
+        if left_out is None:
+            raise
+        left_out.append(error)
 
 
 def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
@@ -146,15 +156,37 @@ class _Question:
         return options[place] if 0 <= place < len(options) else None
 
 
-def _answers(questions: Sequence[_Question], form: str) -> list[str]:
-    """The right options' texts, and answers to open questions as they are; "" for no answer. See samples_of."""
+def _sample(
+    asked: _Question,
+    answer: str,
+    id: str,
+    clips: ClipFolder,
+    names: Mapping[str, str],
+    bounds_in_name: bool,
+    fps: float,
+) -> Sample:
+    row = asked.row
+    name, question, kind = row.text("video_name", required=True), row.text("question"), row.text("question_type")
+    if not question and (asked.options or answer):
+        raise row.error("malformed row: the field 'question' is empty")
+    bounds = None
+    if bounds_in_name and (stretch := STRETCH.fullmatch(name)):
+        name, bounds = stretch["clip"], (float(stretch["start"]), float(stretch["end"]))
+    return Sample(
+        id=id, clip=clips.find(name, row.where), clip_id=name, question=question, options=asked.options,
+        answer=answer, task=names.get(kind, kind), pair=row.text("pair"), **times_of(row, fps, bounds),
+    )  # fmt: skip
+
+
+def _forms(questions: Sequence[_Question], form: str, all_fit: bool) -> Sequence[str]:
+    """The forms of answers, in order. Of "auto": one that fits all rows, else two (`all_fit`) or the most fitting."""
     check_choice("benchmark.answers", form, ANSWERS)
-    forms: tuple[str, ...] = (form,)
-    if form == "auto":
-        given = [question for question in questions if question.options and question.answer]
-        fitting = [f for f in ("text", "place", "letter") if all(q.option(f) is not None for q in given)]
-        forms = tuple(fitting[:1]) or ("text", "place")
-    return [_answer(question, forms) if question.options else question.answer for question in questions]
+    if form != "auto":
+        return (form,)
+    given = [question for question in questions if question.options and question.answer]
+    fitting = {f: sum(q.option(f) is not None for q in given) for f in ("text", "place", "letter")}
+    best = max(fitting, key=fitting.__getitem__)
+    return (best,) if fitting[best] == len(given) or not all_fit else ("text", "place")
 
 
 def _answer(question: _Question, forms: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Annotation files as rows: CSV, TSV, JSON and JSON lines. Each row knows its place in the file, for messages."""
+"""Annotation files as rows: CSV, TSV, JSON, JSON lines, parquet. Each row knows its place in the file, for messages."""
 
 import csv
 import io
@@ -16,7 +16,8 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 OTHERS = ",;\t|"  # separators of tables with either suffix
 SEPARATOR_LINE = re.compile(r"\ufeff?sep=([,;|\t])", re.IGNORECASE)  # spreadsheets' first line
 JSON_LINES = (".jsonl", ".ndjson")
-KINDS = (*SEPARATORS, ".json", *JSON_LINES)
+PARQUET = ".parquet"
+KINDS = (*SEPARATORS, ".json", *JSON_LINES, PARQUET)
 LISTED = 12  # names in an error message
 # The names that readers look for in a sheet, and the file's own names for these.
 FIELDS = ("video_name", "question", "answer", "options", "question_id", "question_type", "start", "end", "fps")
@@ -78,23 +79,25 @@ def read_table(path: Path, key: str) -> list[Row]:
     """All rows of an annotation file, whose suffix gives its format. Files are UTF-8, with or without a BOM.
 
     A table has its column names in the first line; fields may be quoted and hold line breaks. Its separator is the one
-    of the column names: comma, tab, semicolon or bar. JSON is a list of objects, JSON lines one object per line.
+    of the column names: comma, tab, semicolon or bar. JSON is a list of objects, JSON lines one object per line. Of
+    parquet, columns of bytes (frames, sound) are not read.
 
     Messages name `key`, the file's key in the configuration. Raises BenchmarkError for a missing, empty or malformed
     file, naming the place, and for another format.
     """
     kind = path.suffix.lower()
     if kind not in KINDS and path.is_file():
-        advice = "; export it: pandas.read_parquet(...).to_json(..., orient='records')" if kind == ".parquet" else ""
-        raise BenchmarkError(f"annotation file {path}: {' '.join(KINDS)} can be read{advice} ({key})")
-    text = text_of(path, key)
-    if not text.strip():
+        raise BenchmarkError(f"annotation file {path}: {' '.join(KINDS)} can be read ({key})")
+    text = "" if kind == PARQUET else text_of(path, key)
+    if kind != PARQUET and not text.strip():
         raise BenchmarkError(f"annotation file {path} is empty ({key})")
-    if kind in SEPARATORS:
+    if kind == PARQUET:
+        rows = _parquet_rows(path, key)
+    elif kind in SEPARATORS:
         rows = _table_rows(path, text, SEPARATORS[kind])
     elif kind in JSON_LINES:  # split at line feeds alone: other line breaks may stand inside strings
         lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        rows = [_object(_parsed(line, where), where) for where, line in lines]
+        rows = [_object(parsed(line, where), where) for where, line in lines]
     else:
         rows = json_rows(path, text)
     if not rows:
@@ -220,16 +223,34 @@ def _table_rows(path: Path, text: str, usual: str) -> list[Row]:
             rows.append(Row(where, dict(zip(header, fields, strict=True)), heading))
 
 
+def _parquet_rows(path: Path, key: str) -> list[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise BenchmarkError(
+            f"annotation file {path}: parquet needs pyarrow, the extra `parquet`: pip install pyarrow ({key})"
+        ) from error
+    if not path.is_file():
+        raise BenchmarkError(f"annotation file {path} does not exist ({key})")
+    try:
+        names = [field.name for field in parquet.read_schema(path) if "binary" not in str(field.type)]
+        entries = parquet.read_table(path, columns=names).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise BenchmarkError(f"{path}: no parquet that can be read: {str(error).splitlines()[0]}") from error
+    return [Row(f"{path}, row {number}", entry) for number, entry in enumerate(entries)]
+
+
 def json_rows(path: Path, text: str) -> list[Row]:
     """The rows of a JSON text. Raises BenchmarkError unless it is a list of objects."""
-    content = _parsed(text, str(path))
+    content = parsed(text, str(path))
     if not isinstance(content, list):
         keys = f" with {', '.join(map(repr, list(content)[:LISTED]))}" if isinstance(content, dict) else ""
         raise BenchmarkError(f"{path}: a list of objects is expected, got {type(content).__name__}{keys}")
     return [_object(entry, f"{path}, entry {number}") for number, entry in enumerate(content)]
 
 
-def _parsed(text: str, where: str) -> object:
+def parsed(text: str, where: str) -> object:
+    """The content of a JSON text. Raises BenchmarkError for any other text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from videopool.benchmarks import Sample, repeated_answers, require_clips
+from videopool.benchmarks import Sample, contradictions, repeated_answers, require_clips
 from videopool.config.errors import Stopped
 from videopool.evaluation.api import answer_by_api
 from videopool.evaluation.contents import content_of
@@ -93,6 +93,8 @@ def _complete_answers(point: Point, folder: PointFolder, answerer: Answerer | No
         point.judge.check()
     note(require_clips(point.benchmark))
     note(repeated_answers(point.benchmark))
+    if point.judge is None:
+        note(contradictions(point.benchmark))
     if answerer is None and isinstance(point, ApiPoint):
         answerer = partial(answer_by_api, point)
     elif answerer is None:

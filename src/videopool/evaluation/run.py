@@ -12,7 +12,7 @@ from videopool.points.api import ApiPoint
 from videopool.points.lifecycle import attempt, finished_before, folder_of
 from videopool.points.point import Point
 from videopool.points.twins import told_before
-from videopool.results.records import write_captions
+from videopool.results.records import write_captions, write_submission
 from videopool.runtime.outcome import COMPLETE, Outcome
 from videopool.runtime.progress import doing
 
@@ -74,6 +74,8 @@ def evaluate_point(point: Point, answerer: "Answerer | None" = None) -> Outcome:
                     doing("saving")
                     run.finish_point(metrics, records)
                     write_captions(folder.path, records)
+                    if point.benchmark.submission:
+                        note(write_submission(folder.path, records, point.benchmark.submission))
                     folder.tell_mixed(records)
                     folder.write_metrics(metrics)
             finally:

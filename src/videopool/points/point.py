@@ -118,6 +118,8 @@ class Point(Setting):
     def name(self) -> str:
         """The readable name of folders and tables."""
         scoring = [] if self.benchmark.scoring == "likelihood" else [self.benchmark.scoring]
+        if (seed := self.benchmark.shuffle_options) is not None:
+            scoring.append(f"options shuffled {seed}")
         judge = [] if self.judge is None else [f"judge {self.judge.label}"]
         return readable(self.model_name, *self.parts, *scoring, *judge)
 
@@ -129,6 +131,7 @@ class Point(Setting):
             "groups": {name: sorted(tasks) for name, tasks in benchmark.groups.items()},
             "headline": list(benchmark.groups.get(benchmark.headline or "", ())),
             "axes": dict(benchmark.axes),
+            "average": benchmark.average,
             **({} if self.judge is None else {"judge": self.judge.id}),
         }
 
@@ -167,6 +170,7 @@ class Point(Setting):
             "samples": benchmark.samples_hash,
             "code": own_code(self.config, CODE),
             "scoring": benchmark.scoring,
+            "shuffle_options": benchmark.shuffle_options,
             "max_new_tokens": benchmark.max_new_tokens,
             "parsing": self.config.compat.scoring,
             "prompt": asdict(self.prompt),
@@ -176,7 +180,9 @@ class Point(Setting):
     def describe(self) -> dict[str, object]:
         """The point's columns in tables."""
         weights = self.benchmark.task_weights
-        judged = {"judge": None} if self.judge is None else {"judge": self.judge.id, "task_weights": weights}
+        judged: dict[str, object] = {"judge": None} if self.judge is None else {"judge": self.judge.id}
+        if weights and (self.judge is not None or self.benchmark.average == "tasks"):
+            judged["task_weights"] = weights
         return {
             "model": self.model_name,
             "pooling": self.pooling.label,

@@ -22,13 +22,17 @@ Reader = Callable[[str | Path], Mapping[str, Scored]]  # of a point's scored sam
 
 ALL_TASKS = "all"  # the row of all tasks that count towards the score
 # Parts of an identity that give scores another meaning.
-INCOMPARABLE = ("benchmark", "judge", "headline")
+INCOMPARABLE = ("benchmark", "judge", "headline", "average")
 # Parts that may differ and are then reported: they may explain a difference as well as pooling does.
 REPORTED = (
     "prompt", "scoring", "parsing", "max_new_tokens", "annotations", "adapter", "dtype", "precision", "features",
-    "stage", "positions", "pruning", "reader", "seed",
+    "stage", "positions", "pruning", "reader", "seed", "shuffle_options",
 )  # fmt: skip
-WORDS = {"benchmark": "split", "max_new_tokens": "answer length"}  # names of parts in tables, where others
+WORDS = {
+    "benchmark": "split",
+    "max_new_tokens": "answer length",
+    "shuffle_options": "order of options",
+}  # names of parts in tables, where others
 MOST_READ = 100  # points whose scores are kept while a study's are compared: 2 MB each, of 13,000 samples
 BUDGET = 0.05  # largest relative difference of equal budgets of visual tokens
 VIEWS = ("", "iso_token_")

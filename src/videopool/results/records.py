@@ -1,10 +1,12 @@
 """Lines of JSON, appended and flushed so that a crash loses little: a point's records and times, a judge's replies."""
 
+import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from videopool.files import append, json_lines, read_json_lines, write_text
@@ -47,6 +49,24 @@ def write_captions(folder: Path, records: Sequence[Mapping[str, object]]) -> int
     if lines:
         write_records(folder / "captions.jsonl", lines)
     return len(lines)
+
+
+def write_submission(folder: Path, records: Sequence[Mapping[str, object]], form: str) -> str:
+    """Write <folder>/submission.json, for a server that has the answers: by sample id, the chosen option.
+
+    form: its "index" (from 0) or "letter". A sample without a chosen option (unreadable, unparsed) has no entry: none
+    is guessed. Returns one line on the file. Raises ResultsError if it cannot be written.
+    """
+    chosen: dict[str, object] = {}
+    for record in sorted(records, key=lambda record: str(record["id"])):
+        options, choice = record["options"], record.get("parsed", record["prediction"])
+        if isinstance(options, list) and choice in options:
+            place = options.index(choice)
+            chosen[str(record["id"])] = place if form == "index" else ascii_uppercase[place]
+    path = folder / "submission.json"
+    with writing(path):
+        write_text(path, json.dumps(chosen, indent=1))
+    return f"{path} has the answers to {len(chosen)} of {len(records)} questions"
 
 
 class RecordLog:

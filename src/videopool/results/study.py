@@ -43,7 +43,8 @@ LABEL = (  # what a row says about its point; rows alike in all of it are told a
     "model", "lora_alpha", "pooling", "stage", "frames", "positions", "pruning", "benchmark", "split", "judge",
     "prompt", "seed", "trained_pooling", "training_clips", "training_images", "training_steps",
 )  # fmt: skip
-HASHES = ("annotations", "samples", "groups", "headline")  # of a benchmark, which its configuration says in words
+# Of a benchmark; its configuration says them in words.
+HASHES = ("annotations", "samples", "groups", "headline", "average", "shuffle_options")
 MOST_SETTINGS, LONGEST_VALUE = 3, 40  # that tell rows apart; letters
 AXES = ("frames", "height", "width")
 SHAPE_WORD = re.compile(r"\b[T\d]+x[H\d]+x[W\d]+\b")  # in labels of poolings: 16x12x12, Tx6x6

@@ -153,14 +153,16 @@ class InteriorSampler(Sampler):
 
 
 class FpsSampler(Sampler):
-    """One frame every 1 / rate seconds, by time stamps where spacing is uneven; thinned evenly to num.
+    """One frame every 1 / rate seconds, by time stamps where spacing is uneven; thinned evenly to num, or else `most`.
 
     A frame that stays on the screen for several periods counts once. `centred` takes the middle of each period, as in
     PLLaVA's training, instead of its first frame; a clip shorter than half a period then shows its middle frame.
     """
 
-    def __init__(self, num: int = 16, rate: float = 1.0, centred: bool = False) -> None:
-        super().__init__(num)
+    def __init__(self, num: int = 16, rate: float = 1.0, centred: bool = False, most: int | None = None) -> None:
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise FrameSamplingError(f"frames.most must be null or a positive integer, got {most!r}")
+        super().__init__(num if most is None else most)
         if not rate > 0:
             raise FrameSamplingError(f"frames.rate must be above 0 frames per second, got {rate!r}")
         self.rate = rate
