@@ -6,8 +6,9 @@ to count: joined clips, repeated or missing stamps, a start inside a group of pi
 frames. Frames are identified by their place in the decoder's output. If that disagrees with the stamps, decoding the
 whole file settles whether frames are lost to damage or the stamps are wrong.
 
-Nothing seeks: seeking is inexact on open groups of pictures and on stream-copied cuts. A packet that fails to decode
-makes all frames up to the next key frame suspect; asking for one of those is an error, the others are exact.
+A few frames of a long, regular file are reached by seeking, where checks show that it is exact (seeking.py). All else
+is decoded from the start: seeking is inexact on open groups of pictures and on stream-copied cuts. A packet that fails
+to decode makes all frames up to the next key frame suspect; asking for one of those is an error, the others are exact.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 
+from videopool.video import seeking
 from videopool.video.clip import Clip, ClipInfo, UnreadableClipError, clock_jumps, rate_of, timeline
 
 PROGRESSIVE = (0, 1)  # FFmpeg's field orders "unknown" and "progressive"; others may store a frame as two packets
@@ -34,6 +36,7 @@ class PyAVClip(Clip):
         # Indices of the frames in the decoder's order; None while that is the order of the stamps.
         self._numbers: list[int] | None = None
         self._stamps: list[int] = []
+        self._index: seeking.PacketIndex | None = None  # of a regular file, until a seek has proved inexact
         self.seconds, self.info = self._scan()  # seconds [num_frames] from the first frame
 
     @property
@@ -82,6 +85,9 @@ class PyAVClip(Clip):
         in_order = len(set(known)) == len(stamps) > 0 and pts is not None and pts <= known[0]
         if one_each and not jumps and starts_at_key and in_order:
             self._stamps = known
+            keys = np.flatnonzero([key for _, _, key, _ in packets])
+            if len(known) == len(packets):  # none is discarded
+                self._index = seeking.PacketIndex(np.array([pts for pts, *_ in packets]), keys)
             stamps = [*known]
         else:
             stamps = [frame.pts for frame, _ in self._decode()]
@@ -93,12 +99,32 @@ class PyAVClip(Clip):
         return seconds, ClipInfo(len(stamps), fps, None if even else seconds)
 
     def decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        if (reached := self._reached(wanted)) is not None:
+            return reached
         decoded: dict[int, np.ndarray] = {}
         for index, frame, sound in self._numbered():
             if sound and index in wanted and index not in decoded:
                 decoded[index] = _upright(frame)
                 if len(decoded) == len(wanted):
                     break
+        return decoded
+
+    def _reached(self, wanted: set[int]) -> dict[int, np.ndarray] | None:
+        """The wanted frames by seeking; None if that is not worth it, or not exact."""
+        parts = seeking.stretches(self._index, sorted(wanted)) if self._index and wanted else []
+        if not parts or self._index is None or not seeking.worth_seeking(parts):
+            return None
+        decoded: dict[int, np.ndarray] = {}
+        with self._open() as (container, stream):
+            seeker = seeking.Seeker(container, stream, self._index)
+            sure = seeker.exact(next((part for part in parts if part.key), parts[0]))
+            for part in parts if sure else ():
+                if (frames := seeker.decode(part)) is None:
+                    break
+                decoded |= {index: _upright(frame) for index, frame in frames.items()}
+        if decoded.keys() != wanted:
+            self._index = None
+            return None
         return decoded
 
     def readable(self) -> int:
