@@ -255,6 +255,29 @@ def test_dev_and_test_of_mlvu_do_not_mix(load, tmp_path):
         load("mlvu", path)
 
 
+def test_parquet_that_the_hub_calls_by_another_split(load, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra parquet")
+    from pyarrow import parquet
+
+    row = {"video_name": "1.mp4", "question": "What?", "candidates": ["x", "y"], "answer": "A", "task_type": "ego"}
+    path = tmp_path / "test-00000-of-00001.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    assert load("mlvu", path).id == "mlvu/dev"
+    assert load("mlvu_test", path).id == "mlvu/test"
+    parquet.write_table(pyarrow.Table.from_pylist([{**row, "task_type": "sportsQA"}]), path)
+    with pytest.raises(BenchmarkError, match=r"of the kind 'sportsQA', which are of the split 'test', not 'dev'"):
+        load("mlvu", path)
+    parquet.write_table(pyarrow.Table.from_pylist([{**row, "task_type": "findNeedle"}]), path)
+    with pytest.raises(BenchmarkError, match=r"of the kind 'findNeedle', which are of the split 'dev', not 'test'"):
+        load("mlvu_test", path)
+    path = path.rename(tmp_path / "train-00000-of-00001.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(PARQUETS["lvbench"]), path)
+    assert load("lvbench", path).id == "lvbench/test"
+    parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    with pytest.raises(BenchmarkError, match="by its name of the split 'train', not 'dev'"):
+        load("mlvu", path)
+
+
 def test_questions_of_several_kinds_count_for_each(load, tmp_path):
     groups = load("lvbench", write(tmp_path, RELEASES["lvbench"][0])).groups
     assert groups["reasoning"] == groups["event understanding"] == ["event understanding + reasoning"]

@@ -52,6 +52,8 @@ def load_released(
     prefixes: Sequence[str] = (),
     recursive: bool = False,
     split_sizes: Mapping[str, int] | None = None,
+    split_kinds: Mapping[str, Sequence[str]] | None = None,
+    hub_split: str | None = None,
     limit: int | None = None,
     **settings: Any,
 ) -> Benchmark:
@@ -69,7 +71,7 @@ def load_released(
     named = [row for file in files for row in _named(read_nested(file, KEY, levels, inner), columns or {})]
     every = [row for row, _ in named]
     for file in files:
-        check_split(split, file, len(every), split_sizes)
+        check_split(split, file, len(every), split_sizes, hub_split)
     shown = None if subtitles is None else Subtitles(**subtitles)
     left_out: list[BenchmarkError] | None = [] if bad_rows == "leave_out" else None
     rows = []
@@ -82,9 +84,20 @@ def load_released(
         rows = [row for row, known in zip(rows, answered, strict=True) if known == (unanswered == "leave_out")]
         note(f"benchmark {id}/{split}: {len(rows)} of {len(answered)} questions, by benchmark.unanswered={unanswered}")
     samples = samples_of(rows, clips, answers, repeated_ids, task_names, fps=fps, left_out=left_out)
+    _check_kinds(split, files[0], {sample.task for sample in samples}, split_kinds or {})
     _tell(left_out or [], f"benchmark {id}/{split}", len(every))
     settings["groups"] = settings.get("groups") or _groups(sorted({sample.task for sample in samples}))
     return Benchmark(f"{id}/{split}", split, samples[:limit], hash_files(files), **settings)
+
+
+def _check_kinds(split: str, file: Path, found: set[str], kinds: Mapping[str, Sequence[str]]) -> None:
+    """Raises BenchmarkError for a kind of question that another split has and this one has not."""
+    for other, names in kinds.items():
+        if strange := sorted((found & set(names)) - set(kinds.get(split, names))):
+            raise BenchmarkError(
+                f"annotation file {file} has questions of the kind {strange[0]!r}, which are of the split {other!r}, "
+                f"not {split!r}: say benchmark.split={other}"
+            )
 
 
 def _groups(tasks: Sequence[str]) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+SHARD = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.parquet")  # as the hub names a split's files
 # A stretch of a longer video, as in "6H78U_11.1_19.6".
 STRETCH = re.compile(r"(?P<clip>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)")
 
@@ -113,11 +114,14 @@ def times_of(row: Row, fps: float, bounds: tuple[float, float] | None = None) ->
     return {"start": start, "end": end, "fps": float(fps) if rate is None else rate}
 
 
-def check_split(split: str, file: Path, questions: int = 0, sizes: Mapping[str, int] | None = None) -> None:
+def check_split(
+    split: str, file: Path, questions: int = 0, sizes: Mapping[str, int] | None = None, hub_split: str | None = None
+) -> None:
     """Raises BenchmarkError for a file with the name of another split, or with more questions than the split.
 
     Points of different splits must not be compared. `split` is as in the benchmark's id; the file's name is only
-    compared with names for train, val and test. `sizes` are the numbers of questions of known splits.
+    compared with names for train, val and test. `sizes` are the numbers of questions of known splits; `hub_split` is
+    the name of the split in names of parquet files on the hub, where it is another.
     """
     if sizes and questions > sizes.get(split, questions):
         raise BenchmarkError(
@@ -126,7 +130,7 @@ def check_split(split: str, file: Path, questions: int = 0, sizes: Mapping[str, 
         )
     words = (re.sub("(set|split)$", "", word.lower()) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", file.stem))
     named = {SPLITS[word] for word in words if word in SPLITS}
-    own = SPLITS.get(split.lower())
+    own = SPLITS.get(hub_split if hub_split and SHARD.fullmatch(file.name) else split.lower())
     if own and len(named) == 1 and own not in named:
         other = named.pop()
         raise BenchmarkError(
