@@ -400,6 +400,8 @@ def test_every_kind_of_benchmark(hydra_conf, tmp_path, monkeypatch, name):
     scoring = {"benchmark.scoring": ["cloze", "generate", "likelihood"]}
     if name == "clips":
         values = {**values, "benchmark.questions": [f"{tmp_path}/other.json"]}
+    if name == "video_mme":
+        values = {**values, "benchmark.subtitles": [{"root": str(tmp_path), "name": "{videoID}.srt"}]}
     for key, others in {**scoring, **values}.items():
         monkeypatch.setitem(VALUES, key, others)
     joined = {"benchmark.columns.question_id": "joins questions and answers"}
