@@ -109,6 +109,8 @@ def test_a_study_is_verified_where_it_lies(study, tmp_path, forked):
     shutil.copytree(study.parent, tmp_path / "results")
     words = ["job=verify", "study=s", "baseline=none"]
     assert forked.run(words, tmp_path).returncode == 0
+    (tmp_path / "results" / "s" / "sweep.csv").unlink()  # as of a point that ran alone
+    assert forked.run(words, tmp_path).returncode == 0
     own = next((tmp_path / "results" / "s").glob("mini-none*"))
     changed(own / "records.jsonl", '"score": 1.0', '"score": 0.0')
     done = forked.run(words, tmp_path)
