@@ -3,9 +3,9 @@
 import torch
 from peft import PeftModel
 
-from videopool.models import VideoLM
-from videopool.models.reading import merge
 from videopool.pooling import FrameCls, NoPooling, Strided
+from videopool.reading.answers import merge
+from videopool.reading.module import VideoLM
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -21,8 +21,8 @@ from videopool.inference.feature_key import feature_source, processor_hash
 from videopool.inference.read_plan import group_by_clip, read_plan
 from videopool.models import Backbone, load_backbone
 from videopool.models.loading import load_image_processor
-from videopool.models.reading import STEPS_UNCHECKED
 from videopool.points.point import Point
+from videopool.reading.answers import STEPS_UNCHECKED
 from videopool.training.batches import MicroBatch
 
 SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]

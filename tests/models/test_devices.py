@@ -8,10 +8,10 @@ from accelerate import cpu_offload
 
 from pretended import FIRST, SECOND, Devices, spread
 from random_models import FAMILIES, SIDE, save
-from videopool.models import VideoLM, load_backbone
-from videopool.models.chunks import Chunk
-from videopool.models.prefix import by_question
-from videopool.models.reading import (
+from videopool.models import load_backbone
+from videopool.models.sizes import Pruning
+from videopool.pooling import NoPooling, TextGuided
+from videopool.reading.answers import (
     STEPS_UNCHECKED,
     continuation_logprobs,
     greedy_answers,
@@ -19,8 +19,9 @@ from videopool.models.reading import (
     next_token_logits,
     prefill,
 )
-from videopool.models.sizes import Pruning
-from videopool.pooling import NoPooling, TextGuided
+from videopool.reading.chunks import Chunk
+from videopool.reading.module import VideoLM
+from videopool.reading.prefix import by_question
 
 LAYERS = ("model.language_model.layers.1", "model.language_model.layers.2", "model.language_model.norm", "lm_head")
 SECONDS = (*LAYERS, "model.vision_tower", "model.video_tower", "model.multi_modal_projector")

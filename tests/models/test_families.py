@@ -9,9 +9,10 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 
 from both_ways import batch_logits
 from random_models import FAMILIES, SIDE, lora_checkpoint, save
-from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
-from videopool.models.reading import greedy_answers, next_token_logits, prefill
+from videopool.models import ModelError, attach, load_adapter, load_backbone, set_alpha
 from videopool.pooling import FrameCls, NoPooling, Strided
+from videopool.reading.answers import greedy_answers, next_token_logits, prefill
+from videopool.reading.module import VideoLM
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 

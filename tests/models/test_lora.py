@@ -12,10 +12,11 @@ from transformers import LlavaForConditionalGeneration
 
 from both_ways import batch_logits
 from random_models import FAMILIES, save
-from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
+from videopool.models import ModelError, attach, load_adapter, load_backbone, set_alpha
 from videopool.models.checkpoint import probe, same_base
 from videopool.models.lora import make_trainable, restore, set_projector, trainable, training_mode
 from videopool.pooling import NoPooling
+from videopool.reading.module import VideoLM
 from videopool.training.export import export
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"]}

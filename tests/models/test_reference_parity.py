@@ -20,11 +20,12 @@ from reference import (
     read,
     write_image_processor,
 )
-from videopool.models import ModelError, VideoLM, attach, load_adapter, load_backbone, set_alpha
+from videopool.models import ModelError, attach, load_adapter, load_backbone, set_alpha
 from videopool.models.checkpoint import canonical
 from videopool.models.loading import load_image_processor
-from videopool.models.reading import greedy_answers, merge, prefill
 from videopool.pooling import Adaptive
+from videopool.reading.answers import greedy_answers, merge, prefill
+from videopool.reading.module import VideoLM
 from videopool.video import ShrunkFirst
 
 WITHIN = 1e-4  # absolute; the recorded float32 numbers differ from float64 by up to 1e-5

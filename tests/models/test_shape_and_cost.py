@@ -37,10 +37,10 @@ from videopool.models.cost import (
     tower_flops,
     weight_bytes,
 )
-from videopool.models.reading import greedy_answers, next_token_logits, prefill
 from videopool.models.shape import ModelShape, model_shape, point_shape, shape_differences, shape_from
 from videopool.models.tower_outputs import LayerStates
 from videopool.paths import shipped
+from videopool.reading.answers import greedy_answers, next_token_logits, prefill
 from videopool.speed.meta import Live
 
 FAMILIES = {

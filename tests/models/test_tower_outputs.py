@@ -18,12 +18,13 @@ from transformers import (
 from conftest import GOLDENS
 from own_poolings import Salient, Told
 from random_models import FAMILIES, save
-from videopool.models import ModelError, VideoLM, load_backbone, model_shape
+from videopool.models import ModelError, load_backbone, model_shape
 from videopool.models import tower_outputs as outputs_module
 from videopool.models.backbone import tower_pass
 from videopool.models.stages import check_needs
 from videopool.models.tower_outputs import FrameVectors, HeadSaliency, Pass, score_output, tower_outputs
 from videopool.pooling import Chain
+from videopool.reading.module import VideoLM
 
 RECORDED = GOLDENS / "compression"
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3, "patch_size": 8}

@@ -8,8 +8,9 @@ import torch
 
 from videopool.features import ClipJob, ReadPlan, in_order
 from videopool.inference.read_plan import read_plan
-from videopool.models import VideoLM, load_backbone
+from videopool.models import load_backbone
 from videopool.pooling import PoolingContext, PoolingContractError, PoolingShapeError, Subsample, ThumbnailSampling
+from videopool.reading.module import VideoLM
 from videopool.shapes.clips import write_mp4
 from videopool.video import UniformSampler, open_clip, to_pixels
 

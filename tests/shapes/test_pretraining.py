@@ -11,8 +11,8 @@ from composed import composed
 from videopool.benchmarks import Prompt
 from videopool.benchmarks.scoring import LETTERS
 from videopool.models import load_backbone
-from videopool.models.reading import next_token_logits, prefill
 from videopool.paths import PACKAGE
+from videopool.reading.answers import next_token_logits, prefill
 from videopool.shapes import pretraining
 from videopool.shapes.pretraining import Recipe, RecipeStage, pretrain
 from videopool.shapes.questions import image_questions

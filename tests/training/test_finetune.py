@@ -21,9 +21,10 @@ from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.inference import feature_key
 from videopool.jobs.finetune import run as finetune
-from videopool.models import VideoLM, load_backbone, prefill_flops
+from videopool.models import load_backbone, prefill_flops
 from videopool.models.backbone import Backbone
 from videopool.models.lora import trainable
+from videopool.reading.module import VideoLM
 from videopool.results import load_study, over_seeds
 from videopool.results.comparison import what_differs
 from videopool.shapes.clips import write_mp4

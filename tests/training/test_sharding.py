@@ -8,9 +8,10 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from videopool.models import VideoLM, load_backbone
+from videopool.models import load_backbone
 from videopool.models.lora import make_trainable, trainable
 from videopool.pooling import NoPooling
+from videopool.reading.module import VideoLM
 from videopool.training.loop import sharded
 
 

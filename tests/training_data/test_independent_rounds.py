@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from videopool.models import VideoLM, load_backbone
-from videopool.models.reading import IGNORED
+from videopool.models import load_backbone
 from videopool.pooling import Adaptive
+from videopool.reading.answers import IGNORED
+from videopool.reading.module import VideoLM
 from videopool.training_data import Conversation, ConversationLayout, Round, encode_conversation
 
 SAID = [
@@ -40,7 +41,7 @@ def losses(model, encoded, tokens):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["shared turn", "own turn"])
 def test_losses_and_gradients_are_those_of_each_alone(model, layout, dialogue, long, monkeypatch):
     """Beside another clip with fewer rounds and a dialogue, padded."""
-    monkeypatch.setattr("videopool.models.module.LONG", long)
+    monkeypatch.setattr("videopool.reading.module.LONG", long)
     rng = torch.Generator().manual_seed(0)
     tokens = [torch.randn(n, 128, generator=rng, requires_grad=True) for n in (40, 31, dialogue)]
     talks = [

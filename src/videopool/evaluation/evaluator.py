@@ -29,20 +29,20 @@ from videopool.inference.predict import Share, lines_watched, predict
 from videopool.inference.read_plan import clips_at_once, group_by_clip, image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
-from videopool.models.chunks import Chunk
-from videopool.models.prefix import Prefix, by_question
-from videopool.models.reading import (
+from videopool.models.stages import TEXT
+from videopool.models.tower_outputs import tower_outputs
+from videopool.points.point import Point
+from videopool.points.setting import ORIGINAL
+from videopool.pooling import Pooling, PoolingContext, checked
+from videopool.reading.answers import (
     continuation_logprobs,
     greedy_answers,
     next_token_logits,
     prefill,
     question_chunk,
 )
-from videopool.models.stages import TEXT
-from videopool.models.tower_outputs import tower_outputs
-from videopool.points.point import Point
-from videopool.points.setting import ORIGINAL
-from videopool.pooling import Pooling, PoolingContext, checked
+from videopool.reading.chunks import Chunk
+from videopool.reading.prefix import Prefix, by_question
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
 from videopool.results.records import Times

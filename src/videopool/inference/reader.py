@@ -22,14 +22,15 @@ from videopool.features import (
     in_order,
     read_again,
 )
-from videopool.models import Backbone, VideoLM
+from videopool.models import Backbone
 from videopool.models.backbone import VISION_CHUNK
-from videopool.models.chunks import Chunk
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
 from videopool.models.tower_outputs import TowerOutput
 from videopool.notes import note
 from videopool.pooling import Pooling, PoolingContext
 from videopool.pooling.base import TOWER
+from videopool.reading.chunks import Chunk
+from videopool.reading.module import VideoLM
 from videopool.video import UnreadableClipError
 
 Fresh = tuple[ClipKey, Sequence[View], Tensor]  # views of a clip, and their pixels [M, 3, S, S]

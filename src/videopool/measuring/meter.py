@@ -15,7 +15,6 @@ from videopool.measuring.neurons import outlier_neurons
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR, TowerScore
 from videopool.models import Backbone
-from videopool.models.reading import llm_states
 from videopool.models.stages import TEXT, THUMBNAIL
 from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput, score_output, tower_outputs
 from videopool.norms import ClipNorms, Measurement, StageNorms, nearest, token_norms
@@ -26,6 +25,7 @@ from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.points.point import Point
 from videopool.pooling import GridPooling, Pooling, PoolingContext, announced
 from videopool.pooling.tracing import PatchTrace
+from videopool.reading.answers import llm_states
 
 TEXTURE, NEURONS = "patch texture", "outlier neurons"
 

@@ -15,13 +15,12 @@ from videopool.models.source import identity
 
 if TYPE_CHECKING:
     from videopool.models.loading import load_backbone
-    from videopool.models.module import VideoLM
 
 __all__ = [
-    "FAMILIES", "AdapterCheckpoint", "Backbone", "ModelError", "ModelShape", "VideoLM", "attach", "identity",
+    "FAMILIES", "AdapterCheckpoint", "Backbone", "ModelError", "ModelShape", "attach", "identity",
     "load_adapter", "load_backbone", "load_config", "model_shape", "prefill_flops", "set_alpha",
 ]  # fmt: skip
-_LATER = {"load_backbone": "loading", "VideoLM": "module"}  # transformers and Lightning take seconds to import
+_LATER = {"load_backbone": "loading"}  # transformers takes seconds to import
 
 
 def __getattr__(name: str) -> Any:

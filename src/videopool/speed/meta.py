@@ -9,9 +9,10 @@ from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
 from videopool.config.build import build_pooling, plain
-from videopool.models import Backbone, VideoLM, cost
+from videopool.models import Backbone, cost
 from videopool.models.configuration import DTYPES
 from videopool.models.lora import checkpoint_gradients, make_trainable, trainable, training_mode
+from videopool.reading.module import VideoLM
 from videopool.runtime.live import Live
 from videopool.speed.bench import Bench, Line, released_shape
 from videopool.speed.random_models import meta_backbone

@@ -22,9 +22,10 @@ from videopool.evaluation.records import AnswerCost, sample_fields
 from videopool.evaluation.run import evaluate_point
 from videopool.features import FeatureStore
 from videopool.inference.read_plan import clips_at_once, group_by_clip
-from videopool.models import ModelShape, VideoLM, prefill_flops
-from videopool.models.reading import next_token_logits, prefill
+from videopool.models import ModelShape, prefill_flops
 from videopool.points.point import Point
+from videopool.reading.answers import next_token_logits, prefill
+from videopool.reading.module import VideoLM
 from videopool.results import read_records
 from videopool.results.point import METRICS, read_json
 from videopool.speed.bench import Bench, Line

@@ -11,7 +11,7 @@ from torch import nn
 
 from videopool.models import Backbone, prefill_flops
 from videopool.models.cost import tower_flops
-from videopool.models.reading import greedy_answers, next_token_logits, prefill
+from videopool.reading.answers import greedy_answers, next_token_logits, prefill
 from videopool.speed.bench import Bench, Line
 from videopool.speed.timing import medians
 

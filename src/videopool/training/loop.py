@@ -12,8 +12,8 @@ from pytorch_lightning.callbacks import Callback
 
 from videopool.files import append, json_lines, write_text
 from videopool.inference.predict import strategy_of, trainer_of
-from videopool.models import VideoLM
 from videopool.models.lora import kept_weights, trainable
+from videopool.reading.module import VideoLM
 from videopool.results import PointFailed
 from videopool.results.point import TRAINING_LOG, read_training_log, write_json
 from videopool.runtime.interrupts import StopRequest

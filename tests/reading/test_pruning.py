@@ -9,14 +9,15 @@ import torch
 
 from plain_reading import plainly
 from random_models import SIDE, save
-from videopool.models import VideoLM, load_backbone
-from videopool.models.chunks import Chunk
+from videopool.models import load_backbone
 from videopool.models.cost import layer_mean_tokens, prefill_flops, prefix_flops
-from videopool.models.prefix import Prefix, by_question
-from videopool.models.reading import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
 from videopool.models.shape import own_shape
 from videopool.models.sizes import Pruning
 from videopool.pooling import NoPooling, Subsample
+from videopool.reading.answers import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
+from videopool.reading.chunks import Chunk
+from videopool.reading.module import VideoLM
+from videopool.reading.prefix import Prefix, by_question
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 FAMILIES = ("llava", "llava_onevision")

@@ -5,7 +5,7 @@ import torch
 
 from random_models import FAMILIES, save
 from videopool.models import ModelError, load_backbone
-from videopool.models.reading import llm_states
+from videopool.reading.answers import llm_states
 
 
 @pytest.mark.parametrize("family", FAMILIES)

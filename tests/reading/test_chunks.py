@@ -7,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from random_models import save
 from videopool.errors import out_of_memory
 from videopool.models import load_backbone
-from videopool.models.chunks import Chunk
-from videopool.models.reading import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
+from videopool.reading.answers import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
+from videopool.reading.chunks import Chunk
 
 LACK = {
     "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from videopool.models.backbone import Backbone, layer_states
-from videopool.models.chunks import Chunk, free_bytes
 from videopool.models.cost import GENERATED, LIKELY, question_bytes
 from videopool.models.errors import ModelError
-from videopool.models.prefix import Prefix, additive, read_layers
-from videopool.models.prompt_tree import Ids, branches, room
 from videopool.models.sizes import Pruning
 from videopool.models.stages import check_context
+from videopool.reading.chunks import Chunk, free_bytes
+from videopool.reading.prefix import Prefix, additive, read_layers
+from videopool.reading.prompt_tree import Ids, branches, room
 
 IGNORED = -100  # label of a position without loss
 STEPS_UNCHECKED = 4  # tokens that an accelerator generates before the host asks whether all answers have ended

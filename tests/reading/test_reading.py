@@ -5,7 +5,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from videopool.models import ModelError, load_backbone
-from videopool.models.reading import continuation_logprobs, greedy_answers, next_token_logits, prefill
+from videopool.reading.answers import continuation_logprobs, greedy_answers, next_token_logits, prefill
 from videopool.shapes.mini import mini_config, mini_image_processor
 from videopool.shapes.tokenizer import build_tokenizer
 

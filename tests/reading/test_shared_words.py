@@ -7,8 +7,8 @@ import torch
 
 from random_models import FAMILIES, lora_checkpoint, save
 from videopool.models import attach, load_adapter, load_backbone
-from videopool.models.chunks import Chunk
-from videopool.models.reading import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
+from videopool.reading.answers import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
+from videopool.reading.chunks import Chunk
 
 BEFORE, NEW = [1, 7], 5
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

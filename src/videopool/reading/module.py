@@ -11,10 +11,10 @@ from transformers import DynamicCache
 
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
-from videopool.models.reading import IGNORED, Merged, merge
 from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
 from videopool.pooling import Pooling, PoolingContext, checked, places_by
 from videopool.pooling.base import TOWER
+from videopool.reading.answers import IGNORED, Merged, merge
 
 LONG = 1024  # positions from which on reading a common prefix first is faster
 

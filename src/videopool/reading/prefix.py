@@ -18,10 +18,10 @@ from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from videopool.models.backbone import Backbone
-from videopool.models.chunks import Chunk
 from videopool.models.cost import GENERATED, question_bytes
-from videopool.models.prompt_tree import Ids
 from videopool.models.sizes import Pruning
+from videopool.reading.chunks import Chunk
+from videopool.reading.prompt_tree import Ids
 
 Text = Ids | tuple[Ids, Sequence[Ids]]  # a question, or one with its continuations
 
@@ -164,7 +164,7 @@ def by_question(
     texts: Sequence[Sequence[Text]],
     chunk: Chunk,
 ) -> list[Any]:
-    """The outputs of a function of `models.reading` for texts of each clip; under pruning, each after its own prefix.
+    """The outputs of a function of `reading.answers` for texts of each clip; under pruning, each after its own prefix.
 
     The chunk bounds the texts read at once; it changes no answer.
     """

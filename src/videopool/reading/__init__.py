@@ -1,0 +1,1 @@
+"""Reading: clips and questions as one sequence."""
