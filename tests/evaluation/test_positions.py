@@ -29,17 +29,19 @@ def read(hydra_conf, tmp_path, data_dir, monkeypatch):
     """Evaluates a point in this process; gives what the language model was given, and the records."""
 
     def call(*words):
-        given, prefill, by_question = [], evaluator.prefill, evaluator.by_question
+        given, prefill, by_question = [], evaluator.prefill_clips, evaluator.by_question
 
-        def told(backbone, *more):
-            given.append(list(more))
-            return prefill(backbone, *more)
+        def told(backbone, before, clips, pruning):
+            ends = torch.tensor(clips.ends)[:, None]
+            places = None if clips.positions is None else torch.cat([clips.positions, ends], dim=1)
+            given.append([before[0], clips.states, places, pruning])
+            return prefill(backbone, before, clips, pruning)
 
         def asked(work, backbone, prefix, texts, chunk):
             given[-1].append(texts)
             return by_question(work, backbone, prefix, texts, chunk)
 
-        monkeypatch.setattr(evaluator, "prefill", told)
+        monkeypatch.setattr(evaluator, "prefill_clips", told)
         monkeypatch.setattr(evaluator, "by_question", asked)
         config = hydra_conf(*SMALL, *words, f"results_dir={tmp_path}/results", f"data_dir={data_dir}")
         folder = evaluate(config).folder

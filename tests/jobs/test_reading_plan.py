@@ -21,7 +21,7 @@ from videopool.jobs.finetune import run as finetune
 from videopool.jobs.inspect import run as inspect_model
 from videopool.jobs.norms import run as norms
 from videopool.jobs.show import run as show
-from videopool.models import load_backbone, module
+from videopool.models import load_backbone
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
 from videopool.points.point import Point
@@ -38,6 +38,7 @@ from videopool.pooling import (
     ThumbnailSampling,
     map_signature,
 )
+from videopool.reading import module
 from videopool.shapes.clips import write_mp4
 from videopool.training.point import TrainingPoint
 from videopool.video import UniformSampler
@@ -190,7 +191,7 @@ def test_times_are_seconds_of_the_frames_clip_by_clip(backbone, tmp_path):
         reader, clip = read(backbone, Times(["frame_times"]), tmp_path / f"{name}.mp4")
         np.testing.assert_allclose(clip.times, [index / rate for index in clip.indices], rtol=1e-6)
         clips.append(clip)
-    tokens = reader.tokens_of(clips, torch.cat([view(FRAMES)] * 2))[..., 0].reshape(2, FRAMES, -1)
+    tokens = reader.tokens_of(clips, torch.cat([view(FRAMES)] * 2)).states[..., 0].reshape(2, FRAMES, -1)
     for clip, own in zip(clips, tokens, strict=True):
         torch.testing.assert_close(own, torch.tensor(clip.times, dtype=own.dtype)[:, None].expand_as(own))
     reader, clip = read(backbone, Strip(), tmp_path / "slow.mp4")

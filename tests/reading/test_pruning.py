@@ -13,9 +13,11 @@ from videopool.models import load_backbone
 from videopool.models.cost import layer_mean_tokens, prefill_flops, prefix_flops
 from videopool.models.shape import own_shape
 from videopool.models.sizes import Pruning
+from videopool.models.texts import Stamps
 from videopool.pooling import NoPooling, Subsample
 from videopool.reading.answers import continuation_logprobs, greedy_answers, next_token_logits, prefill, question_chunk
 from videopool.reading.chunks import Chunk
+from videopool.reading.layout import arrange
 from videopool.reading.module import VideoLM
 from videopool.reading.prefix import Prefix, by_question
 
@@ -40,7 +42,12 @@ def models(request, tmp_path_factory):
 
 def tokens_of(backbone):
     """Nine tokens for each of two clips, finished by the family's separators."""
-    return backbone.finish(torch.randn(2, 9, backbone.shape.dim, generator=torch.Generator().manual_seed(1)))
+    return finished(backbone, torch.randn(2, 9, backbone.shape.dim, generator=torch.Generator().manual_seed(1)))
+
+
+def finished(backbone, tokens):
+    """Behind the tokens, the family's newline."""
+    return arrange(backbone, tokens, (1, 3, 3), [Stamps([0.0], 1.0)] * len(tokens)).states
 
 
 def split(backbone, text):
@@ -164,7 +171,7 @@ def test_lack_of_memory_halves_the_questions(models, monkeypatch, capsys):
 
 def test_a_blind_model_has_nothing_to_prune(models):
     backbone = models[0]
-    nothing = backbone.finish(torch.zeros(1, 0, backbone.shape.dim))
+    nothing = finished(backbone, torch.zeros(1, 0, backbone.shape.dim))
     before, ids = split(backbone, ASKED[0][0])
     ((pruned,),) = by_question(
         next_token_logits, backbone, prefill(backbone, before, nothing, None, Pruning(1, 0.5)), [[ids]], Chunk(1, "")
@@ -221,7 +228,9 @@ def test_separators_stand_behind_the_grid(models):
     lm = VideoLM(backbone, Subsample(5, "highest_norm"))
     pixels = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     features = backbone.features(pixels).unflatten(0, (2, 2))
-    tokens, places = lm.visual_tokens(features), lm.token_positions(*lm.pooling_input(features))
+    clips = VideoLM(backbone, lm.pooling, original=True).arranged(features)
+    tokens, places = clips.states, torch.cat([clips.positions, torch.tensor(clips.ends)[:, None]], 1)
+    assert torch.equal(tokens, lm.visual_tokens(features))
     whole = VideoLM(backbone, NoPooling()).visual_tokens(features)
     for grid, own, at in zip(whole, tokens, places.tolist(), strict=True):
         assert at[5:] == list(range(72, 72 + backbone.separators + 1))

@@ -28,6 +28,7 @@ HYDRAS = {"_target_", "_args_", "_convert_", "_partial_", "_recursive_"}
 # Values that can be checked before anything is imported; the rooms that read them check them too.
 VALUES = {
     "positions": ("contiguous", "original"),
+    "layout": ("frames", "block"),
     "pooling.stage": ("projector", "encoder"),
     "benchmark.scoring": ("likelihood", "cloze", "generate"),
     "job.reader": ("pyav", "decord"),

@@ -38,10 +38,11 @@ from videopool.reading.answers import (
     continuation_logprobs,
     greedy_answers,
     next_token_logits,
-    prefill,
+    prefill_clips,
     question_chunk,
 )
 from videopool.reading.chunks import Chunk
+from videopool.reading.layout import Arranged
 from videopool.reading.prefix import Prefix, by_question
 from videopool.results import RecordLog
 from videopool.results.point import TIMES
@@ -64,10 +65,12 @@ class Evaluator(ClipReader):
     def __init__(self, backbone: Backbone, point: Point, plan: ReadPlan, source: FeatureSource) -> None:
         config = point.config
         frames = config.features.get("frames_at_once")
-        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
+        original = point.positions == ORIGINAL
+        super().__init__(
+            backbone, point.pooling, point.stage, point.store, plan, source, frames, point.layout, original
+        )
         self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, config.compat.scoring
-        self.original, self.pruning = point.positions == ORIGINAL, point.pruning
-        self.places: list[Tensor] = []  # positions [B, N + 1] of the clips pooled last
+        self.pruning = point.pruning
         self.clips_at_once = Chunk(int(config.job.max_clips), "clips")
         self.questions_anew = Chunk(READ_AT_ONCE, "questions")
         self.cache_bytes: int | None = config.job.get("max_cache_bytes")
@@ -76,8 +79,6 @@ class Evaluator(ClipReader):
         self.pool_seconds: float | None = None
 
     def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
-        if self.original:
-            self.places.append(self.token_positions(grid, context))
         if self.pool_bytes is None:
             self.pool_bytes = bytes_of(self.pooling, grid[:1], context.of_clip(0))
             if torch.accelerator.is_available():  # measured once: every batch would wait for the device
@@ -124,20 +125,17 @@ class Evaluator(ClipReader):
 
         Features are [B, T, C + H*W, Dv]; `text`, [B, D], holds one prompt per clip if the pooling needs it.
         """
-        self.places.clear()
-        tokens = self.tokens_of([clip for clip, _ in asked], features, text)
-        places = torch.cat(self.places) if self.original else None
-        usable = [samples if good else () for (_, samples), good in zip(asked, finite(tokens), strict=True)]
+        clips = self.tokens_of([clip for clip, _ in asked], features, text)
+        usable = [samples if good else () for (_, samples), good in zip(asked, finite(clips.states), strict=True)]
         records: Records = {
             sample.id: failed_record(sample, "not_finite", NOT_FINITE)
             for (_, samples), own in zip(asked, usable, strict=True)
             if not own
             for sample in samples
         }
-        for sample in (sample for samples in usable for sample in samples):
-            behind = tokens.shape[1] if places is None else int(places[0, -1])
-            length, limit = behind + self._text_length(sample), self.backbone.shape.context
-            if length > limit:
+        limit = self.backbone.shape.context
+        for place, sample in ((place, sample) for place, samples in enumerate(usable) for sample in samples):
+            if (length := clips.ends[place] + self._text_length(sample, clips, place)) > limit:
                 records[sample.id] = too_long(sample, length, limit)
         for mode in ("likelihood", "cloze", "generate"):
             rows = [[s for s in samples if self._mode(s) == mode and s.id not in records] for samples in usable]
@@ -146,11 +144,13 @@ class Evaluator(ClipReader):
                 continue
             rows = [rows[place] for place in kept]
             listed = mode != "cloze"
-            prompts = [[self._text(sample, listed) for sample in row] for row in rows]
-            before, _ = self.backbone.split_prompt(prompts[0][0])
+            prompts = [
+                [self._text(sample, listed, clips, place) for sample in row]
+                for place, row in zip(kept, rows, strict=True)
+            ]
+            before = [self.backbone.split_prompt(texts[0])[0] for texts in prompts]
             with self.clock("prefill"):
-                own = None if places is None else places[kept]
-                prefix = prefill(self.backbone, before, tokens[kept], own, self.pruning)
+                prefix = prefill_clips(self.backbone, before, clips.of(kept), self.pruning)
             with self.clock("generate" if mode == "generate" else "questions"):
                 outputs = self._read(mode, prefix, rows, prompts)
             for place, row, row_outputs in zip(kept, rows, outputs, strict=True):
@@ -161,7 +161,7 @@ class Evaluator(ClipReader):
                         "status": "ok",
                         **self._outcome(mode, sample, output),
                         "frame_indices": asked[place][0].indices,
-                        "visual_tokens": tokens.shape[1],
+                        "visual_tokens": clips.lengths[place],
                     }
         return records
 
@@ -172,15 +172,15 @@ class Evaluator(ClipReader):
     def _question(self, sample: Sample) -> str:
         return sample.question or self.prompt.describe
 
-    def _text(self, sample: Sample, listed: bool) -> str:
-        """The prompt; with `listed`, it lists the sample's options."""
-        options = sample.options if listed else ()
-        return self.prompt.text(self._question(sample), options, self.backbone.image_token)
+    def _text(self, sample: Sample, listed: bool, clips: Arranged, place: int) -> str:
+        """The prompt about one of the clips; with `listed`, it lists the sample's options."""
+        options, token = sample.options if listed else (), self.backbone.image_token
+        return clips.asked(place, self.prompt.text(self._question(sample), options, token), token)
 
-    def _text_length(self, sample: Sample) -> int:
+    def _text_length(self, sample: Sample, clips: Arranged, place: int) -> int:
         """Tokens of a prompt without the visual ones, and of the longest answer that is read or may be written."""
         mode = self._mode(sample)
-        text = self._text(sample, mode != "cloze")
+        text = self._text(sample, mode != "cloze", clips, place)
         before, question = self.backbone.split_prompt(text)
         if mode != "cloze":
             return len(before) + len(question) + (self.benchmark.max_new_tokens if mode == "generate" else 0)

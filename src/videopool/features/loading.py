@@ -63,6 +63,11 @@ class LoadedClip:
         stamps, fps = self.info.timestamps, self.info.fps
         return [index / fps if stamps is None else float(stamps[index]) for index in self.indices]
 
+    @property
+    def duration(self) -> float:
+        """Seconds of the whole clip."""
+        return self.info.num_frames / self.info.fps if self.info is not None else 0.0
+
 
 def file_state(path: Path, opened: str) -> ClipState | None:
     """State of a file, or of a folder by its files; None if there is nothing.

@@ -23,12 +23,12 @@ AXES = {
 OWN_AXES = ("lora_alpha", "training_clips")
 # Columns that tell lines apart besides the pooling, where they vary, and their words in a legend.
 LEGEND = {
-    "model": "{}", "stage": "before the projector", "positions": "{} positions", "pruning": "{}",
+    "model": "{}", "stage": "before the projector", "positions": "{} positions", "layout": "layout {}", "pruning": "{}",
     "prompt": "prompt {}", "judge": "judge {}",
     "lora_alpha": "alpha {:g}", "training_clips": "{:g} training clips", "training_images": "{:g} training images",
     "training_steps": "{:g} steps",
 }  # fmt: skip
-USUAL = ("projector", "contiguous")  # stage and positions without words
+USUAL = ("projector", "contiguous", "frames")  # stage, positions and layout without words
 APART = 4.0  # points between the marks of neighbouring lines at one place
 CLUSTER = 16.0  # points, at most, between the outer two of them
 DIGIT = 6.0  # points: the size of the numbers beside them

@@ -25,11 +25,13 @@ from videopool.features import (
 from videopool.models import Backbone
 from videopool.models.backbone import VISION_CHUNK
 from videopool.models.stages import FRAME_TIMES, THUMBNAIL
+from videopool.models.texts import FRAMES, Stamps
 from videopool.models.tower_outputs import TowerOutput
 from videopool.notes import note
 from videopool.pooling import Pooling, PoolingContext
 from videopool.pooling.base import TOWER
 from videopool.reading.chunks import Chunk
+from videopool.reading.layout import Arranged
 from videopool.reading.module import VideoLM
 from videopool.video import UnreadableClipError
 
@@ -40,7 +42,8 @@ Made = dict[tuple[ClipKey, View], Tensor]  # features [C + H*W, Dv], or what is 
 class ClipReader(VideoLM):
     """A VideoLM that makes features of clips, each view once. `source` is their key in the store.
 
-    The tower takes up to `frames_at_once` frames of all clips in a call (None: VISION_CHUNK).
+    The tower takes up to `frames_at_once` frames of all clips in a call (None: VISION_CHUNK). Layout and `original` are
+    VideoLM's.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class ClipReader(VideoLM):
         plan: ReadPlan,
         source: FeatureSource,
         frames_at_once: int | None = None,
+        layout: str = FRAMES,
+        original: bool = False,
     ) -> None:
-        super().__init__(backbone, pooling, stage)
+        super().__init__(backbone, pooling, stage, layout, original)
         self.at_once = Chunk(frames_at_once or VISION_CHUNK, "frames")
         self.store, self.plan, self.source = store, plan, source
         self.seconds: dict[str, float] = defaultdict(float)  # spent so far, by kind of work
@@ -145,36 +150,45 @@ class ClipReader(VideoLM):
         clip.beside = {name: torch.stack(own) for name, own in zip(key.source.beside, beside, strict=True)}
         return torch.stack([own.to(self.backbone.dtype) for own in features])
 
-    def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Tensor:
-        """Visual tokens [B, N, D] from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
+    def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Arranged:
+        """Visual tokens from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
         with self.clock("project"):
             return self._tokens_of(clips, features, text)
 
-    def _tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None) -> Tensor:
+    def _tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None) -> Arranged:
         for clip in clips:
             views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"
         features = features.to(self.backbone.device)
         beside = {name: torch.stack([clip.beside[name] for clip in clips]) for name in self.pooling.needs & set(TOWER)}
+        stamps = [self.stamps(clip) for clip in clips]
         if FRAME_TIMES not in self.pooling.needs:
-            return self.visual_tokens(features, text, beside=beside)
+            return self.arranged(features, text, None, beside, stamps)
         # Clips differ in their times, and a pooling takes those of one.
         rows = [
-            self.visual_tokens(
+            self.arranged(
                 features[[row]],
                 None if text is None else text[[row]],
                 self.frame_times(clip),
                 {name: values[[row]] for name, values in beside.items()},
+                stamps[row : row + 1],
             )
             for row, clip in enumerate(clips)
         ]
-        return torch.cat(rows)
+        return Arranged.joined(rows)
 
-    def frame_times(self, clip: LoadedClip) -> Tensor:
+    def _times(self, clip: LoadedClip) -> Tensor:
         """Seconds [T] of a clip's frames from its first one; for an image that tiles them, their mean."""
         times = torch.tensor(clip.times, dtype=torch.float64)
-        times = times if grid_frames_of(clip) == len(times) else times.mean(0, keepdim=True)
-        return times.float().to(self.backbone.device)
+        return times if grid_frames_of(clip) == len(times) else times.mean(0, keepdim=True)
+
+    def stamps(self, clip: LoadedClip) -> Stamps:
+        """When the frames of a clip's grid are shown."""
+        return Stamps(self._times(clip).tolist(), clip.duration)
+
+    def frame_times(self, clip: LoadedClip) -> Tensor:
+        """The same as float32 on the backbone's device."""
+        return self._times(clip).float().to(self.backbone.device)
 
     def _encode(self, fresh: Sequence[Fresh], made: Made) -> None:
         """Add what fresh views lack, stored, and rounded as the store rounds."""

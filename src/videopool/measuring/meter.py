@@ -26,6 +26,7 @@ from videopool.points.point import Point
 from videopool.pooling import GridPooling, Pooling, PoolingContext, announced
 from videopool.pooling.tracing import PatchTrace
 from videopool.reading.answers import llm_states
+from videopool.reading.layout import beside
 
 TEXTURE, NEURONS = "patch texture", "outlier neurons"
 
@@ -99,7 +100,7 @@ class NormMeter(ClipReader):
     ) -> None:
         """tasks: kinds of questions about a clip, by clip_name()."""
         frames = point.config.features.get("frames_at_once")
-        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
+        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames, point.layout)
         self.prompt, self.settings, self.measured = point.prompt, settings, into
         self.tasks = tasks
         self.placed: Placed | None = None  # tokens of the last clip, of a pooling to tokens with places
@@ -128,17 +129,21 @@ class NormMeter(ClipReader):
         """Why a clip with its question does not fit the language model's context, before it is added anywhere."""
         if not self.settings.llm_layers:
             return ""
-        before, after = self._texts(clip)
-        shape = self.backbone.shape
-        tokens = announced(self.pooling, grid_frames_of(clip), shape.height, shape.width) + shape.separators
+        frames, shape = grid_frames_of(clip), self.backbone.shape
+        texts = self.backbone.frame_texts(self.stamps(clip)).around(range(frames), self.layout)
+        before, after = self._texts(clip, texts)
+        size = (frames, shape.height, shape.width)
+        tokens = announced(self.pooling, *size) + beside(self.pooling, shape, size, self.layout)
         tokens += len(before) + (len(after) if self.settings.attention_layers else 0)
         return "" if tokens <= shape.context else f"{tokens} tokens do not fit the context of {shape.context}"
 
-    def _texts(self, clip: LoadedClip) -> tuple[list[int], list[int]]:
-        """Token ids of the clip's first question, before and after the visual tokens."""
-        sample = clip.job.samples[0]
+    def _texts(self, clip: LoadedClip, around: tuple[str, str]) -> tuple[list[int], list[int]]:
+        """Token ids of the clip's first question, before and after the visual tokens, with the texts around them."""
+        sample, token = clip.job.samples[0], self.backbone.image_token
         question = sample.question or self.prompt.describe
-        return self.backbone.split_prompt(self.prompt.text(question, sample.options, self.backbone.image_token))
+        return self.backbone.split_prompt(
+            self.prompt.text(question, sample.options, token).replace(token, token.join(around), 1)
+        )
 
     def _measure(self, clip: LoadedClip, features: Tensor) -> None:
         """Add one clip; features [T, C + H*W, Dv]."""
@@ -200,13 +205,13 @@ class NormMeter(ClipReader):
         backbone, settings, measured = self.backbone, self.settings, self.measured
         question = clip.job.samples[0].question or self.prompt.describe
         vector = backbone.text_vector(question)[None] if TEXT in self.pooling.needs else None
-        tokens = self.tokens_of([clip], features[None], vector)
-        count = tokens.shape[1] - backbone.shape.separators
-        shape: tuple[int, ...] = (count,)
+        arranged = self.tokens_of([clip], features[None], vector)
+        at = arranged.at[0].to(arranged.states.device)
+        shape: tuple[int, ...] = (len(at),)
         if isinstance(self.pooling, GridPooling):
             frames = len(features) - (THUMBNAIL in self.pooling.needs)
             shape = self.pooling.out_shape(frames, backbone.shape.height, backbone.shape.width)
-        grid = tokens[0, :count].unflatten(0, shape)
+        grid = arranged.states[0, at].unflatten(0, shape)
         if POOLED in measured.stages:
             read = self._add(POOLED, grid, texture, self.placed)
         else:
@@ -215,13 +220,14 @@ class NormMeter(ClipReader):
         if not settings.llm_layers:
             return
         before, after = (
-            backbone.embed(torch.tensor([ids], dtype=torch.long, device=backbone.device)) for ids in self._texts(clip)
+            backbone.embed(torch.tensor([ids], dtype=torch.long, device=backbone.device))
+            for ids in self._texts(clip, arranged.texts[0])
         )
         with self.clock("language model"):
-            parts = [before, tokens.to(backbone.device, backbone.dtype), after]
+            parts = [before, arranged.states.to(backbone.device, backbone.dtype), after]
             prompt = torch.cat(parts if settings.attention_layers else parts[:2], dim=1)
             states, attention = llm_states(backbone, prompt, settings.llm_layers, settings.attention_layers)
-        place = slice(before.shape[1], before.shape[1] + count)
+        place = before.shape[1] + at.to(backbone.device)
         for stage in settings.stages:
             if stage.kind == LLM:
                 own = states[stage.layer or 0][0, place].unflatten(0, shape)

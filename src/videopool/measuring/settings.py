@@ -34,7 +34,7 @@ from videopool.points.setting import refuse_api, refuse_reading
 # The parts of an evaluation's identity that norms depend on.
 SHARED = (
     "model", "adapter", "dtype", "rope_factor", "tower", "precision", "features", "stage", "pooling", "frames",
-    "longest", "reader", "benchmark", "annotations", "code", "seed",
+    "layout", "longest", "reader", "benchmark", "annotations", "code", "seed",
 )  # fmt: skip
 
 

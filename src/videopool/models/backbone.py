@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from videopool.models.errors import ModelError
 from videopool.models.sizes import ModelShape, feature_layers
+from videopool.models.texts import BLOCK, FrameTexts, Stamps
 from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput
 from videopool.video import to_pixels
 
@@ -106,6 +107,8 @@ class Backbone(nn.Module):
     language_name: ClassVar[str] = "language_model"
     newline: ClassVar[str] = ""  # name of the newline token; "" if there is none
     separators: ClassVar[int] = 0  # newline tokens after a clip's visual tokens
+    row_newlines: ClassVar[bool] = False  # a newline token after each row of patches; with layout=block, after the clip
+    frame_marks: ClassVar[bool] = False  # frame_texts() says something before or after a frame
     attention: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj")  # attention layers that take LoRA
 
     def __init__(
@@ -134,6 +137,7 @@ class Backbone(nn.Module):
         self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
         self.tower_hashes: dict[tuple[Any, ...], str] = {}  # by the state of a tower, for keys of features
         self._split: dict[str, tuple[list[int], list[int]]] = {}
+        self._texts: dict[str, list[int]] = {}
 
     @classmethod
     def transformers_class(cls) -> Any:
@@ -235,15 +239,32 @@ class Backbone(nn.Module):
         tokens = self.projector(grid.reshape(-1, grid.shape[-1]))
         return tokens.unflatten(0, grid.shape[:-1]).to(self.device)
 
-    def finish(self, tokens: Tensor) -> Tensor:
-        """Append the family's separators to a clip's visual tokens: [B, N, D] to [B, N + separators, D]."""
-        if not self.separators:
-            return tokens
+    def newline_vector(self) -> Tensor:
+        """The newline token [D]."""
         from accelerate.utils import align_module_device  # here, because a plan needs none of it
 
         with align_module_device(self.parts):  # brings an offloaded one
-            newline = getattr(self.parts, self.newline).to(tokens.device, tokens.dtype)
-        return torch.cat([tokens, newline.expand(tokens.shape[0], self.separators, -1)], dim=1)
+            return getattr(self.parts, self.newline).to(self.device)
+
+    @classmethod
+    def separators_in(cls, layout: str) -> int:
+        """Newline tokens after the clip under a layout."""
+        return max(cls.separators, int(cls.row_newlines)) if layout == BLOCK else cls.separators
+
+    @property
+    def spreads(self) -> bool:
+        """Whether something stands between the tokens of a clip, so that their frames and rows matter."""
+        return self.row_newlines or self.frame_marks
+
+    def frame_texts(self, stamps: Stamps) -> FrameTexts:
+        """What the family writes around the frames of a clip."""
+        return FrameTexts()
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of a text between two placeholders."""
+        if text not in self._texts:
+            self._texts[text] = self.tokenizer.encode(text, add_special_tokens=False) if text else []
+        return self._texts[text]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] to embeddings [B, L, D]."""

@@ -13,6 +13,7 @@ from videopool.models.families import FAMILIES, family_of
 from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.source import on_hub
 
+NONE_BY_DEFAULT = ("separators", "frame_text")  # sizes that a file may leave out, and that may be 0
 TEXT_MODELS = ("llama", "mistral", "qwen2")
 
 
@@ -79,7 +80,7 @@ def shape_from(mapping: Mapping[str, Any], where: str = "model.shape", target: s
     # A default of 0 serves older code alone; a file must state the size.
     needed = [f.name for f in fields(ModelShape) if f.default is MISSING or (f.default == 0 and f.type is int)]
     needed += ["family", "text"]
-    needed.remove("separators")
+    needed = [name for name in needed if name not in NONE_BY_DEFAULT]
     unknown = [str(key) for key in mapping if key not in kinds]
     missing = [name for name in needed if name not in mapping]
     wrong = (("no such key", unknown), ("missing", missing))
@@ -103,7 +104,7 @@ def _wanted(name: str, value: Any, kind: Any) -> str:
         return "" if isinstance(value, kind) else "true or false" if kind is bool else "a word"
     if kind is float:
         return "" if is_number(value) and value > 0 else "a positive number"
-    low = 0 if name == "separators" else 1
+    low = 0 if name in NONE_BY_DEFAULT else 1
     if (value is None and kind is not int) or (isinstance(value, int) and is_number(value) and value >= low):
         return ""
     return f"a whole number of at least {low}"

@@ -37,6 +37,8 @@ class ModelShape:
     pooling_head: bool = False  # the tower's weights include SigLIP's pooling head; features do not need it
     towers: int = 1  # 2 where videos and images have one each
     separators: int = 0  # tokens that the family puts after a clip's visual tokens
+    row_newlines: bool = False  # a newline token ends each row of patches
+    frame_text: int = 0  # tokens of text that the family writes between two frames, about
     newline: bool = False  # the weights include a newline token
     tied: bool = False  # word embeddings and output layer share one matrix
     qkv_bias: bool = False  # queries, keys and values have biases
@@ -50,6 +52,11 @@ class ModelShape:
     def tower_dim(self) -> int:
         """Width of the tower."""
         return self.vision_dim // self.feature_layers
+
+    @property
+    def spreads(self) -> bool:
+        """Whether something stands between the tokens of a clip."""
+        return self.row_newlines or self.frame_text > 0
 
     @property
     def rope_range(self) -> int:

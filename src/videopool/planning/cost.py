@@ -33,20 +33,20 @@ Fields = Mapping[str, Any]
 
 MB, GB, TERA = 1e6, 1e9, 1e12
 LEAST_HOURS = 0.001  # that are written
-SAME_MAP = ("model", "frames", "positions", "pruning", "benchmark", "map")
+SAME_MAP = ("model", "frames", "positions", "layout", "pruning", "benchmark", "map")
 KEEPS_NOTHING = "videopool.features.FeatureStore"
 # Of pooling a clip, by finished points: the key of their metrics and its factor.
 SEEN = {"seen_pool_ms": ("pool_seconds", 1e3), "seen_pool_mb": ("pool_bytes", 1 / MB)}
 SEEN["seen_saliency_seconds"] = ("saliency_seconds", 1.0)
 # Of a model behind an API, only some are known.
 COLUMNS = (
-    "point", "model", "dtype", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "context",
-    "prefill_tflops",
-    "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb", "features_mb_per_clip", "benchmark", "clips",
-    "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb", "seen_memory_gb", "hours",
-    "tflops_per_second", "warnings", "map", "note", "separators", "layer_mean_tokens", *SEEN,
+    "point", "model", "dtype", "pooling", "stage", "frames", "positions", "layout", "pruning", "visual_tokens",
+    "context", "prefill_tflops", "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb",
+    "features_mb_per_clip", "benchmark", "clips", "samples", "design", "features_gb", "clips_at_once",
+    "peak_memory_gb", "seen_memory_gb", "hours", "tflops_per_second", "warnings", "map", "note", "separators",
+    "layer_mean_tokens", *SEEN,
 )  # fmt: skip
-WORDS = ("model", "pooling", "stage", "positions", "pruning")  # columns of text
+WORDS = ("model", "pooling", "stage", "positions", "layout", "pruning")  # columns of text
 # Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.
 SHOWN = (
     ("model", "model", "", 1.0, 0),
@@ -54,6 +54,7 @@ SHOWN = (
     ("stage", "stage", "", 1.0, 0),
     ("frames", "frames", "", 1.0, 1),
     ("positions", "positions", "", 1.0, 3),
+    ("layout", "layout", "", 1.0, 3),
     ("pruning", "pruning", "", 1.0, 3),
     ("visual_tokens", "visual tokens", "", 1.0, 1),
     ("separators", "separators", "", 1.0, 8),
@@ -99,6 +100,7 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "stage": point.stage,
         "frames": point.frames,
         "positions": point.positions,
+        "layout": point.layout,
         "pruning": point.pruning and point.pruning.label,
         "benchmark": HydraConfig.get().runtime.choices["benchmark"] if HydraConfig.initialized() else None,
         "clips": asked.clips,
@@ -152,7 +154,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
     return {
         "dtype": point.model["dtype"],
         "visual_tokens": tokens,
-        "separators": shape.separators,
+        "separators": point.beside,
         "layer_mean_tokens": point.layer_mean_tokens(tokens),
         "context": shape.context,
         "prefill_tflops": point.prefill_flops(tokens) / TERA,

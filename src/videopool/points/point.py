@@ -19,6 +19,7 @@ from videopool.inference.feature_key import shared_store
 from videopool.models import identity, load_adapter
 from videopool.models.shape import shape_differences, shape_from
 from videopool.models.source import on_hub
+from videopool.models.texts import FRAMES
 from videopool.models.tower_changes import tower_changes
 from videopool.notes import note
 from videopool.points.early import check_machine, check_model, check_settings
@@ -156,6 +157,7 @@ class Point(Setting):
             "frames": plain(self.config.frames),
             "longest": self.config.compat.longest,
             "positions": self.positions,
+            "layout": self.layout,
             "pruning": self.pruning and asdict(self.pruning),
             **self.question_identity(),
         }
@@ -189,6 +191,7 @@ class Point(Setting):
             "stage": self.stage,
             "frames": self.sampler.num,
             "positions": self.positions,
+            "layout": self.layout,
             "pruning": self.pruning and self.pruning.label,
             "benchmark": self.benchmark.id,
             "split": self.benchmark.split,
@@ -205,7 +208,7 @@ class Point(Setting):
             "trained_recipe": adapter.get("recipe"),
             "training": adapter.get("training"),
             "visual_tokens": self.visual_tokens,
-            "separators": self.shape.separators,
+            "separators": self.beside,
             "prefill_gflops": self.prefill_flops(self.visual_tokens) / 1e9,
             "map_signature": map_signature(self.pooling, self.frames, self.shape.height, self.shape.width),
             "windows": self.pooling.windows(*self.grid),
@@ -215,13 +218,13 @@ class Point(Setting):
     def more_metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         """Metrics of this kind of point alone: real numbers of visual tokens, each clip counted once.
 
-        Of a pooling that varies, their means replace the announced number and its operations in tables.
+        Where clips may differ in their tokens or texts, their means replace the announced number and its operations.
         """
         counts = list({r["clip"]: r["visual_tokens"] for r in records if "visual_tokens" in r}.values())
         if not counts:
             return {}
         mean, real = fmean(counts), {}
-        if self.pooling.varies:
+        if self.pooling.varies or (self.shape.spreads and self.layout == FRAMES):
             real = {"visual_tokens": mean, "prefill_gflops": fmean(map(self.prefill_flops, counts)) / 1e9}
         layers = fmean(map(self.layer_mean_tokens, counts))
         numbers = {"tokens_mean": mean, "tokens_least": min(counts), "tokens_most": max(counts)}

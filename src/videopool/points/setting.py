@@ -20,15 +20,17 @@ from videopool.models.cost import FLOAT32, feature_bytes, layer_mean_tokens, pre
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.sizes import Pruning
 from videopool.models.stages import CLS, STAGES, THUMBNAIL, check_context, check_needs
+from videopool.models.texts import BLOCK, FRAMES, LAYOUTS
 from videopool.models.tower_changes import tower_changes
 from videopool.models.tower_outputs import tower_outputs
-from videopool.pooling import Pooling, announced, grid_frames, image_keys, places_by, random_input
+from videopool.pooling import NoPooling, Pooling, announced, grid_frames, image_keys, random_input
+from videopool.reading.layout import beside, spots_of
 from videopool.results.fingerprint import without_later
 from videopool.results.point import MANIFEST, METRICS, read_json
 from videopool.video import READERS, Sampler
 
 CONTIGUOUS, ORIGINAL = "contiguous", "original"  # positions of visual tokens
-USUAL = ("projector", CONTIGUOUS, None)  # not part of names
+USUAL = ("projector", CONTIGUOUS, FRAMES, None)  # not part of names
 
 
 class Setting:
@@ -40,12 +42,13 @@ class Setting:
     def __init__(self, config: DictConfig) -> None:
         self.config = config
         self.pooling, self.stage = pooling_of(config)  # which acts at the "projector" or the "encoder"
-        check(config, {READERS: ["job.reader"], (CONTIGUOUS, ORIGINAL): ["positions"]})
+        check(config, {READERS: ["job.reader"], (CONTIGUOUS, ORIGINAL): ["positions"], LAYOUTS: ["layout"]})
         self.sampler: Sampler = build(config, "frames")
         self.frames = int(self.sampler.num)  # per clip
         self.model = plain(config.model)
         self.positions, self.pruning = str(config.positions), Pruning.read(config.pruning)
-        more = [self.stage, self.positions, self.pruning.label if self.pruning else None]
+        self.layout = str(config.layout)  # what stands between visual tokens
+        more = [self.stage, self.positions, self.layout, self.pruning.label if self.pruning else None]
         # Of the readable name, after the model.
         self.parts = [self.pooling.label, f"f{self.frames}", *(part for part in more if part not in USUAL)]
 
@@ -64,15 +67,22 @@ class Setting:
         """Pooled tokens per clip."""
         return announced(self.pooling, *self.grid)
 
+    @cached_property
+    def beside(self) -> int:
+        """Newlines and, about, tokens of text among a clip's pooled tokens: the most that there can be."""
+        return beside(self.pooling, self.shape, self.grid, self.layout)
+
     @property
     def visual_tokens(self) -> int:
-        """Tokens per clip that the language model reads: pooled ones and the family's separators."""
-        return self.pooled + self.shape.separators
+        """Tokens per clip that the language model reads: pooled ones, and what stands among them."""
+        return self.pooled + self.beside
 
     @property
     def length(self) -> int:
         """Positions from a clip's first visual token to the text behind it."""
-        return (self.pooled if self.positions == CONTIGUOUS else prod(self.grid)) + self.shape.separators
+        if self.positions == CONTIGUOUS:
+            return self.visual_tokens
+        return prod(self.grid) + beside(NoPooling(), self.shape, self.grid, self.layout)
 
     def prefill_flops(self, tokens: int) -> float:
         """Floating-point operations of the language model on so many visual tokens of a clip, for one question."""
@@ -109,8 +119,11 @@ class Setting:
 
     def check_reading(self) -> None:
         """Raises UserError if the pooling's tokens have no places to keep, or no layer is left after pruning."""
-        if self.positions == ORIGINAL and self.length <= self.shape.context:
-            places_by(self.pooling, *random_input(self.pooling, self.frames, *self.grid[1:])[1:])
+        asked = FRAMES if self.layout == FRAMES and self.shape.spreads else BLOCK
+        if asked == FRAMES or (self.positions == ORIGINAL and self.length <= self.shape.context):
+            given = random_input(self.pooling, self.frames, *self.grid[1:])[1:]
+            for one in {asked, *([BLOCK] if self.positions == ORIGINAL else [])}:
+                spots_of(self.pooling, *given, one)
         if self.pruning and self.pruning.layer >= self.shape.layers:
             raise ConfigError(
                 f"pruning.layer={self.pruning.layer}: {self.model['name']} has {self.shape.layers} layers, and pruning "

@@ -156,18 +156,25 @@ def checked(pooling: Pooling, grid: Tensor, context: PoolingContext | None = Non
     return tokens.to(grid.dtype)
 
 
-def places_by(pooling: Pooling, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
+def places_by(
+    pooling: Pooling,
+    grid: Tensor,
+    context: PoolingContext | None = None,
+    asked: str = "positions=original",
+    advice: str = "say positions=contiguous",
+) -> Tensor:
     """Where the tokens of a pooling came from: a grid [B, T, H, W, D] to flat places [B, N] in 0..T * H * W - 1.
 
-    Raises PoolingContractError if tokens have no places, or `token_places` fails or returns anything else.
+    Errors name the setting that asks for them, with an advice. Raises PoolingContractError if tokens have no places, or
+    `token_places` fails or returns anything else.
     """
     with blamed(pooling, "token_places"):
         places = pooling.token_places(grid, context)
     if places is None or (places.dim() == 2 and bool((places < 0).any())):
         why = "a CLS token is among them" if places is not None else "each is made of many patches, or of none"
         raise PoolingContractError(
-            f"positions=original: tokens of pooling {pooling.label} have no places in the grid ({why}); say "
-            "positions=contiguous, or take a compression, subsample, none or blind"
+            f"{asked}: tokens of pooling {pooling.label} have no places in the grid ({why}); {advice}, or take a "
+            "compression, subsample, none or blind"
         )
     count, most = announced(pooling, *grid.shape[1:4]), grid[0, ..., 0].numel()
     fits = places.shape == (len(grid), count) or (pooling.varies and places.shape == (1, min(count, len(places[0]))))

@@ -29,6 +29,7 @@ from videopool.models.errors import ModelError
 from videopool.models.sizes import Pruning
 from videopool.models.stages import check_context
 from videopool.reading.chunks import Chunk, free_bytes
+from videopool.reading.layout import Arranged, plain
 from videopool.reading.prefix import Prefix, additive, read_layers
 from videopool.reading.prompt_tree import Ids, branches, room
 
@@ -117,26 +118,44 @@ def prefill(
     """Read the text before the image and the visual tokens [B, N, D] of clips, separators included.
 
     places: [B, N + 1] positions of the tokens and of what follows them, from the first token on; None: one after
-    another. Under pruning no layer after its own is read. Raises ModelError if the positions exceed the context.
+    another. Otherwise as prefill_clips().
     """
-    start, count, device = len(before), tokens.shape[1], backbone.device
-    ids = torch.tensor([list(before)], dtype=torch.long, device=device).expand(len(tokens), -1)
-    embedded = torch.cat([backbone.embed(ids), tokens.to(device, backbone.dtype)], dim=1)
-    prefix = Prefix(len(tokens))
-    prefix.length, prefix.ends = start + count, [start + count] * len(tokens)
-    positions = torch.arange(start + count, device=device)[None]
-    if places is not None:
-        prefix.ends = (start + places[:, -1]).tolist()
-        text = positions[:, :start].expand(len(tokens), -1)
-        positions = torch.cat([text, start + places[:, :-1].to(device)], dim=1)
-    check_context(backbone.name, backbone.shape.context, max(prefix.ends), places is not None)
-    pooled = count - backbone.separators
+    return prefill_clips(backbone, [before] * len(tokens), plain(tokens, backbone.separators, places), pruning)
+
+
+@torch.inference_mode()
+def prefill_clips(backbone: Backbone, before: Sequence[Ids], clips: Arranged, pruning: Pruning | None = None) -> Prefix:
+    """Read the text before each of some clips, and the clip.
+
+    Shorter ones are padded behind. Under pruning no layer after its own is read. Raises ModelError if the positions
+    exceed the context.
+    """
+    device, count = backbone.device, len(before)
+    starts, original = [len(ids) for ids in before], clips.positions is not None
+    rows, positions = list[Tensor](), list[Tensor]()
+    for clip, ids in enumerate(before):
+        text, length = torch.tensor(list(ids), dtype=torch.long, device=device), clips.lengths[clip]
+        rows.append(torch.cat([backbone.embed(text), clips.row(clip).to(device, backbone.dtype)]))
+        own = torch.arange(length) if clips.positions is None else clips.positions[clip, :length].cpu()
+        positions.append(torch.cat([torch.arange(len(ids)), len(ids) + own]))
+    prefix = Prefix(count)
+    prefix.ends = [start + end for start, end in zip(starts, clips.ends, strict=True)]
+    check_context(backbone.name, backbone.shape.context, max(prefix.ends), original)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    embedded = pad_sequence(rows, batch_first=True)
+    del rows  # as large as their copy
+    prefix.length = embedded.shape[1]
+    if bool((lengths < prefix.length).any()):  # padding stands behind, so nothing before it sees it
+        prefix.seen = torch.arange(prefix.length, device=device) < lengths[:, None]
+    places = pad_sequence(positions, batch_first=True).to(device)
+    pooled = clips.at.shape[1]
     if pruning is not None and pruning.kept(pooled) < pooled:
-        prefix.pruning, prefix.positions = pruning, positions
-        prefix.visual = start, prefix.length - backbone.separators
-        prefix.states = read_layers(backbone, slice(pruning.layer), embedded, None, positions, prefix.cache)
+        prefix.pruning, prefix.positions = pruning, places
+        visual = torch.zeros(embedded.shape[:2], dtype=torch.bool)
+        prefix.visual = visual.scatter(1, torch.tensor(starts)[:, None] + clips.at.cpu(), True).to(device)
+        prefix.states = read_layers(backbone, slice(pruning.layer), embedded, None, places, prefix.cache)
     elif embedded.shape[1]:  # a blind model may have nothing to read before the question
-        backbone.read(embedded, positions=None if places is None else positions, cache=prefix.cache)
+        backbone.read(embedded, positions=places if original else None, cache=prefix.cache)
     return prefix
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
@@ -12,9 +11,11 @@ from transformers import DynamicCache
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
-from videopool.pooling import Pooling, PoolingContext, checked, places_by
+from videopool.models.texts import BLOCK, FRAMES, Stamps
+from videopool.pooling import Pooling, PoolingContext, checked
 from videopool.pooling.base import TOWER
 from videopool.reading.answers import IGNORED, Merged, merge
+from videopool.reading.layout import Arranged, arrange, spots_of
 
 LONG = 1024  # positions from which on reading a common prefix first is faster
 
@@ -23,32 +24,48 @@ class VideoLM(pl.LightningModule):
     """Frames -> tower -> projector -> pooling -> language model.
 
     Stage "projector" pools after the projector, "encoder" before it; the two differ, because the projector is not
-    linear. Raises ModelError if there is no such stage, or the model lacks a context that the pooling needs.
+    linear. The layout says what stands between visual tokens; `original`: their positions are those of the whole grid.
+    Raises ModelError if there is no such stage, or the model lacks a context that the pooling needs.
     """
 
-    def __init__(self, backbone: Backbone, pooling: Pooling, stage: str = "projector") -> None:
+    def __init__(
+        self, backbone: Backbone, pooling: Pooling, stage: str = "projector", layout: str = FRAMES,
+        original: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         if stage not in STAGES:
             raise ModelError(f"pooling.stage={stage!r}: choose one of {', '.join(STAGES)}")
         check_needs(pooling, backbone.shape, backbone.name, stage)
         self.backbone, self.pooling, self.stage = backbone, pooling, stage
+        self.layout, self.original = layout, original
 
-    def visual_tokens(
+    def visual_tokens(self, features: Tensor, *more: Any, **named: Any) -> Tensor:
+        """The states [B, L, D] of arranged(), whose arguments it takes."""
+        return self.arranged(features, *more, **named).states
+
+    def arranged(
         self,
         features: Tensor,
         text: Tensor | None = None,
         frame_times: Tensor | None = None,
         beside: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Tower features [B, T, C + H*W, Dv] to visual tokens [B, N, D].
+        stamps: Sequence[Stamps] | None = None,
+    ) -> Arranged:
+        """Tower features [B, T, C + H*W, Dv] to visual tokens, among the family's texts and newlines.
 
         For a pooling that needs a thumbnail, its features follow the frames': [B, T + 1, C + H*W, Dv]. Others need
         text, [B, D] prompts from Backbone.text_vector(); frame_times, [T] seconds, the same for all clips; or, by name,
-        the outputs of tower_outputs() [B, T, rows, width] beside the features. Raises ModelError for a saliency that is
-        the same for all patches.
+        the outputs of tower_outputs() [B, T, rows, width] beside the features. Stamps are by clip; None: a frame each
+        second. Raises ModelError for a saliency that is the same for all patches.
         """
-        tokens = self.pooled(*self.pooling_input(features, text, frame_times, beside))
-        return self.backbone.finish(self.backbone.project(tokens) if self.stage == "encoder" else tokens)
+        grid, context = self.pooling_input(features, text, frame_times, beside)
+        asked = FRAMES if self.layout == FRAMES and self.backbone.spreads else BLOCK
+        spots = spots_of(self.pooling, grid, context, asked) if asked == FRAMES or self.original else None
+        tokens = self.pooled(grid, context)
+        tokens = self.backbone.project(tokens) if self.stage == "encoder" else tokens
+        frames, height, width = grid.shape[1:4]
+        stamps = stamps or [Stamps(range(frames), float(frames))] * len(grid)
+        return arrange(self.backbone, tokens, (frames, height, width), stamps, self.layout, spots, self.original)
 
     def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
         """The pooling of a grid [B, T, H, W, D] as tokens [B, N, D], held to its contract."""
@@ -88,15 +105,6 @@ class VideoLM(pl.LightningModule):
                 "for all patches of a clip: nothing can be chosen by it"
             )
         return saliency
-
-    def token_positions(self, grid: Tensor, context: PoolingContext) -> Tensor:
-        """Positions of pooled() tokens and separators as if the whole grid were read, and of what follows: [B, N + 1].
-
-        Separators stand behind the grid. Raises PoolingContractError if tokens have no places.
-        """
-        places = places_by(self.pooling, grid, context)
-        behind = grid[0, ..., 0].numel() + torch.arange(self.backbone.separators + 1, device=places.device)
-        return torch.cat([places, behind.expand(len(places), -1)], dim=1)
 
     def token_losses(
         self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor, rounds: Tensor | None = None

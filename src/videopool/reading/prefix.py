@@ -63,7 +63,7 @@ class Prefix:
         ends: position of what follows each row.
         seen: [B, length] False for padding; None: there is none.
         pruning, states, positions, visual: of clips under pruning, whose cache ends with its layer: the hidden states
-            [B, P, D] there, their positions [B or 1, P], and first and last place of the pooled tokens.
+            [B, P, D] there, their positions [B, P], and which are pooled tokens [B, P], as many in each row.
         split, dropped: the layers from `split` on lack so many of a row's positions.
     """
 
@@ -71,7 +71,7 @@ class Prefix:
         self.cache, self.length, self.clips, self.ends = DynamicCache(), 0, list(range(rows)), [0] * rows
         self.seen: Tensor | None = None
         self.pruning: Pruning | None = None
-        self.states, self.positions, self.visual = torch.empty(0), torch.empty(0), (0, 0)
+        self.states, self.positions, self.visual = torch.empty(0), torch.empty(0), torch.empty(0)
         self.split, self.dropped = 0, 0
 
     def rewind(self, clips: Sequence[int]) -> None:
@@ -109,7 +109,7 @@ class Prefix:
     def of_questions(self, backbone: Backbone, clips: Sequence[int], questions: Sequence[Ids]) -> "Prefix":
         """The prefix of each question on one of the clips, pruned by it: a row each, without its last token."""
         assert self.pruning is not None
-        layer, device, (start, stop) = self.pruning.layer, backbone.device, self.visual
+        layer, device = self.pruning.layer, backbone.device
         rows = torch.tensor([self.clips.index(clip) for clip in clips], device=device)
         ids = pad_sequence([torch.tensor(question) for question in questions], batch_first=True).to(device)
         own = Prefix(len(rows))
@@ -121,7 +121,9 @@ class Prefix:
         last = torch.tensor([len(question) - 1 for question in questions], device=device)
         place = torch.arange(ids.shape[1], device=device)
         fresh = (place <= place[:, None]) & (place <= last[:, None])[:, None]
-        mask = additive(torch.cat([self.visible(ids[:1]).expand(len(ids), -1, -1), fresh], dim=-1), backbone.dtype)
+        visible = torch.ones(len(rows), self.length, dtype=torch.bool, device=device)
+        visible = visible if self.seen is None else self.seen[rows]
+        mask = additive(torch.cat([visible[:, None].expand(-1, ids.shape[1], -1), fresh], dim=-1), backbone.dtype)
         positions = torch.tensor([self.ends[row] for row in rows.tolist()], device=device)[:, None] + place
         attention, queries = backbone.language_model.layers[layer - 1].self_attn, list[Tensor]()
         with attention.q_proj.register_forward_hook(lambda _, __, output: queries.append(output)):
@@ -130,16 +132,15 @@ class Prefix:
         query = queries[0][each.to(queries[0].device), last.to(queries[0].device)]
         weights = _attention(backbone, attention, query, positions[each, last], own.cache, mask[each, 0, last])
         weights = weights[:, : self.length].clone()
-        weights[:, :start] = weights[:, stop:] = torch.inf  # text and separators stay
-        own.split, own.dropped = layer, stop - start - self.pruning.kept(stop - start)
+        pooled = int(self.visual[0].sum())
+        weights[~self.visual[rows]] = torch.inf  # text, separators and padding stay
+        own.split, own.dropped = layer, pooled - self.pruning.kept(pooled)
         most = weights.argsort(dim=1, descending=True, stable=True)  # of equal ones the first
         stay = most[:, : self.length - own.dropped].sort(dim=1).values
-        before = self.positions.expand(len(self.states), -1)[rows].gather(1, stay)
+        before = self.positions[rows].gather(1, stay)
         read_layers(backbone, slice(layer, None), self.states[rows[:, None], stay], None, before, own.cache)
         read_layers(backbone, slice(layer, None), states, mask[..., own.dropped :], positions, own.cache)
-        own.seen = torch.cat(
-            [torch.ones(len(rows), self.length, dtype=torch.bool, device=device), place < last[:, None]], 1
-        )
+        own.seen = torch.cat([visible, place < last[:, None]], dim=1)
         return own
 
 

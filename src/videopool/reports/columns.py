@@ -32,6 +32,7 @@ SETTINGS = {
     "split": "split {}",
     "stage": "stage {}",
     "positions": "{} positions",
+    "layout": "layout {}",
     "pruning": "{}",
     "lora_alpha": "alpha {:g}",
     "judge": "judge {}",
@@ -43,6 +44,7 @@ SETTINGS = {
     "training_steps": "{:g} training steps",
     "setting": "{}",
 }
+USUAL = ("contiguous", "frames")  # positions and layout without words
 WORDS = {"lora_alpha": "alpha"}  # headings of settings that are not their names
 # Columns of numbers by name: the column of sweep.csv, heading, decimals, factor, rank (see Heading).
 NUMBERS = {
@@ -137,7 +139,7 @@ def varied(frame: pd.DataFrame) -> list[str]:
 
 def setting_words(row: Fields, names: list[str]) -> list[str]:
     """Some settings of a point in words, without missing and usual ones."""
-    return [SETTINGS[name].format(row[name]) for name in names if not missing(row[name]) and row[name] != "contiguous"]
+    return [SETTINGS[name].format(row[name]) for name in names if not missing(row[name]) and row[name] not in USUAL]
 
 
 def point_labels(frame: pd.DataFrame) -> dict[str, str]:

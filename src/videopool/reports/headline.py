@@ -16,7 +16,7 @@ FIRST_CLAUSE = re.compile(r"[;:.]|,(?![^(]*\))|, and |\bon the\b")
 FRAMES = re.compile(r"\b(?:at|of|with)\s+(\d+)(?:\s+frames?)?\b")
 SHAPE = re.compile(r"\(?\b(T|\d+)\s*[,x\u00d7]\s*(T|\d+)(?:\s*[,x\u00d7]\s*(\d+))?\)?")
 NAMES = (
-    "model", "benchmark", "split", "stage", "positions", "pruning", "judge", "prompt", "seed", "lora_alpha",
+    "model", "benchmark", "split", "stage", "positions", "layout", "pruning", "judge", "prompt", "seed", "lora_alpha",
     "trained_pooling", "setting",
 )  # fmt: skip
 

@@ -9,7 +9,10 @@ from typing import Any
 # keyed by the `_target_` of their mapping, else by its place in the identity. A setting at its default is left out, so
 # that fingerprints of points that do not set it stay valid. Entries never change.
 LATER: dict[str, dict[str, object]] = {
-    "": {"positions": "contiguous", "pruning": None, "tower": None, "average": "samples", "shuffle_options": None},
+    "": {
+        "positions": "contiguous", "layout": "frames", "pruning": None, "tower": None, "average": "samples",
+        "shuffle_options": None,
+    },
     "videopool.video.FpsSampler": {"most": None},
 }
 

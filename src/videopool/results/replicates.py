@@ -13,8 +13,8 @@ from videopool.results.statistics import DIFFERENCE, SCORE, Estimate, holm, mean
 from videopool.results.study import task_weights
 
 SAME = (
-    "model", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "benchmark", "judge", "lora_alpha",
-    "trained_pooling",
+    "model", "pooling", "stage", "frames", "positions", "layout", "pruning", "visual_tokens", "benchmark", "judge",
+    "lora_alpha", "trained_pooling",
     "training_clips", "training_images", "training_steps",
 )  # fmt: skip
 COLUMNS = (

@@ -12,18 +12,18 @@ from videopool.results.point import FAILURE, MANIFEST, METRICS, RECORDS, manifes
 from videopool.results.records import OK, read_records
 
 COLUMNS = (
-    "point", "fingerprint", "status", "model", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens",
-    "benchmark", "split", "separators", "tokens_mean", "tokens_least", "tokens_most", "layer_mean_tokens",
-    "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample", "shared_seconds",
-    "pool_seconds", "saliency_seconds", "pool_bytes",
+    "point", "fingerprint", "status", "model", "pooling", "stage", "frames", "positions", "layout", "pruning",
+    "visual_tokens", "benchmark", "split", "separators", "tokens_mean", "tokens_least", "tokens_most",
+    "layer_mean_tokens", "n", "n_failed", "score", "ci_low", "ci_high", "prefill_gflops", "seconds_per_sample",
+    "shared_seconds", "pool_seconds", "saliency_seconds", "pool_bytes",
     "lora_alpha", "chance", "n_unparsed", "n_unscored", "same_map_as", "seed", "judge", "judge_grade", "prompt",
     "answer_words", "weights", "trained_pooling", "training_clips", "training_images", "training_examples",
     "training_steps", "training_tflops", "mixed", "setting", "peak_memory_bytes", "device_peak_bytes",
     "device_reserved_bytes",
 )  # fmt: skip
 OF_POINT = (
-    "model", "lora_alpha", "pooling", "stage", "frames", "positions", "pruning", "visual_tokens", "benchmark", "split",
-    "prefill_gflops", "judge", "prompt", "separators",
+    "model", "lora_alpha", "pooling", "stage", "frames", "positions", "layout", "pruning", "visual_tokens", "benchmark",
+    "split", "prefill_gflops", "judge", "prompt", "separators",
 )  # fmt: skip
 OF_METRICS = (
     "tokens_mean", "tokens_least", "tokens_most", "layer_mean_tokens", "pool_seconds", "saliency_seconds", "pool_bytes",
@@ -33,15 +33,16 @@ OF_METRICS = (
 OF_GROUP = ("score", "ci_low", "ci_high", "chance", "n")
 TRAINING = ("clips", "images", "examples", "steps", "tflops")  # facts that an export keeps about its training
 ORDER = (
-    "base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "positions", "pruning", "training_clips",
-    "seed",
+    "base", "benchmark", "lora_alpha", "stage", "order", "pooling", "frames", "positions", "layout", "pruning",
+    "training_clips", "seed",
 )  # fmt: skip
 SAME_MAP = (
-    "model", "benchmark", "stage", "frames", "positions", "pruning", "seed", "signature", "judge", "prompt", "weights",
+    "model", "benchmark", "stage", "frames", "positions", "layout", "pruning", "seed", "signature", "judge", "prompt",
+    "weights",
 )  # fmt: skip
 LABEL = (  # what a row says about its point; rows alike in all of it are told apart by their column `setting`
-    "model", "lora_alpha", "pooling", "stage", "frames", "positions", "pruning", "benchmark", "split", "judge",
-    "prompt", "seed", "trained_pooling", "training_clips", "training_images", "training_steps",
+    "model", "lora_alpha", "pooling", "stage", "frames", "positions", "layout", "pruning", "benchmark", "split",
+    "judge", "prompt", "seed", "trained_pooling", "training_clips", "training_images", "training_steps",
 )  # fmt: skip
 # Of a benchmark; its configuration says them in words.
 HASHES = ("annotations", "samples", "groups", "headline", "average", "shuffle_options")
@@ -108,6 +109,7 @@ def _row(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     row |= {f"training_{name}": part_of(point, "training").get(name) for name in TRAINING}
     row |= {
         "positions": point.get("positions", "contiguous"),  # those of all points of earlier versions
+        "layout": point.get("layout", "frames"),
         "seed": part_of(manifest, "identity").get("seed"),
         "weights": str(adapter["identity"])[:8] if "identity" in adapter else None,
         "trained_pooling": part_of(point, "trained_pooling").get("label"),

@@ -25,6 +25,7 @@ from videopool.inference.read_plan import clips_at_once, group_by_clip
 from videopool.models import ModelShape, prefill_flops
 from videopool.points.point import Point
 from videopool.reading.answers import next_token_logits, prefill
+from videopool.reading.layout import Arranged
 from videopool.reading.module import VideoLM
 from videopool.results import read_records
 from videopool.results.point import METRICS, read_json
@@ -53,22 +54,21 @@ class Alone(Measured):
     """Reads each question with its whole prompt, one after another. For multiple choice only."""
 
     def _answer(self, asked: Sequence[Asked], features: Tensor, text: Tensor | None = None) -> Records:
-        tokens = self.tokens_of([clip for clip, _ in asked], features, text)
+        clips = self.tokens_of([clip for clip, _ in asked], features, text)
         records: Records = {}
-        for (_, samples), visual in zip(asked, tokens, strict=True):
+        for place, (_, samples) in enumerate(asked):
             for sample in samples:
                 with self.clock("whole prompts"):
-                    scores = self._scores(sample, visual)
+                    scores = self._scores(sample, clips, place)
                 records[sample.id] = {**sample_fields(sample), "status": "ok", **likeliest(sample, scores)}
         return records
 
-    def _scores(self, sample: Sample, visual: Tensor) -> list[float]:
-        """Log-probability of each option's letter after the whole prompt with visual tokens [N, D]."""
-        model = self.backbone
-        parts = model.split_prompt(self._text(sample, listed=True))
+    def _scores(self, sample: Sample, clips: Arranged, place: int) -> list[float]:
+        """Log-probability of each option's letter after the whole prompt with one of the clips."""
+        model, visual = self.backbone, clips.row(place)
+        parts = model.split_prompt(self._text(sample, True, clips, place))
         before, after = (model.embed(torch.tensor([ids], device=model.device)) for ids in parts)
-        prompt = torch.cat([before, visual[None].to(model.dtype), after], dim=1)
-        hidden = model.llm(prompt, use_cache=False).last_hidden_state
+        hidden = model.read(torch.cat([before, visual[None].to(model.dtype), after], dim=1))
         letters = model.next_token_ids(self.prompt.answer_start, LETTERS[: len(sample.options)])
         return model.logits(hidden[0, -1:]).cpu()[0].log_softmax(-1)[letters].tolist()
 

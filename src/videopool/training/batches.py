@@ -4,6 +4,7 @@ A step's examples depend on the seed and the step's number alone, so that a run 
 micro-batches, which are numbered through the run and dealt out to devices in turn.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -83,7 +84,7 @@ class Encoder:
         where, kind, tokenizer = example.where, example.kind, self.backbone.tokenizer
         if where in self._kept or where in self.refused:
             return self._kept.get(where)
-        layout = replace(self.layout, clip=tokenizer.convert_ids_to_tokens(self.backbone.media_ids[kind]))
+        layout = replace(self.layout, clip=self._place(kind))
         try:
             encoded = encode_conversation(example.conversation, tokenizer, self.limits[kind], layout)
         except ConversationError as error:
@@ -93,6 +94,29 @@ class Encoder:
             self.cut.add(where)
         self._kept[where] = encoded
         return encoded
+
+    def around(self, example: Example, texts: tuple[str, str]) -> EncodedConversation:
+        """The same labels, with what the model writes before and behind the clip, which is not learned."""
+        if (encoded := self(example)) is None:
+            raise ValueError(f"{example.where} was refused")
+        if not any(texts):
+            return encoded
+        layout, tokenizer = replace(self.layout, clip=self._place(example.kind)), self.backbone.tokenizer
+        plain, longer = (
+            encode_conversation(example.conversation, tokenizer, sys.maxsize, one)
+            for one in (layout, replace(layout, around=texts))
+        )
+        more = len(longer.input_ids) - len(plain.input_ids)
+        if not example.conversation.independent:
+            limit = self.limits[example.kind] + more
+            return encode_conversation(example.conversation, tokenizer, limit, replace(layout, around=texts))
+        assert longer.rounds is not None
+        most = len(encoded.input_ids) + more  # whole rounds may have been left out
+        return EncodedConversation(longer.input_ids[:most], longer.labels[:most], encoded.lost, longer.rounds[:most])
+
+    def _place(self, kind: str) -> str:
+        """The token that stands for a medium."""
+        return str(self.backbone.tokenizer.convert_ids_to_tokens(self.backbone.media_ids[kind]))
 
 
 @dataclass

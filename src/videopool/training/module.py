@@ -59,7 +59,7 @@ class Tuner(ClipReader):
     ) -> None:
         plan, source = loaders.plans["video"], loaders.sources["video"]
         frames = point.config.features.get("frames_at_once")
-        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames)
+        super().__init__(backbone, point.pooling, point.stage, point.store, plan, source, frames, point.layout)
         self.image_pooling, self.loaders = point.image_pooling, loaders
         self.optimisation, self.seed, self.progress = adamw, point.seed, progress
         self.optimiser_state: dict[str, Any] | None = None  # to continue with
@@ -196,10 +196,14 @@ class Tuner(ClipReader):
         if not read:
             # Zero, but with a gradient for each parameter: devices wait for each other's.
             return sum((one.sum() * 0.0 for one in trainable(self.backbone).values()), torch.zeros(())), 0
-        tokens = self._visual_tokens(read)
+        tokens, pooled, texts = zip(*self._visual_tokens(read), strict=True)
         if look is not None:
-            look(tokens)
-        encoded = [clip.job.samples[0].encoded for clip, _ in read]
+            look(pooled)
+        encoder = self.loaders.schedule.encoder
+        encoded = [
+            encoder.around(clip.job.samples[0].example, own) if any(own) else clip.job.samples[0].encoded
+            for (clip, _), own in zip(read, texts, strict=True)
+        ]
         length, device = max(len(one.input_ids) for one in encoded), self.backbone.device
         rows = [one.padded(length, self.backbone.tokenizer.pad_token_id or 0) for one in encoded]
         ids, labels, mask = (torch.tensor(column, device=device) for column in zip(*rows, strict=True))
@@ -210,19 +214,25 @@ class Tuner(ClipReader):
             losses, _ = self.token_losses(ids, [[one] for one in tokens], mask, labels, rounds)
         return losses.sum(), len(losses)
 
-    def _visual_tokens(self, read: list[tuple[LoadedClip, Tensor]]) -> list[Tensor]:
-        """Visual tokens [N, D] of each clip; clips of one kind and one number of frames are one batch."""
+    def _visual_tokens(self, read: list[tuple[LoadedClip, Tensor]]) -> list[tuple[Tensor, Tensor, tuple[str, str]]]:
+        """Of each clip the entries [L, D], those of visual tokens alone, and the texts around them.
+
+        Clips of one kind and one number of frames are one batch.
+        """
         groups: dict[tuple[str, int, int], list[int]] = {}
         for place, (clip, features) in enumerate(read):
             alone = place if self.pooling.varies else 0
             groups.setdefault((clip.job.samples[0].example.kind, len(features), alone), []).append(place)
-        tokens: dict[int, Tensor] = {}
+        tokens: dict[int, tuple[Tensor, Tensor, tuple[str, str]]] = {}
         pooling = self.pooling
         for (kind, _, _), places in groups.items():
             if kind == "image" and self.image_pooling is not None:
                 self.pooling = self.image_pooling
             batch = torch.stack([read[place][1] for place in places])
-            tokens.update(zip(places, self.tokens_of([read[place][0] for place in places], batch), strict=True))
+            clips = self.tokens_of([read[place][0] for place in places], batch)
+            for row, place in enumerate(places):
+                visual = clips.states[row, clips.at[row].to(clips.states.device)]
+                tokens[place] = clips.row(row), visual, clips.texts[row]
             self.pooling = pooling
         return [tokens[place] for place in range(len(read))]
 

@@ -33,6 +33,7 @@ from videopool.notes import note
 from videopool.points.early import check_machine, check_model
 from videopool.points.setting import Setting, readable, refuse_reading
 from videopool.pooling import Pooling, announced
+from videopool.reading.layout import beside
 from videopool.results import fingerprint, without_seed
 from videopool.runtime.ranks import on_cpu
 from videopool.training_data import ConversationLayout, Example, Mixture, Source, TrainingDataError
@@ -92,7 +93,7 @@ class TrainingPoint(Setting):
         for pooling in self.poolings.values():
             if next(pooling.parameters(), None) is not None:
                 raise ConfigError(f"pooling: {pooling.label} has weights of its own, which job=finetune does not train")
-        self.layout: ConversationLayout = build(config.training, "layout")
+        self.conversation_layout: ConversationLayout = build(config.training, "layout")
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.store: FeatureStore = shared_store(config)
         self.seed = int(config.seed)
@@ -195,7 +196,8 @@ class TrainingPoint(Setting):
         """Tokens that the language model reads of a clip ("video") or an image, which is never tiled."""
         if kind == "video":
             return self.visual_tokens
-        return announced(self.poolings[kind], 1, self.shape.height, self.shape.width) + self.shape.separators
+        pooling, size = self.poolings[kind], (1, self.shape.height, self.shape.width)
+        return announced(pooling, *size) + beside(pooling, self.shape, size, self.layout)
 
     def flops_of(self, kind: str, text: int) -> float:
         """Operations of learning from a conversation of `text` tokens, one of which stands for the clip."""
@@ -234,6 +236,7 @@ class TrainingPoint(Setting):
             "pooling": {k: v for k, v in plain(self.config.pooling).items() if k != "stage"},
             "image_pooling": None if images is None else plain(images),
             "frames": plain(self.config.frames),
+            "layout": self.layout,
             "longest": self.config.compat.longest,
             "reader": self.config.job.reader,
             "data": {source.name: source.digest for source in self.sources},

@@ -114,7 +114,7 @@ def _prepared(point: TrainingPoint, folder: Path) -> tuple[Tuner, Exporter]:
         checkpoint_gradients(backbone)
     weights_of_base = probe(backbone)
     state, kept = Checkpoints(folder / "checkpoints").last() or (TrainingState(), None)
-    encoder = Encoder(backbone, point.layout, point.limits())
+    encoder = Encoder(backbone, point.conversation_layout, point.limits())
     mixture, held = point.split
     steps = _steps(point, encoder)
     schedule = Schedule(mixture, encoder, steps, int(settings["global_batch"]), int(settings["micro_batch"]))

@@ -49,6 +49,7 @@ class ConversationLayout:
     user_closing: str = "</s>"  # ends a question
     assistant_closing: str = "</s>"  # ends an answer
     clip: str = "<image>"  # stands for the visual tokens; one token of the tokenizer
+    around: tuple[str, str] = ("", "")  # what a model writes before and behind the clip
     own_turn: bool = True  # the clip has a turn before the first question's; otherwise they share one
 
 
@@ -85,7 +86,7 @@ def conversation_pieces(conversation: Conversation, layout: ConversationLayout) 
 
     The name of a turn within a question or an answer is plain text.
     """
-    clip = f"{layout.clip}{conversation.message.rstrip()}"
+    clip = f"{layout.around[0]}{layout.clip}{layout.around[1]}{conversation.message.rstrip()}"
     clip += " " if layout.own_turn else f"\n{conversation.rounds[0].question}{layout.user_closing}"
     pieces = [(conversation.system, False), (layout.user, False), (clip, False)]
     for number, one in enumerate(conversation.rounds):
