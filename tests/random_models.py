@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     CLIPConfig,
@@ -13,6 +14,9 @@ from transformers import (
     CLIPTextConfig,
     CLIPVisionConfig,
     CLIPVisionModel,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -23,8 +27,12 @@ from transformers import (
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
     SiglipVisionConfig,
     SiglipVisionModel,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMVisionConfig,
     VideoLlavaConfig,
     VideoLlavaForConditionalGeneration,
 )
@@ -32,6 +40,7 @@ from transformers import (
 from videopool.shapes.tokenizer import build_tokenizer
 
 SIDE, PATCH = 48, 8  # pixels; 6 x 6 patches
+NEW = ("llava_video", "internvl", "smolvlm")
 
 
 def tokenizer_with(*words: str):
@@ -115,6 +124,77 @@ def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     settings = {"image_processor_type": kind, "do_resize": True, "resample": 3, "do_rescale": True, **view}
+    settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def byte_tokenizer(*words: str):
+    """Byte-level BPE with few merges, which span line breaks, blanks and words as those of released models do."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ċ", "Ċ"), ("Ġ", "t"), ("Ġt", "h"), ("r", "a"), ("F", "ra"), ("Ġ", "Y"), ("0", "0"), (":", "Ġ")]
+    vocabulary = {word: number for number, word in enumerate([*alphabet, *map("".join, merges)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>", bos_token="<s>")
+    made.add_special_tokens({"additional_special_tokens": list(words)})
+    return made
+
+
+def save_new(folder: Path, family: str, seed: int = 0, text_kind: Any = None) -> Path:
+    """Make and save a model of a family in NEW."""
+    marks = {
+        "llava_video": ("<image>", "<video>"),
+        "internvl": ("<IMG_CONTEXT>", "<img>", "</img>", "<video>"),
+        "smolvlm": ("<image>", "<fake_token_around_image>", "<global-img>"),
+    }[family]
+    tokenizer = byte_tokenizer(*marks)
+    place = tokenizer.convert_tokens_to_ids(marks[0])
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    square = {"do_center_crop": False, "size": {"height": SIDE, "width": SIDE}}
+    torch.manual_seed(seed)
+    if family == "llava_video":
+        model = LlavaOnevisionForConditionalGeneration(
+            LlavaOnevisionConfig(
+                vision_config=siglip(), text_config=text(text_kind or Qwen2Config, tokenizer), image_token_index=place,
+                video_token_index=place + 1, mm_newline_position="grid",
+            )
+        )  # fmt: skip
+        kind = "LlavaOnevisionImageProcessor"
+    elif family == "internvl":
+        vision = InternVLVisionConfig(
+            **sizes, image_size=[SIDE, SIDE], patch_size=[PATCH, PATCH], attention_bias=True, use_mean_pooling=True,
+            norm_type="layer_norm",
+        )  # fmt: skip
+        own = text(text_kind or Qwen3Config, tokenizer, head_dim=16, tie_word_embeddings=False)
+        model = InternVLForConditionalGeneration(
+            InternVLConfig(
+                vision_config=vision, text_config=own, image_token_id=place, image_seq_length=9,
+                tie_word_embeddings=False,
+            )
+        )  # fmt: skip
+        kind = "GotOcr2ImageProcessor"
+    else:
+        model = SmolVLMForConditionalGeneration(
+            SmolVLMConfig(
+                vision_config=SmolVLMVisionConfig(**sizes, image_size=SIDE, patch_size=PATCH), scale_factor=3,
+                text_config=text(text_kind or LlamaConfig, tokenizer), image_token_id=place,
+            )
+        )  # fmt: skip
+        kind = "SmolVLMImageProcessor"
+        square = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5)
+            elif "norm" in name:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {"image_processor_type": kind, "do_resize": True, "resample": 3, "do_rescale": True, **square}
     settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder

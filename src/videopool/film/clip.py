@@ -118,7 +118,8 @@ class ShownClip:
         frames = loaded.views[:-1] if THUMBNAIL in pooling.needs else loaded.views
         unique = sorted(set(frames))
         pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds))
-        height, width = (size * backbone.shape.patch for size in (backbone.shape.height, backbone.shape.width))
+        cell = backbone.shape.patch * backbone.shape.merge  # its side in pixels
+        height, width = backbone.shape.height * cell, backbone.shape.width * cell
         pictures = pixels[[unique.index(frame) for frame in frames], :height, :width]
         beside = {name: values[None] for name, values in loaded.beside.items()}
         return View(reader, features[None].to(backbone.device), pictures, reader.frame_times(loaded), beside)

@@ -153,7 +153,7 @@ class NormMeter(ClipReader):
         frames = [place for place, view in enumerate(clip.views) if isinstance(view, int)] or [0]
         texture = None
         if TEXTURE in clip.beside:
-            texture = backbone.grid(clip.beside[TEXTURE])[frames, ..., 0].float().numpy()
+            texture = backbone.cells(clip.beside[TEXTURE])[frames, ..., 0].float().numpy()
         found: dict[str, ClipNorms] = {}
         for stage in settings.stages:
             if stage.kind == ENCODER:
@@ -178,7 +178,7 @@ class NormMeter(ClipReader):
         if self.measured.overlap is not None and self.fates is not None and tower is not None:
             with self.clock("overlap"):
                 scores = [clip.beside[_score_key(score)][frames] for score in settings.scores[:1]]
-                saliency = backbone.grid(scores[0])[..., 0].double().numpy() if scores else None
+                saliency = backbone.cells(scores[0])[..., 0].double().numpy() if scores else None
                 self.measured.overlap.add(self.fates, tower, saliency, self.tasks[clip_name(clip.job)])
         with self.clock("norms"):
             for name, births in self.measured.births.items():
@@ -191,7 +191,9 @@ class NormMeter(ClipReader):
             shares = shares / shares.sum(axis=1, keepdims=True)  # norms too, so that an equal share is 1
             layers = {stage.layer: found[stage.name] for stage in self.settings.stages if stage.kind == ENCODER}
             entering = layers[score.block - 1].norms.reshape(-1) if score.block - 1 in layers else None
-            self.measured.scores[score.name].add(shares[:, self.backbone.extra :], tower, entering)
+            backbone = self.backbone  # a cell of several patches gets their sum
+            own = backbone.cells(torch.from_numpy(shares)[..., None]).flatten(1).numpy() * backbone.shape.merge**2
+            self.measured.scores[score.name].add(own, tower, entering)
 
     def _measure_pooled(
         self,

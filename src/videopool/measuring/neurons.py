@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videopool.models import ModelShape
 from videopool.models.tower_changes import high
-from videopool.models.tower_outputs import Pass, TowerOutput
+from videopool.models.tower_outputs import Pass, TowerOutput, blocks_of
 from videopool.pooling.base import precise
 
 
@@ -38,7 +38,7 @@ class OutlierNeurons(TowerOutput):
             sums[:, row, :-1] = (chosen[:, None] @ precise(own))[:, 0]
 
         with ExitStack() as hooks:
-            for row, block in enumerate(seen.tower.encoder.layers[:rows]):
+            for row, block in enumerate(blocks_of(seen.tower)[:rows]):
                 hooks.enter_context(block.mlp.fc2.register_forward_pre_hook(partial(gather, row=row)))
             seen.tower(seen.pixels.to(patches.dtype))
         return sums

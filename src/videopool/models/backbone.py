@@ -1,6 +1,7 @@
 """One small interface over image-to-text models; families differ in a few methods.
 
-Shapes: pixels [T, 3, S, S]; features [T, C + H*W, Dv] from the tower, where C is 1 for a CLS token, else 0;
+Shapes: pixels [T, 3, S, S]; features [T, C + H*W, Dv] from the tower, where C is 1 for a CLS token, else 0 (of a family
+that merges M x M patches [T, C + H*M*W*M, Dv / M^2]);
 grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L, D].
 """
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from videopool.models.errors import ModelError
 from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.texts import BLOCK, FrameTexts, Stamps
-from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput
+from videopool.models.tower_outputs import LayerStates, NormedStates, Pass, TowerOutput, blocks_of, projection_of
 from videopool.video import to_pixels
 
 Clock = Callable[[], AbstractContextManager[None]]  # of a kind of work
@@ -70,12 +71,12 @@ def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput], clock
     No states are kept that no output needs: for the last layer but one of CLIP-L, 1/25 of the memory of all. The clock
     runs while outputs are computed from what the layers left.
     """
-    blocks, dtype = tower.encoder.layers, next(tower.parameters()).dtype
+    blocks, dtype = blocks_of(tower), next(tower.parameters()).dtype
     layers = {layer for one in outputs for layer in one.layers}
     states, projections = dict[int, Tensor](), dict[tuple[int, str], Tensor]()
     with ExitStack() as hooks:
         for place in {(one.block, name) for one in outputs if one.block for name in one.caught}:
-            projection = getattr(blocks[place[0] - 1].self_attn, place[1])
+            projection = projection_of(blocks[place[0] - 1], place[1])
             keep = partial(projections.__setitem__, place)
             hooks.enter_context(projection.register_forward_hook(lambda _, __, out, keep=keep: keep(out)))
         if layers:
@@ -108,7 +109,13 @@ class Backbone(nn.Module):
     newline: ClassVar[str] = ""  # name of the newline token; "" if there is none
     separators: ClassVar[int] = 0  # newline tokens after a clip's visual tokens
     row_newlines: ClassVar[bool] = False  # a newline token after each row of patches; with layout=block, after the clip
-    frame_marks: ClassVar[bool] = False  # frame_texts() says something before or after a frame
+    frame_text: ClassVar[int] = 0  # tokens, about, of what frame_texts() says between two frames
+    tower_kind: ClassVar[str] = ""  # of ModelShape.tower
+    projector_layers: ClassVar[int] = 2
+    projector_norm: ClassVar[bool] = False
+    projector_bias: ClassVar[bool] = True  # where the configuration does not say
+    clip_words: ClassVar[tuple[str, ...]] = ()  # what chat templates write for a clip beside the placeholders
+    final_norm: ClassVar[str] = ""  # name of the norm that features of the tower's last layer pass; "": none
     attention: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj")  # attention layers that take LoRA
 
     def __init__(
@@ -138,6 +145,11 @@ class Backbone(nn.Module):
         self.tower_hashes: dict[tuple[Any, ...], str] = {}  # by the state of a tower, for keys of features
         self._split: dict[str, tuple[list[int], list[int]]] = {}
         self._texts: dict[str, list[int]] = {}
+
+    @classmethod
+    def merged(cls, config: Any) -> int:
+        """Patches on a side that are put side by side into one of the grid."""
+        return 1
 
     @classmethod
     def transformers_class(cls) -> Any:
@@ -206,8 +218,11 @@ class Backbone(nn.Module):
         """What a pass of the tower gives as features, the hidden states of the feature layers."""
         shape, depth = self.shape, self.shape.vision_layers
         layers = [layer if layer >= 0 else depth + 1 + layer for layer in feature_layers(self.model.config)]
-        size = self.extra + shape.height * shape.width, shape.vision_dim
-        return LayerStates(str(self.model.config.vision_feature_layer), size, tuple(layers))
+        size = shape.tower_rows, shape.tower_dim * shape.feature_layers
+        name = str(getattr(self.model.config, "vision_feature_layer", -1))
+        if self.final_norm and feature_layers(self.model.config) == [-1]:
+            return NormedStates(f"{name}, {self.final_norm}", size, (depth,), norm=self.final_norm)
+        return LayerStates(name, size, tuple(layers))
 
     def features(self, pixels: Tensor, media: str = "video") -> Tensor:
         """Pixels [T, 3, S, S] to the tower's features [T, C + H*W, Dv], VISION_CHUNK frames at a time."""
@@ -226,8 +241,17 @@ class Backbone(nn.Module):
         return tower_pass(tower, pixels, outputs, clock)
 
     def grid(self, features: Tensor) -> Tensor:
-        """Features [..., C + H*W, Dv] to the patch grid [..., H, W, Dv]."""
-        return features[..., self.extra :, :].unflatten(-2, (self.shape.height, self.shape.width))
+        """Features [..., C + P, Dt] to the patch grid [..., H, W, Dv]: M x M of the P patches side by side."""
+        height, width, merge = self.shape.height, self.shape.width, self.shape.merge
+        patches = features[..., self.extra :, :]
+        if merge == 1:
+            return patches.unflatten(-2, (height, width))
+        return patches.unflatten(-2, (height, merge, width, merge)).transpose(-4, -3).flatten(-3)
+
+    def cells(self, values: Tensor) -> Tensor:
+        """Values [..., C + P, K] of patches to those of the grid's cells [..., H, W, K], their means."""
+        merged = self.grid(values)
+        return merged if self.shape.merge == 1 else merged.unflatten(-1, (-1, values.shape[-1])).mean(-2)
 
     def encode(self, pixels: Tensor, media: str = "video") -> Tensor:
         """Pixels [T, 3, S, S] to the tower's patch grid [T, H, W, Dv], without CLS."""
@@ -254,7 +278,7 @@ class Backbone(nn.Module):
     @property
     def spreads(self) -> bool:
         """Whether something stands between the tokens of a clip, so that their frames and rows matter."""
-        return self.row_newlines or self.frame_marks
+        return self.row_newlines or self.frame_text > 0
 
     def frame_texts(self, stamps: Stamps) -> FrameTexts:
         """What the family writes around the frames of a clip."""

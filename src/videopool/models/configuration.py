@@ -12,12 +12,14 @@ import torch
 
 from videopool.errors import one_line
 from videopool.models.errors import ModelError, listed
-from videopool.models.families import FAMILIES, family_of
+from videopool.models.families import FAMILIES, family_of, kind_of
+from videopool.models.original import is_original, original_config
 from videopool.models.sizes import check_stretch, feature_layers
 from videopool.models.source import CONFIGURATION, locate, read_json
 from videopool.notes import note
 
-TOWERS = {"clip_vision_model": True, "siglip_vision_model": False}  # whether a CLS token precedes the patches
+# Whether a CLS token precedes the patches.
+TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vision": True, "smolvlm_vision": False}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
 # Rotary positions that do not depend on the prompt's length or on earlier prompts.
@@ -26,15 +28,16 @@ ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 # training are configured elsewhere.
 HARMLESS = (
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
-    "_name_or_path", "attn_implementation", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id",
-    "diversity_penalty", "do_sample", "dropout", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
-    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "ignore_index",
-    "image_seq_length", "initializer_factor", "initializer_range", "length_penalty", "max_length", "min_length",
-    "name_or_path", "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "output_attentions",
-    "output_scores", "pad_token_id", "prefix", "pretraining_tp", "projection_dim", "remove_invalid_values",
-    "return_dict_in_generate", "sep_token_id", "task_specific_params", "temperature", "tf_legacy_loss",
-    "tie_word_embeddings", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript", "transformers_version",
-    "typical_p", "use_bfloat16", "use_cache", "use_image_newline_parameter", "video_seq_length", "vocab_size",
+    "_name_or_path", "_pad_token_id", "attn_implementation", "begin_suppress_tokens", "bos_token_id",
+    "decoder_start_token_id", "diversity_penalty", "do_sample", "dropout", "early_stopping",
+    "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty", "finetuning_task",
+    "forced_bos_token_id", "forced_eos_token_id", "ignore_index", "image_seq_length", "initializer_factor",
+    "initializer_range", "length_penalty", "max_length", "min_length", "mm_newline_position", "name_or_path",
+    "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "output_attentions", "output_scores",
+    "pad_token_id", "prefix", "pretraining_tp", "projection_dim", "remove_invalid_values", "return_dict_in_generate",
+    "sep_token_id", "task_specific_params", "temperature", "tf_legacy_loss", "tie_word_embeddings", "tokenizer_class",
+    "top_k", "top_p", "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
+    "use_image_newline_parameter", "video_seq_length", "vocab_size",
 )  # fmt: skip
 # Keys that change nothing as long as they have these values.
 DEFAULTS: dict[str, Any] = {
@@ -58,10 +61,10 @@ def load_config(
     except Exception as error:  # whatever transformers raises for a broken file
         raise ModelError(f"model.source={source}: no configuration could be read ({one_line(error)})") from error
     try:
-        family_of(config.model_type, target)
+        family_of(kind_of(config), target)
     except ModelError as error:
         raise ModelError(f"model.source={source}: {error}") from error
-    if problem := _not_computed(config):
+    if problem := _not_computed(config, target):
         raise ModelError(f"model.source={source}: config.json: {problem}")
     if rope_factor is not None:
         text = config.text_config
@@ -80,8 +83,10 @@ def model_config(model: Mapping[str, Any]) -> Any:
 def _read_config(folder: Path, source: str, _modified: int) -> Any:
     from transformers import AutoConfig
 
+    if is_original(content := read_json(folder / "config.json")):
+        return original_config(content)
     config = AutoConfig.from_pretrained(str(folder))
-    if config.model_type in FAMILIES and (unknown := unknown_keys(config, read_json(folder / "config.json"))):
+    if config.model_type in FAMILIES and (unknown := unknown_keys(config, content)):
         note(
             f"model.source={source}: config.json sets {listed(unknown)}; transformers does not know this of such a "
             "model, and nothing here computes it"
@@ -104,7 +109,7 @@ def unknown_keys(config: Any, content: Mapping[str, Any], within: str = "") -> l
     return unknown
 
 
-def _not_computed(config: Any) -> str:
+def _not_computed(config: Any, target: str | None) -> str:
     """The first setting that is not computed here, or ""; transformers' own parts compute all others."""
     text, vision = config.text_config, config.vision_config
     for part in (config, text, vision):
@@ -131,9 +136,15 @@ def _not_computed(config: Any) -> str:
         return f"vision_config: num_channels={vision.num_channels}: frames have 3"
     depth, layers = vision.num_hidden_layers, feature_layers(config)
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
-        return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"
-    strategy, cls = config.vision_feature_select_strategy, TOWERS[vision.model_type]
-    if (strategy == "default") == cls:
+        return f"vision_feature_layer={layers}: the tower has hidden states {-depth - 1}..{depth}"
+    side, merge = vision.image_size, family_of(kind_of(config), target).merged(config)
+    side = (side if isinstance(side, int) else side[0]) // (
+        vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
+    )
+    if side % merge:
+        return f"{side} x {side} patches of a view cannot be merged by {merge} x {merge}"
+    strategy, cls = getattr(config, "vision_feature_select_strategy", None), TOWERS[vision.model_type]
+    if strategy is None or (strategy == "default") == cls:
         return ""
     why = "it drops the first token, which is a patch in a tower without CLS token; set full"
     if cls:

@@ -74,23 +74,28 @@ def training_flops(shape: ModelShape, tokens: int, projected: int, again: bool =
 def tower_flops(shape: ModelShape, frames: int) -> float:
     """Floating-point operations of the vision tower on T = frames frames, up to the feature layer.
 
-    With P = H * W positions (one more with CLS) of width D and an MLP of width I, a frame takes
-    2 * H * W * 3 * patch^2 * D for the patches, and 2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D per layer.
+    With P = H * W positions (M^2 as many of a family that merges M x M patches; one more with CLS) of width D and an
+    MLP of width I, a frame takes 2 * 3 * patch^2 * D for each patch, and 2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D
+    per layer.
     """
-    patches, width = shape.height * shape.width, shape.tower_dim
-    positions = patches + shape.cls
+    patches, positions, width = shape.patches, shape.tower_rows, shape.tower_dim
     layer = 2 * positions * (4 * width**2 + 2 * width * shape.vision_intermediate) + 4 * positions**2 * width
     return float(frames * (2 * patches * 3 * shape.patch**2 * width + shape.vision_layers_run * layer))
 
 
 def projector_flops(shape: ModelShape, tokens: int) -> float:
-    """Floating-point operations of the two-layer projector: on T * H * W tokens, or on pooled ones."""
-    return float(2 * tokens * (shape.vision_dim * shape.dim + shape.dim**2))
+    """Floating-point operations of the projector's one or two layers: on T * H * W tokens, or on pooled ones."""
+    return float(2 * tokens * _projector_weights(shape))
+
+
+def _projector_weights(shape: ModelShape) -> int:
+    return shape.vision_dim * shape.dim + (shape.projector_layers - 1) * shape.dim**2
 
 
 def parameter_count(shape: ModelShape) -> int:
     """Number of weights of the whole model, unused layers of towers included, tied matrices once."""
-    projector = shape.vision_dim * shape.dim + shape.dim**2 + 2 * shape.dim * shape.projector_bias
+    projector = _projector_weights(shape) + shape.projector_layers * shape.dim * shape.projector_bias
+    projector += 2 * shape.vision_dim * shape.projector_norm
     newline = shape.dim * shape.newline
     return shape.towers * _tower_parameters(shape) + projector + newline + _llm_parameters(shape)
 
@@ -100,7 +105,9 @@ def _tower_parameters(shape: ModelShape) -> int:
     attention = 4 * (width**2 + width)
     mlp = 2 * width * inner + inner + width
     norm = 2 * width
-    embeddings = 3 * shape.patch**2 * width + (shape.height * shape.width + shape.cls) * width
+    embeddings = 3 * shape.patch**2 * width + shape.tower_rows * width
+    if shape.tower == "internvl":  # a CLS token, a bias of the patch embedding, two scales per layer, no last norm
+        return embeddings + 2 * width + shape.vision_layers * (attention + mlp + 2 * norm + 2 * width)
     # CLIP: a CLS token and a norm before the layers. SigLIP: a bias of the patch embedding. Both: a last norm.
     embeddings += width + norm if shape.cls else width
     # SigLIP's head: a probe that attends to the patches, a norm and an MLP.
@@ -113,6 +120,7 @@ def _llm_parameters(shape: ModelShape) -> int:
     if shape.qkv_bias:
         layer += (shape.heads + 2 * shape.kv_heads) * shape.head_dim
         layer += 0 if shape.text == "qwen2" else shape.dim  # llama's attention_bias includes the output projection
+    layer += 2 * shape.head_dim if shape.text == "qwen3" else 0  # norms of queries and keys
     embeddings = shape.vocabulary * shape.dim * (1 if shape.tied else 2)
     return shape.layers * layer + embeddings + shape.dim
 
@@ -140,7 +148,7 @@ def _position_values(shape: ModelShape) -> int:
 
 def feature_bytes(shape: ModelShape, bytes_per_value: int) -> int:
     """Bytes of one frame's features before the projector, CLS included: an entry of the feature store."""
-    return (shape.height * shape.width + shape.cls) * shape.vision_dim * bytes_per_value
+    return shape.tower_rows * shape.tower_dim * shape.feature_layers * bytes_per_value
 
 
 def peak_bytes(
@@ -173,7 +181,7 @@ def peak_bytes(
     training step keeps.
     """
     chunk = min(clips * frames, frames_at_once)
-    positions = shape.height * shape.width + shape.cls
+    positions = shape.tower_rows
     layer = (3 + shape.feature_layers) * shape.tower_dim + 3 * shape.vision_intermediate
     tower = chunk * (feature_bytes(shape, 1) + 3 * shape.image_size**2 + positions * layer)
     projector = clips * frames * shape.height * shape.width * (shape.vision_dim + 2 * shape.dim)

@@ -1,12 +1,14 @@
 """The families of LLaVA models, by transformers' model type."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra.utils import get_class
 
 from videopool.errors import in_code
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
+from videopool.models.others import InternVL, SmolVLM
+from videopool.models.texts import FrameTexts, Stamps
 
 
 class Llava(Backbone):
@@ -33,6 +35,26 @@ class LlavaOnevision(Backbone):
     separators = 1
 
 
+class LlavaVideo(LlavaOnevision):
+    """LLaVA-Video (arXiv 2410.02713): OneVision's parts; a newline token ends each row of a frame's patches.
+
+    Between the clip and the question, a sentence says when its frames were taken.
+    """
+
+    model_type = "llava_video"
+    separators = 0
+    row_newlines = True
+
+    def frame_texts(self, stamps: Stamps) -> FrameTexts:
+        """Without a blank before "Please", as released."""
+        times = ",".join(f"{time:.2f}s" for time in stamps.times)
+        return FrameTexts(
+            tail=f"The video lasts for {stamps.duration:.2f} seconds, and {len(stamps.times)} frames are uniformly "
+            f"sampled from it. These frames are located at {times}.Please answer the following questions related to "
+            "this video."
+        )
+
+
 class VideoLlava(Backbone):
     """Video-LLaVA (arXiv 2311.10122): aligned towers for images and for videos before one projector."""
 
@@ -41,7 +63,22 @@ class VideoLlava(Backbone):
     towers: ClassVar = {"video": "video_tower", "image": "image_tower"}
 
 
-FAMILIES: dict[str, type[Backbone]] = {one.model_type: one for one in (Llava, LlavaNext, LlavaOnevision, VideoLlava)}
+FAMILIES: dict[str, type[Backbone]] = {
+    one.model_type: one for one in (Llava, LlavaNext, LlavaOnevision, LlavaVideo, VideoLlava, InternVL, SmolVLM)
+}
+
+
+def kind_of(config: Any) -> str:
+    """The key in FAMILIES of a transformers configuration.
+
+    LLaVA-Video has OneVision's class, and says of its newlines where they stand. Raises ModelError for another place.
+    """
+    newlines = getattr(config, "mm_newline_position", None)
+    if config.model_type != LlavaOnevision.model_type or newlines in (None, "one_token"):
+        return str(config.model_type)
+    if newlines != "grid":
+        raise ModelError(f"mm_newline_position={newlines}: choose one of grid, one_token")
+    return LlavaVideo.model_type
 
 
 def family_of(model_type: str, target: str | None = None) -> type[Backbone]:

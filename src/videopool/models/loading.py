@@ -15,9 +15,10 @@ from videopool.errors import one_line
 from videopool.models.backbone import Backbone
 from videopool.models.configuration import ATTENTIONS, DTYPES, load_config
 from videopool.models.errors import ModelError, listed
-from videopool.models.families import family_of
+from videopool.models.families import family_of, kind_of
+from videopool.models.original import KEYS, is_original, with_places
 from videopool.models.shape import model_shape
-from videopool.models.source import check_weights, identity, locate
+from videopool.models.source import check_weights, identity, locate, read_json
 from videopool.models.tower_changes import tower_changes
 
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
@@ -44,7 +45,13 @@ def _read(
 
 def load_tokenizer(source: str, revision: str | None = None, key: str = "model.source") -> Any:
     """A model's tokenizer. Raises ModelError, which names the configuration key, if there is none."""
-    return _read(AutoTokenizer, "tokenizer", source, revision, key, TOKENIZER_FILES)
+    tokenizer = _read(AutoTokenizer, "tokenizer", source, revision, key, TOKENIZER_FILES)
+    return with_places(tokenizer) if _original(source, revision, key) else tokenizer
+
+
+def _original(source: str, revision: str | None, key: str) -> bool:
+    file = locate(source, revision, key) / "config.json"
+    return file.is_file() and is_original(read_json(file))
 
 
 def load_image_processor(
@@ -55,11 +62,18 @@ def load_image_processor(
     A family's own processor may cut images into tiles; here a frame is one view of the same size and normalisation.
     Raises ModelError if there is none, or its views are not image_size pixels wide and high.
     """
+    if _original(source, revision, key):  # SigLIP's
+        side, half = int(image_size or 0), [0.5, 0.5, 0.5]
+        square = {"height": side, "width": side}
+        return CLIPImageProcessorPil(size=square, do_center_crop=False, resample=3, image_mean=half, image_std=half)
     saved = _read(
         AutoImageProcessor, "image processor", source, revision, key, PROCESSOR_FILES, backend="pil"
     ).to_dict()
     settings: dict[str, Any] = {"do_center_crop": False}
     settings |= {name: saved[name] for name in VIEW_SETTINGS if saved.get(name) is not None}
+    if "longest_edge" in settings["size"] and "max_image_size" in saved:  # SmolVLM squares a view to it
+        side = saved["max_image_size"]["longest_edge"]
+        settings["size"] = {"height": side, "width": side}
     size = settings["crop_size" if settings["do_center_crop"] else "size"]
     height, width = (int(size.get(side, 0)) for side in ("height", "width"))
     if image_size is not None and (height, width) != (image_size, image_size):
@@ -141,7 +155,8 @@ def load_backbone(
     check_weights(folder, f"model.source={source}")
     tokenizer = load_tokenizer(source, revision)
     image_processor = load_image_processor(source, revision, shape.image_size)
-    family, placed = family_of(config.model_type, target), device_map is not None
+    family, placed = family_of(kind_of(config), target), device_map is not None
+    names = {"key_mapping": KEYS} if _original(source, revision, "model.source") else {}
     placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}
     try:
         with silent():
@@ -153,6 +168,7 @@ def load_backbone(
                 output_loading_info=True,
                 use_safetensors=True,
                 **placement,
+                **names,
             )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"model.source={source}: {one_line(error)}") from error

@@ -9,12 +9,12 @@ from typing import Any, get_type_hints
 
 from videopool.models.configuration import TOWERS, model_config
 from videopool.models.errors import LISTED, ModelError, is_number
-from videopool.models.families import FAMILIES, family_of
+from videopool.models.families import FAMILIES, family_of, kind_of
 from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.source import on_hub
 
 NONE_BY_DEFAULT = ("separators", "frame_text")  # sizes that a file may leave out, and that may be 0
-TEXT_MODELS = ("llama", "mistral", "qwen2")
+TEXT_MODELS = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def model_shape(config: Any, target: str | None = None) -> ModelShape:
@@ -22,7 +22,7 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
 
     Raises ModelError if the family, or the kind of language model or tower, is not supported.
     """
-    family = family_of(config.model_type, target)
+    family = family_of(kind_of(config), target)
     text, vision = config.text_config, config.vision_config
     if text.model_type not in TEXT_MODELS:
         raise ModelError(f"language model {text.model_type!r} is not supported; supported: {', '.join(TEXT_MODELS)}")
@@ -31,11 +31,13 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
     layers, depth = feature_layers(config), vision.num_hidden_layers
     sides = (vision.image_size, vision.patch_size)
     image_size, patch = (int(side if isinstance(side, int) else side[0]) for side in sides)
+    merge = family.merged(config)
+    side = image_size // patch // merge
     rope = getattr(text, "rope_parameters", None) or {}
     return ModelShape(
-        height=image_size // patch,
-        width=image_size // patch,
-        vision_dim=vision.hidden_size * len(layers),
+        height=side,
+        width=side,
+        vision_dim=vision.hidden_size * len(layers) * merge**2,
         dim=text.hidden_size,
         context=text.max_position_embeddings,
         layers=text.num_hidden_layers,
@@ -53,15 +55,21 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
         vision_heads=vision.num_attention_heads,
         vision_intermediate=vision.intermediate_size,
         patch=patch,
+        merge=merge,
         image_size=image_size,
         cls=TOWERS[vision.model_type],
         pooling_head=bool(getattr(vision, "vision_use_head", False)),
+        tower=family.tower_kind,
         towers=len(set(family.towers.values())),
         separators=family.separators,
+        row_newlines=family.row_newlines,
+        frame_text=family.frame_text,
         newline=bool(family.newline),
         tied=bool(config.tie_word_embeddings),
         qkv_bias=text.model_type == "qwen2" or bool(getattr(text, "attention_bias", False)),
-        projector_bias=bool(config.multimodal_projector_bias),
+        projector_bias=bool(getattr(config, "multimodal_projector_bias", family.projector_bias)),
+        projector_layers=family.projector_layers,
+        projector_norm=family.projector_norm,
         rope_theta=float(rope.get("rope_theta") or 10000.0),
         rope_type=str(rope.get("rope_type", "default")),
         rope_factor=float(rope.get("factor") or 1.0),
@@ -112,11 +120,14 @@ def _wanted(name: str, value: Any, kind: Any) -> str:
 
 def _contradiction(shape: ModelShape) -> str:
     """How sizes contradict each other, or ""."""
-    side = shape.image_size // shape.patch
+    side = shape.image_size // shape.patch // shape.merge
     if shape.text not in TEXT_MODELS:
         return f"text={shape.text!r}: choose one of {', '.join(TEXT_MODELS)}"
     if (shape.height, shape.width) != (side, side):
-        return f"a view of {shape.image_size} pixels in patches of {shape.patch} makes a grid of {side} x {side}"
+        merged = f", {shape.merge} x {shape.merge} merged," if shape.merge > 1 else ""
+        return (
+            f"a view of {shape.image_size} pixels in patches of {shape.patch}{merged} makes a grid of {side} x {side}"
+        )
     if shape.vision_layers_run > shape.vision_layers:
         return f"vision_layers_run={shape.vision_layers_run} is more than vision_layers={shape.vision_layers}"
     return f"heads={shape.heads} is no multiple of kv_heads={shape.kv_heads}" if shape.heads % shape.kv_heads else ""

@@ -13,9 +13,9 @@ STRETCHING = ("linear", "dynamic")  # types of RoPE scaling that multiply the tr
 class ModelShape:
     """Sizes that a model's configuration states. A tower is the vision tower, an LLM the language model."""
 
-    height: int  # of the patch grid
+    height: int  # of the patch grid, after the family's own merging of patches
     width: int
-    vision_dim: int  # before the projector
+    vision_dim: int  # before the projector, of merged patches side by side
     dim: int  # after the projector
     context: int  # positions of the LLM, RoPE scaling included
     layers: int  # of the LLM, as the next five
@@ -25,7 +25,7 @@ class ModelShape:
     intermediate: int
     vocabulary: int
     family: str = "llava"  # model type, as in FAMILIES
-    text: str = "llama"  # kind of LLM: "llama", "mistral" or "qwen2"
+    text: str = "llama"  # kind of LLM: "llama", "mistral", "qwen2" or "qwen3"
     vision_layers: int = 0  # layers of the tower that have weights
     vision_layers_run: int = 0  # layers of the tower up to the (last) feature layer
     feature_layers: int = 1  # layers of the tower that are concatenated in vision_dim
@@ -33,8 +33,10 @@ class ModelShape:
     vision_intermediate: int = 0
     patch: int = 0  # side in pixels
     image_size: int = 0  # side of the tower's input in pixels
+    merge: int = 1  # the tower's patches on a side that the family puts side by side into one of the grid
     cls: bool = True  # the tower puts a CLS token before the patches (CLIP does, SigLIP does not)
     pooling_head: bool = False  # the tower's weights include SigLIP's pooling head; features do not need it
+    tower: str = ""  # kind of tower; "": CLIP or, without CLS, SigLIP
     towers: int = 1  # 2 where videos and images have one each
     separators: int = 0  # tokens that the family puts after a clip's visual tokens
     row_newlines: bool = False  # a newline token ends each row of patches
@@ -42,7 +44,9 @@ class ModelShape:
     newline: bool = False  # the weights include a newline token
     tied: bool = False  # word embeddings and output layer share one matrix
     qkv_bias: bool = False  # queries, keys and values have biases
-    projector_bias: bool = True  # both layers of the projector have biases
+    projector_bias: bool = True  # the projector's layers have biases
+    projector_layers: int = 2
+    projector_norm: bool = False  # a norm precedes its layers
     rope_theta: float = 10000.0
     rope_type: str = "default"
     rope_factor: float = 1.0
@@ -51,7 +55,17 @@ class ModelShape:
     @property
     def tower_dim(self) -> int:
         """Width of the tower."""
-        return self.vision_dim // self.feature_layers
+        return self.vision_dim // self.feature_layers // self.merge**2
+
+    @property
+    def patches(self) -> int:
+        """The tower's patches of a frame."""
+        return self.height * self.width * self.merge**2
+
+    @property
+    def tower_rows(self) -> int:
+        """The tower's positions of a frame: its patches, and the CLS token."""
+        return self.patches + self.cls
 
     @property
     def spreads(self) -> bool:
@@ -83,7 +97,7 @@ def check_stretch(factor: Any, rope_type: str) -> None:
 
 def feature_layers(config: Any) -> list[int]:
     """The tower's layers that a configuration takes features from."""
-    layer = config.vision_feature_layer
+    layer = getattr(config, "vision_feature_layer", -1)
     return [layer] if isinstance(layer, int) else list(layer)
 
 

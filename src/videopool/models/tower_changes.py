@@ -17,6 +17,7 @@ from torch import Tensor
 
 from videopool.models.errors import ModelError, is_number
 from videopool.models.sizes import ModelShape
+from videopool.models.tower_outputs import blocks_of
 from videopool.pooling.base import precise
 
 ZEROS, TEST_TIME = "zeros", "test_time"
@@ -106,7 +107,7 @@ class TowerChanges:
 
     def apply(self, tower: Any, shape: ModelShape) -> None:
         """Change a tower from now on."""
-        blocks, count = tower.encoder.layers, self.registers
+        blocks, count = blocks_of(tower), self.registers
         if count:
             tower.registers = count
             blocks[0].register_forward_pre_hook(partial(_add, count=count))
@@ -117,7 +118,7 @@ class TowerChanges:
             blocks[block - 1].mlp.fc2.register_forward_pre_hook(partial(_move, neurons=sorted(set(neurons))))
         if self.replace is not None and self.layer is not None:
             layer = self.layer + (shape.vision_layers + 1) * (self.layer < 0)
-            patches = slice(int(shape.cls), int(shape.cls) + shape.height * shape.width)
+            patches = slice(int(shape.cls), shape.tower_rows)
             blocks[layer - 1].register_forward_hook(
                 partial(_replaced, patches=patches, times=float(self.times_median), by=self.replace)
             )

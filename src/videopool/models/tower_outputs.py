@@ -33,6 +33,17 @@ class Pass(NamedTuple):
     projections: Mapping[tuple[int, str], Tensor]  # of a block, counted from 1: "q_proj", "k_proj", "v_proj"
 
 
+def blocks_of(tower: Any) -> Any:
+    """A tower's layers."""
+    return tower.encoder.layers if hasattr(tower.encoder, "layers") else tower.encoder.layer
+
+
+def projection_of(block: Any, name: str) -> Any:
+    """The module whose output are a block's queries, keys or values; a norm, where one follows the projection."""
+    attention = block.self_attn if hasattr(block, "self_attn") else block.attention
+    return getattr(attention, name.replace("proj", "norm"), None) or getattr(attention, name)
+
+
 @dataclass(frozen=True)
 class TowerOutput(ABC):
     """An output [T, rows, width] of the tower."""
@@ -55,6 +66,17 @@ class LayerStates(TowerOutput):
     def of(self, seen: Pass) -> Tensor:
         first = seen.states[self.layers[0]]
         return torch.cat([seen.states[layer].to(first.device) for layer in self.layers], dim=-1)
+
+
+@dataclass(frozen=True)
+class NormedStates(LayerStates):
+    """The states of the last layer, after a norm of the tower."""
+
+    norm: str = ""
+
+    def of(self, seen: Pass) -> Tensor:
+        normed: Tensor = getattr(seen.tower, self.norm)(super().of(seen))
+        return normed
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,7 @@ class FrameVectors(TowerOutput):
 
 
 def _head_input(seen: Pass) -> Tensor:
-    return seen.tower.post_layernorm(seen.states[len(seen.tower.encoder.layers)])
+    return seen.tower.post_layernorm(seen.states[len(blocks_of(seen.tower))])
 
 
 def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
@@ -135,7 +157,7 @@ def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
 
 def score_output(kind: str, block: int, shape: ModelShape, one_head: bool = False) -> TowerOutput:
     """A score of each position: attention of a kind in a block, counted from 1, or the norms of its "values"."""
-    rows = (int(shape.cls) + shape.height * shape.width, 1)
+    rows = (shape.tower_rows, 1)
     if kind == "head":
         return HeadSaliency("attention of the pooling head", rows, (shape.vision_layers,))
     if kind == "values":
@@ -180,7 +202,7 @@ def tower_outputs(pooling: Pooling, shape: ModelShape, model: str) -> dict[str, 
     if problem:
         raise ModelError(f"pooling {pooling.label} needs {problem}")
     heads, one = (1, " in one head") if one_head else (shape.vision_heads, "")
-    rows, width = int(shape.cls) + shape.height * shape.width, shape.tower_dim
+    rows, width = shape.tower_rows, shape.tower_dim
     outputs: dict[str, TowerOutput] = {
         "keys": Keys(f"keys of block {block}{one}", (rows, width // heads), (block,), block, heads=heads),
         "frame_vectors": FrameVectors("pooling head", (1, width), (depth,)),

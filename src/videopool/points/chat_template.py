@@ -8,6 +8,7 @@ from videopool.config.choices import described
 from videopool.config.errors import ConfigError
 from videopool.errors import one_line
 from videopool.models.configuration import load_config
+from videopool.models.families import family_of, kind_of
 from videopool.models.source import locate
 from videopool.notes import note
 
@@ -64,6 +65,7 @@ def _read(source: str, revision: str | None) -> tuple[str | None, Any, list[str]
                 raise ConfigError(f"model.source={source}: {file} holds no chat template ({one_line(error)})") from None
     if isinstance(template, dict):
         template = template.get("default")
+    tokens += family_of(kind_of(config)).clip_words
     return template, tokenizer, tokens or ["<image>"]  # loading refuses a tokenizer without a place for the clip
 
 

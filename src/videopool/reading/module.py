@@ -90,14 +90,14 @@ class VideoLM(pl.LightningModule):
             text=text if TEXT in needs else None,
             thumbnail=at_stage(backbone.grid(features[:, -1])) if THUMBNAIL in needs else None,
             saliency=None if saliency is None else self._saliency(saliency),
-            keys=None if keys is None else backbone.grid(keys.to(backbone.dtype)),
+            keys=None if keys is None else backbone.cells(keys.to(backbone.dtype)),
             frame_vectors=None if vectors is None else vectors[:, :, 0],
         )
         return at_stage(backbone.grid(frames)), context
 
     def _saliency(self, values: Tensor) -> Tensor:
         """[B, T, H, W] of the tower's [B, T, C + H*W, 1]. Raises ModelError if all patches of a clip have the same."""
-        saliency = self.backbone.grid(values)[..., 0]
+        saliency = self.backbone.cells(values)[..., 0]
         low, high = saliency.flatten(1).aminmax(dim=1)
         if saliency[0, 0].numel() > 1 and (low == high).any():
             raise ModelError(

@@ -152,6 +152,7 @@ def _attention(backbone: Backbone, module: Any, query: Tensor, position: Tensor,
     keys = cache.layers[module.layer_idx].keys.float()
     rows, kinds, _, width = keys.shape
     heads = query.view(rows, -1, 1, width)
+    heads = module.q_norm(heads) if hasattr(module, "q_norm") else heads  # Qwen3
     cos, sin = (one.to(heads) for one in backbone.language_model.rotary_emb(heads, position_ids=position[:, None]))
     turned = apply_rotary_pos_emb(heads, heads, cos, sin)[0].float().view(rows, kinds, -1, width)
     scores = turned @ keys.transpose(2, 3) * module.scaling + mask[:, None, None].to(keys)

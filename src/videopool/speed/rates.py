@@ -11,6 +11,7 @@ from torch import nn
 
 from videopool.models import Backbone, prefill_flops
 from videopool.models.cost import tower_flops
+from videopool.models.tower_outputs import blocks_of
 from videopool.reading.answers import greedy_answers, next_token_logits, prefill
 from videopool.speed.bench import Bench, Line
 from videopool.speed.timing import medians
@@ -68,8 +69,8 @@ def works_of(model: Backbone, settings: dict[str, Any]) -> Iterator[tuple[str, W
     llm, before, frames = model.language_model.layers, [0] * BEFORE, int(settings["frames"])
     tower: Any = model.tower("video")
     pixels = torch.randn(frames, 3, shape.image_size, shape.image_size, device=device, dtype=dtype)
-    positions = frames * (shape.height * shape.width + shape.cls)
-    run = tower.encoder.layers[: shape.vision_layers_run]
+    positions = frames * shape.tower_rows
+    run = blocks_of(tower)[: shape.vision_layers_run]
     yield "tower", Work(lambda: model.features(pixels), tower_flops(shape, frames), run, positions, f"{frames} frames")
     for count in settings["tokens"]:
         clips = max(1, int(settings["batch"]) // count)

@@ -34,8 +34,8 @@ def assemble(tower: str, language: str, layer: int = -2, dtype: str = "float32",
     """
     vision, seen = _part(tower, "job.tower"), _configuration(tower, "job.tower")
     seen = getattr(seen, "vision_config", seen)
-    if seen.model_type not in TOWERS:
-        raise ModelError(f"job.tower={tower}: {seen.model_type} is not supported; supported: {', '.join(TOWERS)}")
+    if seen.model_type not in CLASSES:
+        raise ModelError(f"job.tower={tower}: {seen.model_type} is not supported; supported: {', '.join(CLASSES)}")
     depth = int(seen.num_hidden_layers)
     if not -depth - 1 <= layer <= depth:
         raise ModelError(f"job.layer={layer}: {tower} has {depth} layers")
