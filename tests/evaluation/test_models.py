@@ -9,7 +9,7 @@ import pytest
 from hydra.errors import HydraException
 
 from composed import composed
-from random_models import FAMILIES, lora_checkpoint, save
+from random_models import FAMILIES, NEW, lora_checkpoint, save, save_new
 from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.models import ModelError, load_backbone
@@ -53,6 +53,41 @@ def test_every_family_answers_the_embedded_benchmark(run, family, scoring):
     assert {record["status"] for record in records} == {"ok"}
     assert {record["visual_tokens"] for record in records} == {18 + (name == "llava_onevision")}
     assert point_of(done)["visual_tokens"] == records[0]["visual_tokens"]
+
+
+@pytest.fixture(scope="module", params=NEW)
+def new_family(request, tmp_path_factory):
+    return request.param, save_new(tmp_path_factory.mktemp(request.param), request.param)
+
+
+ASKS = ["model=local", "prompt=plain", "frames.num=3"]
+
+
+@pytest.mark.parametrize("scoring", ["likelihood", "cloze", "generate"])
+def test_families_with_texts_around_frames_answer_the_embedded_benchmark(run, new_family, scoring):
+    """Under a pooling that spreads its tokens; the table's number of tokens is that of the records."""
+    name, folder = new_family
+    words = [*ASKS, f"model.source={folder}", f"model.name={name}", f"benchmark.scoring={scoring}", f"study={scoring}"]
+    chosen = run(*words, "pooling=subsample", "pooling.tokens=5", "benchmark.limit=1")
+    block = run(*words, "pooling=subsample", "pooling.tokens=5", "layout=block", "benchmark.limit=1")
+    for done in (chosen, block):
+        records = records_of(done)
+        assert {record["status"] for record in records} == {"ok"}
+    fewest = 5 + (name == "llava_video")
+    assert {record["visual_tokens"] for record in records} == {fewest}
+    assert "block" in block.name
+    assert min(record["visual_tokens"] for record in records_of(chosen)) > fewest
+    rows = load_study(chosen.parent).set_index("layout")
+    clips = {record["clip"]: record["visual_tokens"] for record in records_of(chosen)}
+    assert rows.visual_tokens["frames"] == pytest.approx(sum(clips.values()) / len(clips))
+    assert rows.visual_tokens["block"] == fewest
+
+
+def test_poolings_without_places_are_told_to_stand_in_a_block(run, new_family):
+    words = [*ASKS, f"model.source={new_family[1]}", "pooling=dual_mean"]
+    with pytest.raises(UserError, match=r"layout=frames: tokens of pooling .* say layout=block"):
+        run(*words)
+    assert {record["status"] for record in records_of(run(*words, "layout=block", "benchmark.limit=1"))} == {"ok"}
 
 
 def test_every_family_describes_real_clips(run, family, shared):

@@ -33,6 +33,7 @@ COMPUTED = {
     "norms": {"text_config": {"rms_norm_eps": 0.1}, "vision_config": {"layer_norm_eps": 0.1}},
     "theta": {"text_config": {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}},
     "linear": {"text_config": {"rope_parameters": {"rope_type": "linear", **LONG}}},
+    "dynamic": {"text_config": {"rope_parameters": {"rope_type": "dynamic", **LONG}}},
     "yarn": {"text_config": {"rope_parameters": {"rope_type": "yarn", **LONG}}},
     "llama3": {
         "text_config": {
@@ -49,7 +50,6 @@ REFUSED = {
     "layer out of reach": ({"vision_feature_layer": 9}, r"vision_feature_layer=9: the tower has hidden states -"),
     "one layer out of reach": ({"vision_feature_layer": [-1, -9]}, "vision_feature_layer="),
     "no layer": ({"vision_feature_layer": []}, "vision_feature_layer="),
-    "dynamic": ({"text_config": {"rope_parameters": {"rope_type": "dynamic", **LONG}}}, "rope_type=dynamic"),
     "longrope": (
         {
             "text_config": {

@@ -8,6 +8,9 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     DynamicCache,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -17,8 +20,12 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     MistralConfig,
     Qwen2Config,
+    Qwen3Config,
     SiglipVisionConfig,
     SiglipVisionModel,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMVisionConfig,
     VideoLlavaConfig,
     VideoLlavaForConditionalGeneration,
 )
@@ -48,8 +55,11 @@ FAMILIES = {
     "llava_next": (LlavaNextConfig, LlavaNextForConditionalGeneration),
     "llava_onevision": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
     "video_llava": (VideoLlavaConfig, VideoLlavaForConditionalGeneration),
+    "llava_video": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
+    "internvl": (InternVLConfig, InternVLForConditionalGeneration),
+    "smolvlm": (SmolVLMConfig, SmolVLMForConditionalGeneration),
 }
-TEXTS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+TEXTS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 RELEASED = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if "shape:\n" in p.read_text())
 
 
@@ -60,6 +70,7 @@ def block(name):
 def configuration(shape):
     """The transformers configuration that a shape describes."""
     vision_kind = CLIPVisionConfig if shape.cls else SiglipVisionConfig
+    vision_kind = {"internvl": InternVLVisionConfig, "smolvlm": SmolVLMVisionConfig}.get(shape.tower, vision_kind)
     vision = vision_kind(
         hidden_size=shape.tower_dim,
         intermediate_size=shape.vision_intermediate,
@@ -67,7 +78,8 @@ def configuration(shape):
         num_attention_heads=shape.vision_heads,
         image_size=shape.image_size,
         patch_size=shape.patch,
-        **({} if shape.cls else {"vision_use_head": shape.pooling_head}),
+        **({"vision_use_head": shape.pooling_head} if vision_kind is SiglipVisionConfig else {}),
+        **({"attention_bias": True} if shape.tower == "internvl" else {}),
     )
     text = TEXTS[shape.text](
         hidden_size=shape.dim,
@@ -78,15 +90,24 @@ def configuration(shape):
         vocab_size=shape.vocabulary,
         max_position_embeddings=shape.context,
         tie_word_embeddings=shape.tied,
-        rope_parameters={"rope_theta": shape.rope_theta, "rope_type": "default"},
+        rope_parameters={"rope_theta": shape.rope_theta, "rope_type": shape.rope_type, "factor": shape.rope_factor},
+        **({"head_dim": shape.head_dim} if shape.text == "qwen3" else {}),
         **({"attention_bias": shape.qkv_bias} if shape.text == "llama" else {}),
     )
+    more = {"mm_newline_position": "grid"} if shape.row_newlines else {}
+    if shape.family == "internvl":
+        more = {"downsample_ratio": 1 / shape.merge}
+    if shape.family == "smolvlm":
+        return SmolVLMConfig(
+            vision_config=vision, text_config=text, scale_factor=shape.merge, tie_word_embeddings=shape.tied
+        )
     return FAMILIES[shape.family][0](
+        **more,
         vision_config=vision,
         text_config=text,
         vision_feature_layer=shape.vision_layers_run - shape.vision_layers - 1,
         tie_word_embeddings=shape.tied,
-        multimodal_projector_bias=shape.projector_bias,
+        **({} if shape.family == "internvl" else {"multimodal_projector_bias": shape.projector_bias}),
     )
 
 
@@ -100,6 +121,14 @@ def small(family="llava", text="llama", **changes):
         sizes |= {"cls": False, "separators": 1}
     if family == "video_llava":
         sizes |= {"towers": 2}
+    if family == "llava_video":
+        sizes |= {"cls": False, "row_newlines": True}
+    if family == "internvl":
+        sizes |= {"height": 3, "width": 3, "merge": 2, "vision_dim": 128, "tower": "internvl", "projector_norm": True}
+        sizes |= {"frame_text": 7, "vision_layers_run": 4}
+    if family == "smolvlm":
+        sizes |= {"height": 2, "width": 2, "merge": 3, "vision_dim": 288, "tower": "smolvlm", "cls": False}
+        sizes |= {"frame_text": 13, "vision_layers_run": 4, "projector_layers": 1, "projector_bias": False}
     if text == "qwen2":
         sizes |= {"qkv_bias": True}
     return shape_from({**sizes, **changes})
@@ -113,6 +142,10 @@ SMALL = [
     small("llava_next", "mistral"),
     small("llava_onevision", "qwen2", tied=True),
     small("video_llava", "llama"),
+    small("llava_video", "qwen2"),
+    small("internvl", "qwen3"),
+    small("internvl", "qwen2"),
+    small("smolvlm", "llama"),
 ]
 
 
@@ -131,7 +164,9 @@ def test_released_models_have_the_sizes_that_their_files_say(name):
 
 
 BILLIONS = {"llava_1.5_7b": 7.06, "llava_next_vicuna_13b": 13.35, "llava_next_34b": 34.75, "video_llava_7b": 7.37}
-BILLIONS |= {"llava_onevision_0.5b": 0.894, "llava_onevision_7b": 8.03}
+BILLIONS |= {"llava_onevision_0.5b": 0.894, "llava_onevision_7b": 8.03, "llava_video_7b": 8.03, "llava_video_72b": 73.2}
+BILLIONS |= {"internvl3_8b": 7.94, "internvl3_5_8b": 8.53, "smolvlm2_256m": 0.2565, "smolvlm2_500m": 0.5075}
+BILLIONS |= {"smolvlm2_2.2b": 2.247}
 
 
 @pytest.mark.parametrize("name", BILLIONS)
@@ -152,7 +187,7 @@ def counted(function, *arguments, **options):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("text", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("text", ["llama", "mistral", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tokens", [64, 700])
 def test_prefill_agrees_with_torchs_counter(text, tokens):
     shape = small("llava", text)
@@ -169,6 +204,17 @@ def test_tower_up_to_the_feature_layer_agrees_with_torchs_counter(kind, layers_r
     config.num_hidden_layers = layers_run
     model = kind._from_config(config, attn_implementation="eager").eval()
     assert tower_flops(shape, 5) == pytest.approx(counted(model, torch.randn(5, 3, 24, 24)), rel=0.02)
+
+
+@pytest.mark.parametrize("shape", SMALL[-2:], ids=lambda s: s.family)
+def test_towers_that_merge_patches_agree_with_torchs_counter(shape):
+    """The tower's positions are those before the merging."""
+    model = FAMILIES[shape.family][1]._from_config(configuration(shape), attn_implementation="eager").eval()
+    tower = getattr(model.model, "vision_tower", None) or model.model.vision_model
+    assert tower_flops(shape, 5) == pytest.approx(counted(tower, torch.randn(5, 3, 24, 24)), rel=0.02)
+    projector = getattr(model.model, "multi_modal_projector", None) or model.model.connector.modality_projection
+    tokens = torch.randn(2, 9, shape.vision_dim)
+    assert projector_flops(shape, 18) == pytest.approx(counted(projector, tokens), rel=0.02)
 
 
 @pytest.mark.parametrize("shape", SMALL[:4:3], ids=lambda s: s.text)

@@ -22,8 +22,8 @@ from videopool.notes import note
 TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vision": True, "smolvlm_vision": False}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
-# Rotary positions that do not depend on the prompt's length or on earlier prompts.
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+# Rotary positions that do not depend on the prompt's length or on earlier prompts ("dynamic": within the context).
+ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic")
 # Keys in files of earlier releases that change nothing here: generation is greedy, and the tokenizer, labels and
 # training are configured elsewhere.
 HARMLESS = (
@@ -136,15 +136,17 @@ def _not_computed(config: Any, target: str | None) -> str:
         return f"vision_config: num_channels={vision.num_channels}: frames have 3"
     depth, layers = vision.num_hidden_layers, feature_layers(config)
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
-        return f"vision_feature_layer={layers}: the tower has hidden states {-depth - 1}..{depth}"
+        return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"
     side, merge = vision.image_size, family_of(kind_of(config), target).merged(config)
     side = (side if isinstance(side, int) else side[0]) // (
         vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
     )
     if side % merge:
         return f"{side} x {side} patches of a view cannot be merged by {merge} x {merge}"
-    strategy, cls = getattr(config, "vision_feature_select_strategy", None), TOWERS[vision.model_type]
-    if strategy is None or (strategy == "default") == cls:
+    if not hasattr(config, "vision_feature_select_strategy"):
+        return ""
+    strategy, cls = config.vision_feature_select_strategy, TOWERS[vision.model_type]
+    if (strategy == "default") == cls:
         return ""
     why = "it drops the first token, which is a patch in a tower without CLS token; set full"
     if cls:

@@ -22,6 +22,7 @@ SIGLIP = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads":
 TOWERS: dict[str, dict[str, Any]] = {
     "google/siglip-so400m-patch14-384": {**SIGLIP, "image_size": 384, "num_hidden_layers": 26},
 }
+QWEN2_WORDS = 151646  # of Qwen2's tokenizer
 PLACES = ("<image>", "<video>")  # behind the tokenizer's own words, as in transformers' conversions
 # Settings whose other values change what a clip's tokens are: what is read.
 READ = {"mm_projector_type": "mlp2x_gelu", "mm_vision_select_layer": -2, "mm_patch_merge_type": None}
@@ -43,8 +44,7 @@ def original_config(content: Mapping[str, Any]) -> Any:
         if value is not None and content.get(key, value) != value:
             raise ModelError(f"{key}={content[key]}: only {value} is read")
     text: Any = Qwen2Config.from_dict({**content, "model_type": "qwen2", "architectures": None})
-    first = int(content.get("image_token_index", -1))
-    first = first if first > 0 else int(content.get("tokenizer_size", 151646))
+    first = int(content.get("image_token_index", QWEN2_WORDS))
     made: Any = LlavaOnevisionConfig
     return made(
         text_config=text,

@@ -46,7 +46,7 @@ class SmolVLM(Backbone):
     projector_layers = 1
     projector_bias = False
     clip_words = ("<video>",)
-    frame_text = 14  # a tag, a line break, "Frame from 00:00:", two tags
+    frame_text = 13  # a tag, a line break, "Frame from 00:00:", two tags
 
     @classmethod
     def merged(cls, config: Any) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from videopool.models.errors import ModelError, is_number
 
-STRETCHING = ("linear", "dynamic")  # types of RoPE scaling that multiply the trained range by a factor
+STRETCHING = ("linear",)  # types of RoPE scaling that multiply the trained range by a factor
 
 
 @dataclass(frozen=True)
