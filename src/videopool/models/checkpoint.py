@@ -29,7 +29,8 @@ ABOUT = "videopool.json"  # beside weights that job=finetune exports: their trai
 # Names of whole parts and of towers in the families' models.
 _KNOWN = FAMILIES.values()
 PARTS = sorted({f"{family.projector_name}." for family in _KNOWN} | {f.newline for f in _KNOWN if f.newline})
-TOWERS = sorted({f"{name}." for family in _KNOWN for name in family.towers.values()})
+# "vision_model." last, which stands within the others in older files.
+TOWERS = sorted({f"{name}." for family in _KNOWN for name in family.towers.values()}, key=lambda name: "model" in name)
 # Parts of LoRA: two matrices, a bias of the second, and DoRA's magnitudes.
 LORA_A, LORA_B, BIAS, MAGNITUDES = "lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_magnitude_vector"
 _LORA = re.compile(r"^(.*)\.(lora_[AB]\.weight|lora_B\.bias|lora_magnitude_vector)(?:(?<=vector)\.weight)?$")

@@ -16,6 +16,7 @@ from videopool.config.build import plain
 from videopool.files import json_lines, whole_folder, write_text
 from videopool.models.checkpoint import ABOUT, ADAPTER
 from videopool.models.configuration import model_config
+from videopool.models.families import family_of
 from videopool.notes import note
 from videopool.points.setting import pooling_settings
 from videopool.pooling import Adaptive
@@ -31,8 +32,7 @@ LEFT_OUT, BAD_BATCH = "left_out.jsonl", "bad_batch.json"
 EXPORTS = "exports"  # of the weights after some steps
 PEFT = "peft"  # folder within an export
 NOT_THE_WEIGHTS = ("transformers_version", "_name_or_path")  # release that wrote the base, and its path
-_LANGUAGE = re.compile(r"^(?:model\.)?language_model\.")
-_PROJECTOR = re.compile(r"^(?:model\.)?(?=multi_modal_projector\.)")
+LLAVA = ("language_model", "multi_modal_projector")  # LLaVA's names of the language model and the projector
 
 
 def start_over(folder: Path) -> None:
@@ -78,7 +78,8 @@ class Exporter:
             "lora_alpha": lora.get("alpha"),
         }
         with writing(folder, SafetensorError), whole_folder(folder) as part:
-            export(part, weights, config, about, lora)
+            family = family_of(point.shape.family, point.model.get("_target_"))
+            export(part, weights, config, about, lora, (family.language_name, family.projector_name))
 
     def facts(self, step: int) -> dict[str, Any]:
         """Facts that tell trained points apart in tables; `examples` counts each time that one is shown."""
@@ -133,7 +134,12 @@ def training_metrics(exporter: Exporter, progress: TrainingState, first: int, el
 
 
 def export(
-    folder: Path, weights: Mapping[str, Tensor], config: dict[str, Any], about: dict[str, Any], lora: Mapping[str, Any]
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config: dict[str, Any],
+    about: dict[str, Any],
+    lora: Mapping[str, Any],
+    names: tuple[str, str] = LLAVA,
 ) -> None:
     """Write trained weights, by transformers' names, to a PLLaVA folder and, with LoRA, a peft folder below it.
 
@@ -145,10 +151,13 @@ def export(
         config: the base's transformers configuration, and further keys of PLLaVA's, e.g. pooling_shape.
         about: base, pooling, frames and facts of the training, for load_adapter().
         lora: rank, alpha, dropout and targets; empty without LoRA.
+        names: the family's, of the language model and the projector.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    language = "language_model.base_model.model.model."
-    wrapped = {_PROJECTOR.sub("", _LANGUAGE.sub(language, name)): weight for name, weight in weights.items()}
+    text, projector = names
+    language, other = re.compile(rf"^(?:model\.)?{text}\."), re.compile(rf"^(?:model\.)?(?={projector}\.)")
+    inside = "language_model.base_model.model.model."
+    wrapped = {other.sub("", language.sub(inside, name)): weight for name, weight in weights.items()}
     save_file(wrapped, folder / "model.safetensors")
     _write(folder / "config.json", {name: value for name, value in config.items() if name not in NOT_THE_WEIGHTS})
     _write(folder / ABOUT, about)
@@ -163,8 +172,8 @@ def export(
         r=lora["rank"],
         lora_alpha=lora["alpha"],
         lora_dropout=lora["dropout"],
-        target_modules=rf".*language_model\.layers\.\d+\.self_attn\.({'|'.join(lora['targets'])})",
-        modules_to_save=["multi_modal_projector"],
+        target_modules=rf".*{text}\.layers\.\d+\.self_attn\.({'|'.join(lora['targets'])})",
+        modules_to_save=[projector],
         inference_mode=True,
     ).save_pretrained(str(inner))
     named = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": weight for name, weight in weights.items()}
