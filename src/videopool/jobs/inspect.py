@@ -4,7 +4,9 @@ from math import prod
 
 from omegaconf import DictConfig
 
+from videopool.models import ModelShape
 from videopool.models.cost import parameter_count, weight_bytes
+from videopool.models.texts import BLOCK
 from videopool.notes import note
 from videopool.points.setting import StatedSetting
 from videopool.points.twins import map_of
@@ -30,7 +32,7 @@ def stage_table(point: StatedSetting) -> Shown:
     pooled = list(pooling.out_shape(*point.grid)) if isinstance(pooling, GridPooling) else [point.pooled]
     grid = [point.images, shape.height, shape.width]
     projected = [*(pooled if encoder else grid), shape.dim]
-    projector = "projector", projected, f"{shape.vision_dim} -> {shape.dim} -> {shape.dim}, GELU between"
+    projector = "projector", projected, _projector(shape)
     dim = shape.vision_dim if encoder else shape.dim
     pooler = "pooling", [*pooled, dim], f"{pooling.label}: {point.pooled} tokens"
     rows = [
@@ -63,6 +65,8 @@ def _tower(point: StatedSetting) -> str:
     layers = f"{shape.vision_layers_run} of {shape.vision_layers} layers, {shape.vision_heads} heads"
     cls = "CLS kept for the pooling" if "cls" in point.pooling.needs else "CLS dropped"
     work = f"{layers}, MLP {shape.vision_intermediate}; {cls if shape.cls else 'no CLS'}"
+    if shape.merge > 1:
+        work += f"; {shape.merge} x {shape.merge} patches side by side"
     if shape.feature_layers > 1:
         work += f"; {shape.feature_layers} layers of {shape.tower_dim} side by side"
     if shape.towers > 1:
@@ -70,11 +74,28 @@ def _tower(point: StatedSetting) -> str:
     return work
 
 
+def _projector(shape: ModelShape) -> str:
+    norm = "norm, " if shape.projector_norm else ""
+    if shape.projector_layers == 1:
+        return f"{norm}{shape.vision_dim} -> {shape.dim}"
+    return f"{norm}{shape.vision_dim} -> {shape.dim} -> {shape.dim}, GELU between"
+
+
+def _layout(point: StatedSetting) -> str:
+    """What stands among the pooled tokens."""
+    shape = point.shape
+    if point.layout == BLOCK or not shape.spreads:
+        return f"{point.beside} separator after the pooled tokens"
+    parts = ["a newline after each row"] if shape.row_newlines else []
+    parts += [f"about {shape.frame_text} tokens of text between frames"] if shape.frame_text else []
+    return f"{point.beside} at most among the pooled tokens: {', '.join(parts)}"
+
+
 def _language_model(point: StatedSetting) -> str:
     shape = point.shape
     own_keys = f" ({shape.kv_heads} for keys and values)" if shape.kv_heads != shape.heads else ""
     trained = f" ({shape.rope_range} trained)" if shape.rope_range != shape.context else ""
-    separators = f"; {shape.separators} separator after the pooled tokens" if shape.separators else ""
+    separators = f"; {_layout(point)}" if point.beside else ""
     heads = f"{shape.heads} heads{own_keys} of {shape.head_dim}"
     sizes = f"{shape.layers} layers, {heads}, MLP {shape.intermediate}"
     return f"{shape.text}: {sizes}, context {shape.context}{trained}{separators}"

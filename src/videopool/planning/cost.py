@@ -17,6 +17,7 @@ from videopool.inference.read_plan import clips_at_once
 from videopool.models import cost
 from videopool.models.backbone import VISION_CHUNK
 from videopool.models.configuration import DTYPES
+from videopool.models.texts import FRAMES
 from videopool.planning.size import Size, benchmark_size
 from videopool.points.setting import CONTIGUOUS, Setting, StatedSetting, readable
 from videopool.points.twins import map_of
@@ -289,7 +290,7 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Shown:
     """Points and their costs for the terminal; the caption has what all points share."""
     rows = with_power(rows)
     fixed = {key for key in ("model", "stage", "weights_gb") if len({row[key] for row in rows}) == 1}
-    fixed |= {key for key, *_ in SHOWN if all(row[key] in (None, CONTIGUOUS) for row in rows)}
+    fixed |= {key for key, *_ in SHOWN if all(row[key] in (None, CONTIGUOUS, FRAMES) for row in rows)}
     fixed |= {"separators"} if not any(row["separators"] for row in rows) else set()
     fixed |= {"layer_mean_tokens"} if all(row["layer_mean_tokens"] == row["visual_tokens"] for row in rows) else set()
     headings, columns = [], []
