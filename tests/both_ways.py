@@ -4,7 +4,7 @@ import torch
 from peft import PeftModel
 
 from videopool.pooling import FrameCls, NoPooling, Strided
-from videopool.reading.answers import merge
+from videopool.reading.merging import merge
 from videopool.reading.module import VideoLM
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

@@ -26,6 +26,9 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     MistralConfig,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLTextConfig,
     Qwen2Config,
     Qwen3Config,
     SiglipVisionConfig,
@@ -40,7 +43,13 @@ from transformers import (
 from videopool.shapes.tokenizer import build_tokenizer
 
 SIDE, PATCH = 48, 8  # pixels; 6 x 6 patches
-NEW = ("llava_video", "internvl", "smolvlm")
+NEW = ("llava_video", "internvl", "smolvlm")  # which save_new() makes
+ADDED = (*NEW, "qwen2_5_vl")
+
+
+def save_added(folder: Path, family: str) -> Path:
+    """Make and save a model of a family in ADDED."""
+    return save_qwen(folder) if family == "qwen2_5_vl" else save_new(folder, family)
 
 
 def tokenizer_with(*words: str):
@@ -196,6 +205,42 @@ def save_new(folder: Path, family: str, seed: int = 0, text_kind: Any = None) ->
     tokenizer.save_pretrained(folder)
     settings = {"image_processor_type": kind, "do_resize": True, "resample": 3, "do_rescale": True, **square}
     settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def save_qwen(folder: Path, seed: int = 0) -> Path:
+    """Make and save a Qwen2.5-VL: patches of 8 pixels, of which 2 x 2 merge, in windows of 4 x 4."""
+    words = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+    tokenizer = byte_tokenizer(*words)
+    ids = tokenizer.convert_tokens_to_ids(list(words))
+    torch.manual_seed(seed)
+    vision = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 8, "window_size": 32,
+        "fullatt_block_indexes": [1], "out_hidden_size": 64, "tokens_per_second": 2,
+    }  # fmt: skip
+    own = text(Qwen2_5_VLTextConfig, tokenizer, rope_parameters={
+        "rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3],
+    })  # fmt: skip
+    model = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(
+            vision_config=vision, text_config=own.to_dict(), image_token_id=ids[0], video_token_id=ids[1],
+            vision_start_token_id=ids[2], vision_end_token_id=ids[3],
+        )
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * parameter[0].numel() ** -0.5)
+            elif "norm" in name or "ln_q" in name:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {"image_processor_type": "Qwen2VLImageProcessor", "do_resize": True, "resample": 3, "do_rescale": True}
+    settings |= {"do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.5, 0.5], "merge_size": 2}
+    settings |= {"patch_size": 8, "size": {"shortest_edge": 64, "longest_edge": 65536}, "temporal_patch_size": 2}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
 

@@ -37,7 +37,7 @@ TOWER = """
 import json, resource, sys, torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from videopool.models.backbone import VISION_CHUNK
-from videopool.models.backbone import tower_pass
+from videopool.models.passes import tower_pass
 from videopool.models.tower_outputs import LayerStates
 torch.set_num_threads(1)
 sizes = dict(hidden_size=192, intermediate_size=768, num_hidden_layers=3, num_attention_heads=3)

@@ -24,7 +24,8 @@ from videopool.models import ModelError, attach, load_adapter, load_backbone, se
 from videopool.models.checkpoint import canonical
 from videopool.models.loading import load_image_processor
 from videopool.pooling import Adaptive
-from videopool.reading.answers import greedy_answers, merge, prefill
+from videopool.reading.answers import greedy_answers, prefill
+from videopool.reading.merging import merge
 from videopool.reading.module import VideoLM
 from videopool.video import ShrunkFirst
 

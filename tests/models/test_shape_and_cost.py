@@ -19,6 +19,8 @@ from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     MistralConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     Qwen3Config,
     SiglipVisionConfig,
@@ -33,7 +35,7 @@ from transformers import (
 from composed import composed
 from random_models import save
 from videopool.models import ModelError, load_backbone, load_config
-from videopool.models.backbone import VISION_CHUNK, tower_pass
+from videopool.models.backbone import VISION_CHUNK
 from videopool.models.cost import (
     feature_bytes,
     kv_cache_bytes,
@@ -44,6 +46,7 @@ from videopool.models.cost import (
     tower_flops,
     weight_bytes,
 )
+from videopool.models.passes import tower_pass
 from videopool.models.shape import ModelShape, model_shape, point_shape, shape_differences, shape_from
 from videopool.models.tower_outputs import LayerStates
 from videopool.paths import shipped
@@ -58,6 +61,7 @@ FAMILIES = {
     "llava_video": (LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration),
     "internvl": (InternVLConfig, InternVLForConditionalGeneration),
     "smolvlm": (SmolVLMConfig, SmolVLMForConditionalGeneration),
+    "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
 }
 TEXTS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 RELEASED = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if "shape:\n" in p.read_text())
@@ -67,8 +71,28 @@ def block(name):
     return OmegaConf.to_container(composed(f"model={name}").model.shape)
 
 
+def qwen(shape):
+    """As configuration()."""
+    vision = {
+        "depth": shape.vision_layers, "hidden_size": shape.tower_dim, "intermediate_size": shape.vision_intermediate,
+        "num_heads": shape.vision_heads, "patch_size": shape.patch, "spatial_merge_size": shape.merge,
+        "out_hidden_size": shape.dim, "temporal_patch_size": shape.together,
+    }  # fmt: skip
+    text = {
+        "hidden_size": shape.dim, "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.context, "tie_word_embeddings": shape.tied,
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta, "mrope_section": [16, 24, 24]},
+    }  # fmt: skip
+    config = Qwen2_5_VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=shape.tied)
+    config.vision_config.image_size = shape.image_size  # as loading sets it
+    return config
+
+
 def configuration(shape):
     """The transformers configuration that a shape describes."""
+    if shape.family == "qwen2_5_vl":
+        return qwen(shape)
     vision_kind = CLIPVisionConfig if shape.cls else SiglipVisionConfig
     vision_kind = {"internvl": InternVLVisionConfig, "smolvlm": SmolVLMVisionConfig}.get(shape.tower, vision_kind)
     vision = vision_kind(
@@ -166,7 +190,7 @@ def test_released_models_have_the_sizes_that_their_files_say(name):
 BILLIONS = {"llava_1.5_7b": 7.06, "llava_next_vicuna_13b": 13.35, "llava_next_34b": 34.75, "video_llava_7b": 7.37}
 BILLIONS |= {"llava_onevision_0.5b": 0.894, "llava_onevision_7b": 8.03, "llava_video_7b": 8.03, "llava_video_72b": 73.2}
 BILLIONS |= {"internvl3_8b": 7.94, "internvl3_5_8b": 8.53, "smolvlm2_256m": 0.2565, "smolvlm2_500m": 0.5075}
-BILLIONS |= {"smolvlm2_2.2b": 2.247}
+BILLIONS |= {"smolvlm2_2.2b": 2.247, "qwen2.5_vl_7b": 8.29, "qwen2.5_vl_3b": 3.755}
 
 
 @pytest.mark.parametrize("name", BILLIONS)

@@ -7,7 +7,7 @@ from test_tower_outputs import random_tower
 from random_models import save
 from videopool.measuring.neurons import outlier_neurons
 from videopool.models import ModelError, load_backbone
-from videopool.models.backbone import tower_pass
+from videopool.models.passes import tower_pass
 from videopool.models.tower_changes import TowerChanges, tower_changes
 from videopool.models.tower_outputs import LayerStates, score_output
 

@@ -20,7 +20,7 @@ from own_poolings import Salient, Told
 from random_models import FAMILIES, save
 from videopool.models import ModelError, load_backbone, model_shape
 from videopool.models import tower_outputs as outputs_module
-from videopool.models.backbone import tower_pass
+from videopool.models.passes import tower_pass
 from videopool.models.stages import check_needs
 from videopool.models.tower_outputs import FrameVectors, HeadSaliency, Pass, score_output, tower_outputs
 from videopool.pooling import Chain

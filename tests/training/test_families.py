@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from composed import composed
-from random_models import NEW, save_new
+from random_models import ADDED, save_added
 from videopool.evaluation.run import evaluate
 from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
 from videopool.jobs.finetune import run as finetune
@@ -31,15 +31,20 @@ TRAINING = [
 EVALUATED = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]
 
 
-@pytest.fixture(scope="module", params=NEW)
+@pytest.fixture(scope="module", params=ADDED)
 def folder(request, tmp_path_factory):
-    return save_new(tmp_path_factory.mktemp(request.param), request.param)
+    return save_added(tmp_path_factory.mktemp(request.param), request.param)
 
 
 @pytest.fixture
 def configure(folder, tmp_path, data_dir):
     places = [f"results_dir={tmp_path}/results", f"data_dir={data_dir}", f"model.source={folder}"]
+    places += ["model.frame_size=48"] if "qwen" in str(folder) else []
     return lambda *words: composed(*TOY, *places, *words)
+
+
+def backbone_of(folder):
+    return load_backbone(str(folder), frame_size=48 if "qwen" in str(folder) else None)
 
 
 def test_trained_weights_are_exported_and_evaluated(folder, configure):
@@ -48,17 +53,17 @@ def test_trained_weights_are_exported_and_evaluated(folder, configure):
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert all(torch.isfinite(torch.tensor(row["loss"])) for row in rows if "loss" in row)
     exported = load_file(run / "export" / "model.safetensors")
-    ours = load_backbone(str(folder))
+    ours = backbone_of(folder)
     assert any(name.startswith(f"{ours.projector_name}.") for name in exported)
     attach(ours, load_adapter(str(run / "export")))
-    plain = load_backbone(str(folder))
+    plain = backbone_of(folder)
     peft = PeftModel.from_pretrained(plain.model, str(run / "export" / "peft")).merge_and_unload().eval()
     grid = torch.randn(1, 2, ours.shape.height, ours.shape.width, ours.shape.vision_dim)
     with torch.inference_mode():
         embeddings = torch.randn(1, 9, ours.shape.dim)
         theirs = getattr(peft.model, plain.language_name)(inputs_embeds=embeddings).last_hidden_state
         torch.testing.assert_close(ours.read(embeddings), theirs, rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(theirs, load_backbone(str(folder)).read(embeddings), atol=1e-6)
+        assert not torch.allclose(theirs, backbone_of(folder).read(embeddings), atol=1e-6)
         plain.model = peft
         torch.testing.assert_close(ours.project(grid), plain.project(grid), rtol=1e-4, atol=1e-4)
     done = evaluate(configure(*EVALUATED, "pooling=subsample", "pooling.tokens=3", f"lora.checkpoint={run}/export"))
@@ -68,7 +73,7 @@ def test_trained_weights_are_exported_and_evaluated(folder, configure):
 
 def test_texts_of_the_clip_are_read_and_not_learned(folder):
     """In training the clip's texts stand where evaluation puts them; the answer and its labels are the same."""
-    backbone = load_backbone(str(folder))
+    backbone = backbone_of(folder)
     layout = ConversationLayout("User:", "Assistant:", "\n", "<end>", own_turn=False)
     encoder = Encoder(backbone, layout, {"video": 40})
     for independent in (False, True):
@@ -88,11 +93,11 @@ def test_texts_of_the_clip_are_read_and_not_learned(folder):
 
 def test_norms_at_each_stage(configure, folder):
     """As many tokens at each stage as there are: what stands among them is none."""
-    shape = load_backbone(str(folder)).shape
+    shape = backbone_of(folder).shape
     stages = "job.stages=[encoder,projector,pooled,llm.0,llm.1]"
     done = measure(configure(*EVALUATED, "job=norms", stages, "job.clips=3", "pooling=none"))
     found = json.loads((Path(done.folder) / "norms.json").read_text())["stages"]
-    tokens = 3 * 2 * shape.height * shape.width
+    tokens = 3 * 2 // shape.together * shape.height * shape.width
     assert {name: stage["tokens"] for name, stage in found.items()} == dict.fromkeys(found, tokens)
     assert len(found) == 5
     for name in ("projector", "llm.0"):

@@ -5,7 +5,7 @@ import torch
 
 from videopool.models import load_backbone
 from videopool.pooling import Adaptive
-from videopool.reading.answers import IGNORED
+from videopool.reading.merging import IGNORED
 from videopool.reading.module import VideoLM
 from videopool.training_data import Conversation, ConversationLayout, Round, encode_conversation
 

@@ -298,7 +298,8 @@ def _answer(
 ) -> AnswerCost:
     config = point.config
     backbone = backbone or point_backbone(point.model, point.model_identity, point.adapter)
-    plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
+    processor = image_processor_of(config, backbone)
+    plan = read_plan(point.sampler, config.job.reader, processor, point.pooling, together=backbone.together)
     outputs = tower_outputs(point.pooling, backbone.shape, backbone.name)
     source = feature_source(config, backbone, outputs=outputs)
     evaluator = kind(backbone, point, plan, source)

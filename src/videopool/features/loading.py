@@ -18,6 +18,7 @@ from videopool.features.source import ClipKey, FeatureSource, View, frames_of, s
 from videopool.features.store import ClipState, FeatureStore
 from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, is_hidden, open_clip, printable, to_pixels
 
+TOGETHER = "together"  # begins a view of several frames
 CLOCK_GRAIN = 20_000_000  # nanoseconds; two changes of a file this close together may get the same time
 
 
@@ -62,6 +63,11 @@ class LoadedClip:
             return []
         stamps, fps = self.info.timestamps, self.info.fps
         return [index / fps if stamps is None else float(stamps[index]) for index in self.indices]
+
+    @property
+    def moments(self) -> int:
+        """Moments of the clip's grid: its views without a thumbnail; one, where its frames are tiled into an image."""
+        return sum(isinstance(view, int) or view[0] == TOGETHER for view in self.views) or 1
 
     @property
     def duration(self) -> float:
@@ -133,6 +139,7 @@ class ReadPlan:
     image_processor: Any  # makes pixels of views
     tile: Composed | None = None  # an image in place of the frames; None: each frame is a view
     thumbnail: Composed | None = None  # an image as one more view, after them
+    together: int = 1  # frames that are one view, their pixels [together * 3, S, S]; the last one fills the last view
 
     def state(self, job: ClipJob) -> ClipState | None:
         """State of a clip on disk, None if there is none."""
@@ -144,8 +151,15 @@ class ReadPlan:
         Raises UnreadableClipError if the job's bounds lie outside the clip.
         """
         indices = self.sampler.indices(info, job.start, job.end, job.name)
-        views: list[View] = list(indices) if self.tile is None else [self.tile.view(indices)]
+        views: list[View] = self._single(indices) if self.tile is None else [self.tile.view(indices)]
         return indices, views if self.thumbnail is None else [*views, self.thumbnail.view(indices)]
+
+    def _single(self, indices: Sequence[int]) -> list[View]:
+        """Views of single frames, or of several together."""
+        if self.together == 1:
+            return list(indices)
+        filled = [*indices, *[indices[-1]] * (-len(indices) % self.together)]
+        return [(TOGETHER, *filled[first : first + self.together]) for first in range(0, len(filled), self.together)]
 
     def pixels(self, clip: Clip, views: Sequence[Any], seconds: dict[str, float]) -> Tensor:
         """Pixels [M, 3, S, S] of views of an open clip, each once and in_order. Adds the time spent to seconds."""
@@ -159,9 +173,12 @@ class ReadPlan:
         makers = {image.layout: image.make for image in (self.tile, self.thumbnail) if image is not None}
         for view in views:
             if isinstance(view, tuple):
-                groups.append(makers[view[0]](read[[place[index] for index in view[1:]]]))
+                own = read[[place[index] for index in view[1:] if isinstance(index, int)]]
+                groups.append(own if view[0] == TOGETHER else makers[str(view[0])](own))
         decoded = time.perf_counter()
         made = [to_pixels(self.image_processor, group) for group in groups]
+        if self.together > 1:  # an image stands for as many frames
+            made = [one.repeat(self.together // len(one), 1, 1, 1).flatten(0, 1)[None] for one in made]
         pixels = torch.cat(made) if len(made) > 1 else made[0]
         seconds["decode"] = seconds.get("decode", 0.0) + decoded - started
         seconds["preprocess"] = seconds.get("preprocess", 0.0) + time.perf_counter() - decoded

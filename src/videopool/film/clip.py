@@ -11,7 +11,7 @@ from videopool.benchmarks import Benchmark, Sample
 from videopool.benchmarks.errors import listed
 from videopool.config.errors import ConfigError
 from videopool.errors import UserError
-from videopool.features import ClipJob, load_clip, read_again, request_clip
+from videopool.features import ClipJob, in_order, load_clip, read_again, request_clip
 from videopool.figures.film import FilmRow, seconds
 from videopool.figures.words import pooling_words, stage_words
 from videopool.inference.backbones import point_backbone
@@ -107,7 +107,7 @@ class ShownClip:
         point, backbone, pooling = self.point, self.backbone, shown.pooling
         check_needs(pooling, backbone.shape, point.model_name, shown.stage)
         processor = image_processor_of(point.config, backbone)
-        plan = read_plan(point.sampler, str(point.config.job.reader), processor, pooling)
+        plan = read_plan(point.sampler, str(point.config.job.reader), processor, pooling, together=backbone.together)
         outputs = tower_outputs(pooling, backbone.shape, point.model_name)
         source = feature_source(point.config, backbone, outputs=outputs)
         reader = ClipReader(backbone, pooling, shown.stage, point.store, plan, source)
@@ -116,8 +116,8 @@ class ShownClip:
         if features is None:
             raise ConfigError(f"clip: {reason}")
         frames = loaded.views[:-1] if THUMBNAIL in pooling.needs else loaded.views
-        unique = sorted(set(frames))
-        pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds))
+        unique = in_order(frames)
+        pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds)[:, :3])  # the first of several
         cell = backbone.shape.patch * backbone.shape.merge  # its side in pixels
         height, width = backbone.shape.height * cell, backbone.shape.width * cell
         pictures = pixels[[unique.index(frame) for frame in frames], :height, :width]

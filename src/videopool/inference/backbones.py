@@ -9,7 +9,8 @@ from videopool.runtime import log
 from videopool.runtime.progress import progress
 
 # Keys of the group `model` that loading takes.
-SETTINGS = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor", "tower")
+SETTINGS = ("source", "name", "dtype", "attention", "revision", "device_map", "max_memory", "rope_factor", "tower",
+            "frame_size")  # fmt: skip
 
 _loaded: dict[str, Backbone] = {}  # at most one, by everything that its weights depend on but alpha and projector
 

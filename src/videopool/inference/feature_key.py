@@ -15,8 +15,8 @@ from videopool.config.own_code import own_code
 from videopool.features import FeatureSource, software
 from videopool.inference.read_plan import image_processor_of
 from videopool.models import Backbone
-from videopool.models.backbone import device_of
 from videopool.models.lora import lora_scales
+from videopool.models.passes import device_of
 from videopool.models.tower_outputs import TowerOutput
 from videopool.results import fingerprint
 
@@ -103,7 +103,9 @@ def _hash(backbone: Backbone, media: str) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     if scales := lora_scales(tower):
         digest.update(json.dumps(scales, sort_keys=True).encode())
-    for name, weight in sorted(tower.state_dict().items()):
+    projector = {id(weight) for weight in backbone.projector.parameters()}  # which may lie in the tower
+    after = {name for name, weight in tower.named_parameters() if id(weight) in projector}
+    for name, weight in sorted(pair for pair in tower.state_dict().items() if pair[0] not in after):
         if weight.is_meta:
             return f"tower of {backbone.identity}" + (f", LoRA {digest.hexdigest()}" if scales else "")
         digest.update(f"{name} {weight.dtype} {list(weight.shape)}\0".encode())

@@ -22,8 +22,10 @@ def image_processor_of(config: DictConfig, backbone: Backbone) -> Any:
     return backbone.image_processor if longest is None else ShrunkFirst(backbone.image_processor, int(longest))
 
 
-def read_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False) -> ReadPlan:
-    """How clips are read for a pooling: frame by frame or, unless they are `still` images, tiled; perhaps a thumbnail.
+def read_plan(
+    sampler: Sampler, reader: str, image_processor: Any, pooling: Pooling, still: bool = False, together: int = 1
+) -> ReadPlan:
+    """How clips are read for a pooling: by frames, so many together, or tiled unless `still`; perhaps a thumbnail.
 
     Poolings that make the same image share its features: its name is its content for fixed frames. Raises
     PoolingShapeError or PoolingContractError if the pooling cannot make an image of so many frames.
@@ -31,10 +33,10 @@ def read_plan(sampler: Sampler, reader: str, image_processor: Any, pooling: Pool
     tiled, shown = image_keys(pooling, sampler.num, still)
     tile = None if tiled is None else Composed(f"tiled {tiled}", partial(tiled_by, pooling))
     if shown is None:
-        return ReadPlan(sampler, reader, image_processor, tile)
+        return ReadPlan(sampler, reader, image_processor, tile, together=together)
     part = thumbnail_of(pooling)
     thumbnail = Composed(f"thumbnail {shown}", partial(thumbnail_by, part), part.shown)
-    return ReadPlan(sampler, reader, image_processor, tile, thumbnail)
+    return ReadPlan(sampler, reader, image_processor, tile, thumbnail, together)
 
 
 def group_by_clip(samples: Sequence[Sample]) -> list[ClipJob]:

@@ -157,7 +157,7 @@ class ClipReader(VideoLM):
 
     def _tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None) -> Arranged:
         for clip in clips:
-            views = grid_frames_of(clip) + (THUMBNAIL in self.pooling.needs)
+            views = clip.moments + (THUMBNAIL in self.pooling.needs)
             assert features.shape[1] == views, f"{features.shape[1]} views"
         features = features.to(self.backbone.device)
         beside = {name: torch.stack([clip.beside[name] for clip in clips]) for name in self.pooling.needs & set(TOWER)}
@@ -178,9 +178,11 @@ class ClipReader(VideoLM):
         return Arranged.joined(rows)
 
     def _times(self, clip: LoadedClip) -> Tensor:
-        """Seconds [T] of a clip's frames from its first one; for an image that tiles them, their mean."""
+        """Seconds [T] of the moments of a clip's grid from its first frame: the mean of the frames of each."""
         times = torch.tensor(clip.times, dtype=torch.float64)
-        return times if grid_frames_of(clip) == len(times) else times.mean(0, keepdim=True)
+        if clip.moments == 1:
+            return times.mean(0, keepdim=True)
+        return torch.stack([part.mean() for part in times.split(-(-len(times) // clip.moments))])
 
     def stamps(self, clip: LoadedClip) -> Stamps:
         """When the frames of a clip's grid are shown."""
@@ -248,11 +250,6 @@ def _parts(key: ClipKey) -> list[ClipKey]:
 def _whole(key: ClipKey, views: Iterable[View], made: Made) -> set[View]:
     """The views that lack nothing."""
     return {view for view in views if all((part, view) in made for part in _parts(key))}
-
-
-def grid_frames_of(clip: LoadedClip) -> int:
-    """Number of frames in a clip's grid: one, where its frames are tiled into an image."""
-    return len(clip.indices) if isinstance(clip.views[0], int) else 1
 
 
 def _frames(views: Iterable[View]) -> int:

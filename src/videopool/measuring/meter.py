@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from videopool.features import FeatureSource, LoadedClip, ReadPlan
-from videopool.inference.reader import ClipReader, grid_frames_of
+from videopool.inference.reader import ClipReader
 from videopool.measuring.neurons import outlier_neurons
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR, TowerScore
@@ -129,7 +129,7 @@ class NormMeter(ClipReader):
         """Why a clip with its question does not fit the language model's context, before it is added anywhere."""
         if not self.settings.llm_layers:
             return ""
-        frames, shape = grid_frames_of(clip), self.backbone.shape
+        frames, shape = clip.moments, self.backbone.shape
         texts = self.backbone.frame_texts(self.stamps(clip)).around(range(frames), self.layout)
         before, after = self._texts(clip, texts)
         size = (frames, shape.height, shape.width)
@@ -149,8 +149,7 @@ class NormMeter(ClipReader):
         """Add one clip; features [T, C + H*W, Dv]."""
         backbone, settings = self.backbone, self.settings
         first = features.to(backbone.device)
-        # The thumbnail after the frames is no frame. An image tiled of all frames is measured.
-        frames = [place for place, view in enumerate(clip.views) if isinstance(view, int)] or [0]
+        frames = list(range(clip.moments))  # the thumbnail after them is no frame
         texture = None
         if TEXTURE in clip.beside:
             texture = backbone.cells(clip.beside[TEXTURE])[frames, ..., 0].float().numpy()
@@ -228,7 +227,9 @@ class NormMeter(ClipReader):
         with self.clock("language model"):
             parts = [before, arranged.states.to(backbone.device, backbone.dtype), after]
             prompt = torch.cat(parts if settings.attention_layers else parts[:2], dim=1)
-            states, attention = llm_states(backbone, prompt, settings.llm_layers, settings.attention_layers)
+            behind = after.shape[1] if settings.attention_layers else 0
+            positions = arranged.within(0, before.shape[1], behind)
+            states, attention = llm_states(backbone, prompt, settings.llm_layers, settings.attention_layers, positions)
         place = before.shape[1] + at.to(backbone.device)
         for stage in settings.stages:
             if stage.kind == LLM:

@@ -47,7 +47,8 @@ def measure(
     samples = [clip.samples[0] for clip in missing]
     if samples:
         note(require_clips(replace(point.benchmark, samples=samples)))
-    plan = read_plan(point.sampler, config.job.reader, image_processor_of(config, backbone), point.pooling)
+    processor = image_processor_of(config, backbone)
+    plan = read_plan(point.sampler, config.job.reader, processor, point.pooling, together=backbone.together)
     source = feature_source(config, backbone, outputs=norm_outputs(backbone, point.pooling, settings))
     tasks = {clip_name(clip): sorted({sample.task for sample in clip.samples} - {""}) for clip in clips}
     meter = NormMeter(backbone, point, plan, source, settings, measured, tasks)

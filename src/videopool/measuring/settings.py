@@ -33,8 +33,8 @@ from videopool.points.setting import refuse_api, refuse_reading
 
 # The parts of an evaluation's identity that norms depend on.
 SHARED = (
-    "model", "adapter", "dtype", "rope_factor", "tower", "precision", "features", "stage", "pooling", "frames",
-    "layout", "longest", "reader", "benchmark", "annotations", "code", "seed",
+    "model", "adapter", "dtype", "rope_factor", "frame_size", "tower", "precision", "features", "stage",
+    "pooling", "frames", "layout", "longest", "reader", "benchmark", "annotations", "code", "seed",
 )  # fmt: skip
 
 

@@ -6,8 +6,7 @@ grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from functools import partial
+from contextlib import nullcontext
 from itertools import takewhile
 from typing import Any, ClassVar
 
@@ -16,79 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from videopool.models.errors import ModelError
+from videopool.models.passes import Clock, device_of, tower_pass
 from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.texts import BLOCK, FrameTexts, Stamps
-from videopool.models.tower_outputs import LayerStates, NormedStates, Pass, TowerOutput, blocks_of, projection_of
+from videopool.models.tower_outputs import LayerStates, NormedStates, TowerOutput
 from videopool.video import to_pixels
 
-Clock = Callable[[], AbstractContextManager[None]]  # of a kind of work
-
 VISION_CHUNK = 16  # frames that the tower sees at once by default, so that its memory does not grow with T
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """The device that a module computes on: its weights', or the one to which accelerate brings offloaded ones."""
-    for part in module.modules():
-        hook = getattr(part, "_hf_hook", None)
-        for one in getattr(hook, "hooks", [hook]):
-            if getattr(one, "execution_device", None) is not None:
-                return torch.device(one.execution_device)
-        for weight in part.parameters(recurse=False):
-            return weight.device
-    raise ModelError(f"{type(module).__name__} has no weights")
-
-
-class _Enough(Exception):
-    """Leaves the model once the last wanted layer has run."""
-
-
-def layer_states(blocks: Any, run: Callable[[], object], layers: Sequence[int]) -> dict[int, Tensor]:
-    """Hidden states by layer while `run` runs the model: 0 is the input of the first block, i the output of the i-th.
-
-    Blocks after the last wanted one do not run.
-    """
-    states: dict[int, Tensor] = {}
-    last = max(layers)
-
-    def keep(layer: int, output: Any) -> None:
-        states[layer] = output[0] if isinstance(output, tuple) else output
-        if layer == last:
-            raise _Enough
-
-    with suppress(_Enough), ExitStack() as hooks:
-        for layer in set(layers) - {0}:
-            hook = blocks[layer - 1].register_forward_hook(lambda _, __, output, layer=layer: keep(layer, output))
-            hooks.enter_context(hook)
-        if 0 in layers:
-            hooks.enter_context(blocks[0].register_forward_pre_hook(lambda _, inputs: keep(0, inputs)))
-        run()
-    return states
-
-
-def tower_pass(tower: Any, pixels: Tensor, outputs: Sequence[TowerOutput], clock: Clock = nullcontext) -> list[Tensor]:
-    """Outputs [T, rows, width] of one pass of a tower over pixels [T, 3, S, S].
-
-    No states are kept that no output needs: for the last layer but one of CLIP-L, 1/25 of the memory of all. The clock
-    runs while outputs are computed from what the layers left.
-    """
-    blocks, dtype = blocks_of(tower), next(tower.parameters()).dtype
-    layers = {layer for one in outputs for layer in one.layers}
-    states, projections = dict[int, Tensor](), dict[tuple[int, str], Tensor]()
-    with ExitStack() as hooks:
-        for place in {(one.block, name) for one in outputs if one.block for name in one.caught}:
-            projection = projection_of(blocks[place[0] - 1], place[1])
-            keep = partial(projections.__setitem__, place)
-            hooks.enter_context(projection.register_forward_hook(lambda _, __, out, keep=keep: keep(out)))
-        if layers:
-            states = layer_states(blocks, lambda: tower(pixels.to(dtype)), [*layers])
-    if registers := getattr(tower, "registers", 0):  # they serve the tower alone
-        states = {layer: own[:, :-registers] for layer, own in states.items()}
-    seen = Pass(tower, pixels, states, projections)
-    found = []
-    for one in outputs:
-        with clock() if one.layers and not isinstance(one, LayerStates) else nullcontext():
-            found.append(one.of(seen)[:, : one.size[0]])
-    return found
 
 
 class Backbone(nn.Module):
@@ -114,6 +47,9 @@ class Backbone(nn.Module):
     projector_layers: ClassVar[int] = 2
     projector_norm: ClassVar[bool] = False
     projector_bias: ClassVar[bool] = True  # where the configuration does not say
+    frame_size: ClassVar[int] = 0  # default side of views in pixels, of a tower that takes any; 0: the tower's own
+    together: ClassVar[int] = 1  # frames that are one view of the tower, and one moment of the grid
+    mrope: ClassVar[bool] = False  # positions have three axes; see grid_positions()
     clip_words: ClassVar[tuple[str, ...]] = ()  # what chat templates write for a clip beside the placeholders
     final_norm: ClassVar[str] = ""  # name of the norm that features of the tower's last layer pass; "": none
     attention: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "o_proj")  # attention layers that take LoRA
@@ -150,6 +86,11 @@ class Backbone(nn.Module):
     def merged(cls, config: Any) -> int:
         """Patches on a side that are put side by side into one of the grid."""
         return 1
+
+    @classmethod
+    def inner_width(cls, width: int) -> int | None:
+        """Between the projector's layers, of one that reads so wide a grid; None: as behind them."""
+        return None
 
     @classmethod
     def transformers_class(cls) -> Any:
@@ -203,7 +144,8 @@ class Backbone(nn.Module):
 
     @property
     def projector(self) -> nn.Module:
-        return getattr(self.parts, self.projector_name)
+        projector: nn.Module = self.parts.get_submodule(self.projector_name)
+        return projector
 
     @property
     def language_model(self) -> Any:
@@ -283,6 +225,10 @@ class Backbone(nn.Module):
     def frame_texts(self, stamps: Stamps) -> FrameTexts:
         """What the family writes around the frames of a clip."""
         return FrameTexts()
+
+    def grid_positions(self, size: tuple[int, int, int], frames: int, stamps: Stamps) -> Tensor:
+        """[T * H * W, 3] positions of a grid of this size, of a family with `mrope`."""
+        raise NotImplementedError
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a text between two placeholders."""

@@ -270,8 +270,13 @@ def _missing(backbone: Backbone, checkpoint: AdapterCheckpoint, own: dict[str, s
     """Weights that complete a checkpoint: LoRA in every layer, and each part whole or not at all."""
     kinds = {match.group(1) for match in map(_LAYER.match, checkpoint.lora) if match}
     modules = {f"llm.layers.{layer}.{kind}" for kind in kinds for layer in range(backbone.shape.layers)}
-    parts = {name.split(".")[0] for name in checkpoint.plain}
-    weights = {name for name in own if name.split(".")[0] in parts and not _BUFFERS.search(name)}
+    projector = backbone.projector_name  # which may lie in the tower
+
+    def part(name: str) -> str:
+        return projector if name.startswith(f"{projector}.") else name.split(".")[0]
+
+    parts = {part(name) for name in checkpoint.plain}
+    weights = {name for name in own if part(name) in parts and not _BUFFERS.search(name)}
     if "llm.embed_tokens.weight" in checkpoint.plain:
         weights.discard("llm.lm_head.weight")  # it may be tied
     lora = [f"{module}.{LORA_A}" for module in sorted(modules - checkpoint.lora.keys())]

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from videopool.errors import one_line
-from videopool.models.errors import ModelError, listed
+from videopool.models.backbone import Backbone
+from videopool.models.errors import ModelError, is_number, listed
 from videopool.models.families import FAMILIES, family_of, kind_of
 from videopool.models.original import is_original, original_config
 from videopool.models.sizes import check_stretch, feature_layers
@@ -19,7 +20,8 @@ from videopool.models.source import CONFIGURATION, locate, read_json
 from videopool.notes import note
 
 # Whether a CLS token precedes the patches.
-TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vision": True, "smolvlm_vision": False}
+TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vision": True, "smolvlm_vision": False,
+          "qwen2_5_vl_vision": False}  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
 # Rotary positions that do not depend on the prompt's length or on earlier prompts ("dynamic": within the context).
@@ -48,7 +50,11 @@ DEFAULTS: dict[str, Any] = {
 
 
 def load_config(
-    source: str, revision: str | None = None, rope_factor: float | None = None, target: str | None = None
+    source: str,
+    revision: str | None = None,
+    rope_factor: float | None = None,
+    target: str | None = None,
+    frame_size: int | None = None,
 ) -> Any:
     """A model's transformers configuration; arguments as in load_backbone().
 
@@ -64,6 +70,11 @@ def load_config(
         family_of(kind_of(config), target)
     except ModelError as error:
         raise ModelError(f"model.source={source}: {error}") from error
+    family = family_of(kind_of(config), target)
+    if family.frame_size:
+        config.vision_config.image_size = family.frame_size if frame_size is None else frame_size
+    if problem := _views(config, family, frame_size):
+        raise ModelError(f"model.frame_size={frame_size}: {problem}")
     if problem := _not_computed(config, target):
         raise ModelError(f"model.source={source}: config.json: {problem}")
     if rope_factor is not None:
@@ -76,7 +87,8 @@ def load_config(
 
 def model_config(model: Mapping[str, Any]) -> Any:
     """The transformers configuration of the group `model`. Raises ModelError as load_config()."""
-    return load_config(model["source"], *(model.get(key) for key in ("revision", "rope_factor", "_target_")))
+    keys = ("revision", "rope_factor", "_target_", "frame_size")
+    return load_config(model["source"], *(model.get(key) for key in keys))
 
 
 @lru_cache(maxsize=8)
@@ -109,6 +121,18 @@ def unknown_keys(config: Any, content: Mapping[str, Any], within: str = "") -> l
     return unknown
 
 
+def _views(config: Any, family: type[Backbone], frame_size: int | None) -> str:
+    """Why the tower cannot take views of a size, or ""."""
+    if frame_size is None:
+        return ""
+    if not family.frame_size:
+        return f"the tower takes views of one size, {getattr(config.vision_config, 'image_size', None)}; say null"
+    unit = config.vision_config.patch_size * family.merged(config)
+    if not is_number(frame_size) or isinstance(frame_size, float) or frame_size < unit or frame_size % unit:
+        return f"give a multiple of {unit}, the side of a patch of the grid in pixels"
+    return ""
+
+
 def _not_computed(config: Any, target: str | None) -> str:
     """The first setting that is not computed here, or ""; transformers' own parts compute all others."""
     text, vision = config.text_config, config.vision_config
@@ -132,8 +156,8 @@ def _not_computed(config: Any, target: str | None) -> str:
         size = getattr(vision, name)
         if not isinstance(size, int) and len(set(size)) != 1:
             return f"vision_config: {name}={list(size)}: views and patches must be square"
-    if vision.num_channels != 3:
-        return f"vision_config: num_channels={vision.num_channels}: frames have 3"
+    if (channels := getattr(vision, "num_channels", 3)) != 3:
+        return f"vision_config: num_channels={channels}: frames have 3"
     depth, layers = vision.num_hidden_layers, feature_layers(config)
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
         return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"

@@ -79,8 +79,9 @@ def tower_flops(shape: ModelShape, frames: int) -> float:
     per layer.
     """
     patches, positions, width = shape.patches, shape.tower_rows, shape.tower_dim
-    layer = 2 * positions * (4 * width**2 + 2 * width * shape.vision_intermediate) + 4 * positions**2 * width
-    return float(frames * (2 * patches * 3 * shape.patch**2 * width + shape.vision_layers_run * layer))
+    matrices = 2 + (shape.tower == "qwen2_5_vl")  # of the MLP; its windows are not taken off the attention
+    layer = 2 * positions * (4 * width**2 + matrices * width * shape.vision_intermediate) + 4 * positions**2 * width
+    return float(frames * (2 * patches * 3 * shape.together * shape.patch**2 * width + shape.vision_layers_run * layer))
 
 
 def projector_flops(shape: ModelShape, tokens: int) -> float:
@@ -89,13 +90,15 @@ def projector_flops(shape: ModelShape, tokens: int) -> float:
 
 
 def _projector_weights(shape: ModelShape) -> int:
-    return shape.vision_dim * shape.dim + (shape.projector_layers - 1) * shape.dim**2
+    between = shape.projector_width or shape.dim
+    return shape.vision_dim * between + between * shape.dim * (shape.projector_layers - 1)
 
 
 def parameter_count(shape: ModelShape) -> int:
     """Number of weights of the whole model, unused layers of towers included, tied matrices once."""
-    projector = _projector_weights(shape) + shape.projector_layers * shape.dim * shape.projector_bias
-    projector += 2 * shape.vision_dim * shape.projector_norm
+    projector = _projector_weights(shape) + 2 * shape.vision_dim * shape.projector_norm
+    between = (shape.projector_width or shape.dim) * (shape.projector_layers - 1)
+    projector += (between + shape.dim) * shape.projector_bias
     newline = shape.dim * shape.newline
     return shape.towers * _tower_parameters(shape) + projector + newline + _llm_parameters(shape)
 
@@ -106,6 +109,9 @@ def _tower_parameters(shape: ModelShape) -> int:
     mlp = 2 * width * inner + inner + width
     norm = 2 * width
     embeddings = 3 * shape.patch**2 * width + shape.tower_rows * width
+    if shape.tower == "qwen2_5_vl":  # three matrices and norms without bias; the projector's norm is of single patches
+        layer = attention + 3 * width * inner + 2 * inner + width + 2 * width
+        return 3 * shape.together * shape.patch**2 * width + shape.vision_layers * layer + width
     if shape.tower == "internvl":  # a CLS token, a bias of the patch embedding, two scales per layer, no last norm
         return embeddings + 2 * width + shape.vision_layers * (attention + mlp + 2 * norm + 2 * width)
     # CLIP: a CLS token and a norm before the layers. SigLIP: a bias of the patch embedding. Both: a last norm.
@@ -119,7 +125,8 @@ def _llm_parameters(shape: ModelShape) -> int:
     layer = _layer_weights(shape) + 2 * shape.dim
     if shape.qkv_bias:
         layer += (shape.heads + 2 * shape.kv_heads) * shape.head_dim
-        layer += 0 if shape.text == "qwen2" else shape.dim  # llama's attention_bias includes the output projection
+        # Llama's attention_bias includes the output projection.
+        layer += 0 if shape.text in ("qwen2", "qwen2_5_vl_text") else shape.dim
     layer += 2 * shape.head_dim if shape.text == "qwen3" else 0  # norms of queries and keys
     embeddings = shape.vocabulary * shape.dim * (1 if shape.tied else 2)
     return shape.layers * layer + embeddings + shape.dim

@@ -74,6 +74,8 @@ def load_image_processor(
     if "longest_edge" in settings["size"] and "max_image_size" in saved:  # SmolVLM squares a view to it
         side = saved["max_image_size"]["longest_edge"]
         settings["size"] = {"height": side, "width": side}
+    if "min_pixels" in saved or ("shortest_edge" in settings["size"] and not settings["do_center_crop"]):  # any size
+        settings["size"] = {"height": image_size, "width": image_size}
     size = settings["crop_size" if settings["do_center_crop"] else "size"]
     height, width = (int(size.get(side, 0)) for side in ("height", "width"))
     if image_size is not None and (height, width) != (image_size, image_size):
@@ -128,6 +130,7 @@ def load_backbone(
     rope_factor: float | None = None,
     target: str | None = None,
     tower: Mapping[str, Any] | None = None,
+    frame_size: int | None = None,
 ) -> Backbone:
     """Load a model from a folder, from this package ("videopool:..."), or by its Hugging Face id.
 
@@ -143,12 +146,13 @@ def load_backbone(
         rope_factor: linear scaling of rotary positions, as in SlowFast-LLaVA.
         target: the user's class for the family, as in family_of().
         tower: changes of the vision towers, as in TowerChanges.
+        frame_size: side of views in pixels, of a tower that takes any; None for the family's.
 
     Raises ModelError if the model does not load completely, or has no such tower.
     """
     changes = tower_changes({"tower": tower})
     check_attention(dtype, attention, "cpu" if device_map else device)
-    config = load_config(source, revision, rope_factor, target)
+    config = load_config(source, revision, rope_factor, target, frame_size)
     shape = model_shape(config, target)
     changes.check(shape, name or source)
     folder = locate(source, revision)
@@ -177,7 +181,7 @@ def load_backbone(
         raise ModelError(f"model.source={source}: the weights do not fit the configuration: {keys}")
     name = name or Path(source.removeprefix("videopool:")).name
     backbone = family(model, tokenizer, image_processor, shape, name, identity(source, revision, target=target), placed)
-    for medium in dict.fromkeys(family.towers.values()):
+    for medium in dict.fromkeys(family.towers.values()) if changes.identity else ():
         changes.apply(getattr(backbone.parts, medium), shape)
     backbone.tower_changes = changes.identity
     return backbone if placed else backbone.to(device)

@@ -14,7 +14,7 @@ from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.source import on_hub
 
 NONE_BY_DEFAULT = ("separators", "frame_text")  # sizes that a file may leave out, and that may be 0
-TEXT_MODELS = ("llama", "mistral", "qwen2", "qwen3")
+TEXT_MODELS = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text")
 
 
 def model_shape(config: Any, target: str | None = None) -> ModelShape:
@@ -56,6 +56,8 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
         vision_intermediate=vision.intermediate_size,
         patch=patch,
         merge=merge,
+        together=family.together,
+        mrope=family.mrope,
         image_size=image_size,
         cls=TOWERS[vision.model_type],
         pooling_head=bool(getattr(vision, "vision_use_head", False)),
@@ -66,10 +68,11 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
         frame_text=family.frame_text,
         newline=bool(family.newline),
         tied=bool(config.tie_word_embeddings),
-        qkv_bias=text.model_type == "qwen2" or bool(getattr(text, "attention_bias", False)),
+        qkv_bias=text.model_type in ("qwen2", "qwen2_5_vl_text") or bool(getattr(text, "attention_bias", False)),
         projector_bias=bool(getattr(config, "multimodal_projector_bias", family.projector_bias)),
         projector_layers=family.projector_layers,
         projector_norm=family.projector_norm,
+        projector_width=family.inner_width(vision.hidden_size * merge**2),
         rope_theta=float(rope.get("rope_theta") or 10000.0),
         rope_type=str(rope.get("rope_type", "default")),
         rope_factor=float(rope.get("factor") or 1.0),

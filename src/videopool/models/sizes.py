@@ -34,6 +34,8 @@ class ModelShape:
     patch: int = 0  # side in pixels
     image_size: int = 0  # side of the tower's input in pixels
     merge: int = 1  # the tower's patches on a side that the family puts side by side into one of the grid
+    together: int = 1  # frames that are one view of the tower, and one moment of the grid
+    mrope: bool = False  # positions have three axes: time, row, column
     cls: bool = True  # the tower puts a CLS token before the patches (CLIP does, SigLIP does not)
     pooling_head: bool = False  # the tower's weights include SigLIP's pooling head; features do not need it
     tower: str = ""  # kind of tower; "": CLIP or, without CLS, SigLIP
@@ -46,6 +48,7 @@ class ModelShape:
     qkv_bias: bool = False  # queries, keys and values have biases
     projector_bias: bool = True  # the projector's layers have biases
     projector_layers: int = 2
+    projector_width: int | None = None  # between its layers; None: as behind them
     projector_norm: bool = False  # a norm precedes its layers
     rope_theta: float = 10000.0
     rope_type: str = "default"

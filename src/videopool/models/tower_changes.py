@@ -97,6 +97,8 @@ class TowerChanges:
 
     def check(self, shape: ModelShape, model: str) -> None:
         """Raises ModelError for a block, layer or neuron that the tower of a model lacks."""
+        if self.identity is not None and shape.tower == "qwen2_5_vl":
+            raise ModelError(f"model.tower: the tower of {model} is not changed; leave it out")
         depth, width = shape.vision_layers, shape.vision_intermediate
         for block, neuron in self.neurons:
             if block > depth or neuron >= width:

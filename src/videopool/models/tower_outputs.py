@@ -183,6 +183,8 @@ def tower_outputs(pooling: Pooling, shape: ModelShape, model: str) -> dict[str, 
     wanted = pooling.needs & set(TOWER)
     if not wanted:
         return {}
+    if shape.tower == "qwen2_5_vl":
+        raise ModelError(f"pooling {pooling.label} needs attention of the tower, which is not read from {model}'s")
     parts = [part for part in pooling.modules() if isinstance(part, Pooling)]
     stated = {(part.saliency, part.block, part.one_head) for part in parts} - {UNSTATED}
     if len(stated) > 1:

@@ -38,14 +38,13 @@ SAME_MAP = ("model", "frames", "positions", "layout", "pruning", "benchmark", "m
 KEEPS_NOTHING = "videopool.features.FeatureStore"
 # Of pooling a clip, by finished points: the key of their metrics and its factor.
 SEEN = {"seen_pool_ms": ("pool_seconds", 1e3), "seen_pool_mb": ("pool_bytes", 1 / MB)}
-SEEN["seen_saliency_seconds"] = ("saliency_seconds", 1.0)
+SEEN |= {"seen_saliency_seconds": ("saliency_seconds", 1.0)}
 # Of a model behind an API, only some are known.
 COLUMNS = (
     "point", "model", "dtype", "pooling", "stage", "frames", "positions", "layout", "pruning", "visual_tokens",
     "context", "prefill_tflops", "tower_tflops", "projector_tflops", "kv_cache_gb", "weights_gb",
-    "features_mb_per_clip", "benchmark", "clips", "samples", "design", "features_gb", "clips_at_once",
-    "peak_memory_gb", "seen_memory_gb", "hours", "tflops_per_second", "warnings", "map", "note", "separators",
-    "layer_mean_tokens", *SEEN,
+    "features_mb_per_clip", "benchmark", "clips", "samples", "design", "features_gb", "clips_at_once", "peak_memory_gb",
+    "seen_memory_gb", "hours", "tflops_per_second", "warnings", "map", "note", "separators", "layer_mean_tokens", *SEEN,
 )  # fmt: skip
 WORDS = ("model", "pooling", "stage", "positions", "layout", "pruning")  # columns of text
 # Columns of the terminal's table: key of the row, heading, unit of the values and its size, rank.

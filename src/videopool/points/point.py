@@ -149,6 +149,7 @@ class Point(Setting):
             "adapter": self.adapter and _adapter_identity(self.adapter),
             "dtype": self.model["dtype"],
             "rope_factor": self.model["rope_factor"],
+            "frame_size": self.model.get("frame_size"),
             "tower": tower_changes(self.model).identity,
             "precision": self.config.trainer.get("precision"),
             "features": rounds(self.model["dtype"], self.store.dtype, self.config.trainer.get("precision")),
@@ -210,7 +211,7 @@ class Point(Setting):
             "visual_tokens": self.visual_tokens,
             "separators": self.beside,
             "prefill_gflops": self.prefill_flops(self.visual_tokens) / 1e9,
-            "map_signature": map_signature(self.pooling, self.frames, self.shape.height, self.shape.width),
+            "map_signature": map_signature(self.pooling, self.moments, self.shape.height, self.shape.width),
             "windows": self.pooling.windows(*self.grid),
             "prompt": chosen("prompt") or self.prompt.hash(True),
         }

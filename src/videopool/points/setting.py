@@ -60,7 +60,12 @@ class Setting:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Size (T, H, W) of a clip's patch grid."""
-        return grid_frames(self.pooling, self.frames), self.shape.height, self.shape.width
+        return grid_frames(self.pooling, self.moments), self.shape.height, self.shape.width
+
+    @property
+    def moments(self) -> int:
+        """Moments of a clip that its frames show: fewer where the family takes several frames together."""
+        return self.frames if self.pooling.tiles else -(-self.frames // self.shape.together)
 
     @cached_property
     def pooled(self) -> int:
@@ -80,7 +85,7 @@ class Setting:
     @property
     def length(self) -> int:
         """Positions from a clip's first visual token to the text behind it."""
-        if self.positions == CONTIGUOUS:
+        if self.positions == CONTIGUOUS or self.shape.mrope:  # positions of three axes are fewer
             return self.visual_tokens
         return prod(self.grid) + beside(NoPooling(), self.shape, self.grid, self.layout)
 
@@ -121,7 +126,7 @@ class Setting:
         """Raises UserError if the pooling's tokens have no places to keep, or no layer is left after pruning."""
         asked = FRAMES if self.layout == FRAMES and self.shape.spreads else BLOCK
         if asked == FRAMES or (self.positions == ORIGINAL and self.length <= self.shape.context):
-            given = random_input(self.pooling, self.frames, *self.grid[1:])[1:]
+            given = random_input(self.pooling, self.moments, *self.grid[1:])[1:]
             for one in {asked, *([BLOCK] if self.positions == ORIGINAL else [])}:
                 spots_of(self.pooling, *given, one)
         if self.pruning and self.pruning.layer >= self.shape.layers:

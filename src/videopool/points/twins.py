@@ -16,7 +16,7 @@ PoolingMap = tuple[str, str]  # signature, and stage unless nothing changes: equ
 
 def map_of(pooling: Pooling, stage: str, setting: Setting) -> tuple[PoolingMap, str]:
     """A pooling's map on the grid of a setting's model and frames; and a line if it is the identity by another name."""
-    size = setting.frames, setting.shape.height, setting.shape.width
+    size = setting.moments, setting.shape.height, setting.shape.width
     own = map_signature(pooling, *size)
     if own != map_signature(NoPooling(), *size):
         return (str(own), stage), ""

@@ -5,12 +5,7 @@ questions of the clip, which are read, and answered, in one row, each blind to t
 each. Words that questions, or a question's options, begin with are read once. Rows are cut into chunks, so that memory
 is bounded and time linear in the number of questions.
 
-Training reads batches of whole prompts: merge() puts visual tokens in place of their placeholders. A prompt of L ids
-with M placeholders becomes L - M + (all visual tokens) positions. Padding stays where it was; rows of unequal length
-are padded on the batch's own side.
-
-Shapes: before [P0] ids; tokens [B, N, D]; questions[b][q] a list of ids; prefix length P = P0 + N; ids, mask, labels
-[B, L]; media[b][m] the visual tokens [N, D] of placeholder m in row b.
+Shapes: before [P0] ids; tokens [B, N, D]; questions[b][q] a list of ids; prefix length P = P0 + N.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,92 +18,20 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from videopool.models.backbone import Backbone, layer_states
+from videopool.models.backbone import Backbone
 from videopool.models.cost import GENERATED, LIKELY, question_bytes
 from videopool.models.errors import ModelError
+from videopool.models.passes import layer_states
 from videopool.models.sizes import Pruning
 from videopool.models.stages import check_context
 from videopool.reading.chunks import Chunk, free_bytes
-from videopool.reading.layout import Arranged, plain
+from videopool.reading.layout import Arranged, plain, turned
 from videopool.reading.prefix import Prefix, additive, read_layers
 from videopool.reading.prompt_tree import Ids, branches, room
 
-IGNORED = -100  # label of a position without loss
 STEPS_UNCHECKED = 4  # tokens that an accelerator generates before the host asks whether all answers have ended
 Item = TypeVar("Item")
 Continued = tuple[Ids, Sequence[Ids]]  # a question, and its continuations
-
-
-@dataclass(frozen=True)
-class Merged:
-    """A batch as the language model reads it."""
-
-    embeddings: Tensor  # [B, L', D]
-    mask: Tensor  # [B, L'] 1 for tokens, 0 for padding
-    positions: Tensor  # [B, L'] rank among the unpadded positions of the row; 1 at padding
-    labels: Tensor  # [B, L'] token ids, IGNORED at visual tokens and padding
-    # `mask`, or with independent rounds an additive mask [B, 1, L', L']: 0 where a position (third axis) sees another
-    # (fourth), the dtype's minimum elsewhere.
-    attention: Tensor
-    # Length of the prefix that all rows share with plain causal attention, no padding and no labels; 0 without rounds.
-    common: int = 0
-
-
-def merge(
-    backbone: Backbone,
-    ids: Tensor,
-    media: Sequence[Sequence[Tensor]],
-    mask: Tensor | None = None,
-    labels: Tensor | None = None,
-    rounds: Tensor | None = None,
-) -> Merged:
-    """Embed prompts, each with its images and videos.
-
-    The mask is 1 for tokens and 0 for padding, on either side (None: no padding); labels are token ids, and IGNORED
-    where no loss is taken; rounds are 0 for tokens that all see, k for tokens that only round k sees, and positions
-    then count the tokens that a token sees (None: causal attention). Raises ModelError if a row has more or fewer
-    placeholders than media.
-    """
-    device = backbone.device
-    ids = ids.to(device)
-    mask = torch.ones_like(ids) if mask is None else mask.to(device)
-    labels = torch.full_like(ids, IGNORED) if labels is None else labels.to(device)
-    owners = torch.zeros_like(ids) if rounds is None else rounds.to(device)
-    is_place = torch.isin(ids, torch.tensor(sorted(set(backbone.media_ids.values())), device=device)) & (mask == 1)
-    embedded = backbone.embed(ids)
-    merged = []
-    for row, tokens in enumerate(media):
-        places = is_place[row].nonzero()[:, 0].tolist()
-        if len(places) != len(tokens):
-            raise ModelError(f"row {row}: {len(places)} places for visual tokens, but {len(tokens)} clips or images")
-        parts: list[tuple[Tensor, ...]] = []
-        start = 0
-        for place, visual in zip([*places, ids.shape[1]], [*tokens, embedded[row, :0]], strict=True):
-            parts.append(tuple(kind[row, start:place] for kind in (embedded, mask, labels, owners)))
-            ones = mask.new_ones(len(visual))
-            parts.append(
-                (visual.to(embedded), ones, labels.new_full(ones.shape, IGNORED), owners.new_zeros(ones.shape))
-            )
-            start = place + 1
-        merged.append([torch.cat(kind) for kind in zip(*parts, strict=True)])
-    side = "left" if bool((mask[:, 0] == 0).any()) else "right"
-    embeddings, mask, labels, owner = (
-        pad_sequence(list(rows), batch_first=True, padding_value=padding, padding_side=side)
-        for rows, padding in zip(zip(*merged, strict=True), (0, 0, IGNORED, 0), strict=True)
-    )
-    labels = labels.masked_fill(mask == 0, IGNORED)
-    if rounds is None:
-        positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
-        return Merged(embeddings, mask, positions, labels, mask)
-    seen = (owner[:, None] == 0) | (owner[:, None] == owner[:, :, None])  # [B, query, key]
-    allowed = seen & (mask == 1)[:, None] & torch.ones_like(seen[0]).tril()
-    positions = (allowed.sum(-1) - 1).masked_fill(mask == 0, 1)
-    # Padding sees itself, because a row of attention must see something.
-    allowed |= torch.eye(mask.shape[1], dtype=torch.bool, device=device)
-    predicted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # the label of each next position
-    plain = (owner == 0) & (mask == 1) & (predicted == IGNORED)
-    common = int(plain.cummin(dim=-1).values.sum(dim=-1).min())
-    return Merged(embeddings, mask, positions, labels, additive(allowed, embeddings.dtype), common)
 
 
 @torch.inference_mode()
@@ -134,13 +57,15 @@ def prefill_clips(backbone: Backbone, before: Sequence[Ids], clips: Arranged, pr
     starts, original = [len(ids) for ids in before], clips.positions is not None
     rows, positions = list[Tensor](), list[Tensor]()
     for clip, ids in enumerate(before):
-        text, length = torch.tensor(list(ids), dtype=torch.long, device=device), clips.lengths[clip]
-        rows.append(torch.cat([backbone.embed(text), clips.row(clip).to(device, backbone.dtype)]))
+        words, length = torch.tensor(list(ids), dtype=torch.long, device=device), clips.lengths[clip]
+        rows.append(torch.cat([backbone.embed(words), clips.row(clip).to(device, backbone.dtype)]))
         own = torch.arange(length) if clips.positions is None else clips.positions[clip, :length].cpu()
-        positions.append(torch.cat([torch.arange(len(ids)), len(ids) + own]))
+        text = torch.arange(len(ids))
+        positions.append(torch.cat([text if own.dim() == 1 else text[:, None].expand(-1, 3), len(ids) + own]))
     prefix = Prefix(count)
     prefix.ends = [start + end for start, end in zip(starts, clips.ends, strict=True)]
-    check_context(backbone.name, backbone.shape.context, max(prefix.ends), original)
+    prefix.tops = [start + top for start, top in zip(starts, clips.tops or clips.ends, strict=True)]
+    check_context(backbone.name, backbone.shape.context, max(prefix.tops), original)
     lengths = torch.tensor([len(row) for row in rows], device=device)
     embedded = pad_sequence(rows, batch_first=True)
     del rows  # as large as their copy
@@ -153,9 +78,9 @@ def prefill_clips(backbone: Backbone, before: Sequence[Ids], clips: Arranged, pr
         prefix.pruning, prefix.positions = pruning, places
         visual = torch.zeros(embedded.shape[:2], dtype=torch.bool)
         prefix.visual = visual.scatter(1, torch.tensor(starts)[:, None] + clips.at.cpu(), True).to(device)
-        prefix.states = read_layers(backbone, slice(pruning.layer), embedded, None, places, prefix.cache)
+        prefix.states = read_layers(backbone, slice(pruning.layer), embedded, None, turned(places), prefix.cache)
     elif embedded.shape[1]:  # a blind model may have nothing to read before the question
-        backbone.read(embedded, positions=places if original else None, cache=prefix.cache)
+        backbone.read(embedded, positions=turned(places) if original else None, cache=prefix.cache)
     return prefix
 
 
@@ -285,6 +210,9 @@ def greedy_answers(
         places = [torch.tensor([(path[-1], len(path), 1) for path in paths]) for paths in tree.paths]
         last, length, real = pad_sequence(places, batch_first=True).to(device).unbind(-1)  # [B, Q]
         clips, own = torch.arange(len(texts), device=device)[:, None], torch.eye(count, device=device, dtype=torch.bool)
+        # Behind the highest position, as transformers' rope_deltas have it.
+        tops = torch.tensor(prefix.tops, device=device) - torch.tensor(prefix.ends, device=device)
+        length = torch.maximum(length, tops[:, None])
         states, seen, finished = tree.hidden[clips, last], tree.seen[clips, last], real == 0
         written: list[Tensor] = []
         for step in range(1, max_new_tokens + 1):
@@ -307,14 +235,18 @@ def greedy_answers(
 
 @torch.inference_mode()
 def llm_states(
-    backbone: Backbone, embeddings: Tensor, layers: Sequence[int], attention_layers: Sequence[int] = ()
+    backbone: Backbone,
+    embeddings: Tensor,
+    layers: Sequence[int],
+    attention_layers: Sequence[int] = (),
+    positions: Tensor | None = None,
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """Hidden states [B, L, D] after some layers of the language model, and attention [B, L] in some layers.
 
     Attention is that of the last position, mean over heads, float32, summing to 1. Embeddings [B, L, D] are whole
-    sequences without padding. Layer 0 is the input of the first layer, i the output of the i-th, before the final norm;
-    layers after the last wanted one do not run. Raises ModelError if the sequence is longer than the context, or the
-    attention implementation keeps no weights.
+    sequences without padding, at positions [1, L] or [3, 1, L] (None: one after another). Layer 0 is the input of the
+    first layer, i the output of the i-th, before the final norm; layers after the last wanted one do not run. Raises
+    ModelError if the sequence is longer than the context, or the attention implementation keeps no weights.
     """
     check_context(backbone.name, backbone.shape.context, embeddings.shape[1])
     blocks: Any = backbone.language_model.layers
@@ -330,5 +262,5 @@ def llm_states(
             module = blocks[layer - 1].self_attn
             hooks.enter_context(module.register_forward_hook(lambda _, __, out, layer=layer: keep(layer, out[1])))
         wanted = [*layers, *attention_layers] or [0]
-        states = layer_states(blocks, lambda: backbone.llm(embeddings, use_cache=False), wanted)
+        states = layer_states(blocks, lambda: backbone.llm(embeddings, position_ids=positions, use_cache=False), wanted)
     return {layer: states[layer].to(backbone.device) for layer in layers}, attention

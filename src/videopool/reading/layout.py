@@ -43,10 +43,12 @@ class Arranged:
     states: Tensor  # [B, L, D]
     at: Tensor  # [B, N] the entry of each pooled token
     lengths: list[int]  # entries of each clip, without padding
-    # [B, L] from the first entry on, and the position of what follows each clip; None: one after another.
+    # [B, L], or [B, L, 3] of a family with three axes, from the first entry on; None: one after another.
     positions: Tensor | None
-    ends: list[int]
+    ends: list[int]  # the position of what follows each clip
     texts: list[tuple[str, str]]  # what the clip's prompt says before and behind it
+    # One more than the highest position in each clip, where it may be above `ends`: from there on answers are written.
+    tops: list[int] | None = None
 
     def of(self, rows: Sequence[int]) -> "Arranged":
         """Some of the clips."""
@@ -54,7 +56,8 @@ class Arranged:
         lengths, ends = [self.lengths[row] for row in chosen], [self.ends[row] for row in chosen]
         texts = [self.texts[row] for row in chosen]
         positions = None if self.positions is None else self.positions[chosen]
-        return Arranged(self.states[chosen], self.at[chosen], lengths, positions, ends, texts)
+        tops = None if self.tops is None else [self.tops[row] for row in chosen]
+        return Arranged(self.states[chosen], self.at[chosen], lengths, positions, ends, texts, tops)
 
     def row(self, clip: int) -> Tensor:
         """[L, D] of one clip, without padding."""
@@ -64,6 +67,15 @@ class Arranged:
         """A prompt with its place for a clip, and the clip's own texts around it."""
         before, behind = self.texts[clip]
         return text.replace(place, f"{before}{place}{behind}", 1)
+
+    def within(self, clip: int, before: int, behind: int) -> Tensor | None:
+        """Positions [1, L] or [3, 1, L] of a prompt: so many tokens, one clip, so many tokens; None: one by one."""
+        if self.positions is None:
+            return None
+        own = self.positions[clip, : self.lengths[clip]].cpu()
+        texts = torch.arange(before), self.ends[clip] + before + torch.arange(behind)
+        first, last = (one if own.dim() == 1 else one[:, None].expand(-1, 3) for one in texts)
+        return turned(torch.cat([first, own + before, last])[None]).to(self.states.device)
 
     @staticmethod
     def joined(parts: "Sequence[Arranged]") -> "Arranged":
@@ -75,7 +87,8 @@ class Arranged:
         positions = pad_sequence(given, batch_first=True) if given else None
         lengths, ends = [one for part in parts for one in part.lengths], [one for part in parts for one in part.ends]
         texts = [one for part in parts for one in part.texts]
-        return Arranged(states, torch.cat([part.at for part in parts]), lengths, positions, ends, texts)
+        tops = None if parts[0].tops is None else [one for part in parts for one in part.tops or ()]
+        return Arranged(states, torch.cat([part.at for part in parts]), lengths, positions, ends, texts, tops)
 
 
 def plain(states: Tensor, separators: int, places: Tensor | None = None) -> Arranged:
@@ -111,11 +124,15 @@ def arrange(
     layout: str = FRAMES,
     spots: Spots | None = None,
     original: bool = False,
+    cells: tuple[int, int, int] | None = None,
 ) -> Arranged:
     """Pooled tokens [B, N, D] of a grid of `size` among the family's texts and newlines; stamps are by clip.
 
-    `spots` are needed where the layout depends on them (Backbone.spreads), and for original positions.
+    `spots` are needed where the layout depends on them (Backbone.spreads), and for original positions; `cells` is the
+    size of a pooled grid.
     """
+    if backbone.mrope:
+        return _in_three(backbone, tokens, size, stamps, spots if original else None, cells)
     rows = [
         _clip(backbone, own, size, stamps[clip], layout, spots and _of_clip(spots, clip), original)
         for clip, own in enumerate(tokens)
@@ -124,6 +141,37 @@ def arrange(
     positions = pad_sequence([row[2] for row in rows], batch_first=True) if original else None
     lengths, ends, texts = [len(row[0]) for row in rows], [row[3] for row in rows], [row[4] for row in rows]
     return Arranged(states, at, lengths, positions, ends, texts)
+
+
+def _in_three(
+    backbone: Backbone, tokens: Tensor, size: tuple[int, int, int], stamps: Sequence[Stamps], spots: Spots | None,
+    cells: tuple[int, int, int] | None,
+) -> Arranged:  # fmt: skip
+    """Tokens in one run at positions of time, row and column.
+
+    Original ones are those of their places in the grid, by the model's rule. Otherwise a pooled grid has those of a
+    grid of its own size, and other tokens stand one after another.
+    """
+    count, positions, ends = tokens.shape[1], list[Tensor](), list[int]()
+    for clip, stamp in enumerate(stamps):
+        if spots is not None and spots.places is not None:
+            positions.append(backbone.grid_positions(size, size[0], stamp)[spots.places[clip]])
+            ends.append(max(size[1:]))
+        elif cells is not None:
+            positions.append(backbone.grid_positions(cells, size[0], stamp))
+            ends.append(max(cells[1:]))
+        else:
+            positions.append(torch.arange(count)[:, None].expand(-1, 3))
+            ends.append(count)
+    tops = [max(end, int(own.max()) + 1 if count else 0) for own, end in zip(positions, ends, strict=True)]
+    at = torch.arange(count).expand(len(tokens), -1)
+    texts = [("", "")] * len(tokens)
+    return Arranged(tokens, at, [count] * len(tokens), torch.stack(positions), ends, texts, tops)
+
+
+def turned(positions: Tensor) -> Tensor:
+    """Positions [B, L, 3] as transformers takes them, [3, B, L]; of one axis, [B, L], as they are."""
+    return positions.permute(2, 0, 1) if positions.dim() == 3 else positions
 
 
 def _of_clip(spots: Spots, clip: int) -> Spots:

@@ -12,10 +12,10 @@ from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, check_needs
 from videopool.models.texts import BLOCK, FRAMES, Stamps
-from videopool.pooling import Pooling, PoolingContext, checked
+from videopool.pooling import GridPooling, Pooling, PoolingContext, checked
 from videopool.pooling.base import TOWER
-from videopool.reading.answers import IGNORED, Merged, merge
 from videopool.reading.layout import Arranged, arrange, spots_of
+from videopool.reading.merging import IGNORED, Merged, merge
 
 LONG = 1024  # positions from which on reading a common prefix first is faster
 
@@ -64,8 +64,10 @@ class VideoLM(pl.LightningModule):
         tokens = self.pooled(grid, context)
         tokens = self.backbone.project(tokens) if self.stage == "encoder" else tokens
         frames, height, width = grid.shape[1:4]
+        cells = self.pooling.out_shape(frames, height, width) if isinstance(self.pooling, GridPooling) else None
         stamps = stamps or [Stamps(range(frames), float(frames))] * len(grid)
-        return arrange(self.backbone, tokens, (frames, height, width), stamps, self.layout, spots, self.original)
+        size = (frames, height, width)
+        return arrange(self.backbone, tokens, size, stamps, self.layout, spots, self.original, cells)
 
     def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
         """The pooling of a grid [B, T, H, W, D] as tokens [B, N, D], held to its contract."""
@@ -107,13 +109,19 @@ class VideoLM(pl.LightningModule):
         return saliency
 
     def token_losses(
-        self, ids: Tensor, media: Sequence[Sequence[Tensor]], mask: Tensor, labels: Tensor, rounds: Tensor | None = None
+        self,
+        ids: Tensor,
+        media: Sequence[Sequence[Tensor]],
+        mask: Tensor,
+        labels: Tensor,
+        rounds: Tensor | None = None,
+        places: Sequence[tuple[Tensor, int]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each labelled token, row after row; no other logits are computed.
 
         Arguments are those of merge(). Returns losses [labelled tokens] in float32, and the row of each.
         """
-        merged = merge(self.backbone, ids, media, mask, labels, rounds)
+        merged = merge(self.backbone, ids, media, mask, labels, rounds, places)
         hidden, start = self._hidden(merged)
         wanted = merged.labels[:, start + 1 :]
         chosen = wanted != IGNORED
@@ -130,6 +138,6 @@ class VideoLM(pl.LightningModule):
         recomputed = getattr(self.backbone.language_model, "gradient_checkpointing", False)
         if merged.common >= LONG and not recomputed:  # recomputed layers keep no KV cache
             start, cache = merged.common, DynamicCache()
-            self.backbone.read(merged.embeddings[:, :start], positions=merged.positions[:, :start], cache=cache)
+            self.backbone.read(merged.embeddings[:, :start], positions=merged.positions[..., :start], cache=cache)
         mask = merged.attention[:, :, start:] if start else merged.attention
-        return self.backbone.read(merged.embeddings[:, start:], mask, merged.positions[:, start:], cache), start
+        return self.backbone.read(merged.embeddings[:, start:], mask, merged.positions[..., start:], cache), start

@@ -21,6 +21,7 @@ from videopool.models.backbone import Backbone
 from videopool.models.cost import GENERATED, question_bytes
 from videopool.models.sizes import Pruning
 from videopool.reading.chunks import Chunk
+from videopool.reading.layout import turned
 from videopool.reading.prompt_tree import Ids
 
 Text = Ids | tuple[Ids, Sequence[Ids]]  # a question, or one with its continuations
@@ -60,7 +61,7 @@ class Prefix:
 
     Attributes:
         length: positions in the cache of the first layer.
-        ends: position of what follows each row.
+        ends, tops: position of what follows each row, and at least of what is written behind it.
         seen: [B, length] False for padding; None: there is none.
         pruning, states, positions, visual: of clips under pruning, whose cache ends with its layer: the hidden states
             [B, P, D] there, their positions [B, P], and which are pooled tokens [B, P], as many in each row.
@@ -69,6 +70,7 @@ class Prefix:
 
     def __init__(self, rows: int) -> None:
         self.cache, self.length, self.clips, self.ends = DynamicCache(), 0, list(range(rows)), [0] * rows
+        self.tops = [0] * rows
         self.seen: Tensor | None = None
         self.pruning: Pruning | None = None
         self.states, self.positions, self.visual = torch.empty(0), torch.empty(0), torch.empty(0)
@@ -85,6 +87,7 @@ class Prefix:
                 kept = [states[:, :, :length] for states in (layer.keys, layer.values)]
                 layer.keys, layer.values = kept if same else [one[rows] for one in kept]
         self.clips, self.ends = list(clips), [self.ends[row] for row in rows]
+        self.tops = [self.tops[row] for row in rows]
         self.seen = self.seen if self.seen is None or same else self.seen[rows]
 
     def visible(self, like: Tensor) -> Tensor:
@@ -115,6 +118,7 @@ class Prefix:
         own = Prefix(len(rows))
         own.length = self.length + ids.shape[1]
         own.ends = [self.ends[row] + len(text) - 1 for row, text in zip(rows.tolist(), questions, strict=True)]
+        own.tops = [self.tops[row] for row in rows.tolist()]
         shared: Any = self.cache.layers
         for number, kept in zip(range(layer), shared, strict=True):
             own.cache.update(*(one[rows.to(one.device)] for one in (kept.keys, kept.values)), number)
@@ -137,7 +141,7 @@ class Prefix:
         own.split, own.dropped = layer, pooled - self.pruning.kept(pooled)
         most = weights.argsort(dim=1, descending=True, stable=True)  # of equal ones the first
         stay = most[:, : self.length - own.dropped].sort(dim=1).values
-        before = self.positions[rows].gather(1, stay)
+        before = turned(self.positions[rows[:, None], stay])
         read_layers(backbone, slice(layer, None), self.states[rows[:, None], stay], None, before, own.cache)
         read_layers(backbone, slice(layer, None), states, mask[..., own.dropped :], positions, own.cache)
         own.seen = torch.cat([visible, place < last[:, None]], dim=1)

@@ -11,7 +11,7 @@ from typing import Any
 LATER: dict[str, dict[str, object]] = {
     "": {
         "positions": "contiguous", "layout": "frames", "pruning": None, "tower": None, "average": "samples",
-        "shuffle_options": None,
+        "shuffle_options": None, "frame_size": None,
     },
     "videopool.video.FpsSampler": {"most": None},
 }

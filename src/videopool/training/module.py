@@ -25,6 +25,7 @@ from videopool.training.point import TrainingPoint
 EMA = 0.98  # decay of the EMA of the loss
 LISTED = 4  # entries that a message names
 Loaded = MicroBatch[LoadedClip]
+Clip = tuple[Tensor, Tensor, tuple[str, str], tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class Tuner(ClipReader):
         if not read:
             # Zero, but with a gradient for each parameter: devices wait for each other's.
             return sum((one.sum() * 0.0 for one in trainable(self.backbone).values()), torch.zeros(())), 0
-        tokens, pooled, texts = zip(*self._visual_tokens(read), strict=True)
+        tokens, pooled, texts, places = zip(*self._visual_tokens(read), strict=True)
         if look is not None:
             look(pooled)
         encoder = self.loaders.schedule.encoder
@@ -211,11 +212,12 @@ class Tuner(ClipReader):
         if any(one.rounds is not None for one in encoded):
             rounds = torch.tensor([one.padded_rounds(length) for one in encoded], device=device)
         with self.clock("language"):
-            losses, _ = self.token_losses(ids, [[one] for one in tokens], mask, labels, rounds)
+            three = places if self.backbone.mrope else None
+            losses, _ = self.token_losses(ids, [[one] for one in tokens], mask, labels, rounds, three)
         return losses.sum(), len(losses)
 
-    def _visual_tokens(self, read: list[tuple[LoadedClip, Tensor]]) -> list[tuple[Tensor, Tensor, tuple[str, str]]]:
-        """Of each clip the entries [L, D], those of visual tokens alone, and the texts around them.
+    def _visual_tokens(self, read: list[tuple[LoadedClip, Tensor]]) -> list[Clip]:
+        """Of each clip the entries [L, D], those of visual tokens alone, the texts around them, and their positions.
 
         Clips of one kind and one number of frames are one batch.
         """
@@ -223,7 +225,7 @@ class Tuner(ClipReader):
         for place, (clip, features) in enumerate(read):
             alone = place if self.pooling.varies else 0
             groups.setdefault((clip.job.samples[0].example.kind, len(features), alone), []).append(place)
-        tokens: dict[int, tuple[Tensor, Tensor, tuple[str, str]]] = {}
+        tokens: dict[int, Clip] = {}
         pooling = self.pooling
         for (kind, _, _), places in groups.items():
             if kind == "image" and self.image_pooling is not None:
@@ -232,7 +234,8 @@ class Tuner(ClipReader):
             clips = self.tokens_of([read[place][0] for place in places], batch)
             for row, place in enumerate(places):
                 visual = clips.states[row, clips.at[row].to(clips.states.device)]
-                tokens[place] = clips.row(row), visual, clips.texts[row]
+                own = clips.states if clips.positions is None else clips.positions
+                tokens[place] = clips.row(row), visual, clips.texts[row], (own[row], clips.ends[row])
             self.pooling = pooling
         return [tokens[place] for place in range(len(read))]
 

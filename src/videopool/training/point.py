@@ -229,6 +229,7 @@ class TrainingPoint(Setting):
             "model": self.model_identity,
             "dtype": self.model["dtype"],
             "rope_factor": self.model["rope_factor"],
+            "frame_size": self.model.get("frame_size"),
             "tower": tower_changes(self.model).identity,
             "precision": self.precision,
             "features": rounds(self.model["dtype"], self.store.dtype, None),

@@ -121,8 +121,8 @@ def _prepared(point: TrainingPoint, folder: Path) -> tuple[Tuner, Exporter]:
     held_out = [EncodedExample(example, encoded, HELD_OUT) for example in held if (encoded := encoder(example))]
     reader, processor = config.job.reader, image_processor_of(config, backbone)
     plans = {
-        "video": read_plan(point.sampler, reader, processor, point.pooling),
-        "image": read_plan(UniformSampler(1), reader, processor, point.poolings["image"], still=True),
+        "video": read_plan(point.sampler, reader, processor, point.pooling, together=backbone.together),
+        "image": read_plan(UniformSampler(1), reader, processor, point.poolings["image"], True, backbone.together),
     }
     as_evaluated = deepcopy(config)
     as_evaluated.trainer.precision = None  # features are made without the trainer's autocast
