@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from adapters import TARGETS, adapter_in_tower
 from conftest import numbered_frames
 from videopool.config import build
+from random_models import save_qwen
 from videopool.errors import UserError
 from videopool.evaluation.run import point_of
 from videopool.measuring.settings import check, choose_clips, identify
@@ -42,6 +43,7 @@ EVERYWHERE = {
     "model.name": TOLD, "model.attention": OUTSIDE, "model.device_map": FAST, "model.max_memory": FAST,
     **{f"model.tower.{key}": "refused or without effect alone; see test_changes_of_the_tower_count"
        for key in ("neurons", "replace", "layer", "times_median")},
+    "model.frame_size": "refused: the tower takes views of one size; see test_a_size_of_views_counts",
     "model.shape": "of job=plan; read from the model itself", "model.revision": "the content of the folder counts",
     "model.source": "the content of the folder counts",
     "trainer._target_": UNUSED, "trainer.accelerator": OUTSIDE, "trainer.devices": FAST, "trainer.strategy": FAST,
@@ -66,7 +68,7 @@ API = {
     "pooling._target_": "nothing is pooled", "trainer.precision": UNUSED, "features.dtype": UNUSED,
     "pooling.stage": "nothing is pooled", "compat.expand": UNUSED, "compat.pad_frames": UNUSED,
     "judge._target_": UNUSED, "judge.store": UNUSED,
-    "compat.longest": "frames go as they are",
+    "compat.longest": "frames go as they are", "layout": "nothing is pooled",
     "lora.*": "none may be given", "model.rows": "tied to each other: another is refused",
     "model.cols": "tied to each other: another is refused", "frames.num": "tied to each other: another is refused",
 }  # fmt: skip
@@ -95,6 +97,7 @@ MAY = ("prompt.*", "compat.*")  # of FINETUNE: counts where something is made wi
 
 # Other values than the general rules give; the first that is allowed is taken.
 VALUES = {
+    "layout": ["block"],
     "model._target_": ["videopool.models.families.Llava"],
     "model.dtype": ["bfloat16"], "features.dtype": ["bfloat16", "float16"], "trainer.precision": ["bf16-mixed"],
     "trainer.strategy": ["ddp"], "trainer.accelerator": ["cpu"], "model.attention": ["eager", "sdpa"],
@@ -273,6 +276,14 @@ def test_positions_and_pruning_count(hydra_conf, sheet, tmp_path):
     fastv = ["pruning=fastv", "pruning.layer=1", "pruning.share=0.5"]
     ways = ([], ["positions=original"], fastv, [*fastv, "pruning.layer=2"], [*fastv, "pruning.share=0.25"])
     assert len({fingerprint(point_identity(hydra_conf(*words, *more))) for more in ways}) == len(ways)
+
+
+def test_a_size_of_views_counts(hydra_conf, sheet, tmp_path):
+    """Of a model that takes any; the default has no entry of its own."""
+    source = save_qwen(tmp_path / "m")
+    words = [*sheet, "model=local", f"model.source={source}", "prompt=plain", "frames.num=2"]
+    sizes = ("null", 48, 64)
+    assert len({fingerprint(point_identity(hydra_conf(*words, f"model.frame_size={size}"))) for size in sizes}) == 3
 
 
 def test_changes_of_the_tower_count(hydra_conf, sheet, tmp_path):
