@@ -29,6 +29,7 @@ class Marked:
     def __init__(self, backbone, rows, marks, ends):
         self.backbone = backbone
         self.row_newlines, self.marks_frames, self.separators = rows, marks, ends
+        self.mrope = False
         self.newline, self.spreads, self.device = "image_newline", rows or marks, backbone.device
         self.newline_vector, self.embed, self.text_ids = backbone.newline_vector, backbone.embed, backbone.text_ids
 
