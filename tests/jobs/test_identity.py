@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adapters import TARGETS, adapter_in_tower
 from conftest import numbered_frames
-from videopool.config import build
 from random_models import save_qwen
+from videopool.config import build
 from videopool.errors import UserError
 from videopool.evaluation.run import point_of
 from videopool.measuring.settings import check, choose_clips, identify
