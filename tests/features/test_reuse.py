@@ -392,7 +392,7 @@ def test_lack_of_memory_makes_smaller_chunks_and_the_same_answers(run, calls, mo
     expected = run(*words)
     where, limit, said = {
         "tower": ((Backbone, "encode_at_once"), 3, "frames at once; going on with 2"),
-        "clips": ((evaluator_module, "prefill"), 1, "clips at once; going on with 1"),
+        "clips": ((evaluator_module, "prefill_clips"), 1, "clips at once; going on with 1"),
         "questions": (None, 0, ""),
     }[part]
     if where is None:
@@ -401,7 +401,7 @@ def test_lack_of_memory_makes_smaller_chunks_and_the_same_answers(run, calls, mo
         whole = getattr(*where)
 
         def short_of_memory(first, second, *more):
-            if len(second if part == "tower" else more[0]) > limit:
+            if len(second) > limit:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return whole(first, second, *more)
 

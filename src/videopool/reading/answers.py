@@ -66,12 +66,12 @@ def prefill_clips(backbone: Backbone, before: Sequence[Ids], clips: Arranged, pr
     prefix.ends = [start + end for start, end in zip(starts, clips.ends, strict=True)]
     prefix.tops = [start + top for start, top in zip(starts, clips.tops or clips.ends, strict=True)]
     check_context(backbone.name, backbone.shape.context, max(prefix.tops), original)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
+    lengths = [len(row) for row in rows]
     embedded = pad_sequence(rows, batch_first=True)
     del rows  # as large as their copy
     prefix.length = embedded.shape[1]
-    if bool((lengths < prefix.length).any()):  # padding stands behind, so nothing before it sees it
-        prefix.seen = torch.arange(prefix.length, device=device) < lengths[:, None]
+    if min(lengths) < prefix.length:  # padding stands behind, so nothing before it sees it
+        prefix.seen = (torch.arange(prefix.length) < torch.tensor(lengths)[:, None]).to(device)
     places = pad_sequence(positions, batch_first=True).to(device)
     pooled = clips.at.shape[1]
     if pruning is not None and pruning.kept(pooled) < pooled:
