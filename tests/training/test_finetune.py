@@ -485,7 +485,7 @@ def test_images_and_videos_in_one_stream_and_what_is_left_out_is_told(tune, own_
 
     def spy(self, read):
         found = pool(self, read)
-        lengths.update((clip.job.samples[0].example.kind, len(clip.views), len(one)) for (clip, _), one in
+        lengths.update((clip.job.samples[0].example.kind, len(clip.views), len(one[0])) for (clip, _), one in
                        zip(read, found, strict=True))  # fmt: skip
         return found
 
