@@ -10,8 +10,13 @@ from typing import Any
 # that fingerprints of points that do not set it stay valid. Entries never change.
 LATER: dict[str, dict[str, object]] = {
     "": {
-        "positions": "contiguous", "layout": "frames", "pruning": None, "tower": None, "average": "samples",
-        "shuffle_options": None, "frame_size": None,
+        "positions": "contiguous",
+        "layout": "frames",
+        "pruning": None,
+        "tower": None,
+        "average": "samples",
+        "shuffle_options": None,
+        "frame_size": None,
     },
     "videopool.video.FpsSampler": {"most": None},
 }
