@@ -14,6 +14,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPVisionConfig,
     CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
@@ -253,11 +255,18 @@ CROP |= {"image_processor_type": "CLIPImageProcessor"}
 
 
 def save_parts(root: Path) -> Path:
-    """Save towers ("clip", "tower", "siglip") and language models ("llama", "qwen2") in folders of their own.
+    """Save towers ("clip", "tower", "siglip", "dino") and language models ("llama", "qwen2") in folders of their own.
 
     The table of "llama" ends with its tokenizer's last word.
     """
     torch.manual_seed(0)
+    dino = Dinov2Model(
+        Dinov2Config(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, mlp_ratio=2, image_size=7 * PATCH,
+                     patch_size=PATCH, layerscale_value=0.5)
+    )  # fmt: skip
+    with torch.no_grad():
+        for weight in (dino.embeddings.position_embeddings, dino.embeddings.cls_token):
+            weight.normal_()
     whole = CLIPConfig(
         text_config=CLIPTextConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2),
         vision_config=clip(),
@@ -273,6 +282,7 @@ def save_parts(root: Path) -> Path:
         "clip": (CLIPModel(whole), CROP),
         "tower": (CLIPVisionModel(clip()), CROP),
         "siglip": (SiglipVisionModel(siglip()), SQUARE),
+        "dino": (dino, CROP | {"image_processor_type": "BitImageProcessor"}),
         "llama": (AutoModelForCausalLM.from_config(text(LlamaConfig, tokenizer)), None),
         "qwen2": (AutoModelForCausalLM.from_config(text(Qwen2Config, tokenizer, tie_word_embeddings=True)), None),
     }

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_tower_outputs import random_tower
+from test_tower_outputs import blocks_of, random_tower
 
 from random_models import save
 from videopool.measuring.neurons import outlier_neurons
@@ -27,28 +27,28 @@ def plain(tower, shape, pixels, changes):
     layers, attention = [[] for _ in range(depth + 1)], []
     for frame in pixels:
         embedded = tower.embeddings(frame[None])
-        x = (tower.pre_layrnorm(embedded) if shape.cls else embedded)[0]
+        x = getattr(tower, "pre_layrnorm", torch.nn.Identity())(embedded)[0]
         rows, width = x.shape
         x = torch.cat([x, torch.zeros(count, width)])
         layers[0].append(x[:rows])
-        for number, block in enumerate(tower.encoder.layers, 1):
-            y, own = block.layer_norm1(x), block.self_attn
+        for number, block in enumerate(blocks_of(tower), 1):
+            y = block.before(x)
             size = width // shape.vision_heads
             mixed, weights = [], []
             for head in range(shape.vision_heads):
                 part = slice(head * size, (head + 1) * size)
-                q, k, v = (f(y)[:, part] for f in (own.q_proj, own.k_proj, own.v_proj))
+                q, k, v = (f(y)[:, part] for f in (block.queries, block.keys, block.values))
                 weights.append(torch.softmax(q @ k.T / size**0.5, dim=-1))
                 mixed.append(weights[-1] @ v)
-            x = x + own.out_proj(torch.cat(mixed, dim=-1))
-            hidden = block.mlp.activation_fn(block.mlp.fc1(block.layer_norm2(x)))
+            x = x + block.scales[0] * block.out(torch.cat(mixed, dim=-1))
+            hidden = block.mlp.activation_fn(block.mlp.fc1(block.between(x)))
             for at, neuron in changes.neurons:
                 if at == number:
                     most = max(float(hidden[n, neuron]) for n in range(rows))
                     for n in range(rows):
                         hidden[n, neuron] = 0
                     hidden[rows, neuron] = most
-            x = x + block.mlp.fc2(hidden)
+            x = x + block.scales[1] * block.mlp.fc2(hidden)
             if changes.replace and number == (changes.layer + depth + 1 if changes.layer < 0 else changes.layer):
                 norms = [float(x[n].double().norm()) for n in range(first, rows)]
                 ordered, half = sorted(norms), len(norms) // 2
@@ -68,7 +68,7 @@ def plain(tower, shape, pixels, changes):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("kind", "side"), [("clip", 40), ("siglip", 24)])
+@pytest.mark.parametrize(("kind", "side"), [("clip", 40), ("siglip", 24), ("dino", 40)])
 def test_a_changed_tower_is_a_plain_loop(kind, side, case):
     tower, shape = random_tower(kind, side)
     unchanged, _ = random_tower(kind, side)
@@ -90,7 +90,9 @@ def test_a_changed_tower_is_a_plain_loop(kind, side, case):
     assert torch.equal(states[0], before[0])
 
 
-@pytest.mark.parametrize(("kind", "side", "times"), [("clip", 40, 1.05), ("siglip", 24, 1.02), ("clip", 24, 99.0)])
+@pytest.mark.parametrize(
+    ("kind", "side", "times"), [("clip", 40, 1.05), ("siglip", 24, 1.02), ("clip", 24, 99.0), ("dino", 40, 1.02)]
+)
 def test_neurons_of_outliers_against_a_plain_loop(kind, side, times):
     tower, shape = random_tower(kind, side)
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
@@ -99,7 +101,9 @@ def test_neurons_of_outliers_against_a_plain_loop(kind, side, times):
         (found,) = tower_pass(tower, pixels, [output])
         states = tower(pixels, output_hidden_states=True).hidden_states
         layer = shape.vision_layers_run
-        expected = torch.zeros(2, layer, 41, dtype=torch.float64)
+        whole = getattr(tower.encoder, "layers", None) or tower.encoder.layer
+        owns = [getattr(block, "self_attn", None) or block.attention for block in whole]
+        expected = torch.zeros(2, layer, shape.vision_intermediate + 1, dtype=torch.float64)
         for t in range(2):
             norms = states[layer][t, first:].double().norm(dim=-1).tolist()
             ordered, half = sorted(norms), len(norms) // 2
@@ -108,10 +112,10 @@ def test_neurons_of_outliers_against_a_plain_loop(kind, side, times):
                 if norm <= times * median:
                     continue
                 expected[t, :, -1] += 1
-                for row, block in enumerate(tower.encoder.layers[:layer]):
-                    x, own = states[row][t : t + 1], block.self_attn
-                    x = x + own(block.layer_norm1(x))[0]
-                    hidden = block.mlp.activation_fn(block.mlp.fc1(block.layer_norm2(x)))
+                for row, block in enumerate([*blocks_of(tower)][:layer]):
+                    x, own = states[row][t : t + 1], owns[row]
+                    x = x + block.scales[0] * own(block.before(x))[0]
+                    hidden = block.mlp.activation_fn(block.mlp.fc1(block.between(x)))
                     expected[t, row, :-1] += hidden[0, first + n].double()
     assert (expected[..., -1] > 0).any() == (times < 2)
     torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
     LlavaConfig,
     Qwen2Config,
     SiglipVisionConfig,
@@ -31,16 +34,49 @@ SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "nu
 TEXT = Qwen2Config(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=40)
 
 
+KINDS = {
+    "clip": (CLIPVisionConfig, CLIPVisionModel),
+    "siglip": (SiglipVisionConfig, SiglipVisionModel),
+    "dino": (Dinov2Config, Dinov2Model),
+}
+
+
+class Block(NamedTuple):
+    """The parts of a tower's block, by one name in all classes."""
+
+    before: Any  # norm
+    queries: Any
+    keys: Any
+    values: Any
+    out: Any
+    between: Any  # norm
+    mlp: Any
+    scales: tuple[Any, Any]  # of what attention and MLP add
+
+
+def blocks_of(tower):
+    for block in getattr(tower.encoder, "layers", None) or tower.encoder.layer:
+        if isinstance(tower, Dinov2Model):
+            own, scales = block.attention, (block.layer_scale1.lambda1, block.layer_scale2.lambda1)
+            yield Block(block.norm1, own.q_proj, own.k_proj, own.v_proj, own.o_proj, block.norm2, block.mlp, scales)
+        else:
+            own, norms = block.self_attn, (block.layer_norm1, block.layer_norm2)
+            yield Block(norms[0], own.q_proj, own.k_proj, own.v_proj, own.out_proj, norms[1], block.mlp, (1, 1))
+
+
 def random_tower(kind, side, attention="sdpa", seed=0, **more):
     """A tower with random weights, the same for the same seed, and the sizes of a LLaVA with it."""
-    config = (CLIPVisionConfig if kind == "clip" else SiglipVisionConfig)(**{**SIZES, "image_size": side, **more})
-    model = CLIPVisionModel if kind == "clip" else SiglipVisionModel
+    made, model = KINDS[kind]
+    sizes = {**SIZES, "image_size": side, **more}
+    if kind == "dino":
+        sizes["mlp_ratio"] = sizes.pop("intermediate_size") // sizes["hidden_size"] + 1
+    config = made(**sizes)
     tower = model._from_config(deepcopy(config), attn_implementation=attention).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in tower.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * (0.7 * weight.shape[-1] ** -0.5))
-    layer, select = (-2, "default") if kind == "clip" else (-1, "full")
+    layer, select = (-1, "full") if kind == "siglip" else (-2, "default")
     llava = LlavaConfig(
         vision_config=config, text_config=TEXT, vision_feature_layer=layer, vision_feature_select_strategy=select
     )
@@ -51,9 +87,9 @@ def plain(tower, pixels, block, cls, one_head):
     """Saliency [T, L] and keys [T, L, Dk], patch by patch."""
     with torch.no_grad():
         seen = tower(pixels, output_attentions=True, output_hidden_states=True)
-        own = tower.encoder.layers[block - 1]
-        states = own.layer_norm1(seen.hidden_states[block - 1])
-        queries, keys = own.self_attn.q_proj(states), own.self_attn.k_proj(states)
+        own = [*blocks_of(tower)][block - 1]
+        states = own.before(seen.hidden_states[block - 1])
+        queries, keys = own.queries(states), own.keys(states)
     weights = seen.attentions[block - 1]  # [T, heads, L, L]
     if one_head:
         weights = torch.softmax(queries @ keys.mT / queries.shape[-1] ** 0.5, dim=-1)[:, None]
@@ -79,14 +115,15 @@ def ran(tower, pooling, shape, pixels):
     [
         ("clip", 40, None, None, False), ("clip", 24, "cls", -1, True), ("clip", 24, "received", 1, False),
         ("siglip", 40, None, None, False), ("siglip", 24, "received", 2, True), ("siglip", 8, None, -3, False),
+        ("dino", 40, None, None, False), ("dino", 24, "received", 3, True),
     ],
 )  # fmt: skip
 def test_attention_and_keys_are_those_of_transformers(kind, side, saliency, block, one_head, monkeypatch):
     tower, shape = random_tower(kind, side, attention="sdpa")
     eager, _ = random_tower(kind, side, attention="eager")
     pixels = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(1))
-    number = {None: 2 if kind == "clip" else 3, -1: 3, -3: 1}.get(block, block)
-    cls = saliency == "cls" or (saliency is None and kind == "clip")
+    number = {None: 3 if kind == "siglip" else 2, -1: 3, -3: 1}.get(block, block)
+    cls = saliency == "cls" or (saliency is None and kind != "siglip")
     expected, keys = plain(eager, pixels, number, cls, one_head)
     for held in (1, 10**9):  # a frame at a time, and all at once
         monkeypatch.setattr(outputs_module, "WEIGHTS", held)
@@ -97,7 +134,7 @@ def test_attention_and_keys_are_those_of_transformers(kind, side, saliency, bloc
     assert tower.config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize(("kind", "block"), [("clip", 1), ("siglip", 3)])
+@pytest.mark.parametrize(("kind", "block"), [("clip", 1), ("siglip", 3), ("dino", 2)])
 def test_norms_of_values_and_scores_by_name(kind, block):
     tower, shape = random_tower(kind, 40)
     pixels = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
@@ -105,9 +142,9 @@ def test_norms_of_values_and_scores_by_name(kind, block):
         scores = [score_output(name, block, shape) for name in ("values", "received")]
         values, attention = tower_pass(tower, pixels, scores)
         states = tower(pixels, output_hidden_states=True).hidden_states[block - 1]
-        own = tower.encoder.layers[block - 1]
-        weight, bias = own.self_attn.v_proj.weight.double(), own.self_attn.v_proj.bias.double()
-        entering = own.layer_norm1(states).double()
+        own = [*blocks_of(tower)][block - 1]
+        weight, bias = own.values.weight.double(), own.values.bias.double()
+        entering = own.before(states).double()
     assert values.dtype == torch.float32
     for place in np.ndindex(*values.shape[:2]):
         value = [float(row @ entering[place] + b) for row, b in zip(weight, bias, strict=True)]

@@ -8,17 +8,23 @@ import torch
 from safetensors.torch import load_file
 
 from composed import composed
+from random_models import save, save_parts
 from videopool.benchmarks import Prompt
 from videopool.benchmarks.scoring import LETTERS
+from videopool.config.errors import ConfigError
+from videopool.jobs.pretrain import TOY
+from videopool.jobs.pretrain import run as pretrain_job
 from videopool.models import load_backbone
 from videopool.paths import PACKAGE
 from videopool.reading.answers import next_token_logits, prefill
-from videopool.shapes import pretraining
+from videopool.shapes import kept, pretraining
+from videopool.shapes.kept import KeptTask
 from videopool.shapes.pretraining import Recipe, RecipeStage, pretrain
 from videopool.shapes.questions import image_questions
 from videopool.shapes.recipe import LanguageTask
 from videopool.shapes.render import render_image
 from videopool.shapes.scene import IMAGE_TASKS, random_image
+from videopool.training.assembly import assemble, save_assembled
 
 PROMPT = Prompt("USER: {image}\n{question} ASSISTANT:", "{question} {options}", "({letter}) {text}", " ", " (", "say .")
 TINY = Recipe(
@@ -134,3 +140,80 @@ def test_the_shipped_model_answers_held_out_images(mini):
             count += 1
     assert count > 500
     assert right / count > 0.8
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """A tiny tower of 6 x 6 patches with the toy model's language model."""
+    root = tmp_path_factory.mktemp("joined")
+    save_parts(root)
+    save_assembled(assemble(str(root / "clip"), TOY, dtype="float32"), str(root / "clip"), root / "made")
+    return root / "made"
+
+
+def on(joined, folder, *more):
+    words = ["job=pretrain", f"job.start={joined}", "job.images=3", f"job.out={folder}", "logger=none"]
+    words += ["job.recipe.check_every=2", "job.recipe.check_images=2", "job.recipe.final_images=2"]
+    words += ["job.recipe.language.stop=null", "job.recipe.auxiliary=0.5"]
+    for stage in ("language", "letters"):
+        words += [f"job.recipe.{stage}.steps=2", f"job.recipe.{stage}.images=2", f"job.recipe.{stage}.warmup=1"]
+    return composed(*words, *more)
+
+
+def test_a_tower_of_another_model_stays_while_the_rest_learns(joined, tmp_path, monkeypatch):
+    start = load_backbone(str(joined))
+    ids = torch.tensor([[1, 9, 30, 40]])
+    toy = load_backbone(TOY)
+    torch.testing.assert_close(start.logits(start.read(start.embed(ids))), toy.logits(toy.read(toy.embed(ids))))
+    monkeypatch.setattr(kept, "TOGETHER", 2)
+    pretrain_job(on(joined, tmp_path / "whole"))
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "whole").glob("features-*/*.npy")}
+    assert len(first) == 3  # of 3 images for training and 2 for checks
+    saved = pretraining._save
+
+    def save_then_stop(path, state):
+        saved(path, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "_save", save_then_stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_job(on(joined, tmp_path / "stopped"))
+    monkeypatch.setattr(pretraining, "_save", saved)
+    pretrain_job(on(joined, tmp_path / "stopped"))
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    made = load_backbone(str(tmp_path / "whole" / "model"))
+    for name, weight in start.tower("image").state_dict().items():
+        torch.testing.assert_close(made.tower("image").state_dict()[name], weight.half().float(), rtol=0, atol=0)
+    assert not torch.equal(made.projector.linear_1.weight, start.projector.linear_1.weight)
+    assert made.image_processor.to_dict() == start.image_processor.to_dict()
+    with pytest.raises(ConfigError, match="its words are not the toy model's"):
+        pretrain_job(on(save(tmp_path / "other", "llava"), tmp_path / "no"))
+
+
+def test_kept_features_and_labels_are_those_of_each_image(joined, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "TOGETHER", 2)
+    backbone = load_backbone(str(joined))
+    parts = backbone.model, backbone.tokenizer, PROMPT, TINY
+    task = KeptTask(*parts, lambda frames: backbone.encode(backbone.preprocess(frames)), tmp_path, 5)
+    task.train()
+    images = [task.image(np.random.default_rng(seed), 0) for seed in range(4)]
+    assert len({id(image) for image in images}) > 1
+    features = task.patch_features(None, images, None)
+    for image, own in zip(images, features, strict=True):
+        number = task.kept[True].images.index(image)
+        rng = np.random.default_rng([1, TINY.seed, kept.PLACE, number])
+        assert random_image(rng).tracks[0].colours == image.tracks[0].colours
+        pixels = backbone.preprocess(render_image(image, rng)[None])
+        torch.testing.assert_close(own, backbone.encode(pixels)[0].flatten(0, 1), atol=1e-2, rtol=1e-3)
+    labels = task.dense_labels(images)
+    fine = LanguageTask.dense_labels(task, images)
+    for name, values in labels.items():
+        for number in range(len(images)):
+            for row, column in np.ndindex(6, 6):
+                place = 12 * (2 * row + 1) + 2 * column + 1
+                assert values[number, 6 * row + column] == fine[name][number, place]
+    assert all(len(task.image(np.random.default_rng(n), n, 2).tracks) <= 2 for n in range(9))
+    task.eval()
+    assert task.image(np.random.default_rng(0), 3) is task.kept[False].images[3]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, CLIPVisionModel, LlamaConfig, SiglipVisionModel
+from transformers import AutoModelForCausalLM, CLIPVisionModel, Dinov2Model, LlamaConfig, SiglipVisionModel
 
 from composed import composed
 from conftest import numbered_frames
@@ -15,6 +15,7 @@ from videopool.config.errors import ConfigError
 from videopool.jobs.assemble import run as assemble
 from videopool.jobs.run import run_and_tell
 from videopool.models import ModelError, load_backbone
+from videopool.models.cost import parameter_count
 from videopool.runtime import exit_code
 from videopool.shapes.clips import write_mp4
 from videopool.training.assembly import whiten
@@ -39,18 +40,21 @@ def configured(parts, tower, language, out, *more):
 
 
 @pytest.mark.parametrize(
-    ("tower", "language", "layer"), [("clip", "llama", -2), ("tower", "qwen2", 2), ("siglip", "qwen2", -1)]
+    ("tower", "language", "layer"),
+    [("clip", "llama", -2), ("tower", "qwen2", 2), ("siglip", "qwen2", -1), ("dino", "llama", -2)],
 )
-def test_the_parts_are_those_given_and_the_projector_fits_them(parts, tmp_path, tower, language, layer):
+def test_the_parts_are_those_given_and_the_projector_fits_them(parts, tmp_path, capfd, tower, language, layer):
     outcome = assemble(configured(parts, tower, language, tmp_path / "made", f"job.layer={layer}"))
     assert str(tmp_path / "made") in outcome.message
     backbone = load_backbone(str(tmp_path / "made"))
+    assert "does not know" not in "".join(capfd.readouterr())
+    assert parameter_count(backbone.shape) == sum(weight.numel() for weight in backbone.parameters())
     assert {path.suffix for path in (tmp_path / "made").iterdir()} <= {".json", ".safetensors", ".jinja"}
     writer = AutoModelForCausalLM.from_pretrained(parts / language)
     ids = torch.tensor([[0, 3, 4, 5, 8]])
     logits = backbone.logits(backbone.read(backbone.embed(ids)))
     torch.testing.assert_close(logits[..., :9], writer(ids).logits[..., :9])
-    own = SiglipVisionModel if tower == "siglip" else CLIPVisionModel
+    own = {"siglip": SiglipVisionModel, "dino": Dinov2Model}.get(tower, CLIPVisionModel)  # DINOv2 itself interpolates
     pixels = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     states = own.from_pretrained(parts / tower)(pixels, output_hidden_states=True).hidden_states
     torch.testing.assert_close(backbone.features(pixels), states[layer], rtol=1e-4, atol=1e-5)
@@ -127,7 +131,9 @@ def test_what_does_not_fit_is_one_line(parts, tmp_path):
 
     assert "job.tower is not given" in told("job.tower=null", error=ConfigError)
     assert "no folder" in told(tower="nothing")
-    assert told(tower="llama").endswith("llama is not supported; supported: clip_vision_model, siglip_vision_model")
+    assert told(tower="llama").endswith(
+        "llama is not supported; supported: clip_vision_model, siglip_vision_model, dinov2"
+    )
     assert "siglip_vision_model is not supported; supported: llama, mistral, qwen2" in told(language="siglip")
     assert "has 3 layers" in told("job.layer=-5")
     assert "job.dtype='int8'" in told("job.dtype=int8", error=ConfigError)

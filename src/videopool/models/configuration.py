@@ -21,7 +21,7 @@ from videopool.notes import note
 
 # Whether a CLS token precedes the patches.
 TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vision": True, "smolvlm_vision": False,
-          "qwen2_5_vl_vision": False}  # fmt: skip
+          "qwen2_5_vl_vision": False, "dinov2": True}  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
 # Rotary positions that do not depend on the prompt's length or on earlier prompts ("dynamic": within the context).
@@ -35,11 +35,12 @@ HARMLESS = (
     "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty", "finetuning_task",
     "forced_bos_token_id", "forced_eos_token_id", "ignore_index", "image_seq_length", "initializer_factor",
     "initializer_range", "length_penalty", "max_length", "min_length", "mm_newline_position", "name_or_path",
-    "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "output_attentions", "output_scores",
-    "pad_token_id", "prefix", "pretraining_tp", "projection_dim", "remove_invalid_values", "return_dict_in_generate",
-    "sep_token_id", "task_specific_params", "temperature", "tf_legacy_loss", "tie_word_embeddings", "tokenizer_class",
-    "top_k", "top_p", "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
-    "use_image_newline_parameter", "video_seq_length", "vocab_size",
+    "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "out_features", "out_indices",
+    "output_attentions", "output_scores", "pad_token_id", "prefix", "pretraining_tp", "projection_dim",
+    "remove_invalid_values", "return_dict_in_generate", "sep_token_id", "stage_names", "task_specific_params",
+    "temperature", "tf_legacy_loss", "tie_word_embeddings", "tokenizer_class", "top_k", "top_p", "torch_dtype",
+    "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "use_image_newline_parameter",
+    "video_seq_length", "vocab_size",
 )  # fmt: skip
 # Keys that change nothing as long as they have these values.
 DEFAULTS: dict[str, Any] = {
@@ -75,7 +76,7 @@ def load_config(
         config.vision_config.image_size = family.frame_size if frame_size is None else frame_size
     if problem := _views(config, family, frame_size):
         raise ModelError(f"model.frame_size={frame_size}: {problem}")
-    if problem := _not_computed(config, target):
+    if problem := not_computed(config, target):
         raise ModelError(f"model.source={source}: config.json: {problem}")
     if rope_factor is not None:
         text = config.text_config
@@ -133,7 +134,7 @@ def _views(config: Any, family: type[Backbone], frame_size: int | None) -> str:
     return ""
 
 
-def _not_computed(config: Any, target: str | None) -> str:
+def not_computed(config: Any, target: str | None) -> str:
     """The first setting that is not computed here, or ""; transformers' own parts compute all others."""
     text, vision = config.text_config, config.vision_config
     for part in (config, text, vision):
@@ -158,6 +159,8 @@ def _not_computed(config: Any, target: str | None) -> str:
             return f"vision_config: {name}={list(size)}: views and patches must be square"
     if (channels := getattr(vision, "num_channels", 3)) != 3:
         return f"vision_config: num_channels={channels}: frames have 3"
+    if getattr(vision, "use_swiglu_ffn", False):
+        return "vision_config: use_swiglu_ffn=true: DINOv2's giant is not read; take small, base or large"
     depth, layers = vision.num_hidden_layers, feature_layers(config)
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
         return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"

@@ -114,11 +114,13 @@ def _tower_parameters(shape: ModelShape) -> int:
         return 3 * shape.together * shape.patch**2 * width + shape.vision_layers * layer + width
     if shape.tower == "internvl":  # a CLS token, a bias of the patch embedding, two scales per layer, no last norm
         return embeddings + 2 * width + shape.vision_layers * (attention + mlp + 2 * norm + 2 * width)
-    # CLIP: a CLS token and a norm before the layers. SigLIP: a bias of the patch embedding. Both: a last norm.
+    # CLIP: a CLS token and a norm before the layers. SigLIP: a bias of the patch embedding. DINOv2: a CLS token, a bias
+    # and a mask token; two scales in each layer. All: a last norm.
     embeddings += width + norm if shape.cls else width
+    layer = attention + mlp + 2 * norm + 2 * width * shape.layer_scale
     # SigLIP's head: a probe that attends to the patches, a norm and an MLP.
     head = width + attention + norm + mlp if shape.pooling_head else 0
-    return embeddings + shape.vision_layers * (attention + mlp + 2 * norm) + norm + head
+    return embeddings + shape.vision_layers * layer + norm + head
 
 
 def _llm_parameters(shape: ModelShape) -> int:

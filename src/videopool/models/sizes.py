@@ -36,7 +36,8 @@ class ModelShape:
     merge: int = 1  # the tower's patches on a side that the family puts side by side into one of the grid
     together: int = 1  # frames that are one view of the tower, and one moment of the grid
     mrope: bool = False  # positions have three axes: time, row, column
-    cls: bool = True  # the tower puts a CLS token before the patches (CLIP does, SigLIP does not)
+    cls: bool = True  # the tower puts a CLS token before the patches (CLIP and DINOv2 do, SigLIP does not)
+    layer_scale: bool = False  # the tower's blocks scale what they add, as DINOv2's do
     pooling_head: bool = False  # the tower's weights include SigLIP's pooling head; features do not need it
     tower: str = ""  # kind of tower; "": CLIP or, without CLS, SigLIP
     towers: int = 1  # 2 where videos and images have one each

@@ -18,12 +18,13 @@ from transformers import LlavaForConditionalGeneration
 from videopool.benchmarks.prompts import Prompt
 from videopool.files import append, json_lines, read_json_lines, whole, write_text
 from videopool.runtime.progress import progress
+from videopool.shapes.kept import Encode, KeptTask
 from videopool.shapes.mini import mini_config, mini_image_processor
 from videopool.shapes.recipe import GRID, TRAIN_STREAM, LanguageTask, Recipe, RecipeStage, Task, TowerTask, generator
 from videopool.shapes.scene import random_image
 from videopool.shapes.tokenizer import SPECIAL, build_tokenizer
 
-__all__ = ["Recipe", "RecipeStage", "pretrain"]
+__all__ = ["Recipe", "RecipeStage", "pretrain", "pretrain_on"]
 STAGES = ("tower", "language", "letters")
 LOG = "log.jsonl"
 MATCH_SCALE = 2.0  # of queries and keys at the start, relative to transformers' initialisation
@@ -100,16 +101,42 @@ def pretrain(recipe: Recipe, prompt: Prompt, folder: Path, device: str = "cpu") 
         torch.manual_seed(recipe.seed + 1)
         whiten_projector(language)
         match_queries_and_keys(language)
+    _learn_to_read(language, folder)
+    return _saved(language, mini_image_processor(), folder)
+
+
+def pretrain_on(
+    model: Any, tokenizer: Any, processor: Any, encode: Encode, identity: str, images: int, recipe: Recipe,
+    prompt: Prompt, folder: Path,
+) -> Path:  # fmt: skip
+    """Train projector and language model of a LLaVA with the toy model's words; its tower stays as it is.
+
+    `encode` is the tower's, named `identity`; so many `images` are drawn for training. Returns as pretrain().
+    """
+    features = folder / f"features-{identity}"
+    language = KeptTask(model.requires_grad_(True), tokenizer, prompt, recipe, encode, features, images)
+    tower, model.model.vision_tower = model.model.vision_tower, None  # not in checkpoints
+    _learn_to_read(language, folder)
+    model.model.vision_tower = tower
+    return _saved(language, processor, folder)
+
+
+def _learn_to_read(language: LanguageTask, folder: Path) -> None:
+    """The stages of projector and language model."""
+    recipe = language.recipe
     _run_stage("language", language, recipe, folder, language.check)
     language.mostly_letters = True
     _run_stage("letters", language, recipe, folder, language.check)
     language.eval()
     spread_unseen_words(language)
     _log(folder, stage="held-out", step=recipe.letters.length, **language.check(recipe.final_images))
+
+
+def _saved(language: LanguageTask, processor: Any, folder: Path) -> Path:
     out = folder / "model"
-    model.half().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    mini_image_processor().save_pretrained(out)
+    language.model.half().save_pretrained(out)
+    language.tokenizer.save_pretrained(out)
+    processor.save_pretrained(out)
     return out
 
 

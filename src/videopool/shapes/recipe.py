@@ -17,7 +17,7 @@ from videopool.benchmarks.prompts import Prompt
 from videopool.shapes.mini import PATCH
 from videopool.shapes.questions import Question, caption, image_questions, mixed
 from videopool.shapes.render import IGNORE, label_sizes, patch_labels, render_image
-from videopool.shapes.scene import COLOURS, IMAGE_SIZE, SHAPES, Clip, random_image
+from videopool.shapes.scene import COLOURS, IMAGE_SIZE, MAX_OBJECTS, SHAPES, Clip, random_image
 
 TRAIN_STREAM, HELD_OUT_STREAM = 1, 2  # first number of every seed: the two never share a scene
 GRID = IMAGE_SIZE // PATCH
@@ -179,6 +179,10 @@ class LanguageTask(Task):
         groups = (SHAPES, tuple(COLOURS), ("left", "right"), ("top", "bottom"))
         self.word_groups = [torch.tensor(tokenizer.convert_tokens_to_ids(list(words))) for words in groups]
 
+    def image(self, rng: np.random.Generator, number: int, max_objects: int = MAX_OBJECTS) -> Clip:
+        """The image of this number in a step or a check."""
+        return random_image(rng, max_objects)
+
     def answer_ids(self, text: str) -> list[int]:
         return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
 
@@ -272,7 +276,7 @@ class LanguageTask(Task):
     def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         early = progress < 0.25 and not self.mostly_letters
         few = 1.0 if progress < 0.1 else 0.5 if early else 0.0
-        images = [random_image(rng, max_objects=2 if rng.random() < few else 4) for _ in range(self.images)]
+        images = [self.image(rng, number, 2 if rng.random() < few else 4) for number in range(self.images)]
         letters, gap_share = LAST_LETTER_SHARE if self.mostly_letters else self.recipe.letter_share, 0.5
         if early:
             letters, gap_share = 0.25, 0.2
@@ -296,7 +300,7 @@ class LanguageTask(Task):
         rng = generator(self.recipe.seed, HELD_OUT_STREAM)
         right: dict[str, list[float]] = defaultdict(list)
         for start in range(0, count, self.images):
-            images = [random_image(rng) for _ in range(min(self.images, count - start))]
+            images = [self.image(rng, number) for number in range(start, min(start + self.images, count))]
             blocks = [self.both_ways(image, rng) for image in images]
             guessed = self.read(images, blocks, [0] * len(images), rng)[2].argmax(-1)
             for row, row_blocks in enumerate(blocks):

@@ -4,27 +4,38 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from transformers import AddedToken, AutoConfig, AutoImageProcessor, AutoModelForCausalLM, LlavaConfig
+from torch import Tensor, nn
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    LlavaConfig,
+)
 from transformers import LlavaForConditionalGeneration as LlavaModel
 
 from videopool.errors import one_line
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import DTYPES, TOWERS
+from videopool.models.configuration import DTYPES, TOWERS, not_computed
 from videopool.models.errors import ModelError, listed
 from videopool.models.families import Llava
 from videopool.models.loading import load_image_processor, load_tokenizer, silent
 from videopool.models.shape import TEXT_MODELS, model_shape
 from videopool.models.source import check_weights, locate
+from videopool.video import to_pixels
 
 IMAGE = "<image>"
-CLASSES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
+RESIZED = "dinov2"  # its configuration has the size of its training; its image processor makes smaller views
+CLASSES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel", RESIZED: "Dinov2Model"}
 FLOOR = 1e-6  # of the features' largest variance: directions with less are rounding, and not enlarged
 
 
 def assemble(tower: str, language: str, layer: int = -2, dtype: str = "float32", seed: int = 0) -> Backbone:
-    """A LLaVA-1.5 of a tower and a language model (folders or Hugging Face ids), with a random projector.
+    """A LLaVA-1.5 of a tower and a language model (folders or Hugging Face ids; of a LLaVA, its own), with a random
+    projector.
 
     Args:
         layer: hidden state of the tower that is projected; -2 leaves its last layer but one, as in LLaVA.
@@ -40,29 +51,39 @@ def assemble(tower: str, language: str, layer: int = -2, dtype: str = "float32",
     if not -depth - 1 <= layer <= depth:
         raise ModelError(f"job.layer={layer}: {tower} has {depth} layers")
     text, read = _part(language, "job.language"), _configuration(language, "job.language")
-    if read.model_type not in TEXT_MODELS:
+    reader = (
+        AutoModelForImageTextToText if hasattr(read, "text_config") else AutoModelForCausalLM
+    )  # of a LLaVA: its own
+    if read.get_text_config().model_type not in TEXT_MODELS:
         known = ", ".join(TEXT_MODELS)
         raise ModelError(f"job.language={language}: {read.model_type} is not supported; supported: {known}")
     tokenizer = load_tokenizer(language, key="job.language")
     encoder = _weights(_class(CLASSES[seen.model_type]), vision, seen, dtype, f"job.tower={tower}")
-    writer = _weights(AutoModelForCausalLM, text, read, dtype, f"job.language={language}")
+    writer = _weights(reader, text, read, dtype, f"job.language={language}")
     if IMAGE not in tokenizer.get_vocab():
         tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)])
     if len(tokenizer) > writer.get_input_embeddings().num_embeddings:  # no room for the image token
         writer.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     side, patch = int(seen.image_size), int(seen.patch_size)
+    if seen.model_type == RESIZED:
+        side = _view(load_image_processor(tower, key="job.tower"))
+        _resize(encoder, side)
     config = LlavaConfig(
-        vision_config=seen, text_config=writer.config, image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        vision_config=encoder.config, text_config=writer.config.get_text_config(),
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         vision_feature_layer=layer, vision_feature_select_strategy="default" if TOWERS[seen.model_type] else "full",
         projector_hidden_act="gelu", image_seq_length=(side // patch) ** 2,
         tie_word_embeddings=bool(writer.config.tie_word_embeddings),
     )  # fmt: skip
+    if problem := not_computed(config, None):
+        raise ModelError(f"job.tower={tower} with job.language={language}: {problem}")
     with torch.device("meta"):
         whole: Any = LlavaModel(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         projector = type(whole.model.multi_modal_projector)(config).to(DTYPES[dtype])
-    whole.model.vision_tower, whole.model.language_model = encoder, writer.model
+    whole.model.vision_tower = encoder
+    whole.model.language_model = getattr(writer.model, "language_model", writer.model)
     whole.model.multi_modal_projector, whole.lm_head = projector, writer.lm_head
     whole.generation_config = writer.generation_config
     processor = load_image_processor(tower, image_size=side, key="job.tower")
@@ -133,6 +154,20 @@ def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
     drawn = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64)
     found = torch.linalg.qr(drawn).Q
     return found if rows >= columns else found.T
+
+
+def _view(processor: Any) -> int:
+    """The side of the views that an image processor makes."""
+    return int(to_pixels(processor, np.zeros((1, 64, 96, 3), np.uint8)).shape[-1])
+
+
+@torch.no_grad()
+def _resize(tower: Any, side: int) -> None:
+    """Fix a DINOv2's position embeddings as it interpolates them itself for views of this side."""
+    embeddings, patch = tower.embeddings, int(tower.config.patch_size)
+    words = torch.empty(1, 1 + (side // patch) ** 2, tower.config.hidden_size)  # only its size counts
+    embeddings.position_embeddings = nn.Parameter(embeddings.interpolate_pos_encoding(words, side, side))
+    tower.config.image_size = side
 
 
 def _class(name: str) -> Any:
