@@ -209,6 +209,37 @@ def test_drop_outliers_takes_out_what_is_no_number(replacement):
     assert torch.equal(pooling.pool(torch.zeros(1, 2, 2, 2, 3)), torch.zeros(1, 2, 2, 2, 3))
 
 
+@pytest.mark.parametrize("replacement", ["neighbours", "frame"])
+def test_what_else_may_be_dropped(replacement):
+    """As many random ordinary tokens of each frame, or all ordinary ones, each replaced by what is left around it."""
+    grid = 1 + torch.rand(2, 3, 5, 5, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    grid[:, 0, 1, 2:4] *= 30
+    grid[:, 2, 4, 0] *= 30
+    grid[1, 1] *= 1e4  # a frame without ordinary tokens
+    grid[0, 0, 0, 0, 1] = torch.nan
+    large = DropOutliers().outliers(grid)
+    assert large[0].flatten(1).sum(1).tolist() == [3, 0, 1]
+    for which, counts in (("random", [[2, 0, 1], [2, 0, 1]]), ("others", [[22, 25, 24], [23, 0, 24]])):
+        pooling = DropOutliers(3, replacement, which, seed=1)
+        dropped, made = pooling.dropped(grid), pooling.pool(grid)
+        assert dropped.flatten(2).sum(2).tolist() == counts
+        assert not (dropped & large).any()
+        assert torch.equal(made[~dropped].nan_to_num(99), grid[~dropped].nan_to_num(99))
+        assert torch.equal(dropped, DropOutliers(3, replacement, which, seed=1).dropped(grid))
+        for clip, t, y, x in dropped.nonzero().tolist():
+            there = (~dropped & grid.norm(dim=-1).isfinite())[clip]
+            near = [(t, b, c) for b in range(max(0, y - 1), min(5, y + 2)) for c in range(max(0, x - 1), min(5, x + 2))]
+            near = [place for place in near if there[place]] if replacement == "neighbours" else []
+            frame = [place for place in [(t, b, c) for b in range(5) for c in range(5)] if there[place]]
+            chosen = near or frame or [tuple(place) for place in there.nonzero().tolist()]
+            expected = sum(grid[clip][place] for place in chosen) / len(chosen)
+            torch.testing.assert_close(made[clip, t, y, x], expected, **EXACT)
+    other = DropOutliers(3, replacement, "random", seed=2).dropped(grid)
+    assert not torch.equal(other, DropOutliers(3, replacement, "random", seed=1).dropped(grid))
+    quiet = torch.ones(1, 2, 3, 3, 2)
+    assert torch.equal(DropOutliers(which="others").pool(quiet), quiet)
+
+
 def test_dropping_undoes_injecting():
     grid = torch.ones(2, 3, 6, 6, 4, dtype=torch.float64)
     injected = InjectOutliers(0.1, 50, "both").pool(grid)
@@ -256,6 +287,8 @@ EACH = [
     InjectOutliers(0.2, 5, "both", "border"),
     DropOutliers(1.5),
     DropOutliers(1.5, "frame"),
+    DropOutliers(1.5, "frame", "random", 3),
+    DropOutliers(1.2, which="others"),
     ShuffleTime(1),
     ShuffleSpace(1),
 ]
@@ -299,8 +332,9 @@ def test_zeros_and_what_is_no_number(pooling):
     changed = pooling.pool(grid)
     assert changed[1].isfinite().all()
     whole = changed[0].isfinite().all(-1)
-    assert whole.sum() == 36 - (not isinstance(pooling, DropOutliers))  # it stays with its token
-    assert norms_of(changed[0])[whole].min() == 0
+    assert whole.sum() == 36 - (getattr(pooling, "which", "") != "outliers")  # it stays with its token
+    if getattr(pooling, "which", "outliers") == "outliers":  # others may take out the token of zeros
+        assert norms_of(changed[0])[whole].min() == 0
 
 
 def test_interventions_leave_the_context_alone():
@@ -325,6 +359,7 @@ def test_interventions_leave_the_context_alone():
         (lambda: InjectOutliers(placement="top"), "pooling.placement='top': choose one of random, same, border, cent"),
         (lambda: InjectOutliers(seed=-3), "pooling.seed must be an integer of at least 0, got -3"),
         (lambda: DropOutliers(0.9), "pooling.threshold must be a number of at least 1, got 0.9"),
+        (lambda: DropOutliers(which="all"), "pooling.which='all': choose one of outliers, random, others"),
         (lambda: DropOutliers(3, "zero"), "pooling.replacement='zero': choose one of neighbours, frame"),
         (lambda: ShuffleTime(None), "pooling.seed must be an integer of at least 0, got None"),
         (lambda: ShuffleSpace(True), "pooling.seed must be an integer of at least 0, got True"),
@@ -344,15 +379,18 @@ def test_labels_and_signatures_tell_them_apart():
     assert InjectOutliers().label == "inject outliers 0.02 scale x10 random seed 0"
     assert InjectOutliers(0.1, 5, "direction", "border", 2).label == "inject outliers 0.1 direction border seed 2"
     assert DropOutliers().label == "drop outliers 3 neighbours"
+    assert DropOutliers(2, "frame", "random", 7).label == "drop random as outliers seed 7 2 frame"
+    assert DropOutliers(which="others").label == "drop all but outliers 3 neighbours"
     assert ShuffleTime(4).label == "shuffle time seed 4"
     size = (4, 4, 6)
     none = map_signature(NoPooling(), *size)
     # What changes nothing on the grid of the signature is no duplicate: it changes others.
     quiet = [ClipNorm(50), ClipNorm(60), DropOutliers(4), DropOutliers(5), DropOutliers(4, "frame")]
+    quiet += [DropOutliers(4, which="others"), *(DropOutliers(4, which="random", seed=seed) for seed in range(2))]
     found = [map_signature(pooling, *size) for pooling in (*quiet, *EACH)]
     found += [map_signature(Chain([pooling]), *size) for pooling in (ClipNorm(70), DropOutliers(6))]
     assert len({str(signature) for signature in [none, *found]}) == len(found) + 1
-    assert [signature[: len(none)] for signature in found[:5]] == [none] * 5
+    assert [signature[: len(none)] for signature in found[:8]] == [none] * 8
     assert map_signature(InjectOutliers(0), *size) == none
     assert map_signature(ClipNorm(quantile=1), *size) == none
     direction = [map_signature(InjectOutliers(0.2, factor, "direction"), *size) for factor in (2, 3)]

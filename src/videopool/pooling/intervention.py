@@ -15,6 +15,7 @@ from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeErro
 from videopool.pooling.checks import number, one_of, whole
 
 REPLACEMENTS = ("neighbours", "frame")
+DROPPED = ("outliers", "random", "others")
 
 
 def norms_of(grid: Tensor) -> Tensor:
@@ -151,23 +152,32 @@ class InjectOutliers(Intervention):
 
 
 class DropOutliers(Intervention):
-    """Replace tokens whose norm exceeds a threshold by the mean of tokens around them.
+    """Replace tokens whose norm exceeds a threshold, or for control others, by the mean of tokens around them.
 
     Vision towers make tokens of little information and several times the usual norm (arXiv 2309.16588). A token with a
     NaN or an infinite value is an outlier too. A clip without finite norms stays unchanged.
 
     Args:
         threshold: in medians of the clip's finite norms, at least 1.
-        replacement: "neighbours" are the up to eight around it in its frame, "frame" is its frame; outliers do not
-            count. Without such a neighbour the frame replaces it, without such a token in the frame the clip.
+        replacement: "neighbours" are the up to eight around it in its frame, "frame" is its frame; what is replaced
+            does not count. Without such a neighbour the frame replaces it, without such a token in the frame the clip.
+        which: "outliers"; "random": as many ordinary tokens of each frame, if it has so many; "others": all ordinary
+            tokens, so that outliers alone say something. A clip without outliers stays unchanged.
+        seed: of "random", which draws equally for all clips of a size.
     """
 
-    def __init__(self, threshold: float = 3.0, replacement: str = "neighbours") -> None:
+    def __init__(
+        self, threshold: float = 3.0, replacement: str = "neighbours", which: str = "outliers", seed: int = 0
+    ) -> None:
         super().__init__()
         self.threshold = number("threshold", threshold, 1)
         self.replacement = one_of("replacement", replacement, REPLACEMENTS)
-        self.limits = (self.threshold, float(REPLACEMENTS.index(replacement)))
-        self._label = f"drop outliers {threshold:g} {replacement}"
+        self.which, self.seed = one_of("which", which, DROPPED), whole("seed", seed)
+        drawn = (float(self.seed),) if which == "random" else ()
+        own = (float(DROPPED.index(which)), *drawn) if which != "outliers" else ()
+        self.limits = (self.threshold, float(REPLACEMENTS.index(replacement)), *own)
+        kind = {"outliers": "outliers", "random": f"random as outliers seed {seed}", "others": "all but outliers"}
+        self._label = f"drop {kind[which]} {threshold:g} {replacement}"
 
     def outliers(self, grid: Tensor) -> Tensor:
         """[B, T, H, W] true at the outliers."""
@@ -176,14 +186,25 @@ class DropOutliers(Intervention):
         median = finite.flatten(1).nanquantile(0.5, dim=1)[:, None, None, None]
         return ~(finite <= self.threshold * median) & ~median.isnan()
 
+    def dropped(self, grid: Tensor) -> Tensor:
+        """[B, T, H, W] true at what is replaced."""
+        outliers = self.outliers(grid)
+        if self.which == "outliers":
+            return outliers
+        large = outliers & norms_of(grid.detach()).squeeze(-1).isfinite()
+        if self.which == "others":
+            return ~outliers & large.flatten(1).any(1)[:, None, None, None]
+        drawn = torch.rand(outliers[0].flatten(1).shape, generator=torch.Generator().manual_seed(self.seed))
+        ranks = drawn.to(grid.device).masked_fill(outliers.flatten(2), 2.0).argsort(-1).argsort(-1)  # outliers last
+        return (ranks < large.flatten(2).sum(-1, keepdim=True)).view_as(outliers) & ~outliers
+
     def pool(self, grid: Tensor, context: PoolingContext | None = None) -> Tensor:
-        dropped = self.outliers(grid)
+        dropped = self.dropped(grid)
         if not dropped.any():
             return grid
         ones = torch.ones_like(dropped, dtype=precise(grid).dtype).unsqueeze(-1)
-        kept = torch.cat([precise(grid), ones], dim=-1).masked_fill(
-            dropped.unsqueeze(-1), 0.0
-        )  # the last feature counts
+        absent = dropped.unsqueeze(-1) | ~norms_of(grid.detach()).isfinite()
+        kept = torch.cat([precise(grid), ones], dim=-1).masked_fill(absent, 0.0)  # the last feature counts
         frames = kept.sum(dim=(2, 3))  # [B, T, D + 1]
         frames = _or_else(frames, frames.sum(dim=1, keepdim=True))
         clip, frame, y, x = dropped.nonzero(as_tuple=True)  # M outliers

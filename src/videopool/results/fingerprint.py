@@ -19,6 +19,7 @@ LATER: dict[str, dict[str, object]] = {
         "frame_size": None,
     },
     "videopool.video.FpsSampler": {"most": None},
+    "videopool.pooling.DropOutliers": {"which": "outliers", "seed": 0},
 }
 
 
