@@ -13,9 +13,11 @@ from composed import composed
 from videopool.config.build import build_pooling
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of
+from videopool.points.point import Point
 from videopool.points.setting import StatedSetting
 from videopool.pooling import checked, map_signature
 from videopool.pooling.contract import random_context
+from videopool.training.point import TrainingPoint
 
 STUDIES = ("compression", "allocators", "selectors")
 SIDES = {"mini": 12, "llava_next_vicuna_7b": 24, "llava_onevision_7b": 27}
@@ -127,3 +129,39 @@ def test_parts_that_pass_for_one_choose_alike(study):
             contexts = (random_context(pooling.needs, *grid.shape[1:]) for pooling in same)
             pooled = [checked(pooling, grid, context) for pooling, context in zip(same, contexts, strict=True)]
             assert all(torch.equal(each, pooled[0]) for each in pooled), [pooling.label for pooling in same]
+
+
+def test_outliers_are_tamed_dropped_or_kept_alone_under_every_pooling(hydra_conf):
+    study = swept("outliers_causal")
+    poolings = ("none", "adaptive Tx7x7", "adaptive 4x7x7")
+    before = ["clip norm q0.5", "rescale norm mean", "drop outliers 3 neighbours", "drop all but outliers 3 neighbours"]
+    before.append("drop random as outliers seed 0 3 neighbours")
+    found = []
+    for steps in study["pooling.steps"]:
+        point = StatedSetting(hydra_conf("experiment=outliers_causal", f"pooling.steps={steps}", "frames.num=8"))
+        assert point.config.pooling.stage == "encoder"
+        found.append(point.pooling.label)
+    assert found == [f"{word}{pooling}" for pooling in poolings for word in ["", *(f"{one} + " for one in before)]]
+    assert point.config.baseline in found
+
+
+def test_registers_are_swept_with_selectors(hydra_conf):
+    study = swept("selectors_registers")
+    words = [f"++pooling.selector={study['pooling.selector'][0]}", f"model.tower={study['model.tower'][1]}"]
+    point = Point(hydra_conf("experiment=selectors_registers", *words))
+    assert point.identity["tower"]["register"] == "test_time"
+    assert len(point.identity["tower"]["neurons"]) == 4
+    assert Point(hydra_conf("experiment=selectors_registers", words[0])).identity["tower"] is None
+    labels = [
+        StatedSetting(hydra_conf("experiment=selectors_registers", f"++pooling.selector={one}")).pooling.label
+        for one in study["pooling.selector"]
+    ]
+    assert len(set(labels)) == 6
+    assert labels[0].startswith(point.config.baseline)
+
+
+def test_norms_are_trained_with_pooling_and_without(hydra_conf):
+    study = swept("norms_training")
+    found = [TrainingPoint(hydra_conf("experiment=norms_training", f"pooling={one}")) for one in study["pooling"]]
+    assert [one.pooling.label for one in found] == ["none", "adaptive Tx6x6"]
+    assert {one.config.training.steps for one in found} == {300}
