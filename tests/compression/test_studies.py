@@ -149,9 +149,9 @@ def test_registers_are_swept_with_selectors(hydra_conf):
     study = swept("selectors_registers")
     words = [f"++pooling.selector={study['pooling.selector'][0]}", f"model.tower={study['model.tower'][1]}"]
     point = Point(hydra_conf("experiment=selectors_registers", *words))
-    assert point.identity["tower"]["register"] == "test_time"
-    assert len(point.identity["tower"]["neurons"]) == 4
-    assert Point(hydra_conf("experiment=selectors_registers", words[0])).identity["tower"] is None
+    assert point.identity()["tower"]["register"] == "test_time"
+    assert len(point.identity()["tower"]["neurons"]) == 4
+    assert Point(hydra_conf("experiment=selectors_registers", words[0])).identity()["tower"] is None
     labels = [
         StatedSetting(hydra_conf("experiment=selectors_registers", f"++pooling.selector={one}")).pooling.label
         for one in study["pooling.selector"]

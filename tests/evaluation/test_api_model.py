@@ -238,6 +238,8 @@ def test_other_jobs_say_that_there_is_nothing_to_see(point):
         inspect_model(config)
     with pytest.raises(ConfigError, match="job=speed measures this machine"):
         speed(compose("config", overrides=["job=speed", "model=api", "model.model=seer"]))
+    with pytest.raises(ConfigError, match=r"model\.tower: job=speed measures models as they stand"):
+        speed(compose("config", overrides=["job=speed", "model.tower.register=zeros"]))
 
 
 def test_from_the_command_line_and_the_key_in_no_file(world, tmp_path, videopool):

@@ -178,6 +178,10 @@ def test_numbers_of_a_row(composed):
     assert row["projector_tflops"] == pytest.approx(2 * 16 * 576 * (1024 + 4096) * 4096 / 1e12)
     encoder = cost_of(composed(*SEVEN_B, "pooling=adaptive", "pooling.stage=encoder"))
     assert encoder["projector_tflops"] == pytest.approx(row["projector_tflops"] / 4)
+    changed = cost_of(composed(*SEVEN_B, "frames.num=16", "pooling=adaptive", "model.tower.register=3"))
+    layer = 2 * 3 * (4 * 1024**2 + 2 * 1024 * 4096) + 4 * 1024 * (580**2 - 577**2)
+    assert changed["tower_tflops"] - row["tower_tflops"] == pytest.approx(16 * 23 * layer / 1e12)
+    assert changed["hours"] > row["hours"]
     kept = cost_of(composed(*SEVEN_B, "features=none"))
     assert kept["features_gb"] == 0
     more = cost_of(composed(*SEVEN_B, "pooling=none", "pooling._target_=own_poolings.Salient", "frames.num=16"))

@@ -255,6 +255,10 @@ def test_evaluation_marks_another_pooling_than_the_trained_one(tune, configure, 
     rows = {Path(row["folder"]): row for row in load_study(own.parent).to_dict("records")}
     assert rows.keys() == {own, other, base, half}  # the training run is no point of the table
     assert rows[half]["model"] == "mini alpha 64 projector 0.5"
+    zeros = Path(evaluate(configure(*small, "pooling=adaptive_Tx3x3", "model.tower.register=1", toy=False)).folder)
+    assert "with model.tower=None, and is evaluated with {'register': 1, 'neurons': []}" in capsys.readouterr().err
+    (row,) = [row for row in load_study(own.parent).to_dict("records") if Path(row["folder"]) == zeros]
+    assert "tower" in what_differs(row, rows[own])
     assert "trained pooling" in what_differs(rows[own], rows[base])
     assert "trained pooling" not in what_differs(rows[own], rows[other])
     scores = [(folder / "records.jsonl").read_text() for folder in (own, base, half)]

@@ -13,6 +13,7 @@ from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.speed import sweep_seconds
 from videopool.models.configuration import DTYPES
+from videopool.models.tower_changes import tower_changes
 from videopool.results.manifest import git_state, hardware, now, peak_memory, versions
 from videopool.results.point import write_json
 from videopool.runtime.outcome import COMPLETE, FAILED, Outcome
@@ -58,6 +59,8 @@ def _check(config: DictConfig) -> list[str]:
         raise ConfigError("model=api: job=speed measures this machine; choose another model")
     if config.trainer.devices != 1:
         raise ConfigError("trainer.devices: job=speed measures one device; say trainer.devices=1")
+    if tower_changes(config.model).identity:
+        raise ConfigError("model.tower: job=speed measures models as they stand; leave it out")
     job, names = config.job, {name: letter for letter, (name, _) in SECTIONS.items()}
     rules: Rules = {
         tuple(map(str, job.sizes)): ["job.size"], tuple(DTYPES): ["job.operators.dtype"], bool: ["job.strict"],

@@ -71,14 +71,14 @@ def training_flops(shape: ModelShape, tokens: int, projected: int, again: bool =
     return llm - again * last + 3 * projector_flops(shape, projected)
 
 
-def tower_flops(shape: ModelShape, frames: int) -> float:
+def tower_flops(shape: ModelShape, frames: int, registers: int = 0) -> float:
     """Floating-point operations of the vision tower on T = frames frames, up to the feature layer.
 
-    With P = H * W positions (M^2 as many of a family that merges M x M patches; one more with CLS) of width D and an
-    MLP of width I, a frame takes 2 * 3 * patch^2 * D for each patch, and 2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D
+    With P = H * W positions (M^2 as many of a family that merges M x M patches; more with CLS and registers) of width D
+    and an MLP of width I, a frame takes 2 * 3 * patch^2 * D for each patch, and 2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D
     per layer.
     """
-    patches, positions, width = shape.patches, shape.tower_rows, shape.tower_dim
+    patches, positions, width = shape.patches, shape.tower_rows + registers, shape.tower_dim
     matrices = 2 + (shape.tower == "qwen2_5_vl")  # of the MLP; its windows are not taken off the attention
     layer = 2 * positions * (4 * width**2 + matrices * width * shape.vision_intermediate) + 4 * positions**2 * width
     return float(frames * (2 * patches * 3 * shape.together * shape.patch**2 * width + shape.vision_layers_run * layer))
@@ -171,6 +171,7 @@ def peak_bytes(
     answer_tokens: int = 0,
     attention: str = "sdpa",
     frames_at_once: int = VISION_CHUNK,
+    registers: int = 0,
 ) -> int:
     """Peak memory of a forward pass over a batch of clips: an estimate.
 
@@ -190,7 +191,7 @@ def peak_bytes(
     training step keeps.
     """
     chunk = min(clips * frames, frames_at_once)
-    positions = shape.tower_rows
+    positions = shape.tower_rows + registers
     layer = (3 + shape.feature_layers) * shape.tower_dim + 3 * shape.vision_intermediate
     tower = chunk * (feature_bytes(shape, 1) + 3 * shape.image_size**2 + positions * layer)
     projector = clips * frames * shape.height * shape.width * (shape.vision_dim + 2 * shape.dim)

@@ -145,7 +145,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
     questions = _questions_at_once(config, asked, text + answer, bytes_each)
     peak = cost.peak_bytes(
         shape, point.images, tokens, size, at_once, questions, text, answer, str(point.model.get("attention", "sdpa")),
-        config.features.get("frames_at_once") or VISION_CHUNK,
+        config.features.get("frames_at_once") or VISION_CHUNK, point.registers,
     )  # fmt: skip
     dtype = config.features.get("dtype")  # of the feature store, if not the model's
     stored = DTYPES[dtype].itemsize if dtype in DTYPES else size
@@ -158,7 +158,7 @@ def _costs(config: DictConfig, point: StatedSetting, asked: Size) -> dict[str, A
         "layer_mean_tokens": point.layer_mean_tokens(tokens),
         "context": shape.context,
         "prefill_tflops": point.prefill_flops(tokens) / TERA,
-        "tower_tflops": cost.tower_flops(shape, point.images) / TERA,
+        "tower_tflops": cost.tower_flops(shape, point.images, point.registers) / TERA,
         "projector_tflops": cost.projector_flops(shape, point.projected) / TERA,
         "kv_cache_gb": cost.kv_cache_bytes(shape, round(shared) + questions * (text + answer), size) / GB,
         "weights_gb": cost.weight_bytes(shape, size) / GB,
@@ -203,7 +203,8 @@ def _hours(config: DictConfig, point: StatedSetting, asked: Size, text: int) -> 
     shape, tokens = point.shape, point.visual_tokens
     answer = _answer_tokens(config)
     prefix = _read_once(point) * cost.prefill_flops(shape, tokens)
-    clip = prefix + cost.tower_flops(shape, point.images) + cost.projector_flops(shape, point.projected)
+    seen = cost.tower_flops(shape, point.images, point.registers) + cost.projector_flops(shape, point.projected)
+    clip = prefix + seen
     question = cost.prefix_flops(shape, tokens, point.pruning, text + answer) - prefix
     return float(asked.clips * clip + asked.questions * question) / speed / 3600
 

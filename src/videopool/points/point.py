@@ -103,6 +103,10 @@ class Point(Setting):
             label = trained.get("label", "another pooling")
             line = f"{name} with {adapter['checkpoint']} was trained under {label}"
             note(f"{line}, and is evaluated under {self.pooling.label}")
+        changes = tower_changes(self.model)
+        if "tower" in (base := adapter.get("base") or {}) and base["tower"] != changes.identity:
+            line = f"{name} with {adapter['checkpoint']} was trained with model.tower={base['tower']}"
+            note(f"{line}, and is evaluated with {changes.identity}")
 
     @property
     def model_name(self) -> str:
@@ -257,6 +261,7 @@ def _read_adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
         "trained_pooling": checkpoint.trained_pooling,
         "recipe": checkpoint.recipe,
         "training": checkpoint.training,
+        "base": checkpoint.base,
         "alpha": None if alpha is None else float(alpha),
     }
 

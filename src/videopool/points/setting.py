@@ -152,6 +152,7 @@ class StatedSetting(Setting):
         tiles, height, width = self.grid
         self.images = tiles + (THUMBNAIL in self.pooling.needs)  # per clip that the tower reads
         patches = self.images * height * width + tiles * (CLS in self.pooling.needs)
+        self.registers = tower_changes(self.model).registers
         # Tokens per clip that the projector reads.
         self.projected = self.pooled if self.stage == "encoder" else patches
 

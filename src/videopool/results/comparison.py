@@ -26,7 +26,7 @@ INCOMPARABLE = ("benchmark", "judge", "headline", "average")
 # Parts that may differ and are then reported: they may explain a difference as well as pooling does.
 REPORTED = (
     "prompt", "scoring", "parsing", "max_new_tokens", "annotations", "adapter", "dtype", "precision", "features",
-    "stage", "positions", "layout", "pruning", "reader", "seed", "shuffle_options",
+    "stage", "positions", "layout", "pruning", "tower", "reader", "seed", "shuffle_options",
 )  # fmt: skip
 WORDS = {
     "benchmark": "split",

@@ -17,6 +17,7 @@ from videopool.files import json_lines, whole_folder, write_text
 from videopool.models.checkpoint import ABOUT, ADAPTER
 from videopool.models.configuration import model_config
 from videopool.models.families import family_of
+from videopool.models.tower_changes import tower_changes
 from videopool.notes import note
 from videopool.points.setting import pooling_settings
 from videopool.pooling import Adaptive
@@ -70,7 +71,11 @@ class Exporter:
         config = {**model_config(point.model).to_dict(), **reference}
         lora = point.settings["lora"] or {}
         about = {
-            "base": {"source": str(point.model["source"]), "probe": self.probe},
+            "base": {
+                "source": str(point.model["source"]),
+                "probe": self.probe,
+                "tower": tower_changes(point.model).identity,
+            },
             "trained_pooling": pooling_settings(point.config, pooling),
             "trained_frames": plain(point.config.frames),
             "recipe": recipe,
