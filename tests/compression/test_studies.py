@@ -157,7 +157,7 @@ def test_registers_are_swept_with_selectors(hydra_conf):
         for one in study["pooling.selector"]
     ]
     assert len(set(labels)) == 6
-    assert labels[0].startswith(point.config.baseline)
+    assert labels[1].startswith(point.config.baseline)
 
 
 def test_norms_are_trained_with_pooling_and_without(hydra_conf):
