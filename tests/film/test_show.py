@@ -10,6 +10,7 @@ from conftest import numbered_frames, read_number
 from videopool.errors import UserError
 from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
 from videopool.jobs.show import run as show
+from videopool.measuring.stages import parse_stages
 from videopool.models import load_backbone
 from videopool.points.setting import pooling_of
 from videopool.pooling import Adaptive, Average, FrameCls, ImageGrid, NoPooling, Subsample, TextGuided
@@ -66,9 +67,11 @@ def test_pictures_are_the_frames_that_the_tower_saw(first, seen):
 def test_norms_are_those_of_the_models_own_states(first, seen):
     backbone = load_backbone(MINI)
     with torch.inference_mode():
-        states = backbone.parts.vision_tower(seen[2], output_hidden_states=True).hidden_states[-1][:, 1:]
-        projected = backbone.parts.multi_modal_projector(states)
-    for stage, tokens in (("encoder", states), ("projector", projected)):
+        layers = backbone.parts.vision_tower(seen[2], output_hidden_states=True).hidden_states
+        projected = backbone.parts.multi_modal_projector(layers[-1][:, 1:])
+    stages = parse_stages(["encoder", "projector", "encoder.0", "encoder.3"], backbone.shape, "mini")
+    expected = (layers[-1][:, 1:], projected, layers[0][:, 1:], layers[3][:, 1:])
+    for stage, tokens in zip(stages, expected, strict=True):
         row = first.norm_row(stage, 2)
         assert row.over
         expected = np.linalg.norm(tokens.double().numpy(), axis=-1).reshape(FRAMES, 12, 12)
@@ -186,7 +189,8 @@ def test_a_benchmarks_clip_by_its_name(config, clips):
         (["pooling._target_=builtins.dict"], "dict is not a videopool.pooling.Pooling"),
         (["job.poolings=[none,all]"], r"^job\.poolings: there is no all in conf/pooling; there are adaptive, "),
         (["job.poolings=none"], r"^job\.poolings='none': give a list"),
-        (["job.stages=[encoder,pooled]"], r"^job\.stages: pooled: choose from encoder, projector"),
+        (["job.stages=[encoder,pooled]"], r"^job\.stages: pooled: choose from encoder, encoder\.<layer>, projector"),
+        (["job.stages=[encoder.9]"], r"^job\.stages: encoder\.9: mini has layers 0\.\.4 there"),
         (["job.cells=size"], r"^job\.cells='size': choose one of colour, norm"),
         (["job.columns=0"], r"^job\.columns must be a whole number"),
         (["job.p=0"], r"^job\.p=0"),

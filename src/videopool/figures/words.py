@@ -11,6 +11,11 @@ INTERVENTIONS: tuple[tuple[str, str], ...] = (
     (r"rescale norm mean", "norms made equal"),
     (r"rescale norm (\S+)", r"norms set to \1"),
     (r"drop outliers (\S+) neighbours", r"tokens above \1 medians replaced by their neighbours"),
+    (
+        r"drop random as outliers seed (\S+) (\S+) (\S+)",
+        r"as many random tokens replaced (above \2 medians, \3, seed \1)",
+    ),
+    (r"drop all but outliers (\S+) (\S+)", r"tokens up to \1 medians replaced (\2)"),
     (r"drop outliers (\S+) (\S+)", r"tokens above \1 medians replaced (\2)"),
     (r"shuffle time seed (\S+)", r"frames shuffled (seed \1)"),
     (r"shuffle space seed (\S+)", r"patches shuffled (seed \1)"),

@@ -18,9 +18,10 @@ from videopool.inference.backbones import point_backbone
 from videopool.inference.feature_key import feature_source, trainer_device
 from videopool.inference.read_plan import group_by_clip, image_processor_of, read_plan
 from videopool.inference.reader import ClipReader
-from videopool.measuring.stages import ENCODER
+from videopool.measuring.stages import ENCODER, PROJECTOR, NormStage
+from videopool.models.backbone import VISION_CHUNK
 from videopool.models.stages import TEXT, THUMBNAIL, check_needs
-from videopool.models.tower_outputs import tower_outputs
+from videopool.models.tower_outputs import LayerStates, tower_outputs
 from videopool.norms import token_norms
 from videopool.points.early import check_machine
 from videopool.points.point import Point
@@ -83,6 +84,7 @@ class View(NamedTuple):
 
     reader: ClipReader  # backbone and pooling
     features: Tensor  # [1, T, C + H*W, Dv], on the backbone's device; a thumbnail's come after the frames'
+    pixels: Tensor  # [T, 3, S, S] as the tower gets them; without a thumbnail
     pictures: np.ndarray  # [T, S, S, 3] in 0..1, cropped to the patches; without a thumbnail
     frame_times: Tensor  # [T] seconds; the mean for a tiled image
     beside: dict[str, Tensor]  # the tower's other outputs [1, T, rows, width], as `features`
@@ -117,19 +119,25 @@ class ShownClip:
             raise ConfigError(f"clip: {reason}")
         frames = loaded.views[:-1] if THUMBNAIL in pooling.needs else loaded.views
         unique = in_order(frames)
-        pixels = from_pixels(processor, read_again(plan, loaded, unique, reader.seconds)[:, :3])  # the first of several
+        pixels = read_again(plan, loaded, unique, reader.seconds)[[unique.index(frame) for frame in frames]]
         cell = backbone.shape.patch * backbone.shape.merge  # its side in pixels
         height, width = backbone.shape.height * cell, backbone.shape.width * cell
-        pictures = pixels[[unique.index(frame) for frame in frames], :height, :width]
+        pictures = from_pixels(processor, pixels[:, :3])[:, :height, :width]  # the first of several
         beside = {name: values[None] for name, values in loaded.beside.items()}
-        return View(reader, features[None].to(backbone.device), pictures, reader.frame_times(loaded), beside)
+        return View(reader, features[None].to(backbone.device), pixels, pictures, reader.frame_times(loaded), beside)
 
     @torch.no_grad()
-    def norm_row(self, stage: str, p: float) -> FilmRow:
-        """Norms of the frames' patches after the tower or the projector, to be laid over them."""
-        grid = self.backbone.grid(self.plain.features[0])
-        norms = token_norms(grid if stage == ENCODER else self.backbone.project(grid), p)
-        label = f"norms after the {stage_words(stage)}"
+    def norm_row(self, stage: NormStage, p: float) -> FilmRow:
+        """Norms of the frames' patches after the tower, one of its layers, or the projector, to be laid over them."""
+        backbone = self.backbone
+        grid = backbone.grid(self.plain.features[0])
+        if stage.layer is not None:
+            size = backbone.shape.tower_rows, backbone.shape.tower_dim
+            output = [LayerStates(stage.name, size, (stage.layer,))]
+            chunks = self.plain.pixels.split(VISION_CHUNK)
+            grid = backbone.grid(torch.cat([backbone.encode_at_once(one, "video", output)[0] for one in chunks]))
+        norms = token_norms(backbone.project(grid) if stage.kind == PROJECTOR else grid, p)
+        label = f"norms {'after' if stage.layer is None else 'in'} the {stage_words(stage.name)}"
         return FilmRow(label, list(norms.float().cpu().numpy()), unit=f"L{p:g} norm", over=True)
 
     def pooled_row(self, shown: ShownPooling, p: float | None = None) -> FilmRow:

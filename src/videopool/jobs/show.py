@@ -11,7 +11,7 @@ from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.film import film_pictures, film_strip, on_one_scale, save_gif
 from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
-from videopool.measuring.stages import ENCODER, PROJECTOR
+from videopool.measuring.stages import ENCODER, PROJECTOR, parse_stages
 from videopool.models.stages import check_needs
 from videopool.norms.token_norms import power
 from videopool.notes import note
@@ -38,13 +38,13 @@ def run(config: DictConfig) -> Outcome:
     for key in ("poolings", "stages"):
         if not isinstance(job[key], list):
             raise ConfigError(f"job.{key}={job[key]!r}: give a list, as in job.{key}=[...]")
-    for stage in job["stages"]:
-        if stage not in (ENCODER, PROJECTOR):
-            raise ConfigError(f"job.stages: {stage}: choose from {ENCODER}, {PROJECTOR}")
     check(config, {tuple(NOTES): ["job.cells"], whole(1): ["job.columns"]})
     p, norms = power(job["p"]), job["cells"] == NORM
     configs = [config, *(with_pooling(config, name) for name in job["poolings"])]
     point = ClipPoint(config)
+    stages = parse_stages(job["stages"], point.shape, point.model_name) if job["stages"] else []
+    if wrong := [stage.name for stage in stages if stage.kind not in (ENCODER, PROJECTOR)]:
+        raise ConfigError(f"job.stages: {wrong[0]}: choose from {ENCODER}, {ENCODER}.<layer>, {PROJECTOR}")
     shown = [ShownPooling(*pooling_of(each)) for each in configs]
     poolings = {(each.pooling.label, each.stage): each for each in shown}
     maps: dict[PoolingMap, str] = {}
@@ -58,7 +58,7 @@ def run(config: DictConfig) -> Outcome:
         maps.setdefault(own, each.pooling.label)
     clip = ShownClip(point)
     pooled = [clip.pooled_row(each, p if norms else None) for each in poolings.values()]
-    rows = [clip.norm_row(stage, p) for stage in job["stages"]]
+    rows = [clip.norm_row(stage, p) for stage in stages]
     rows += on_one_scale(pooled) if norms else pooled
     frames, times = clip.plain.pictures, clip.times
     title = f"{clip.job.name}, {point.model_name}"

@@ -75,8 +75,8 @@ def tower_flops(shape: ModelShape, frames: int, registers: int = 0) -> float:
     """Floating-point operations of the vision tower on T = frames frames, up to the feature layer.
 
     With P = H * W positions (M^2 as many of a family that merges M x M patches; more with CLS and registers) of width D
-    and an MLP of width I, a frame takes 2 * 3 * patch^2 * D for each patch, and 2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D
-    per layer.
+    and an MLP of width I, a frame takes 2 * 3 * patch^2 * D for each patch, and per layer
+    2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D.
     """
     patches, positions, width = shape.patches, shape.tower_rows + registers, shape.tower_dim
     matrices = 2 + (shape.tower == "qwen2_5_vl")  # of the MLP; its windows are not taken off the attention
