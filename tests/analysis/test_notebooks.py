@@ -26,6 +26,10 @@ SMALL = ["benchmark.clips=30", "benchmark.per_task=2", "job.workers=0", "logger=
 TWO_POINTS = [*SMALL, "frames.num=2", "pooling=none,adaptive_Tx6x6"]
 NONE = "{_target_:videopool.pooling.NoPooling}"
 CLIPPED = f"[{{_target_:videopool.pooling.ClipNorm,quantile:0.9}},{NONE}]"
+SEVEN = "[{{_target_:videopool.pooling.Adaptive,shape:[{},7,7]}}]"
+SELECTORS = "pooling.selector=" + ",".join(
+    f"{{_target_:videopool.compression.Saliency,kind:{kind}}}" for kind in ("random", "norm")
+)
 TINY = {
     "causal_norms": {"overrides": [*SMALL, "frames.num=2", f"pooling.steps=[{NONE}],{CLIPPED}"]},
     "compare_points": {
@@ -49,6 +53,17 @@ TINY = {
         "space_baseline": "adaptive 2x6x6",
         "time_study": "pooling_space",
         "time_baseline": "adaptive 1x6x6",
+    },
+    "real_tower": {
+        "overrides": SMALL[2:],
+        "causal": [
+            *SMALL[:2],
+            "frames.num=2",
+            f"pooling.steps=[{NONE}],{CLIPPED},{SEVEN.format('null')},{SEVEN.format(4)}",
+        ],
+        "selectors": [*SMALL[:2], "frames.num=2", "model.tower={register:null},{register:zeros}", f"++{SELECTORS}"],
+        "norms": ["benchmark=shapes", *SMALL[:2], "frames.num=2", "job.clips=2"],
+        "overlaps": ["pooling=even"],
     },
 }
 
@@ -141,6 +156,20 @@ def test_causal_norms(ran):
     results, said = ran("causal_norms")
     assert set(load_study(results / "causal_norms").pooling) == {"none", "clip norm q0.9 + none"}
     assert re.search(r"\| clip norm q0.9 \+ none \|", said)
+
+
+def test_real_tower(ran):
+    results, said = ran("real_tower")
+    poolings = {"none", "clip norm q0.5 + none", "adaptive Tx7x7", "adaptive 4x7x7"}
+    assert {*load_study(results / "outliers_causal").pooling} == {one.replace("q0.5", "q0.9") for one in poolings}
+    table = load_study(results / "selectors_registers")
+    assert set(table.model) == {"mini", "mini register 1"}
+    means = table[table.pooling.str.contains("norm")].set_index("model").score
+    for score in means:
+        assert re.search(rf"\| \**{100 * score:.1f}\**<sub>", said)
+    (point,) = (results / "real_tower").glob("norms-*")
+    assert "no outliers, so none are born" in said
+    assert json.loads((point / "norms.json").read_text())["overlap"][""]["kept"] == pytest.approx(0.25)
 
 
 def test_high_norm_features(ran):
