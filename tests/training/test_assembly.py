@@ -6,7 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, CLIPVisionModel, Dinov2Model, LlamaConfig, SiglipVisionModel
+from transformers import (
+    AutoModelForCausalLM,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    LlamaConfig,
+    SiglipVisionModel,
+)
 
 from composed import composed
 from conftest import numbered_frames
@@ -150,6 +157,12 @@ def test_what_does_not_fit_is_one_line(parts, tmp_path):
         (settings["vision_config"] if name == "clip" else settings)["num_hidden_layers"] = 5
         (half / "config.json").write_text(json.dumps(settings))
         assert "weights are missing" in told(**{key: half})
+    giant = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=48, use_swiglu_ffn=True)
+    Dinov2Model(giant).save_pretrained(tmp_path / "giant")
+    (tmp_path / "giant" / "preprocessor_config.json").write_bytes(
+        (parts / "dino" / "preprocessor_config.json").read_bytes()
+    )
+    assert "use_swiglu_ffn=true: DINOv2's giant is not read" in told(tower=tmp_path / "giant")
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "a.mp4").write_bytes((parts / "clips" / "a.mp4").read_bytes()[:300])
     assert "no clip of the benchmark could be read" in told(f"benchmark.root={tmp_path / 'torn'}")
