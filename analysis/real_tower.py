@@ -13,7 +13,7 @@ data_dir = "../data"
 overrides = []  # of all studies: ["model=local", "model.source=../results/default/pretrain/model", "prompt=plain"]
 causal = []  # of the causal study: ["frames.num=4,8"]
 selectors = []  # of the study of selectors: ["model.tower={register:null},{register:test_time,neurons:[[3,17]]}"]
-norms = ["benchmark=shapes", "benchmark.clips=50", "benchmark.per_task=8", "frames.num=8"]  # of what is measured
+norms = ["benchmark=shapes", "job.clips=30", "frames=nested", "frames.num=4"]  # of what is measured
 overlaps = ["pooling=even,visionzip,vidcom2,adaptive_Tx6x6"]  # of what poolings do with outliers
 place = 0  # index of the point whose scores are shown
 
@@ -40,7 +40,7 @@ paths = [f"results_dir={results_dir}", f"data_dir={data_dir}"]
 run("-m", f"experiment={experiment}", f"study={study}", *paths, *overrides, *causal)
 run("-m", "experiment=selectors_registers", "study=selectors_registers", *paths, *overrides, *selectors)
 measured = ["job=norms", "model=mini", "job.stages=[encoder.*,encoder,projector,pooled]", *paths, *norms, *overrides]
-run("-m", *measured, "study=real_tower", "job.overlap=true", "job.tower_scores=[received.-2]", *overlaps)
+run("-m", *measured, "study=real_tower", "job.overlap=true", "job.tower_scores=[received.-2,cls.-2]", *overlaps)
 
 # %% [markdown]
 # ## Does it help to tame or to drop them?
