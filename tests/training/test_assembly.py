@@ -126,6 +126,27 @@ def test_it_runs_in_jobs_and_the_seed_makes_another(parts, tmp_path, monkeypatch
     assert stages["projector"]["quantiles"]["0.5"] == pytest.approx(float(words), rel=0.2)
 
 
+def test_a_dino_tower_is_measured_and_changed(parts, tmp_path, monkeypatch):
+    assemble(configured(parts, "dino", "qwen2", tmp_path / "made"))
+    monkeypatch.setattr(exit_code, "_exit_code", 0)
+    words = ["job=norms", "model=local", f"model.source={tmp_path / 'made'}", f"results_dir={tmp_path}/results"]
+    words += ["benchmark=clips", f"benchmark.root={parts / 'clips'}", "frames.num=2", "job.workers=0", "prompt=plain"]
+    words += ["job.tower_scores=[received.1,cls.2,values.-1]", "job.register_neurons=2", "job.rules.times_median=1.05"]
+    words += ["logger=none", "features=disk", f"data_dir={tmp_path}/data", "job.stages=[encoder.1,encoder]"]
+    run_and_tell(composed(*words))
+    run_and_tell(composed(*words, "model.tower.register=zeros", "job.register_neurons=0"))
+    assert exit_code.exit_code() == 0
+    found = [json.loads(path.read_text()) for path in sorted((tmp_path / "results").glob("default/*/norms.json"))]
+    for numbers in found:
+        assert set(numbers["scores"]) == {"received.1", "cls.2", "values.-1"}
+        assert numbers["stages"]["encoder"]["tokens"] == 2 * 2 * (SIDE // PATCH) ** 2
+    named = [numbers["register_neurons"] for numbers in found if numbers["register_neurons"]]
+    assert len(named) == 1
+    assert all(block <= 2 and neuron < 64 for block, neuron, _ in named[0])  # those before the feature layer
+    means = {numbers["stages"]["encoder"]["mean"] for numbers in found}
+    assert len(means) == 2  # the register changes them, and has entries of its own in the store
+
+
 def test_what_does_not_fit_is_one_line(parts, tmp_path):
     out = tmp_path / "out"
 
