@@ -2,19 +2,25 @@
 # # Do high-norm tokens matter on a real tower?
 # PLLaVA says that a few visual tokens of high norm dominate, and that pooling helps because it smooths them. Others
 # call such tokens removable, or useful, or choose by saliency, which may be the same thing. Here one instrument holds
-# poolings, norms, saliency and causal tests together. The bundled toy model makes no such tokens: `overrides` name a
-# model of parts with a real tower (docs/models.md). What it showed: [the real tower](../docs/results/real_tower.md).
+# poolings, norms, saliency and causal tests together, on a model of parts with a real tower, which
+# [two commands](../docs/models.md#a-model-of-parts) make in `results/read`. The bundled toy model makes no such tokens
+# (`overrides=["model=mini"]`). What this shows: [the real tower](../docs/results/real_tower.md).
 
 # %% tags=["parameters"]
 experiment = "outliers_causal"  # a file of experiments/
 study = "outliers_causal"  # a folder of results_dir
 results_dir = "../results"  # paths are relative to analysis/
 data_dir = "../data"
-overrides = []  # of all studies: ["model=local", "model.source=../results/default/pretrain/model", "prompt=plain"]
-causal = []  # of the causal study: ["frames.num=4,8"]
-selectors = []  # of the study of selectors: ["model.tower={register:null},{register:test_time,neurons:[[3,17]]}"]
-norms = ["benchmark=shapes", "job.clips=30", "frames=nested", "frames.num=4"]  # of what is measured
-overlaps = ["pooling=even,visionzip,vidcom2,adaptive_Tx6x6"]  # of what poolings do with outliers
+overrides = ["model=local", "model.source=../results/read/model", "model.name=real", "model.dtype=bfloat16"]  # of all
+more = ["prompt=plain", "features=disk", "logger=none", "benchmark.clips=150", "benchmark.per_task=50"]  # of all, too
+causal = ["frames.num=8,4"]
+selectors = [
+    "frames.num=4",
+    "model.tower={register:null},{register:test_time,neurons:[[8,1435],[8,2093],[8,2078],[8,2629],[7,2212],[7,1710],"
+    "[8,2922],[6,924],[7,3051],[6,2256]]}",  # found on other clips
+]
+norms = ["benchmark=shapes", "job.clips=30", "frames=nested", "frames.num=4"]
+overlaps = ["pooling=even,random,visionzip,vidcom2,vcast,adaptive_Tx6x6"]
 place = 0  # index of the point whose scores are shown
 
 # %%
@@ -37,10 +43,10 @@ from videopool.results.comparison import add_differences
 
 # %% jupyter={"outputs_hidden": true}
 paths = [f"results_dir={results_dir}", f"data_dir={data_dir}"]
-run("-m", f"experiment={experiment}", f"study={study}", *paths, *overrides, *causal)
-run("-m", "experiment=selectors_registers", "study=selectors_registers", *paths, *overrides, *selectors)
-measured = ["job=norms", "model=mini", "job.stages=[encoder.*,encoder,projector,pooled]", *paths, *norms, *overrides]
-run("-m", *measured, "study=real_tower", "job.overlap=true", "job.tower_scores=[received.-2,cls.-2]", *overlaps)
+run("-m", f"experiment={experiment}", f"study={study}", *paths, *overrides, *more, *causal)
+run("-m", "experiment=selectors_registers", "study=selectors_registers", *paths, *overrides, *more, *selectors)
+stages = ["job.stages=[encoder.*,encoder,projector,pooled]", "job.tower_scores=[received.-2,cls.-2]"]
+run("-m", "job=norms", "study=real_tower", "job.overlap=true", *stages, *paths, *norms, *overrides, *more, *overlaps)
 
 # %% [markdown]
 # ## Does it help to tame or to drop them?
@@ -80,7 +86,8 @@ chosen = add_differences(load_study(Path(results_dir) / "selectors_registers"), 
 Markdown(markdown_tables(chosen, "selectors"))
 
 # %% figure="selectors"
-differences(chosen, "pooling", "model", title="minus a random choice, by tower")
+towers = chosen.assign(tower=chosen.model + ", " + chosen.frames.astype(str) + " frames")
+differences(towers, "pooling", "tower", title="minus a random choice, by tower")
 
 # %% [markdown]
 # ## Where are they born, who sees them, and what do poolings do with them?
@@ -91,9 +98,6 @@ figures = study_figures(points)
 own = point_figures(points[place])
 frame = norms_frame(points).set_index(["stage", "pooling"])
 frame.filter(regex="^max_over_median$|(median|z|massive|phi|gap)\\.share$|low_texture$").sort_index()
-
-# %% figure="histogram"
-figures["histogram"]
 
 # %% figure="scores"
 own["scores"]

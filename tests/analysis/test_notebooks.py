@@ -55,14 +55,15 @@ TINY = {
         "time_baseline": "adaptive 1x6x6",
     },
     "real_tower": {
-        "overrides": SMALL[2:],
+        "overrides": ["model=mini"],
+        "more": SMALL,
         "causal": [
             *SMALL[:2],
             "frames.num=2",
             f"pooling.steps=[{NONE}],{CLIPPED},{SEVEN.format('null')},{SEVEN.format(4)}",
         ],
-        "selectors": [*SMALL[:2], "frames.num=2", "model.tower={register:null},{register:zeros}", f"++{SELECTORS}"],
-        "norms": ["benchmark=shapes", *SMALL[:2], "frames.num=2", "job.clips=2"],
+        "selectors": ["frames.num=2", "model.tower={register:null},{register:zeros}", f"++{SELECTORS}"],
+        "norms": ["benchmark=shapes", "frames.num=2", "job.clips=2"],
         "overlaps": ["pooling=even"],
     },
 }
