@@ -200,8 +200,7 @@ def _hours(config: DictConfig, point: StatedSetting, asked: Size, text: int) -> 
     if OmegaConf.select(config, "job.tflops_per_second") is None or asked.clips is None or not asked.questions:
         return None
     speed = number(config, "job.tflops_per_second", 1e-6) * TERA
-    shape, tokens = point.shape, point.visual_tokens
-    answer = _answer_tokens(config)
+    shape, tokens, answer = point.shape, point.visual_tokens, _answer_tokens(config)
     prefix = _read_once(point) * cost.prefill_flops(shape, tokens)
     seen = cost.tower_flops(shape, point.images, point.registers) + cost.projector_flops(shape, point.projected)
     clip = prefix + seen
