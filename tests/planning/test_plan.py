@@ -158,13 +158,16 @@ def test_every_model_is_planned_and_shown(composed, name):
     row = cost_of(config)
     shape = point_shape(OmegaConf.to_container(config.model))
     assert row["model"] == (f"{name} alpha 4" if name.startswith("pllava") else name)
-    assert row["visual_tokens"] == 2304 + shape.separators
+    moments = 16 // shape.together
+    rows, columns = min(12, shape.height), min(12, shape.width)
+    beside = shape.separators + shape.frame_text * (moments - 1) + shape.row_newlines * moments * rows
+    assert row["visual_tokens"] == moments * rows * columns + beside
     json.dumps(row)
     parts = ("weights_gb", "kv_cache_gb")
     assert row["peak_memory_gb"] > sum(row[key] for key in parts)
     assert name in shown(plan_table([row]))
     text = shown(stage_table(StatedSetting(config)))
-    assert f"[16, {shape.height}, {shape.width}, {shape.dim}]" in text
+    assert f"[{moments}, {shape.height}, {shape.width}, {shape.dim}]" in text
     assert f"{shape.layers} layers" in text
 
 
@@ -313,6 +316,12 @@ CHOSEN = {
     "llava_onevision_7b": ("qwen", "none"), "video_llava_7b": ("video_llava", "none"), "mini": ("plain", "none"),
     "pllava_7b": ("vicuna", "pllava_7b"), "pllava_13b": ("vicuna", "pllava_13b"),
     "pllava_34b": ("chatml", "pllava_34b"),
+    "llava_video_7b": ("qwen", "none"), "llava_video_72b": ("qwen", "none"),
+    **dict.fromkeys(
+        ("internvl3_8b", "internvl3_5_8b", "qwen2.5_vl_3b", "qwen2.5_vl_7b", "smolvlm2_256m", "smolvlm2_500m",
+         "smolvlm2_2.2b"),
+        ("chat_template", "none"),
+    ),
 }  # fmt: skip
 
 
