@@ -68,19 +68,20 @@ def prefill_clips(backbone: Backbone, before: Sequence[Ids], clips: Arranged, pr
     check_context(backbone.name, backbone.shape.context, max(prefix.tops), original)
     lengths = [len(row) for row in rows]
     embedded = pad_sequence(rows, batch_first=True)
-    del rows  # as large as their copy
+    places = pad_sequence(positions, batch_first=True).to(device) if original or pruning is not None else None
+    del rows, positions  # as large as their copies
     prefix.length = embedded.shape[1]
     if min(lengths) < prefix.length:  # padding stands behind, so nothing before it sees it
         prefix.seen = (torch.arange(prefix.length) < torch.tensor(lengths)[:, None]).to(device)
-    places = pad_sequence(positions, batch_first=True).to(device)
     pooled = clips.at.shape[1]
-    if pruning is not None and pruning.kept(pooled) < pooled:
+    if pruning is not None and places is not None and pruning.kept(pooled) < pooled:
         prefix.pruning, prefix.positions = pruning, places
         visual = torch.zeros(embedded.shape[:2], dtype=torch.bool)
         prefix.visual = visual.scatter(1, torch.tensor(starts)[:, None] + clips.at.cpu(), True).to(device)
         prefix.states = read_layers(backbone, slice(pruning.layer), embedded, None, turned(places), prefix.cache)
     elif embedded.shape[1]:  # a blind model may have nothing to read before the question
-        backbone.read(embedded, positions=turned(places) if original else None, cache=prefix.cache)
+        used = turned(places) if original and places is not None else None
+        backbone.read(embedded, positions=used, cache=prefix.cache)
     return prefix
 
 
