@@ -24,8 +24,8 @@ notebooks: $(READY)  ## run the notebooks of analysis/, their figures and the st
 docs: $(READY)  ## the documentation site, into build/site
 	$(BIN)/sphinx-build -W -n --keep-going -q docs build/site
 
-test: $(READY)  ## the test suite
-	$(BIN)/pytest -n 2 --dist worksteal
+test: $(READY)  ## the test suite; three workers, because some tests wait
+	$(BIN)/pytest -n 3 --dist worksteal
 
 soak: $(READY)  ## twenty kills and more, about 20 minutes
 	$(BIN)/pytest -m soak --timeout=3000

@@ -62,6 +62,6 @@ nitpick_ignore_regex = [
     ("py:.*", r"(dict|list)\[.*"),
     (
         "py:.*",
-        r"videopool\.(pooling\.boxes|pooling\.intervention|norms\.statistics|models\.peft_settings|models\.tower_outputs|compression\.\w+|runtime|chat)\..*",
+        r"videopool\.(pooling\.boxes|pooling\.intervention|norms\.statistics|models\.peft_settings|models\.tower_outputs|models\.texts|results\.study|compression\.\w+|runtime|chat)\..*",
     ),
 ]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from itertools import zip_longest
 
+import pandas as pd
 import pytest
 
 import random_models
@@ -107,13 +108,24 @@ LESS = {
     "job=show": ["frames.num=3"],
     "trainer.devices=2": ["trainer.accelerator=cpu"],
     "judge=local": ["judge.source=my_llava"],
+    "job=pretrain": [
+        "job.images=24", "job.recipe.final_images=8", "job.recipe.language.steps=2", "job.recipe.language.stop=2",
+        "job.recipe.letters.steps=2", "job.recipe.language.images=4", "job.recipe.letters.images=4",
+    ],
 }  # fmt: skip
 LESS["experiment=finetune_pooling"] += [word.replace("shapes", "shapes_events") for word in LESS["job=finetune"]]
 # Words of commands that need a server, a cluster or a recipe's data: their configuration is composed.
 COMPOSED = (
     "logger.mode=online", "job.entity=my_team", "hydra/launcher=submitit_slurm", "training_data=videochat2",
     "judge=local", "lora.checkpoint=run/step1000,run/step2000", "hydra/launcher=joblib",
-    "job.size=llava7b",
+    "job.size=llava7b", "model=llava_video_7b",
+    *(
+        f"benchmark={name}"
+        for name in (
+            "longvideobench", "mlvu", "mlvu_test", "tempcompass", "perceptiontest", "lvbench", "tvbench", "tomato",
+            "motionbench", "egoschema_full", "recaption",
+        )
+    ),
 )  # fmt: skip
 DRAWN = ("reports", "studies")  # pages whose commands draw a report's figures
 TINY = ("benchmark.clips=24", "benchmark.per_task=4", "benchmark.limit=1")
@@ -150,7 +162,7 @@ def set_up(folder):
         "videoID": "cat", "question_id": "1-1", "question": "who?", "options": ["A. x", "B. y", "C. z", "D. w"],
         "answer": "B", "duration": "short", "domain": "d", "sub_category": "s", "task_type": "t",
     }  # fmt: skip
-    (folder / "video_mme" / "test.json").write_text(json.dumps([row]))
+    pd.DataFrame([row]).to_parquet(folder / "video_mme" / "test-00000-of-00001.parquet")
 
 
 def answered(number, body):
@@ -174,7 +186,8 @@ def prepared(words, folder, server):
             words += [f"{SERVED[word]}.base_url={server.base_url}", f"{SERVED[word]}.key_env=null"]
     if "job=assemble" in words:
         parts = random_models.save_parts(folder / "parts of models")
-        words += [f"job.tower={parts / 'clip'}", f"job.language={parts / 'llama'}"]
+        words.append(f"job.tower={parts / 'clip'}")
+        words += [] if any("videopool:" in word for word in words) else [f"job.language={parts / 'llama'}"]
     if "model=pllava_7b" in words and "job=plan" not in words:
         base, lora, _ = stand_ins.weights(folder / "weights").values()
         words += [f"model.source={base}", f"lora.checkpoint={lora}"]

@@ -316,7 +316,9 @@ def test_sizes_that_no_random_model_has(tmp_path, changes, told):
 
 def sized(size):
     """Words that make a size of job=speed small, with random weights."""
-    shape = ",".join(f"{key}: {value}" for key, value in vars(little(rope_theta=1e4)).items() if value is not None)
+    shape = ",".join(
+        f"{key}: {value}" for key, value in vars(little(rope_theta=1e4)).items() if value not in (None, "")
+    )
     words = {"shape": f"{{{shape}}}", "clips": 1, "per_clip": 2, "pixels": 96, "hold": 1}
     words["rates"] = "{tokens: [9, 30], batch: 30, frames: 2, asked: 2, prefix: 9, written: 2, side: 64}"
     return [f"job.sizes.{size}.{key}={value}" for key, value in words.items()]

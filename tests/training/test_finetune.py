@@ -309,10 +309,10 @@ def test_what_learning_took_is_that_of_the_conversations_that_were_read(tune, mo
     lengths = []
     losses_of = VideoLM.token_losses
 
-    def spy(self, ids, media, mask, labels, rounds=None):
+    def spy(self, ids, media, mask, labels, *more):
         if self.training:
             lengths.append([len(one[0]) + int(row.sum()) - 1 for one, row in zip(media, mask, strict=True)])
-        return losses_of(self, ids, media, mask, labels, rounds)
+        return losses_of(self, ids, media, mask, labels, *more)
 
     monkeypatch.setattr(VideoLM, "token_losses", spy)
     both = ["training_data=[shapes,shapes_images]", "training.validation.share=0", "job.export_every=2"]

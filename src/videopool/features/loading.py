@@ -66,7 +66,7 @@ class LoadedClip:
 
     @property
     def moments(self) -> int:
-        """Moments of the clip's grid: its views without a thumbnail; one, where its frames are tiled into an image."""
+        """The clip's views without a thumbnail are moments of its grid; frames that are tiled into an image are one."""
         return sum(isinstance(view, int) or view[0] == TOGETHER for view in self.views) or 1
 
     @property

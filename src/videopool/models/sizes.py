@@ -68,7 +68,7 @@ class ModelShape:
 
     @property
     def tower_rows(self) -> int:
-        """The tower's positions of a frame: its patches, and the CLS token."""
+        """Patches of a frame in the tower, and the CLS token."""
         return self.patches + self.cls
 
     @property
