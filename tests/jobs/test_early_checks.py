@@ -76,7 +76,7 @@ BAD = {
     "job=norms job.stages=[llm.99]": "layers 0..",
     "job=norms job.attention_layers=[1]": "model.attention=eager only",
     "job=norms frames.num=1000000": "do not fit mini's context",
-    "job=show job.stages=[x]": "choose from encoder, projector",
+    "job=show job.stages=[x]": "there is no stage x; there are encoder, ",
     "job=show trainer.accelerator=gup": "choose one of auto, gpu",
     "job=features job.action=x": "list, verify, prune",
     "job=pretrain job.recipe.tower.steps=a": "steps='a'",

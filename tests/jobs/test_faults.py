@@ -126,7 +126,10 @@ def test_a_changed_clip_is_seen(videopool, tmp_path):
     assert found == [[2, 6], [4, 14, 24, 33]]
 
 
-SWEEP = ("-m", "pooling=none,average", "frames.num=2,4", "job.max_clips=4", "job.workers=1", "benchmark.limit=null")
+SWEEP = (
+    "-m", "pooling=none,average", "frames.num=2,4", "job.max_clips=4", "job.workers=1", "benchmark.limit=null",
+    "+benchmark.tasks=[existence,object_count,scene,event_count,event_order,moving_count,moving_object,scene_change]",
+)  # fmt: skip
 
 
 @pytest.fixture
