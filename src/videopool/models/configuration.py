@@ -68,10 +68,9 @@ def load_config(
     except Exception as error:  # whatever transformers raises for a broken file
         raise ModelError(f"model.source={source}: no configuration could be read ({one_line(error)})") from error
     try:
-        family_of(kind_of(config), target)
+        family = family_of(kind_of(config), target)
     except ModelError as error:
         raise ModelError(f"model.source={source}: {error}") from error
-    family = family_of(kind_of(config), target)
     if family.frame_size:
         config.vision_config.image_size = family.frame_size if frame_size is None else frame_size
     if problem := _views(config, family, frame_size):
