@@ -125,6 +125,15 @@ def unit(values: Tensor, raw: bool = False) -> Tensor:
     return functional.normalize(values, dim=-1, eps=1e-12)
 
 
+def likest(values: Tensor, centres: Tensor, raw: bool = False) -> Tensor:
+    """[n] the centre [m, D] of largest cosine with each of the values [n, D]; NaN is the least, with `raw` the most."""
+    a, b = unit(values, raw), unit(centres, raw)
+    likeness = a @ b.T
+    if not raw and not bool(a.isfinite().all() & b.isfinite().all()):
+        likeness = likeness.nan_to_num(nan=-2.0)
+    return likeness.argmax(1)
+
+
 def dots(a: Sequence[Tensor] | Tensor, b: Sequence[Tensor] | Tensor) -> Tensor:
     """Inner products [T, L] of [T, L, D] and [T, L, D], frame by frame, so that all stays in the cache."""
     buffer = torch.empty_like(a[0])

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from videopool.compression.clip import Clip, Part, frame_part, joined, raised, unit
+from videopool.compression.clip import Clip, Part, frame_part, joined, likest, raised, unit
 from videopool.compression.compress import Budgeted
 from videopool.pooling.checks import number
 
@@ -31,22 +31,31 @@ def above(likeness: Tensor, tau: float) -> np.ndarray:
     return linked
 
 
+def spanning_trees(likeness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges [F, M - 1, 2] of maximum spanning trees, and their cosines [F, M - 1], of cosines [F, M, M]: Prim's way."""
+    count, size = likeness.shape[:2]
+    every = np.arange(count)
+    nearest, to, inside = likeness[:, 0].copy(), np.zeros((count, size), dtype=np.int64), np.zeros((count, size), bool)
+    edges, values = np.zeros((count, size - 1, 2), dtype=np.int64), np.zeros((count, size - 1))
+    node = to[:, 0]
+    for step in range(size - 1):
+        inside[every, node], nearest[every, node] = True, -np.inf
+        node = nearest.argmax(1)
+        edges[:, step, 0], edges[:, step, 1], values[:, step] = node, to[every, node], nearest[every, node]
+        rows = likeness[every, node]
+        nearer = (rows > nearest) & ~inside
+        np.copyto(nearest, rows, where=nearer)
+        np.copyto(to, node[:, None], where=nearer)
+    return edges, values
+
+
 def linked_to(likeness: Tensor, wanted: int) -> np.ndarray:
     """Single-linkage clusters [M] of cosines [M, M]: the likest pairs join until the wanted number is left.
 
-    These pairs are the first edges of the maximum spanning tree, found by Prim's algorithm.
+    These pairs are the first edges of the maximum spanning tree.
     """
-    rows = likeness.cpu().numpy()
-    count = len(rows)
-    nearest, to, outside = rows[0].copy(), np.zeros(count, dtype=np.int64), np.arange(count) > 0
-    edges, values = np.zeros((count - 1, 2), dtype=np.int64), np.zeros(count - 1)
-    nearest[0] = -np.inf  # of nodes inside
-    for step in range(count - 1):
-        node = int(nearest.argmax())
-        edges[step], values[step], outside[node], nearest[node] = (node, to[node]), nearest[node], False, -np.inf
-        nearer = (rows[node] > nearest) & outside
-        np.copyto(nearest, rows[node], where=nearer)
-        to[nearer] = node
+    edges, values = (found[0] for found in spanning_trees(likeness.cpu().numpy()[None]))
+    count = len(likeness)
     kept = edges[np.argsort(-values, kind="stable")[: count - wanted]]
     graph = coo_array((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(count, count))
     labels = connected_components(graph, directed=False)[1]
@@ -78,7 +87,7 @@ class Components(Budgeted):
             own = slice(start, start + BLOCK)
             alike[own, : own.stop] = x[own] @ x[: own.stop].T
             alike[:start, own] = alike[own, :start].T
-        return alike.nan_to_num_(nan=-2.0)
+        return alike if bool(x.isfinite().all()) else alike.nan_to_num_(nan=-2.0)
 
     def means(self, part: Part, labels: np.ndarray) -> Part:
         """The mean of each label, at the place of its first token."""
@@ -93,18 +102,16 @@ class Components(Budgeted):
         alike = [self.likeness(clip, part.values) for part in frames]
         exact, tau = not (self.free or self.reference), self.tau
 
-        def labels(tau: float) -> list[np.ndarray]:
-            return [components(above(cosines, tau)) for cosines in alike]
-
-        if exact:
-            tau = raised(tau, lambda tau: sum(int(own.max()) + 1 for own in labels(tau)) >= clip.count)
-        first = joined([self.means(*pair) for pair in zip(frames, labels(tau), strict=True)])
+        if exact:  # a graph has as many components as edges of its spanning tree are missing, and one more
+            trees = spanning_trees(torch.stack(alike).cpu().numpy())[1]
+            tau = raised(tau, lambda tau: clip.frames + int((trees <= tau).sum()) >= clip.count)
+        labels = [components(above(cosines, tau)) for cosines in alike]
+        first = joined([self.means(*pair) for pair in zip(frames, labels, strict=True)])
         cosines = self.likeness(clip, first.values)
         second = self.means(first, linked_to(cosines, clip.count) if exact else components(above(cosines, tau)))
         every = joined(frames)
         with torch.no_grad():
-            nearest = unit(every.values, clip.reference) @ unit(second.values, clip.reference).T
-            owner = (nearest if clip.reference else nearest.nan_to_num(nan=-2.0)).argmax(1)
+            owner = likest(every.values, second.values, clip.reference)
         sums = second.values.index_add(0, owner, every.values)
         sizes = torch.bincount(owner, minlength=len(second))[:, None] + 1
         return Part(sums / sizes, second.places)

@@ -79,7 +79,9 @@ class Budgeted(Pooling):
                 values = getattr(context, name, None)
                 size = () if values is None or name == "saliency" else values.shape[-1:]
                 fields[name] = precise(needed(self, context, name, (*shape, *size)).detach())[0]
-        saliency, keys = (fields[name].flatten(1, 2) if name in fields else None for name in ("saliency", "keys"))
+        saliency, keys = (
+            fields[name].flatten(1, 2).contiguous() if name in fields else None for name in ("saliency", "keys")
+        )
         x = precise(grid)[0].flatten(1, 2)
         share = self.share if self.share is not None else count / (frames * height * width)
         return Clip(x, height, width, count, share, self.reference, saliency, keys, fields.get("frame_vectors"))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from videopool.compression.clip import Clip, Part, squared_distances, unit
+from videopool.compression.clip import Clip, Part, likest, squared_distances, unit
 from videopool.pooling.checks import flag, number, one_of, positive
 
 
@@ -52,8 +52,7 @@ class Nearest(Merger):
         if self.by == "keys":
             assert clip.keys is not None
             pair = tuple(clip.keys.flatten(0, 1)[part.places] for part in (others, centres))  # type: ignore[assignment]
-        likeness = unit(pair[0], clip.reference) @ unit(pair[1], clip.reference).T
-        return (likeness if clip.reference else likeness.nan_to_num(nan=-2.0)).argmax(1)
+        return likest(*pair, clip.reference)
 
     def __call__(self, clip: Clip, centres: Part, others: Part) -> Part:
         x = centres.values

@@ -4,6 +4,7 @@ It does not decompose: there are no candidates of which some are kept. A node of
 stays depends on all its children.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch.nn import functional
 
 from videopool.compression.clip import Clip, Part, raised, unit
 from videopool.compression.compress import Budgeted
@@ -59,33 +59,45 @@ def levels(x: Tensor) -> list[Level]:
             edges[axis - 1] = torch.stack([start, end], 1)
 
 
-def nodes_of(clip: Clip, tau: float, root: int) -> Nodes:
-    """The nodes that stay: those alike to all their children, from the root level down, and the last level."""
-    tree = levels(clip.tokens.unflatten(1, (clip.height, clip.width)))
+@torch.no_grad()
+def likeness_of(tree: list[Level], reference: bool) -> list[Tensor]:
+    """For each level above the last, the least cosine [T, h, w] of its nodes with their children."""
+    found = []
+    for below, level in pairwise(tree):
+        x, mean = unit(below.values.detach()), unit(level.values.detach())
+        least = torch.linalg.vecdot(x, mean[:, below.up[0]][:, :, below.up[1]]).clamp(-1, 1)
+        for axis in (1, 2):
+            size = [*least.shape]
+            size[axis] = mean.shape[axis]
+            to = below.up[axis - 1].view(-1, *[1] * (2 - axis)).expand_as(least)
+            least = least.new_full(size, torch.inf).scatter_reduce(axis, to, least, "amin")
+        if reference:  # missing children of the border are read as the first token of the level below
+            lone = [torch.bincount(to, minlength=n) < 2 for to, n in zip(below.up, least.shape[1:], strict=True)]
+            border = lone[0][:, None] | lone[1][None]
+            corner = torch.linalg.vecdot(mean, x[:, :1, :1]).clamp(-1, 1)
+            least = torch.where(border, torch.minimum(least, corner), least)
+        found.append(least)
+    return found
+
+
+def staying(tree: list[Level], likeness: list[Tensor], tau: float, root: int) -> list[Tensor]:
+    """Which nodes [T, h, w] of each level stay: from the root level down those like all their children, then all."""
     start = max(0, len(tree) - 1 - root)
-    active = torch.ones(tree[start].values.shape[:3], dtype=torch.bool, device=clip.tokens.device)
+    stay = [torch.zeros(level.values.shape[:3], dtype=torch.bool, device=level.values.device) for level in tree]
+    active = ~stay[start]
+    for place in range(start, 0, -1):
+        stay[place] = active & (likeness[place - 1] >= tau)
+        down = tree[place - 1].up
+        active = (active & ~stay[place])[:, down[0]][:, :, down[1]]
+    stay[0] = active
+    return stay
+
+
+def nodes_of(clip: Clip, tree: list[Level], stay: list[Tensor]) -> Nodes:
+    """The nodes that stay."""
     values, boxes = [], []
-    for place in range(start, -1, -1):
-        level = tree[place]
-        stay = active
-        if place:
-            with torch.no_grad():
-                down = tree[place - 1]
-                above = level.values[:, down.up[0]][:, :, down.up[1]]
-                least = functional.cosine_similarity(down.values, above, dim=-1).clamp(-1, 1)
-                for axis in (1, 2):
-                    size = [*least.shape]
-                    size[axis] = level.values.shape[axis]
-                    to = down.up[axis - 1].view(-1, *[1] * (2 - axis)).expand_as(least)
-                    least = least.new_full(size, torch.inf).scatter_reduce(axis, to, least, "amin")
-                if clip.reference:  # missing children of the border are read as the first token of the level below
-                    lone = [torch.bincount(to, minlength=n) < 2 for to, n in zip(down.up, least.shape[1:], strict=True)]
-                    border = lone[0][:, None] | lone[1][None]
-                    corner = functional.cosine_similarity(level.values, down.values[:, :1, :1], dim=-1)
-                    least = torch.where(border, torch.minimum(least, corner.clamp(-1, 1)), least)
-                stay = active & (least >= tau)
-                active = (active & ~stay)[:, down.up[0]][:, :, down.up[1]]
-        t, row, col = stay.nonzero(as_tuple=True)
+    for level, own in zip(tree, stay, strict=True):
+        t, row, col = own.nonzero(as_tuple=True)
         values.append(level.values[t, row, col])
         rows, cols = level.rows.to(t.device)[row], level.cols.to(t.device)[col]
         boxes.append(torch.stack([t, rows[:, 0], cols[:, 0], rows[:, 1], cols[:, 1]], 1))
@@ -170,17 +182,22 @@ class Quadtree(Budgeted):
 
     def boxes(self, clip: Clip) -> tuple[Nodes, np.ndarray]:
         """Nodes, and the first node of the union that each is in."""
+        tree = levels(clip.tokens.unflatten(1, (clip.height, clip.width)))
+        likeness = likeness_of(tree, clip.reference)
         if self.free or self.reference:
-            nodes = nodes_of(clip, self.tau_s, self.root)
+            nodes = nodes_of(clip, tree, staying(tree, likeness, self.tau_s, self.root))
             if self.tau_t is None:
                 return nodes, np.arange(len(nodes.boxes))
-            pairs, likeness = pairs_of(nodes)
-            return nodes, united(len(nodes.boxes), pairs[likeness >= self.tau_t].cpu().numpy(), self.reference)
-        tau = raised(self.tau_s, lambda tau: len(nodes_of(clip, tau, self.root).boxes) >= clip.count)
-        nodes = nodes_of(clip, tau, self.root)
-        pairs, likeness = pairs_of(nodes)
+            pairs, cosines = pairs_of(nodes)
+            return nodes, united(len(nodes.boxes), pairs[cosines >= self.tau_t].cpu().numpy(), self.reference)
+
+        def enough(tau: float) -> bool:
+            return sum(int(own.sum()) for own in staying(tree, likeness, tau, self.root)) >= clip.count
+
+        nodes = nodes_of(clip, tree, staying(tree, likeness, raised(self.tau_s, enough), self.root))
+        pairs, cosines = pairs_of(nodes)
         count = len(nodes.boxes)
-        first = merged_to(count, clip.count, pairs.cpu().numpy(), likeness.cpu().numpy())
+        first = merged_to(count, clip.count, pairs.cpu().numpy(), cosines.cpu().numpy())
         if (left := np.unique(first)).size > clip.count:
             x = unit(nodes.values.detach()[torch.from_numpy(left).to(nodes.boxes.device)])
             every = torch.combinations(torch.arange(len(left)), 2)

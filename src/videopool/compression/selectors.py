@@ -235,6 +235,23 @@ class DensityPeaks(Selector):
         return best(density_peaks(part.values, near), count)
 
 
+def farthest(apart: np.ndarray, count: int, again: bool = False, raw: bool = False) -> np.ndarray:
+    """Indices [count], one after another that whose nearest chosen one is the farthest, by distances [n, n].
+
+    The first has the farthest neighbour. With `again` one may be chosen twice; `raw` keeps NaN, which is the largest.
+    """
+    nearest = np.sort(apart, axis=0)[1]
+    if not raw:
+        apart, nearest = (np.nan_to_num(values, nan=-1e30, neginf=-np.inf) for values in (apart, nearest))
+    chosen = np.zeros(count, dtype=np.int64)
+    for step in range(count):
+        if not again:
+            nearest[chosen[:step]] = -1.0 if raw else -np.inf
+        chosen[step] = nearest.argmax()
+        nearest = np.minimum(nearest if step else np.inf, apart[chosen[step]])
+    return chosen
+
+
 class MaxMin(Selector):
     """One after another the token whose nearest chosen token is the farthest: FlashVID's selection.
 
@@ -260,18 +277,8 @@ class MaxMin(Selector):
             weight = weight * 1e6 * clip.once(self.salient.scores).flatten()[part.places].to(x)
         if "context" in self.weights:
             weight = weight * (x @ clip.tokens[slice(*part.span)].detach().mean((0, 1)))
-        apart = (1 - units @ units.T) * weight
         if len(part) == 1:
             return torch.zeros(count, dtype=torch.long, device=x.device)
         again = clip.reference and "context" in self.weights  # such weights may choose a token twice
-        nearest = apart.sort(dim=0).values[1]
-        chosen: list[Tensor] = []
-        for _ in range(count):
-            if not again and chosen:
-                nearest = nearest.index_fill(0, torch.stack(chosen), -1.0 if clip.reference else -math.inf)
-            if not clip.reference:
-                nearest = nearest.nan_to_num(nan=-1e30, neginf=-math.inf)
-            chosen.append(nearest.argmax())
-            row = apart[chosen[-1]]
-            nearest = row if len(chosen) == 1 else torch.minimum(nearest, row)
-        return torch.stack(chosen) if chosen else torch.empty(0, dtype=torch.long, device=x.device)
+        chosen = farthest(((1 - units @ units.T) * weight).cpu().numpy(), count, again, clip.reference)
+        return torch.from_numpy(chosen).to(x.device)
