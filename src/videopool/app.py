@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from videopool import __version__
 from videopool.paths import PUBLISHED, shipped
@@ -38,12 +38,13 @@ def open_streams() -> None:
 def register_experiments(folder: "Path") -> None:
     """Make each study of experiments/ a choice of the group `experiment`."""
     from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
 
-    for path in sorted(folder.glob("*.yaml")):
+    from videopool.commandline.composing import LaterRead
+
+    studies = ConfigStore.instance().repo.setdefault("experiment", {})
+    for path in folder.glob("*.yaml"):
         if path.name != PUBLISHED:
-            node = OmegaConf.load(path)
-            ConfigStore.instance().store(group="experiment", name=path.stem, node=node, package="_global_")
+            studies[path.name] = LaterRead(path.name, cast("DictConfig", path), "experiment", "_global_", None)
 
 
 def run(config: "DictConfig") -> str:
