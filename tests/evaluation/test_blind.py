@@ -26,6 +26,7 @@ def test_answers_follow_from_the_words_alone(videopool, tmp_path):
         "frames.num=1,2",
         "study=s",
         "benchmark.limit=null",
+        "+benchmark.tasks=[existence,scene,relation_vertical,attribute_shape]",
         env={"VIDEOPOOL_FIGURES": "svg"},
     )
     assert "Traceback" not in done.stderr
