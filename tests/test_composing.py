@@ -209,7 +209,8 @@ print(json.dumps(seen))
 )
 def test_hydra_composes_once_to_see_the_mode_and_to_run(tmp_path, words, spared):
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "many.yaml").write_text("# @package _global_\nhydra: {mode: MULTIRUN}\nframes: {num: 3}\n")
+    own = "# @package _global_\nhydra: {mode: MULTIRUN}\nframes: {num: 3}\n"
+    (tmp_path / "experiment" / "many.yaml").write_text(own)
 
     def run(how):
         command = [sys.executable, "-c", ASKED, how, "-cd", str(tmp_path), *words, "hydra/hydra_logging=disabled"]
