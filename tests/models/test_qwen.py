@@ -232,7 +232,7 @@ def test_impossible_sizes_and_scores_are_told(folder):
             load_backbone(folder, frame_size=size)
     with pytest.raises(ModelError, match=r"model\.frame_size=48: the tower takes views of one size, 96"):
         load_backbone("videopool:shapes/mini_llava", frame_size=48)
-    with pytest.raises(ModelError, match=r"model\.tower: the tower of .* is not changed"):
+    with pytest.raises(ModelError, match=r"model\.tower\.register: the tower of .* has no place"):
         load_backbone(folder, tower={"register": "zeros"})
 
 

@@ -21,7 +21,7 @@ from videopool.notes import note
 
 # Whether a CLS token precedes the patches.
 TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vision": True, "smolvlm_vision": False,
-          "qwen2_5_vl_vision": False, "dinov2": True}  # fmt: skip
+          "qwen2_5_vl_vision": False, "qwen3_vl_vision": False, "dinov2": True}  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
 # Rotary positions that do not depend on the prompt's length or on earlier prompts ("dynamic": within the context).
