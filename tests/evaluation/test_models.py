@@ -107,6 +107,15 @@ def test_every_family_describes_real_clips(run, family, shared):
     assert len(records_of(done)) == 3
 
 
+def test_added_families_describe_real_clips(run, new_family, shared):
+    name, folder = new_family
+    done = run(
+        *ASKS, f"model.source={folder}", f"model.name={name}", "benchmark=clips", f"benchmark.root={shared('videos')}",
+        "benchmark.max_new_tokens=4", "pooling=visionzip", *(["model.frame_size=48"] if "qwen" in name else []),
+    )  # fmt: skip
+    assert [record["status"] for record in records_of(done)] == ["ok"] * 3
+
+
 def test_video_llavas_own_tokens_need_its_tower(run, tmp_path):
     video = save(tmp_path / "v", "video_llava")
     done = run("model=local", "prompt=plain", f"model.source={video}", "pooling=frame_cls", "frames.num=2")

@@ -4,6 +4,7 @@ The reference writes whole prompts as transformers' processor does, and for pool
 and DeepStack's features in loops.
 """
 
+import json
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from transformers import Qwen3VLProcessor
 
 from random_models import save_qwen
 from videopool.compression import Compress, Even, Nearest, Uniform
-from videopool.models import load_backbone
+from videopool.models import ModelError, load_backbone, load_config
 from videopool.models.sizes import Pruning
 from videopool.models.texts import BLOCK, FRAMES, Stamps
 from videopool.pooling import Adaptive, Median, NoPooling, PoolingContractError, Subsample
@@ -363,6 +364,13 @@ def test_training_reads_prompts_as_transformers(backbone, views, features, side)
     for clip, text in enumerate(texts):
         theirs = backbone.model(**given(backbone, clip, views, text)).logits[0]
         torch.testing.assert_close(backbone.logits(hidden[clip][merged.mask[clip].bool()]), theirs, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_5", "video_llama_3", "qwen3_vl_moe"])
+def test_other_classes_are_refused_by_name(folder, tmp_path, kind):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ModelError, match=rf"model type '{kind}' is not supported; supported: llava, .*, qwen3_vl"):
+        load_config(str(tmp_path))
 
 
 def test_a_pooling_without_one_map_for_all_features_is_refused(backbone, features):
