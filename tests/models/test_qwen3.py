@@ -287,6 +287,19 @@ def test_cells_of_a_grid_pooling_are_grids_of_their_own(backbone, features):
 
 
 @torch.inference_mode()
+def test_frames_of_one_run_are_grids_too(backbone, features):
+    """Without texts between them; chosen tokens at the places of the whole grid."""
+    pooling = Subsample(5, "highest_norm")
+    grids = [[3 * t, 3 * t + row, 3 * t + column] for t in range(4) for row in range(3) for column in range(3)]
+    whole = VideoLM(backbone, NoPooling(), layout=BLOCK).arranged(features, stamps=STAMPS)
+    assert (whole.positions[1].tolist(), whole.ends) == (grids, [12, 12])
+    lm = VideoLM(backbone, pooling, layout=BLOCK, original=True)
+    chosen, places = lm.arranged(features, stamps=STAMPS), pooling.token_places(lm.pooling_input(features)[0])
+    assert chosen.positions[1].tolist() == [grids[place] for place in places[1].tolist()]
+    assert (chosen.ends, chosen.texts[1]) == ([12, 12], (START, END))
+
+
+@torch.inference_mode()
 def test_dropping_tokens_after_a_layer_keeps_their_levels(folder, views):
     """FastV after layer 1, before the second level is added."""
     slow = load_backbone(folder, frame_size=SIDE, attention="eager")

@@ -1,5 +1,7 @@
 """Sizes from configurations and conf/model files, and what they say about cost, against transformers and torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -251,8 +253,8 @@ def test_tower_up_to_the_feature_layer_agrees_with_torchs_counter(kind, layers_r
     assert tower_flops(shape, 5) == pytest.approx(counted(model, torch.randn(5, 3, 24, 24)), rel=0.02)
 
 
-@pytest.mark.parametrize("shape", SMALL[-4:-2], ids=lambda s: s.family)
-def test_towers_that_merge_patches_agree_with_torchs_counter(shape):
+@pytest.mark.parametrize("shape", [replace(SMALL[7], vision_layers_run=4), *SMALL[-4:-2]], ids=lambda s: s.family)
+def test_towers_of_added_families_agree_with_torchs_counter(shape):
     """The tower's positions are those before the merging."""
     model = FAMILIES[shape.family][1]._from_config(configuration(shape), attn_implementation="eager").eval()
     tower = getattr(model.model, "vision_tower", None) or model.model.vision_model
@@ -290,12 +292,12 @@ def test_the_published_setting():
     assert feature_bytes(shape, 2) == 577 * 1024 * 2
 
 
-@pytest.mark.parametrize("text", ["llama", "qwen2"])
-def test_cache_is_as_large_as_transformers(text):
-    shape = small("llava", text)
-    model = LlavaForConditionalGeneration(configuration(shape)).eval()
+@pytest.mark.parametrize("shape", SMALL, ids=lambda s: f"{s.family}-{s.text}")
+def test_cache_is_as_large_as_transformers(shape):
+    model = FAMILIES[shape.family][1](configuration(shape)).eval()
     cache = DynamicCache(config=model.config.text_config)
-    model.model.language_model(inputs_embeds=torch.randn(1, 50, shape.dim), past_key_values=cache)
+    text = getattr(model.model, "language_model", None) or model.model.text_model
+    text(inputs_embeds=torch.randn(1, 50, shape.dim), past_key_values=cache)
     assert kv_cache_bytes(shape, 50, 4) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
