@@ -7,6 +7,7 @@ and DeepStack's features in loops.
 import json
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -383,6 +384,21 @@ def test_training_reads_prompts_as_transformers(backbone, views, features, side)
 def test_other_classes_are_refused_by_name(folder, tmp_path, kind):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(ModelError, match=rf"model type '{kind}' is not supported; supported: llava, .*, qwen3_vl"):
+        load_config(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"deepstack_visual_indexes": [0, 3]}, r"deepstack_visual_indexes=\[0, 3\]: the tower has blocks 0\.\.2"),
+        ({"temporal_patch_size": 1}, "temporal_patch_size=1: two frames make a patch"),
+    ],
+)
+def test_towers_that_do_not_fit_are_told(folder, tmp_path, change, words):
+    config = json.loads((Path(folder) / "config.json").read_text())
+    config["vision_config"] |= change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=f"config.json: vision_config: {words}"):
         load_config(str(tmp_path))
 
 

@@ -160,7 +160,14 @@ def not_computed(config: Any, target: str | None) -> str:
         return f"vision_config: num_channels={channels}: frames have 3"
     if getattr(vision, "use_swiglu_ffn", False):
         return "vision_config: use_swiglu_ffn=true: DINOv2's giant is not read; take small, base or large"
+    if (together := getattr(vision, "temporal_patch_size", 1)) != family_of(kind_of(config), target).together:
+        return f"vision_config: temporal_patch_size={together}: two frames make a patch"
     depth, layers = vision.num_hidden_layers, feature_layers(config)
+    levels = list(getattr(vision, "deepstack_visual_indexes", ()))
+    if levels != sorted(set(levels) & set(range(depth))) or len(levels) > text.num_hidden_layers:
+        return (
+            f"vision_config: deepstack_visual_indexes={levels}: the tower has blocks 0..{depth - 1}, each at most once"
+        )
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
         return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"
     side, merge = vision.image_size, family_of(kind_of(config), target).merged(config)
