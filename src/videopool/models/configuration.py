@@ -165,9 +165,7 @@ def not_computed(config: Any, target: str | None) -> str:
     depth, layers = vision.num_hidden_layers, feature_layers(config)
     levels = list(getattr(vision, "deepstack_visual_indexes", ()))
     if levels != sorted(set(levels) & set(range(depth))) or len(levels) > text.num_hidden_layers:
-        return (
-            f"vision_config: deepstack_visual_indexes={levels}: the tower has blocks 0..{depth - 1}, each at most once"
-        )
+        return f"vision_config: deepstack_visual_indexes={levels}: the tower has blocks 0..{depth - 1}, each once"
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
         return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"
     side, merge = vision.image_size, family_of(kind_of(config), target).merged(config)

@@ -40,7 +40,7 @@ class Spots:
 class Arranged:
     """Clips as the language model reads them, between the texts of their prompts."""
 
-    states: Tensor  # [B, L, D]
+    states: Tensor  # [B, L, D], with DeepStack's levels as further columns
     at: Tensor  # [B, N] the entry of each pooled token
     lengths: list[int]  # entries of each clip, without padding
     # [B, L], or [B, L, 3] of a family with three axes, from the first entry on; None: one after another.
