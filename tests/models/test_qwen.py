@@ -1,10 +1,12 @@
 """Qwen2.5-VL reads pairs of frames at positions of time, row and column as transformers does."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from random_models import save_qwen
@@ -220,6 +222,10 @@ def test_pairs_of_frames_are_views(backbone, tmp_path):
     first, second, third, fourth, fifth = clip.indices
     assert clip.views == [("together", first, second), ("together", third, fourth), ("together", fifth, fifth)]
     assert (clip.moments, tuple(clip.pixels.shape)) == (3, (3, 6, SIDE, SIDE))
+    Image.fromarray(frames[0]).save(tmp_path / "a.png")
+    request = ClipRequest(ClipJob(tmp_path / "a.png", "a", ()))
+    once, often = (load_clip(request, replace(plan, sampler=UniformSampler(count))) for count in (1, 5))
+    assert [one.still for one in (clip, once, often)] == [False, True, False]
     single = ReadPlan(UniformSampler(5), "pyav", backbone.image_processor)
     alone = load_clip(ClipRequest(ClipJob(tmp_path / "a.mp4", "a", ())), single).pixels
     assert torch.equal(clip.pixels[:, :3], alone[[0, 2, 4]])

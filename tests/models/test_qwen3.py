@@ -159,8 +159,9 @@ def reference(backbone, clip, views, tokens, places, text, original, layout):
         frames.setdefault(place // CELLS, []).append((token, place))
     words = {frame: f"<{STAMPS[clip].times[frame]:.1f} seconds>" for frame in frames}
     if layout == BLOCK:
-        frames, words = {0: list(zip(tokens, places, strict=True))}, {0: ""}
-    middle = "".join(f"{words[frame]}{START}{PAD * len(own)}{END}" for frame, own in frames.items())
+        frames = {0: list(zip(tokens, places, strict=True))}
+    middle = "".join(f"{words[frame]}{START}{PAD * len(own)}{END}" for frame, own in frames.items() if layout == FRAMES)
+    middle = middle or PAD * len(tokens)
     ids = torch.tensor(backbone.tokenizer.encode(PROMPT.format(middle, text)))
     at = (ids == backbone.media_ids["video"]).nonzero()[:, 0].tolist()
     states, levels = backbone.embed(ids), torch.zeros(2, len(ids), 64)
@@ -288,6 +289,13 @@ def test_cells_of_a_grid_pooling_are_grids_of_their_own(backbone, features):
 
 
 @torch.inference_mode()
+def test_a_still_image_has_no_time(backbone, features):
+    """Between the tags of the prompt, as transformers' processor writes it."""
+    image = VideoLM(backbone, NoPooling()).arranged(features[:1, :1], stamps=[Stamps([0.0], 1 / 3, True)])
+    assert (image.texts, image.lengths, image.ends) == ([("", "")], [CELLS], [GRID])
+
+
+@torch.inference_mode()
 def test_frames_of_one_run_are_grids_too(backbone, features):
     """Without texts between them; chosen tokens at the places of the whole grid."""
     pooling = Subsample(5, "highest_norm")
@@ -297,7 +305,7 @@ def test_frames_of_one_run_are_grids_too(backbone, features):
     lm = VideoLM(backbone, pooling, layout=BLOCK, original=True)
     chosen, places = lm.arranged(features, stamps=STAMPS), pooling.token_places(lm.pooling_input(features)[0])
     assert chosen.positions[1].tolist() == [grids[place] for place in places[1].tolist()]
-    assert (chosen.ends, chosen.texts[1]) == ([12, 12], (START, END))
+    assert (chosen.ends, chosen.texts[1]) == ([12, 12], ("", ""))
 
 
 @torch.inference_mode()

@@ -36,6 +36,9 @@ class Marked:
     def separators_in(self, layout):
         return max(self.separators, int(self.row_newlines)) if layout == BLOCK else self.separators
 
+    def texts_of(self, stamps):
+        return self.frame_texts(stamps)
+
     def frame_texts(self, stamps):
         if not self.marks:
             return FrameTexts()

@@ -130,7 +130,7 @@ class NormMeter(ClipReader):
         if not self.settings.llm_layers:
             return ""
         frames, shape = clip.moments, self.backbone.shape
-        texts = self.backbone.frame_texts(self.stamps(clip)).around(range(frames), self.layout)
+        texts = self.backbone.texts_of(self.stamps(clip)).around(range(frames), self.layout)
         before, after = self._texts(clip, texts)
         size = (frames, shape.height, shape.width)
         tokens = announced(self.pooling, *size) + beside(self.pooling, shape, size, self.layout)

@@ -46,6 +46,7 @@ class Backbone(nn.Module):
     separators: ClassVar[int] = 0  # newline tokens after a clip's visual tokens
     row_newlines: ClassVar[bool] = False  # a newline token after each row of patches; with layout=block, after the clip
     frame_text: ClassVar[int] = 0  # tokens, about, of what frame_texts() says between two frames
+    image_tags: ClassVar[tuple[str, str]] = ("", "")  # before and behind a still image
     tower_kind: ClassVar[str] = ""  # of ModelShape.tower
     projector_layers: ClassVar[int] = 2
     projector_norm: ClassVar[bool] = False
@@ -237,6 +238,11 @@ class Backbone(nn.Module):
     def frame_texts(self, stamps: Stamps) -> FrameTexts:
         """What the family writes around the frames of a clip."""
         return FrameTexts()
+
+    def texts_of(self, stamps: Stamps) -> FrameTexts:
+        """The same; around a still image its tags alone."""
+        opening, closing = self.image_tags
+        return FrameTexts("", [opening], [closing], "", opening, closing) if stamps.still else self.frame_texts(stamps)
 
     def grid_positions(self, size: tuple[int, int, int], frames: int, stamps: Stamps) -> Tensor:
         """[T * H * W, 3] positions of a grid of this size, of a family with `mrope`."""

@@ -176,7 +176,7 @@ class Qwen3VL(QwenVL):
     def frame_texts(self, stamps: Stamps) -> FrameTexts:
         start, end = "<|vision_start|>", "<|vision_end|>"
         before = [f"<{time:.1f} seconds>{start}" for time in stamps.times]
-        return FrameTexts("", before, [end] * len(before), opening=start, closing=end)
+        return FrameTexts("", before, [end] * len(before))  # the prompt has a pair of tags around the whole
 
     def llm(self, embeddings: Tensor, **options: Any) -> Any:
         states, levels = self.main(embeddings), embeddings[..., self.shape.dim :]

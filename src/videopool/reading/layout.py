@@ -165,7 +165,7 @@ def _clip(
     cells: Size | None,
 ) -> tuple[Tensor, Tensor, Tensor, int, tuple[str, str]]:  # fmt: skip
     """States [L, D] of one clip, the entry [N] of each pooled token, positions [L], the end, and the texts around."""
-    texts, device = backbone.frame_texts(stamps), tokens.device
+    texts, device = backbone.texts_of(stamps), tokens.device
     counter: Whole | None = Whole(backbone, texts, size, layout) if original else None
     if backbone.mrope:
         pooled = None if original else cells
