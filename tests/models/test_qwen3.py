@@ -195,8 +195,10 @@ def plain(backbone, states, levels, positions, kept=None):
     return backbone.logits(hidden.last_hidden_state[0])
 
 
-@pytest.mark.parametrize("stage", ["projector", "encoder"])
-@pytest.mark.parametrize(("layout", "original"), [(FRAMES, False), (FRAMES, True), (BLOCK, False)])
+@pytest.mark.parametrize(
+    ("stage", "layout", "original"),
+    [("projector", FRAMES, False), ("encoder", FRAMES, True), ("projector", BLOCK, False)],
+)
 @torch.inference_mode()
 def test_kept_tokens_bring_their_levels(backbone, views, features, stage, layout, original):
     """Several questions on each of two clips of unequal length, in one batch, against one sequence at a time."""
