@@ -40,7 +40,7 @@ class VideoLM(pl.LightningModule):
         check_needs(pooling, backbone.shape, backbone.name, stage)
         self.backbone, self.pooling, self.stage = backbone, pooling, stage
         self.layout, self.original = layout, original
-        self._has_map = False  # known of the pooling, for DeepStack
+        self._mapped = 0  # id of the last pooling that is known to have a map, for DeepStack
 
     def visual_tokens(self, features: Tensor, *more: Any, **named: Any) -> Tensor:
         """The states [B, L, D] of arranged(), whose arguments it takes."""
@@ -86,9 +86,9 @@ class VideoLM(pl.LightningModule):
             own = enumerate(backbone.level_grids(features))
             return [backbone.project_level(level, one) if before else one for level, one in own]
 
-        if not self._has_map:
+        if self._mapped != id(self.pooling):  # training has one for images
             check_map(self.pooling, grid, context)
-            self._has_map = True
+            self._mapped = id(self.pooling)
         tokens = carried(
             self.pooling, grid, context, grids(features[:, :-1] if thumbnail else features),
             grids(features[:, -1]) if thumbnail else (),
