@@ -33,6 +33,9 @@ from transformers import (
     Qwen2_5_VLTextConfig,
     Qwen2Config,
     Qwen3Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLTextConfig,
     SiglipVisionConfig,
     SiglipVisionModel,
     SmolVLMConfig,
@@ -46,12 +49,13 @@ from videopool.shapes.tokenizer import build_tokenizer
 
 SIDE, PATCH = 48, 8  # pixels; 6 x 6 patches
 NEW = ("llava_video", "internvl", "smolvlm")  # which save_new() makes
-ADDED = (*NEW, "qwen2_5_vl")
+QWEN = ("qwen2_5_vl", "qwen3_vl")
+ADDED = (*NEW, *QWEN)
 
 
 def save_added(folder: Path, family: str) -> Path:
     """Make and save a model of a family in ADDED."""
-    return save_qwen(folder) if family == "qwen2_5_vl" else save_new(folder, family)
+    return save_qwen(folder, family) if family in QWEN else save_new(folder, family)
 
 
 def tokenizer_with(*words: str):
@@ -211,21 +215,30 @@ def save_new(folder: Path, family: str, seed: int = 0, text_kind: Any = None) ->
     return folder
 
 
-def save_qwen(folder: Path, seed: int = 0) -> Path:
-    """Make and save a Qwen2.5-VL: patches of 8 pixels, of which 2 x 2 merge, in windows of 4 x 4."""
+def save_qwen(folder: Path, family: str = "qwen2_5_vl", seed: int = 0) -> Path:
+    """Make and save a model of a family in QWEN: patches of 8 pixels, of which 2 x 2 merge.
+
+    Qwen2.5-VL's tower attends in windows of 4 x 4; Qwen3-VL's has two levels of DeepStack, and 4 x 4 positions.
+    """
     words = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     tokenizer = byte_tokenizer(*words)
     ids = tokenizer.convert_tokens_to_ids(list(words))
     torch.manual_seed(seed)
     vision = {
-        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 8, "window_size": 32,
-        "fullatt_block_indexes": [1], "out_hidden_size": 64, "tokens_per_second": 2,
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 8, "out_hidden_size": 64,
     }  # fmt: skip
-    own = text(Qwen2_5_VLTextConfig, tokenizer, rope_parameters={
-        "rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3],
-    })  # fmt: skip
-    model = Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    kinds: tuple[Any, Any, Any] = Qwen2_5_VLTextConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    more: dict[str, Any] = {}
+    if family == "qwen3_vl":
+        kinds = Qwen3VLTextConfig, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+        vision |= {"depth": 3, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 16}
+        more = {"head_dim": 16}
+    else:
+        vision |= {"window_size": 32, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+    own = text(kinds[0], tokenizer, rope_parameters=rope, **more)
+    model = kinds[2](
+        kinds[1](
             vision_config=vision, text_config=own.to_dict(), image_token_id=ids[0], video_token_id=ids[1],
             vision_start_token_id=ids[2], vision_end_token_id=ids[3],
         )

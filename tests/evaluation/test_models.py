@@ -68,8 +68,9 @@ def test_families_with_texts_around_frames_answer_the_embedded_benchmark(run, ne
     """Under a pooling that spreads its tokens; the table's number of tokens is that of the records."""
     name, folder = new_family
     words = [*ASKS, f"model.source={folder}", f"model.name={name}", f"benchmark.scoring={scoring}", f"study={scoring}"]
+    words += ["model.frame_size=48"] if "qwen" in name else []
     if name == "qwen2_5_vl":
-        done = run(*words, "model.frame_size=48", "pooling=subsample", "pooling.tokens=5", "positions=original")
+        done = run(*words, "pooling=subsample", "pooling.tokens=5", "positions=original")
         assert {(record["status"], record["visual_tokens"]) for record in records_of(done)} == {("ok", 5)}
         return
     chosen = run(*words, "pooling=subsample", "pooling.tokens=5", "benchmark.limit=1")
@@ -89,6 +90,7 @@ def test_families_with_texts_around_frames_answer_the_embedded_benchmark(run, ne
 
 def test_poolings_without_places_are_told_to_stand_in_a_block(run, new_family):
     words = [*ASKS, f"model.source={new_family[1]}", "pooling=dual_mean"]
+    words += ["model.frame_size=48"] if "qwen" in new_family[0] else []
     if new_family[0] == "qwen2_5_vl":
         pytest.skip("nothing stands among its tokens")
     with pytest.raises(UserError, match=r"layout=frames: tokens of pooling .* say layout=block"):
@@ -103,6 +105,15 @@ def test_every_family_describes_real_clips(run, family, shared):
         "benchmark=clips", f"benchmark.root={shared('videos')}", "benchmark.max_new_tokens=4", "pooling=average",
     )  # fmt: skip
     assert len(records_of(done)) == 3
+
+
+def test_added_families_describe_real_clips(run, new_family, shared):
+    name, folder = new_family
+    done = run(
+        *ASKS, f"model.source={folder}", f"model.name={name}", "benchmark=clips", f"benchmark.root={shared('videos')}",
+        "benchmark.max_new_tokens=4", "pooling=visionzip", *(["model.frame_size=48"] if "qwen" in name else []),
+    )  # fmt: skip
+    assert [record["status"] for record in records_of(done)] == ["ok"] * 3
 
 
 def test_video_llavas_own_tokens_need_its_tower(run, tmp_path):

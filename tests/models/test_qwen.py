@@ -1,15 +1,18 @@
 """Qwen2.5-VL reads pairs of frames at positions of time, row and column as transformers does."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from random_models import save_qwen
 from videopool.features import ClipJob, FeatureStore, load_clip
 from videopool.features.loading import ClipRequest, ReadPlan
-from videopool.models import ModelError, load_backbone
+from videopool.models import ModelError, attach, load_adapter, load_backbone
 from videopool.models.sizes import Pruning
 from videopool.models.texts import Stamps
 from videopool.pooling import Adaptive, Average, DualMean, NoPooling, Subsample
@@ -219,6 +222,10 @@ def test_pairs_of_frames_are_views(backbone, tmp_path):
     first, second, third, fourth, fifth = clip.indices
     assert clip.views == [("together", first, second), ("together", third, fourth), ("together", fifth, fifth)]
     assert (clip.moments, tuple(clip.pixels.shape)) == (3, (3, 6, SIDE, SIDE))
+    Image.fromarray(frames[0]).save(tmp_path / "a.png")
+    request = ClipRequest(ClipJob(tmp_path / "a.png", "a", ()))
+    once, often = (load_clip(request, replace(plan, sampler=UniformSampler(count))) for count in (1, 5))
+    assert [one.still for one in (clip, once, often)] == [False, True, False]
     single = ReadPlan(UniformSampler(5), "pyav", backbone.image_processor)
     alone = load_clip(ClipRequest(ClipJob(tmp_path / "a.mp4", "a", ())), single).pixels
     assert torch.equal(clip.pixels[:, :3], alone[[0, 2, 4]])
@@ -232,8 +239,21 @@ def test_impossible_sizes_and_scores_are_told(folder):
             load_backbone(folder, frame_size=size)
     with pytest.raises(ModelError, match=r"model\.frame_size=48: the tower takes views of one size, 96"):
         load_backbone("videopool:shapes/mini_llava", frame_size=48)
-    with pytest.raises(ModelError, match=r"model\.tower: the tower of .* is not changed"):
+    with pytest.raises(ModelError, match=r"model\.tower\.register: the tower of .* has no place"):
         load_backbone(folder, tower={"register": "zeros"})
+
+
+@pytest.mark.parametrize(("module", "changed"), [("visual.blocks.0.attn.qkv", True), ("visual.merger.mlp.0", False)])
+def test_an_adapter_on_the_tower_makes_other_features(folder, tmp_path, module, changed):
+    """The projector lies in the tower, and leaves the features as they are."""
+    backbone = load_backbone(folder, frame_size=SIDE)
+    before, weight = backbone.identity, backbone.model.get_submodule(f"model.{module}").weight
+    sizes = {"lora_A": (2, weight.shape[1]), "lora_B": (weight.shape[0], 2)}
+    names = {f"base_model.model.model.{module}.{part}.weight": torch.ones(size) for part, size in sizes.items()}
+    save_file(names, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    attach(backbone, load_adapter(str(tmp_path)))
+    assert (backbone.identity != before) == changed
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

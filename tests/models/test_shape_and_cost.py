@@ -1,5 +1,7 @@
 """Sizes from configurations and conf/model files, and what they say about cost, against transformers and torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -23,6 +25,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     Qwen3Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     SiglipVisionConfig,
     SiglipVisionModel,
     SmolVLMConfig,
@@ -33,7 +37,7 @@ from transformers import (
 )
 
 from composed import composed
-from random_models import save
+from random_models import QWEN, save
 from videopool.models import ModelError, load_backbone, load_config
 from videopool.models.backbone import VISION_CHUNK
 from videopool.models.cost import (
@@ -62,6 +66,7 @@ FAMILIES = {
     "internvl": (InternVLConfig, InternVLForConditionalGeneration),
     "smolvlm": (SmolVLMConfig, SmolVLMForConditionalGeneration),
     "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
+    "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration),
 }
 TEXTS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 RELEASED = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if "shape:\n" in p.read_text())
@@ -73,25 +78,33 @@ def block(name):
 
 def qwen(shape):
     """As configuration()."""
+    sections = [shape.head_dim // 2 - 2 * (shape.head_dim // 6), *[shape.head_dim // 6] * 2]
     vision = {
         "depth": shape.vision_layers, "hidden_size": shape.tower_dim, "intermediate_size": shape.vision_intermediate,
         "num_heads": shape.vision_heads, "patch_size": shape.patch, "spatial_merge_size": shape.merge,
         "out_hidden_size": shape.dim, "temporal_patch_size": shape.together,
     }  # fmt: skip
+    if shape.levels:
+        last = shape.vision_layers
+        vision |= {"deepstack_visual_indexes": list(range(last - 2 * shape.levels, last, 2))}
+        vision |= {"num_position_embeddings": shape.tower_positions}
+    else:
+        vision |= {"window_size": shape.window * shape.patch, "fullatt_block_indexes": list(range(shape.whole_blocks))}
     text = {
         "hidden_size": shape.dim, "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "vocab_size": shape.vocabulary,
         "max_position_embeddings": shape.context, "tie_word_embeddings": shape.tied,
-        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta, "mrope_section": [16, 24, 24]},
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta, "mrope_section": sections},
+        **({"head_dim": shape.head_dim} if shape.levels else {}),
     }  # fmt: skip
-    config = Qwen2_5_VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=shape.tied)
+    config = FAMILIES[shape.family][0](vision_config=vision, text_config=text, tie_word_embeddings=shape.tied)
     config.vision_config.image_size = shape.image_size  # as loading sets it
     return config
 
 
 def configuration(shape):
     """The transformers configuration that a shape describes."""
-    if shape.family == "qwen2_5_vl":
+    if shape.mrope:
         return qwen(shape)
     vision_kind = CLIPVisionConfig if shape.cls else SiglipVisionConfig
     vision_kind = {"internvl": InternVLVisionConfig, "smolvlm": SmolVLMVisionConfig}.get(shape.tower, vision_kind)
@@ -153,7 +166,14 @@ def small(family="llava", text="llama", **changes):
     if family == "smolvlm":
         sizes |= {"height": 2, "width": 2, "merge": 3, "vision_dim": 288, "tower": "smolvlm", "cls": False}
         sizes |= {"frame_text": 13, "vision_layers_run": 4, "projector_layers": 1, "projector_bias": False}
-    if text == "qwen2":
+    if family in QWEN:
+        sizes |= {"height": 5, "width": 5, "image_size": 40, "merge": 2, "vision_dim": 128, "tower": family}
+        sizes |= {"cls": False, "together": 2, "mrope": True, "vision_layers_run": 4, "projector_width": 128}
+    if family == "qwen2_5_vl":
+        sizes |= {"window": 4, "whole_blocks": 1}
+    if family == "qwen3_vl":
+        sizes |= {"levels": 2, "tower_positions": 36, "frame_text": 9}
+    if text in ("qwen2", "qwen2_5_vl_text"):
         sizes |= {"qkv_bias": True}
     return shape_from({**sizes, **changes})
 
@@ -170,6 +190,8 @@ SMALL = [
     small("internvl", "qwen3"),
     small("internvl", "qwen2"),
     small("smolvlm", "llama"),
+    small("qwen2_5_vl", "qwen2_5_vl_text"),
+    small("qwen3_vl", "qwen3_vl_text", tied=True),
 ]
 
 
@@ -191,6 +213,7 @@ BILLIONS = {"llava_1.5_7b": 7.06, "llava_next_vicuna_13b": 13.35, "llava_next_34
 BILLIONS |= {"llava_onevision_0.5b": 0.894, "llava_onevision_7b": 8.03, "llava_video_7b": 8.03, "llava_video_72b": 73.2}
 BILLIONS |= {"internvl3_8b": 7.94, "internvl3_5_8b": 8.53, "smolvlm2_256m": 0.2565, "smolvlm2_500m": 0.5075}
 BILLIONS |= {"smolvlm2_2.2b": 2.247, "qwen2.5_vl_7b": 8.29, "qwen2.5_vl_3b": 3.755}
+BILLIONS |= {"qwen3_vl_2b": 2.1275, "qwen3_vl_4b": 4.438, "qwen3_vl_8b": 8.767}
 
 
 @pytest.mark.parametrize("name", BILLIONS)
@@ -230,8 +253,8 @@ def test_tower_up_to_the_feature_layer_agrees_with_torchs_counter(kind, layers_r
     assert tower_flops(shape, 5) == pytest.approx(counted(model, torch.randn(5, 3, 24, 24)), rel=0.02)
 
 
-@pytest.mark.parametrize("shape", SMALL[-2:], ids=lambda s: s.family)
-def test_towers_that_merge_patches_agree_with_torchs_counter(shape):
+@pytest.mark.parametrize("shape", [replace(SMALL[7], vision_layers_run=4), *SMALL[-4:-2]], ids=lambda s: s.family)
+def test_towers_of_added_families_agree_with_torchs_counter(shape):
     """The tower's positions are those before the merging."""
     model = FAMILIES[shape.family][1]._from_config(configuration(shape), attn_implementation="eager").eval()
     tower = getattr(model.model, "vision_tower", None) or model.model.vision_model
@@ -239,6 +262,18 @@ def test_towers_that_merge_patches_agree_with_torchs_counter(shape):
     projector = getattr(model.model, "multi_modal_projector", None) or model.model.connector.modality_projection
     tokens = torch.randn(2, 9, shape.vision_dim)
     assert projector_flops(shape, 18) == pytest.approx(counted(projector, tokens), rel=0.02)
+
+
+@pytest.mark.parametrize("shape", SMALL[-2:], ids=lambda s: s.family)
+def test_qwens_towers_and_language_models_agree_with_torchs_counter(shape):
+    """Windows of 4 x 4 patches, and smaller ones at the edges of 10 x 10; DeepStack's projectors are in the tower."""
+    model = FAMILIES[shape.family][1]._from_config(configuration(shape), attn_implementation="eager").eval()
+    side, tokens = shape.height * shape.merge, 5 * shape.height * shape.width
+    patches = torch.randn(5 * side**2, 3 * shape.together * shape.patch**2)
+    real = counted(model.model.visual, patches, grid_thw=torch.tensor([[5, side, side]]))
+    assert tower_flops(shape, 5) + projector_flops(shape, tokens) == pytest.approx(real, rel=0.02)
+    real = counted(model.model.language_model, inputs_embeds=torch.randn(1, 300, shape.dim), use_cache=False)
+    assert prefill_flops(shape, 300) == pytest.approx(real, rel=0.02)
 
 
 @pytest.mark.parametrize("shape", SMALL[:4:3], ids=lambda s: s.text)
@@ -257,12 +292,12 @@ def test_the_published_setting():
     assert feature_bytes(shape, 2) == 577 * 1024 * 2
 
 
-@pytest.mark.parametrize("text", ["llama", "qwen2"])
-def test_cache_is_as_large_as_transformers(text):
-    shape = small("llava", text)
-    model = LlavaForConditionalGeneration(configuration(shape)).eval()
+@pytest.mark.parametrize("shape", SMALL, ids=lambda s: f"{s.family}-{s.text}")
+def test_cache_is_as_large_as_transformers(shape):
+    model = FAMILIES[shape.family][1](configuration(shape)).eval()
     cache = DynamicCache(config=model.config.text_config)
-    model.model.language_model(inputs_embeds=torch.randn(1, 50, shape.dim), past_key_values=cache)
+    text = getattr(model.model, "language_model", None) or model.model.text_model
+    text(inputs_embeds=torch.randn(1, 50, shape.dim), past_key_values=cache)
     assert kv_cache_bytes(shape, 50, 4) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 

@@ -327,6 +327,28 @@ def test_cells_of_a_grid_pooling_stand_in_their_rows(backbone, features):
     torch.testing.assert_close(torch.cat(ours), states)
 
 
+@torch.inference_mode()
+def test_a_still_image_has_its_tags_alone(backbone, features):
+    """As processors write an image, whatever the layout; LLaVA-Video's rows have their newlines."""
+    family, cells = backbone.shape.family, backbone.shape.height * backbone.shape.width
+    tags = {"start_image_token": "<img>", "end_image_token": "</img>", "image_token": "<IMG_CONTEXT>"}
+    own = SimpleNamespace(**tags, image_seq_length=cells)
+    expected = {
+        "internvl": InternVLProcessor.replace_image_token(own, {"num_patches": [1]}, 0),
+        "smolvlm": processing_smolvlm.get_image_prompt_string(
+            0, 0, cells, "<fake_token_around_image>", "<image>", "<global-img>"
+        ),
+        "llava_video": "<video>" * (cells + backbone.shape.height),
+    }[family]
+    for layout in (FRAMES, BLOCK):
+        clips = VideoLM(backbone, NoPooling(), layout=layout).arranged(
+            features[:1, :1], stamps=[Stamps([0.0], 1 / 3, True)]
+        )
+        if layout == FRAMES or family != "llava_video":
+            place = {"internvl": "<IMG_CONTEXT>", "smolvlm": "<image>"}.get(family, "<video>")
+            assert (place * clips.lengths[0]).join(clips.texts[0]) == expected
+
+
 def test_merged_patches_stand_side_by_side_as_in_transformers(backbone):
     if backbone.shape.merge == 1:
         pytest.skip("this family merges none")

@@ -19,7 +19,7 @@ from videopool.jobs import run as jobs_run
 from videopool.jobs.inspect import stage_table
 from videopool.jobs.plan import run as plan
 from videopool.models import ModelError
-from videopool.models.cost import prefill_flops
+from videopool.models.cost import parameter_count, prefill_flops
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
 from videopool.planning.cost import cost_of, plan_table, with_power
@@ -309,6 +309,30 @@ def test_inspect_follows_stage_and_family(composed):
     assert "[1459, 896]" in onevision
 
 
+# By model: tokens of so many frames, and what stands among them at most.
+TODAY = {
+    "qwen3_vl_8b": (lambda frames: frames // 2 * 196, lambda frames: 9 * (frames // 2 - 1)),
+    "llava_video_7b": (lambda frames: frames * 729, lambda frames: frames * 27),
+    "internvl3_8b": (lambda frames: frames * 256, lambda frames: 7 * (frames - 1)),
+    "smolvlm2_500m": (lambda frames: frames * 64, lambda frames: 13 * (frames - 1)),
+}
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_todays_models_are_planned_with_their_layouts(composed, name):
+    """Weights and the KV cache of the sizes that their files state; a compression leaves texts that may stay."""
+    frames = 64
+    tokens, among = (count(frames) for count in TODAY[name])
+    words = (f"model={name}", f"frames.num={frames}", "job=plan")
+    shape, size = point_shape(composed(*words).model), 4 if name == "smolvlm2_500m" else 2
+    whole, quarter = (cost_of(composed(*words, f"pooling={pooling}")) for pooling in ("none", "vidcom2"))
+    for row, share in ((whole, 1), (quarter, 0.25)):
+        assert (row["visual_tokens"], row["separators"]) == (int(share * tokens) + among, among)
+        assert row["weights_gb"] == pytest.approx(parameter_count(shape) * size / 1e9)
+    fewer = (whole["visual_tokens"] - quarter["visual_tokens"]) * 2 * shape.layers * shape.kv_heads * shape.head_dim
+    assert whole["kv_cache_gb"] - quarter["kv_cache_gb"] == pytest.approx(fewer * size / 1e9)
+
+
 CHOSEN = {
     "llava_1.5_7b": ("vicuna", "none"), "llava_1.5_13b": ("vicuna", "none"),
     "llava_next_vicuna_7b": ("vicuna", "none"), "llava_next_vicuna_13b": ("vicuna", "none"),
@@ -318,8 +342,8 @@ CHOSEN = {
     "pllava_34b": ("chatml", "pllava_34b"),
     "llava_video_7b": ("qwen", "none"), "llava_video_72b": ("qwen", "none"),
     **dict.fromkeys(
-        ("internvl3_8b", "internvl3_5_8b", "qwen2.5_vl_3b", "qwen2.5_vl_7b", "smolvlm2_256m", "smolvlm2_500m",
-         "smolvlm2_2.2b"),
+        ("internvl3_8b", "internvl3_5_8b", "qwen2.5_vl_3b", "qwen2.5_vl_7b", "qwen3_vl_2b", "qwen3_vl_4b",
+         "qwen3_vl_8b", "smolvlm2_256m", "smolvlm2_500m", "smolvlm2_2.2b"),
         ("chat_template", "none"),
     ),
 }  # fmt: skip

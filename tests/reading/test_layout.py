@@ -31,10 +31,13 @@ class Marked:
         self.row_newlines, self.marks_frames, self.separators = rows, marks, ends
         self.mrope = False
         self.newline, self.spreads, self.device = "image_newline", rows or marks, backbone.device
-        self.newline_vector, self.embed, self.text_ids = backbone.newline_vector, backbone.embed, backbone.text_ids
+        self.newline_vector, self.words, self.text_ids = backbone.newline_vector, backbone.words, backbone.text_ids
 
     def separators_in(self, layout):
         return max(self.separators, int(self.row_newlines)) if layout == BLOCK else self.separators
+
+    def texts_of(self, stamps):
+        return self.frame_texts(stamps)
 
     def frame_texts(self, stamps):
         if not self.marks:

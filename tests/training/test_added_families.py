@@ -95,8 +95,11 @@ def test_norms_at_each_stage(configure, folder):
     """As many tokens at each stage as there are: what stands among them is none."""
     shape = backbone_of(folder).shape
     stages = "job.stages=[encoder,projector,pooled,llm.0,llm.1]"
-    done = measure(configure(*EVALUATED, "job=norms", stages, "job.clips=3", "pooling=none"))
-    found = json.loads((Path(done.folder) / "norms.json").read_text())["stages"]
+    scores = "job.tower_scores=[received.1,values.2]"
+    done = measure(configure(*EVALUATED, "job=norms", stages, scores, "job.clips=3", "pooling=none"))
+    numbers = json.loads((Path(done.folder) / "norms.json").read_text())
+    found = numbers["stages"]
+    assert set(numbers["scores"]) == {"received.1", "values.2"}
     tokens = 3 * 2 // shape.together * shape.height * shape.width
     assert {name: stage["tokens"] for name, stage in found.items()} == dict.fromkeys(found, tokens)
     assert len(found) == 5

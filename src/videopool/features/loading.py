@@ -16,7 +16,17 @@ from torch.utils.data import Dataset
 
 from videopool.features.source import ClipKey, FeatureSource, View, frames_of, software
 from videopool.features.store import ClipState, FeatureStore
-from videopool.video import Clip, ClipInfo, Sampler, UnreadableClipError, is_hidden, open_clip, printable, to_pixels
+from videopool.video import (
+    IMAGE_SUFFIXES,
+    Clip,
+    ClipInfo,
+    Sampler,
+    UnreadableClipError,
+    is_hidden,
+    open_clip,
+    printable,
+    to_pixels,
+)
 
 TOGETHER = "together"  # begins a view of several frames
 CLOCK_GRAIN = 20_000_000  # nanoseconds; two changes of a file this close together may get the same time
@@ -68,6 +78,12 @@ class LoadedClip:
     def moments(self) -> int:
         """The clip's views without a thumbnail are moments of its grid; frames that are tiled into an image are one."""
         return sum(isinstance(view, int) or view[0] == TOGETHER for view in self.views) or 1
+
+    @property
+    def still(self) -> bool:
+        """Whether the clip is an image that does not move, shown once."""
+        alone = self.info is not None and self.info.num_frames == 1 and self.moments == 1
+        return alone and self.job.clip.suffix.lower() in IMAGE_SUFFIXES
 
     @property
     def duration(self) -> float:

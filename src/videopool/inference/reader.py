@@ -186,7 +186,7 @@ class ClipReader(VideoLM):
 
     def stamps(self, clip: LoadedClip) -> Stamps:
         """When the frames of a clip's grid are shown."""
-        return Stamps(self._times(clip).tolist(), clip.duration)
+        return Stamps(self._times(clip).tolist(), clip.duration, clip.still)
 
     def frame_times(self, clip: LoadedClip) -> Tensor:
         """The same as float32 on the backbone's device."""

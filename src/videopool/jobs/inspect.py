@@ -36,7 +36,7 @@ def stage_table(point: StatedSetting) -> Shown:
     dim = shape.vision_dim if encoder else shape.dim
     pooler = "pooling", [*pooled, dim], f"{pooling.label}: {point.pooled} tokens"
     rows = [
-        ("pixels", [point.images, 3, shape.image_size, shape.image_size], _pixels(point)),
+        ("pixels", [point.images, 3 * shape.together, shape.image_size, shape.image_size], _pixels(point)),
         ("vision tower", [*grid, shape.vision_dim], _tower(point)),
         *((pooler, projector) if encoder else (projector, pooler)),
         ("language model", [point.visual_tokens, shape.dim], _language_model(point)),
@@ -57,7 +57,8 @@ def _pixels(point: StatedSetting) -> str:
         return f"one image that shows {point.frames} frames"
     if "thumbnail" in point.pooling.needs:
         return f"one view of each of {point.frames} frames, then an image of some of them"
-    return f"one view of each frame, patches of {point.shape.patch} x {point.shape.patch}"
+    each = "each frame" if point.shape.together == 1 else f"each {point.shape.together} frames"
+    return f"one view of {each}, patches of {point.shape.patch} x {point.shape.patch}"
 
 
 def _tower(point: StatedSetting) -> str:
@@ -69,6 +70,8 @@ def _tower(point: StatedSetting) -> str:
         work += f"; {shape.merge} x {shape.merge} patches side by side"
     if shape.feature_layers > 1:
         work += f"; {shape.feature_layers} layers of {shape.tower_dim} side by side"
+    if shape.levels:
+        work += f"; DeepStack reads {shape.levels} more"
     if shape.towers > 1:
         work += f"; the one for videos of {shape.towers} towers"
     return work
@@ -78,7 +81,9 @@ def _projector(shape: ModelShape) -> str:
     norm = "norm, " if shape.projector_norm else ""
     if shape.projector_layers == 1:
         return f"{norm}{shape.vision_dim} -> {shape.dim}"
-    return f"{norm}{shape.vision_dim} -> {shape.dim} -> {shape.dim}, GELU between"
+    between = shape.projector_width or shape.dim
+    each = f", and one for each of {shape.levels} levels" if shape.levels else ""
+    return f"{norm}{shape.vision_dim} -> {between} -> {shape.dim}, GELU between{each}"
 
 
 def _layout(point: StatedSetting) -> str:

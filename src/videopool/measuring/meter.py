@@ -130,7 +130,7 @@ class NormMeter(ClipReader):
         if not self.settings.llm_layers:
             return ""
         frames, shape = clip.moments, self.backbone.shape
-        texts = self.backbone.frame_texts(self.stamps(clip)).around(range(frames), self.layout)
+        texts = self.backbone.texts_of(self.stamps(clip)).around(range(frames), self.layout)
         before, after = self._texts(clip, texts)
         size = (frames, shape.height, shape.width)
         tokens = announced(self.pooling, *size) + beside(self.pooling, shape, size, self.layout)
@@ -212,7 +212,7 @@ class NormMeter(ClipReader):
         if isinstance(self.pooling, GridPooling):
             frames = len(features) - (THUMBNAIL in self.pooling.needs)
             shape = self.pooling.out_shape(frames, backbone.shape.height, backbone.shape.width)
-        grid = arranged.states[0, at].unflatten(0, shape)
+        grid = backbone.main(arranged.states[0, at]).unflatten(0, shape)
         if POOLED in measured.stages:
             read = self._add(POOLED, grid, texture, self.placed)
         else:
@@ -221,7 +221,7 @@ class NormMeter(ClipReader):
         if not settings.llm_layers:
             return
         before, after = (
-            backbone.embed(torch.tensor([ids], dtype=torch.long, device=backbone.device))
+            backbone.words(torch.tensor([ids], dtype=torch.long, device=backbone.device))
             for ids in self._texts(clip, arranged.texts[0])
         )
         with self.clock("language model"):

@@ -62,7 +62,8 @@ def measure(
             raise Stopped(f"{len(so_far.done)} of {len(clips)} clips of {folder.path.name} are done")
     allowed = float(config.job.max_failed_fraction)
     check_failures("clips could not be measured", len(so_far.failed), len(clips), allowed, so_far.failed)
-    seen = point.shape, backbone.feature_states.layers, point.stage
+    layers = backbone.feature_states.layers[: point.shape.feature_layers]
+    seen = point.shape, layers, point.stage
     stages = {stage.name: describe_stage(stage, *seen) for stage in settings.stages}
     numbers = {
         "about": {**about, "p": str(settings.p), "rules": asdict(settings.rules), "stages": stages},

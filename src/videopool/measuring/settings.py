@@ -116,6 +116,8 @@ def read_settings(job: dict[str, Any], point: Point) -> NormSettings:
     """The settings in a checked node `job`. Raises ConfigError for a stage or layer that the model lacks."""
     model = point.shape, str(point.model["name"])
     stages, layers = parse_stages(job["stages"], *model), parse_layers(job["attention_layers"], *model)
+    if job["register_neurons"] and point.shape.together > 1:
+        raise ConfigError(f"job.register_neurons: the tower of {model[1]} has no place for registers; say 0")
     return NormSettings(
         stages,
         layers,

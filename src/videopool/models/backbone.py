@@ -2,7 +2,9 @@
 
 Shapes: pixels [T, 3, S, S]; features [T, C + H*W, Dv] from the tower, where C is 1 for a CLS token, else 0 (of a family
 that merges M x M patches [T, C + H*M*W*M, Dv / M^2]);
-grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L, D].
+grid [T, H, W, Dv] before and [T, H, W, D] after the projector; embeddings [B, L, D]. A family with DeepStack reads more
+layers of the tower, behind the features' own columns, and adds each to the states after one of the language model's
+first layers: embeddings [B, L, W] of its visual tokens have these levels as further columns, W = (1 + levels) * D.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from videopool.models.errors import ModelError
 from videopool.models.passes import Clock, device_of, tower_pass
@@ -43,6 +46,7 @@ class Backbone(nn.Module):
     separators: ClassVar[int] = 0  # newline tokens after a clip's visual tokens
     row_newlines: ClassVar[bool] = False  # a newline token after each row of patches; with layout=block, after the clip
     frame_text: ClassVar[int] = 0  # tokens, about, of what frame_texts() says between two frames
+    image_tags: ClassVar[tuple[str, str]] = ("", "")  # before and behind a still image
     tower_kind: ClassVar[str] = ""  # of ModelShape.tower
     projector_layers: ClassVar[int] = 2
     projector_norm: ClassVar[bool] = False
@@ -185,10 +189,19 @@ class Backbone(nn.Module):
     def grid(self, features: Tensor) -> Tensor:
         """Features [..., C + P, Dt] to the patch grid [..., H, W, Dv]: M x M of the P patches side by side."""
         height, width, merge = self.shape.height, self.shape.width, self.shape.merge
-        patches = features[..., self.extra :, :]
+        patches = features[..., self.extra :, : self.shape.tower_dim * self.shape.feature_layers]
         if merge == 1:
             return patches.unflatten(-2, (height, width))
         return patches.unflatten(-2, (height, merge, width, merge)).transpose(-4, -3).flatten(-3)
+
+    def level_grids(self, features: Tensor) -> list[Tensor]:
+        """Features [..., C + P, W] to the grids [..., H, W, Dv] of the other levels of a family with DeepStack."""
+        width = self.shape.tower_dim
+        return [self.grid(features[..., width * level :]) for level in range(1, self.shape.levels + 1)]
+
+    def project_level(self, level: int, grid: Tensor) -> Tensor:
+        """The projector of a level, counted from 0: [..., Dv] to [..., D]."""
+        raise NotImplementedError
 
     def cells(self, values: Tensor) -> Tensor:
         """Values [..., C + P, K] of patches to those of the grid's cells [..., H, W, K], their means."""
@@ -226,6 +239,11 @@ class Backbone(nn.Module):
         """What the family writes around the frames of a clip."""
         return FrameTexts()
 
+    def texts_of(self, stamps: Stamps) -> FrameTexts:
+        """The same; around a still image its tags alone."""
+        opening, closing = self.image_tags
+        return FrameTexts("", [opening], [closing], "", opening, closing) if stamps.still else self.frame_texts(stamps)
+
     def grid_positions(self, size: tuple[int, int, int], frames: int, stamps: Stamps) -> Tensor:
         """[T * H * W, 3] positions of a grid of this size, of a family with `mrope`."""
         raise NotImplementedError
@@ -240,13 +258,27 @@ class Backbone(nn.Module):
         """Token ids [B, L] to embeddings [B, L, D]."""
         return self.model.get_input_embeddings()(ids)
 
+    def words(self, ids: Tensor) -> Tensor:
+        """Token ids [B, L] to embeddings [B, L, W], which stand among visual tokens; the other levels are zero."""
+        return pad(self.embed(ids), (0, self.shape.levels * self.shape.dim))
+
+    def main(self, states: Tensor) -> Tensor:
+        """States [..., W] without the columns of other levels, [..., D]."""
+        return states[..., : self.shape.dim]
+
+    def deepened(self, states: Tensor, embeddings: Tensor, layer: int) -> Tensor:
+        """States [B, L, D] after a layer, counted from 1, with what embeddings [B, L, W] add there; 0: as they are."""
+        width = self.shape.dim
+        level = embeddings[..., layer * width : (layer + 1) * width]
+        return states + level.to(states) if layer and level.shape[-1] else states
+
     def text_vector(self, text: str) -> Tensor:
         """A text as one vector [D] in the space of visual tokens: the mean of its tokens' embeddings."""
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         return self.embed(torch.tensor(ids, dtype=torch.long, device=self.device)).mean(dim=0)
 
     def llm(self, embeddings: Tensor, **options: Any) -> Any:
-        """The language model's hidden states and cache; options go to transformers."""
+        """The language model's hidden states and cache from embeddings [B, L, D or W]; options go to transformers."""
         return self.language_model(inputs_embeds=embeddings, **options)
 
     def read(

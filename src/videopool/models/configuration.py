@@ -21,7 +21,7 @@ from videopool.notes import note
 
 # Whether a CLS token precedes the patches.
 TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vision": True, "smolvlm_vision": False,
-          "qwen2_5_vl_vision": False, "dinov2": True}  # fmt: skip
+          "qwen2_5_vl_vision": False, "qwen3_vl_vision": False, "dinov2": True}  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
 # Rotary positions that do not depend on the prompt's length or on earlier prompts ("dynamic": within the context).
@@ -160,7 +160,12 @@ def not_computed(config: Any, target: str | None) -> str:
         return f"vision_config: num_channels={channels}: frames have 3"
     if getattr(vision, "use_swiglu_ffn", False):
         return "vision_config: use_swiglu_ffn=true: DINOv2's giant is not read; take small, base or large"
+    if (together := getattr(vision, "temporal_patch_size", 1)) != family_of(kind_of(config), target).together:
+        return f"vision_config: temporal_patch_size={together}: two frames make a patch"
     depth, layers = vision.num_hidden_layers, feature_layers(config)
+    levels = list(getattr(vision, "deepstack_visual_indexes", ()))
+    if levels != sorted(set(levels) & set(range(depth))) or len(levels) > text.num_hidden_layers:
+        return f"vision_config: deepstack_visual_indexes={levels}: the tower has blocks 0..{depth - 1}, each once"
     if not layers or not all(-depth - 1 <= layer <= depth for layer in layers):
         return f"vision_feature_layer={config.vision_feature_layer}: the tower has hidden states {-depth - 1}..{depth}"
     side, merge = vision.image_size, family_of(kind_of(config), target).merged(config)

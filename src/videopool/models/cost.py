@@ -68,7 +68,8 @@ def training_flops(shape: ModelShape, tokens: int, projected: int, again: bool =
     matrices, attention = _flops(shape, tokens)
     llm = (2 + again) * matrices + (3 + again) * attention
     last = 2 * shape.layers * tokens * shape.intermediate * shape.dim
-    return llm - again * last + 3 * projector_flops(shape, projected)
+    projector = projector_flops(shape, projected)
+    return llm - again * last + projector + 2 * projector / (1 + shape.levels)  # DeepStack's stay as they are
 
 
 def tower_flops(shape: ModelShape, frames: int, registers: int = 0) -> float:
@@ -76,17 +77,31 @@ def tower_flops(shape: ModelShape, frames: int, registers: int = 0) -> float:
 
     With P = H * W positions (M^2 as many of a family that merges M x M patches; more with CLS and registers) of width D
     and an MLP of width I, a frame takes 2 * 3 * patch^2 * D for each patch, and per layer
-    2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D.
+    2 * P * (4 * D^2 + 2 * D * I) + 4 * P^2 * D; blocks with windows take the pairs within them for P^2.
     """
     patches, positions, width = shape.patches, shape.tower_rows + registers, shape.tower_dim
-    matrices = 2 + (shape.tower == "qwen2_5_vl")  # of the MLP; its windows are not taken off the attention
-    layer = 2 * positions * (4 * width**2 + matrices * width * shape.vision_intermediate) + 4 * positions**2 * width
-    return float(frames * (2 * patches * 3 * shape.together * shape.patch**2 * width + shape.vision_layers_run * layer))
+    matrices = 2 + (shape.tower == "qwen2_5_vl")  # of the MLP
+    layers = shape.vision_layers_run * 2 * positions * (4 * width**2 + matrices * width * shape.vision_intermediate)
+    whole = shape.whole_blocks if shape.window else shape.vision_layers_run
+    pairs = whole * positions**2 + (shape.vision_layers_run - whole) * _within_windows(shape)
+    embedded = 2 * patches * 3 * shape.together * shape.patch**2 * width
+    return float(frames * (embedded + layers + 4 * pairs * width))
+
+
+def _within_windows(shape: ModelShape) -> int:
+    """Pairs of patches of a frame that share a window; the last window of a side may be smaller."""
+    if not shape.window:
+        return 0
+    count, rest = divmod(shape.height * shape.merge, shape.window)
+    return int((count * shape.window**2 + rest**2) ** 2)
 
 
 def projector_flops(shape: ModelShape, tokens: int) -> float:
-    """Floating-point operations of the projector's one or two layers: on T * H * W tokens, or on pooled ones."""
-    return float(2 * tokens * _projector_weights(shape))
+    """Floating-point operations of the projector's one or two layers: on T * H * W tokens, or on pooled ones.
+
+    Those of DeepStack's levels, each with a projector of its own, included.
+    """
+    return float((1 + shape.levels) * 2 * tokens * _projector_weights(shape))
 
 
 def _projector_weights(shape: ModelShape) -> int:
@@ -112,6 +127,10 @@ def _tower_parameters(shape: ModelShape) -> int:
     if shape.tower == "qwen2_5_vl":  # three matrices and norms without bias; the projector's norm is of single patches
         layer = attention + 3 * width * inner + 2 * inner + width + 2 * width
         return 3 * shape.together * shape.patch**2 * width + shape.vision_layers * layer + width
+    if shape.tower == "qwen3_vl":  # positions of its own number; DeepStack's projectors, each with a norm
+        embedding = (3 * shape.together * shape.patch**2 + 1) * width + (shape.tower_positions or 0) * width
+        level = _projector_weights(shape) + (shape.projector_width or shape.dim) + shape.dim + 2 * shape.vision_dim
+        return embedding + shape.vision_layers * (attention + mlp + 2 * norm) + norm + shape.levels * level
     if shape.tower == "internvl":  # a CLS token, a bias of the patch embedding, two scales per layer, no last norm
         return embeddings + 2 * width + shape.vision_layers * (attention + mlp + 2 * norm + 2 * width)
     # CLIP: a CLS token and a norm before the layers. SigLIP: a bias of the patch embedding. DINOv2: a CLS token, a bias
@@ -129,7 +148,7 @@ def _llm_parameters(shape: ModelShape) -> int:
         layer += (shape.heads + 2 * shape.kv_heads) * shape.head_dim
         # Llama's attention_bias includes the output projection.
         layer += 0 if shape.text in ("qwen2", "qwen2_5_vl_text") else shape.dim
-    layer += 2 * shape.head_dim if shape.text == "qwen3" else 0  # norms of queries and keys
+    layer += 2 * shape.head_dim if shape.text in ("qwen3", "qwen3_vl_text") else 0  # norms of queries and keys
     embeddings = shape.vocabulary * shape.dim * (1 if shape.tied else 2)
     return shape.layers * layer + embeddings + shape.dim
 
@@ -156,8 +175,8 @@ def _position_values(shape: ModelShape) -> int:
 
 
 def feature_bytes(shape: ModelShape, bytes_per_value: int) -> int:
-    """Bytes of one frame's features before the projector, CLS included: an entry of the feature store."""
-    return shape.tower_rows * shape.tower_dim * shape.feature_layers * bytes_per_value
+    """Bytes of one frame's features before the projector, CLS and DeepStack's levels included: an entry of a store."""
+    return shape.tower_rows * shape.tower_dim * (shape.feature_layers + shape.levels) * bytes_per_value
 
 
 def peak_bytes(
@@ -179,10 +198,10 @@ def peak_bytes(
     are per question. It is weights + the largest of
     - tower: features of a clip's frames + for the frames at once the pixels, the hidden states asked for,
       three more, and three activations of the MLP's width (QuickGELU makes three, GELU two);
-    - projector: features of all clips + two activations of its width;
-    - prefill, over all visual tokens: KV cache + four hidden states, rotary tables and three activations of the MLP's
-      width. Attention that stores its scores ("eager") adds two squares per head, one of them in float32 (and a third,
-      in float32, where the model's dtype is another), and one for the mask;
+    - projector: features of all clips + two activations of its width, and the output of each of DeepStack's levels;
+    - prefill, over all visual tokens: KV cache + four hidden states, DeepStack's levels, rotary tables and three
+      activations of the MLP's width. Attention that stores its scores ("eager") adds two squares per head, one of them
+      in float32 (and a third, in float32, where the model's dtype is another), and one for the mask;
     - questions, over their text: KV cache of prefixes, text and answers + the same activations + a mask + one row of
       float32 logits per question. "eager" adds two scores per head.
 
@@ -192,11 +211,12 @@ def peak_bytes(
     """
     chunk = min(clips * frames, frames_at_once)
     positions = shape.tower_rows + registers
-    layer = (3 + shape.feature_layers) * shape.tower_dim + 3 * shape.vision_intermediate
+    layer = (3 + shape.feature_layers + shape.levels) * shape.tower_dim + 3 * shape.vision_intermediate
     tower = chunk * (feature_bytes(shape, 1) + 3 * shape.image_size**2 + positions * layer)
-    projector = clips * frames * shape.height * shape.width * (shape.vision_dim + 2 * shape.dim)
+    cell = (1 + shape.levels) * shape.vision_dim + (2 + shape.levels) * shape.dim
+    projector = clips * frames * shape.height * shape.width * cell
     values = _position_values(shape)
-    prefill = kv_cache_bytes(shape, clips * tokens, 1) + clips * tokens * values
+    prefill = kv_cache_bytes(shape, clips * tokens, 1) + clips * tokens * (values + shape.levels * shape.dim)
     text = questions * text_tokens
     scores = clips * text * (tokens + text)
     read = tokens + text + questions * answer_tokens

@@ -8,7 +8,7 @@ from videopool.errors import in_code
 from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError
 from videopool.models.others import InternVL, SmolVLM
-from videopool.models.qwen import Qwen25VL
+from videopool.models.qwen import Qwen3VL, Qwen25VL
 from videopool.models.texts import FrameTexts, Stamps
 
 
@@ -66,7 +66,7 @@ class VideoLlava(Backbone):
 
 FAMILIES: dict[str, type[Backbone]] = {
     one.model_type: one
-    for one in (Llava, LlavaNext, LlavaOnevision, LlavaVideo, VideoLlava, InternVL, SmolVLM, Qwen25VL)
+    for one in (Llava, LlavaNext, LlavaOnevision, LlavaVideo, VideoLlava, InternVL, SmolVLM, Qwen25VL, Qwen3VL)
 }
 
 

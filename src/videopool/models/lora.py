@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from videopool.models.backbone import Backbone
-from videopool.models.checkpoint import ADAPTER, BIAS, MAGNITUDES, AdapterCheckpoint, canonical, check
+from videopool.models.checkpoint import ADAPTER, BIAS, MAGNITUDES, TOWERS, AdapterCheckpoint, canonical, check
 from videopool.models.errors import ModelError, is_number
 from videopool.models.source import forget_weights
 
@@ -128,7 +128,9 @@ def attach(backbone: Backbone, checkpoint: AdapterCheckpoint, alpha: float | Non
             weights[own[name]].copy_(checkpoint.tensor(name))
         if backbone.base_projector is not None:
             backbone.tuned_projector = {name: weight.cpu().clone() for name, weight in _projector(backbone).items()}
-        if any("_tower." in name for name in [*checkpoint.plain, *checkpoint.lora]):
+        own_projector = f"{backbone.projector_name}."  # which may lie in the tower
+        reached = [name for name in (*checkpoint.plain, *checkpoint.lora) if not name.startswith(own_projector)]
+        if any(name.startswith(tuple(TOWERS)) for name in reached):
             backbone.identity = f"{backbone.identity}+{checkpoint.identity}"  # its features change too
         if checkpoint.lora:
             _add_lora(backbone, checkpoint, own)

@@ -21,6 +21,7 @@ class InternVL(Backbone):
     final_norm = "layernorm"
     projector_norm = True
     clip_words = ("<video>",)
+    image_tags = ("<img>", "</img>")
     frame_text = 7  # "</img>", a line break, "Frame", one or two digits, ": ", "<img>"
 
     @classmethod
@@ -30,7 +31,7 @@ class InternVL(Backbone):
     def frame_texts(self, stamps: Stamps) -> FrameTexts:
         count = len(stamps.times)
         before = [f"{line}Frame{number}: <img>" for number, line in enumerate(["", *"\n" * (count - 1)], 1)]
-        return FrameTexts("", before, ["</img>"] * count, opening="<img>", closing="</img>")
+        return FrameTexts("", before, ["</img>"] * count, "", *self.image_tags)
 
 
 class SmolVLM(Backbone):
@@ -46,6 +47,7 @@ class SmolVLM(Backbone):
     projector_layers = 1
     projector_bias = False
     clip_words = ("<video>",)
+    image_tags = ("<fake_token_around_image><global-img>", "<fake_token_around_image>")
     frame_text = 13  # a tag, a line break, "Frame from 00:00:", two tags
 
     @classmethod
@@ -59,7 +61,7 @@ class SmolVLM(Backbone):
         return projected
 
     def frame_texts(self, stamps: Stamps) -> FrameTexts:
-        tag, opening = "<fake_token_around_image>", "<fake_token_around_image><global-img>"
+        opening, tag = self.image_tags
         hours, seconds = divmod(int(stamps.duration), 3600)
         length = f"{hours}:{seconds // 60:02d}:{seconds % 60:02d}"
         words = number_words(len(stamps.times))

@@ -13,8 +13,9 @@ from videopool.models.families import FAMILIES, family_of, kind_of
 from videopool.models.sizes import ModelShape, feature_layers
 from videopool.models.source import on_hub
 
-NONE_BY_DEFAULT = ("separators", "frame_text")  # sizes that a file may leave out, and that may be 0
-TEXT_MODELS = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text")
+# Sizes that a file may leave out, and that may be 0.
+NONE_BY_DEFAULT = ("separators", "frame_text", "levels", "window", "whole_blocks")
+TEXT_MODELS = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text")
 
 
 def model_shape(config: Any, target: str | None = None) -> ModelShape:
@@ -52,6 +53,7 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
         # Hidden state 0 is the embeddings, and -1 the output of the last layer.
         vision_layers_run=max(layer if layer >= 0 else depth + 1 + layer for layer in layers),
         feature_layers=len(layers),
+        levels=len(getattr(vision, "deepstack_visual_indexes", ())),
         vision_heads=vision.num_attention_heads,
         vision_intermediate=getattr(vision, "intermediate_size", None) or int(vision.hidden_size * vision.mlp_ratio),
         patch=patch,
@@ -60,6 +62,9 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
         mrope=family.mrope,
         image_size=image_size,
         cls=TOWERS[vision.model_type],
+        window=getattr(vision, "window_size", 0) // patch,
+        whole_blocks=len(getattr(vision, "fullatt_block_indexes", ())),
+        tower_positions=getattr(vision, "num_position_embeddings", None),
         layer_scale=hasattr(vision, "layerscale_value"),
         pooling_head=bool(getattr(vision, "vision_use_head", False)),
         tower=family.tower_kind,

@@ -29,6 +29,7 @@ class ModelShape:
     vision_layers: int = 0  # layers of the tower that have weights
     vision_layers_run: int = 0  # layers of the tower up to the (last) feature layer
     feature_layers: int = 1  # layers of the tower that are concatenated in vision_dim
+    levels: int = 0  # further layers of the tower that DeepStack adds to the LLM's first layers
     vision_heads: int = 0
     vision_intermediate: int = 0
     patch: int = 0  # side in pixels
@@ -37,6 +38,9 @@ class ModelShape:
     together: int = 1  # frames that are one view of the tower, and one moment of the grid
     mrope: bool = False  # positions have three axes: time, row, column
     cls: bool = True  # the tower puts a CLS token before the patches (CLIP and DINOv2 do, SigLIP does not)
+    window: int = 0  # patches on a side of the windows in which most of the tower's blocks attend; 0: none do
+    whole_blocks: int = 0  # of these towers, blocks that attend over the whole frame
+    tower_positions: int | None = None  # learned positions of a tower that interpolates them; None: one for each patch
     layer_scale: bool = False  # the tower's blocks scale what they add, as DINOv2's do
     pooling_head: bool = False  # the tower's weights include SigLIP's pooling head; features do not need it
     tower: str = ""  # kind of tower; "": CLIP or, without CLS, SigLIP

@@ -13,6 +13,7 @@ class Stamps(NamedTuple):
 
     times: Sequence[float]  # seconds from the clip's first frame
     duration: float  # of the whole clip, in seconds
+    still: bool = False  # an image, not a clip of one frame
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ class TowerChanges:
 
     def check(self, shape: ModelShape, model: str) -> None:
         """Raises ModelError for a block, layer or neuron that the tower of a model lacks."""
-        if self.identity is not None and shape.tower == "qwen2_5_vl":
-            raise ModelError(f"model.tower: the tower of {model} is not changed; leave it out")
+        if self.registers and shape.together > 1:
+            raise ModelError(f"model.tower.register: the tower of {model} has no place for registers; leave it out")
         depth, width = shape.vision_layers, shape.vision_intermediate
         for block, neuron in self.neurons:
             if block > depth or neuron >= width:
@@ -164,6 +164,10 @@ def high(patches: Tensor, times: float) -> tuple[Tensor, Tensor, Tensor]:
 def _replaced(_: Any, __: Any, output: Any, patches: slice, times: float, by: str) -> Any:
     """A block's output with other values for patches of high norm."""
     states = output[0] if isinstance(output, tuple) else output
+    if states.dim() == 2:  # Qwen's, frame after frame
+        frames = states.unflatten(0, (-1, patches.stop))
+        replaced: Tensor = _replaced(_, __, frames, patches, times, by)
+        return replaced.flatten(0, 1)
     own = states[:, patches]
     chosen, norms, medians = high(own, times)
     if by == MEAN:

@@ -3,6 +3,9 @@
 One pass of the tower gives all that is wanted. Queries and keys are caught as they leave the block's projections, so
 that the tower may compute attention in any way; from them, it is computed again in float32, for this block alone.
 
+A tower may turn queries and keys by their positions (Qwen's): attention is that of turned ones, and keys are those
+before, which depend on the content alone. Blocks that attend within windows give each query's attention to its window.
+
 Shapes: pixels [T, 3, S, S]; hidden states, queries and keys [T, C + H*W, D], where C is 1 for a CLS token, else 0.
 """
 
@@ -24,6 +27,14 @@ WEIGHTS = 2**24  # weights of attention that are held at once
 UNSTATED = (None, None, False)
 
 
+class Attended(NamedTuple):
+    """Queries and keys as a block multiplies them."""
+
+    queries: Tensor
+    keys: Tensor
+    windows: Tensor | None = None  # [H*W] the number of each patch's window; None: all attend to all
+
+
 class Pass(NamedTuple):
     """What a pass of the tower leaves of some frames."""
 
@@ -31,10 +42,18 @@ class Pass(NamedTuple):
     pixels: Tensor
     states: Mapping[int, Tensor]  # hidden states by layer
     projections: Mapping[tuple[int, str], Tensor]  # of a block, counted from 1: "q_proj", "k_proj", "v_proj"
+    turned: Mapping[int, Attended] = {}  # by block, of a tower that turns queries and keys
+
+    def attended(self, block: int) -> Attended:
+        """Queries and keys of a block."""
+        plain = (self.projections[block, name] for name in ("q_proj", "k_proj"))
+        return self.turned[block] if block in self.turned else Attended(*plain)
 
 
 def blocks_of(tower: Any) -> Any:
     """A tower's layers."""
+    if hasattr(tower, "blocks"):
+        return tower.blocks
     return tower.encoder.layers if hasattr(tower.encoder, "layers") else tower.encoder.layer
 
 
@@ -89,8 +108,8 @@ class Saliency(TowerOutput):
 
     def of(self, seen: Pass) -> Tensor:
         assert self.block is not None
-        queries, keys = (seen.projections[self.block, name] for name in ("q_proj", "k_proj"))
-        return received(queries[:, :1] if self.cls else queries, keys, self.heads).unsqueeze(-1)
+        queries, keys, windows = seen.attended(self.block)
+        return received(queries[:, :1] if self.cls else queries, keys, self.heads, windows).unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +117,7 @@ class Keys(TowerOutput):
     """Keys of a block, mean over heads; of one head, they are whole."""
 
     heads: int = 1
+    caught = ("k_proj",)
 
     def of(self, seen: Pass) -> Tensor:
         assert self.block is not None
@@ -141,17 +161,21 @@ def _head_input(seen: Pass) -> Tensor:
     return seen.tower.post_layernorm(seen.states[len(blocks_of(seen.tower))])
 
 
-def received(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+def received(queries: Tensor, keys: Tensor, heads: int, windows: Tensor | None = None) -> Tensor:
     """Attention [T, L] that positions receive from queries [T, Q, D], given keys [T, L, D]; sums to 1 in a frame.
 
-    Mean over heads and queries of softmax(q k / sqrt(D / heads)), in float32.
+    Mean over heads and queries of softmax(q k / sqrt(D / heads)), in float32. With the windows [L] of positions, all of
+    them queries, the softmax is over the query's window.
     """
     frames = max(1, WEIGHTS // (heads * queries.shape[1] * keys.shape[1]))
     found = []
     with torch.autocast(queries.device.type, enabled=False):
         for some in zip(queries.split(frames), keys.split(frames), strict=True):
             query, key = (precise(part).unflatten(-1, (heads, -1)).transpose(1, 2) for part in some)
-            found.append((query * key.shape[-1] ** -0.5 @ key.mT).softmax(-1).mean((1, 2)))
+            scores = query * key.shape[-1] ** -0.5 @ key.mT
+            if windows is not None:
+                scores = scores.masked_fill(windows[:, None] != windows, -torch.inf)
+            found.append(scores.softmax(-1).mean((1, 2)))
     return torch.cat(found)
 
 
@@ -183,8 +207,6 @@ def tower_outputs(pooling: Pooling, shape: ModelShape, model: str) -> dict[str, 
     wanted = pooling.needs & set(TOWER)
     if not wanted:
         return {}
-    if shape.tower == "qwen2_5_vl":
-        raise ModelError(f"pooling {pooling.label} needs attention of the tower, which is not read from {model}'s")
     parts = [part for part in pooling.modules() if isinstance(part, Pooling)]
     stated = {(part.saliency, part.block, part.one_head) for part in parts} - {UNSTATED}
     if len(stated) > 1:

@@ -24,6 +24,7 @@ from videopool.models.texts import BLOCK, FRAMES, LAYOUTS
 from videopool.models.tower_changes import tower_changes
 from videopool.models.tower_outputs import tower_outputs
 from videopool.pooling import NoPooling, Pooling, announced, grid_frames, image_keys, random_input
+from videopool.pooling.carrying import check_map
 from videopool.reading.layout import beside, spots_of
 from videopool.results.fingerprint import without_later
 from videopool.results.point import MANIFEST, METRICS, read_json
@@ -85,9 +86,13 @@ class Setting:
     @property
     def length(self) -> int:
         """Positions from a clip's first visual token to the text behind it."""
-        if self.positions == CONTIGUOUS or self.shape.mrope:  # positions of three axes are fewer
+        if self.positions == CONTIGUOUS:
             return self.visual_tokens
-        return prod(self.grid) + beside(NoPooling(), self.shape, self.grid, self.layout)
+        texts = beside(NoPooling(), self.shape, self.grid, self.layout)
+        if self.shape.mrope:  # a frame takes as many positions as its longer side, if there are texts between frames
+            frames = self.grid[0] if self.shape.spreads else 1
+            return max(self.visual_tokens, frames * max(self.grid[1:]) + texts)
+        return prod(self.grid) + texts
 
     def prefill_flops(self, tokens: int) -> float:
         """Floating-point operations of the language model on so many visual tokens of a clip, for one question."""
@@ -129,6 +134,8 @@ class Setting:
             given = random_input(self.pooling, self.moments, *self.grid[1:])[1:]
             for one in {asked, *([BLOCK] if self.positions == ORIGINAL else [])}:
                 spots_of(self.pooling, *given, one)
+        if self.shape.levels:
+            check_map(self.pooling, *random_input(self.pooling, self.moments, *self.grid[1:])[1:])
         if self.pruning and self.pruning.layer >= self.shape.layers:
             raise ConfigError(
                 f"pruning.layer={self.pruning.layer}: {self.model['name']} has {self.shape.layers} layers, and pruning "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from videopool.errors import UserError
 from videopool.pooling.tiling import equidistant, filled
@@ -147,3 +148,8 @@ def all_places(grid: Tensor) -> Tensor:
 def precise(values: Tensor) -> Tensor:
     """Half precision as float32, other dtypes unchanged: the precision of norms and weights."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def fixed(weights: Tensor) -> Tensor:
+    """Weights of tokens as numbers for forward differentiation, as in `carrying`; their gradient stays."""
+    return forward_ad.unpack_dual(weights).primal

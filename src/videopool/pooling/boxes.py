@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from videopool.pooling.adaptive import Adaptive, Strided, axis_windows
-from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError, precise
+from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError, fixed, precise
 from videopool.pooling.checks import above_zero, needed, number, one_of
 
 LEAST = 1e-6  # of GeM's clamp
@@ -160,7 +160,7 @@ class GeneralisedMean(BoxPooling):
 
 def weighted_mean(boxes: Tensor, scores: Tensor) -> Tensor:
     """Boxes [B, h, w, K, D] and scores [B, h, w, K, 1] to their mean [B, h, w, D], weighted by the scores' softmax."""
-    return (boxes.to(scores.dtype) * scores.softmax(dim=-2)).sum(dim=-2).to(boxes.dtype)
+    return (boxes.to(scores.dtype) * fixed(scores.softmax(dim=-2))).sum(dim=-2).to(boxes.dtype)
 
 
 def lp_norms(values: Tensor, p: float) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError, precise
+from videopool.pooling.base import GridPooling, PoolingContext, PoolingShapeError, fixed, precise
 from videopool.pooling.checks import number, one_of, whole
 
 REPLACEMENTS = ("neighbours", "frame")
@@ -20,7 +20,7 @@ DROPPED = ("outliers", "random", "others")
 
 def norms_of(grid: Tensor) -> Tensor:
     """Norms [..., 1] of tokens [..., D]."""
-    return torch.linalg.vector_norm(precise(grid), dim=-1, keepdim=True)
+    return fixed(torch.linalg.vector_norm(precise(grid), dim=-1, keepdim=True))
 
 
 def scaled(grid: Tensor, factors: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ from videopool.models.passes import layer_states
 from videopool.models.sizes import Pruning
 from videopool.models.stages import check_context
 from videopool.reading.chunks import Chunk, free_bytes
-from videopool.reading.layout import Arranged, plain, turned
+from videopool.reading.layout import Arranged, plain
+from videopool.reading.positions import turned
 from videopool.reading.prefix import Prefix, additive, read_layers
 from videopool.reading.prompt_tree import Ids, branches, room
 
@@ -58,7 +59,7 @@ def prefill_clips(backbone: Backbone, before: Sequence[Ids], clips: Arranged, pr
     rows, positions = list[Tensor](), list[Tensor]()
     for clip, ids in enumerate(before):
         words, length = torch.tensor(list(ids), dtype=torch.long, device=device), clips.lengths[clip]
-        rows.append(torch.cat([backbone.embed(words), clips.row(clip).to(device, backbone.dtype)]))
+        rows.append(torch.cat([backbone.words(words), clips.row(clip).to(device, backbone.dtype)]))
         own = torch.arange(length) if clips.positions is None else clips.positions[clip, :length].cpu()
         text = torch.arange(len(ids))
         positions.append(torch.cat([text if own.dim() == 1 else text[:, None].expand(-1, 3), len(ids) + own]))
@@ -264,4 +265,5 @@ def llm_states(
             hooks.enter_context(module.register_forward_hook(lambda _, __, out, layer=layer: keep(layer, out[1])))
         wanted = [*layers, *attention_layers] or [0]
         states = layer_states(blocks, lambda: backbone.llm(embeddings, position_ids=positions, use_cache=False), wanted)
-    return {layer: states[layer].to(backbone.device) for layer in layers}, attention
+    states = {layer: states[layer].to(backbone.device) for layer in layers}
+    return {layer: backbone.deepened(own, embeddings, layer) for layer, own in states.items()}, attention

@@ -12,7 +12,6 @@ Shapes: pooled tokens [B, N, D] of a grid of T x H x W; L entries of the longest
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from math import prod
 
 import torch
@@ -20,8 +19,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from videopool.models import Backbone, ModelShape
-from videopool.models.texts import BLOCK, FRAMES, FrameTexts, Stamps
+from videopool.models.texts import BLOCK, FRAMES, Stamps
 from videopool.pooling import GridPooling, Pooling, PoolingContext, announced, places_by
+from videopool.reading.positions import Grids, Size, Whole, one_grid, three, turned
 
 ASKED = {FRAMES: ("layout=frames", "say layout=block"), BLOCK: ("positions=original", "say positions=contiguous")}
 
@@ -40,7 +40,7 @@ class Spots:
 class Arranged:
     """Clips as the language model reads them, between the texts of their prompts."""
 
-    states: Tensor  # [B, L, D]
+    states: Tensor  # [B, L, D], with DeepStack's levels as further columns
     at: Tensor  # [B, N] the entry of each pooled token
     lengths: list[int]  # entries of each clip, without padding
     # [B, L], or [B, L, 3] of a family with three axes, from the first entry on; None: one after another.
@@ -119,59 +119,40 @@ def spots_of(pooling: Pooling, grid: Tensor, context: PoolingContext | None, ask
 def arrange(
     backbone: Backbone,
     tokens: Tensor,
-    size: tuple[int, int, int],
+    size: Size,
     stamps: Sequence[Stamps],
     layout: str = FRAMES,
     spots: Spots | None = None,
     original: bool = False,
-    cells: tuple[int, int, int] | None = None,
+    cells: Size | None = None,
 ) -> Arranged:
     """Pooled tokens [B, N, D] of a grid of `size` among the family's texts and newlines; stamps are by clip.
 
     `spots` are needed where the layout depends on them (Backbone.spreads), and for original positions; `cells` is the
     size of a pooled grid.
     """
-    if backbone.mrope:
-        return _in_three(backbone, tokens, size, stamps, spots if original else None, cells)
+    if backbone.mrope and not backbone.spreads:
+        places = spots.places if original and spots is not None else None
+        positions, ends = one_grid(backbone, tokens.shape[1], size, stamps, places, cells)
+        at = torch.arange(tokens.shape[1]).expand(len(tokens), -1)
+        lengths, texts = [tokens.shape[1]] * len(tokens), [("", "")] * len(tokens)
+        return Arranged(tokens, at, lengths, positions, ends, texts, _tops(list(positions), ends))
     rows = [
-        _clip(backbone, own, size, stamps[clip], layout, spots and _of_clip(spots, clip), original)
+        _clip(backbone, own, size, stamps[clip], layout, spots and _of_clip(spots, clip), original, cells)
         for clip, own in enumerate(tokens)
     ]
     states, at = pad_sequence([row[0] for row in rows], batch_first=True), torch.stack([row[1] for row in rows])
-    positions = pad_sequence([row[2] for row in rows], batch_first=True) if original else None
+    given = [row[2] for row in rows]
     lengths, ends, texts = [len(row[0]) for row in rows], [row[3] for row in rows], [row[4] for row in rows]
-    return Arranged(states, at, lengths, positions, ends, texts)
+    if not original and not backbone.mrope:
+        return Arranged(states, at, lengths, None, ends, texts)
+    tops = _tops(given, ends) if backbone.mrope else None
+    return Arranged(states, at, lengths, pad_sequence(given, batch_first=True), ends, texts, tops)
 
 
-def _in_three(
-    backbone: Backbone, tokens: Tensor, size: tuple[int, int, int], stamps: Sequence[Stamps], spots: Spots | None,
-    cells: tuple[int, int, int] | None,
-) -> Arranged:  # fmt: skip
-    """Tokens in one run at positions of time, row and column.
-
-    Original ones are those of their places in the grid, by the model's rule. Otherwise a pooled grid has those of a
-    grid of its own size, and other tokens stand one after another.
-    """
-    count, positions, ends = tokens.shape[1], list[Tensor](), list[int]()
-    for clip, stamp in enumerate(stamps):
-        if spots is not None and spots.places is not None:
-            positions.append(backbone.grid_positions(size, size[0], stamp)[spots.places[clip]])
-            ends.append(max(size[1:]))
-        elif cells is not None:
-            positions.append(backbone.grid_positions(cells, size[0], stamp))
-            ends.append(max(cells[1:]))
-        else:
-            positions.append(torch.arange(count)[:, None].expand(-1, 3))
-            ends.append(count)
-    tops = [max(end, int(own.max()) + 1 if count else 0) for own, end in zip(positions, ends, strict=True)]
-    at = torch.arange(count).expand(len(tokens), -1)
-    texts = [("", "")] * len(tokens)
-    return Arranged(tokens, at, [count] * len(tokens), torch.stack(positions), ends, texts, tops)
-
-
-def turned(positions: Tensor) -> Tensor:
-    """Positions [B, L, 3] as transformers takes them, [3, B, L]; of one axis, [B, L], as they are."""
-    return positions.permute(2, 0, 1) if positions.dim() == 3 else positions
+def _tops(positions: Sequence[Tensor], ends: Sequence[int]) -> list[int]:
+    """One more than the highest position of each clip, or the end."""
+    return [max(end, int(own.max()) + 1 if len(own) else 0) for own, end in zip(positions, ends, strict=True)]
 
 
 def _of_clip(spots: Spots, clip: int) -> Spots:
@@ -180,12 +161,17 @@ def _of_clip(spots: Spots, clip: int) -> Spots:
 
 
 def _clip(
-    backbone: Backbone, tokens: Tensor, size: tuple[int, int, int], stamps: Stamps, layout: str, spots: Spots | None,
-    original: bool,
+    backbone: Backbone, tokens: Tensor, size: Size, stamps: Stamps, layout: str, spots: Spots | None, original: bool,
+    cells: Size | None,
 ) -> tuple[Tensor, Tensor, Tensor, int, tuple[str, str]]:  # fmt: skip
     """States [L, D] of one clip, the entry [N] of each pooled token, positions [L], the end, and the texts around."""
-    texts, device = backbone.frame_texts(stamps), tokens.device
-    whole = _Whole(backbone, texts, size, layout) if original else None
+    texts, device = backbone.texts_of(stamps), tokens.device
+    counter: Whole | None = Whole(backbone, texts, size, layout) if original else None
+    if backbone.mrope:
+        pooled = None if original else cells
+        counter = Grids(backbone, texts, size, layout, pooled, line=not original and cells is None)
+    places = spots.places if original and spots is not None else None
+    places = torch.arange(len(tokens)) if places is None else places
     newline, ends = len(tokens), backbone.separators_in(layout)  # index of the newline in the table
     by_row = backbone.row_newlines and layout == FRAMES
     indices, positions, extra, kept = list[Tensor](), list[Tensor](), list[int](), list[int]()
@@ -198,20 +184,20 @@ def _clip(
             if kept and (ids := backbone.text_ids(texts.between(kept[-1], frame))):
                 indices.append(torch.arange(len(ids)) + newline + 1 + len(extra))
                 extra += ids
-                if whole is not None:
-                    positions.append(torch.arange(-len(ids), 0) + whole.first[frame])
+                if counter is not None:
+                    positions.append(counter.text(len(ids), frame))
             kept.append(frame)
             runs = own.split(spots.rows[own].unique_consecutive(return_counts=True)[1].tolist()) if by_row else [own]
             for run in runs:
                 indices += [run, torch.tensor([newline])] if by_row else [run]
-                if whole is not None and spots.places is not None:
-                    positions.append(whole.of(spots.places[run]))
+                if counter is not None:
+                    positions.append(counter.tokens(places[run]))
                     if by_row:
-                        positions.append(whole.of(spots.places[run[-1:]] // size[2] * size[2] + size[2] - 1) + 1)
+                        positions.append(counter.newline(places[run[-1:]]))
     else:
         indices.append(torch.arange(len(tokens)))
-        if whole is not None and spots is not None and spots.places is not None:
-            positions.append(whole.of(spots.places))
+        if counter is not None:
+            positions.append(counter.tokens(places))
     indices.append(torch.full((ends,), newline))
     index = torch.cat(indices)
     table = [tokens]
@@ -220,35 +206,17 @@ def _clip(
     elif extra:
         table.append(tokens.new_zeros(1, tokens.shape[-1]))
     if extra:
-        table.append(backbone.embed(torch.tensor(extra, device=backbone.device)).to(tokens))
+        table.append(backbone.words(torch.tensor(extra, device=backbone.device)).to(tokens))
     states = torch.cat(table)[index.to(device)] if len(index) != len(tokens) or backbone.spreads else tokens
     at = torch.empty(len(tokens), dtype=torch.long)
     entries = (index < newline).nonzero()[:, 0]
     at[index[entries]] = entries
     around = texts.around(kept or ([0] if len(tokens) else []), layout)
-    if whole is None:
+    if counter is None:
         return states, at, index, len(index), around
-    positions.append(whole.end + torch.arange(ends))
-    return states, at, torch.cat(positions), whole.end + ends, around
-
-
-class _Whole:
-    """Positions of the whole grid, with all its texts and newlines, from its first token on."""
-
-    def __init__(self, backbone: Backbone, texts: FrameTexts, size: tuple[int, int, int], layout: str) -> None:
-        frames, height, width = size
-        spread = layout == FRAMES
-        self.width, self.row = width, width + (backbone.row_newlines and spread)
-        between = [len(backbone.text_ids(texts.between(*pair))) if spread else 0 for pair in pairwise(range(frames))]
-        # Of the first token of each frame, and of what follows the last one.
-        self.first = list(accumulate([*between, 0], lambda at, text: at + height * self.row + text, initial=0))
-        self.patches = height * width
-        self.end = self.first.pop()
-
-    def of(self, places: Tensor) -> Tensor:
-        """Positions of flat places."""
-        frames, inside = places // self.patches, places % self.patches
-        return torch.tensor(self.first)[frames] + inside // self.width * self.row + inside % self.width
+    behind = counter.end + torch.arange(ends)
+    positions.append(three(behind) if backbone.mrope else behind)
+    return states, at, torch.cat(positions), counter.end + ends, around
 
 
 def beside(pooling: Pooling, shape: ModelShape, size: tuple[int, int, int], layout: str) -> int:

@@ -59,7 +59,7 @@ def merge(
     labels = torch.full_like(ids, IGNORED) if labels is None else labels.to(device)
     owners = torch.zeros_like(ids) if rounds is None else rounds.to(device)
     is_place = torch.isin(ids, torch.tensor(sorted(set(backbone.media_ids.values())), device=device)) & (mask == 1)
-    embedded = backbone.embed(ids)
+    embedded = backbone.words(ids)
     merged = []
     for row, tokens in enumerate(media):
         slots = is_place[row].nonzero()[:, 0].tolist()

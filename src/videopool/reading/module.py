@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
@@ -14,6 +15,7 @@ from videopool.models.stages import CLS, FRAME_TIMES, STAGES, TEXT, THUMBNAIL, c
 from videopool.models.texts import BLOCK, FRAMES, Stamps
 from videopool.pooling import GridPooling, Pooling, PoolingContext, checked
 from videopool.pooling.base import TOWER
+from videopool.pooling.carrying import carried, check_map
 from videopool.reading.layout import Arranged, arrange, spots_of
 from videopool.reading.merging import IGNORED, Merged, merge
 
@@ -38,6 +40,7 @@ class VideoLM(pl.LightningModule):
         check_needs(pooling, backbone.shape, backbone.name, stage)
         self.backbone, self.pooling, self.stage = backbone, pooling, stage
         self.layout, self.original = layout, original
+        self._mapped = 0  # id of the last pooling that is known to have a map, for DeepStack
 
     def visual_tokens(self, features: Tensor, *more: Any, **named: Any) -> Tensor:
         """The states [B, L, D] of arranged(), whose arguments it takes."""
@@ -53,6 +56,8 @@ class VideoLM(pl.LightningModule):
     ) -> Arranged:
         """Tower features [B, T, C + H*W, Dv] to visual tokens, among the family's texts and newlines.
 
+        Tokens of a family with DeepStack have its levels as further columns.
+
         For a pooling that needs a thumbnail, its features follow the frames': [B, T + 1, C + H*W, Dv]. Others need
         text, [B, D] prompts from Backbone.text_vector(); frame_times, [T] seconds, the same for all clips; or, by name,
         the outputs of tower_outputs() [B, T, rows, width] beside the features. Stamps are by clip; None: a frame each
@@ -63,11 +68,32 @@ class VideoLM(pl.LightningModule):
         spots = spots_of(self.pooling, grid, context, asked) if asked == FRAMES or self.original else None
         tokens = self.pooled(grid, context)
         tokens = self.backbone.project(tokens) if self.stage == "encoder" else tokens
+        if self.backbone.shape.levels:
+            tokens = torch.cat([tokens, *self._levels(features, grid, context)], dim=-1)
         frames, height, width = grid.shape[1:4]
         cells = self.pooling.out_shape(frames, height, width) if isinstance(self.pooling, GridPooling) else None
         stamps = stamps or [Stamps(range(frames), float(frames))] * len(grid)
         size = (frames, height, width)
         return arrange(self.backbone, tokens, size, stamps, self.layout, spots, self.original, cells)
+
+    @torch.no_grad()
+    def _levels(self, features: Tensor, grid: Tensor, context: PoolingContext) -> list[Tensor]:
+        """The tokens [B, N, D] of DeepStack's levels, by the map that the pooling takes at the grid."""
+        backbone, thumbnail = self.backbone, THUMBNAIL in self.pooling.needs
+        before = self.stage == "projector"
+
+        def grids(features: Tensor) -> list[Tensor]:
+            own = enumerate(backbone.level_grids(features))
+            return [backbone.project_level(level, one) if before else one for level, one in own]
+
+        if self._mapped != id(self.pooling):  # training has one for images
+            check_map(self.pooling, grid, context)
+            self._mapped = id(self.pooling)
+        tokens = carried(
+            self.pooling, grid, context, grids(features[:, :-1] if thumbnail else features),
+            grids(features[:, -1]) if thumbnail else (),
+        )  # fmt: skip
+        return tokens if before else [backbone.project_level(level, one) for level, one in enumerate(tokens)]
 
     def pooled(self, grid: Tensor, context: PoolingContext) -> Tensor:
         """The pooling of a grid [B, T, H, W, D] as tokens [B, N, D], held to its contract."""

@@ -21,7 +21,7 @@ from videopool.models.backbone import Backbone
 from videopool.models.cost import GENERATED, question_bytes
 from videopool.models.sizes import Pruning
 from videopool.reading.chunks import Chunk
-from videopool.reading.layout import turned
+from videopool.reading.positions import turned
 from videopool.reading.prompt_tree import Ids
 
 Text = Ids | tuple[Ids, Sequence[Ids]]  # a question, or one with its continuations
@@ -39,18 +39,22 @@ def read_layers(
 ) -> Tensor:
     """Hidden states [B, L, D] after some layers of the language model, before the final norm; the cache grows.
 
-    The mask is additive, [B, 1, L, K]; None: causal, of states that nothing precedes. Positions are [B or 1, L].
+    Where the states that go in have other levels as further columns, so have those that come out. The mask is additive,
+    [B, 1, L, K]; None: causal, of states that nothing precedes. Positions are [B or 1, L].
     """
     model = backbone.language_model
     if mask is None and model.config._attn_implementation == "eager":  # which takes no mask for none
         mask = additive(
             torch.ones(1, *[states.shape[1]] * 2, dtype=torch.bool, device=states.device).tril(), states.dtype
         )
-    rotary = model.rotary_emb(states, position_ids=positions)
-    for block in model.layers[layers]:
-        states = block(
+    rotary, given, states = model.rotary_emb(states, position_ids=positions), states, backbone.main(states)
+    for number in range(len(model.layers))[layers]:
+        states = model.layers[number](
             states, attention_mask=mask, position_ids=positions, past_key_values=cache, position_embeddings=rotary
         )
+        states = backbone.deepened(states, given, number + 1)
+    levels = given[..., states.shape[-1] :]
+    states = torch.cat([states, levels.to(states)], dim=-1) if levels.shape[-1] else states
     return states.to(backbone.device)
 
 

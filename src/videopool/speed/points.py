@@ -66,7 +66,7 @@ class Alone(Measured):
     def _scores(self, sample: Sample, clips: Arranged, place: int) -> list[float]:
         """Log-probability of each option's letter after the whole prompt with one of the clips."""
         model, text = self.backbone, self._text(sample, True, clips, place)
-        before, after = (model.embed(torch.tensor([ids], device=model.device)) for ids in model.split_prompt(text))
+        before, after = (model.words(torch.tensor([ids], device=model.device)) for ids in model.split_prompt(text))
         prompt = torch.cat([before, clips.row(place)[None].to(model.dtype), after], dim=1)
         hidden = model.read(prompt, positions=clips.within(place, before.shape[1], after.shape[1]))
         letters = model.next_token_ids(self.prompt.answer_start, LETTERS[: len(sample.options)])

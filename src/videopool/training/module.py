@@ -233,7 +233,7 @@ class Tuner(ClipReader):
             batch = torch.stack([read[place][1] for place in places])
             clips = self.tokens_of([read[place][0] for place in places], batch)
             for row, place in enumerate(places):
-                visual = clips.states[row, clips.at[row].to(clips.states.device)]
+                visual = self.backbone.main(clips.states[row, clips.at[row].to(clips.states.device)])
                 own = clips.states if clips.positions is None else clips.positions
                 tokens[place] = clips.row(row), visual, clips.texts[row], (own[row], clips.ends[row])
             self.pooling = pooling
