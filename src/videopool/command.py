@@ -146,3 +146,9 @@ def run(*words: str) -> None:
             last = line.strip() or last
     if process.returncode:
         raise CommandFailed(f"videopool {' '.join(words)}: exit code {process.returncode}: {last}")
+
+
+def run_each(commands: Iterable[Iterable[str]], *words: str) -> None:
+    """run() commands one after the other, each with some more words."""
+    for command in commands:
+        run(*command, *words)

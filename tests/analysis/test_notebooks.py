@@ -16,6 +16,7 @@ import pytest
 
 from conftest import ROOT
 from videopool.paths import shipped
+from videopool.reports import read_spreadsheet
 from videopool.results import load_study, paired_difference
 from videopool.results.study import scores_by_sample
 
@@ -26,7 +27,8 @@ SMALL = ["benchmark.clips=30", "benchmark.per_task=2", "job.workers=0", "logger=
 TWO_POINTS = [*SMALL, "frames.num=2", "pooling=none,adaptive_Tx6x6"]
 NONE = "{_target_:videopool.pooling.NoPooling}"
 CLIPPED = f"[{{_target_:videopool.pooling.ClipNorm,quantile:0.9}},{NONE}]"
-SEVEN = "[{{_target_:videopool.pooling.Adaptive,shape:[{},7,7]}}]"
+SEVEN = "[{_target_:videopool.pooling.Adaptive,shape:[null,7,7]}]"
+CLIPPED_SEVEN = CLIPPED.replace(NONE, SEVEN[1:-1])
 SELECTORS = "pooling.selector=" + ",".join(
     f"{{_target_:videopool.compression.Saliency,kind:{kind}}}" for kind in ("random", "norm")
 )
@@ -54,18 +56,16 @@ TINY = {
         "time_study": "pooling_space",
         "time_baseline": "adaptive 1x6x6",
     },
-    "real_tower": {
-        "overrides": ["model=mini"],
-        "more": SMALL,
-        "causal": [
-            *SMALL[:2],
-            "frames.num=2",
-            f"pooling.steps=[{NONE}],{CLIPPED},{SEVEN.format('null')},{SEVEN.format(4)}",
-        ],
-        "selectors": ["frames.num=2", "model.tower={register:null},{register:zeros}", f"++{SELECTORS}"],
-        "norms": ["benchmark=shapes", "frames.num=2", "job.clips=2"],
-        "overlaps": ["pooling=even"],
-    },
+    "real_tower": {"results_dir": "real_tower"},
+}
+REAL = {  # commands of the studies that the notebook real_tower shows
+    "unpooled": ["experiment=outliers_causal", "baseline=none", f"pooling.steps=[{NONE}],{CLIPPED}"],
+    "by_frame": ["experiment=outliers_causal", "baseline=adaptive Tx7x7", f"pooling.steps={SEVEN},{CLIPPED_SEVEN}"],
+    "selectors": ["experiment=selectors_registers", "model.tower={register:null},{register:zeros}", f"++{SELECTORS}"],
+    "norms": [
+        *("job=norms", "pooling=even", "job.overlap=true", "job.clips=2", "job.stages=[encoder,pooled]"),
+        "job.rules.times_median=1.05",  # so that there are outliers
+    ],
 }
 
 
@@ -89,8 +89,8 @@ def ran(tmp_path_factory, data_dir):
     """
     root = tmp_path_factory.mktemp("notebooks")
 
-    def run(name):
-        values = {**TINY[name], "results_dir": str(root / "results"), "data_dir": str(data_dir)}
+    def run(name, **own):  # own: parameters
+        values = {"results_dir": str(root / "results"), "data_dir": str(data_dir), **TINY[name], **own}
         done = execute(name, "--out", root / "out", "--figures", root / "figures", **values)
         assert done.returncode == 0, done.stderr
         cells = [
@@ -159,18 +159,22 @@ def test_causal_norms(ran):
     assert re.search(r"\| clip norm q0.9 \+ none \|", said)
 
 
-def test_real_tower(ran):
-    results, said = ran("real_tower")
-    poolings = {"none", "clip norm q0.5 + none", "adaptive Tx7x7", "adaptive 4x7x7"}
-    assert {*load_study(results / "outliers_causal").pooling} == {one.replace("q0.5", "q0.9") for one in poolings}
-    table = load_study(results / "selectors_registers")
-    assert set(table.model) == {"mini", "mini register 1"}
-    means = table[table.pooling.str.contains("norm")].set_index("model").score
-    for score in means:
-        assert re.search(rf"\| \**{100 * score:.1f}\**<sub>", said)
-    (point,) = (results / "real_tower").glob("norms-*")
-    assert "no outliers, so none are born" in said
-    assert json.loads((point / "norms.json").read_text())["overlap"][""]["kept"] == pytest.approx(0.25)
+def test_real_tower(ran, tmp_path):
+    """From tables that are kept, and from studies that it runs."""
+    said = ran("real_tower")[1]
+    kept = read_spreadsheet(ANALYSIS / "real_tower" / "selectors" / "sweep.csv")
+    results = tmp_path / "results"
+    words = ["model=mini", "frames.num=2", *SMALL]
+    commands = [["-m", f"study={study}", *words, *own] for study, own in REAL.items()]
+    measured = ran("real_tower", commands=commands, results_dir=str(results))[1]
+    ours = load_study(results / "selectors")
+    assert set(ours.model) == {"mini", "mini register 1"}
+    for table, shown in ((kept, said), (ours, measured)):
+        for score in table[table.pooling.str.contains("norm")].score:
+            assert re.search(rf"\| \**{100 * score:.1f}\**<sub>", shown)
+    assert set(load_study(results / "unpooled").pooling) == {"none", "clip norm q0.9 + none"}
+    assert re.search(r"\| clip norm q0.9 \+ adaptive Tx7x7 \|", measured)
+    assert "even 0.25" in measured
 
 
 def test_high_norm_features(ran):

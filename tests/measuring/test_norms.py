@@ -18,10 +18,12 @@ from videopool.config.errors import ConfigError
 from videopool.measuring.settings import check
 from videopool.measuring.stages import describe_stage, lineages, parse_layers, parse_scores, parse_stages
 from videopool.measuring.study import labels, load_study_norms
+from videopool.measuring.table import fates
 from videopool.models import load_backbone, load_config, model_shape
 from videopool.norms import NormsError, load_norms
 from videopool.norms.saved import PARTIAL
 from videopool.paths import shipped
+from videopool.reports import read_spreadsheet
 from videopool.shapes.clips import write_mp4
 from videopool.tracking.point import MOST_BINS, narrowed
 from videopool.video import UniformSampler, open_clip
@@ -204,6 +206,9 @@ def test_what_poolings_keep_by_task(videopool, tmp_path, monkeypatch):
             assert (row.kept, row.kept + row.dropped + row.merged) == (pytest.approx(kept), pytest.approx(1))
             assert row["outliers.times_median.kept_by_chance"] == pytest.approx(kept)
     whole = load_norms(point(study, "even")).numbers["overlap"][""]
+    drawn = fates(read_spreadsheet(study / "norms_overlap.csv"))
+    assert set(drawn) == {"even 0.25", "average time"}
+    assert drawn["even 0.25"] == pytest.approx(whole["outliers"]["times_median"])
     agreement = whole["agreement"]
     assert agreement["saliency-kept"]["jaccard"] == pytest.approx(whole["jaccard_by_chance"], abs=0.1)
     assert -1 <= agreement["norm-saliency"]["spearman"] <= 1

@@ -193,7 +193,8 @@ def test_a_tower_of_another_model_stays_while_the_rest_learns(joined, tmp_path, 
 
 
 def test_kept_features_and_labels_are_those_of_each_image(joined, tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "TOGETHER", 2)
+    monkeypatch.setattr(kept, "TOGETHER", 3)
+    monkeypatch.setattr(kept, "AT_ONCE", 2)
     backbone = load_backbone(str(joined))
     parts = backbone.model, backbone.tokenizer, PROMPT, TINY
     task = KeptTask(*parts, lambda frames: backbone.encode(backbone.preprocess(frames)), tmp_path, 5)

@@ -44,6 +44,16 @@ def overlap_frame(points: Sequence[SavedNorms]) -> pd.DataFrame:
     return pd.json_normalize(rows)
 
 
+def fates(frame: pd.DataFrame, rule: str = TIMES_MEDIAN) -> dict[str, dict[str, float]]:
+    """What poolings do with a rule's outliers over all clips, by pooling, as fate_bars() draws it.
+
+    frame: of overlap_frame(), or as read from norms_overlap.csv. A pooling whose clips have no outliers is left out.
+    """
+    head = f"outliers.{rule}."
+    rows = frame[frame.task.fillna(EVERY).eq(EVERY) & frame[f"{head}count"].gt(0)].set_index("pooling")
+    return rows.filter(like=head).rename(columns=lambda name: name.removeprefix(head)).to_dict("index")
+
+
 def tell_norms(folder: Path) -> None:
     """Print the numbers of a point, and where its files are."""
     point = load_norms(folder)
