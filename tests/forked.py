@@ -40,12 +40,13 @@ import handed
 import videopool
 from videopool.app import quiet
 
+ALONE = ("__main__", "harness.model")  # which runs the program, and which needs lmms-eval
 LIBRARIES = (
     "torch", "pytorch_lightning", "transformers", "hydra", "pandas", "peft", "rich.table", "fontTools.subset",
     *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
     "requests", "wandb.sdk.launch", "wandb.sdk.lib.gitlib",  # which wandb.init() imports
-    *(name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if "_main_" not in name),
+    *(name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if not name.endswith(ALONE)),
 )  # fmt: skip
 SPARE = 500  # of the numbers of files: more than a process has
 

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "videopool"
 # The rooms, from the top down, and what each imports from. Nothing is listed that nobody uses.
 ROOMS: dict[str, set[str]] = {
+    "harness": {"command", "app", "evaluation", "points", "config", "reading", "models", "benchmarks",
+        "results", "files", "runtime", "errors"},
     "command": {"app", "evaluation", "results", "commandline", "errors"},
     "app": {"jobs", "inference", "runtime", "commandline", "paths"},
     "jobs": {"speed", "evaluation", "training", "tracking", "film", "planning", "measuring", "reports", "points",

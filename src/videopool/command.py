@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,17 @@ def evaluate(*words: str, **settings: Any) -> "pd.Series[Any]":
         except UserError as error:  # raised below: Hydra would print its own words about it
             ended.append(error)
 
-    _call([*words, *(f"{key}={_value(value)}" for key, value in settings.items())], task)
+    _call([*words, *_overrides(settings)], task)
     if isinstance(ended[0], UserError):
         raise ended[0]
     return load_study(ended[0].parent).set_index("point", drop=False).loc[ended[0].name]
+
+
+def composed(*words: str, **settings: Any) -> "DictConfig":
+    """The configuration of one point, which is not run. words and settings: as for evaluate(). Raises UserError."""
+    found: list[DictConfig] = []
+    _call([*words, *_overrides(settings)], found.append)
+    return found[0]
 
 
 def sweep(*words: str, **settings: Any) -> "pd.DataFrame":
@@ -83,6 +90,10 @@ def sweep(*words: str, **settings: Any) -> "pd.DataFrame":
     if failed := statuses.count("failed"):
         raise CommandFailed(f"{failed} of {len(statuses)} points are not complete; the causes are printed above")
     return load_study(studies.pop())
+
+
+def _overrides(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_value(value)}" for key, value in settings.items()]
 
 
 def _value(value: object) -> str:

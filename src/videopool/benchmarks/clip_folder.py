@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -76,6 +76,13 @@ class ClipFolder:
             for name, path in self._listing(Path(folder)).items():
                 clips[name].append(path)
         return clips
+
+
+def short_names(clips: Iterable[Path]) -> dict[Path, str]:
+    """A name for each of some clips that lie anywhere: its path below the folder that holds all."""
+    paths = set(clips)
+    folder = os.path.commonpath({path.parent for path in paths}) if paths else ""
+    return {path: path.relative_to(folder).as_posix() for path in paths}
 
 
 def _listing(folder: Path) -> dict[str, Path]:

@@ -62,6 +62,9 @@ Records = dict[str, dict[str, object]]  # by sample
 class Evaluator(ClipReader):
     """A VideoLM that answers the questions of a point's benchmark."""
 
+    # Of a prefix, questions and their continuations, what each continuation is worth.
+    worth: Callable[..., list[list[list[Any]]]] = staticmethod(continuation_logprobs)
+
     def __init__(self, backbone: Backbone, point: Point, plan: ReadPlan, source: FeatureSource) -> None:
         config = point.config
         frames = config.features.get("frames_at_once")
@@ -198,7 +201,7 @@ class Evaluator(ClipReader):
                 [self.backbone.continued(text, sample.options) for sample, text in zip(row, own, strict=True)]
                 for row, own in zip(rows, prompts, strict=True)
             ]
-            return by_question(continuation_logprobs, self.backbone, prefix, texts, chunk)
+            return by_question(self.worth, self.backbone, prefix, texts, chunk)
         questions = [[self.backbone.split_prompt(text)[1] for text in row] for row in prompts]
         if mode == "generate":
             answer = partial(greedy_answers, max_new_tokens=self.benchmark.max_new_tokens)

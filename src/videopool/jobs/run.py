@@ -27,7 +27,8 @@ from videopool.runtime.telling import label_of, tell_outcome
 # The modules of this room that are jobs.
 JOBS = (
     "evaluate", "report", "compare", "dashboard", "plan", "inspect", "features", "norms", "show", "check_videos",
-    "speed", "finetune", "pretrain", "assemble", "export", "verify",
+    "speed", "finetune", "pretrain", "assemble", "merge", "export", "verify",
+    "import",
 )  # fmt: skip
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # full or read-only disks: no bug of the program
 

@@ -24,12 +24,13 @@ TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vis
           "qwen2_5_vl_vision": False, "qwen3_vl_vision": False, "dinov2": True}  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
+RECORD = "videopool"  # a key of config.json that job=merge writes
 # Rotary positions that do not depend on the prompt's length or on earlier prompts ("dynamic": within the context).
 ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic")
 # Keys in files of earlier releases that change nothing here: generation is greedy, and the tokenizer, labels and
 # training are configured elsewhere.
 HARMLESS = (
-    "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
+    RECORD, "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
     "_name_or_path", "_pad_token_id", "attn_implementation", "begin_suppress_tokens", "bos_token_id",
     "decoder_start_token_id", "diversity_penalty", "do_sample", "dropout", "early_stopping",
     "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty", "finetuning_task",
@@ -89,6 +90,13 @@ def model_config(model: Mapping[str, Any]) -> Any:
     """The transformers configuration of the group `model`. Raises ModelError as load_config()."""
     keys = ("revision", "rope_factor", "_target_", "frame_size")
     return load_config(model["source"], *(model.get(key) for key in keys))
+
+
+def recorded(source: str, revision: str | None = None) -> dict[str, Any] | None:
+    """What job=merge wrote into a model's config.json, its pooling above all; None for any other model."""
+    file = locate(source, revision, wanted=CONFIGURATION) / CONFIGURATION[0]
+    record = read_json(file).get(RECORD) if file.is_file() else None
+    return record if isinstance(record, dict) else None
 
 
 @lru_cache(maxsize=8)

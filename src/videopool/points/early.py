@@ -28,7 +28,7 @@ def check_settings(config: DictConfig, rules: Rules) -> None:
     if "root" in config.features and not config.features.root:
         raise ConfigError("features.root: give the name of a folder")
     benchmark = config.benchmark
-    if "scoring" in benchmark:
+    if benchmark.get("scoring") is not None:
         rules = {**rules, SCORINGS: ["benchmark.scoring"]}
     shipped = str(benchmark.get("_target_")).startswith(PACKAGE)
     if shipped:

@@ -75,7 +75,7 @@ class Point(Setting):
         check_model(self.config)
         tower_changes(self.model)  # raises for what no tower could do
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
-        self.adapter = _read_adapter(plain(self.config.lora))
+        self.adapter = read_adapter(plain(self.config.lora))
         self.store: FeatureStore = shared_store(self.config)
 
     def fit(self) -> None:
@@ -236,7 +236,7 @@ class Point(Setting):
         return {**numbers, "layer_mean_tokens": layers, **real}
 
 
-def _read_adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
+def read_adapter(lora: dict[str, Any]) -> dict[str, Any] | None:
     """Checkpoint, identity, alpha and so on of the group `lora`; None for the released model."""
     alpha: Any = lora["alpha"]
     projector = lora["projector"]

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from videopool.config.build import build, build_pooling, check, jsonable, plain
 from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape
-from videopool.models.configuration import DTYPES
+from videopool.models.configuration import DTYPES, recorded
 from videopool.models.cost import FLOAT32, feature_bytes, layer_mean_tokens, prefix_flops
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.sizes import Pruning
@@ -32,6 +32,7 @@ from videopool.video import READERS, Sampler
 
 CONTIGUOUS, ORIGINAL = "contiguous", "original"  # positions of visual tokens
 USUAL = ("projector", CONTIGUOUS, FRAMES, None)  # not part of names
+RECORDED = "recorded"  # of model.pooling
 
 
 class Setting:
@@ -41,7 +42,7 @@ class Setting:
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.config = config
+        self.config = config = with_recorded(config)
         self.pooling, self.stage = pooling_of(config)  # which acts at the "projector" or the "encoder"
         check(config, {READERS: ["job.reader"], (CONTIGUOUS, ORIGINAL): ["positions"], LAYOUTS: ["layout"]})
         self.sampler: Sampler = build(config, "frames")
@@ -188,6 +189,26 @@ def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:
         points = {number: Setting(configs[number]) for number in left}
         return {number: point.prefill_flops(point.visual_tokens) for number, point in points.items()}
     return dict.fromkeys(left, 0.0)
+
+
+def with_recorded(config: DictConfig) -> DictConfig:
+    """The configuration; under model.pooling=recorded, with the pooling and frames that the model's folder records.
+
+    Raises ConfigError for another value, or a folder that records none.
+    """
+    asked = config.model.get("pooling")
+    if asked is None:
+        return config
+    if asked != RECORDED:
+        raise ConfigError(f"model.pooling={asked!r}: say {RECORDED}, or null and pooling=...")
+    source = str(config.model.source)
+    record = recorded(source, config.model.get("revision"))
+    if record is None:
+        raise ConfigError(f"model.pooling={RECORDED}: {source} has none, as job=merge writes it; say pooling=...")
+    config = config.copy()
+    for name in ("pooling", "frames"):
+        OmegaConf.update(config, name, record[name], merge=False)
+    return config
 
 
 def pooling_of(config: DictConfig) -> tuple[Pooling, str]:

@@ -155,7 +155,6 @@ def next_token_logits(
     return [torch.cat(own) for own in _each(backbone, prefix, questions, room(questions, LIKELY), chunk, work)]
 
 
-@torch.inference_mode()
 def continuation_logprobs(
     backbone: Backbone, prefix: Prefix, asked: Sequence[Sequence[Continued]], chunk: Chunk | None = None
 ) -> list[list[list[float]]]:
@@ -164,11 +163,21 @@ def continuation_logprobs(
     The mean and not the sum, so that long answers are not unlikely for their length (Brown et al. 2020, arXiv
     2005.14165, section 2.4). Raises ValueError if a question or a continuation is empty.
     """
+    scores = continuation_scores(backbone, prefix, asked, chunk)
+    return [[[logprob for logprob, _ in rest] for rest in row] for row in scores]
+
+
+@torch.inference_mode()
+def continuation_scores(
+    backbone: Backbone, prefix: Prefix, asked: Sequence[Sequence[Continued]], chunk: Chunk | None = None
+) -> list[list[list[tuple[float, bool]]]]:
+    """As continuation_logprobs(), each with whether the continuation is what greedy decoding writes."""
     if any(not question or not all(rest) for row in asked for question, rest in row):
         raise ValueError("a question or one of its continuations has no token")
 
-    def work(rows: list[Sequence[tuple[Ids, int]]]) -> list[list[float]]:
-        tree, of_tokens = _Tree.read(backbone, prefix, [[text for text, _ in row] for row in rows]), list[Tensor]()
+    def work(rows: list[Sequence[tuple[Ids, int]]]) -> list[list[tuple[float, bool]]]:
+        tree = _Tree.read(backbone, prefix, [[text for text, _ in row] for row in rows])
+        of_tokens, likeliest = list[Tensor](), list[Tensor]()
         for states, row, paths in zip(tree.hidden, rows, tree.paths, strict=True):
             texts = zip(row, paths, strict=True)
             wanted = [(path[-i - 1], text[-i]) for (text, size), path in texts for i in range(size, 0, -1)]
@@ -176,9 +185,12 @@ def continuation_logprobs(
             places, index = before.unique(return_inverse=True)
             logits, (index, ids) = backbone.logits(states[places]), torch.stack([index, ids]).to(states.device)
             of_tokens.append(logits[index, ids] - logits.logsumexp(-1)[index])
+            likeliest.append(logits.argmax(-1)[index] == ids)
         sizes = [size for row in rows for _, size in row]
-        means = iter([float(own.mean()) for own in torch.cat(of_tokens).cpu().split(sizes)])
-        return [[next(means) for _ in row] for row in rows]
+        means = [float(own.mean()) for own in torch.cat(of_tokens).cpu().split(sizes)]
+        greedy = [bool(own.all()) for own in torch.cat(likeliest).cpu().split(sizes)]
+        scores = iter(zip(means, greedy, strict=True))
+        return [[next(scores) for _ in row] for row in rows]
 
     rows: list[list[tuple[Ids, int]]] = [
         [([*question, *one], len(one)) for question, rest in row for one in rest] for row in asked

@@ -1,0 +1,1 @@
+"""Harness: points answer lmms-eval's requests."""
