@@ -5,19 +5,22 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from videopool.config.build import plain
+from videopool.config.build import build, plain
 from videopool.config.errors import ConfigError
 from videopool.files import whole_folder
 from videopool.inference.backbones import own_backbone
 from videopool.models import attach, load_adapter
 from videopool.models.lora import set_alpha, set_projector
 from videopool.models.merging import merge, save_merged
+from videopool.models.shape import own_shape
+from videopool.models.stages import check_needs
 from videopool.notes import note
 from videopool.points.early import check_model
 from videopool.points.point import read_adapter
-from videopool.points.setting import Setting, pooling_settings, refuse_api
+from videopool.points.setting import pooling_of, pooling_settings, refuse_api
 from videopool.results.errors import writing
 from videopool.runtime.outcome import COMPLETE, Outcome
+from videopool.video import Sampler
 
 
 def run(config: DictConfig) -> Outcome:
@@ -29,28 +32,29 @@ def run(config: DictConfig) -> Outcome:
     target = Path(str(config.job.to)).expanduser()
     if target.exists():
         raise ConfigError(f"job.to={target} exists; name another folder, or remove it")
-    setting = Setting(config)
-    setting.check_sizes()
+    (pooling, stage), model = pooling_of(config), plain(config.model)
+    sampler: Sampler = build(config, "frames")
+    check_needs(pooling, own_shape(model), str(model["name"]), stage)
     adapter = read_adapter(plain(config.lora)) or {}
-    backbone = own_backbone(setting.model)
+    backbone = own_backbone(model)
     if adapter:
         attach(backbone, load_adapter(adapter["checkpoint"]))
         if adapter["alpha"] is not None:
             set_alpha(backbone, adapter["alpha"])
         if adapter["projector"] is not None:
             set_projector(backbone, adapter["projector"])
-    own, trained = pooling_settings(setting.config, setting.pooling), adapter.get("trained_pooling")
-    if trained and trained != own:
-        note(f"{adapter['checkpoint']} was trained under {trained.get('label')}; {setting.pooling.label} is recorded")
-    layers = merge(backbone)
+    trained = adapter.get("trained_pooling")
+    if trained and trained != pooling_settings(config, pooling):
+        note(f"{adapter['checkpoint']} was trained under {trained.get('label')}; {pooling.label} is recorded")
+    count = merge(backbone)
     record: dict[str, Any] = {
-        "pooling": plain(setting.config.pooling),
-        "frames": plain(setting.config.frames),
-        "label": setting.pooling.label,
+        "pooling": plain(config.pooling),
+        "frames": plain(config.frames),
+        "label": f"{pooling.label}, {sampler.num} frames",
         "trained_pooling": trained,
         "training": adapter.get("training"),
     }
     with writing(target), whole_folder(target) as folder:
-        save_merged(backbone, str(setting.model["source"]), setting.model["revision"], record, folder)
+        save_merged(backbone, str(model["source"]), model["revision"], record, folder)
     use = f"videopool model=local model.source={target} model.pooling=recorded"
-    return Outcome(COMPLETE, "merge", f"wrote {target}: LoRA of {layers} layers merged; {use}", str(target))
+    return Outcome(COMPLETE, "merge", f"wrote {target}: LoRA of {count} weights merged; {use}", str(target))
