@@ -79,8 +79,8 @@ def read_table(path: Path, key: str) -> list[Row]:
     """All rows of an annotation file, whose suffix gives its format. Files are UTF-8, with or without a BOM.
 
     A table has its column names in the first line; fields may be quoted and hold line breaks. Its separator is the one
-    of the column names: comma, tab, semicolon or bar. JSON is a list of objects, JSON lines one object per line. Of
-    parquet, columns of bytes (frames, sound) are not read.
+    of the column names: comma, tab, semicolon or bar. JSON is a list of objects, JSON lines one object per line, also
+    in a file called .json. Of parquet, columns of bytes (frames, sound) are not read.
 
     Messages name `key`, the file's key in the configuration. Raises BenchmarkError for a missing, empty or malformed
     file, naming the place, and for another format.
@@ -95,7 +95,7 @@ def read_table(path: Path, key: str) -> list[Row]:
         rows = _parquet_rows(path, key)
     elif kind in SEPARATORS:
         rows = _table_rows(path, text, SEPARATORS[kind])
-    elif kind in JSON_LINES:  # split at line feeds alone: other line breaks may stand inside strings
+    elif kind in JSON_LINES or _in_lines(text):  # split at line feeds alone: other line breaks may stand in strings
         lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         rows = [_object(parsed(line, where), where) for where, line in lines]
     else:
@@ -238,6 +238,15 @@ def _parquet_rows(path: Path, key: str) -> list[Row]:
     except (ArrowException, OSError) as error:
         raise BenchmarkError(f"{path}: no parquet that can be read: {str(error).splitlines()[0]}") from error
     return [Row(f"{path}, row {number}", entry) for number, entry in enumerate(entries)]
+
+
+def _in_lines(text: str) -> bool:
+    """Whether a text that is called JSON holds JSON lines, as some loaders take them: its first line is an object."""
+    first, _, rest = text.lstrip().partition("\n")
+    try:
+        return bool(rest.strip()) and isinstance(json.loads(first), dict)
+    except ValueError:
+        return False
 
 
 def json_rows(path: Path, text: str) -> list[Row]:
