@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +16,13 @@ from videopool.files import whole_folder, write_text
 from videopool.reports.cells import spreadsheet
 from videopool.reports.files import REPORTED, write_report
 from videopool.results import ResultsError, compared_study, over_seeds
+from videopool.results.all_records import PARQUET, write_parquet
 from videopool.results.errors import writing
 from videopool.results.point import MANIFEST, METRICS, RECORDS, read_json, write_json
 from videopool.results.recount import alike, recount
-from videopool.results.study import point_records, scored_points
+from videopool.results.study import scored_points
 
-CARD, CONTENTS, PARQUET = "README.md", "export.json", "records.parquet"
+CARD, CONTENTS = "README.md", "export.json"
 CARD_TEXT = """\
 # {name}
 
@@ -67,7 +67,7 @@ def export(study: Path, target: Path, baseline: str, points: Sequence[str] | Non
         _, table = write_report(part, baseline, samples=0, name=study.name)
         (part / REPORTED).unlink()
         if importlib.util.find_spec("pyarrow"):
-            _as_rows(part, wanted).to_parquet(part / PARQUET)
+            write_parquet(part, wanted, part / PARQUET)
         write_text(part / CARD, _card(study.name, table, (part / "table.md").read_text(encoding="utf-8")))
         sums = {str(file.relative_to(part)): _sum(file) for file in sorted(part.rglob("*")) if file.is_file()}
         content = {"videopool": __version__, "study": study.name, "baseline": baseline, "files": sums}
@@ -84,16 +84,6 @@ def _without_paths(content: Any) -> Any:
     if isinstance(content, str) and os.path.isabs(content):
         return os.path.basename(content.rstrip("/"))
     return content
-
-
-def _as_rows(folder: Path, points: Sequence[str]) -> pd.DataFrame:
-    """All records, one row each; lists and mappings as JSON."""
-    rows = [{"point": name, **record} for name in points for record in point_records(folder / name)]
-    table = pd.DataFrame(rows)
-    for name in table:
-        if table[name].map(type).nunique() > 1 or table[name].map(lambda value: isinstance(value, (list, dict))).any():
-            table[name] = [json.dumps(row[name], ensure_ascii=False) if name in row else None for row in rows]
-    return table
 
 
 def _card(name: str, table: pd.DataFrame, tables: str) -> str:

@@ -1,5 +1,6 @@
 """Results: records, fingerprints, statistics, tables."""
 
+from videopool.results.all_records import load_records
 from videopool.results.comparison import (
     Comparison,
     Flips,
@@ -21,6 +22,6 @@ from videopool.results.study import add_pooled_shapes, load_study, point_records
 __all__ = [
     "Comparison", "Estimate", "Flips", "PointBusy", "PointFailed", "PointFolder", "RecordLog", "ReplyStore",
     "ResultsError", "add_differences", "add_pooled_shapes", "by_task_table", "compare", "compare_by_task",
-    "compared_study", "fingerprint", "is_claimed", "is_complete", "load_study", "mean_interval", "metrics_of",
-    "over_seeds", "paired_difference", "point_records", "read_records", "without_seed", "write_records",
+    "compared_study", "fingerprint", "is_claimed", "is_complete", "load_records", "load_study", "mean_interval",
+    "metrics_of", "over_seeds", "paired_difference", "point_records", "read_records", "without_seed", "write_records",
 ]  # fmt: skip

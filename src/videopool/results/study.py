@@ -1,13 +1,14 @@
 """A study's points as one table."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from sys import intern
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from videopool.results.errors import ResultsError
 from videopool.results.point import FAILURE, MANIFEST, METRICS, RECORDS, manifest_part, part_of, read_json
 from videopool.results.records import OK, read_records
 
@@ -65,8 +66,8 @@ def scored_points(study: str | Path) -> dict[Path, dict[str, Any]]:
     return {folder: manifest for folder, manifest in manifests.items() if manifest is not None and "point" in manifest}
 
 
-def load_study(study: str | Path) -> pd.DataFrame:
-    """All points of a study's folder, one row each, ordered by pooling and frames.
+def load_study(study: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """All points of a study's folder, one row each, ordered by pooling and frames; `columns` chooses some.
 
     Columns: COLUMNS, then `score_<group>`, `ci_low_<group>`, `ci_high_<group>`, `chance_<group>`, `n_<group>` for each
     group of tasks, then `folder`. Scores lie in 0..1. status: "complete", "failed", "partial". same_map_as: an earlier
@@ -78,7 +79,7 @@ def load_study(study: str | Path) -> pd.DataFrame:
     read; layer_mean_tokens: those that a layer reads, on average. answer_words: mean length of generated answers.
     mixed: how the attempts behind a point's records differ. weights: first digits of the checkpoint's hash;
     trained_pooling, training_*: how it was trained. setting: of points that are otherwise alike in their names, the
-    settings in which they differ, as "benchmark.clips=24".
+    settings in which they differ, as "benchmark.clips=24". The points' records: load_records().
 
         from videopool.results import load_study
         table = load_study("results/quickstart")
@@ -99,7 +100,10 @@ def load_study(study: str | Path) -> pd.DataFrame:
         table["setting"] = [settings.get(folder) for settings in [_telling_settings(table)] for folder in table.folder]
         known = (earliest != table.point) & table.seed.notna() & table.setting.isna()
         table["same_map_as"] = earliest.where(known, None)
-    return table.reindex(columns=[*COLUMNS, *extra, *["folder"] * bool(rows)]).reset_index(drop=True)
+    table = table.reindex(columns=[*COLUMNS, *extra, *["folder"] * bool(rows)]).reset_index(drop=True)
+    if missing := [name for name in columns or () if name not in table]:
+        raise ResultsError(f"{study}: no column {missing[0]!r}; there are {', '.join(table)}")
+    return table if columns is None else table[list(columns)]
 
 
 def _row(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
