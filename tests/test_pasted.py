@@ -163,6 +163,20 @@ def set_up(folder):
         "answer": "B", "duration": "short", "domain": "d", "sub_category": "s", "task_type": "t",
     }  # fmt: skip
     pd.DataFrame([row]).to_parquet(folder / "video_mme" / "test-00000-of-00001.parquet")
+    lmms_eval(folder)
+
+
+def lmms_eval(folder):
+    """The task of the page, its documents, and what lmms-eval logged of another model."""
+    text = next(block.text for block in blocks(ROOT / "docs" / "lmms_eval.md") if block.text.startswith("# tasks/"))
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "doors.yaml").write_text(text)
+    document = {"video": "cat", "question": "is the door open?", "options": ["yes", "no"], "answer": 1}
+    (folder / "tasks" / "doors.json").write_text(json.dumps([document]))
+    (folder / "logs" / "other").mkdir(parents=True)
+    score = {"videoID": "v1", "pred_answer": "A", "answer": "A"}
+    line = {"doc_id": 0, "target": "A", "filtered_resps": "A", "input": "who?", "videomme_perception_score": score}
+    (folder / "logs" / "other" / "20260101_000000_samples_videomme.jsonl").write_text(json.dumps(line))
 
 
 def answered(number, body):

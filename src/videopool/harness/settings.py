@@ -30,12 +30,11 @@ def configuration(arguments: Mapping[str, Any]) -> DictConfig:
     settings = {"study": STUDY, "logger": "none", **settings}
     if point is None:
         return composed(**settings)
+    saved = part_of(read_json(Path(str(point)) / MANIFEST) or {}, "config")
+    if any(name not in saved for name in OF_POINT):
+        raise ConfigError(f"point={point}: no folder of a point, which has a {MANIFEST}")
     if more := [key for key in settings if key.split(".")[0].split("/")[0] not in BESIDE]:
         raise ConfigError(f"{more[0]}=...: point={point} says this already; leave one of the two out")
-    manifest = read_json(Path(str(point)) / MANIFEST)
-    saved = part_of(manifest or {}, "config")
-    if missing := [name for name in OF_POINT if name not in saved]:
-        raise ConfigError(f"point={point}: no point's folder: its {MANIFEST} says nothing of {missing[0]}")
     find_own_modules()
     config = composed(**settings)
     for name in OF_POINT:
