@@ -45,6 +45,8 @@ def test_another_models_samples_are_paired_and_clustered(videopool, tmp_path):
     assert set(table.n) == {24}
     compared = videopool("job=compare", "study=imported", "points=[one-f8,two-f8]", small=False)
     assert "24" in compared.stdout
+    report = videopool("job=report", "study=imported", "baseline=one-f8", small=False)
+    assert "imported: 2 points" in report.stdout
     (file,) = (tmp_path / "results/imported").glob("one*/records.jsonl")
     records = [json.loads(line) for line in file.read_text().splitlines()]
     assert len({record["clip"] for record in records}) == 12

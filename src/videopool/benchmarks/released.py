@@ -15,15 +15,13 @@ from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError, check_choice
 from videopool.benchmarks.nested import files_of, read_nested
 from videopool.benchmarks.options import FILL_UPS, layout_of, options_of
-from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, samples_of, sparing
+from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, samples_of, spared, sparing, tell_left_out
 from videopool.benchmarks.subtitles import Subtitles
 from videopool.benchmarks.tables import Columns, Row, renamed
 from videopool.notes import note
 
 KEY = "benchmark.annotations"
 UNANSWERED = ("keep", "leave_out", "only")
-BAD_ROWS = ("refuse", "leave_out")
-MOST_BAD = 0.01  # share of rows that may be left out; more are no slips but a wrong reading
 JOINT = " + "  # between several kinds of one question
 NEEDED = ("video_name", "question")
 LETTERED = re.compile(r"\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
@@ -66,14 +64,13 @@ def load_released(
     folder or file, or an unusable row, naming it.
     """
     check_choice("benchmark.unanswered", unanswered, UNANSWERED)
-    check_choice("benchmark.bad_rows", bad_rows, BAD_ROWS)
     clips, files = ClipFolder(root, prefixes, recursive), files_of(Path(annotations), parts, KEY)
     named = [row for file in files for row in _named(read_nested(file, KEY, levels, inner), columns or {})]
     every = [row for row, _ in named]
     for file in files:
         check_split(split, file, len(every), split_sizes, hub_split)
     shown = None if subtitles is None else Subtitles(**subtitles)
-    left_out: list[BenchmarkError] | None = [] if bad_rows == "leave_out" else None
+    left_out = spared(bad_rows)
     rows = []
     for row, source in named:
         with sparing(left_out):
@@ -85,7 +82,7 @@ def load_released(
         note(f"benchmark {id}/{split}: {len(rows)} of {len(answered)} questions, by benchmark.unanswered={unanswered}")
     samples = samples_of(rows, clips, answers, repeated_ids, task_names, fps=fps, left_out=left_out)
     _check_kinds(split, files[0], {sample.task for sample in samples}, split_kinds or {})
-    _tell(left_out or [], f"benchmark {id}/{split}", len(every))
+    tell_left_out(left_out, f"benchmark {id}/{split}", len(every))
     settings["groups"] = settings.get("groups") or _groups(sorted({sample.task for sample in samples}))
     return Benchmark(f"{id}/{split}", split, samples[:limit], hash_files(files), **settings)
 
@@ -106,15 +103,6 @@ def _groups(tasks: Sequence[str]) -> dict[str, list[str]]:
         return {}
     kinds = sorted({kind for task in tasks for kind in task.split(JOINT)})
     return {kind: [task for task in tasks if kind in task.split(JOINT)] for kind in kinds}
-
-
-def _tell(left_out: Sequence[BenchmarkError], name: str, rows: int) -> None:
-    """One line on the rows that are left out. Raises the first's error if there are too many of them."""
-    if not left_out:
-        return
-    if len(left_out) > max(1, MOST_BAD * rows):
-        raise BenchmarkError(f"{name}: {len(left_out)} of {rows} rows cannot be used; the first: {left_out[0]}")
-    note(f"{name}: {len(left_out)} of {rows} rows cannot be used and are left out; the first: {left_out[0]}")
 
 
 def _named(rows: Sequence[Row], columns: Columns) -> list[tuple[Row, Row]]:

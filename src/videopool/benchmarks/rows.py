@@ -14,8 +14,11 @@ from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError, check_choice
 from videopool.benchmarks.options import FILL_UPS, options_of
 from videopool.benchmarks.tables import Row
+from videopool.notes import note
 
 REPEATED = ("refuse", "number")
+BAD_ROWS = ("refuse", "leave_out")
+MOST_BAD = 0.01  # share of rows that may be left out; more are no slips but a wrong reading
 ANSWERS = ("auto", "text", "index", "number", "letter")
 SHOWN = 40  # characters of an option in an error message
 FRAMES_PER_SECOND = 3.0
@@ -68,6 +71,21 @@ def samples_of(
             answer = _answer(asked, forms) if asked.options else asked.answer
             samples.append(_sample(asked, answer, sample_id, clips, names, bounds_in_name, fps))
     return samples
+
+
+def spared(bad_rows: str) -> list[BenchmarkError] | None:
+    """Where errors about unusable rows go under `benchmark.bad_rows`; None if they are raised."""
+    check_choice("benchmark.bad_rows", bad_rows, BAD_ROWS)
+    return [] if bad_rows == "leave_out" else None
+
+
+def tell_left_out(left_out: Sequence[BenchmarkError] | None, name: str, rows: int) -> None:
+    """One line on the rows that are left out. Raises the first's error if there are too many of them."""
+    if not left_out:
+        return
+    if len(left_out) > max(1, MOST_BAD * rows):
+        raise BenchmarkError(f"{name}: {len(left_out)} of {rows} rows cannot be used; the first: {left_out[0]}")
+    note(f"{name}: {len(left_out)} of {rows} rows cannot be used and are left out; the first: {left_out[0]}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.errors import BenchmarkError, listed
-from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, ids_of, samples_of
+from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, ids_of, samples_of, spared, tell_left_out
 from videopool.benchmarks.tables import Columns, Row, plain_name, read_table, renamed
 from videopool.notes import note
 from videopool.video import VIDEO_SUFFIXES, animation, is_hidden, printable
@@ -36,6 +36,7 @@ def load_qa_sheet(
     recursive: bool = False,
     split_sizes: Mapping[str, int] | None = None,
     limit: int | None = None,
+    bad_rows: str = "refuse",
     key: str = "benchmark.annotations",
     **settings: Any,
 ) -> Benchmark:
@@ -48,7 +49,9 @@ def load_qa_sheet(
     rows = renamed(read_table(sheet, key), columns or {}, ("video_name", "question"))
     _check_answers(rows)
     check_split(split, sheet, len(rows), split_sizes)
-    samples = samples_of(rows, clips, answers, repeated_ids, task_names, bounds_in_name, fps)
+    left_out = spared(bad_rows)
+    samples = samples_of(rows, clips, answers, repeated_ids, task_names, bounds_in_name, fps, left_out)
+    tell_left_out(left_out, f"benchmark {id}/{split}", len(rows))
     return Benchmark(f"{id}/{split}", split, samples[:limit], hash_files([sheet]), **settings)
 
 

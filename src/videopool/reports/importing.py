@@ -197,7 +197,7 @@ def imported_model(
     digests = [hashlib.sha256(file.file.read_bytes()).hexdigest() for file in files]
     tasks = sorted({file.task for file in files})
     benchmark = f"lmms_eval_{'+'.join(tasks)}/{first.split}"
-    identity = {"model": model, "frames": frames, "seed": seed, "benchmark": benchmark,
+    identity = {"model": model, "frames": {"num": frames}, "seed": seed, "benchmark": benchmark,
                 "lmms_eval": {"metric": metric, "samples": digests}}  # fmt: skip
     point = {"model": model, "pooling": "none", "stage": "projector", "frames": frames, "visual_tokens": None,
              "benchmark": benchmark, "split": first.split, "judge": None}  # fmt: skip
