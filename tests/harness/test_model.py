@@ -143,7 +143,7 @@ def test_the_settings_of_a_point_that_ran(model, documents):
     (expected,) = first.generate_until(ask(first, documents[:1]))
     (folder,) = Path("results/one").glob("*/run.json")
     module = sys.modules["videopool.harness.model"]
-    again = module.VideoPool(point=str(folder.parent), study="two", max_new_tokens=2)
+    again = module.VideoPool(point=str(folder.parent), study="two", max_new_tokens=2, device="cpu")
     assert again.config.pooling._target_ == first.config.pooling._target_
     assert again.generate_until(ask(again, documents[:1])) == [expected]
     names = [path.name for study in ("one", "two") for path in Path(f"results/{study}").glob("mini*")]
@@ -155,6 +155,8 @@ def test_the_settings_of_a_point_that_ran(model, documents):
 def test_several_processes_and_rounds_are_refused(model, monkeypatch):
     with pytest.raises(SystemExit, match="stand alone"):
         model().generate_until_multi_round([])
+    with pytest.raises(SystemExit, match="CUDA_VISIBLE_DEVICES"):
+        model(device="cuda:1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit, match="one process"):
         model()

@@ -15,6 +15,7 @@ import torch
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
+from videopool.config.errors import Stopped
 from videopool.errors import UserError
 from videopool.harness.requests import Request, asked
 from videopool.harness.settings import configuration
@@ -41,7 +42,9 @@ class VideoPool(lmms):
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise SystemExit("videopool: start lmms-eval in one process; model.device_map=auto spreads a model")
-        if str(device) == "cpu":
+        if device not in (None, "cpu", "cuda", "cuda:0"):
+            raise SystemExit(f"videopool: --device {device}: say CUDA_VISIBLE_DEVICES for another GPU than the first")
+        if device == "cpu":
             arguments = {"trainer.accelerator": "cpu", **arguments}
         self.max_new_tokens = arguments.pop("max_new_tokens", MAX_NEW_TOKENS)
         with _in_one_line():
@@ -105,7 +108,8 @@ class VideoPool(lmms):
                 folder, records = answered(self.config, group)
                 found |= {id(one): record for one, record in zip(group.requests, records, strict=True)}
                 failed = sum(record["status"] != OK for record in records)
-                log.say(f"videopool: {folder}: {len(records)} records, {failed} failed", result=True)
+                empty = ", whose answers are empty" if failed else ""
+                log.say(f"videopool: {folder}: {len(records)} records, {failed} failed{empty}", result=True)
         return [found[id(one)] for one in requests]
 
 
@@ -143,3 +147,5 @@ def _in_one_line() -> Iterator[None]:
         yield
     except UserError as error:
         raise SystemExit(f"videopool: {error}") from None
+    except Stopped as stop:
+        raise SystemExit(f"videopool: {stop}; run the same command again to go on") from None

@@ -14,10 +14,8 @@ from videopool.results.point import MANIFEST, part_of, read_json
 STUDY = "lmms_eval"
 SHORT = {"frames": "frames.num", "tokens": "pooling.tokens"}  # for numbers
 # What a point says about its answers; the rest of a configuration says where and how fast.
-OF_POINT = (
-    "model", "lora", "pooling", "frames", "prompt", "compat", "pruning", "positions", "layout", "seed", "trainer",
-)  # fmt: skip
-BESIDE = ("results_dir", "study", "data_dir", "features", "job", "logger", "force")
+OF_POINT = ("model", "lora", "pooling", "frames", "prompt", "compat", "pruning", "positions", "layout", "seed")
+BESIDE = ("results_dir", "study", "data_dir", "features", "trainer", "job", "logger", "force")
 
 
 def configuration(arguments: Mapping[str, Any]) -> DictConfig:
@@ -40,6 +38,7 @@ def configuration(arguments: Mapping[str, Any]) -> DictConfig:
     for name in OF_POINT:
         OmegaConf.update(config, name, saved[name], merge=False, force_add=True)
     OmegaConf.update(config, "job.reader", part_of(saved, "job").get("reader", config.job.reader))
+    OmegaConf.update(config, "trainer.precision", part_of(saved, "trainer").get("precision"), force_add=True)
     return config
 
 

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,12 @@ class Logged:
         match = NAME.fullmatch(self.file.name)
         return match["task"] if match else ""
 
-    @property
+    @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """A mapping per document."""
         return [row for row in read_json_lines(self.file) if "doc_id" in row]
 
-    @property
+    @cached_property
     def results(self) -> dict[str, Any]:
         """What the same run wrote beside it: configurations, model arguments; {} if it is not there."""
         start = self.file.name.partition("_samples_")[0]
