@@ -80,10 +80,10 @@ def spared(bad_rows: str) -> list[BenchmarkError] | None:
 
 
 def tell_left_out(left_out: Sequence[BenchmarkError] | None, name: str, rows: int) -> None:
-    """One line on the rows that are left out. Raises the first's error if there are too many of them."""
+    """One line on the rows that are left out. Raises the first's error if there are too many of them, or no others."""
     if not left_out:
         return
-    if len(left_out) > max(1, MOST_BAD * rows):
+    if len(left_out) > max(1, MOST_BAD * rows) or len(left_out) == rows:
         raise BenchmarkError(f"{name}: {len(left_out)} of {rows} rows cannot be used; the first: {left_out[0]}")
     note(f"{name}: {len(left_out)} of {rows} rows cannot be used and are left out; the first: {left_out[0]}")
 
