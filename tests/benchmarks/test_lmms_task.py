@@ -143,6 +143,6 @@ def test_the_toy_benchmark_as_a_task_is_the_toy_benchmark(tmp_path, data_dir):
             assert sample.clip == right.clip.absolute()
             assert sample.question == prompt.question_text(right.question, right.options)
             place = right.options.index(right.answer)
-            assert sample.answer == ("ABCDEFGH"[place] if name == "toy_choice" else right.answer)
+            assert sample.answer == (f"({'ABCDEFGH'[place]}" if name == "toy_choice" else right.answer)
     clips = {sample.clip_id: sample.clip for sample in samples}
     assert {path.name for path in clips.values()} == set(clips)

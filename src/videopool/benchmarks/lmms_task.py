@@ -76,11 +76,13 @@ def load_lmms_task(
     reader = _Reader(path, content, functions)
     rows = [row for file in files for row in read_nested(file, KEY)][:limit]
     clips = None if root is None else ClipFolder(root)
-    samples = [_sample(row, number, parts, reader, clips) for number, row in enumerate(rows)]
+    chosen = content.get("output_type") == "multiple_choice" and doc_to_choice is None
+    # What stands between the question and a continuation, but for the blank that the prompt brings.
+    before = str(content.get("target_delimiter", " ")).lstrip(" ") if chosen else ""
+    samples = [_sample(row, number, parts, reader, clips, before) for number, row in enumerate(rows)]
     if clips is None:
         names = short_names(sample.clip for sample in samples)
         samples = [Sample(**{**vars(one), "clip_id": names[one.clip]}) for one in samples]
-    chosen = content.get("output_type") == "multiple_choice"
     usual = "generate" if not any(sample.options for sample in samples) else "cloze" if chosen else "likelihood"
     settings = {"scoring": scoring or usual, **settings}
     name = str(content.get("task") or path.stem)
@@ -191,7 +193,9 @@ class _Reader:
         return hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:12]
 
 
-def _sample(row: Row, number: int, parts: Mapping[str, Any], reader: _Reader, clips: ClipFolder | None) -> Sample:
+def _sample(
+    row: Row, number: int, parts: Mapping[str, Any], reader: _Reader, clips: ClipFolder | None, before_option: str
+) -> Sample:
     for name in ("doc_to_text", "doc_to_visual"):
         if parts[name] in (None, ""):
             raise BenchmarkError(
@@ -207,6 +211,8 @@ def _sample(row: Row, number: int, parts: Mapping[str, Any], reader: _Reader, cl
         raise row.error(f"doc_to_visual must give the path of one clip, got {type(visual).__name__}")
     path = Path(visual).absolute() if clips is None else clips.find(visual, row.where)
     answer = _answer(row, target, options)
+    if options and before_option:
+        options, answer = tuple(before_option + option for option in options), before_option + answer
     return Sample(str(number), path, visual, before + text, options, answer)
 
 
