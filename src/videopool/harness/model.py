@@ -108,8 +108,7 @@ class VideoPool(lmms):
                 folder, records = answered(self.config, group)
                 found |= {id(one): record for one, record in zip(group.requests, records, strict=True)}
                 failed = sum(record["status"] != OK for record in records)
-                empty = ", whose answers are empty" if failed else ""
-                log.say(f"videopool: {folder}: {len(records)} records, {failed} failed{empty}", result=True)
+                log.say(f"videopool: {folder}: {len(records)} records, {failed} failed", result=True)
         return [found[id(one)] for one in requests]
 
 
