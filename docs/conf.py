@@ -60,6 +60,7 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|pandas|pd|matplotlib|pytorch_lightning|collections|pathlib|abc|contextlib)\..*"),
     ("py:.*", r"(dict|list)\[.*"),
+    ("py:.*", r"(omegaconf\.)?DictConfig"),
     (
         "py:.*",
         r"videopool\.(pooling\.boxes|pooling\.intervention|norms\.statistics|models\.peft_settings|models\.tower_outputs|models\.texts|results\.study|compression\.\w+|runtime|chat)\..*",
