@@ -80,7 +80,7 @@ def test_a_points_own_samples_keep_failures_and_tokens(hydra_conf, tmp_path, dat
         ([row(n, 1.0, input="something else") for n in range(3)], "is not that of"),
     ):
         write(file, rows)
-        assert reason in videopool(*words, check=1, small=False).stdout
+        assert reason in videopool(*words, check=1, small=False).stderr
 
 
 def test_the_metric_that_makes_the_score(tmp_path):
