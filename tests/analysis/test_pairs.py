@@ -23,7 +23,9 @@ def shows(source):
     """Whether the last line of a cell is a value."""
     lines = ast.parse(source.replace("%matplotlib", "# ")).body
     call = lines[-1].value if lines and isinstance(lines[-1], ast.Expr) else None
-    return call is not None and not (isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("run", "print"))
+    return call is not None and not (
+        isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("run", "run_each", "print")
+    )
 
 
 def test_every_text_has_its_notebook():

@@ -44,6 +44,7 @@ EVERYWHERE = {
     **{f"model.tower.{key}": "refused or without effect alone; see test_changes_of_the_tower_count"
        for key in ("neurons", "replace", "layer", "times_median")},
     "model.frame_size": "refused: the tower takes views of one size; see test_a_size_of_views_counts",
+    "model.pooling": "refused: of a folder that records one; see tests/jobs/test_merge.py",
     "model.shape": "of job=plan; read from the model itself", "model.revision": "the content of the folder counts",
     "model.source": "the content of the folder counts",
     "trainer._target_": UNUSED, "trainer.accelerator": OUTSIDE, "trainer.devices": FAST, "trainer.strategy": FAST,
@@ -52,7 +53,7 @@ BENCHMARK = {
     "benchmark.root": RESOLVED, "benchmark.annotations": RESOLVED, "benchmark.prefixes": RESOLVED,
     "benchmark.recursive": RESOLVED, "benchmark.repeated_ids": RESOLVED, "benchmark.bounds_in_name": RESOLVED,
     "benchmark._target_": RESOLVED, "benchmark.folders.*": RESOLVED,
-    "benchmark.split_sizes": "which files are refused",
+    "benchmark.split_sizes": "which files are refused", "benchmark.bad_rows": "which files are refused; the rest count",
 }  # fmt: skip
 EVALUATE = {
     **EVERYWHERE, **BENCHMARK, "job.columns": TOLD, "job.max_visual_tokens": FAST, "job.max_clips": FAST,

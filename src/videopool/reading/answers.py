@@ -187,9 +187,9 @@ def continuation_scores(
             of_tokens.append(logits[index, ids] - logits.logsumexp(-1)[index])
             likeliest.append(logits.argmax(-1)[index] == ids)
         sizes = [size for row in rows for _, size in row]
-        means = [float(own.mean()) for own in torch.cat(of_tokens).cpu().split(sizes)]
-        greedy = [bool(own.all()) for own in torch.cat(likeliest).cpu().split(sizes)]
-        scores = iter(zip(means, greedy, strict=True))
+        found = torch.cat(of_tokens)
+        both = torch.stack([found, torch.cat(likeliest).to(found)]).cpu()  # one copy from the device
+        scores = iter([(float(own[0].mean()), bool(own[1].all())) for own in both.split(sizes, 1)])
         return [[next(scores) for _ in row] for row in rows]
 
     rows: list[list[tuple[Ids, int]]] = [
