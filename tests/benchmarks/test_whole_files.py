@@ -9,6 +9,18 @@ from composed import composed
 from videopool.benchmarks import contradictions, repeated_answers
 from videopool.config.build import build
 
+# Of NExT-QA's official files.
+OFFICIAL = [
+    "video",
+    "frame_count",
+    "width",
+    "height",
+    "question",
+    "answer",
+    "qid",
+    "type",
+    *(f"a{n}" for n in range(5)),
+]
 OPTIONS = ("by a rope, on the left", 'he said "stop"', "two", "nan it is", "parent offspring")
 
 
@@ -27,17 +39,7 @@ def options_of(number):
 
 
 def next_qa(path, count, clips, own=True):
-    header = [
-        "video",
-        "frame_count",
-        "width",
-        "height",
-        "question",
-        "answer",
-        "qid",
-        "type",
-        *(f"a{n}" for n in range(5)),
-    ]
+    header = OFFICIAL
     if not own:  # IG-VLM's sheet: an index without a name, ids run together, places beside texts
         header = ["", "video_name", "frame_count", "width", "height", "question", "answer_number", "question_id",
                   "question_type", *(f"a{n}" for n in range(5)), "answer"]  # fmt: skip
@@ -192,20 +194,9 @@ def test_every_question_of_a_whole_file(name, tmp_path, capsys):
 
 
 def test_one_unusable_row_of_a_released_sheet_is_named_and_left_out(tmp_path, capsys):
-    header = [
-        "video",
-        "frame_count",
-        "width",
-        "height",
-        "question",
-        "answer",
-        "qid",
-        "type",
-        *(f"a{n}" for n in range(5)),
-    ]
     rows = [[f"{n % 9}", 1, 1, 1, "why?", 0, n, "CW", "a", "", "c", "d", "e"] if n == 5
             else [f"{n % 9}", 1, 1, 1, "why?", 0, n, "CW", "a", "b", "c", "d", "e"] for n in range(300)]  # fmt: skip
-    table(tmp_path / "test.csv", header, rows)
+    table(tmp_path / "test.csv", OFFICIAL, rows)
     words = ("benchmark=next_qa_test", f"benchmark.root={tmp_path}", f"benchmark.annotations={tmp_path / 'test.csv'}")
     assert len(build(composed(*words), "benchmark").samples) == 299
     assert "1 of 300 rows cannot be used and are left out; the first: " in capsys.readouterr().err
