@@ -127,7 +127,7 @@ def test_a_changed_clip_is_seen(videopool, tmp_path):
 
 
 SWEEP = (
-    "-m", "pooling=none,average", "frames.num=2,4", "job.max_clips=4", "job.workers=1", "benchmark.limit=null",
+    "-m", "pooling=none,average", "frames.num=1,2", "job.max_clips=4", "job.workers=1", "benchmark.limit=null",
     "+benchmark.tasks=[existence,object_count,scene,event_count,event_order,moving_count,moving_object,scene_change]",
 )  # fmt: skip
 
@@ -181,7 +181,7 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, start, tmp_path, dat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, start, tmp_path, data_dir, number):
     build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
-    words = ["study=i", "frames.num=4", "job.max_clips=1"]
+    words = ["study=i", "frames.num=2", "job.max_clips=1"]
     words.append("+benchmark.tasks=[existence,object_count,scene,event_count,event_order]")
     process = start(*words)
     folder = tmp_path / "results" / "i"

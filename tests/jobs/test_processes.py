@@ -162,7 +162,7 @@ def test_what_a_device_raises_ends_the_point_and_is_told(videopool, tmp_path):
 
 def test_a_killed_device_costs_what_was_in_hand(videopool, forked, tmp_path, data_dir):
     words = [
-        "frames.num=4",
+        "frames.num=2",
         "logger=none",
         "trainer.accelerator=cpu",
         "trainer.devices=2",
@@ -229,11 +229,11 @@ def test_two_commands_share_a_study(tmp_path, data_dir, videopool, forked):
     """Each point is done by one of them; both wait for all, and both end well."""
     videopool("study=warm", "frames.num=1", "logger=none")  # renders the clips
     small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
-    words = ["-m", "study=two", "pooling=none,average", "frames.num=1,2", "benchmark.limit=4", "logger=none"]
+    words = ["-m", "study=two", "pooling=none,average", "frames.num=1,2", "benchmark.limit=2", "logger=none"]
     both = [forked.start([*words, *small], tmp_path) for _ in range(2)]
     told = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     table = load_study(tmp_path / "results" / "two")
     assert list(table.status) == ["complete"] * 4
     for folder in (tmp_path / "results" / "two").glob("*/metrics.json"):
-        assert len(records(folder.parent)) == 17 * 4
+        assert len(records(folder.parent)) == 17 * 2
