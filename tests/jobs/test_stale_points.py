@@ -10,7 +10,7 @@ import pytest
 from made_study import write_study
 from videopool.reports.files import write_report, written_report
 
-POINTS = ("-m", "pooling=average,none", "frames.num=2")
+POINTS = ("-m", "pooling=average,none", "frames.num=2", "benchmark.limit=2")
 
 
 @pytest.fixture

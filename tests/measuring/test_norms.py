@@ -195,7 +195,7 @@ def test_all_layers_and_scores_against_plain_loops(run, tmp_path, monkeypatch):
 def test_what_poolings_keep_by_task(videopool, tmp_path, monkeypatch):
     monkeypatch.setenv("VIDEOPOOL_FIGURES", "svg")
     words = ("job.overlap=true", "job.stages=[encoder]", "job.rules.times_median=1.1", "job.tower_scores=[received.2]")
-    done = videopool("-m", "job=norms", "study=o", "pooling=even,average", "frames.num=3", "logger=none", *words)
+    done = videopool("-m", "job=norms", "study=o", "pooling=even,average", "frames.num=3", "benchmark.limit=2", *words)
     study = tmp_path / "results" / "o"
     table = pd.read_csv(study / "norms_overlap.csv").set_index(["pooling", "task"])
     tasks = {task for _, task in table.index if isinstance(task, str)}
