@@ -21,9 +21,9 @@ def resident() -> int:
 @pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.soak)])
 def test_many_points_take_no_more_memory_than_ten(tmp_path, data_dir, count):
     words = [f"results_dir={tmp_path}", f"data_dir={data_dir}", "logger=none", "job.workers=0", "features=none"]
-    words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "frames.num=4", "pooling=adaptive"]
+    words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "frames.num=2", "pooling=adaptive"]
     words.append("+benchmark.tasks=[existence,event_order]")
-    shapes = [[t, h, w] for t in (1, 2, 4) for h in (2, 3, 4, 6) for w in (2, 3, 4, 6, 12)][:count]
+    shapes = [[t, h, w] for t in (1, 2) for h in (2, 3, 4, 6) for w in (2, 3, 4, 6, 12)][:count]
     seen = {}
     for number, shape in enumerate(shapes, start=1):
         evaluate(composed(*words, f"pooling.shape={shape}"))
@@ -42,11 +42,11 @@ from videopool.models.tower_outputs import LayerStates
 torch.set_num_threads(1)
 sizes = dict(hidden_size=192, intermediate_size=768, num_hidden_layers=3, num_attention_heads=3)
 tower = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)).eval()
-pixels = torch.zeros(128, 3, 224, 224)
+pixels = torch.zeros(64, 3, 224, 224)
 pixels.random_()
 peaks = []
 with torch.inference_mode():
-    for frames in (4, 16, 128):
+    for frames in (4, 16, 64):
         for chunk in pixels[:frames].split(VISION_CHUNK):
             kept = tower_pass(tower, chunk, [LayerStates("", (197, 192), (2,))])[0][:, :1].clone()
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
