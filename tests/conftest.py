@@ -61,6 +61,11 @@ registry.entry_points = cache(registry.entry_points)  # which each trainer reads
 ConfigStore.__deepcopy__ = lambda self, _: self  # as the program does: Hydra copies all studies for each composition
 
 
+def pytest_collection_modifyitems(items):
+    """Those of whole pages and environments come first: begun last, one of them would keep one core busy alone."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
 def pytest_collection_finish():
     """Libraries and thousands of tests stay: no collection looks at them again."""
     gc.collect()

@@ -17,7 +17,7 @@ from videopool.paths import shipped
 @pytest.fixture
 def places(tmp_path, data_dir, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = {"benchmark.clips": 60, "benchmark.per_task": 8, "benchmark.limit": 2}
+    small = {"benchmark.clips": 60, "benchmark.per_task": 8, "benchmark.limit": 1}
     return {"results_dir": tmp_path / "results", "data_dir": data_dir, "logger": "none", "job.workers": 0, **small}
 
 
