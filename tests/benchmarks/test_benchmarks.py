@@ -1,10 +1,14 @@
 """Loaders, prompts and answer parsing."""
 
+import gc
 import json
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from videopool.benchmarks import BenchmarkError, Prompt, load_clips, load_mvbench
+from videopool.benchmarks import BenchmarkError, Prompt, Sample, load_clips, load_mvbench, load_qa_sheet
+from videopool.benchmarks.benchmark import line_of
 from videopool.benchmarks.letters import parse_letter
 from videopool.benchmarks.scoring import exact_match, token_f1
 
@@ -59,6 +63,29 @@ def test_prompts_are_written_out_exactly():
     assert PLAIN.text("who?", ["me", "you"]).endswith(PLAIN.answer_start)
     with pytest.raises(ValueError, match=r"prompt\.template must hold \{image\} exactly once"):
         Prompt("{question}", "{question} {options}", "{letter}{text}", "", "", "")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"options": ("a", 'b "c"', "d\\\n\u00e9\U0001f600"), "answer": "a", "task": "t", "pair": "p", "judged": True},
+        {"start": 0.0, "end": 1e-7, "fps": 29.97},
+        {"start": 1, "end": 1e22, "fps": 3},
+        {"id": "\udcff", "clip_id": "a/b \u2028\x00", "options": ("",)},
+    ],
+)
+def test_samples_are_hashed_as_their_json(settings):
+    sample = Sample(**{"id": "i", "clip": Path("x.mp4"), "clip_id": "c", "question": "q?", **settings})
+    values = {field.name: getattr(sample, field.name) for field in fields(sample)}
+    assert line_of(sample) == json.dumps({**values, "clip": None}, sort_keys=True)
+
+
+def test_the_collector_is_on_after_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "q.csv").write_text("video_name,question\nv\n")
+    with pytest.raises(BenchmarkError, match="line 2"):
+        load_qa_sheet(tmp_path, tmp_path / "q.csv")
+    assert gc.isenabled()
 
 
 def mvbench(folder, rows):

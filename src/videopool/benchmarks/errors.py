@@ -15,6 +15,13 @@ def check_choice(key: str, value: object, choices: Collection[str]) -> None:
         raise BenchmarkError(f"{key}={value!r}: choose one of {', '.join(choices)}")
 
 
+def spare(error: BenchmarkError, left_out: list[BenchmarkError] | None) -> None:
+    """Keep an error about an unusable row in the list; raise it if there is no list."""
+    if left_out is None:
+        raise error
+    left_out.append(error)
+
+
 def listed(names: Sequence[str], most: int = 5) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

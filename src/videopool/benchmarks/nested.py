@@ -1,7 +1,6 @@
 """Annotations that nest questions in objects, and sets that are released in several files, as plain rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from videopool.benchmarks.errors import BenchmarkError
@@ -41,7 +40,8 @@ def read_nested(path: Path, key: str, levels: Sequence[str] = (), inner: str | N
     rows = [question for row in rows for question in (_questions(row, inner) if inner else [row])]
     if not rows:
         raise BenchmarkError(f"annotation file {path}: no usable sample was found ({key})")
-    return [replace(row, cells={FILE: path.stem, **row.cells}) for row in rows]
+    name = path.stem
+    return [row.with_cells({FILE: name, **row.cells}) for row in rows]
 
 
 def _below(content: object, where: str, levels: Sequence[str]) -> list[Row]:
@@ -51,7 +51,7 @@ def _below(content: object, where: str, levels: Sequence[str]) -> list[Row]:
             kind = type(content).__name__
             raise BenchmarkError(f"{where}: an object with one entry for each {levels[0]} is expected, got {kind}")
         below = [(name, _below(part, f"{where}, {name!r}", levels[1:])) for name, part in content.items()]
-        return [replace(row, cells={levels[0]: name, **row.cells}) for name, rows in below for row in rows]
+        return [row.with_cells({levels[0]: name, **row.cells}) for name, rows in below for row in rows]
     entries = list(enumerate(content)) if isinstance(content, list) else [(-1, content)]
     return [_row(entry, f"{where}, entry {number}" if number >= 0 else where) for number, entry in entries]
 

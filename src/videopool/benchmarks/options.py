@@ -41,6 +41,8 @@ def options_of(row: Row, fill_ups: frozenset[str] = FILL_UPS) -> tuple[tuple[str
         series, lists, first = layout_of(tuple(row.cells))
     except ValueError as error:
         raise row.heading_error(str(error)) from error
+    if not series and not lists:
+        return (), first
     sources: dict[tuple[str, ...], str] = {}  # by options, the column that gives them
     for names in series:
         texts = [row.text(name) for name in names]

@@ -5,17 +5,17 @@ What a set's YAML says of its columns and traps is all that differs between them
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
-from videopool.benchmarks.errors import BenchmarkError, check_choice
+from videopool.benchmarks.collecting import without_collector
+from videopool.benchmarks.errors import BenchmarkError, check_choice, spare
 from videopool.benchmarks.nested import files_of, read_nested
 from videopool.benchmarks.options import FILL_UPS, layout_of, options_of
-from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, samples_of, spared, sparing, tell_left_out
+from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, samples_of, spared, tell_left_out
 from videopool.benchmarks.subtitles import Subtitles
 from videopool.benchmarks.tables import Columns, Row, renamed
 from videopool.notes import note
@@ -30,6 +30,7 @@ LINE = re.compile(r"(?:^|\n)[ \t]*(?=\(?[A-Z][.):])")  # where an option may beg
 FIELD = re.compile(r"\{([^{}]+)\}")
 
 
+@without_collector()
 def load_released(
     root: str | Path,
     annotations: str | Path,
@@ -73,9 +74,11 @@ def load_released(
     left_out = spared(bad_rows)
     rows = []
     for row, source in named:
-        with sparing(left_out):
+        try:
             plain = _plain(row, same_options)
             rows.append(plain if shown is None else shown.before(plain, source))
+        except BenchmarkError as error:
+            spare(error, left_out)
     answered = [bool(row.text("answer")) for row in rows]
     if unanswered != "keep":
         rows = [row for row, known in zip(rows, answered, strict=True) if known == (unanswered == "leave_out")]
@@ -126,12 +129,14 @@ def _named(rows: Sequence[Row], columns: Columns) -> list[tuple[Row, Row]]:
 
 def _source(row: Row, made: Mapping[str, str], kind: object) -> Row:
     """A row with the columns that are made of others, and with one text for a question of several kinds."""
+    if not made and not isinstance(kind, str):
+        return row
     cells = dict(row.cells)
     for name, pattern in made.items():
         cells[name] = FIELD.sub(lambda match: row.text(match[1], required=True), pattern)
     if isinstance(kind, str) and isinstance(kinds := cells.get(kind), list):
         cells[kind] = JOINT.join(sorted({row.as_text(one, kind) for one in kinds}))
-    return replace(row, cells=cells)
+    return row.with_cells(cells)
 
 
 def _own(names: Sequence[str], field: str, wanted: str | Sequence[str]) -> str | list[str] | None:
@@ -148,22 +153,22 @@ def _own(names: Sequence[str], field: str, wanted: str | Sequence[str]) -> str |
 
 def _plain(row: Row, same_options: Sequence[str]) -> Row:
     """A row whose options have no letters, in a list if they had some or stood in the question; so has its answer."""
-    question, in_text = split_options(row.text("question"))
+    asked, answer = row.text("question"), row.text("answer")
+    question, in_text = split_options(asked) if "\n" in asked else (asked, [])
     options, _ = options_of(row)
     bare = without_letters(options) or in_text
-    answer = row.text("answer")
     if bare and (match := ANSWERED.fullmatch(answer)):
         answer = match[1]
     choices = options or bare or same_options
     if choices and answer in FILL_UPS and answer not in choices:
         answer = ""
-    cells = {**row.cells, "question": question if in_text else row.text("question"), "answer": answer}
-    if bare or not options:
-        series, lists, _ = layout_of(tuple(row.cells))
+    cells = {**row.cells, "question": question, "answer": answer}
+    series, lists, _ = layout_of(tuple(row.cells))
+    if bare or (not options and (same_options or series or lists)):
         replaced = {*lists, *(name for names in series for name in names)}
         cells = {name: value for name, value in cells.items() if name not in replaced}
         cells["options"] = list(bare or same_options)
-    return replace(row, cells=cells)
+    return row.with_cells(cells)
 
 
 def split_options(text: str) -> tuple[str, list[str]]:

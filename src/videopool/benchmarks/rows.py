@@ -1,17 +1,14 @@
 """Samples from the rows of an annotation file, and whether it can hold the split that it is read as."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NamedTuple
 
 from videopool.benchmarks.benchmark import Sample
 from videopool.benchmarks.clip_folder import ClipFolder
-from videopool.benchmarks.errors import BenchmarkError, check_choice
+from videopool.benchmarks.errors import BenchmarkError, check_choice, spare
 from videopool.benchmarks.options import FILL_UPS, options_of
 from videopool.benchmarks.tables import Row
 from videopool.notes import note
@@ -61,15 +58,19 @@ def samples_of(
     fill_ups = FILL_UPS - {row.text("answer") for row in rows}
     questions: list[tuple[str, _Question]] = []
     for row, sample_id in zip(rows, ids, strict=True):
-        with sparing(left_out):
+        try:
             questions.append((sample_id, _Question(row, row.text("answer"), *options_of(row, fill_ups))))
+        except BenchmarkError as error:
+            spare(error, left_out)
     forms = _forms([question for _, question in questions], answers, left_out is None)
     names = {str(kind): str(name) for kind, name in (task_names or {}).items()}
     samples: list[Sample] = []
     for sample_id, asked in questions:
-        with sparing(left_out):
+        try:
             answer = _answer(asked, forms) if asked.options else asked.answer
             samples.append(_sample(asked, answer, sample_id, clips, names, bounds_in_name, fps))
+        except BenchmarkError as error:
+            spare(error, left_out)
     return samples
 
 
@@ -88,17 +89,6 @@ def tell_left_out(left_out: Sequence[BenchmarkError] | None, name: str, rows: in
     note(f"{name}: {len(left_out)} of {rows} rows cannot be used and are left out; the first: {left_out[0]}")
 
 
-@contextmanager
-def sparing(left_out: list[BenchmarkError] | None) -> Iterator[None]:
-    """Keep a BenchmarkError in the list instead of raising it; raise it if there is no list."""
-    try:
-        yield
-    except BenchmarkError as error:
-        if left_out is None:
-            raise
-        left_out.append(error)
-
-
 def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
     """The question_id of each row, or else its place among the rows.
 
@@ -106,15 +96,14 @@ def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
     """
     check_choice("benchmark.repeated_ids", repeated, REPEATED)
     ids: list[str] = []
-    first: dict[str, Row] = {}
-    seen: Counter[str] = Counter()
+    seen: dict[str, list[Row]] = {}
     for number, row in enumerate(rows):
         own = row.text("question_id") or f"{number:06d}"
-        seen[own] += 1
-        if seen[own] > 1 and repeated == "refuse":
-            raise row.error(f"the question_id {own!r} stands twice; first in {first[own].where}")
-        first.setdefault(own, row)
-        ids.append(own if seen[own] == 1 else f"{own}#{seen[own]}")
+        same = seen.setdefault(own, [])
+        if same and repeated == "refuse":
+            raise row.error(f"the question_id {own!r} stands twice; first in {same[0].where}")
+        same.append(row)
+        ids.append(own if len(same) == 1 else f"{own}#{len(same)}")
     return ids
 
 
@@ -156,8 +145,7 @@ def check_split(
         )
 
 
-@dataclass(frozen=True)
-class _Question:
+class _Question(NamedTuple):
     """A row with its answer as the sheet gives it, its options, and the number of the first option (0 or 1)."""
 
     row: Row

@@ -8,6 +8,7 @@ from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
+from videopool.benchmarks.collecting import without_collector
 from videopool.benchmarks.errors import BenchmarkError, listed
 from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, ids_of, samples_of, spared, tell_left_out
 from videopool.benchmarks.tables import Columns, Row, plain_name, read_table, renamed
@@ -21,6 +22,7 @@ ANSWERS = re.compile(
 )
 
 
+@without_collector()
 def load_qa_sheet(
     root: str | Path,
     annotations: str | Path,
@@ -101,6 +103,7 @@ def load_clips(
     return Benchmark(f"{id}/{split}", split, samples[:limit], names_hash, **settings)
 
 
+@without_collector()
 def load_qa_pairs(
     root: str | Path,
     annotations: str | Path,

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -62,7 +61,7 @@ class Subtitles:
             said = [said[int(i)] for i in np.round(np.linspace(0, len(said) - 1, self.most))]
         before, after = self.text.split("{question}")
         before, after = (part.replace("{subtitles}", "\n".join(said) or NONE) for part in (before, after))
-        return replace(row, cells={**row.cells, "question": before + row.text("question", required=True) + after})
+        return row.with_cells({**row.cells, "question": before + row.text("question", required=True) + after})
 
 
 def read_subtitles(path: Path) -> list[Line]:

@@ -7,8 +7,8 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from videopool.benchmarks.errors import BenchmarkError, listed
 
@@ -22,15 +22,19 @@ LISTED = 12  # names in an error message
 # The names that readers look for in a sheet, and the file's own names for these.
 FIELDS = ("video_name", "question", "answer", "options", "question_id", "question_type", "start", "end", "fps")
 Columns = Mapping[str, str | Sequence[str] | None]
+_Moves = Sequence[tuple[str, str]]  # new names and the columns that get them
 
 
-@dataclass(frozen=True)
-class Row:
-    """One entry of an annotation file."""
+class Row(NamedTuple):
+    """One entry of an annotation file. The largest have 72,821, and each is read several times."""
 
     where: str  # file and line, or file and entry
     cells: Mapping[str, object]  # values by column; text if the file is a table
     heading: str = ""  # file and line of a table's column names
+
+    def with_cells(self, cells: Mapping[str, object]) -> "Row":
+        """The row of this place with other values."""
+        return Row(self.where, cells, self.heading)
 
     def error(self, message: str) -> BenchmarkError:
         """An error about this row."""
@@ -45,7 +49,8 @@ class Row:
 
         Raises BenchmarkError for a value that is neither text nor number, and for a required one that is missing.
         """
-        text = self.as_text(self.cells.get(field), field)
+        value = self.cells.get(field)
+        text = value.strip() if type(value) is str else self.as_text(value, field)
         if required and not text:
             problem = "is empty" if field in self.cells else "is missing"
             raise self.error(f"malformed row: the field {field!r} {problem}")
@@ -55,6 +60,8 @@ class Row:
         """A value, or one of a list, as text. Whole numbers lose the fraction that some exports add."""
         if value is None:
             return ""
+        if type(value) is int:
+            return str(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -63,8 +70,7 @@ class Row:
 
     def number(self, field: str) -> float | None:
         """A finite number of at least 0; None if there is none. Raises BenchmarkError for anything else."""
-        text = self.text(field)
-        if not text or text.lower() == "nan":
+        if self.cells.get(field) is None or not (text := self.text(field)) or text.lower() == "nan":
             return None
         try:
             value = float(text)
@@ -119,12 +125,18 @@ def renamed(rows: Sequence[Row], columns: Columns, needed: Sequence[str], mapped
     if unknown := [name for name in columns if name not in (*FIELDS, *needed)]:
         raise BenchmarkError(f"benchmark.columns: {unknown[0]!r} is none of {', '.join(FIELDS)}")
     own = {name: [n] if isinstance(n, str) else list(n) for name, n in columns.items() if n is not None}
-    plans: dict[tuple[str, ...], dict[str, list[str]]] = {}  # one per set of columns
+    plans: dict[tuple[str, ...], tuple[_Moves, dict[str, list[str]]]] = {}  # one per set of columns
     result = []
     for row in rows:
         if (names := tuple(row.cells)) not in plans:
-            plans[names] = _plan(row, own, needed, mapped)
-        result.append(_renamed(row, plans[names], all_options="options" not in own))
+            plans[names] = _moves(names, _plan(row, own, needed, mapped), all_options="options" not in own)
+        moves, joined = plans[names]
+        cells = {name: row.cells[source] for name, source in moves}
+        for name, sources in joined.items():
+            cells[name] = (
+                [row.cells[n] for n in sources] if name == "options" else "_".join(row.text(n) for n in sources)
+            )
+        result.append(row.with_cells(cells))
     return result
 
 
@@ -156,16 +168,17 @@ def _column(row: Row, name: str, field: str, mapped: bool) -> str:
     raise row.heading_error(f"the column {name!r} is missing; there are {there}{advice}")
 
 
-def _renamed(row: Row, plan: Mapping[str, Sequence[str]], all_options: bool) -> Row:
-    """A row by a plan; without `all_options`, no column beside the plan's can be an option."""
-    used = {n for names in plan.values() for n in names}
-    cells = {name: value for name, value in row.cells.items() if name not in used and all_options}
-    for name, names in plan.items():
-        if len(names) == 1:
-            cells[name] = row.cells[names[0]]
-        else:
-            cells[name] = [row.cells[n] for n in names] if name == "options" else "_".join(map(row.text, names))
-    return replace(row, cells=cells)
+def _moves(
+    names: Sequence[str], plan: Mapping[str, list[str]], all_options: bool
+) -> tuple[_Moves, dict[str, list[str]]]:
+    """What a plan does to a row with these columns: those that get a name, and those that several columns make.
+
+    Without `all_options`, no column beside the plan's can be an option.
+    """
+    used = {n for sources in plan.values() for n in sources}
+    rest = [(name, name) for name in names if name not in used and all_options]
+    single = [(name, sources[0]) for name, sources in plan.items() if len(sources) == 1]
+    return [*rest, *single], {name: sources for name, sources in plan.items() if len(sources) != 1}
 
 
 def text_of(path: Path, key: str) -> str:
@@ -197,14 +210,14 @@ def _separator(text: str, usual: str) -> str:
 
 
 def _table_rows(path: Path, text: str, usual: str) -> list[Row]:
-    separator = _separator(text.lstrip("\r\n"), usual)
+    separator, name = _separator(text.lstrip("\r\n"), usual), str(path)
     # The csv module splits lines itself; strict: a quote that is never closed must not swallow the rest.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
     heading = ""
     rows: list[Row] = []
     while True:
-        where = f"{path}, line {reader.line_num + 1}"
+        where = f"{name}, line {reader.line_num + 1}"
         try:
             fields = next(reader, None)
         except csv.Error as error:
@@ -255,7 +268,8 @@ def json_rows(path: Path, text: str) -> list[Row]:
     if not isinstance(content, list):
         keys = f" with {', '.join(map(repr, list(content)[:LISTED]))}" if isinstance(content, dict) else ""
         raise BenchmarkError(f"{path}: a list of objects is expected, got {type(content).__name__}{keys}")
-    return [_object(entry, f"{path}, entry {number}") for number, entry in enumerate(content)]
+    name = str(path)
+    return [_object(entry, f"{name}, entry {number}") for number, entry in enumerate(content)]
 
 
 def parsed(text: str, where: str) -> object:

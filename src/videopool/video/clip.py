@@ -16,7 +16,7 @@ CLOCK_GAP = 10.0  # seconds; FFmpeg's -dts_delta_threshold, where a container's 
 
 def printable(name: str) -> str:
     """A file name as text that can be printed and written: bytes that are not UTF-8 become \\udc and two digits."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 class UnreadableClipError(UserError):
