@@ -323,6 +323,8 @@ def test_files_nested_otherwise(load, tmp_path, content, words):
         ("Who?\nA. me\nB. you", "Who?", ["me", "you"]),
         ("Who?\n(A) me\n(B) you,\nor him", "Who?", ["me", "you,\nor him"]),
         ("Order of\nA. a\nB. b\nC. c?\nA. abc\nB. cab", "Order of\nA. a\nB. b\nC. c?", ["abc", "cab"]),
+        ("Who?\nOptions:\n(A) me\n(B) you", "Who?", ["me", "you"]),
+        ("Who has options:\nA. me\nB. you", "Who has options:", ["me", "you"]),
         ("Is U.S. A. here?", "Is U.S. A. here?", []),
         ("A. me\nB. you", "A. me\nB. you", []),
         ("Who?\nA. me\nC. you", "Who?\nA. me\nC. you", []),

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from videopool.benchmarks import BenchmarkError
-from videopool.benchmarks.tables import read_table, renamed
+from videopool.benchmarks.columns import renamed
+from videopool.benchmarks.tables import read_table
 
 
 def table(path, content):

@@ -19,9 +19,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder, short_names
+from videopool.benchmarks.columns import Row
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.nested import files_of, read_nested
-from videopool.benchmarks.tables import Row
 from videopool.errors import one_line
 
 KEY = "benchmark.task"

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files, inside
+from videopool.benchmarks.columns import Row
 from videopool.benchmarks.errors import BenchmarkError
 from videopool.benchmarks.rows import FRAMES_PER_SECOND, times_of
-from videopool.benchmarks.tables import Row, json_rows, text_of
+from videopool.benchmarks.tables import json_rows, text_of
 
 
 def load_mvbench(

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from string import ascii_lowercase
 
-from videopool.benchmarks.tables import Row, plain_name
+from videopool.benchmarks.columns import Row, plain_name
 
 LISTS = (
     "options", "candidates", "choices", "opts", "answer_options", "answer_choices", "answer_candidates",

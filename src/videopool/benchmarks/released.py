@@ -12,12 +12,12 @@ from typing import Any
 from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.collecting import without_collector
+from videopool.benchmarks.columns import Columns, LeftOut, Row, renamed
 from videopool.benchmarks.errors import BenchmarkError, check_choice, spare
 from videopool.benchmarks.nested import files_of, read_nested
 from videopool.benchmarks.options import FILL_UPS, layout_of, options_of
 from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, samples_of, spared, tell_left_out
 from videopool.benchmarks.subtitles import Subtitles
-from videopool.benchmarks.tables import Columns, Row, renamed
 from videopool.notes import note
 
 KEY = "benchmark.annotations"
@@ -27,6 +27,7 @@ NEEDED = ("video_name", "question")
 LETTERED = re.compile(r"\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
 ANSWERED = re.compile(r"\(?([A-Z])(?:[.):].*)?", re.DOTALL)
 LINE = re.compile(r"(?:^|\n)[ \t]*(?=\(?[A-Z][.):])")  # where an option may begin in a question's text
+HEADING = re.compile(r"\n[ \t]*(?:options|choices):?\Z", re.IGNORECASE)  # of the list of options
 FIELD = re.compile(r"\{([^{}]+)\}")
 
 
@@ -66,12 +67,13 @@ def load_released(
     """
     check_choice("benchmark.unanswered", unanswered, UNANSWERED)
     clips, files = ClipFolder(root, prefixes, recursive), files_of(Path(annotations), parts, KEY)
-    named = [row for file in files for row in _named(read_nested(file, KEY, levels, inner), columns or {})]
-    every = [row for row, _ in named]
-    for file in files:
-        check_split(split, file, len(every), split_sizes, hub_split)
-    shown = None if subtitles is None else Subtitles(**subtitles)
     left_out = spared(bad_rows)
+    read = [read_nested(file, KEY, levels, inner, left_out) for file in files]
+    named = [row for rows in read for row in _named(rows, columns or {}, left_out)]
+    every = len(named) + len(left_out or ())
+    for file in files:
+        check_split(split, file, len(named), split_sizes, hub_split)
+    shown = None if subtitles is None else Subtitles(**subtitles)
     rows = []
     for row, source in named:
         try:
@@ -85,7 +87,7 @@ def load_released(
         note(f"benchmark {id}/{split}: {len(rows)} of {len(answered)} questions, by benchmark.unanswered={unanswered}")
     samples = samples_of(rows, clips, answers, repeated_ids, task_names, fps=fps, left_out=left_out)
     _check_kinds(split, files[0], {sample.task for sample in samples}, split_kinds or {})
-    tell_left_out(left_out, f"benchmark {id}/{split}", len(every))
+    tell_left_out(left_out, f"benchmark {id}/{split}", every)
     settings["groups"] = settings.get("groups") or _groups(sorted({sample.task for sample in samples}))
     return Benchmark(f"{id}/{split}", split, samples[:limit], hash_files(files), **settings)
 
@@ -108,7 +110,7 @@ def _groups(tasks: Sequence[str]) -> dict[str, list[str]]:
     return {kind: [task for task in tasks if kind in task.split(JOINT)] for kind in kinds}
 
 
-def _named(rows: Sequence[Row], columns: Columns) -> list[tuple[Row, Row]]:
+def _named(rows: Sequence[Row], columns: Columns, left_out: LeftOut) -> list[tuple[Row, Row]]:
     """Rows under the names that readers look for, each with the row that it comes from.
 
     A name in `columns` may say alternatives, "video_path|key": the first that is there counts; if none is, a field that
@@ -121,10 +123,22 @@ def _named(rows: Sequence[Row], columns: Columns) -> list[tuple[Row, Row]]:
     for names, places in alike.items():
         own = {field: _own(names, field, wanted) for field, wanted in columns.items() if wanted is not None}
         made = {f"{field} made": name for field, name in own.items() if isinstance(name, str) and FIELD.search(name)}
-        sources = [_source(rows[place], made, own.get("question_type")) for place in places]
         plan = {field: f"{field} made" if f"{field} made" in made else name for field, name in own.items()}
-        result |= zip(places, zip(renamed(sources, plan, NEEDED), sources, strict=True), strict=True)
-    return [result[place] for place in range(len(rows))]
+        sources: dict[int, Row] = {}
+        for place in places:
+            try:
+                sources[place] = _source(rows[place], made, own.get("question_type"))
+            except BenchmarkError as error:
+                spare(error, left_out)
+        try:
+            named = renamed(list(sources.values()), plan, NEEDED)
+            result |= zip(sources, zip(named, sources.values(), strict=True), strict=True)
+        except BenchmarkError as error:  # of all these rows
+            if len(places) == len(rows):
+                raise
+            for _ in sources:
+                spare(error, left_out)
+    return [result[place] for place in sorted(result)]
 
 
 def _source(row: Row, made: Mapping[str, str], kind: object) -> Row:
@@ -148,7 +162,9 @@ def _own(names: Sequence[str], field: str, wanted: str | Sequence[str]) -> str |
     for name in alternatives:
         if all(part in names for part in FIELD.findall(name) or [name]):
             return name
-    return alternatives[0] if field in NEEDED else []
+    if field not in NEEDED:
+        return []
+    return next(part for part in FIELD.findall(alternatives[0]) or alternatives if part not in names)
 
 
 def _plain(row: Row, same_options: Sequence[str]) -> Row:
@@ -181,7 +197,7 @@ def split_options(text: str) -> tuple[str, list[str]]:
     for first in reversed([place for place in places if text[place:].lstrip("(").startswith("A")]):
         starts = [place for place in places if place >= first]
         parts = [text[a:b].strip() for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-        if (question := text[:first].strip()) and (options := without_letters(parts)):
+        if (question := HEADING.sub("", text[:first].strip())) and (options := without_letters(parts)):
             return question, options
     return text, []
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from videopool.benchmarks.benchmark import Sample
 from videopool.benchmarks.clip_folder import ClipFolder
+from videopool.benchmarks.columns import LeftOut, Row
 from videopool.benchmarks.errors import BenchmarkError, check_choice, spare
 from videopool.benchmarks.options import FILL_UPS, options_of
-from videopool.benchmarks.tables import Row
 from videopool.notes import note
 
 REPEATED = ("refuse", "number")
@@ -36,7 +36,7 @@ def samples_of(
     task_names: Mapping[object, str] | None = None,
     bounds_in_name: bool = False,
     fps: float = FRAMES_PER_SECOND,
-    left_out: list[BenchmarkError] | None = None,
+    left_out: LeftOut = None,
 ) -> list[Sample]:
     """One sample per row, which has video_name, question and, optionally, answer; options (see options.py);
     question_id, question_type, start, end (seconds), fps, pair.
@@ -53,13 +53,19 @@ def samples_of(
 
     Raises BenchmarkError for an unusable row, naming file, place and field, unless it is left out.
     """
-    ids = ids_of(rows, repeated_ids)
-    # A word that is an answer somewhere is an option, not a placeholder.
-    fill_ups = FILL_UPS - {row.text("answer") for row in rows}
-    questions: list[tuple[str, _Question]] = []
-    for row, sample_id in zip(rows, ids, strict=True):
+    answered: list[tuple[str, Row, str]] = []
+    for row, sample_id in zip(rows, ids_of(rows, repeated_ids, left_out), strict=True):
         try:
-            questions.append((sample_id, _Question(row, row.text("answer"), *options_of(row, fill_ups))))
+            if sample_id:
+                answered.append((sample_id, row, row.text("answer")))
+        except BenchmarkError as error:
+            spare(error, left_out)
+    # A word that is an answer somewhere is an option, not a placeholder.
+    fill_ups = FILL_UPS - {answer for _, _, answer in answered}
+    questions: list[tuple[str, _Question]] = []
+    for sample_id, row, answer in answered:
+        try:
+            questions.append((sample_id, _Question(row, answer, *options_of(row, fill_ups))))
         except BenchmarkError as error:
             spare(error, left_out)
     forms = _forms([question for _, question in questions], answers, left_out is None)
@@ -74,7 +80,7 @@ def samples_of(
     return samples
 
 
-def spared(bad_rows: str) -> list[BenchmarkError] | None:
+def spared(bad_rows: str) -> LeftOut:
     """Where errors about unusable rows go under `benchmark.bad_rows`; None if they are raised."""
     check_choice("benchmark.bad_rows", bad_rows, BAD_ROWS)
     return [] if bad_rows == "leave_out" else None
@@ -89,8 +95,8 @@ def tell_left_out(left_out: Sequence[BenchmarkError] | None, name: str, rows: in
     note(f"{name}: {len(left_out)} of {rows} rows cannot be used and are left out; the first: {left_out[0]}")
 
 
-def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
-    """The question_id of each row, or else its place among the rows.
+def ids_of(rows: Sequence[Row], repeated: str, left_out: LeftOut = None) -> list[str]:
+    """The question_id of each row, or else its place among the rows; "" for a row that is left out.
 
     `repeated` ids: "refuse" them with a BenchmarkError that names both places, or "number" the second id#2, and so on.
     """
@@ -98,12 +104,16 @@ def ids_of(rows: Sequence[Row], repeated: str) -> list[str]:
     ids: list[str] = []
     seen: dict[str, list[Row]] = {}
     for number, row in enumerate(rows):
-        own = row.text("question_id") or f"{number:06d}"
-        same = seen.setdefault(own, [])
-        if same and repeated == "refuse":
-            raise row.error(f"the question_id {own!r} stands twice; first in {same[0].where}")
-        same.append(row)
-        ids.append(own if len(same) == 1 else f"{own}#{len(same)}")
+        try:
+            own = row.text("question_id") or f"{number:06d}"
+            same = seen.setdefault(own, [])
+            if same and repeated == "refuse":
+                raise row.error(f"the question_id {own!r} stands twice; first in {same[0].where}")
+            same.append(row)
+            ids.append(own if len(same) == 1 else f"{own}#{len(same)}")
+        except BenchmarkError as error:
+            spare(error, left_out)
+            ids.append("")
     return ids
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from videopool.benchmarks.benchmark import Benchmark, Sample, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
 from videopool.benchmarks.collecting import without_collector
+from videopool.benchmarks.columns import Columns, Row, plain_name, renamed
 from videopool.benchmarks.errors import BenchmarkError, listed
 from videopool.benchmarks.rows import FRAMES_PER_SECOND, check_split, ids_of, samples_of, spared, tell_left_out
-from videopool.benchmarks.tables import Columns, Row, plain_name, read_table, renamed
+from videopool.benchmarks.tables import read_table
 from videopool.notes import note
 from videopool.video import VIDEO_SUFFIXES, animation, is_hidden, printable
 
@@ -47,13 +48,13 @@ def load_qa_sheet(
     conf/benchmark/qa_sheet.yaml explains the arguments. `key` is the sheet's key in the configuration, for messages;
     `settings` are Benchmark's. Raises BenchmarkError for a missing folder or file, or an unusable row, naming it.
     """
-    clips, sheet = ClipFolder(root, prefixes, recursive), Path(annotations)
-    rows = renamed(read_table(sheet, key), columns or {}, ("video_name", "question"))
+    clips, sheet, left_out = ClipFolder(root, prefixes, recursive), Path(annotations), spared(bad_rows)
+    rows = renamed(read_table(sheet, key, left_out), columns or {}, ("video_name", "question"), left_out=left_out)
+    every = len(rows) + len(left_out or ())
     _check_answers(rows)
     check_split(split, sheet, len(rows), split_sizes)
-    left_out = spared(bad_rows)
     samples = samples_of(rows, clips, answers, repeated_ids, task_names, bounds_in_name, fps, left_out)
-    tell_left_out(left_out, f"benchmark {id}/{split}", len(rows))
+    tell_left_out(left_out, f"benchmark {id}/{split}", every)
     return Benchmark(f"{id}/{split}", split, samples[:limit], hash_files([sheet]), **settings)
 
 
@@ -128,6 +129,8 @@ def load_qa_pairs(
     """
     clips, folder = ClipFolder(root, prefixes, recursive), Path(annotations)
     files = [folder / questions, folder / answers]
+    if not all(file.is_file() for file in files):
+        raise BenchmarkError(f"benchmark.annotations={folder}: give the folder with {questions} and {answers}")
     asked, answered = (read_table(file, "benchmark.annotations") for file in files)
     asked = renamed(asked, columns or {}, ("video_name", "question", "question_id"))
     answered = renamed(answered, {}, ("answer", "question_id"), mapped=False)

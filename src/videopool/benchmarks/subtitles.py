@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from videopool.benchmarks.benchmark import inside
+from videopool.benchmarks.columns import Row
 from videopool.benchmarks.errors import BenchmarkError
-from videopool.benchmarks.tables import Row, parsed, text_of
+from videopool.benchmarks.tables import parsed, text_of
 
 KEY = "benchmark.subtitles.root"
 NONE = "No subtitles available."

@@ -11,9 +11,10 @@ from typing import Any
 
 from videopool.benchmarks.benchmark import Benchmark, hash_files
 from videopool.benchmarks.clip_folder import ClipFolder
+from videopool.benchmarks.columns import Row, renamed
 from videopool.benchmarks.errors import BenchmarkError, check_choice, listed
 from videopool.benchmarks.rows import ids_of, samples_of
-from videopool.benchmarks.tables import Row, read_table, renamed
+from videopool.benchmarks.tables import read_table
 
 # By axis, the task whose answers it grades.
 AXES = {
