@@ -88,7 +88,6 @@ def test_parquet_without_pyarrow(faulty, monkeypatch):
 
 
 SHEET = ["video_name,question,question_id,answer,a0,a1", *(f"v{n},what?,{n},x,x,y" for n in range(300))]
-TABLE = [line.replace(",", "\t") for line in SHEET]
 ENTRIES = [{"video_name": f"v{n}", "question": "what?", "question_id": n, "answer": "x", "options": ["x", "y"]}
            for n in range(300)]  # fmt: skip
 
@@ -99,7 +98,7 @@ def changed(rows, place, row):
 
 ROWS = {
     "fewer fields": ("q.csv", changed(SHEET, 7, "v,what"), "line 8: malformed row: 2 fields, the header has 6"),
-    "a quote inside": ("q.tsv", changed(TABLE, 7, '"stop" what?\twhat\t6\tx\tx\ty'), "line 8: malformed row: "),
+    "a quote inside": ("q.csv", changed(SHEET, 7, '"stop" what?,what,6,x,x,y'), "line 8: malformed row: "),
     "a type": ("q.json", changed(ENTRIES, 7, {**ENTRIES[7], "answer": True}), "entry 7: the field 'answer' must"),
     "an id's type": ("q.json", changed(ENTRIES, 7, {**ENTRIES[7], "question_id": [1]}), "entry 7: .* must be text"),
     "an id": ("q.json", changed(ENTRIES, 7, ENTRIES[6]), "entry 7: the question_id '6' stands twice; .* entry 6"),
@@ -127,6 +126,14 @@ def test_one_row_that_cannot_be_used(load, fault, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "x/own: 1 of 300 rows cannot be used and are left out; the first: " in told
     assert str(tmp_path / name) in told
+
+
+def test_quotes_between_tabs_may_be_text(tmp_path):
+    rows = ["video_name\tquestion\tanswer", 'v\t"stop" said who ?\tman', 'v\t"a ""b"""\t"x"', "v\twhat?\ty"]
+    (tmp_path / "q.tsv").write_text("\n".join(rows))
+    samples = load_qa_sheet(tmp_path, tmp_path / "q.tsv").samples
+    assert [sample.question for sample in samples] == ['"stop" said who ?', 'a "b"', "what?"]
+    assert [sample.answer for sample in samples] == ["man", "x", "y"]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_files_that_are_wrong(tmp_path, name, content, words):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(BenchmarkError, match=r"gone\.csv does not exist \(benchmark\.annotations\)"):
         read_table(tmp_path / "gone.csv", "benchmark.annotations")
-    with pytest.raises(BenchmarkError, match="does not exist"):
+    with pytest.raises(BenchmarkError, match="is a folder: give a file"):
         read_table(tmp_path, "benchmark.annotations")
 
 

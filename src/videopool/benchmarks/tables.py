@@ -116,7 +116,8 @@ def _rows_of_lines(path: Path, text: str, left_out: LeftOut) -> list[Row]:
 def _table_rows(path: Path, text: str, usual: str, left_out: LeftOut = None) -> list[Row]:
     separator, name = _separator(text.lstrip("\r\n"), usual), str(path)
     # The csv module splits lines itself; strict: a quote that is never closed must not swallow the rest.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines = io.StringIO(text, newline="").readlines()
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     header: list[str] = []
     heading = ""
     rows: list[Row] = []
@@ -129,8 +130,10 @@ def _table_rows(path: Path, text: str, usual: str, left_out: LeftOut = None) -> 
         except csv.Error as error:
             if faulty or not header or reader.line_num > begins + 1:  # a quote that is never closed took several lines
                 raise BenchmarkError(f"{where}: malformed row: {error}") from error
-            faulty = BenchmarkError(f"{where}: malformed row: {error}")
-            continue
+            fields = lines[begins].rstrip("\r\n").split(separator)
+            if separator != "\t" or len(fields) != len(header):  # between tabs, a quote may be part of the text
+                faulty = BenchmarkError(f"{where}: malformed row: {error}")
+                continue
         if faulty:
             spare(faulty, None if fields is None else left_out)  # nothing follows a row that was cut off
             faulty = None
