@@ -129,8 +129,10 @@ def load_qa_pairs(
     """
     clips, folder = ClipFolder(root, prefixes, recursive), Path(annotations)
     files = [folder / questions, folder / answers]
-    if not all(file.is_file() for file in files):
-        raise BenchmarkError(f"benchmark.annotations={folder}: give the folder with {questions} and {answers}")
+    for file in files:
+        if not file.is_file():
+            both = f"give the folder with {questions} and {answers}"
+            raise BenchmarkError(f"benchmark.annotations={folder}: {file.name} does not exist; {both}")
     asked, answered = (read_table(file, "benchmark.annotations") for file in files)
     asked = renamed(asked, columns or {}, ("video_name", "question", "question_id"))
     answered = renamed(answered, {}, ("answer", "question_id"), mapped=False)
