@@ -57,7 +57,7 @@ def run(config: DictConfig) -> Outcome:
             with wandb_run(config, folder.path.parent, "norms", folder.path.name, content) as run:
                 metrics, numbers = measure(point, settings, clips, folder, described)
                 doing("drawing figures")
-                save_figures(point_figures(load_norms(folder.path)), folder.path / FOLDER)
+                save_figures(lambda: point_figures(load_norms(folder.path)), folder.path / FOLDER)
                 if run is not None:
                     log_norms(run, folder.path)
                 folder.write_metrics(metrics)

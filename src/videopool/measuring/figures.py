@@ -1,6 +1,6 @@
 """Figures of the norms of points: curves with a panel per stage; maps and attention of one point."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ DRAWN = (
 Curves = dict[str, dict[str, Any]]  # by stage and name
 
 
-def save_figures(figures: Mapping[str, Figure], folder: Path, prefix: str = "") -> list[str]:
-    """Save figures under their names, unless VIDEOPOOL_FIGURES=none. Returns the files' names."""
+def save_figures(draw: Callable[[], Mapping[str, Figure]], folder: Path, prefix: str = "") -> list[str]:
+    """Draw figures and save them under their names, unless VIDEOPOOL_FIGURES=none. Returns the files' names."""
     if not formats():
         return []
-    return [file for name, figure in figures.items() for file in save_figure(figure, folder / (prefix + name))]
+    return [file for name, figure in draw().items() for file in save_figure(figure, folder / (prefix + name))]
 
 
 def point_figures(saved: SavedNorms) -> dict[str, Figure]:

@@ -37,7 +37,7 @@ def sum_up_norms(study: Path) -> None:
         others = {"norms_attention.csv": attention_frame(points), "norms_overlap.csv": overlap_frame(points)}
         tables = {"norms.csv": frame, **others}
         paths = [write_text(study / name, spreadsheet(own)) for name, own in tables.items() if len(own)]
-        files = [*paths, *save_figures(study_figures(points), study / FOLDER, "norms_")]
+        files = [*paths, *save_figures(lambda: study_figures(points), study / FOLDER, "norms_")]
     except OSError as error:
         raise NormsError(f"{study} cannot be written: {error.strerror or error}") from error
     log.say(name_files(files), result=True)

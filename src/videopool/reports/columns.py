@@ -1,6 +1,6 @@
 """The columns of a study's tables: what each holds, its heading and its worth, and which are chosen."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -123,7 +123,8 @@ def other_groups(frame: pd.DataFrame) -> list[str]:
 
 def main_group(frame: pd.DataFrame) -> str:
     """The name of the task group that the score is about, "" if it is about all tasks."""
-    return " and ".join(group for group in groups_of(frame) if group not in other_groups(frame))
+    others = other_groups(frame)
+    return " and ".join(group for group in groups_of(frame) if group not in others)
 
 
 def varied(frame: pd.DataFrame) -> list[str]:
@@ -145,7 +146,7 @@ def setting_words(row: Fields, names: list[str]) -> list[str]:
 def point_labels(frame: pd.DataFrame) -> dict[str, str]:
     """A short unique name for each point, by its folder's name."""
     names, labels = varied(frame), {}
-    for row in frame.to_dict("records"):
+    for row in frame[["point", "pooling", "frames", *names]].to_dict("records"):
         frames = "" if missing(row["frames"]) else frames_text(row["frames"])
         labels[str(row["point"])] = ", ".join([str(row["pooling"]), frames, *setting_words(row, names)])
     texts = list(labels.values())
@@ -160,14 +161,14 @@ def frames_text(frames: float) -> str:
     return f"{frames:g} frame{'' if frames == 1 else 's'}"
 
 
-def baseline_text(frame: pd.DataFrame, view: str) -> str:
-    """The points that the differences of a view are from, in words."""
+def baseline_text(frame: pd.DataFrame, view: str, labels: Mapping[str, str]) -> str:
+    """The points that the differences of a view are from, in words. labels: from point_labels."""
     own = frame[frame.point.isin(set(frame.get(f"{view}baseline", pd.Series(dtype=object)).dropna()))]
     pooling = own.pooling.iloc[0] if own.pooling.nunique() == 1 else "the baseline"
     if view:
         return f"at equal tokens: from {pooling} at as many visual tokens"
     if len(own) == 1 < frame.frames.nunique():
-        return f"difference: from {point_labels(frame)[own.point.iloc[0]]}"
+        return f"difference: from {labels[own.point.iloc[0]]}"
     return f"difference: from {pooling} at as many frames"
 
 
@@ -201,11 +202,13 @@ def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
         for key, (field, text, digits, scale, rank) in NUMBERS.items()
     }
     columns |= {key: numbers.pop(key) for key in ("frames", "tokens", "separators", *REAL, "layer_tokens")}
-    main = f"score: main task group ({main_group(frame)})" if main_group(frame) else ""
-    columns["score"] = Heading("score (%)", rank=1, note=main), score
+    main = main_group(frame)
+    note = f"score: main task group ({main})" if main else ""
+    columns["score"] = Heading("score (%)", rank=1, note=note), score
     for view, end in VIEWS.items():
         parts = (f"{view}difference", f"{view}difference_low", f"{view}difference_high", f"{view}p_holm")
-        heading = Heading(f"difference{end}".replace("_", " "), rank=5 if view else 2, note=baseline_text(frame, view))
+        text, rank = f"difference{end}".replace("_", " "), 5 if view else 2
+        heading = Heading(text, rank=rank, note=baseline_text(frame, view, labels))
         columns[f"difference{end}"] = column(heading, difference_cell, *parts)
     columns["gflops"] = numbers.pop("gflops")
     for group in groups:
@@ -225,11 +228,11 @@ def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
     return columns
 
 
-def with_content(frame: pd.DataFrame) -> list[str]:
-    """Names of the columns that tell something about a study; a setting, if points differ in it."""
-    columns, differing = study_columns(frame), varied(frame)
+def with_content(frame: pd.DataFrame) -> dict[str, Column]:
+    """The columns that tell something about a study, by name; a setting, if points differ in it."""
+    columns, differing, others = study_columns(frame), varied(frame), other_groups(frame)
     complete = frame[frame.status == COMPLETE].to_dict("records")
-    main = [f"{part}_{g}" for g in groups_of(frame) if g not in other_groups(frame) for part in ("score", "chance")]
+    main = [f"{part}_{g}" for g in groups_of(frame) if g not in others for part in ("score", "chance")]
 
     def told(name: str) -> bool:
         if name in SETTINGS or name in ("point", "status", *main):
@@ -244,7 +247,7 @@ def with_content(frame: pd.DataFrame) -> list[str]:
             return any(not missing(row.get(first)) and row[first] != row[second] for row in complete)
         return name in DEFAULT[:-1] or bool(texts)
 
-    return [name for name in columns if told(name)]
+    return {name: column for name, column in columns.items() if told(name)}
 
 
 def default_names(frame: pd.DataFrame) -> list[str]:
@@ -254,8 +257,7 @@ def default_names(frame: pd.DataFrame) -> list[str]:
 
 def page_names(frame: pd.DataFrame) -> list[str]:
     """The columns of some worth, for pages and wide terminals."""
-    columns = study_columns(frame)
-    return [name for name in with_content(frame) if columns[name][0].rank <= LEAST_WORTH]
+    return [name for name, (heading, _) in with_content(frame).items() if heading.rank <= LEAST_WORTH]
 
 
 def table_of(frame: pd.DataFrame, names: Sequence[str]) -> TextTable:

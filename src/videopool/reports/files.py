@@ -82,7 +82,8 @@ def write_report(
     """
     inputs = _inputs(study, baseline, own_figures, columns, pair, samples)  # before reading
     table = compared_study(study, baseline)
-    check_columns(columns or (), study_columns(table))
+    if columns:
+        check_columns(columns, study_columns(table))
     seeds = over_seeds(table, baseline)
     headline = inputs["head"].get("headline", "")
     sentences = [*[so_far] * bool(so_far), *conclusion(table, baseline, seeds, headline)]
