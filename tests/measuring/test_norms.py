@@ -130,6 +130,7 @@ def test_a_study_of_norms_and_a_killed_one(run, tmp_path, monkeypatch):
     assert ordered[-1].numbers["about"]["checkpoint"].endswith("/export")  # what a run ends with, behind what it made
 
     (tmp_path / "flag").unlink()
+    monkeypatch.setenv("VIDEOPOOL_FIGURES", "none")
     words = ["study=k", "logger=none", *MEASURED, f"pooling.steps={EVEN_STEPS}"]
     run(*words, check=-signal.SIGKILL)
     killed = point(tmp_path / "results" / "k", "killer")
@@ -195,6 +196,7 @@ def test_all_layers_and_scores_against_plain_loops(run, tmp_path, monkeypatch):
 def test_what_poolings_keep_by_task(videopool, tmp_path, monkeypatch):
     monkeypatch.setenv("VIDEOPOOL_FIGURES", "svg")
     words = ("job.overlap=true", "job.stages=[encoder]", "job.rules.times_median=1.1", "job.tower_scores=[received.2]")
+    words += ("+benchmark.tasks=[existence,scene,event_order]",)
     done = videopool("-m", "job=norms", "study=o", "pooling=even,average", "frames.num=3", "benchmark.limit=2", *words)
     study = tmp_path / "results" / "o"
     table = pd.read_csv(study / "norms_overlap.csv").set_index(["pooling", "task"])

@@ -38,6 +38,7 @@ TOY = [
     "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8",
     "training.steps=3", "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4",
 ]  # fmt: skip
+TASKS = "+benchmark.tasks=[existence,object_count,event_order]"  # to evaluate on
 WORLD_KEYS = ("clips=60", "per_task=8")
 WORLD = ("training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8")
 
@@ -142,7 +143,7 @@ def test_equal_losses_with_and_without_the_store_and_no_frame_encoded_twice(tune
 
     monkeypatch.setattr(Backbone, "encode_at_once", counted)
     words = ["training.epochs=2", "training.steps=null", "training.global_batch=8", "training.micro_batch=8"]
-    words.append("training.share=0.4")
+    words.append("training.share=0.2")
     disk = [f"features.root={tmp_path}/features", "features.dtype=null"]
     without = tune(*words, "features=none", "study=without")
     each_time = sum(encoded)
@@ -238,7 +239,7 @@ def test_a_cut_log_loses_only_what_is_done_again(tmp_path):
 
 def test_evaluation_marks_another_pooling_than_the_trained_one(tune, configure, capsys):
     run = tune("study=e")
-    small = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=none", "job.workers=0"]
+    small = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=none", "job.workers=0", TASKS]
     small += ["frames.num=2", "study=e", f"lora.checkpoint={run / 'export'}"]
     capsys.readouterr()
     own = Path(evaluate(configure(*small, "pooling=adaptive_Tx3x3", toy=False)).folder)
@@ -268,7 +269,7 @@ def test_evaluation_marks_another_pooling_than_the_trained_one(tune, configure, 
 def test_trainings_that_differ_in_their_seed_alone_are_taken_together(configure, tmp_path):
     """Random frames follow the seed; a third run, at another rate, has weights of another recipe."""
     words = ["frames=random", "frames.num=2", "training.steps=1", "benchmark.clips=60", "benchmark.per_task=8"]
-    words += ["benchmark.limit=2", "study=r"]
+    words += ["benchmark.limit=2", TASKS, "study=r"]
     for more in (["seed=0"], ["seed=1"], ["seed=2", "training.rate=0.01"]):
         feature_key._build.cache_clear()
         finetune(configure(*words, *more))
@@ -661,13 +662,14 @@ def test_weights_on_the_way_are_exported_and_can_be_evaluated(tune, configure):
     recipes = [json.loads(path.read_text())["recipe"] for path in folder.glob("export*/**/videopool.json")]
     assert sorted(map(recipes.count, set(recipes))) == [2, 2]  # each in PLLaVA's folder and in peft's
     words = ["lora=tuned", f"lora.checkpoint={folder}/exports/step-000002", "frames.num=2", "pooling=adaptive_Tx3x3"]
-    outcome = evaluate(configure(*words, "logger=none", "benchmark.clips=60", "benchmark.per_task=8", toy=False))
+    words += ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", TASKS, "logger=none", "job.workers=0"]
+    outcome = evaluate(configure(*words, toy=False))
     assert json.loads((Path(outcome.folder) / "metrics.json").read_text())["n"] > 0
 
 
 def test_frozen_weights_in_bfloat16(tune):
-    folder = tune("model.dtype=bfloat16", "study=half")
-    full = tune("study=full")
+    folder = tune("model.dtype=bfloat16", "training.steps=2", "study=half")
+    full = tune("training.steps=2", "study=full")
     assert {value.dtype for value in weights(folder).values()} == {torch.float32}
     np.testing.assert_allclose(losses(folder), losses(full), rtol=0.05)
     assert json.loads((folder / "run.json").read_text())["identity"]["precision"] == "bf16-mixed"
@@ -675,7 +677,7 @@ def test_frozen_weights_in_bfloat16(tune):
 
 def test_a_study_trains_evaluates_and_reports(videopool, tmp_path):
     words = [word for word in TOY if not word.startswith("pooling")]
-    small = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]
+    small = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", TASKS]
     done = videopool("-m", *words, *small, "study=s", "pooling=none,average", "training.steps=1")
     assert done.stdout.count("evaluating") == 2
     assert "Traceback" not in done.stderr
