@@ -29,7 +29,7 @@ from videopool.results.statistics import detectable_difference
 from videopool.runtime import sweep
 
 MODELS = sorted(p.stem for p in (shipped("conf") / "model").glob("*.yaml") if p.stem not in ("local", "api"))
-OFFLINE = {"HF_HUB_OFFLINE": "1"}
+OFFLINE = {"https_proxy": "http://127.0.0.1:9"}  # nothing answers there
 SEVEN_B = ("job=plan", "model=llava_next_vicuna_7b")
 
 
@@ -57,7 +57,7 @@ def shown(table):
 
 def test_the_acceptance_command_on_a_clean_machine(videopool, tmp_path):
     words = ["-m", *SEVEN_B, "pooling=none,adaptive", "frames.num=4,16,64", f"data_dir={tmp_path}/nothing"]
-    done = videopool(*words, small=False, env=OFFLINE | {"HF_HOME": str(tmp_path / "hub")})
+    done = videopool(*words, small=False, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")})
     rows = plan_rows(tmp_path)
     assert [(r["pooling"], r["frames"], r["visual_tokens"]) for r in rows] == [
         ("none", "4", "2304"), ("none", "16", "9216"), ("none", "64", "36864"),
