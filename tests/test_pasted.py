@@ -101,8 +101,10 @@ LESS = {
         "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4",
     ],
     "job=norms": ["frames.num=2", "pooling=none,average"],
-    "clip=00036": ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=null"],
+    "clip=00036": ["benchmark.limit=null"],
     "frames.num=4,8,16": ["frames.num=1,2"],
+    "frames.num=16,64": ["frames.num=16"],
+    "frames.num=16": ["frames.num=8"],
     "pooling=none,average,adaptive_Tx6x6": ["pooling=none,average"],
     "seed=0,1": ["pooling=average", "frames.num=2"],
     "job=show": ["frames.num=3"],
@@ -113,7 +115,11 @@ LESS = {
         "job.recipe.letters.steps=2", "job.recipe.language.images=4", "job.recipe.letters.images=4",
     ],
 }  # fmt: skip
-LESS["experiment=finetune_pooling"] += [word.replace("shapes", "shapes_events") for word in LESS["job=finetune"]]
+FEW_CLIPS = ["clips=24", "per_task=4"]  # of a world that no other test renders
+LESS["experiment=finetune_pooling"] += [word for word in LESS["job=finetune"] if "shapes" not in word]
+LESS["experiment=finetune_pooling"] += [f"training_data.sources.shapes_events.{word}" for word in FEW_CLIPS]
+LESS["experiment=finetune_pooling"] += [f"benchmark.{word}" for word in FEW_CLIPS]
+LESS["benchmark=shapes_images"] = [f"benchmark.{word}" for word in (*FEW_CLIPS, "limit=1")]
 # Words of commands that need a server, a cluster or a recipe's data: their configuration is composed.
 COMPOSED = (
     "logger.mode=online", "job.entity=my_team", "hydra/launcher=submitit_slurm", "training_data=videochat2",
@@ -127,8 +133,8 @@ COMPOSED = (
         )
     ),
 )  # fmt: skip
-DRAWN = ("reports", "studies")  # pages whose commands draw a report's figures
-TINY = ("benchmark.clips=24", "benchmark.per_task=4", "benchmark.limit=1")
+DRAWN = (["job=report", "study=mine"], ["job=report", "study=mine", "baseline=average time"])  # with their figures
+TINY = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1")  # of the world that other tests render
 TASKS = "+benchmark.tasks=[existence,object_count,event_order]"  # of those that the bundled benchmark has
 SERVED = {"judge=openai": "judge", "model=api": "model"}
 VAL = """video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4
@@ -235,7 +241,8 @@ def test_the_program_takes_them(page, forked, tmp_path, data_dir):
     set_up(folder)
     (folder / "data").symlink_to(data_dir)
     calls = videopools(page)
-    if any("study=mine" in words and words[0].startswith("job=") for words in calls):  # of a study on another page
+    ours = [words for words in calls if "study=mine" in words]
+    if ours and ours[0][0].startswith("job="):  # of a study on another page
         calls.insert(0, ["-m", "pooling=none,average", "frames.num=8", "study=mine"])
     for block in blocks(page):
         if block.kind in SHELL and (written := FILE.findall(block.text)):
@@ -246,7 +253,7 @@ def test_the_program_takes_them(page, forked, tmp_path, data_dir):
         for call in calls:
             words, runs = prepared(call, folder, server)
             quiet = runs_of if runs and not {"help", "--help", "--version"} & set(words) else []
-            figures = "svg" if page.stem in DRAWN else "none"
+            figures = "svg" if call in DRAWN else "none"
             env = {"OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1", "VIDEOPOOL_FIGURES": figures}
             done = forked.run([*words, *quiet], folder, env=env)
             assert done.returncode == 0, (call, done.stdout[-2000:], done.stderr[-2000:])
