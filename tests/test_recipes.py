@@ -96,7 +96,8 @@ def test_a_study_of_what_was_added(project, data_dir):
     run(
         project, "videopool", "-m", "experiment=first", "pooling=first_frame", "model=mirrored", "prompt=terse",
         "figures=[{_target_: videopool.figures.bars.Bars, most: 10}]", "logger=none", f"data_dir={data_dir}",
-        "benchmark.clips=30", "benchmark.per_task=2", "job.workers=0", f"results_dir={project}/results",
+        "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "job.workers=0",
+        f"results_dir={project}/results",
     )  # fmt: skip
     assert list((project / "results" / "first" / "figures").glob("score_*bars_*.png"))
     notebook = (project / "analysis" / "first.py").read_text()
