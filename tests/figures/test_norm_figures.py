@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from videopool.figures.norms import attention_against_norm, by_distance, frame_profiles, norm_histograms, norm_maps
+from videopool.measuring.figures import save_figures
 from videopool.norms.statistics import LogHistogram
 
 
@@ -52,3 +53,9 @@ def test_every_line_of_a_histogram_is_drawn():
     figure = norm_histograms({"encoder": {"tokens": histogram(norms)}}, "2", {"encoder": lines})
     drawn = {line.get_label(): line.get_xdata()[0] for line in figure.axes[0].lines}
     assert {name: drawn[name] for name in lines} == lines
+
+
+def test_figures_that_nobody_wants_are_not_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOPOOL_FIGURES", "none")
+    assert save_figures(lambda: pytest.fail("drawn"), tmp_path / "figures") == []
+    assert not list(tmp_path.iterdir())
