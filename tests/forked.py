@@ -223,7 +223,7 @@ def prepare() -> None:
 
 
 def warm_up() -> None:
-    """Read what nearly every process reads: the shipped configuration, the studies, the bundled model."""
+    """Read what nearly every process reads: the shipped configuration, the studies, the report, the bundled model."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -233,6 +233,7 @@ def warm_up() -> None:
     from videopool.inference.backbones import point_backbone
     from videopool.models import identity
     from videopool.paths import shipped
+    from videopool.reports.page import _environment as report_templates
 
     register_experiments(shipped("experiments"))
     compose_once()
@@ -240,6 +241,7 @@ def warm_up() -> None:
     with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
         model = plain(compose("config").model)
     GlobalHydra.instance().clear()
+    report_templates().get_template("report.html")
     point_backbone(model, identity(model["source"], model["revision"], target=model.get("_target_")), None)
 
 

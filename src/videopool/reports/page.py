@@ -5,6 +5,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,8 +191,9 @@ def samples_html(first: str | Path, second: str | Path, most: int = SAMPLES) -> 
     return str(articles(sample_views(first, second, most)))
 
 
+@cache
 def _environment() -> "Environment":
-    """The template engine."""
+    """The template engine; it compiles a template once, however often reports are written."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # here: a report that is kept does not need it
 
     loader = FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8"))
