@@ -102,5 +102,7 @@ def test_what_takes_one_size_is_told(words):
     for job in ("norms", "finetune"):
         with pytest.raises(UserError, match=rf"model\.frame_size=clip: job={job} takes grids of one size; give"):
             job_of(job).run(composed(f"job={job}", *(word for word in words if "job." not in word)))
+    with pytest.raises(UserError, match=r"model\.frame_size: patches of views of one size are replaced"):
+        evaluate(composed(*words, "model.tower.replace=mean", "model.tower.layer=1"))
     with pytest.raises(UserError, match=r"makes an image of frames, .* say model\.frame_size=<pixels>"):
         evaluate(composed(*words, "pooling=image_grid", "frames.num=6"))
