@@ -185,6 +185,9 @@ def not_computed(config: Any, target: str | None) -> str:
         if getattr(part, "return_dict", True) is not True:
             return f"return_dict={part.return_dict}: leave it out"
     window, kinds = getattr(text, "sliding_window", None), set(getattr(text, "layer_types", None) or [])
+    others = sorted(kinds - {"full_attention", "sliding_attention"})
+    if others:
+        return f"text_config: layer_types: {', '.join(others)} is not computed here; take a model of full attention"
     if window is not None or getattr(text, "use_sliding_window", False) or kinds - {"full_attention"}:
         return (
             f"text_config: sliding_window={window}: attention in sliding windows is not computed here; set "

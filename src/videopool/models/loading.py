@@ -205,11 +205,15 @@ def load_backbone(
                 attn_implementation=attention,
                 output_loading_info=True,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # all are told below
                 **placement,
                 **names,
             )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"model.source={source}: {one_line(error)}") from error
+    if sizes := sorted((name, tuple(found), tuple(own)) for name, found, own in report["mismatched_keys"]):
+        named = [f"{name} is {list(found)} and not {list(own)}" for name, found, own in sizes]
+        raise ModelError(f"model.source={source}: weights have other sizes than config.json: {listed(named)}")
     if wrong := [kind for kind in ("missing_keys", "unexpected_keys") if report[kind]]:
         keys = "; ".join(f"{kind.replace('_', ' ')}: {listed(sorted(report[kind]))}" for kind in wrong)
         raise ModelError(f"model.source={source}: the weights do not fit the configuration: {keys}")
