@@ -31,7 +31,6 @@ from videopool.runtime.tables import Cell, Heading, Row, Shown, made_table, numb
 from videopool.runtime.terminal import console
 
 Fields = Mapping[str, Any]
-
 MB, GB, TERA = 1e6, 1e9, 1e12
 LEAST_HOURS = 0.001  # that are written
 SAME_MAP = ("model", "frames", "positions", "layout", "pruning", "benchmark", "map")
