@@ -111,7 +111,8 @@ def test_what_nothing_reads_is_refused_with_what_was_meant(composed, words, mean
         "+hydra.job.env_set.X=1", "hydra.sweep.dir=x", "pooling=adaptive pooling._target_=mine.Free ~pooling.shape",
         "figures=[{_target_:mine.Free,most:10}]", "job=plan model=llava_1.5_7b model.shape={layers:3}",
         "view=none_f4", "~view",
-        "frames.num=null", "job=norms job.p=inf", "trainer.devices=auto", "experiment=finetune_pooling job=plan",
+        "frames.num=null", "model=qwen3_vl_8b model.frame_size=clip",
+        "job=norms job.p=inf", "trainer.devices=auto", "experiment=finetune_pooling job=plan",
     ],
 )  # fmt: skip
 def test_what_something_reads_is_accepted(composed, words):

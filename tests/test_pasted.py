@@ -124,7 +124,7 @@ LESS["benchmark=shapes_images"] = [f"benchmark.{word}" for word in (*FEW_CLIPS, 
 COMPOSED = (
     "logger.mode=online", "job.entity=my_team", "hydra/launcher=submitit_slurm", "training_data=videochat2",
     "judge=local", "lora.checkpoint=run/step1000,run/step2000", "hydra/launcher=joblib",
-    "job.size=llava7b", "model=llava_video_7b",
+    "job.size=llava7b", "model=llava_video_7b", "model=qwen2.5_vl_7b",
     *(
         f"benchmark={name}"
         for name in (

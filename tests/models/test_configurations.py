@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from both_ways import CLOSE, ours, theirs
-from random_models import FAMILIES, SIDE, save
+from random_models import FAMILIES, SIDE, save, save_added
 from videopool.models import ModelError, load_backbone, load_config
 from videopool.models.configuration import unknown_keys
 from videopool.models.families import FAMILIES as KINDS
@@ -154,6 +154,25 @@ def test_sliding_windows_are_refused_before_anything_is_loaded(model, family, te
     (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(ModelError, match="sliding windows") as caught:
         load_config(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "changes", "words"),
+    [
+        ("smolvlm", None, {"scale_factor": 2}, r"connector.*proj\.weight is \[64, 288\] and not \[64, 128\]"),
+        ("qwen3_vl", "vision_config", {"num_position_embeddings": 25}, r"pos_embed.* is \[16, 32\] and not \[25, 32\]"),
+        ("qwen3_vl", "text_config", {"layer_types": ["linear_attention"] * 3}, "linear_attention is not computed here"),
+    ],
+)
+def test_a_wrong_grid_and_other_attention_are_told(tmp_path, family, part, changes, words):
+    """A grid that its files contradict by the sizes of weights; attention that is not full by its name."""
+    folder = save_added(tmp_path, family)
+    content = json.loads((folder / "config.json").read_text())
+    (content if part is None else content[part]).update(changes)
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=rf"model\.source={folder}: .*{words}") as caught:
+        load_backbone(str(folder))
     assert "\n" not in str(caught.value)
 
 

@@ -22,7 +22,7 @@ from videopool.models import ModelError
 from videopool.models.cost import parameter_count, prefill_flops
 from videopool.models.shape import point_shape
 from videopool.paths import shipped
-from videopool.planning.cost import cost_of, plan_table, with_power
+from videopool.planning.cost import cost_of, plan_table, with_power, with_twins
 from videopool.points.setting import StatedSetting
 from videopool.pooling import PoolingShapeError
 from videopool.results.statistics import detectable_difference
@@ -331,6 +331,16 @@ def test_todays_models_are_planned_with_their_layouts(composed, name):
         assert row["weights_gb"] == pytest.approx(parameter_count(shape) * size / 1e9)
     fewer = (whole["visual_tokens"] - quarter["visual_tokens"]) * 2 * shape.layers * shape.kv_heads * shape.head_dim
     assert whole["kv_cache_gb"] - quarter["kv_cache_gb"] == pytest.approx(fewer * size / 1e9)
+
+
+@pytest.mark.parametrize(("size", "side"), [("clip", 448), ("[4096,200704]", 448), ("[4096,200000]", 416), (224, 224)])
+def test_sizes_of_frames_are_planned_without_weights(composed, size, side):
+    """Of clips that differ, squares are assumed, and a line says so."""
+    config = composed("model=qwen3_vl_8b", f"model.frame_size={size}", "frames.num=16", "pooling=none", "job=plan")
+    row = cost_of(config)
+    assert row["visual_tokens"] - row["separators"] == 8 * (side // 32) ** 2
+    told = f"clips differ in the size of their frames: {side} x {side} pixels are assumed"
+    assert with_twins([row])[0]["note"] == ("" if isinstance(size, int) else told)
 
 
 CHOSEN = {

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from composed import composed as compose
 from composed import opened
+from random_models import save_added
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
 from videopool.jobs.speed import run as speed
@@ -300,6 +301,16 @@ def test_rates_are_of_the_operations_that_run(tmp_path, composed):
             assert counter.get_total_flops() == 2 * work.rows * weights
     assert found["square_tflops"] > 0
     assert found["copy_gb_per_second"] > 0
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "qwen3_vl"])
+def test_rates_are_measured_of_added_families(tmp_path, composed, family):
+    """Of a folder that job.sizes names: SmolVLM2's patches are merged, Qwen3-VL's tokens have DeepStack's levels."""
+    source = save_added(tmp_path / "m", family)
+    with bench(composed(f"job.sizes.tiny.source={source}", *sized("tiny"))) as made:
+        rows = rates(made, lambda *_: lambda: None)["rows"]
+    assert {row["what"].split()[0] for row in rows} == {"tower", "prefill", "questions", "decoding"}
+    assert all(row["tflops"] > 0 for row in rows)
 
 
 @pytest.mark.parametrize(

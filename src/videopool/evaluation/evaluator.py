@@ -33,7 +33,7 @@ from videopool.models.stages import TEXT
 from videopool.models.tower_outputs import tower_outputs
 from videopool.points.point import Point
 from videopool.points.setting import ORIGINAL
-from videopool.pooling import Pooling, PoolingContext, checked
+from videopool.pooling import Pooling, PoolingContext, PoolingShapeError, announced, checked
 from videopool.reading.answers import (
     continuation_logprobs,
     greedy_answers,
@@ -75,6 +75,7 @@ class Evaluator(ClipReader):
         self.benchmark, self.prompt, self.parsing = point.benchmark, point.prompt, config.compat.scoring
         self.pruning = point.pruning
         self.clips_at_once = Chunk(int(config.job.max_clips), "clips")
+        self.most_tokens = int(config.job.max_visual_tokens)
         self.questions_anew = Chunk(READ_AT_ONCE, "questions")
         self.cache_bytes: int | None = config.job.get("max_cache_bytes")
         self.questions: Chunk | None = None
@@ -93,22 +94,38 @@ class Evaluator(ClipReader):
     @torch.inference_mode()
     def predict_step(self, batch: Sequence[LoadedClip], batch_idx: int = 0) -> list[dict[str, object]]:
         """Records of all questions of some clips, in their order."""
-        alike: dict[tuple[int, int], list[tuple[LoadedClip, Tensor]]] = defaultdict(list)  # clips in one batch
+        alike: dict[tuple[Any, int], list[tuple[LoadedClip, Tensor]]] = defaultdict(list)  # clips in one batch
         records: Records = {}
         for place, (clip, (features, reason)) in enumerate(zip(batch, self.read(batch), strict=True)):
             if features is None:
                 records |= {sample.id: failed_record(sample, UNREADABLE, reason) for sample in clip.job.samples}
             else:
-                alike[len(clip.views), place if self.pooling.varies else 0].append((clip, features))
+                alike[features.shape, place if self.pooling.varies else 0].append((clip, features))
         answer = self._answer_each if TEXT in self.pooling.needs else self._answer
 
         def answered(members: Sequence[tuple[LoadedClip, Tensor]]) -> Records:
             return answer([(clip, clip.job.samples) for clip, _ in members], torch.stack([own for _, own in members]))
 
         for members in alike.values():
-            for own in self.clips_at_once.each(members, answered):
+            try:
+                most = self._most(members[0][1])
+            except PoolingShapeError as error:  # of a clip that is smaller than others
+                unpooled = [sample for clip, _ in members for sample in clip.job.samples]
+                records |= {sample.id: failed_record(sample, "not_pooled", str(error)) for sample in unpooled}
+                continue
+            for own in self.clips_at_once.each(members, answered, most=most):
                 records |= own
         return [{**records[sample.id], "content": clip.digest} for clip in batch for sample in clip.job.samples]
+
+    def _most(self, features: Tensor) -> int | None:
+        """How many clips with such features [V, H, W, Dv] are read at once, where clips differ in size; None: any.
+
+        Raises PoolingShapeError if such a grid cannot be pooled.
+        """
+        if not self.backbone.shape.by_clip:
+            return None
+        tokens = announced(self.pooling, len(features), *self.backbone.grid(features).shape[1:3])
+        return max(1, self.most_tokens // max(1, tokens))
 
     def _answer_each(self, rows: Sequence[Asked], features: Tensor) -> Records:
         """As _answer, for visual tokens that depend on the question: each question reads its clip anew."""
@@ -136,6 +153,9 @@ class Evaluator(ClipReader):
             if not own
             for sample in samples
         }
+        grids = [
+            {"grid": list(self.backbone.grid(own).shape[:3])} if self.backbone.shape.by_clip else {} for own in features
+        ]
         limit = self.backbone.shape.context
         for place, sample in ((place, sample) for place, samples in enumerate(usable) for sample in samples):
             if (length := clips.ends[place] + self._text_length(sample, clips, place)) > limit:
@@ -165,6 +185,7 @@ class Evaluator(ClipReader):
                         **self._outcome(mode, sample, output),
                         "frame_indices": asked[place][0].indices,
                         "visual_tokens": clips.lengths[place],
+                        **grids[place],
                     }
         return records
 

@@ -27,7 +27,7 @@ import numpy as np
 from torch import Tensor
 
 from videopool.features.segment import DAMAGED, SUFFIX, DamagedSegment, Segment, codes_of, grouped, pack, write_whole
-from videopool.features.source import OWN, ClipKey, FeatureSource, View, source_hash, view_code
+from videopool.features.source import OWN, ClipKey, FeatureSource, View, fits, source_hash, view_code
 from videopool.features.space import Space
 from videopool.features.store import DTYPES, ClipState, FeatureStore, FeatureStoreError, finite, round_features
 from videopool.files import set_aside
@@ -104,7 +104,7 @@ class DiskStore(FeatureStore):
     def put(self, clip: ClipKey, features: Mapping[View, Tensor]) -> dict[View, Tensor]:
         rounded = round_features(features, self.dtype_of(clip.source))
         for values in rounded.values():
-            if tuple(values.shape) != clip.source.shape:
+            if not fits(values.shape, clip.source.shape):
                 raise ValueError(f"features of shape {tuple(values.shape)} from a source of {clip.source.shape}")
         if self._writable and all(map(finite, rounded.values())):
             with self._here():
@@ -197,7 +197,7 @@ class DiskStore(FeatureStore):
             features = opened[name].tensor(code, verify=code not in self._verified[name])
             kept = self.dtype_of(clip.source)
             dtype = features.dtype if kept is None else DTYPES[kept]
-            if (tuple(features.shape), features.dtype) != (clip.source.shape, dtype):
+            if not fits(features.shape, clip.source.shape) or features.dtype != dtype:
                 raise DamagedSegment(f"{path}: of another shape or dtype than its source")
         except FileNotFoundError:  # another process evicted it
             return None

@@ -22,6 +22,7 @@ from videopool.video import (
     ClipInfo,
     Sampler,
     UnreadableClipError,
+    Unresizable,
     is_hidden,
     open_clip,
     printable,
@@ -171,11 +172,12 @@ class ReadPlan:
         return indices, views if self.thumbnail is None else [*views, self.thumbnail.view(indices)]
 
     def _single(self, indices: Sequence[int]) -> list[View]:
-        """Views of single frames, or of several together."""
+        """Views of single frames, or of several together; with the number of frames if their size depends on it."""
         if self.together == 1:
             return list(indices)
         filled = [*indices, *[indices[-1]] * (-len(indices) % self.together)]
-        return [(TOGETHER, *filled[first : first + self.together]) for first in range(0, len(filled), self.together)]
+        name = (TOGETHER, str(len(indices))) if getattr(self.image_processor, "whole", False) else (TOGETHER,)
+        return [(*name, *filled[first : first + self.together]) for first in range(0, len(filled), self.together)]
 
     def pixels(self, clip: Clip, views: Sequence[Any], seconds: dict[str, float]) -> Tensor:
         """Pixels [M, 3, S, S] of views of an open clip, each once and in_order. Adds the time spent to seconds."""
@@ -192,7 +194,12 @@ class ReadPlan:
                 own = read[[place[index] for index in view[1:] if isinstance(index, int)]]
                 groups.append(own if view[0] == TOGETHER else makers[str(view[0])](own))
         decoded = time.perf_counter()
-        made = [to_pixels(self.image_processor, group) for group in groups]
+        counted = next((int(view[1]) for view in views if isinstance(view, tuple) and isinstance(view[1], str)), None)
+        counts = {} if counted is None else {"num_frames": counted}
+        try:
+            made = [to_pixels(self.image_processor, group, **counts) for group in groups]
+        except Unresizable as error:
+            raise UnreadableClipError(clip.path, error) from error
         if self.together > 1:  # an image stands for as many frames
             made = [one.repeat(self.together // len(one), 1, 1, 1).flatten(0, 1)[None] for one in made]
         pixels = torch.cat(made) if len(made) > 1 else made[0]

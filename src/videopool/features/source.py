@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import metadata
@@ -29,7 +30,7 @@ class FeatureSource:
     media: str  # which tower, "video" or "image"
     layer: str  # of the tower, or the name of another of its outputs
     dtype: str  # of the model, e.g. "float32"
-    shape: tuple[int, int]  # of a view's features, (C + H*W, Dv)
+    shape: tuple[int, int]  # of a view's features, (C + H*W, Dv); (0, Dv): clips differ, in features [H, W, Dv]
     arithmetic: str  # kind of device, attention, precision of the trainer
     software: str  # versions of the packages that decode, preprocess and encode
     model: str = field(default="", compare=False)  # the first model with this source, for tables
@@ -58,6 +59,12 @@ class ClipKey:
 def source_hash(source: FeatureSource, kept: str) -> str:
     """SHA-256 of a source and the store's dtype, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps({**source.words(), "kept": kept}, sort_keys=True).encode()).hexdigest()
+
+
+def fits(found: Sequence[int], stated: Sequence[int]) -> bool:
+    """Whether features of a view have the shape that their source states."""
+    rows, width = stated
+    return list(found) == [rows, width] if rows else len(found) == 3 and found[-1] == width
 
 
 def view_code(view: View) -> str:

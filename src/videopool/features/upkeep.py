@@ -14,7 +14,7 @@ from typing import Any
 from videopool.features.disk import CLIPS, SOURCE, VERSION, read_record
 from videopool.features.loading import content_hash, file_state
 from videopool.features.segment import DAMAGED, SUFFIX, UNFINISHED, DamagedSegment, Segment, codes_of
-from videopool.features.source import OWN
+from videopool.features.source import OWN, fits
 from videopool.features.space import LOCK, evict, remove, stored_files
 from videopool.files import set_aside
 from videopool.locks import is_claimed, locked
@@ -91,7 +91,7 @@ def verify(root: Path, watch: Watch) -> Verdict:
                 for code in codes:
                     features = segment.tensor(code, verify=True)
                     dtypes = (OWN, str(features.dtype).removeprefix("torch."))
-                    if words and (list(features.shape) != words["shape"] or words["kept"] not in dtypes):
+                    if words and (not fits(features.shape, words["shape"]) or words["kept"] not in dtypes):
                         raise DamagedSegment(f"{path}: of another shape or dtype than its source")
             except FileNotFoundError:
                 continue

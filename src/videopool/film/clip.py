@@ -121,7 +121,7 @@ class ShownClip:
         unique = in_order(frames)
         pixels = read_again(plan, loaded, unique, reader.seconds)[[unique.index(frame) for frame in frames]]
         cell = backbone.shape.patch * backbone.shape.merge  # its side in pixels
-        height, width = backbone.shape.height * cell, backbone.shape.width * cell
+        height, width = (side // cell * cell for side in pixels.shape[2:])
         pictures = from_pixels(processor, pixels[:, :3])[:, :height, :width]  # the first of several
         beside = {name: values[None] for name, values in loaded.beside.items()}
         return View(reader, features[None].to(backbone.device), pixels, pictures, reader.frame_times(loaded), beside)

@@ -53,6 +53,10 @@ def feature_source(
     Other outputs of the tower, by name, are beside them: of tower_outputs() for what a pooling needs.
     """
     features, reader = backbone.feature_states, str(config.job.reader)
+
+    def size(output: TowerOutput) -> tuple[int, int]:
+        return (0, output.size[1]) if backbone.shape.by_clip else output.size
+
     if backbone.tower(media) is backbone.tower(MEDIA):
         media = MEDIA  # an image is a clip of one frame, and shares features with it
     device = device_of(backbone.tower(media)).type
@@ -70,14 +74,14 @@ def feature_source(
         media=media,
         layer=features.name,
         dtype=str(backbone.dtype).removeprefix("torch."),
-        shape=features.size,
+        shape=size(features),
         arithmetic=f"{device} {config.model.attention} {config.trainer.get('precision') or '32-true'}",
         software=software(reader),
         model=backbone.name,
     )
     beside = {}
     for name, one in (outputs or {}).items():
-        beside[name] = replace(source, layer=one.name, shape=one.size, exact=one.exact), one
+        beside[name] = replace(source, layer=one.name, shape=size(one), exact=one.exact), one
     return replace(source, beside=beside)
 
 

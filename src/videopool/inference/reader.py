@@ -36,6 +36,7 @@ from videopool.reading.module import VideoLM
 from videopool.video import UnreadableClipError
 
 Fresh = tuple[ClipKey, Sequence[View], Tensor]  # views of a clip, and their pixels [M, 3, S, S]
+Call = tuple[str, tuple[TowerOutput, ...], tuple[int, ...]]
 Made = dict[tuple[ClipKey, View], Tensor]  # features [C + H*W, Dv], or what is beside them
 
 
@@ -197,10 +198,10 @@ class ClipReader(VideoLM):
         if not fresh:
             return
         lacking: list[list[ClipKey]] = []
-        calls: dict[tuple[str, tuple[TowerOutput, ...]], list[Tensor]] = defaultdict(list)  # frames, by what they need
+        calls: dict[Call, list[Tensor]] = defaultdict(list)  # frames, by what they need
         for key, views, pixels in fresh:
             lacking.append([part for part in _parts(key) if any((part, view) not in made for view in views)])
-            calls[key.source.media, self._outputs(key, lacking[-1])] += pixels
+            calls[self._call(key, lacking[-1], pixels)] += pixels
         with self.clock("vision"):
             encoded = {
                 call: chain.from_iterable(
@@ -209,8 +210,8 @@ class ClipReader(VideoLM):
                 for call, frames in calls.items()
             }
             found = [
-                list(islice(encoded[key.source.media, self._outputs(key, parts)], len(views)))
-                for (key, views, _), parts in zip(fresh, lacking, strict=True)
+                list(islice(encoded[self._call(key, parts, pixels)], len(views)))
+                for (key, views, pixels), parts in zip(fresh, lacking, strict=True)
             ]
             if torch.accelerator.is_available():
                 torch.accelerator.synchronize()  # once, for the copies of all chunks
@@ -221,6 +222,10 @@ class ClipReader(VideoLM):
                         view: own[place] for view, own in zip(views, frames, strict=True) if (part, view) not in made
                     }
                     made |= {(part, view): kept for view, kept in self.store.put(part, new).items()}
+
+    def _call(self, key: ClipKey, parts: Sequence[ClipKey], pixels: Tensor) -> Call:
+        """What the frames of one call of the tower have in common: medium, wanted outputs, size."""
+        return key.source.media, self._outputs(key, parts), tuple(pixels.shape[1:])
 
     def _outputs(self, key: ClipKey, parts: Sequence[ClipKey]) -> tuple[TowerOutput, ...]:
         """The tower's outputs that some parts of a clip are."""

@@ -21,6 +21,7 @@ def run(config: DictConfig) -> Outcome:
     point = StatedSetting(config)
     console().print(stage_table(point))
     note(map_of(point.pooling, point.stage, point)[1])
+    note(point.assumed)
     return Outcome(COMPLETE, point.name, f"{point.visual_tokens} visual tokens")
 
 

@@ -65,6 +65,7 @@ def run(config: DictConfig) -> Outcome:
     identity = {
         "model": point.model_identity,
         "adapter": point.adapter,
+        "frame_size": point.model.get("frame_size"),
         "clip": str(clip.job.clip.absolute()),
         "bounds": [clip.job.start, clip.job.end],
         "frames": plain(config.frames),

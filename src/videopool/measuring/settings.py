@@ -29,7 +29,7 @@ from videopool.models.stages import TEXT
 from videopool.norms import Measurement, OutlierRules
 from videopool.norms.token_norms import power
 from videopool.points.point import Point
-from videopool.points.setting import refuse_api, refuse_reading
+from videopool.points.setting import refuse_api, refuse_proportions, refuse_reading
 
 # The parts of an evaluation's identity that norms depend on.
 SHARED = (
@@ -92,6 +92,7 @@ def check(config: DictConfig) -> dict[str, Any]:
     """The node `job`, checked as far as possible without the model. Raises ConfigError or NormsError."""
     refuse_api(config)
     refuse_reading(config, "job=norms")
+    refuse_proportions(config, "job=norms")
     job = plain(config.job)
     rules: Rules = {
         whole(1): ("job.save_every",),

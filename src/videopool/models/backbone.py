@@ -52,6 +52,7 @@ class Backbone(nn.Module):
     projector_norm: ClassVar[bool] = False
     projector_bias: ClassVar[bool] = True  # where the configuration does not say
     frame_size: ClassVar[int] = 0  # default side of views in pixels, of a tower that takes any; 0: the tower's own
+    whole_clip: ClassVar[bool] = False  # its video processor limits the pixels of all frames of a clip together
     together: ClassVar[int] = 1  # frames that are one view of the tower, and one moment of the grid
     mrope: ClassVar[bool] = False  # positions have three axes; see grid_positions()
     clip_words: ClassVar[tuple[str, ...]] = ()  # what chat templates write for a clip beside the placeholders
@@ -156,7 +157,7 @@ class Backbone(nn.Module):
         return getattr(self.parts, self.language_name)
 
     def preprocess(self, frames: np.ndarray) -> Tensor:
-        """uint8 frames [T, H, W, 3] to pixels [T, 3, S, S] by the model's image processor."""
+        """uint8 frames [T, H, W, 3] to pixels [T, 3, S, S], or those of their proportions, by its image processor."""
         return to_pixels(self.image_processor, frames)
 
     @property
@@ -187,8 +188,14 @@ class Backbone(nn.Module):
         return tower_pass(tower, pixels, outputs, clock)
 
     def grid(self, features: Tensor) -> Tensor:
-        """Features [..., C + P, Dt] to the patch grid [..., H, W, Dv]: M x M of the P patches side by side."""
+        """Features [..., C + P, Dt] to the patch grid [..., H, W, Dv]: M x M of the P patches side by side.
+
+        Views that keep their clip's proportions come as [..., H * M, W * M, Dt].
+        """
         height, width, merge = self.shape.height, self.shape.width, self.shape.merge
+        if self.shape.by_clip:
+            height, width = (side // merge for side in features.shape[-3:-1])
+            features = features.flatten(-3, -2)
         patches = features[..., self.extra :, : self.shape.tower_dim * self.shape.feature_layers]
         if merge == 1:
             return patches.unflatten(-2, (height, width))

@@ -1,17 +1,17 @@
 """A model's configuration; no weights are read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from functools import lru_cache
+from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from videopool.errors import one_line
-from videopool.models.backbone import Backbone
 from videopool.models.errors import ModelError, is_number, listed
 from videopool.models.families import FAMILIES, family_of, kind_of
 from videopool.models.original import is_original, original_config
@@ -24,6 +24,8 @@ TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "internvl_vis
           "qwen2_5_vl_vision": False, "qwen3_vl_vision": False, "dinov2": True}  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "eager")  # others take no mask in which the questions of a clip are blind to each other
+FrameSize: TypeAlias = int | str | Sequence[int] | None  # of load_backbone()
+BY_CLIP = "clip"  # of model.frame_size: views keep the proportions of their clip
 RECORD = "videopool"  # a key of config.json that job=merge writes
 # Rotary positions that do not depend on the prompt's length or on earlier prompts ("dynamic": within the context).
 ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic")
@@ -56,7 +58,7 @@ def load_config(
     revision: str | None = None,
     rope_factor: float | None = None,
     target: str | None = None,
-    frame_size: int | None = None,
+    frame_size: FrameSize = None,
 ) -> Any:
     """A model's transformers configuration; arguments as in load_backbone().
 
@@ -72,10 +74,14 @@ def load_config(
         family = family_of(kind_of(config), target)
     except ModelError as error:
         raise ModelError(f"model.source={source}: {error}") from error
+    vision, unit = config.vision_config, 0
     if family.frame_size:
-        config.vision_config.image_size = family.frame_size if frame_size is None else frame_size
-    if problem := _views(config, family, frame_size):
-        raise ModelError(f"model.frame_size={frame_size}: {problem}")
+        vision.image_size, unit = family.frame_size, vision.patch_size * family.merged(config)
+    check_frame_size(frame_size, unit, getattr(vision, "image_size", None))
+    if family.frame_size:
+        vision.image_size = side_of(frame_size, family.frame_size, unit)
+        if keeps_proportions(frame_size):
+            vision.by_clip = True
     if problem := not_computed(config, target):
         raise ModelError(f"model.source={source}: config.json: {problem}")
     if rope_factor is not None:
@@ -129,16 +135,45 @@ def unknown_keys(config: Any, content: Mapping[str, Any], within: str = "") -> l
     return unknown
 
 
-def _views(config: Any, family: type[Backbone], frame_size: int | None) -> str:
-    """Why the tower cannot take views of a size, or ""."""
+def keeps_proportions(frame_size: FrameSize) -> bool:
+    """Whether views have their clip's proportions, and not one size."""
+    return frame_size is not None and not is_number(frame_size)
+
+
+def check_frame_size(frame_size: FrameSize, unit: int, own: int | None) -> None:
+    """Raises ModelError for a size of views that a tower cannot take.
+
+    `unit` is the side of a patch of the grid in pixels; 0: the tower takes views of `own` pixels alone.
+    """
     if frame_size is None:
-        return ""
-    if not family.frame_size:
-        return f"the tower takes views of one size, {getattr(config.vision_config, 'image_size', None)}; say null"
-    unit = config.vision_config.patch_size * family.merged(config)
-    if not is_number(frame_size) or isinstance(frame_size, float) or frame_size < unit or frame_size % unit:
-        return f"give a multiple of {unit}, the side of a patch of the grid in pixels"
-    return ""
+        return
+    problem = f"the tower takes views of one size, {own}; say null"
+    if unit:
+        problem = f"give a multiple of {unit}, the side of a patch of the grid in pixels; {BY_CLIP}; or [least,most] "
+        problem += f"pixels of a frame, the most at least {unit**2}"
+    if not unit or not (_is_side(frame_size, unit) or frame_size == BY_CLIP or _are_limits(frame_size, unit)):
+        raise ModelError(f"model.frame_size={frame_size}: {problem}")
+
+
+def _is_side(value: Any, unit: int) -> bool:
+    return _is_whole(value) and value >= unit and value % unit == 0
+
+
+def _are_limits(value: Any, unit: int) -> bool:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2 or not all(map(_is_whole, value)):
+        return False
+    return bool(1 <= value[0] <= value[1] and value[1] >= unit**2)
+
+
+def _is_whole(value: Any) -> bool:
+    return is_number(value) and isinstance(value, int)
+
+
+def side_of(frame_size: FrameSize, usual: int, unit: int) -> int:
+    """Side in pixels of views of a size that check_frame_size() allows; of views by clip, the side that is assumed."""
+    if frame_size is None or isinstance(frame_size, str):
+        return usual
+    return frame_size if isinstance(frame_size, int) else isqrt(frame_size[1]) // unit * unit
 
 
 def not_computed(config: Any, target: str | None) -> str:
@@ -150,6 +185,9 @@ def not_computed(config: Any, target: str | None) -> str:
         if getattr(part, "return_dict", True) is not True:
             return f"return_dict={part.return_dict}: leave it out"
     window, kinds = getattr(text, "sliding_window", None), set(getattr(text, "layer_types", None) or [])
+    others = sorted(kinds - {"full_attention", "sliding_attention"})
+    if others:
+        return f"text_config: layer_types: {', '.join(others)} is not computed here; take a model of full attention"
     if window is not None or getattr(text, "use_sliding_window", False) or kinds - {"full_attention"}:
         return (
             f"text_config: sliding_window={window}: attention in sliding windows is not computed here; set "

@@ -13,17 +13,21 @@ from transformers.utils import logging as transformers_logging
 
 from videopool.errors import one_line
 from videopool.models.backbone import Backbone
-from videopool.models.configuration import ATTENTIONS, DTYPES, load_config
+from videopool.models.configuration import ATTENTIONS, DTYPES, FrameSize, load_config
 from videopool.models.errors import ModelError, listed
 from videopool.models.families import family_of, kind_of
 from videopool.models.original import KEYS, is_original, with_places
 from videopool.models.shape import model_shape
+from videopool.models.sizes import ModelShape
 from videopool.models.source import check_weights, identity, locate, read_json
 from videopool.models.tower_changes import tower_changes
+from videopool.video import Proportional
 
 VIEW_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
                  "do_normalize", "image_mean", "image_std", "do_convert_rgb")  # fmt: skip
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+# In transformers' order of precedence; the first counts only if it holds a video processor.
+VIDEO_FILES = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
@@ -86,6 +90,33 @@ def load_image_processor(
     return CLIPImageProcessorPil(**settings)
 
 
+def proportional(
+    image_processor: Any, source: str, revision: str | None, shape: ModelShape, frame_size: Any, whole: bool
+) -> Proportional:
+    """An image processor whose views keep their clip's proportions, within limits of pixels.
+
+    frame_size: [least, most] of a frame, or "clip" for those of the model's own video processor; these count all frames
+    of a clip if `whole`. Raises ModelError if its files state none, or a cap that depends on more.
+    """
+    unit = shape.patch * shape.merge
+    if not isinstance(frame_size, str):
+        return Proportional(image_processor, unit, *frame_size)
+    folder = locate(source, revision)
+    stated = [read_json(folder / name) for name in VIDEO_FILES if (folder / name).is_file()]
+    own = next((one["video_processor"] for one in stated if "video_processor" in one), None)
+    own = own or next((one for one in stated if "size" in one or "max_pixels" in one), {})
+    size = own.get("size") or {}
+    least = own.get("min_pixels") or size.get("shortest_edge")
+    most = own.get("max_pixels") or size.get("longest_edge")
+    if not least or not most or own.get("cap_pixels_per_frame"):
+        problem = "caps pixels per frame" if least and most else "states no numbers of pixels"
+        raise ModelError(
+            f"model.frame_size={frame_size}: the video processor of {folder} {problem}; say "
+            "model.frame_size=[least,most] pixels of a frame"
+        )
+    return Proportional(image_processor, unit, int(least), int(most), whole)
+
+
 @contextmanager
 def silent() -> Iterator[None]:
     """No lines and bars of transformers, which tells of weights what our errors say."""
@@ -130,7 +161,7 @@ def load_backbone(
     rope_factor: float | None = None,
     target: str | None = None,
     tower: Mapping[str, Any] | None = None,
-    frame_size: int | None = None,
+    frame_size: FrameSize = None,
 ) -> Backbone:
     """Load a model from a folder, from this package ("videopool:..."), or by its Hugging Face id.
 
@@ -146,7 +177,8 @@ def load_backbone(
         rope_factor: linear scaling of rotary positions, as in SlowFast-LLaVA.
         target: the user's class for the family, as in family_of().
         tower: changes of the vision towers, as in TowerChanges.
-        frame_size: side of views in pixels, of a tower that takes any; None for the family's.
+        frame_size: side of views in pixels, of a tower that takes any; None for the family's; "clip" or [least, most]
+            pixels for views with the proportions of their clip, see proportional().
 
     Raises ModelError if the model does not load completely, or has no such tower.
     """
@@ -160,6 +192,8 @@ def load_backbone(
     tokenizer = load_tokenizer(source, revision)
     image_processor = load_image_processor(source, revision, shape.image_size)
     family, placed = family_of(kind_of(config), target), device_map is not None
+    if shape.by_clip:
+        image_processor = proportional(image_processor, source, revision, shape, frame_size, family.whole_clip)
     names = {"key_mapping": KEYS} if _original(source, revision, "model.source") else {}
     placement = {"device_map": device_map, "max_memory": dict(max_memory) if max_memory else None} if placed else {}
     try:
@@ -171,11 +205,15 @@ def load_backbone(
                 attn_implementation=attention,
                 output_loading_info=True,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # all are told below
                 **placement,
                 **names,
             )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"model.source={source}: {one_line(error)}") from error
+    if sizes := sorted((name, tuple(found), tuple(own)) for name, found, own in report["mismatched_keys"]):
+        named = [f"{name} is {list(found)} and not {list(own)}" for name, found, own in sizes]
+        raise ModelError(f"model.source={source}: weights have other sizes than config.json: {listed(named)}")
     if wrong := [kind for kind in ("missing_keys", "unexpected_keys") if report[kind]]:
         keys = "; ".join(f"{kind.replace('_', ' ')}: {listed(sorted(report[kind]))}" for kind in wrong)
         raise ModelError(f"model.source={source}: the weights do not fit the configuration: {keys}")

@@ -1,7 +1,8 @@
 """Qwen's models: two frames side by side in one patch of time, and positions of time, row and column.
 
 Shapes: a view is two frames, [6, S, S]; the tower's patches of a view stand row by row in features [T, P, Dt], although
-the tower itself keeps merged ones together, and Qwen2.5-VL's orders them by its windows.
+the tower itself keeps merged ones together, and Qwen2.5-VL's orders them by its windows. Views that keep the
+proportions of their clip, [6, h, w], have features [T, H * M, W * M, Dt] of merged patches M x M.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from videopool.models.tower_outputs import Attended, LayerStates, Pass, TowerOut
 
 
 class QwenVL(Backbone):
-    """What the families share, on square views of one size (`model.frame_size`)."""
+    """What the families share; views are squares of one size, or have their clip's proportions (`model.frame_size`)."""
 
     towers: ClassVar = {"video": "visual", "image": "visual"}
     projector_name = "visual.merger"
@@ -39,13 +40,14 @@ class QwenVL(Backbone):
     def encode_at_once(
         self, frames: Sequence[Tensor] | Tensor, media: str, outputs: Sequence[TowerOutput], clock: Clock = nullcontext
     ) -> list[Tensor]:
-        """As a Backbone's, for views [6, S, S]; one image [3, S, S] stands for two."""
+        """As a Backbone's, for views [6, S, S] of one size; one image [3, S, S] stands for two."""
         tower: Any = self.tower(media)
         device = device_of(tower)
         views = torch.stack([frame.to(device, non_blocking=True) for frame in frames])
         views = views.repeat(1, self.together, 1, 1) if views.shape[1] == 3 else views
         shape, layers = self.shape, sorted({layer for one in outputs for layer in one.layers})
-        size = torch.tensor([[len(views), *[shape.image_size // shape.patch] * 2]], device=device)
+        sides = [side // shape.patch for side in views.shape[2:]]
+        size = torch.tensor([[len(views), *sides]], device=device)
         patches = self._patches(views).to(next(tower.parameters()).dtype)
         blocks, caught = {one.block for one in outputs if one.block}, dict[tuple[int, str], Any]()
         with ExitStack() as hooks:
@@ -59,8 +61,8 @@ class QwenVL(Backbone):
         computed = []
         for one in outputs:
             with clock() if one.layers and not isinstance(one, LayerStates) else nullcontext():
-                computed.append(one.of(seen)[:, : one.size[0]])
-        return computed
+                computed.append(one.of(seen))
+        return [own.unflatten(1, sides) for own in computed] if shape.by_clip else computed
 
     def _attention(
         self, caught: Mapping[tuple[int, str], Any], blocks: set[int], size: Tensor
@@ -81,15 +83,17 @@ class QwenVL(Backbone):
 
     def _patches(self, views: Tensor) -> Tensor:
         """Views [T, 6, S, S] as the tower takes them: patches [T * P, 3 * 2 * p * p], merged ones together."""
-        height, merge, patch = self.shape.height, self.shape.merge, self.shape.patch
-        parts = views.view(len(views), self.together, 3, height, merge, patch, height, merge, patch)
-        return parts.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(len(views) * self.shape.patches, -1)
+        merge, patch = self.shape.merge, self.shape.patch
+        height, width = (side // (merge * patch) for side in views.shape[2:])
+        parts = views.view(len(views), self.together, 3, height, merge, patch, width, merge, patch)
+        return parts.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(len(views) * height * width * merge**2, -1)
 
     def _by_row(self, states: Tensor, size: Tensor) -> Tensor:
-        """States [T * P, D] in the tower's order to [T, P, D], row by row."""
-        height, merge = self.shape.height, self.shape.merge
-        parts = states.view(-1, height, height, merge, merge, states.shape[-1]).transpose(2, 3)
-        return parts.reshape(len(parts), self.shape.patches, -1)
+        """States [T * P, D] in the tower's order to [T, P, D], row by row; size [1, 3]: T and the patches on a side."""
+        merge = self.shape.merge
+        count, height, width = size[0].tolist()
+        parts = states.view(count, height // merge, width // merge, merge, merge, -1).transpose(2, 3)
+        return parts.reshape(count, height * width, -1)
 
     def _windows(self, block: int, size: Tensor) -> Tensor | None:
         """The number [P] of the window in which each patch attends in a block; None: over the whole view."""
@@ -152,6 +156,7 @@ class Qwen3VL(QwenVL):
     model_type = "qwen3_vl"
     architecture = "Qwen3VLForConditionalGeneration"
     tower_kind = "qwen3_vl"
+    whole_clip = True
     frame_text = 9  # "<|vision_end|>", "<12.3 seconds>", "<|vision_start|>"
 
     @property

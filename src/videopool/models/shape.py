@@ -4,10 +4,10 @@ They need no weights, so a study can be planned on a machine that has neither we
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any, get_type_hints
 
-from videopool.models.configuration import TOWERS, model_config
+from videopool.models.configuration import TOWERS, check_frame_size, keeps_proportions, model_config, side_of
 from videopool.models.errors import LISTED, ModelError, is_number
 from videopool.models.families import FAMILIES, family_of, kind_of
 from videopool.models.sizes import ModelShape, feature_layers
@@ -60,6 +60,7 @@ def model_shape(config: Any, target: str | None = None) -> ModelShape:
         merge=merge,
         together=family.together,
         mrope=family.mrope,
+        by_clip=bool(getattr(vision, "by_clip", False)),
         image_size=image_size,
         cls=TOWERS[vision.model_type],
         window=getattr(vision, "window_size", 0) // patch,
@@ -150,8 +151,21 @@ def point_shape(model: Mapping[str, Any]) -> ModelShape:
     """
     block = model.get("shape")
     if block is not None and on_hub(str(model["source"])):
-        return shape_from(block, target=model.get("_target_")).stretched(model.get("rope_factor"))
+        return stated_shape(model)
     return own_shape(model)
+
+
+def stated_shape(model: Mapping[str, Any]) -> ModelShape:
+    """Sizes from the `shape:` block of the group `model`, and its other settings. Raises ModelError as shape_from()."""
+    target, size = model.get("_target_"), model.get("frame_size")
+    shape = shape_from(model["shape"], target=target).stretched(model.get("rope_factor"))
+    unit = shape.patch * shape.merge
+    check_frame_size(size, unit if family_of(shape.family, target).frame_size else 0, shape.image_size)
+    if size is None:
+        return shape
+    side = side_of(size, shape.image_size, unit)
+    cells = side // unit
+    return replace(shape, image_size=side, height=cells, width=cells, by_clip=keeps_proportions(size))
 
 
 def own_shape(model: Mapping[str, Any]) -> ModelShape:

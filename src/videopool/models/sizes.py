@@ -37,6 +37,7 @@ class ModelShape:
     merge: int = 1  # the tower's patches on a side that the family puts side by side into one of the grid
     together: int = 1  # frames that are one view of the tower, and one moment of the grid
     mrope: bool = False  # positions have three axes: time, row, column
+    by_clip: bool = False  # views have their clip's proportions; height, width, image_size are those that are assumed
     cls: bool = True  # the tower puts a CLS token before the patches (CLIP and DINOv2 do, SigLIP does not)
     window: int = 0  # patches on a side of the windows in which most of the tower's blocks attend; 0: none do
     whole_blocks: int = 0  # of these towers, blocks that attend over the whole frame

@@ -21,6 +21,11 @@ def check_needs(pooling: Pooling, shape: ModelShape, name: str, stage: str, one_
     missing = pooling.needs - (PROVIDED if shape.cls else PROVIDED - {CLS})
     if missing:
         raise ModelError(f"pooling {pooling.label} needs {', '.join(sorted(missing))}, which {name} does not give")
+    if shape.by_clip and (pooling.tiles or THUMBNAIL in pooling.needs):
+        raise ModelError(
+            f"pooling {pooling.label} makes an image of frames, which has other proportions than they: say "
+            "model.frame_size=<pixels>"
+        )
     tower_outputs(pooling, shape, name)
     if TEXT in pooling.needs and stage != "projector":
         raise ModelError(

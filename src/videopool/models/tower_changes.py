@@ -99,6 +99,9 @@ class TowerChanges:
         """Raises ModelError for a block, layer or neuron that the tower of a model lacks."""
         if self.registers and shape.together > 1:
             raise ModelError(f"model.tower.register: the tower of {model} has no place for registers; leave it out")
+        if self.replace and shape.by_clip:
+            line = f"patches of views of one size are replaced; {model} takes each clip's: give a number of pixels"
+            raise ModelError(f"model.frame_size: {line}")
         depth, width = shape.vision_layers, shape.vision_intermediate
         for block, neuron in self.neurons:
             if block > depth or neuron >= width:

@@ -31,7 +31,6 @@ from videopool.runtime.tables import Cell, Heading, Row, Shown, made_table, numb
 from videopool.runtime.terminal import console
 
 Fields = Mapping[str, Any]
-
 MB, GB, TERA = 1e6, 1e9, 1e12
 LEAST_HOURS = 0.001  # that are written
 SAME_MAP = ("model", "frames", "positions", "layout", "pruning", "benchmark", "map")
@@ -110,6 +109,7 @@ def cost_of(config: DictConfig) -> dict[str, Any]:
         "warnings": [*costs["warnings"], *asked.warnings],
         "map": own,  # which equal poolings share
         "note": line,
+        "assumed": point.assumed if isinstance(point, StatedSetting) else "",
     }
 
 
@@ -128,7 +128,7 @@ def with_twins(rows: Sequence[Fields]) -> list[dict[str, Any]]:
     for row in rows:
         twin = first.setdefault(str([row[name] for name in SAME_MAP]), row["point"])
         same = f"the same map as {twin}" if row["map"] and twin != row["point"] else ""
-        noted.append({**row, "note": row["note"] or same})
+        noted.append({**row, "note": "; ".join(filter(None, [row["note"] or same, row["assumed"]]))})
     return noted
 
 
@@ -272,7 +272,7 @@ def write_plan(rows: Sequence[dict[str, Any]], study: Path) -> str:
     table = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in with_power(with_twins(rows))])
     with writing(study):
         study.mkdir(parents=True, exist_ok=True)
-        return write_text(study / "plan.csv", spreadsheet(table.drop(columns=["design", "map"])))
+        return write_text(study / "plan.csv", spreadsheet(table.drop(columns=["design", "map", "assumed"])))
 
 
 def show_plan(rows: Sequence[dict[str, Any]]) -> None:

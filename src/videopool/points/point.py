@@ -17,7 +17,7 @@ from videopool.config.own_code import own_code
 from videopool.features import FeatureStore, rounds
 from videopool.inference.feature_key import shared_store
 from videopool.models import identity, load_adapter
-from videopool.models.shape import shape_differences, shape_from
+from videopool.models.shape import shape_differences, stated_shape
 from videopool.models.source import on_hub
 from videopool.models.texts import FRAMES
 from videopool.models.tower_changes import tower_changes
@@ -25,7 +25,7 @@ from videopool.notes import note
 from videopool.points.early import check_machine, check_model, check_settings
 from videopool.points.judge import build_judge
 from videopool.points.setting import Setting, pooling_settings, readable
-from videopool.pooling import map_signature
+from videopool.points.twins import signature_on
 from videopool.results import fingerprint
 from videopool.runtime.ranks import SHARDING
 
@@ -94,7 +94,7 @@ class Point(Setting):
             raise ConfigError(f"judge {self.judge.label}: {missing}; say judge=none")
         name, source, stated = self.model["name"], self.model["source"], self.model["shape"]
         if stated is not None:
-            shape = shape_from(stated, target=self.model.get("_target_")).stretched(self.model["rope_factor"])
+            shape = stated_shape(self.model)
             if on_hub(source) and (differences := shape_differences(shape, self.shape)):
                 note(f"model.shape, used by job=plan, is not that of {source}: {differences}")
         adapter = self.adapter or {}
@@ -215,7 +215,7 @@ class Point(Setting):
             "visual_tokens": self.visual_tokens,
             "separators": self.beside,
             "prefill_gflops": self.prefill_flops(self.visual_tokens) / 1e9,
-            "map_signature": map_signature(self.pooling, self.moments, self.shape.height, self.shape.width),
+            "map_signature": signature_on(self.pooling, self),
             "windows": self.pooling.windows(*self.grid),
             "prompt": chosen("prompt") or self.prompt.hash(True),
         }
@@ -229,7 +229,7 @@ class Point(Setting):
         if not counts:
             return {}
         mean, real = fmean(counts), {}
-        if self.pooling.varies or (self.shape.spreads and self.layout == FRAMES):
+        if self.pooling.varies or self.shape.by_clip or (self.shape.spreads and self.layout == FRAMES):
             real = {"visual_tokens": mean, "prefill_gflops": fmean(map(self.prefill_flops, counts)) / 1e9}
         layers = fmean(map(self.layer_mean_tokens, counts))
         numbers = {"tokens_mean": mean, "tokens_least": min(counts), "tokens_most": max(counts)}

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from videopool.config.build import build, build_pooling, check, jsonable, plain
 from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape
-from videopool.models.configuration import DTYPES, recorded
+from videopool.models.configuration import DTYPES, keeps_proportions, recorded
 from videopool.models.cost import FLOAT32, feature_bytes, layer_mean_tokens, prefix_flops
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.sizes import Pruning
@@ -63,6 +63,16 @@ class Setting:
     def grid(self) -> tuple[int, int, int]:
         """Size (T, H, W) of a clip's patch grid."""
         return grid_frames(self.pooling, self.moments), self.shape.height, self.shape.width
+
+    @property
+    def assumed(self) -> str:
+        """Which size of frames is assumed where clips differ in it, or ""."""
+        side = self.shape.image_size
+        return (
+            f"clips differ in the size of their frames: {side} x {side} pixels are assumed"
+            if self.shape.by_clip
+            else ""
+        )
 
     @property
     def moments(self) -> int:
@@ -125,7 +135,8 @@ class Setting:
         name = str(self.model["name"])
         check_needs(self.pooling, self.shape, name, self.stage)
         tower_changes(self.model).check(self.shape, name)
-        check_context(name, self.shape.context, self.length + written, self.positions == ORIGINAL)
+        if not self.shape.by_clip:  # else each sample's own length decides
+            check_context(name, self.shape.context, self.length + written, self.positions == ORIGINAL)
         self.check_reading()
 
     def check_reading(self) -> None:
@@ -227,6 +238,12 @@ def refuse_reading(config: DictConfig, job: str) -> None:
         )
     if Pruning.read(config.pruning):
         raise ConfigError(f"pruning.layer={config.pruning.layer}: {job} prunes nothing; say pruning=none")
+
+
+def refuse_proportions(config: DictConfig, job: str) -> None:
+    """Raises ConfigError for views with the proportions of their clip, of a job that takes grids of one size."""
+    if keeps_proportions(size := jsonable(config.model.get("frame_size"))):
+        raise ConfigError(f"model.frame_size={size}: {job} takes grids of one size; give a number of pixels, or null")
 
 
 def pooling_settings(config: DictConfig, pooling: Pooling) -> dict[str, Any]:

@@ -16,13 +16,19 @@ PoolingMap = tuple[str, str]  # signature, and stage unless nothing changes: equ
 
 def map_of(pooling: Pooling, stage: str, setting: Setting) -> tuple[PoolingMap, str]:
     """A pooling's map on the grid of a setting's model and frames; and a line if it is the identity by another name."""
-    size = setting.moments, setting.shape.height, setting.shape.width
-    own = map_signature(pooling, *size)
-    if own != map_signature(NoPooling(), *size):
+    own = signature_on(pooling, setting)
+    if own != signature_on(NoPooling(), setting):
         return (str(own), stage), ""
     grid = " x ".join(map(str, setting.grid))
     line = f"{pooling.label} changes nothing on this model's grid ({grid}): it is no pooling"
     return (str(own), ""), "" if type(pooling) is NoPooling else line
+
+
+def signature_on(pooling: Pooling, setting: Setting) -> list[float]:
+    """map_signature() on the grid of a setting; where clips differ in size, on one of other proportions too."""
+    height, width = setting.shape.height, setting.shape.width
+    own = map_signature(pooling, setting.moments, height, width)
+    return own + map_signature(pooling, setting.moments, height, 2 * width + 1) if setting.shape.by_clip else own
 
 
 def told_before(setting: Setting, identity: Mapping[str, Any], folder: PointFolder) -> list[str]:

@@ -69,12 +69,12 @@ def works_of(model: Backbone, settings: dict[str, Any]) -> Iterator[tuple[str, W
     llm, before, frames = model.language_model.layers, [0] * BEFORE, int(settings["frames"])
     tower: Any = model.tower("video")
     pixels = torch.randn(frames, 3, shape.image_size, shape.image_size, device=device, dtype=dtype)
-    positions = frames * shape.tower_rows
+    positions, width = frames * shape.tower_rows, (1 + shape.levels) * shape.dim  # with DeepStack's levels
     run = blocks_of(tower)[: shape.vision_layers_run]
     yield "tower", Work(lambda: model.features(pixels), tower_flops(shape, frames), run, positions, f"{frames} frames")
     for count in settings["tokens"]:
         clips = max(1, int(settings["batch"]) // count)
-        tokens = torch.randn(clips, count, shape.dim, device=device, dtype=dtype)
+        tokens = torch.randn(clips, count, width, device=device, dtype=dtype)
         length = BEFORE + count
         work = Work(
             partial(prefill, model, before, tokens), clips * prefill_flops(shape, length), llm, clips * length,
@@ -83,7 +83,7 @@ def works_of(model: Backbone, settings: dict[str, Any]) -> Iterator[tuple[str, W
         yield f"prefill {count}", work
     asked, count = int(settings["asked"]), int(settings["prefix"])
     questions = [[[number, *[1] * (QUESTION - 1)] for number in range(asked)]]  # which share no beginning
-    prefix = prefill(model, before, torch.randn(1, count, shape.dim, device=device, dtype=dtype))
+    prefix = prefill(model, before, torch.randn(1, count, width, device=device, dtype=dtype))
     length, label = prefix.length, f"{asked} questions behind {count} visual tokens"
 
     def read() -> None:

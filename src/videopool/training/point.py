@@ -31,7 +31,7 @@ from videopool.models.stages import check_context, check_needs
 from videopool.models.tower_changes import tower_changes
 from videopool.notes import note
 from videopool.points.early import check_machine, check_model
-from videopool.points.setting import Setting, readable, refuse_reading
+from videopool.points.setting import Setting, readable, refuse_proportions, refuse_reading
 from videopool.pooling import Pooling, announced
 from videopool.reading.layout import beside
 from videopool.results import fingerprint, without_seed
@@ -79,6 +79,7 @@ class TrainingPoint(Setting):
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         super().__init__(config)
         refuse_reading(config, "job=finetune")
+        refuse_proportions(config, "job=finetune")
         check_logger(config)
         check_model(config)
         self.settings = plain(config.training)
