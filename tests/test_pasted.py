@@ -135,7 +135,7 @@ COMPOSED = (
 )  # fmt: skip
 DRAWN = (["job=report", "study=mine"], ["job=report", "study=mine", "baseline=average time"])  # with their figures
 TINY = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1")  # of the world that other tests render
-TASKS = "+benchmark.tasks=[existence,object_count,event_order]"  # of those that the bundled benchmark has
+TASKS = "++benchmark.tasks=[existence,object_count,event_order]"  # of those that the bundled benchmark has
 SERVED = {"judge=openai": "judge", "model=api": "model"}
 VAL = """video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4
 cat,12,96,64,what runs,1,0,CW,a cat,a dog,a cow,a man,a car

@@ -1,6 +1,7 @@
 """The studies of compressions: every command of their heads composes, for each model that they name."""
 
 import re
+import shlex
 from itertools import product
 
 import pytest
@@ -62,7 +63,7 @@ def test_every_method_and_control_is_planned_at_its_budget(hydra_conf, model):
 def test_the_commands_of_controls_meet_the_budgets(hydra_conf):
     """Fewer frames and strides leave as many tokens, within the tolerance of equal budgets, as some share does."""
     lines = re.findall(r"^# +videopool -m (.*)$", head("compression"), re.MULTILINE)
-    commands = [choices(line.split()) for line in lines]
+    commands = [choices(shlex.split(line)) for line in lines]
     assert commands[0] == {"experiment": ["compression"]}
     found = set()
     for command in commands[1:]:

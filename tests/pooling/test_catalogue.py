@@ -157,7 +157,7 @@ def test_text_guided_prefers_what_is_like_the_prompt():
             pooling(grid, context)
 
     class Tower:
-        cls = True
+        cls, by_clip = True, False
 
     check_needs(pooling, Tower(), "mini", "projector")
     with pytest.raises(ModelError, match=r"say pooling\.stage=projector, not encoder"):
