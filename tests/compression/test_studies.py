@@ -32,7 +32,7 @@ def choices(words):
     """The elements of a sweep of overrides, by key."""
     parsed = OverridesParser.create().parse_overrides(words)
     return {
-        override.key_or_group: list(override.sweep_string_iterator())
+        "+" * override.is_add() + override.key_or_group: list(override.sweep_string_iterator())
         if override.is_sweep_override()
         else [override.get_value_element_as_str()]
         for override in parsed
