@@ -107,6 +107,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "frames.num=4", "logger=none")
+TASKS = "++benchmark.tasks=[existence,object_count,moving_count,event_order]"  # two of space, two of time
 
 
 SERVERS: list[Forked] = []  # of the process that gives tests to workers
@@ -152,7 +153,8 @@ def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
     def run(*words: str, timeout: float = 300, check: int | None = 0, small: bool = True, env: dict | None = None):
         own = {word.partition("=")[0] for word in words}
         own |= {"frames.num"} if "experiment" in own else set()  # which sweeps it
-        extra = [word for word in SMALL if small and word.partition("=")[0] not in own]
+        own |= {TASKS.partition("=")[0]} if own & {"benchmark", "experiment", "+benchmark.tasks"} else set()
+        extra = [word for word in (*SMALL, TASKS) if small and word.partition("=")[0] not in own]
         words = (f"results_dir={tmp_path}/results", f"data_dir={data_dir}", *extra, *words)
         if not any(name.startswith(("HF_", "TRANSFORMERS_")) for name in env or {}):
             done = forked.run(words, tmp_path, path, timeout, env)
