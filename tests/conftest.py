@@ -108,6 +108,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "frames.num=4", "logger=none")
 TASKS = "++benchmark.tasks=[existence,object_count,moving_count,event_order]"  # two of space, two of time
+ALONE = "job.workers=0"  # of job=evaluate
 
 
 SERVERS: list[Forked] = []  # of the process that gives tests to workers
@@ -154,7 +155,8 @@ def videopool(tmp_path: Path, data_dir: Path, forked: Forked):
         own = {word.partition("=")[0] for word in words}
         own |= {"frames.num"} if "experiment" in own else set()  # which sweeps it
         own |= {TASKS.partition("=")[0]} if own & {"benchmark", "experiment", "+benchmark.tasks"} else set()
-        extra = [word for word in (*SMALL, TASKS) if small and word.partition("=")[0] not in own]
+        own |= {ALONE.partition("=")[0]} if own & {"job", "experiment"} else set()
+        extra = [word for word in (*SMALL, TASKS, ALONE) if small and word.partition("=")[0] not in own]
         words = (f"results_dir={tmp_path}/results", f"data_dir={data_dir}", *extra, *words)
         if not any(name.startswith(("HF_", "TRANSFORMERS_")) for name in env or {}):
             done = forked.run(words, tmp_path, path, timeout, env)

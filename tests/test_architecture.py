@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ LONGEST, LONGEST_JOB = 350, 120  # lines
 LONG: set[str] = set()  # files that may be longer, by name
 
 
+@cache
 def imported_files() -> dict[str, set[str]]:
     """What each source file imports of others, at its top, inside functions and for types alone."""
     files = {}
@@ -103,16 +105,13 @@ def imported_files() -> dict[str, set[str]]:
     return found
 
 
-IMPORTED = imported_files()
-
-
 def room(file: str) -> str:
     return file.split("/")[0].removesuffix(".py")
 
 
 def test_rooms_import_what_stands_below_them():
     used: dict[str, set[str]] = {name: set() for name in ROOMS}
-    for file, others in IMPORTED.items():
+    for file, others in imported_files().items():
         if room(file) not in ("__init__", "__main__"):
             used[room(file)] |= {room(other) for other in others} - {room(file)}
     assert used == ROOMS
@@ -124,7 +123,7 @@ def test_rooms_import_what_stands_below_them():
 
 
 def test_no_files_import_each_other_in_a_circle():
-    graphlib.TopologicalSorter(IMPORTED).prepare()  # raises CycleError, which names them
+    graphlib.TopologicalSorter(imported_files()).prepare()  # raises CycleError, which names them
 
 
 def test_files_are_short():
@@ -183,7 +182,7 @@ def test_what_has_one_place_is_done_there(pattern):
 
 
 def test_nothing_uses_the_embedded_world_but_its_recipe():
-    users = {file for file, others in IMPORTED.items() for other in others if room(other) == "shapes"}
+    users = {file for file, others in imported_files().items() for other in others if room(other) == "shapes"}
     assert {file for file in users if room(file) != "shapes"} == {"jobs/pretrain.py"}
 
 
@@ -203,13 +202,15 @@ def test_every_sampler_builds(hydra_conf, name):
     assert isinstance(build(hydra_conf(f"frames={name}"), "frames"), Sampler)
 
 
-@pytest.mark.parametrize("group", ["job", "prompt", "features", "logger", "model", "benchmark", "trainer", "judge"])
-def test_every_choice_composes(hydra_conf, group):
-    for name in configured(group):
-        config = hydra_conf(f"{group}={name}")
-        assert config[group]
-        if group in ("prompt", "features") and name != "chat_template":  # which needs a model that has one
-            assert build(config, group, without=("frames_at_once",)) is not None
+GROUPS = ("job", "prompt", "features", "logger", "model", "benchmark", "trainer", "judge")
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in configured(group)])
+def test_every_choice_composes(hydra_conf, group, name):
+    config = hydra_conf(f"{group}={name}")
+    assert config[group]
+    if group in ("prompt", "features") and name != "chat_template":  # which needs a model that has one
+        assert build(config, group, without=("frames_at_once",)) is not None
 
 
 @pytest.mark.parametrize("name", configured("view"))
