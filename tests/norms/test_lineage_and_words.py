@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from videopool.norms import Births, ClipNorms, Crossed, LeadingNeurons, VocabularyKinds, nearest
+from videopool.norms.vocabulary import unit
 
 RULES = ("times_median", "phi")
 
@@ -71,7 +72,7 @@ def test_nearest_entries(dtype):
     entries = torch.randn(13, 5, generator=generator).to(dtype)
     entries[4] = 0
     tokens = 9 * torch.randn(31, 5, generator=generator).to(dtype)
-    places, cosines = nearest(tokens, entries)
+    places, cosines = nearest(tokens, unit(entries))
     for token, place, cosine in zip(tokens.double().numpy(), places, cosines, strict=True):
         plain = [
             token @ e / np.linalg.norm(token) / np.linalg.norm(e) if e.any() else -2 for e in entries.double().numpy()

@@ -218,7 +218,7 @@ def test_cosines_between_frames(shape):
     grid = draw(*shape, 6) * 10 ** draw(*shape, 1, seed=1)
     grid[0, 0, 0] = 0
     grid[-1, -1, -1, 2] = math.nan
-    sums, counts = frame_cosines(grid)
+    sums, counts = frame_cosines(grid, token_norms(grid))
     plain = grid.double().numpy()
     for t, s in np.ndindex(shape[0], shape[0]):
         cosines = []

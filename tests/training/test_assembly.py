@@ -178,6 +178,15 @@ def test_what_does_not_fit_is_one_line(parts, tmp_path):
         (settings["vision_config"] if name == "clip" else settings)["num_hidden_layers"] = 5
         (half / "config.json").write_text(json.dumps(settings))
         assert "weights are missing" in told(**{key: half})
+        (settings["vision_config"] if name == "clip" else settings)["hidden_size"] *= 2
+        (half / "config.json").write_text(json.dumps(settings))
+        assert "weights have other sizes than config.json" in told(**{key: half})
+    short = tmp_path / "short"
+    few = LlamaConfig(vocab_size=7, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    AutoModelForCausalLM.from_config(few).save_pretrained(short)
+    for path in (parts / "llama").glob("tokenizer*"):
+        (short / path.name).write_bytes(path.read_bytes())
+    assert "its weights 7: they do not belong together" in told(language=short)
     giant = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=48, use_swiglu_ffn=True)
     Dinov2Model(giant).save_pretrained(tmp_path / "giant")
     (tmp_path / "giant" / "preprocessor_config.json").write_bytes(

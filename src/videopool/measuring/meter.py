@@ -22,6 +22,7 @@ from videopool.norms.overlap import FATES
 from videopool.norms.saved import MeasuredSoFar, save_partial
 from videopool.norms.stage import Placed
 from videopool.norms.token_norms import as_feature, patch_texture
+from videopool.norms.vocabulary import unit
 from videopool.points.point import Point
 from videopool.pooling import GridPooling, Pooling, PoolingContext, announced
 from videopool.pooling.tracing import PatchTrace
@@ -149,7 +150,7 @@ class NormMeter(ClipReader):
         """Add one clip; features [T, C + H*W, Dv]."""
         backbone, settings = self.backbone, self.settings
         first = features.to(backbone.device)
-        frames = list(range(clip.moments))  # the thumbnail after them is no frame
+        frames = slice(clip.moments)  # the thumbnail after them is no frame
         texture = None
         if TEXTURE in clip.beside:
             texture = backbone.cells(clip.beside[TEXTURE])[frames, ..., 0].float().numpy()
@@ -251,8 +252,8 @@ class NormMeter(ClipReader):
 
     @cached_property
     def _vocabulary(self) -> Tensor:
-        """Embeddings [V, D] of the tokenizer's entries."""
-        return self.backbone.embed(torch.arange(len(self.backbone.tokenizer), device=self.backbone.device))
+        """Directions [V, D] of the embeddings of the tokenizer's entries."""
+        return unit(self.backbone.embed(torch.arange(len(self.backbone.tokenizer), device=self.backbone.device)))
 
 
 class NormLog:

@@ -23,7 +23,7 @@ from videopool.models.sizes import ModelShape
 from videopool.pooling import Pooling
 from videopool.pooling.base import TOWER, precise
 
-WEIGHTS = 2**24  # weights of attention that are held at once
+WEIGHTS = 2**19  # weights of attention that are held at once: with more, they leave a CPU's cache
 UNSTATED = (None, None, False)
 
 

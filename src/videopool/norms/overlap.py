@@ -7,11 +7,27 @@ from typing import Any
 import numpy as np
 
 from videopool.norms.stage import ClipNorms
-from videopool.norms.statistics import Sums, spearman
+from videopool.norms.statistics import Sums, correlation, ranks
 
 FATES = ("dropped", "merged", "kept")  # their numbers are the ranks of what is kept
 KEPT = FATES.index("kept")
 EVERY = ""  # the task of all clips
+
+
+def jaccard_indices(scores: Mapping[str, np.ndarray], kept: np.ndarray) -> dict[str, float]:
+    """Jaccard index of the kept patches and of as many with the largest scores; none if all or none are kept."""
+    count, every = int(kept.sum()), kept.size
+    if not 0 < count < every:
+        return {}
+    sets = {name: np.zeros(every, bool) for name in scores}
+    for name, values in scores.items():
+        sets[name][np.argsort(-values, kind="stable")[:count]] = True
+    sets["kept"] = kept
+    shared = count**2 / every  # expected of two random sets
+    return {
+        **{f"{a}.{b}.jaccard": (sets[a] & sets[b]).sum() / (sets[a] | sets[b]).sum() for a, b in combinations(sets, 2)},
+        "jaccard_by_chance": shared / (2 * count - shared),
+    }
 
 
 class Overlap(Sums):
@@ -33,33 +49,23 @@ class Overlap(Sums):
         own, count = fates[valid], int(valid.sum())
         if not count:
             return
+        sums: dict[str, float] = {"clips": 1, "patches": count}
+        for number, fate in enumerate(FATES):
+            there = own == number
+            sums[fate] = there.sum()
+            for rule in self.rules:
+                chosen = tower.outliers[rule].reshape(-1)[valid]
+                sums[f"{rule}.{fate}"] = (there & chosen).sum()
+                sums[f"{rule}.{fate}_by_chance"] = there.mean() * chosen.sum()
+        scores = {"norm": tower.norms, "phi": tower.phi, "saliency": saliency}
+        values = {name: each.reshape(-1)[valid] for name, each in scores.items() if each is not None}
+        ranked = {name: ranks(each) for name, each in {**values, "kept": own}.items()}
+        means = {f"{a}.{b}.spearman": correlation(ranked[a], ranked[b]) for a, b in combinations(ranked, 2)}
+        means |= jaccard_indices(values, own == KEPT)
         for task in dict.fromkeys((EVERY, *tasks)):
-            self.accumulate({f"{task}/clips": 1, f"{task}/patches": count})
-            for number, fate in enumerate(FATES):
-                there = own == number
-                self.accumulate({f"{task}/{fate}": there.sum()})
-                for rule in self.rules:
-                    chosen = tower.outliers[rule].reshape(-1)[valid]
-                    found = {fate: (there & chosen).sum(), f"{fate}_by_chance": there.mean() * chosen.sum()}
-                    self.accumulate({f"{task}/{rule}.{name}": value for name, value in found.items()})
-            scores = {"norm": tower.norms, "phi": tower.phi, "saliency": saliency}
-            ranks = {name: each.reshape(-1)[valid] for name, each in scores.items() if each is not None}
-            for (a, first), (b, second) in combinations({**ranks, "kept": own.astype(float)}.items(), 2):
-                self.add_mean(f"{task}/{a}.{b}.spearman", spearman(first, second))
-            self._add_sets(task, ranks, own == KEPT)
-
-    def _add_sets(self, task: str, ranks: Mapping[str, np.ndarray], kept: np.ndarray) -> None:
-        """Jaccard index of the kept patches and of as many with the largest scores; none if all or none are kept."""
-        count, every = int(kept.sum()), kept.size
-        if not 0 < count < every:
-            return
-        sets = {name: np.zeros(every, bool) for name in ranks}
-        for name, values in ranks.items():
-            sets[name][np.argsort(-values, kind="stable")[:count]] = True
-        for (a, first), (b, second) in combinations({**sets, "kept": kept}.items(), 2):
-            self.add_mean(f"{task}/{a}.{b}.jaccard", float((first & second).sum() / (first | second).sum()))
-        shared = count**2 / every  # expected of two random sets
-        self.add_mean(f"{task}/jaccard_by_chance", shared / (2 * count - shared))
+            self.accumulate({f"{task}/{name}": value for name, value in sums.items()})
+            for name, mean in means.items():
+                self.add_mean(f"{task}/{name}", mean)
 
     def numbers(self) -> dict[str, Any]:
         """By task, "" for all clips; None if undefined."""

@@ -48,7 +48,9 @@ class StageNorms(Sums):
 
         placed: where in a grid tokens [N, D] came from, for maps and profiles.
         """
-        norms = token_norms(tokens, self.p).cpu().double().numpy()
+        tokens = tokens.contiguous()  # once: without CLS, they are not
+        lengths = token_norms(tokens)
+        norms = (lengths if self.p == 2 else token_norms(tokens, self.p)).cpu().double().numpy()
         finite = np.isfinite(norms)
         valid = finite & (norms > 0)
         outliers = {rule: np.zeros(norms.shape, bool) for rule in self.rules.in_clip}
@@ -62,7 +64,11 @@ class StageNorms(Sums):
         self.moments.add(values)
         self.accumulate({"used_clips": 1, "used": values.size, "gini_in_clip": gini(values)})
         self.accumulate({"max_over_median_in_clip": values.max() / np.median(values)})
-        own = components(tokens[torch.from_numpy(valid).to(tokens.device)], self.rules.sink_dimensions)
+        usable = tokens.flatten(0, -2), lengths.flatten()
+        if not valid.all():
+            places = torch.from_numpy(np.flatnonzero(valid)).to(tokens.device)
+            usable = usable[0][places], usable[1][places]
+        own = components(*usable, self.rules.sink_dimensions)
         cutoffs = self.rules.cutoffs(values, own.median)
         phi[valid] = own.phi
         judged = {MASSIVE: own.largest, PHI: own.phi}
@@ -81,7 +87,7 @@ class StageNorms(Sums):
         self.add_mean("components.largest_over_median", float(own.largest.max()) / own.median if own.median else None)
         self.add_mean("phi_spearman", spearman(own.phi, values))
         if norms.ndim == 3:
-            self._add_grid(clip, tokens)
+            self._add_grid(clip, tokens, lengths)
             if texture is not None and texture.shape == norms.shape:
                 self._add_texture(clip, texture)
         elif placed is not None:
@@ -97,21 +103,22 @@ class StageNorms(Sums):
             cells = gridded(values)
             self.accumulate({f"map.{name}": cells.sum(0), f"frame.{name}": cells.sum((1, 2))})
 
-    def _add_grid(self, clip: ClipNorms, grid: Tensor) -> None:
+    def _add_grid(self, clip: ClipNorms, grid: Tensor, lengths: Tensor) -> None:
         """Sums by place, by frame and, for pairs of frames, by their distance."""
         frames, height, width = clip.valid.shape
         self._add_maps(clip)
         self.accumulate({"placed": clip.valid.sum()})
         self._add_region("border", border(height, width), clip)
         self._add_region("centre", centre(height, width), clip)
-        sums, pairs = frame_cosines(grid)
+        sums, pairs = frame_cosines(grid, lengths)
         self.accumulate({"cosine.sum": _by_distance(sums.numpy()), "cosine.pairs": _by_distance(pairs.numpy())})
-        for rule, chosen in clip.outliers.items():
-            flat = chosen.reshape(frames, -1).astype(float)
-            counts = flat.sum(1)
-            by_chance = _by_distance(np.outer(counts, counts) / flat.shape[1])
-            self.accumulate({f"again.{rule}": _by_distance(flat @ flat.T), f"again_by_chance.{rule}": by_chance})
-            self.accumulate({f"could_be_again.{rule}": counts.cumsum()[::-1]})
+        marked = np.stack([chosen.reshape(frames, -1) for chosen in clip.outliers.values()]).astype(float)
+        counts = marked.sum(2)
+        again = _by_distance(marked @ marked.swapaxes(1, 2))
+        by_chance = _by_distance(counts[:, :, None] * counts[:, None] / marked.shape[2])
+        for rule, *sums in zip(clip.outliers, again, by_chance, counts.cumsum(1)[:, ::-1], strict=True):
+            names = ("again", "again_by_chance", "could_be_again")
+            self.accumulate({f"{name}.{rule}": own for name, own in zip(names, sums, strict=True)})
 
     def _add_texture(self, clip: ClipNorms, texture: np.ndarray) -> None:
         self._add_region("low_texture", low_texture(texture), clip)
@@ -233,6 +240,6 @@ class StageNorms(Sums):
         super().load({name.removeprefix("tally."): v for name, v in state.items() if name.startswith("tally.")})
 
 
-def _by_distance(matrix: np.ndarray) -> np.ndarray:
-    """Sums [T] of the upper diagonals of pairs of frames [T, T]."""
-    return np.array([matrix.diagonal(distance).sum() for distance in range(len(matrix))])
+def _by_distance(pairs: np.ndarray) -> np.ndarray:
+    """Sums [..., T] of the upper diagonals of pairs of frames [..., T, T]."""
+    return np.stack([np.trace(pairs, distance, -2, -1) for distance in range(pairs.shape[-1])], -1)

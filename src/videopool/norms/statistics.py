@@ -31,7 +31,10 @@ class Sums:
         """
         for name, value in values.items():
             new = np.asarray(value, float)
-            old = self.sums.get(name, np.zeros_like(new))
+            if name not in self.sums:
+                self.sums[name] = new.copy()
+                continue
+            old = self.sums[name]
             if new.ndim == 1 and new.size != old.size:
                 length = max(old.size, new.size)
                 old, new = (np.pad(series, (0, length - series.size)) for series in (old, new))
@@ -211,12 +214,23 @@ def gini(values: np.ndarray) -> float:
     return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))
 
 
-def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Spearman's correlation of two series [N], ties sharing their mean rank; None if one of them is constant."""
-    from scipy.stats import rankdata  # slow to import, and not every measurement needs it
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks [N] of a series from its mean rank, which sum to 0; ties share their mean rank. NaN if a value is NaN."""
+    order = np.argsort(values)
+    ordered = values[order]
+    found = np.empty(values.size)
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: values.size])
+    lengths = np.diff(starts, append=values.size)
+    found[order] = np.repeat(starts + (lengths - values.size) / 2, lengths)
+    return np.full(values.size, np.nan) if np.isnan(ordered[-1:]).any() else found
 
-    if first.size < 2:
-        return None
-    a, b = (ranks - ranks.mean() for ranks in (rankdata(first), rankdata(second)))
-    scale = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / scale) if scale > 0 else None
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Correlation of two series [N] with the mean 0; None if one of them is constant."""
+    scale = np.sqrt((first @ first) * (second @ second))
+    return float(first @ second / scale) if scale > 0 else None
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Spearman's correlation of two series [N]; None if one of them is constant."""
+    return correlation(ranks(first), ranks(second))

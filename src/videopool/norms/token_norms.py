@@ -1,7 +1,7 @@
 """Tokens of a clip: their norms, their likeness between frames, and their places in a frame.
 
-Norms and likeness are computed in float32 at least. Each token is divided by its largest component first, so that
-neither squares nor high powers overflow.
+Norms and likeness are computed in float32 at least. For norms, each token is divided by its largest component first, so
+that neither squares nor high powers overflow.
 """
 
 import math
@@ -14,7 +14,7 @@ from videopool.norms.errors import NormsError
 from videopool.pooling.base import precise
 
 LEAST = 0.25  # share of a clip's patches that count as of low texture
-CHUNK = 4096  # tokens converted to float32 at once
+CHUNK = 2**17  # components looked at together: with more, they leave a CPU's cache
 
 
 def power(value: object) -> float:
@@ -32,32 +32,33 @@ def token_norms(tokens: Tensor, p: float = 2.0) -> Tensor:
     """
     flat = tokens.reshape(-1, tokens.shape[-1])
     parts = []
-    for chunk in flat.split(CHUNK):
-        values = precise(chunk)
+    for some in flat.split(max(1, CHUNK // flat.shape[-1])):
+        values = precise(some)
         largest = values.abs().amax(dim=-1, keepdim=True)
         scale = largest.where(largest > 0, torch.ones_like(largest))
         parts.append(torch.linalg.vector_norm(values / scale, p, dim=-1) * largest[:, 0])
     return torch.cat(parts).view(tokens.shape[:-1])
 
 
-def frame_cosines(grid: Tensor) -> tuple[Tensor, Tensor]:
+def frame_cosines(grid: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Sums and counts [T, T] of cosines between the tokens of two frames of a grid [T, H, W, D] at equal positions.
 
-    Tokens of zeros or with a value that is not finite count in no pair.
+    `lengths` [T, H, W] are the tokens' Euclidean norms. Tokens of norm 0 or with a value that is not finite count in no
+    pair.
     """
-    sums = torch.zeros(len(grid), len(grid), dtype=torch.float64)
-    counts = torch.zeros_like(sums)
-    for row in grid.unbind(1):  # a row of positions at a time, to bound the memory
-        values = precise(row)
-        largest = values.abs().amax(dim=-1, keepdim=True)
-        usable = largest.isfinite() & (largest > 0)
-        values = (values / largest).where(usable, torch.zeros_like(values))
-        lengths = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-        units = (values / lengths.where(usable, torch.ones_like(lengths))).flatten(1)
-        sums += (units @ units.T).double().cpu()
-        seen = usable[..., 0].double()
-        counts += (seen @ seen.T).cpu()
-    return sums, counts
+    frames, dim = len(grid), grid.shape[-1]
+    lengths = lengths.flatten(1)
+    usable = lengths.isfinite() & (lengths > 0)
+    sums = torch.zeros(frames, frames, dtype=torch.float64)
+    positions = max(1, CHUNK // (frames * dim))
+    tokens = grid.flatten(1, 2)
+    for some, own, seen in zip(*(each.split(positions, 1) for each in (tokens, lengths, usable)), strict=True):
+        units = precise(some) / own.unsqueeze(-1)
+        if not seen.all():
+            units = units.where(seen.unsqueeze(-1), torch.zeros_like(units))
+        sums += (units.flatten(1) @ units.flatten(1).T).double().cpu()
+    counts = usable.double()
+    return sums, (counts @ counts.T).cpu()
 
 
 def border(height: int, width: int) -> np.ndarray:

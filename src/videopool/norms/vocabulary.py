@@ -12,23 +12,27 @@ from torch import Tensor
 
 from videopool.norms.stage import ClipNorms
 from videopool.norms.statistics import Sums
-from videopool.norms.token_norms import CHUNK
 from videopool.pooling.base import precise
 
 NAMED = 5  # entries that norms.json names
+COSINES = 2**24  # held at once
 SHARED = 0.5  # share of clips that a dead token's entry exceeds
 
 
-def nearest(tokens: Tensor, vocabulary: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The entry [N] of a vocabulary [V, D] nearest to each token [N, D], and its cosine [N]; entries of 0 are none.
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors [N, D] of length 1, in float32 at least; 0 stays 0."""
+    return torch.nn.functional.normalize(precise(vectors), dim=-1)
 
-    The first of equal ones; a token that is 0 or not finite has any.
+
+def nearest(tokens: Tensor, entries: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The entry [N] of a vocabulary of unit vectors [V, D] nearest to each token [N, D], and its cosine [N].
+
+    The first of equal ones; entries of 0 are none; a token that is 0 or not finite has any.
     """
-    entries = torch.nn.functional.normalize(precise(vocabulary), dim=-1)
-    empty = ~entries.any(dim=-1)
+    empty = (~entries.any(dim=-1)).nonzero()[:, 0]
     places, cosines = [], []
-    for chunk in torch.nn.functional.normalize(precise(tokens), dim=-1).split(CHUNK):
-        cosine, place = (chunk @ entries.T).masked_fill(empty, -2.0).max(dim=-1)
+    for some in unit(tokens).split(max(1, COSINES // len(entries))):
+        cosine, place = (some @ entries.T).index_fill_(1, empty, -2.0).max(dim=-1)
         places.append(place.cpu())
         cosines.append(cosine.double().cpu())
     return torch.cat(places).numpy(), torch.cat(cosines).numpy()

@@ -21,7 +21,7 @@ from videopool.shapes.scene import MAX_OBJECTS, Clip, random_image
 
 TOGETHER = 50  # images in a file
 AT_ONCE = 8  # images that the tower reads in one call: with 50, its activations leave a CPU's cache
-PLACE = 97  # of the images' seeds
+SEED, PLACE = 0, 97  # of the images, whatever the recipe's seed: trainings share them, and their features
 
 Encode = Callable[[np.ndarray], Tensor]  # uint8 frames [T, S, S, 3] to a tower's patches [T, H, W, Dv]
 
@@ -32,9 +32,9 @@ class KeptImages:
     `encode` is the tower's, `folder` has files of a tower of its own. Features that are there are not computed again.
     """
 
-    def __init__(self, encode: Encode, folder: Path, seed: int, stream: int, count: int) -> None:
+    def __init__(self, encode: Encode, folder: Path, stream: int, count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        drawing = [generator(seed, stream, PLACE, number) for number in range(count)]
+        drawing = [generator(SEED, stream, PLACE, number) for number in range(count)]
         self.images = [random_image(rng) for rng in drawing]
         self.paths = [folder / f"{stream}-{first}.npy" for first in range(0, count, TOGETHER)]
         with progress(f"encode images {stream}", count, 0) as advance:
@@ -65,7 +65,7 @@ class KeptTask(LanguageTask):
         super().__init__(model, tokenizer, prompt, recipe)
         checked = max(recipe.check_images, recipe.final_images)
         counts = {True: (TRAIN_STREAM, images), False: (HELD_OUT_STREAM, checked)}
-        self.kept = {key: KeptImages(encode, folder, recipe.seed, *value) for key, value in counts.items()}
+        self.kept = {key: KeptImages(encode, folder, *value) for key, value in counts.items()}
         self.few = [image for image in self.kept[True].images if len(image.tracks) <= 2]
         self.grid = int(self.kept[True].of(self.kept[True].images[:1]).shape[1] ** 0.5)
 

@@ -60,9 +60,12 @@ def assemble(tower: str, language: str, layer: int = -2, dtype: str = "float32",
     tokenizer = load_tokenizer(language, key="job.language")
     encoder = _weights(_class(CLASSES[seen.model_type]), vision, seen, dtype, f"job.tower={tower}")
     writer = _weights(reader, text, read, dtype, f"job.language={language}")
+    if len(tokenizer) > (known := writer.get_input_embeddings().num_embeddings):
+        problem = f"its tokenizer has {len(tokenizer)} entries, its weights {known}: they do not belong together"
+        raise ModelError(f"job.language={language}: {problem}")
     if IMAGE not in tokenizer.get_vocab():
         tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)])
-    if len(tokenizer) > writer.get_input_embeddings().num_embeddings:  # no room for the image token
+    if len(tokenizer) > known:  # no room for the image token
         writer.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     side, patch = int(seen.image_size), int(seen.patch_size)
     if seen.model_type == RESIZED:
@@ -197,10 +200,13 @@ def _weights(cls: Any, folder: Path, config: Any, dtype: str, where: str) -> Any
     try:
         with silent():
             model, report = cls.from_pretrained(
-                str(folder), config=config, dtype=DTYPES[dtype], output_loading_info=True, use_safetensors=True
-            )
+                str(folder), config=config, dtype=DTYPES[dtype], output_loading_info=True, use_safetensors=True,
+                ignore_mismatched_sizes=True,  # told below
+            )  # fmt: skip
     except Exception as error:  # whatever transformers raises for wrong weights
         raise ModelError(f"{where}: {one_line(error)}") from error
+    if sizes := [f"{name} is {[*found]} and not {[*own]}" for name, found, own in report["mismatched_keys"]]:
+        raise ModelError(f"{where}: weights have other sizes than config.json: {listed(sorted(sizes))}")
     if report["missing_keys"]:
         raise ModelError(f"{where}: weights are missing: {listed(sorted(report['missing_keys']))}")
     return model
