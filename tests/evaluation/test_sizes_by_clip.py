@@ -1,19 +1,30 @@
 """Clips whose frames differ in size, through job=evaluate and other jobs."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from peft import PeftModel
 from PIL import Image
+from transformers import Qwen2VLImageProcessorPil
 
 from composed import composed
 from random_models import QWEN, save_qwen
 from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
-from videopool.jobs.run import job_of
+from videopool.jobs.finetune import run as finetune
+from videopool.jobs.merge import run as merge
+from videopool.jobs.norms import run as measure
+from videopool.measuring.table import tell_norms
+from videopool.models import attach, load_adapter, load_backbone
+from videopool.norms import load_norms
+from videopool.points.setting import Setting
 from videopool.results import load_study
 from videopool.shapes.clips import write_mp4
+from videopool.video import UniformSampler, open_clip
 
 SIZES = {"wide": (32, 64), "wider": (32, 64), "tall": (64, 32), "tiny": (16, 16)}
 
@@ -98,10 +109,163 @@ def test_poolings_and_ways_of_asking_take_clips_of_all_sizes(words, more):
         assert not lacking
 
 
+MEASURED = [
+    "job=norms", "job.stages=[encoder,projector,pooled,llm.1]", "job.tower_scores=[received.1,values.2]",
+    "job.overlap=true", "model.attention=eager", "job.attention_layers=[2]", "pooling=strided", "pooling.stride=1",
+]  # fmt: skip
+
+
+def grids_of(folder, clips):
+    """Each readable clip's grid [T, H, W, D] as the tower gives it, one clip at a time, and its pixels [T, 6, h, w]."""
+    backbone = load_backbone(str(folder), frame_size="clip")
+    for name in SIZES:
+        with open_clip(clips / f"{name}.mp4", "pyav", 3.0) as clip:
+            frames = clip.frames(UniformSampler(4).indices(clip.info, None, None, name))
+        pixels = torch.from_numpy(backbone.image_processor(images=list(frames), return_tensors="np")["pixel_values"])
+        views = pixels.unflatten(0, (2, 2)).flatten(1, 2)
+        yield name, backbone, backbone.encode(views), views
+
+
+@torch.inference_mode()
+def test_norms_are_those_of_clips_one_at_a_time(words, tmp_path, clips, folder, capsys):
+    """Against a loop over the clips, and against measurements of each clip alone."""
+    words = [word for word in words if word != "job.max_failed_fraction=0.5"]
+
+    def measured(*names):
+        sheet = tmp_path / f"{len(names)}{names[0]}.csv"
+        lines = [f"{name}.mp4,how many ?,a,a,b" for name in names]
+        sheet.write_text("\n".join(["video_name,question,answer,a0,a1", *lines]) + "\n")
+        done = measure(composed(*words, *MEASURED, f"benchmark.questions={sheet}"))
+        tell_norms(Path(done.folder))
+        return load_norms(done.folder)
+
+    every = measured(*SIZES)
+    told = "no map of encoder, projector, pooled, llm.1: grids of clips differ in their size"
+    assert capsys.readouterr().out.count(told) == 1
+    assert not any("map.norm" in arrays for arrays in every.arrays.values())
+    norms = {"encoder": [], "projector": []}
+    for _, backbone, grid, _ in grids_of(folder, clips):
+        for stage, own in (("encoder", grid), ("projector", backbone.project(grid))):
+            norms[stage].append(own.norm(dim=-1).double().numpy())
+    for stage, own in norms.items():
+        flat, found = np.concatenate([each.ravel() for each in own]), every.numbers["stages"][stage]
+        assert (found["tokens"], found["clips"]) == (flat.size, 4)
+        assert found["mean"] == pytest.approx(flat.mean(), rel=1e-5)
+        ratios = [each.max() / np.median(each) for each in own]
+        assert found["max_over_median_in_clip"] == pytest.approx(np.mean(ratios), rel=1e-5)
+        inner = sum((each[:, 1:-1, 1:-1]).size for each in own)
+        assert found["border_area"] == pytest.approx(1 - inner / flat.size)
+        profile = sum(each.sum((1, 2)) for each in own) / sum(each[0].size for each in own)
+        np.testing.assert_allclose(every.arrays[stage]["frame.norm"], profile, rtol=1e-5)
+    alone = [measured(name) for name in SIZES]
+    for stage, found in every.numbers["stages"].items():
+        single = [one.numbers["stages"][stage] for one in alone]
+        counts = [own["tokens"] for own in single]
+        assert found["tokens"] == sum(counts)
+        assert found["mean"] == pytest.approx(np.average([own["mean"] for own in single], weights=counts), rel=1e-6)
+        assert found["gini_in_clip"] == pytest.approx(np.mean([own["gini_in_clip"] for own in single]))
+        assert all("map.norm" in one.arrays[stage] for one in alone)
+    for kind, name in (("attention", "2"), ("scores", "received.1"), ("scores", "values.2")):
+        single = [one.numbers[kind][name]["visual_share"] for one in alone]
+        assert every.numbers[kind][name]["visual_share"] == pytest.approx(np.mean(single), rel=1e-5)
+    assert every.numbers["overlap"][""]["kept"] == 1
+
+
+TRAINED = ("wide", "tall", "tiny")
+ROUND = ("how many objects ?", "two or three")
+
+
+def transformers_loss(model, backbone, clips, name):
+    """Sum of transformers' own losses of one conversation as job=finetune writes it, and the number of its labels."""
+    with open_clip(clips / f"{name}.mp4", "pyav", 3.0) as clip:
+        indices = UniformSampler(4).indices(clip.info, None, None, name)
+        frames = clip.frames(indices)
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=8, merge_size=2, do_resize=False, image_mean=[0.5, 0.4, 0.3], image_std=[0.5, 0.5, 0.5]
+    )
+    single = [processor(images=one, return_tensors="pt")["pixel_values"].unflatten(-1, (3, 2, 64)) for one in frames]
+    rows = [torch.stack([single[at][:, :, 0], single[at + 1][:, :, 0]], dim=2).flatten(1) for at in (0, 2)]
+    height, width = (side // 8 for side in SIZES[name])
+    seconds = [(indices[at] + indices[at + 1]) / 2 / 4 for at in (0, 2)]
+    cells = "<|video_pad|>" * (height * width // 4)
+    shown = cells * 2
+    if backbone.shape.family == "qwen3_vl":
+        shown = "".join(f"<{one:.1f} seconds><|vision_start|>{cells}<|vision_end|>" for one in seconds)
+    encode, ends = partial(backbone.tokenizer.encode, add_special_tokens=False), "</s>"
+    before = [*encode("USER: "), *encode(f"{shown}\n{ROUND[0]} "), *encode("ASSISTANT:")]
+    answer = encode(f"{ROUND[1]}{ends}")
+    ids = torch.tensor([[*before, *answer]])
+    output = model(
+        input_ids=ids, labels=torch.tensor([[-100] * len(before) + answer]), pixel_values_videos=torch.cat(rows),
+        video_grid_thw=torch.tensor([[2, height, width]]), second_per_grid_ts=torch.tensor([seconds[1] - seconds[0]]),
+        mm_token_type_ids=(ids == backbone.media_ids["video"]).int() * 2,
+    )  # fmt: skip
+    return float(output.loss) * len(answer), len(answer), output.logits
+
+
+def test_training_reads_clips_of_several_sizes_together(words, tmp_path, clips, folder):
+    """A step's loss is the mean of transformers' own over its labels: at first, and with the exported weights."""
+    words = [word for word in words if not word.startswith("benchmark")]
+    entries = [
+        {"id": name, "video": f"{name}.mp4", "conversations": [
+            {"from": "human", "value": f"<video>\n{ROUND[0]}"}, {"from": "gpt", "value": ROUND[1]}]}
+        for name in TRAINED
+    ]  # fmt: skip
+    (tmp_path / "told.json").write_text(json.dumps(entries))
+    training = [
+        "job=finetune", "training_data=llava", f"training_data.sources.llava.path={tmp_path}/told.json",
+        f"training_data.sources.llava.root={clips}", "training.steps=2", "training.global_batch=3",
+        "training.micro_batch=3", "training.validation.share=0", "training.lora.rank=4", "training.rate=0.02",
+        "job.export_every=1", "job.evaluate=false", "pooling=none",
+    ]  # fmt: skip
+    run = Path(finetune(composed(*words, *training)).folder)
+    first, second = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+
+    def loss_of(model):
+        sums, counts, _ = zip(*(transformers_loss(model, backbone, clips, name) for name in TRAINED), strict=True)
+        return sum(sums) / sum(counts)
+
+    backbone = load_backbone(str(folder), frame_size="clip")
+    with torch.inference_mode():
+        assert first == pytest.approx(loss_of(backbone.model), abs=1e-4)
+        attach(backbone, load_adapter(str(run / "exports" / "step-000001")))
+        assert second == pytest.approx(loss_of(backbone.model), abs=1e-4)
+        assert abs(second - first) > 0.01
+    words = [word for word in words if not word.startswith("job.")]
+    merged = merge(composed(*words, "job=merge", f"job.to={tmp_path}/merged", f"lora.checkpoint={run}/export"))
+    last = load_backbone(str(folder), frame_size="clip")
+    attach(last, load_adapter(str(run / "export")))
+    own = load_backbone(merged.folder, frame_size="clip")
+    peft = PeftModel.from_pretrained(load_backbone(str(folder), frame_size="clip").model, str(run / "export" / "peft"))
+    with torch.inference_mode():
+        ours = transformers_loss(last.model, last, clips, "tall")[2]
+        for other in (own.model, peft):
+            torch.testing.assert_close(transformers_loss(other, last, clips, "tall")[2], ours, rtol=1e-4, atol=1e-4)
+    recorded = [word for word in words if "frame_size" not in word and "model.source" not in word]
+    taken = Setting(composed(*recorded, f"model.source={merged.folder}", "model.pooling=recorded"))
+    assert (taken.shape.by_clip, taken.frames) == (True, 4)
+
+
+def test_clips_that_cannot_be_learned_from_are_left_out(words, tmp_path, clips):
+    """Too small for the pooling: a line each, and no step fails of it."""
+    words = [word for word in words if not word.startswith("benchmark")]
+    told = [
+        {"id": name, "video": f"{name}.mp4", "conversations": [
+            {"from": "human", "value": f"<video>\n{ROUND[0]}"}, {"from": "gpt", "value": ROUND[1]}]}
+        for name in TRAINED
+    ]  # fmt: skip
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    run = Path(finetune(composed(
+        *words, "job=finetune", "training_data=llava", f"training_data.sources.llava.path={tmp_path}/told.json",
+        f"training_data.sources.llava.root={clips}", "training.steps=1", "training.global_batch=3",
+        "training.micro_batch=3", "training.validation.share=0", "training.lora.rank=4", "job.evaluate=false",
+        "pooling=strided",
+    )).folder)  # fmt: skip
+    (left,) = [json.loads(line) for line in (run / "left_out.jsonl").read_text().splitlines()]
+    assert "told.json, entry 2: pooling.stride=2 is larger than the patch grid, 1 x 1" in left["why"]
+
+
 def test_what_takes_one_size_is_told(words):
-    for job in ("norms", "finetune"):
-        with pytest.raises(UserError, match=rf"model\.frame_size=clip: job={job} takes grids of one size; give"):
-            job_of(job).run(composed(f"job={job}", *(word for word in words if "job." not in word)))
     with pytest.raises(UserError, match=r"model\.frame_size: patches of views of one size are replaced"):
         evaluate(composed(*words, "model.tower.replace=mean", "model.tower.layer=1"))
     with pytest.raises(UserError, match=r"makes an image of frames, .* say model\.frame_size=<pixels>"):

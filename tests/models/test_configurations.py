@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from copy import deepcopy
 
 import pytest
 import torch
 
 from both_ways import CLOSE, ours, theirs
-from random_models import FAMILIES, SIDE, save, save_added
+from random_models import ADDED, FAMILIES, QWEN, SIDE, save, save_added
 from videopool.models import ModelError, load_backbone, load_config
 from videopool.models.configuration import unknown_keys
 from videopool.models.families import FAMILIES as KINDS
@@ -174,6 +175,74 @@ def test_a_wrong_grid_and_other_attention_are_told(tmp_path, family, part, chang
     with pytest.raises(ModelError, match=rf"model\.source={folder}: .*{words}") as caught:
         load_backbone(str(folder))
     assert "\n" not in str(caught.value)
+
+
+WITHOUT = object()  # in place of a value: the key is missing
+ROPE, VISION = "text_config.rope_parameters.", "vision_config."
+MISSTATED = [
+    (QWEN, f"{ROPE}mrope_section", WITHOUT, "mrope_section is missing: say how 8 pairs are shared"),
+    (QWEN, f"{ROPE}mrope_section", [2, 2, 2], r"mrope_section=\[2, 2, 2\]: give 3 whole numbers with a sum of 8"),
+    (QWEN, f"{ROPE}mrope_section", [4, 4], r"mrope_section=\[4, 4\]: give 3"),
+    (QWEN, f"{ROPE}mrope_section", [-2, 5, 5], r"mrope_section=\[-2, 5, 5\]: give 3"),
+    (QWEN, f"{ROPE}mrope_section", "233", "mrope_section=233: give 3"),
+    (QWEN, ROPE[:-1], WITHOUT, r"rope_theta is missing, and transformers assumes [15]0+\.0; state it"),
+    (QWEN[:1], f"{ROPE}mrope_interleaved", True, "mrope_interleaved=True: qwen2_5_vl has False"),
+    (QWEN[1:], f"{ROPE}mrope_interleaved", False, "mrope_interleaved=False: qwen3_vl has True"),
+    (ADDED, f"{ROPE}rope_theta", 0.0, r"rope_theta=0\.0: give a number above 1"),
+    (ADDED, f"{ROPE}rope_theta", "x", "rope_theta='x': give a number above 1"),
+    (ADDED, f"{ROPE}partial_rotary_factor", 0.5, r"partial_rotary_factor=0\.5"),
+    (QWEN[:1], f"{VISION}tokens_per_second", WITHOUT, "tokens_per_second is missing, and transformers assumes 4"),
+    (QWEN[:1], f"{VISION}tokens_per_second", 0, "tokens_per_second=0: give a number above 0"),
+    (QWEN[:1], f"{VISION}window_size", 20, "window_size=20: give a multiple of 16 pixels"),
+    (QWEN[:1], f"{VISION}window_size", 0, "window_size=0: give a whole number"),
+    (QWEN[:1], f"{VISION}fullatt_block_indexes", [9], r"fullatt_block_indexes=\[9\]: the tower has blocks 0\.\.1"),
+    (QWEN[1:], f"{VISION}deepstack_visual_indexes", WITHOUT, r"deepstack_visual_indexes=\[8, 16, 24\]: the tower has"),
+    (QWEN[1:], f"{VISION}num_position_embeddings", 20, "num_position_embeddings=20: they fill no square"),
+    (QWEN, f"{VISION}spatial_merge_size", 0, "spatial_merge_size=0: give a whole number"),
+    (QWEN, f"{VISION}temporal_patch_size", 1, "temporal_patch_size=1: two frames make a patch"),
+    (QWEN, f"{VISION}num_heads", 5, "5 heads cannot share a width of 32"),
+    (ADDED, f"{VISION}patch_size", 0, r"patch_size=[(0, )]+: give a whole number"),
+    (QWEN, "video_token_id", WITHOUT, r"video_token_id=151656: the vocabulary has tokens 0\.\."),
+    (ADDED[1:], "image_token_id", 999, r"image_token_id=999: the vocabulary has tokens 0\.\."),
+    (ADDED[:1], "image_token_index", -1, r"image_token_id=-1: the vocabulary has tokens 0\.\."),
+    (["internvl"], "downsample_ratio", 0.3, r"downsample_ratio=0\.3: give 1 over a whole number"),
+    (["smolvlm"], "scale_factor", 0, "scale_factor=0: give a whole number"),
+]
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory):
+    root = tmp_path_factory.mktemp("added")
+    return {family: json.loads((save_added(root / family, family) / "config.json").read_text()) for family in ADDED}
+
+
+@pytest.mark.parametrize(("families", "key", "value", "words"), MISSTATED)
+def test_settings_that_transformers_would_guess_or_round_are_told(added, tmp_path, families, key, value, words):
+    """Whatever reads the configuration, as a plan does, before any weights."""
+    for family in families:
+        part = content = deepcopy(added[family])
+        *path, last = key.split(".")
+        for name in path:
+            part = part[name]
+        if value is WITHOUT:
+            del part[last]
+        else:
+            part[last] = value
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        with pytest.raises(ModelError, match=rf"model\.source={tmp_path}: config\.json: .*{words}") as caught:
+            load_config(str(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+def test_older_spellings_of_three_axes_are_read(added, tmp_path):
+    """Qwen2.5-VL's released files have one level, rope_theta beside rope_scaling, whose type is "mrope"."""
+    content = deepcopy(added["qwen2_5_vl"])
+    text = content.pop("text_config")
+    del text["rope_parameters"], text["model_type"]
+    text |= {"rope_theta": 5e5, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}}
+    (tmp_path / "config.json").write_text(json.dumps({**text, **content}))
+    rope = load_config(str(tmp_path)).text_config.rope_parameters
+    assert (rope["rope_theta"], rope["mrope_section"], rope["rope_type"]) == (5e5, [2, 3, 3], "default")
 
 
 def test_keys_that_nobody_knows_are_named(model, capfd):

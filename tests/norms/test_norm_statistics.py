@@ -389,11 +389,22 @@ def test_clips_without_anything_to_tell(value):
         assert (numbers["zero"] + numbers["not_finite"], numbers["mean"], numbers["max"]) == (8, None, None)
 
 
-def test_grids_of_several_sizes_are_refused():
-    stage = StageNorms(2.0, OutlierRules())
-    stage.add(draw(2, 2, 2, 3))
-    with pytest.raises(NormsError, match="2 x 2 and of 3 x 2 cells"):
-        stage.add(draw(2, 3, 2, 3))
+def test_grids_of_several_sizes_have_no_map():
+    """All else is of the clips as they are; a clip of the first size after another brings no map back."""
+    stage, sizes = StageNorms(2.0, OutlierRules()), [(2, 2), (3, 2), (2, 2)]
+    grids = [draw(2, *size, 3, seed=number) for number, size in enumerate(sizes)]
+    for grid in grids[:2]:
+        stage.add(grid)
+    resumed = StageNorms(2.0, OutlierRules())
+    resumed.load(stage.state())
+    for one in (stage, resumed):
+        one.add(grids[2])
+        arrays = one.arrays()
+        assert not [name for name in arrays if name.startswith("map.")]
+        profile = sum(grid.norm(dim=-1).sum((1, 2)) for grid in grids) / sum(grid[0, ..., 0].numel() for grid in grids)
+        np.testing.assert_allclose(arrays["frame.norm"], profile, rtol=1e-5)
+        norms = torch.cat([grid.norm(dim=-1).flatten() for grid in grids])
+        assert one.numbers()["mean"] == pytest.approx(float(norms.mean()))
 
 
 def test_memory_does_not_grow_with_the_clips():

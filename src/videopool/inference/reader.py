@@ -151,6 +151,11 @@ class ClipReader(VideoLM):
         clip.beside = {name: torch.stack(own) for name, own in zip(key.source.beside, beside, strict=True)}
         return torch.stack([own.to(self.backbone.dtype) for own in features])
 
+    def grid_size(self, features: Tensor) -> tuple[int, int, int]:
+        """Size (T, H, W) of the grid of a clip's frames, features [T, C + H*W, Dv] or, by clip, [T, h, w, Dv]."""
+        frames, height, width = self.backbone.grid(features).shape[:3]
+        return frames, height, width
+
     def tokens_of(self, clips: Sequence[LoadedClip], features: Tensor, text: Tensor | None = None) -> Arranged:
         """Visual tokens from the features [B, V, C + H*W, Dv] of clips' views; text [B, D]: their prompts."""
         with self.clock("project"):

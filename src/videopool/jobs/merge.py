@@ -50,6 +50,7 @@ def run(config: DictConfig) -> Outcome:
     record: dict[str, Any] = {
         "pooling": plain(config.pooling),
         "frames": plain(config.frames),
+        "frame_size": model.get("frame_size"),
         "label": f"{pooling.label}, {sampler.num} frames",
         "trained_pooling": trained,
         "training": adapter.get("training"),

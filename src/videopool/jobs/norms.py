@@ -36,6 +36,8 @@ def run(config: DictConfig) -> Outcome:
     point.check()
     described = {name: value for name, value in point.describe().items() if name in FACTS}
     described["checkpoint"] = point.adapter and point.adapter["checkpoint"]
+    if point.shape.by_clip:  # the number that is announced would be of a size that no clip need have
+        described["visual_tokens"] = None
     with folder:
         if changed := [] if config.force else states.changed(measured_contents(folder.path)):
             names = f"{len(changed)} ({listed(changed)})"

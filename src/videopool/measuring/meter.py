@@ -15,7 +15,7 @@ from videopool.measuring.neurons import outlier_neurons
 from videopool.measuring.settings import NormSettings, clip_name
 from videopool.measuring.stages import ENCODER, LLM, POOLED, PROJECTOR, TowerScore
 from videopool.models import Backbone
-from videopool.models.stages import TEXT, THUMBNAIL
+from videopool.models.stages import TEXT
 from videopool.models.tower_outputs import LayerStates, Pass, TowerOutput, score_output, tower_outputs
 from videopool.norms import ClipNorms, Measurement, StageNorms, nearest, token_norms
 from videopool.norms.overlap import FATES
@@ -24,7 +24,7 @@ from videopool.norms.stage import Placed
 from videopool.norms.token_norms import as_feature, patch_texture
 from videopool.norms.vocabulary import unit
 from videopool.points.point import Point
-from videopool.pooling import GridPooling, Pooling, PoolingContext, announced
+from videopool.pooling import GridPooling, Pooling, PoolingContext, PoolingShapeError, announced
 from videopool.pooling.tracing import PatchTrace
 from videopool.reading.answers import llm_states
 from videopool.reading.layout import beside
@@ -34,13 +34,14 @@ TEXTURE, NEURONS = "patch texture", "outlier neurons"
 
 @dataclass(frozen=True)
 class Texture(TowerOutput):
-    """Texture of patches of so many pixels on a side; its first rows stand for the tokens before the patches."""
+    """Texture of patches of so many pixels on a side; `extra` rows before them stand for the CLS token."""
 
     patch: int = 1
+    extra: int = 0
 
     def of(self, seen: Pass) -> Tensor:
         texture = patch_texture(seen.pixels, self.patch).to(next(seen.tower.parameters()).dtype)
-        return as_feature(texture, self.size[0] - texture.shape[1])
+        return as_feature(texture, self.extra)
 
 
 def norm_outputs(backbone: Backbone, pooling: Pooling, settings: NormSettings) -> dict[str, TowerOutput]:
@@ -53,7 +54,8 @@ def norm_outputs(backbone: Backbone, pooling: Pooling, settings: NormSettings) -
         for layer in settings.tower_layers
         if (layer,) != own.layers
     }
-    texture = {TEXTURE: Texture(TEXTURE, (rows, 1), (), patch=shape.patch)} if settings.texture else {}
+    patches = Texture(TEXTURE, (rows, 1), (), patch=shape.patch, extra=backbone.extra)
+    texture = {TEXTURE: patches} if settings.texture else {}
     scores = {_score_key(score): score_output(score.kind, score.block, shape) for score in settings.scores}
     neurons = {NEURONS: outlier_neurons(shape, settings.rules.times_median)} if settings.register_neurons else {}
     return {**layers, **texture, **scores, **neurons, **tower_outputs(pooling, shape, backbone.name)}
@@ -112,7 +114,7 @@ class NormMeter(ClipReader):
         """Add clips. Returns name, content hash and reason of failure of each, "" for a measured clip."""
         outcomes = []
         for clip, (features, reason) in zip(batch, self.read(batch), strict=True):
-            if features is not None and (reason := self._too_long(clip)) == "":
+            if features is not None and (reason := self._unfit(clip, features)) == "":
                 self._measure(clip, features)
             outcomes.append((clip_name(clip.job), clip.digest, reason))
         return outcomes
@@ -126,15 +128,20 @@ class NormMeter(ClipReader):
                 self.fates = fates_of(self.pooling, grid, context)
         return super().pooled(grid, context)
 
-    def _too_long(self, clip: LoadedClip) -> str:
-        """Why a clip with its question does not fit the language model's context, before it is added anywhere."""
-        if not self.settings.llm_layers:
+    def _unfit(self, clip: LoadedClip, features: Tensor) -> str:
+        """Why a clip cannot be pooled, or with its question exceeds the context, before it is added anywhere; or ""."""
+        if not self.settings.pools:
             return ""
         frames, shape = clip.moments, self.backbone.shape
+        size = self.grid_size(features[:frames])
+        try:
+            tokens = announced(self.pooling, *size) + beside(self.pooling, shape, size, self.layout)
+        except PoolingShapeError as error:  # of a clip whose frames are smaller than others'
+            return str(error)
+        if not self.settings.llm_layers:
+            return ""
         texts = self.backbone.texts_of(self.stamps(clip)).around(range(frames), self.layout)
         before, after = self._texts(clip, texts)
-        size = (frames, shape.height, shape.width)
-        tokens = announced(self.pooling, *size) + beside(self.pooling, shape, size, self.layout)
         tokens += len(before) + (len(after) if self.settings.attention_layers else 0)
         return "" if tokens <= shape.context else f"{tokens} tokens do not fit the context of {shape.context}"
 
@@ -173,7 +180,7 @@ class NormMeter(ClipReader):
         for score in settings.scores:
             assert tower is not None
             self._add_score(score, clip.beside[_score_key(score)][frames], tower, found)
-        if settings.llm_layers or settings.overlap or any(stage.kind == POOLED for stage in settings.stages):
+        if settings.pools:
             self._measure_pooled(clip, first, texture, found, tower)
         if self.measured.overlap is not None and self.fates is not None and tower is not None:
             with self.clock("overlap"):
@@ -185,10 +192,11 @@ class NormMeter(ClipReader):
                 births.add([found[stage] for stage in settings.lineages[name]])
 
     def _add_score(self, score: TowerScore, values: Tensor, tower: ClipNorms, found: Mapping[str, ClipNorms]) -> None:
-        """Add a score [T, C + H*W, 1] of a clip's frames, against norms at the feature layer."""
+        """Add a score [T, C + H*W, 1] (by clip [T, h, w, 1]) of its frames, against norms at the feature layer."""
         with self.clock("norms"):
             shares = values[..., 0].double().numpy()
-            shares = shares / shares.sum(axis=1, keepdims=True)  # norms too, so that an equal share is 1
+            axes = tuple(range(1, shares.ndim))
+            shares = shares / shares.sum(axis=axes, keepdims=True)  # norms too, so that an equal share is 1
             layers = {stage.layer: found[stage.name] for stage in self.settings.stages if stage.kind == ENCODER}
             entering = layers[score.block - 1].norms.reshape(-1) if score.block - 1 in layers else None
             backbone = self.backbone  # a cell of several patches gets their sum
@@ -211,8 +219,7 @@ class NormMeter(ClipReader):
         at = arranged.at[0].to(arranged.states.device)
         shape: tuple[int, ...] = (len(at),)
         if isinstance(self.pooling, GridPooling):
-            frames = len(features) - (THUMBNAIL in self.pooling.needs)
-            shape = self.pooling.out_shape(frames, backbone.shape.height, backbone.shape.width)
+            shape = self.pooling.out_shape(*self.grid_size(features[: clip.moments]))
         grid = backbone.main(arranged.states[0, at]).unflatten(0, shape)
         if POOLED in measured.stages:
             read = self._add(POOLED, grid, texture, self.placed)

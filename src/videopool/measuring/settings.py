@@ -29,7 +29,7 @@ from videopool.models.stages import TEXT
 from videopool.norms import Measurement, OutlierRules
 from videopool.norms.token_norms import power
 from videopool.points.point import Point
-from videopool.points.setting import refuse_api, refuse_proportions, refuse_reading
+from videopool.points.setting import refuse_api, refuse_reading
 
 # The parts of an evaluation's identity that norms depend on.
 SHARED = (
@@ -75,6 +75,11 @@ class NormSettings:
         return list(dict.fromkeys(s.layer for s in self.stages if s.kind == ENCODER and s.layer is not None))
 
     @property
+    def pools(self) -> bool:
+        """Whether clips are pooled, for a stage behind it or for what it keeps."""
+        return bool(self.llm_layers) or self.overlap or any(stage.kind == POOLED for stage in self.stages)
+
+    @property
     def llm_layers(self) -> list[int]:
         """Layers of the language model with needed hidden states, including those that enter attention layers."""
         own = [s.layer for s in self.stages if s.kind == LLM and s.layer is not None]
@@ -92,7 +97,6 @@ def check(config: DictConfig) -> dict[str, Any]:
     """The node `job`, checked as far as possible without the model. Raises ConfigError or NormsError."""
     refuse_api(config)
     refuse_reading(config, "job=norms")
-    refuse_proportions(config, "job=norms")
     job = plain(config.job)
     rules: Rules = {
         whole(1): ("job.save_every",),

@@ -77,6 +77,9 @@ def tell_norms(folder: Path) -> None:
             f"{_digits(fates[f], 100)} ({_digits(fates[f'{f}_by_chance'], 100)}) % {f}" for f in FATES[::-1]
         )
         print(f"        of high-norm patches, and by chance: {told}")
+    gridded = [stage for stage in point.numbers["stages"] if "frame.norm" in point.arrays[stage]]
+    if mixed := [stage for stage in gridded if "map.norm" not in point.arrays[stage]]:
+        print(f"        no map of {', '.join(mixed)}: grids of clips differ in their size")
     for name, reason in point.numbers["failed"].items():
         print(f"        not measured: {name}: {reason}")
     print(f"        files: {folder}")

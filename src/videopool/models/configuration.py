@@ -15,6 +15,7 @@ from videopool.errors import one_line
 from videopool.models.errors import ModelError, is_number, listed
 from videopool.models.families import FAMILIES, family_of, kind_of
 from videopool.models.original import is_original, original_config
+from videopool.models.requirements import misstated
 from videopool.models.sizes import check_stretch, feature_layers
 from videopool.models.source import CONFIGURATION, locate, read_json
 from videopool.notes import note
@@ -74,6 +75,8 @@ def load_config(
         family = family_of(kind_of(config), target)
     except ModelError as error:
         raise ModelError(f"model.source={source}: {error}") from error
+    if problem := misstated(config, read_json(folder / "config.json"), family.mrope):
+        raise ModelError(f"model.source={source}: config.json: {problem}")
     vision, unit = config.vision_config, 0
     if family.frame_size:
         vision.image_size, unit = family.frame_size, vision.patch_size * family.merged(config)

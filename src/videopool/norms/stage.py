@@ -21,6 +21,7 @@ from videopool.norms.token_norms import border, centre, frame_cosines, low_textu
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 THIN = 0.2  # of the tokens above a gap, at most so many are in it
 NAMED = 5  # dimensions that norms.json names
+MIXED = "mixed"  # among the sums if grids of the clips differ in their size
 
 Placed = tuple[np.ndarray, tuple[int, int, int]]  # flat places [N] in a grid of size (T, H, W)
 
@@ -97,11 +98,18 @@ class StageNorms(Sums):
         return clip
 
     def _add_maps(self, clip: ClipNorms, gridded: Callable[[np.ndarray], np.ndarray] = np.asarray) -> None:
-        """Sums by place, and by frame, of values of tokens as values of a grid [T, H, W]."""
+        """Sums by frame, and by place, of values of tokens as values of a grid [T, H, W].
+
+        Grids of several sizes have no places in common: from the second size on there are none.
+        """
         layers = {"tokens": clip.valid, "norm": np.where(clip.valid, clip.norms, 0), **clip.outliers}
-        for name, values in layers.items():
-            cells = gridded(values)
-            self.accumulate({f"map.{name}": cells.sum(0), f"frame.{name}": cells.sum((1, 2))})
+        cells = {name: gridded(values) for name, values in layers.items()}
+        self.accumulate({f"frame.{name}": own.sum((1, 2)) for name, own in cells.items()})
+        maps = {f"map.{name}": own.sum(0) for name, own in cells.items()}
+        if self["map.tokens"].shape not in ((), maps["map.tokens"].shape):
+            self.sums = {name: own for name, own in self.sums.items() if name not in maps} | {MIXED: np.ones(())}
+        if MIXED not in self.sums:
+            self.accumulate(maps)
 
     def _add_grid(self, clip: ClipNorms, grid: Tensor, lengths: Tensor) -> None:
         """Sums by place, by frame and, for pairs of frames, by their distance."""
@@ -218,9 +226,9 @@ class StageNorms(Sums):
         }
         if "frame.tokens" not in self.sums:
             return arrays
-        for name in ("norm", *self.rules.in_clip):
-            arrays[f"map.{name}"] = self.ratio(f"map.{name}", "map.tokens")
-            arrays[f"frame.{name}"] = self.ratio(f"frame.{name}", "frame.tokens")
+        for kind in ("frame",) if MIXED in self.sums else ("map", "frame"):
+            for name in ("norm", *self.rules.in_clip):
+                arrays[f"{kind}.{name}"] = self.ratio(f"{kind}.{name}", f"{kind}.tokens")
         distances = self._distances() if "cosine.pairs" in self.sums else {}
         return arrays | {f"distance.{name}": values for name, values in distances.items()}
 

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from videopool.norms.errors import NormsError
-
 PER_OCTAVE = 64
 LOWEST, HIGHEST = -64, 64  # exponents of 2
 BINS = PER_OCTAVE * (HIGHEST - LOWEST)
@@ -25,10 +23,7 @@ class Sums:
         return self.sums.get(name, np.zeros(()))
 
     def accumulate(self, values: Mapping[str, ArrayLike]) -> None:
-        """Add arrays to the sums; series [N] of different lengths from their start.
-
-        Raises NormsError for a map [H, W] of another size than before.
-        """
+        """Add arrays to the sums; series [N] of different lengths from their start."""
         for name, value in values.items():
             new = np.asarray(value, float)
             if name not in self.sums:
@@ -38,11 +33,7 @@ class Sums:
             if new.ndim == 1 and new.size != old.size:
                 length = max(old.size, new.size)
                 old, new = (np.pad(series, (0, length - series.size)) for series in (old, new))
-            elif old.shape != new.shape:
-                raise NormsError(
-                    f"grids of {' x '.join(map(str, old.shape))} and of {' x '.join(map(str, new.shape))} cells at one "
-                    "stage make no common map: leave that stage out of job.stages"
-                )
+            assert old.shape == new.shape, f"{name}: {old.shape} and {new.shape}"
             self.sums[name] = old + new
 
     def add_mean(self, name: str, value: float | None) -> None:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from videopool.config.build import build, build_pooling, check, jsonable, plain
 from videopool.config.errors import ConfigError
 from videopool.models import ModelError, ModelShape
-from videopool.models.configuration import DTYPES, keeps_proportions, recorded
+from videopool.models.configuration import DTYPES, recorded
 from videopool.models.cost import FLOAT32, feature_bytes, layer_mean_tokens, prefix_flops
 from videopool.models.shape import own_shape, point_shape
 from videopool.models.sizes import Pruning
@@ -205,6 +205,8 @@ def prefill_costs(configs: Sequence[DictConfig]) -> dict[int, float]:
 def with_recorded(config: DictConfig) -> DictConfig:
     """The configuration; under model.pooling=recorded, with the pooling and frames that the model's folder records.
 
+    The size of frames is the recorded one too, unless model.frame_size says another.
+
     Raises ConfigError for another value, or a folder that records none.
     """
     asked = config.model.get("pooling")
@@ -219,6 +221,8 @@ def with_recorded(config: DictConfig) -> DictConfig:
     config = config.copy()
     for name in ("pooling", "frames"):
         OmegaConf.update(config, name, record[name], merge=False)
+    if config.model.get("frame_size") is None and record.get("frame_size") is not None:
+        config.model.frame_size = record["frame_size"]
     return config
 
 
@@ -238,12 +242,6 @@ def refuse_reading(config: DictConfig, job: str) -> None:
         )
     if Pruning.read(config.pruning):
         raise ConfigError(f"pruning.layer={config.pruning.layer}: {job} prunes nothing; say pruning=none")
-
-
-def refuse_proportions(config: DictConfig, job: str) -> None:
-    """Raises ConfigError for views with the proportions of their clip, of a job that takes grids of one size."""
-    if keeps_proportions(size := jsonable(config.model.get("frame_size"))):
-        raise ConfigError(f"model.frame_size={size}: {job} takes grids of one size; give a number of pixels, or null")
 
 
 def pooling_settings(config: DictConfig, pooling: Pooling) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Exporter:
     def _export(self, folder: Path, weights: dict[str, Tensor], step: int, recipe: str) -> None:
         point, pooling = self.point, self.point.pooling
         reference: dict[str, Any] = {"num_frames": point.sampler.num}
-        if isinstance(pooling, Adaptive):
+        if isinstance(pooling, Adaptive) and not point.shape.by_clip:
             size = (point.sampler.num, point.shape.height, point.shape.width)
             reference |= {"pooling_method": "avg", "pooling_shape": list(pooling.out_shape(*size))}
         config = {**model_config(point.model).to_dict(), **reference}

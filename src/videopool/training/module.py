@@ -17,6 +17,8 @@ from videopool.inference.reader import ClipReader
 from videopool.models import Backbone
 from videopool.models.lora import trainable
 from videopool.norms import token_norms
+from videopool.pooling import Pooling, PoolingShapeError, announced
+from videopool.reading.layout import beside
 from videopool.results import PointFailed
 from videopool.training.batches import HELD_OUT, TRAIN, Loaders, MicroBatch
 from videopool.training.checkpoints import TrainingState
@@ -190,7 +192,8 @@ class Tuner(ClipReader):
             kinds = [example.kind for example in examples]
             found = self.read(batch.clips, [sources[kind] for kind in kinds], [plans[kind] for kind in kinds])
         for clip, example, (features, reason) in zip(batch.clips, examples, found, strict=True):
-            if features is None:
+            reason = reason or self._unfit(clip, features)
+            if features is None or reason:
                 self.progress.failures[example.where] = f"{example.where}: {reason}"
             else:
                 read.append((clip, features))
@@ -216,20 +219,36 @@ class Tuner(ClipReader):
             losses, _ = self.token_losses(ids, [[one] for one in tokens], mask, labels, rounds, three)
         return losses.sum(), len(losses)
 
+    def _pooling_of(self, kind: str) -> Pooling:
+        return self.image_pooling if kind == "image" and self.image_pooling is not None else self.pooling
+
+    def _unfit(self, clip: LoadedClip, features: Tensor | None) -> str:
+        """Why a clip with a size of its own, features [T, h, w, Dt], cannot be learned from; "" if it can."""
+        if features is None or not self.backbone.shape.by_clip:
+            return ""
+        lesson, shape = clip.job.samples[0], self.backbone.shape
+        pooling, size = self._pooling_of(lesson.example.kind), self.grid_size(features)
+        try:
+            tokens = announced(pooling, *size) + beside(pooling, shape, size, self.layout)
+        except PoolingShapeError as error:
+            return str(error)
+        tokens += len(lesson.encoded.input_ids) - 1
+        return "" if tokens <= shape.context else f"{tokens} tokens do not fit the context of {shape.context}"
+
     def _visual_tokens(self, read: list[tuple[LoadedClip, Tensor]]) -> list[Clip]:
         """Of each clip the entries [L, D], those of visual tokens alone, the texts around them, and their positions.
 
-        Clips of one kind and one number of frames are one batch.
+        Clips of one kind, one number of frames and one size are one batch.
         """
-        groups: dict[tuple[str, int, int], list[int]] = {}
+        groups: dict[tuple[str, torch.Size, int], list[int]] = {}
         for place, (clip, features) in enumerate(read):
-            alone = place if self.pooling.varies else 0
-            groups.setdefault((clip.job.samples[0].example.kind, len(features), alone), []).append(place)
+            kind = clip.job.samples[0].example.kind
+            alone = place if self._pooling_of(kind).varies else 0
+            groups.setdefault((kind, features.shape, alone), []).append(place)
         tokens: dict[int, Clip] = {}
         pooling = self.pooling
         for (kind, _, _), places in groups.items():
-            if kind == "image" and self.image_pooling is not None:
-                self.pooling = self.image_pooling
+            self.pooling = self._pooling_of(kind)
             batch = torch.stack([read[place][1] for place in places])
             clips = self.tokens_of([read[place][0] for place in places], batch)
             for row, place in enumerate(places):

@@ -31,7 +31,7 @@ from videopool.models.stages import check_context, check_needs
 from videopool.models.tower_changes import tower_changes
 from videopool.notes import note
 from videopool.points.early import check_machine, check_model
-from videopool.points.setting import Setting, readable, refuse_proportions, refuse_reading
+from videopool.points.setting import Setting, readable, refuse_reading
 from videopool.pooling import Pooling, announced
 from videopool.reading.layout import beside
 from videopool.results import fingerprint, without_seed
@@ -79,7 +79,6 @@ class TrainingPoint(Setting):
             raise ConfigError("model=api: the weights of a model behind an API cannot be trained; choose another model")
         super().__init__(config)
         refuse_reading(config, "job=finetune")
-        refuse_proportions(config, "job=finetune")
         check_logger(config)
         check_model(config)
         self.settings = plain(config.training)
@@ -208,10 +207,13 @@ class TrainingPoint(Setting):
         return training_flops(self.shape, tokens + text - 1, projected, bool(self.settings["checkpoint_gradients"]))
 
     def limits(self) -> dict[str, int]:
-        """Most tokens of a conversation, with the place of its clip, by kind of medium. Raises ModelError for none."""
+        """Most tokens of a conversation, with the place of its clip, by kind of medium. Raises ModelError for none.
+
+        Clips that differ in the size of their frames are counted when they are read.
+        """
         limits = {}
         for kind in {example.kind for source in self.sources for example in source.examples}:
-            tokens = self.tokens_of(kind)
+            tokens = 1 if self.shape.by_clip else self.tokens_of(kind)
             check_context(str(self.model["name"]), self.shape.context, tokens)
             limits[kind] = min(int(self.settings["max_text"]), self.shape.context - tokens + 1)
         return limits
@@ -260,7 +262,7 @@ class TrainingPoint(Setting):
             "pooling": self.pooling.label,
             "stage": self.stage,
             "frames": self.sampler.num,
-            "visual_tokens": self.visual_tokens,
+            "visual_tokens": None if self.shape.by_clip else self.visual_tokens,
             "steps": None if self.settings["tflops"] is not None else self.steps,
             "sources": {
                 source.name: {"examples": len(source.examples), "refused": len(source.refused), "weight": source.weight}
@@ -277,6 +279,7 @@ class TrainingPoint(Setting):
                 raise TrainingDataError(f"training_data.sources.{source.name}: {missing}; check its root")
         self.fit()
         self.limits()
+        note(self.assumed and f"{self.assumed} where operations are counted")
 
     def fit(self) -> None:
         """Raises UserError if poolings, model and machine do not fit each other, whatever the data."""
