@@ -67,8 +67,8 @@ class StageNorms(Sums):
         self.accumulate({"max_over_median_in_clip": values.max() / np.median(values)})
         usable = tokens.flatten(0, -2), lengths.flatten()
         if not valid.all():
-            places = torch.from_numpy(np.flatnonzero(valid)).to(tokens.device)
-            usable = usable[0][places], usable[1][places]
+            rows = torch.from_numpy(np.flatnonzero(valid)).to(tokens.device)
+            usable = usable[0][rows], usable[1][rows]
         own = components(*usable, self.rules.sink_dimensions)
         cutoffs = self.rules.cutoffs(values, own.median)
         phi[valid] = own.phi
@@ -124,9 +124,9 @@ class StageNorms(Sums):
         counts = marked.sum(2)
         again = _by_distance(marked @ marked.swapaxes(1, 2))
         by_chance = _by_distance(counts[:, :, None] * counts[:, None] / marked.shape[2])
-        for rule, *sums in zip(clip.outliers, again, by_chance, counts.cumsum(1)[:, ::-1], strict=True):
+        for rule, *found in zip(clip.outliers, again, by_chance, counts.cumsum(1)[:, ::-1], strict=True):
             names = ("again", "again_by_chance", "could_be_again")
-            self.accumulate({f"{name}.{rule}": own for name, own in zip(names, sums, strict=True)})
+            self.accumulate({f"{name}.{rule}": own for name, own in zip(names, found, strict=True)})
 
     def _add_texture(self, clip: ClipNorms, texture: np.ndarray) -> None:
         self._add_region("low_texture", low_texture(texture), clip)
