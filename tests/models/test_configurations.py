@@ -203,7 +203,7 @@ MISSTATED = [
     (QWEN, f"{VISION}num_heads", 5, "5 heads cannot share a width of 32"),
     (ADDED, f"{VISION}patch_size", 0, r"patch_size=[(0, )]+: give a whole number"),
     (QWEN, "video_token_id", WITHOUT, r"video_token_id=151656: the vocabulary has tokens 0\.\."),
-    (ADDED[1:], "image_token_id", 999, r"image_token_id=999: the vocabulary has tokens 0\.\."),
+    (QWEN, "image_token_id", 999, r"image_token_id=999: the vocabulary has tokens 0\.\."),
     (ADDED[:1], "image_token_index", -1, r"image_token_id=-1: the vocabulary has tokens 0\.\."),
     (["internvl"], "downsample_ratio", 0.3, r"downsample_ratio=0\.3: give 1 over a whole number"),
     (["smolvlm"], "scale_factor", 0, "scale_factor=0: give a whole number"),

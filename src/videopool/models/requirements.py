@@ -31,19 +31,19 @@ def misstated(config: Any, content: Mapping[str, Any], mrope: bool) -> str:
             return f"vision_config: {name}={size!r}: give a whole number of at least 1"
     if vision.hidden_size % (heads := vision.num_attention_heads):
         return f"vision_config: {heads} heads cannot share a width of {vision.hidden_size}"
-    return _token(config, content) or _merging(config) or _windows(vision) or (_three(config, content) if mrope else "")
+    return _token(config, mrope) or _merging(config) or _windows(vision) or (_three(config, content) if mrope else "")
 
 
 def _is_whole(value: Any, least: int = 1) -> bool:
     return isinstance(value, int) and is_number(value) and value >= least
 
 
-def _token(config: Any, content: Mapping[str, Any]) -> str:
-    """Of the tokens that stand for media."""
-    words = max(int(config.text_config.vocab_size), int(content.get("vocab_size") or 0))
+def _token(config: Any, mrope: bool) -> str:
+    """Of the tokens that stand for media. Other families' may be behind the vocabulary: they are never embedded."""
+    words = int(config.text_config.vocab_size)
     for name in ("image_token_id", "video_token_id"):
         number: Any = getattr(config, name, None)
-        if (number is not None or name == "image_token_id") and not (_is_whole(number, 0) and number < words):
+        if number is not None and not (_is_whole(number, 0) and (number < words or not mrope)):
             return f"{name}={number!r}: the vocabulary has tokens 0..{words - 1}"
     return ""
 
