@@ -16,7 +16,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: $(READY)  ## the pooling sweep: 24 points in about 4 minutes, its table and figures
-	$(BIN)/videopool -m experiment=quickstart hydra/launcher=joblib hydra.launcher.n_jobs=2
+	$(BIN)/videopool -m experiment=quickstart hydra/launcher=joblib hydra.launcher.n_jobs=2 \
+		features=disk features.dtype=null
 
 notebooks: $(READY)  ## run the notebooks of analysis/, their figures and the studies they need, about 40 minutes
 	$(BIN)/python analysis/execute.py --figures analysis/figures

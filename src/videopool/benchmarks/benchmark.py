@@ -40,7 +40,8 @@ class Sample:
 
     def __post_init__(self) -> None:
         for name in ("id", "clip_id"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
+            if not (text := getattr(self, name)).isascii():
+                object.__setattr__(self, name, printable(text))
 
 
 @dataclass(frozen=True)

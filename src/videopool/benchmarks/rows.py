@@ -19,6 +19,7 @@ MOST_BAD = 0.01  # share of rows that may be left out; more are no slips but a w
 ANSWERS = ("auto", "text", "index", "number", "letter")
 SHOWN = 40  # characters of an option in an error message
 FRAMES_PER_SECOND = 3.0
+TIMES = frozenset(("start", "end", "fps"))
 SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
@@ -95,22 +96,26 @@ def tell_left_out(left_out: Sequence[BenchmarkError] | None, name: str, rows: in
     note(f"{name}: {len(left_out)} of {rows} rows cannot be used and are left out; the first: {left_out[0]}")
 
 
-def ids_of(rows: Sequence[Row], repeated: str, left_out: LeftOut = None) -> list[str]:
-    """The question_id of each row, or else its place among the rows; "" for a row that is left out.
+def ids_of(rows: Sequence[Row], repeated: str, left_out: LeftOut = None, required: bool = False) -> list[str]:
+    """The question_id of each row, or else (not if it is `required`) its place among the rows.
 
-    `repeated` ids: "refuse" them with a BenchmarkError that names both places, or "number" the second id#2, and so on.
+    It is "" for a row that is left out. `repeated` ids: "refuse" them with a BenchmarkError that names both places, or
+    "number" the second id#2, and so on.
     """
     check_choice("benchmark.repeated_ids", repeated, REPEATED)
     ids: list[str] = []
-    seen: dict[str, list[Row]] = {}
+    first: dict[str, Row] = {}
+    times: dict[str, int] = {}  # of ids that stand more than once
     for number, row in enumerate(rows):
         try:
-            own = row.text("question_id") or f"{number:06d}"
-            same = seen.setdefault(own, [])
-            if same and repeated == "refuse":
-                raise row.error(f"the question_id {own!r} stands twice; first in {same[0].where}")
-            same.append(row)
-            ids.append(own if len(same) == 1 else f"{own}#{len(same)}")
+            own = row.text("question_id", required) or f"{number:06d}"
+            if first.setdefault(own, row) is row:
+                ids.append(own)
+                continue
+            if repeated == "refuse":
+                raise row.error(f"the question_id {own!r} stands twice; first in {first[own].where}")
+            times[own] = times.get(own, 1) + 1
+            ids.append(f"{own}#{times[own]}")
         except BenchmarkError as error:
             spare(error, left_out)
             ids.append("")
@@ -122,6 +127,8 @@ def times_of(row: Row, fps: float, bounds: tuple[float, float] | None = None) ->
 
     Raises BenchmarkError if the start comes after the end, or the rate is 0.
     """
+    if bounds is None and TIMES.isdisjoint(row.cells):
+        return {"fps": float(fps)}
     start, end, rate = row.number("start"), row.number("end"), row.number("fps")
     start, end = bounds or (start, end)
     if start is not None and end is not None and start > end:
@@ -194,7 +201,8 @@ def _sample(
         name, bounds = stretch["clip"], (float(stretch["start"]), float(stretch["end"]))
     return Sample(
         id=id, clip=clips.find(name, row.where), clip_id=name, question=question, options=asked.options,
-        answer=answer, task=names.get(kind, kind), pair=row.text("pair"), **times_of(row, fps, bounds),
+        answer=answer, task=names.get(kind, kind), pair=row.text("pair") if "pair" in row.cells else "",
+        **times_of(row, fps, bounds),
     )  # fmt: skip
 
 

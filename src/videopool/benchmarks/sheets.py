@@ -144,10 +144,8 @@ def load_qa_pairs(
 
 def _joined(asked: Sequence[Row], answered: Sequence[Row], files: Sequence[Path], repeated: str) -> list[Row]:
     """Questions, each with the answer and type of its id."""
-    for row in (*asked, *answered):
-        row.text("question_id", required=True)
-    questions = dict(zip(ids_of(asked, repeated), asked, strict=True))
-    answers = dict(zip(ids_of(answered, repeated), answered, strict=True))
+    questions = dict(zip(ids_of(asked, repeated, required=True), asked, strict=True))
+    answers = dict(zip(ids_of(answered, repeated, required=True), answered, strict=True))
     lacking = [repr(name) for name in questions if name not in answers]
     extra = [repr(name) for name in sorted(answers.keys() - questions.keys())]
     faults = []
