@@ -203,20 +203,26 @@ def transformers_loss(model, backbone, clips, name):
     return float(output.loss) * len(answer), len(answer), output.logits
 
 
-def test_training_reads_clips_of_several_sizes_together(words, tmp_path, clips, folder):
-    """A step's loss is the mean of transformers' own over its labels: at first, and with the exported weights."""
-    words = [word for word in words if not word.startswith("benchmark")]
-    entries = [
+def one_batch(clips, folder):
+    """Words of a training whose steps have a conversation about each clip."""
+    told = [
         {"id": name, "video": f"{name}.mp4", "conversations": [
             {"from": "human", "value": f"<video>\n{ROUND[0]}"}, {"from": "gpt", "value": ROUND[1]}]}
         for name in TRAINED
     ]  # fmt: skip
-    (tmp_path / "told.json").write_text(json.dumps(entries))
+    (folder / "told.json").write_text(json.dumps(told))
+    return [
+        "job=finetune", "training_data=llava", f"training_data.sources.llava.path={folder}/told.json",
+        f"training_data.sources.llava.root={clips}", "training.global_batch=3", "training.micro_batch=3",
+        "training.validation.share=0", "training.lora.rank=4", "job.evaluate=false",
+    ]  # fmt: skip
+
+
+def test_training_reads_clips_of_several_sizes_together(words, tmp_path, clips, folder):
+    """A step's loss is the mean of transformers' own over its labels: at first, and with the exported weights."""
+    words = [word for word in words if not word.startswith("benchmark")]
     training = [
-        "job=finetune", "training_data=llava", f"training_data.sources.llava.path={tmp_path}/told.json",
-        f"training_data.sources.llava.root={clips}", "training.steps=2", "training.global_batch=3",
-        "training.micro_batch=3", "training.validation.share=0", "training.lora.rank=4", "training.rate=0.02",
-        "job.export_every=1", "job.evaluate=false", "pooling=none",
+        *one_batch(clips, tmp_path), "training.steps=2", "training.rate=0.02", "job.export_every=1", "pooling=none",
     ]  # fmt: skip
     run = Path(finetune(composed(*words, *training)).folder)
     first, second = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
@@ -249,17 +255,8 @@ def test_training_reads_clips_of_several_sizes_together(words, tmp_path, clips, 
 def test_clips_that_cannot_be_learned_from_are_left_out(words, tmp_path, clips):
     """Too small for the pooling: a line each, and no step fails of it."""
     words = [word for word in words if not word.startswith("benchmark")]
-    told = [
-        {"id": name, "video": f"{name}.mp4", "conversations": [
-            {"from": "human", "value": f"<video>\n{ROUND[0]}"}, {"from": "gpt", "value": ROUND[1]}]}
-        for name in TRAINED
-    ]  # fmt: skip
-    (tmp_path / "told.json").write_text(json.dumps(told))
     run = Path(finetune(composed(
-        *words, "job=finetune", "training_data=llava", f"training_data.sources.llava.path={tmp_path}/told.json",
-        f"training_data.sources.llava.root={clips}", "training.steps=1", "training.global_batch=3",
-        "training.micro_batch=3", "training.validation.share=0", "training.lora.rank=4", "job.evaluate=false",
-        "pooling=strided",
+        *words, *one_batch(clips, tmp_path), "training.steps=1", "pooling=strided",
     )).folder)  # fmt: skip
     (left,) = [json.loads(line) for line in (run / "left_out.jsonl").read_text().splitlines()]
     assert "told.json, entry 2: pooling.stride=2 is larger than the patch grid, 1 x 1" in left["why"]
