@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from typing import Any
-from unittest.mock import patch
 
+import omegaconf.base
 from hydra import compose, initialize_config_dir
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
@@ -16,11 +17,44 @@ from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig
 
 from videopool.app import register_experiments
+from videopool.commandline.composing import compose_once
 from videopool.commandline.groups import Groups
 from videopool.paths import shipped
 
-FILES: dict[str, Any] = {}  # what Hydra read, by its path
-read = ConfigRepository.load_config
+# What compose_once() and check_configurations() set.
+SEAMS = (
+    (ConfigLoaderImpl, "load_configuration"),
+    (ConfigLoaderImpl, "load_sweep_config"),
+    (ConfigLoaderImpl, "_load_single_config"),
+    (ConfigRepository, "load_config"),
+    (defaults_list, "_create_interpolation_map"),
+    (omegaconf.base, "parse"),
+)
+
+
+def seams() -> list[Any]:
+    return [getattr(*seam) for seam in SEAMS]
+
+
+@contextmanager
+def seams_as(values: list[Any]) -> Iterator[None]:
+    """The seams with these values, and what they were afterwards."""
+    before = seams()
+    for seam, value in zip(SEAMS, values, strict=True):
+        setattr(*seam, value)
+    try:
+        yield
+    finally:
+        for seam, value in zip(SEAMS, before, strict=True):
+            setattr(*seam, value)
+
+
+@cache
+def once() -> list[Any]:
+    """The seams as in a multirun of the program: each file is read once for all that is composed here."""
+    with seams_as(seams()):
+        compose_once.__wrapped__()
+        return seams()
 
 
 @contextmanager
@@ -62,13 +96,7 @@ def _composed(words: tuple[str, ...]) -> DictConfig:
     register_experiments(shipped("experiments"))
     callers = GlobalHydra.instance().hydra
     try:
-        with opened(), patch.object(ConfigRepository, "load_config", _file):
+        with opened(), seams_as(once()):
             return compose("config", overrides=list(words))
     finally:
         GlobalHydra.instance().hydra = callers
-
-
-def _file(self: ConfigRepository, config_path: str) -> Any:
-    if config_path not in FILES:
-        FILES[config_path] = read(self, config_path)
-    return deepcopy(FILES[config_path])  # overrides write into it

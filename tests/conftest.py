@@ -32,12 +32,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
 from lightning_fabric.utilities import registry
 
-from composed import composed, opened
+from composed import composed, opened, seams, seams_as
 from forked import Forked
 from videopool.commandline.composing import check_configurations, compose_once
 
@@ -51,10 +49,6 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 GOLDENS = Path(os.environ.get("VIDEOPOOL_GOLDENS", SHARED / "goldens"))  # recordings of published code
-SEAMS = {
-    ConfigLoaderImpl: ("load_configuration", "load_sweep_config", "_load_single_config"),
-    ConfigRepository: ("load_config",),
-}
 
 
 registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
@@ -75,11 +69,11 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def unchanged_hydra():
     """Undoes what the program, called in this process, changes in Hydra: the next test composes as Hydra does."""
-    seams = [(owner, name, getattr(owner, name)) for owner, names in SEAMS.items() for name in names]
-    yield
-    if any(getattr(owner, name) is not value for owner, name, value in seams):
-        for seam in seams:
-            setattr(*seam)
+    before = seams()
+    with seams_as(before):
+        yield
+        changed = seams() != before
+    if changed:
         for change in (check_configurations, compose_once):
             change.cache_clear()
 

@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
@@ -81,15 +80,7 @@ POINTS = (
 )
 
 
-def patch(monkeypatch):
-    """compose_once(), undone when the test ends."""
-    for seam, name in ((ConfigLoaderImpl, "load_sweep_config"), (ConfigRepository, "load_config")):
-        monkeypatch.setattr(seam, name, getattr(seam, name))
-    monkeypatch.setattr(ConfigStore, "__deepcopy__", None, raising=False)
-    compose_once.__wrapped__()
-
-
-def test_points_that_share_a_composition_are_what_hydra_composes(monkeypatch):
+def test_points_that_share_a_composition_are_what_hydra_composes():
     """Hydra's own way is the oracle: all keys, Hydra's too, and the types and flags of all nodes."""
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
     register_experiments(shipped("experiments"))
@@ -97,7 +88,7 @@ def test_points_that_share_a_composition_are_what_hydra_composes(monkeypatch):
     with open_dict(master):
         master.hydra.overrides.hydra = []
     plain = [loader.load_sweep_config(master, list(words)) for words in POINTS]
-    patch(monkeypatch)
+    compose_once.__wrapped__()
     for words, expected in zip(POINTS, plain, strict=True):
         point = loader.load_sweep_config(master, list(words))
         assert nodes(point) == nodes(expected), words
@@ -113,6 +104,31 @@ def test_what_tests_compose_is_what_hydra_composes():
             assert nodes(composed(*words)) == nodes(expected), words
 
 
+OWN = {
+    "config": "defaults: [kind: a, part@_global_: one, part@there: one, size: 'big_${kind}', _self_]\nnumber: 0\n",
+    "kind/a": "name: ${number}\n",
+    "kind/b": "defaults: [/part@inner: two]\nname: b\n",
+    "part/one": "list: [1, {two: 2}]\n",
+    "part/two": "# @package _global_\nlist: [3]\n",
+    "size/big_a": "value: 1\n",
+    "size/big_b": "value: ${number}\n",
+}
+
+
+def test_defaults_that_name_other_choices_and_packages_are_what_hydra_composes(tmp_path):
+    """Twice: what a composition writes stays out of the files that the next one takes."""
+    for name, text in OWN.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    points = ([], ["kind=b"], ["part@there=two", "list=[9]"], ["kind=b", "number=4", "+part@more=one"])
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        plain = [nodes(compose("config", overrides=words)) for words in points]
+        compose_once.__wrapped__()
+        for _ in range(2):
+            assert [nodes(compose("config", overrides=words)) for words in points] == plain
+        assert compose("config", overrides=["kind=b"]).size.value == 0
+
+
 def nodes(node, path=""):
     """Type, flags and unresolved value of each node of a configuration."""
     found = {path: (type(node), node._metadata.flags, node._metadata.object_type, None)}
@@ -125,10 +141,10 @@ def nodes(node, path=""):
     return found
 
 
-def test_a_value_that_hydra_refuses_is_refused(monkeypatch):
+def test_a_value_that_hydra_refuses_is_refused():
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    patch(monkeypatch)
+    compose_once.__wrapped__()
     for words in (["frames.nmu=3"], ["pooling=avreage", "frames.num=3"], ["frames.num@there=3"], ["frames.num.x=3"]):
         with pytest.raises((HydraException, OmegaConfBaseException)):
             loader.load_sweep_config(master, words)

@@ -10,13 +10,15 @@ ConfigSource sees neither overrides nor whole configurations. tests/test_composi
 import gc
 import re
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import omegaconf.base
 import yaml
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigNode, ConfigStore
@@ -53,6 +55,7 @@ class LaterRead(ConfigNode):
 def compose_once() -> None:
     """Compose the configuration of each point once, and read each file once."""
     compose, read = ConfigLoaderImpl.load_sweep_config, ConfigRepository.load_config
+    embed, interpolate = ConfigLoaderImpl._load_single_config, defaults_list._create_interpolation_map
     points: dict[tuple[str, ...], Any] = {}
     choices: dict[tuple[str, ...], Any] = {}
     files: dict[tuple[str, ...], Any] = {}
@@ -79,10 +82,25 @@ def compose_once() -> None:
         key = (config_path, *(source.path for source in self.sources))
         if key not in files:
             files[key] = read(self, config_path)
-        return deepcopy(files[key])  # composition takes its nodes as they are, and overrides write into them
+        return files[key]
+
+    def load_one(self: Any, default: Any, repo: Any) -> Any:
+        result = embed(self, default, repo)
+        if result.config is repo.load_config(default.config_path).config:  # which a package would have copied
+            result = copy(result)
+            result.config = deepcopy(result.config)  # composition takes its nodes as they are, and overrides write
+        return result
+
+    def choices_for(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
+        """What defaults may name of other choices; made for those that do."""
+        named = any(default.is_interpolation() for default in defaults)
+        return interpolate(overrides, defaults, self_added) if named else None
 
     ConfigLoaderImpl.load_sweep_config = load_point  # type: ignore[method-assign]
     ConfigRepository.load_config = load_file  # type: ignore[method-assign]
+    ConfigLoaderImpl._load_single_config = load_one  # type: ignore[method-assign]
+    defaults_list._create_interpolation_map = choices_for  # type: ignore[assignment]
+    omegaconf.base.parse = cache(omegaconf.base.parse)
     ConfigStore.__deepcopy__ = lambda self, _: self  # type: ignore[attr-defined]  # copied with each repository else
 
 
