@@ -23,8 +23,24 @@ for name in list(os.environ):
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's is kept by what is started here
 
+import re
 import subprocess
 import sys
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: as many tests run at once as there are cores
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["GOMP_SPINCOUNT"] = "0"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["VIDEOPOOL_FIGURES"] = "none"  # of reports, unless a test looks at them: they take longer than most points
+
+from forked import Forked
+
+SERVERS: list[Forked] = []  # of the process that gives tests to workers
+ASKED = re.search(r" (-n ?|--numprocesses[ =])([1-9]|auto|logical)", " ".join(sys.argv))
+if ASKED and "PYTEST_XDIST_WORKER" not in os.environ:
+    SERVERS.append(Forked())
+    _ = SERVERS[0].python  # it imports libraries while this process does
+
 from functools import cache
 from multiprocessing import spawn
 from pathlib import Path
@@ -36,14 +52,8 @@ from hydra.core.config_store import ConfigStore
 from lightning_fabric.utilities import registry
 
 from composed import composed, opened, seams, seams_as
-from forked import Forked
 from videopool.commandline.composing import check_configurations, compose_once
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: as many tests run at once as there are cores
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-os.environ["GOMP_SPINCOUNT"] = "0"
-os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-os.environ["VIDEOPOOL_FIGURES"] = "none"  # of reports, unless a test looks at them: they take longer than most points
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[1]
@@ -105,15 +115,24 @@ TASKS = "++benchmark.tasks=[existence,object_count,moving_count,event_order]"  #
 ALONE = "job.workers=0"  # of job=evaluate
 
 
-SERVERS: list[Forked] = []  # of the process that gives tests to workers
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs):
+    """The workers are forked, as their processes are, from one that has imported the libraries."""
+    if not SERVERS:
+        SERVERS.append(Forked())
+    for spec in specs:
+        spec.python = SERVERS[0].python
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """All workers have their processes forked from one."""
-    if not SERVERS:
-        SERVERS.append(Forked())
-    node.workerinput["forked"] = str(Path(SERVERS[0].python).parent)
+    node.workerinput |= {"forked": str(Path(SERVERS[0].python).parent), "python": sys.executable}
+
+
+def pytest_configure(config):
+    if given := getattr(config, "workerinput", {}).get("python"):
+        sys.executable = given  # what a test starts from nothing
+        spawn.set_executable(given)
 
 
 def pytest_unconfigure():

@@ -33,12 +33,9 @@ from pkgutil import walk_packages
 from tempfile import mkdtemp
 from typing import Any, NamedTuple, NoReturn
 
-import torch
-from lightning_fabric.utilities import registry
-
 import handed
-import videopool
-from videopool.app import quiet
+
+# Libraries are imported inside functions: in the process that starts the server, they would delay it.
 
 ALONE = ("__main__", "harness.model")  # which runs the program, and which needs lmms-eval
 LIBRARIES = (
@@ -46,7 +43,6 @@ LIBRARIES = (
     *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
     "requests", "wandb.sdk.launch", "wandb.sdk.lib.gitlib",  # which wandb.init() imports
-    *(name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if not name.endswith(ALONE)),
 )  # fmt: skip
 SPARE = 500  # of the numbers of files: more than a process has
 
@@ -195,9 +191,12 @@ def serve(listener: socket.socket, python: str) -> None:
             files = socket.recv_fds(caller, 1, SPARE)[1]
             if not (request := caller.makefile("rb").readline()):  # it was killed
                 continue
+            request = json.loads(request)
+            if request["words"][:2] == ["-m", "videopool"]:
+                warm_up()
             number = os.fork()
             if not number:
-                become(json.loads(request), files, found)
+                become(request, files, found)
             for file in files:
                 os.close(file)
             with suppress(OSError):
@@ -209,12 +208,19 @@ def serve(listener: socket.socket, python: str) -> None:
 
 
 def prepare() -> None:
-    """Import the libraries; read what nearly every process reads."""
+    """Import the libraries, and the program."""
+    import videopool
+    from videopool.app import quiet
+
     quiet()
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # threads that read weights do not survive a fork
-    for name in LIBRARIES:
+    own = [name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if not name.endswith(ALONE)]
+    for name in (*LIBRARIES, *own):
         importlib.import_module(name)
-    warm_up()
+
+    import torch
+    from lightning_fabric.utilities import registry
+
     registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
     for one, kept in list(weakref.finalize._registry.items()):
         if kept.func is torch.library._del_library:  # which would take each operator apart when a process ends
@@ -222,8 +228,9 @@ def prepare() -> None:
     gc.freeze()  # a collection in a child would copy all pages
 
 
+@cache
 def warm_up() -> None:
-    """Read what nearly every process reads: the shipped configuration, the studies, the report, the bundled model."""
+    """Read what nearly every command reads: the shipped configuration, the studies, the report, the bundled model."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -243,6 +250,7 @@ def warm_up() -> None:
     GlobalHydra.instance().clear()
     report_templates().get_template("report.html")
     point_backbone(model, identity(model["source"], model["revision"], target=model.get("_target_")), None)
+    gc.freeze()
 
 
 def become(request: dict[str, Any], files: list[int], found: list[str]) -> NoReturn:

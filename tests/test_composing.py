@@ -5,19 +5,21 @@ import json
 import subprocess
 import sys
 
+import hydra
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from composed import composed
 from videopool.app import register_experiments
-from videopool.commandline.composing import compose_once
+from videopool.commandline.composing import check_configurations, compose_once
 from videopool.paths import shipped
 
 SWEEP = """
@@ -37,7 +39,7 @@ def counted(owner, name, kind, key):
 counted(ConfigLoaderImpl, "load_sweep_config", "points", lambda parts: " ".join(parts[2]))
 counted(ConfigRepository, "load_config", "files", lambda parts: parts[1])
 import hydra
-from videopool.commandline.composing import compose_once
+from videopool.commandline.composing import check_configurations, compose_once
 
 compose_once()
 hydra.main(version_base="1.3", config_path=sys.argv.pop(1), config_name="config")(
@@ -183,48 +185,34 @@ def test_the_seams_take_what_they_took():
     assert callable(ConfigRepository.get_group_options)
 
 
-ASKED = """
-import json, sys
-import hydra
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-
-from videopool.app import register_experiments
-from videopool.commandline.composing import check_configurations
-from videopool.paths import shipped
-
-count, seen, method = [], [], ConfigLoaderImpl._load_configuration_impl
-
-def counted(*parts, **more):
-    count.append(1)
-    return method(*parts, **more)
-
-ConfigLoaderImpl._load_configuration_impl = counted
-register_experiments(shipped("experiments"))
-
-def task(config):
-    seen.append([OmegaConf.to_yaml(config), OmegaConf.to_yaml(HydraConfig.get())])
-
-for prepare in (list, check_configurations):
-    prepare()
-    hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(task)()
-    print(json.dumps([len(count), seen]))
-    count.clear(), seen.clear()
-"""
-
-
 @pytest.mark.parametrize(
     ("words", "spared"),
-    [(["-m", "experiment=stage", "hydra.sweeper.params={}", "pooling=none,average"], 1), (["experiment=many"], 0)],
+    [(["-m", "experiment=few", "pooling=none,average"], 1), (["experiment=many"], 0)],
 )
-def test_hydra_composes_once_to_see_the_mode_and_to_run(tmp_path, words, spared):
+def test_hydra_composes_once_to_see_the_mode_and_to_run(tmp_path, monkeypatch, words, spared):
     (tmp_path / "experiment").mkdir()
-    own = "# @package _global_\nhydra: {mode: MULTIRUN}\nframes: {num: 3}\n"
-    (tmp_path / "experiment" / "many.yaml").write_text(own)
-    command = [sys.executable, "-c", ASKED, "-cd", str(tmp_path), *words, "hydra/hydra_logging=disabled"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    (plain, expected), (fewer, found) = told
+    for name, mode in (("few", ""), ("many", "hydra: {mode: MULTIRUN}\n")):
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{mode}frames: {{num: 3}}\n")
+    silent = ["hydra/hydra_logging=disabled", "hydra/job_logging=disabled"]
+    monkeypatch.setattr(sys, "argv", ["videopool", "-cd", str(tmp_path), *words, *silent])
+    monkeypatch.chdir(tmp_path)
+    register_experiments(shipped("experiments"))
+    count, method = [], ConfigLoaderImpl._load_configuration_impl
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "_load_configuration_impl", lambda *parts, **more: count.append(1) or method(*parts, **more)
+    )
+
+    def run():
+        """How often Hydra composed, and what the points got."""
+        count.clear()
+        seen = []
+        task = hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")
+        task(lambda config: seen.append([OmegaConf.to_yaml(config), OmegaConf.to_yaml(HydraConfig.get())]))()
+        return len(count), seen
+
+    plain, expected = run()
+    check_configurations.__wrapped__()
+    fewer, found = run()
     assert found == expected
     assert plain - fewer == spared
+    assert len(found) == (2 if "-m" in words else 1)
