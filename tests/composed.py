@@ -17,12 +17,13 @@ from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig
 
 from videopool.app import register_experiments
-from videopool.commandline.composing import compose_once
+from videopool.commandline.composing import compose_once, parse_once
 from videopool.commandline.groups import Groups
 from videopool.paths import shipped
 
-# What compose_once() and check_configurations() set.
+# What parse_once(), compose_once() and check_configurations() set.
 SEAMS = (
+    (OverridesParser, "parse_rule"),
     (ConfigLoaderImpl, "load_configuration"),
     (ConfigLoaderImpl, "load_sweep_config"),
     (ConfigLoaderImpl, "_load_single_config"),
@@ -53,6 +54,7 @@ def seams_as(values: list[Any]) -> Iterator[None]:
 def once() -> list[Any]:
     """The seams as in a multirun of the program: each file is read once for all that is composed here."""
     with seams_as(seams()):
+        parse_once.__wrapped__()
         compose_once.__wrapped__()
         return seams()
 
@@ -71,7 +73,8 @@ def composed(*overrides: str) -> DictConfig:
 
     A composition takes 0.1 s, nearly all of it for choices of groups; values are set after it, by Hydra's own function.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    with seams_as(once()):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
     values = [override for override in parsed if override.key_or_group not in groups()]
     choices = [override for override in parsed if override not in values]
     if any(override.type is not OverrideType.CHANGE for override in choices):

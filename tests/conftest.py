@@ -52,7 +52,7 @@ from hydra.core.config_store import ConfigStore
 from lightning_fabric.utilities import registry
 
 from composed import composed, opened, seams, seams_as
-from videopool.commandline.composing import check_configurations, compose_once
+from videopool.commandline.composing import check_configurations, compose_once, parse_once
 
 torch.set_num_threads(1)
 
@@ -84,7 +84,7 @@ def unchanged_hydra():
         yield
         changed = seams() != before
     if changed:
-        for change in (check_configurations, compose_once):
+        for change in (check_configurations, compose_once, parse_once):
             change.cache_clear()
 
 

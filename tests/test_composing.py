@@ -12,6 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from composed import composed
 from videopool.app import register_experiments
-from videopool.commandline.composing import check_configurations, compose_once
+from videopool.commandline.composing import check_configurations, compose_once, parse_once
 from videopool.paths import shipped
 
 SWEEP = """
@@ -39,7 +40,7 @@ def counted(owner, name, kind, key):
 counted(ConfigLoaderImpl, "load_sweep_config", "points", lambda parts: " ".join(parts[2]))
 counted(ConfigRepository, "load_config", "files", lambda parts: parts[1])
 import hydra
-from videopool.commandline.composing import check_configurations, compose_once
+from videopool.commandline.composing import check_configurations, compose_once, parse_once
 
 compose_once()
 hydra.main(version_base="1.3", config_path=sys.argv.pop(1), config_name="config")(
@@ -90,6 +91,7 @@ def test_points_that_share_a_composition_are_what_hydra_composes():
     with open_dict(master):
         master.hydra.overrides.hydra = []
     plain = [loader.load_sweep_config(master, list(words)) for words in POINTS]
+    parse_once.__wrapped__()
     compose_once.__wrapped__()
     for words, expected in zip(POINTS, plain, strict=True):
         point = loader.load_sweep_config(master, list(words))
@@ -146,17 +148,34 @@ def nodes(node, path=""):
 def test_a_value_that_hydra_refuses_is_refused():
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    parse_once.__wrapped__()
     compose_once.__wrapped__()
     for words in (["frames.nmu=3"], ["pooling=avreage", "frames.num=3"], ["frames.num@there=3"], ["frames.num.x=3"]):
         with pytest.raises((HydraException, OmegaConfBaseException)):
             loader.load_sweep_config(master, words)
 
 
+SWEPT = ["a=choice(1,2)", "b=[1,{c: d}]", "seed=range(3)", "x.y='a b'", "~z", "+e@f=g", "a=choice(1,2)"]
+
+
+def test_an_override_that_is_read_again_is_what_it_was():
+    plain = OverridesParser.create().parse_overrides(SWEPT)
+    parse_once.__wrapped__()
+    for _ in range(2):
+        for found, expected in zip(OverridesParser.create().parse_overrides(SWEPT), plain, strict=True):
+            assert (found, found.input_line, found.config_loader) == (expected, expected.input_line, None)
+            if found.is_sweep_override():
+                assert list(found.sweep_iterator()) == list(expected.sweep_iterator())
+    loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
+    assert OverridesParser.create(loader).parse_overrides(SWEPT)[0].config_loader is loader
+    assert OverridesParser.create().parse_overrides(SWEPT)[0].config_loader is None
+
+
 def test_a_second_call_changes_nothing(tmp_path):
     """As when the program is called several times in one process."""
     code = """
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from videopool.commandline.composing import check_configurations, compose_once
+from videopool.commandline.composing import check_configurations, compose_once, parse_once
 
 seams = []
 for _ in range(2):
@@ -211,6 +230,7 @@ def test_hydra_composes_once_to_see_the_mode_and_to_run(tmp_path, monkeypatch, w
         return len(count), seen
 
     plain, expected = run()
+    parse_once.__wrapped__()
     check_configurations.__wrapped__()
     fewer, found = run()
     assert found == expected

@@ -116,6 +116,9 @@ def read_words(words: list[str]) -> list[str]:
             log.warn(f"not read, as a comment: {comment}")
         if hidden := groups.hidden():
             raise ValueError(f"{hidden}: a shipped file has this name and would be read instead; rename yours")
+        from videopool.commandline.composing import parse_once
+
+        parse_once()
         return [*flags, *understood(others, groups, multirun)]  # Hydra takes flags before overrides only
     except (UnknownTopic, ValueError) as error:
         _exit(str(error), 2)
