@@ -1,6 +1,9 @@
 """The columns of a study's tables: what each holds, its heading and its worth, and which are chosen."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import TypeVar
+from weakref import ref
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -102,6 +105,22 @@ def chosen_columns(config: DictConfig) -> list[str] | None:
     return list(dict.fromkeys(names))
 
 
+Made = TypeVar("Made")
+
+
+def of_last_frame(function: Callable[[pd.DataFrame], Made]) -> Callable[[pd.DataFrame], Made]:
+    """Keep what is made of the last frame, which nobody changes: the tables of one report ask for it five times."""
+    last: list[tuple[ref[pd.DataFrame], Made]] = []
+
+    @wraps(function)
+    def kept(frame: pd.DataFrame) -> Made:
+        if not last or last[0][0]() is not frame:
+            last[:] = [(ref(frame), function(frame))]
+        return last[0][1]
+
+    return kept
+
+
 def check_columns(names: Iterable[str], known: Collection[str]) -> None:
     """Raises ConfigError for a name that is not known."""
     for name in names:
@@ -172,6 +191,7 @@ def baseline_text(frame: pd.DataFrame, view: str, labels: Mapping[str, str]) -> 
     return f"difference: from {pooling} at as many frames"
 
 
+@of_last_frame
 def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
     """All columns of a study, from add_differences, by name; which of them are filled, see with_content."""
     labels, groups = point_labels(frame), groups_of(frame)
@@ -228,6 +248,7 @@ def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
     return columns
 
 
+@of_last_frame
 def with_content(frame: pd.DataFrame) -> dict[str, Column]:
     """The columns that tell something about a study, by name; a setting, if points differ in it."""
     columns, differing, others = study_columns(frame), varied(frame), other_groups(frame)

@@ -168,7 +168,7 @@ def published_figures(path: Path, benchmarks: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     except (OSError, yaml.YAMLError) as error:
         raise ResultsError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
     entries = content.get("published") if isinstance(content, dict) else None
