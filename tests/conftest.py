@@ -110,7 +110,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "frames.num=4", "logger=none")
+SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "frames.num=2", "logger=none")
 TASKS = "++benchmark.tasks=[existence,object_count,moving_count,event_order]"  # two of space, two of time
 ALONE = "job.workers=0"  # of job=evaluate
 
