@@ -1,8 +1,9 @@
 """Composing: Hydra's private seams, in one file. No other file touches hydra._internal.
 
 Hydra's sweeper composes every point twice, for its check and for its run, from files that it reads anew each time. One
-composition takes 0.12 s, most of it for the choices of groups. So each point is composed once, and points with the
-same choices share a composition: 32 points with 8 choices take 1.3 s in place of 7.6. A sweeper of our own could do
+composition takes 0.25 s on a slow core, most of it for the choices of groups. So each point is composed once, points
+with the same choices share a composition, files and overrides are read once, and Hydra makes no map of choices for
+files that name none: 32 points with 8 choices take 1.4 s in place of 18. A sweeper of our own could do
 without the check, but would refuse a point only after it ran those before; errors of callbacks become warnings; a
 ConfigSource sees neither overrides nor whole configurations. tests/test_composing.py fails when the seams move.
 """
