@@ -57,7 +57,8 @@ class Point(Setting):
         self.prompt: Prompt = build(config, "prompt")
         self.take_model()
         self.judge = build_judge(config)
-        if not self.begun(self.model_name, *self.parts):
+        self.fitted = not self.begun(self.model_name, *self.parts)
+        if self.fitted:
             self.fit()
 
     @cached_property
@@ -87,7 +88,8 @@ class Point(Setting):
 
     def check(self) -> None:
         """As fit(), with the benchmark; notes what is unusual."""
-        self.fit()
+        if not self.fitted:
+            self.fit()
         samples = self.benchmark.samples
         if self.judge is not None and not any(sample.answer and not sample.options for sample in samples):
             missing = f"{self.benchmark.id} has no open questions with reference answers"

@@ -97,7 +97,8 @@ class TrainingPoint(Setting):
         self.model_identity = identity(self.model["source"], self.model["revision"], target=self.model.get("_target_"))
         self.store: FeatureStore = shared_store(config)
         self.seed = int(config.seed)
-        if not self.begun(f"{self.model['name']} tuned", *self.parts[:2]):
+        self.fitted = not self.begun(f"{self.model['name']} tuned", *self.parts[:2])
+        if self.fitted:
             self.fit()
 
     def _check_numbers(self) -> None:
@@ -277,7 +278,8 @@ class TrainingPoint(Setting):
             if not any(os.path.exists(example.media) for example in source.examples):
                 missing = f"none of {len(source.examples)} media is there, as {source.examples[0].media}"
                 raise TrainingDataError(f"training_data.sources.{source.name}: {missing}; check its root")
-        self.fit()
+        if not self.fitted:
+            self.fit()
         self.limits()
         note(self.assumed and f"{self.assumed} where operations are counted")
 
