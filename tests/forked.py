@@ -44,6 +44,19 @@ LIBRARIES = (
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
     "requests", "wandb.sdk.launch", "wandb.sdk.lib.gitlib",  # which wandb.init() imports
 )  # fmt: skip
+# Overrides of all kinds: Hydra's parser takes ten times as long for the first of its kind.
+TYPICAL = [
+    "results_dir=/tmp/a-b_0/c.1/results",
+    "++benchmark.tasks=[existence,event_order]",
+    "benchmark.limit=null",
+    "frames.num=4",
+    "logger=none",
+    "name='none, average'",
+    "pooling=chain",
+    "pooling.steps=[{_target_: videopool.pooling.Average, axis: time}]",
+    "+model.more=a:0.5",
+    "seed=1e-3",
+]
 SPARE = 500  # of the numbers of files: more than a process has
 
 
@@ -233,6 +246,7 @@ def warm_up() -> None:
     """Read what nearly every command reads: the shipped configuration, the studies, the report, the bundled model."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from videopool.app import register_experiments
     from videopool.commandline.composing import check_configurations, compose_once
@@ -245,6 +259,7 @@ def warm_up() -> None:
     register_experiments(shipped("experiments"))
     compose_once()
     check_configurations()
+    OverridesParser.create().parse_overrides(TYPICAL)
     with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
         model = plain(compose("config").model)
     GlobalHydra.instance().clear()
