@@ -127,8 +127,8 @@ def test_a_changed_clip_is_seen(videopool, tmp_path):
 
 
 SWEEP = (
-    "-m", "pooling=none,average", "frames.num=1,2", "job.max_clips=4", "job.workers=1", "benchmark.limit=null",
-    "+benchmark.tasks=[existence,object_count,scene,event_count,event_order,moving_count,moving_object,scene_change]",
+    "-m", "pooling=none,average", "frames.num=1", "job.max_clips=4", "job.workers=1", "benchmark.limit=null",
+    "+benchmark.tasks=[existence,object_count,event_count,event_order]",
 )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, start, tmp_path, dat
     for _ in range(2):
         done = sum(len(p.read_bytes().splitlines()) for p in broken.glob("*/records.jsonl"))
         process = start(*SWEEP, "study=broken")
-        seen = wait_for_records(broken, done + rng.randint(10, 120), process)
+        seen = wait_for_records(broken, done + rng.randint(5, 30), process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         after = sum(len(p.read_bytes().splitlines()) for p in broken.glob("*/records.jsonl"))
