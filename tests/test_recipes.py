@@ -53,13 +53,19 @@ def recipe(kind):
     return dict(blocks)
 
 
-def run(folder, *words):
-    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "VIDEOPOOL_ACCEPT": "1", "VIDEOPOOL_FIGURES": "png"}
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+# Goes into the copy: its checks and a study of what was added share one start.
+STUDY = """
+import videopool
+
+
+def test_the_first_study(monkeypatch):
+    monkeypatch.setenv("VIDEOPOOL_FIGURES", "png")
+    videopool.sweep(
+        "experiment=first", "pooling=first_frame", "model=mirrored", "prompt=terse",
+        "figures=[{_target_: videopool.figures.bars.Bars, most: 10}]", "logger=none", "data_dir=DATA",
+        "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "job.workers=0", "results_dir=results",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +92,16 @@ def project(tmp_path_factory):
     return folder
 
 
-def test_the_projects_checks_pass(project):
-    added = [name for kind in RECIPES for name in recipe(kind) if name.startswith("tests/")]
-    out = run(project, "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, *CHECKS, *added)
-    assert "failed" not in out
-
-
-def test_a_study_of_what_was_added(project, data_dir):
-    run(
-        project, "videopool", "-m", "experiment=first", "pooling=first_frame", "model=mirrored", "prompt=terse",
-        "figures=[{_target_: videopool.figures.bars.Bars, most: 10}]", "logger=none", f"data_dir={data_dir}",
-        "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "job.workers=0",
-        f"results_dir={project}/results",
-    )  # fmt: skip
+def test_the_projects_checks_pass_and_a_study_of_what_was_added(project, data_dir):
+    (project / "tests" / "test_study.py").write_text(STUDY.replace("DATA", str(data_dir)))
+    added = ["tests/test_study.py"]
+    added += [name for kind in RECIPES for name in recipe(kind) if name.startswith("tests/")]
+    words = ["pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, *CHECKS, *added]
+    environment = {**os.environ, "PYTHONPATH": str(project / "src"), "VIDEOPOOL_ACCEPT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     assert list((project / "results" / "first" / "figures").glob("score_*bars_*.png"))
     notebook = (project / "analysis" / "first.py").read_text()
     exec(compile(notebook.replace("../results", str(project / "results")), "first.py", "exec"), {})

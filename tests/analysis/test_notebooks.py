@@ -29,9 +29,7 @@ NONE = "{_target_:videopool.pooling.NoPooling}"
 CLIPPED = f"[{{_target_:videopool.pooling.ClipNorm,quantile:0.9}},{NONE}]"
 SEVEN = "[{_target_:videopool.pooling.Adaptive,shape:[null,7,7]}]"
 CLIPPED_SEVEN = CLIPPED.replace(NONE, SEVEN[1:-1])
-SELECTORS = "pooling.selector=" + ",".join(
-    f"{{_target_:videopool.compression.Saliency,kind:{kind}}}" for kind in ("random", "norm")
-)
+SELECTORS = "pooling.selector={_target_:videopool.compression.Saliency,kind:norm}"
 TINY = {
     "causal_norms": {"overrides": [*SMALL, "frames.num=2", f"pooling.steps=[{NONE}],{CLIPPED}"]},
     "compare_points": {

@@ -127,8 +127,8 @@ def test_a_changed_clip_is_seen(videopool, tmp_path):
 
 
 SWEEP = (
-    "-m", "pooling=none,average", "frames.num=1,2", "job.max_clips=4", "job.workers=1", "benchmark.limit=null",
-    "+benchmark.tasks=[existence,object_count,scene,event_count,event_order,moving_count,moving_object,scene_change]",
+    "-m", "pooling=none,average", "frames.num=1", "job.max_clips=4", "job.workers=1", "benchmark.limit=null",
+    "+benchmark.tasks=[existence,object_count,event_count,event_order]",
 )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, start, tmp_path, dat
     for _ in range(2):
         done = sum(len(p.read_bytes().splitlines()) for p in broken.glob("*/records.jsonl"))
         process = start(*SWEEP, "study=broken")
-        seen = wait_for_records(broken, done + rng.randint(10, 120), process)
+        seen = wait_for_records(broken, done + rng.randint(5, 30), process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         after = sum(len(p.read_bytes().splitlines()) for p in broken.glob("*/records.jsonl"))
@@ -181,8 +181,7 @@ def test_killed_sweeps_resume_to_the_same_scores(videopool, start, tmp_path, dat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, start, tmp_path, data_dir, number):
     build(WorldSettings(clips=60, per_task=8), data_dir / "shapes")
-    words = ["study=i", "frames.num=2", "job.max_clips=1"]
-    words.append("+benchmark.tasks=[existence,object_count,scene,event_count,event_order]")
+    words = ["study=i", "frames.num=2", "job.max_clips=1", "+benchmark.tasks=[existence,object_count,event_order]"]
     process = start(*words)
     folder = tmp_path / "results" / "i"
     wait_for_records(folder, 5, process)
@@ -192,7 +191,7 @@ def test_interrupt_finishes_what_is_in_hand_and_says_how_to_go_on(videopool, sta
     assert "run the same command again" in told
     assert "Traceback" not in told
     lines = next(folder.glob("*/records.jsonl")).read_text().splitlines(keepends=True)
-    assert 5 <= len(lines) < 40
+    assert 5 <= len(lines) < 24
     assert all(line.endswith("}\n") for line in lines)
     videopool(*words, "benchmark.limit=null")
-    assert len(read(next(folder.glob("*/records.jsonl")))) == 40
+    assert len(read(next(folder.glob("*/records.jsonl")))) == 24

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from torch.utils.data import Dataset
 
+from conftest import TASKS
 from videopool.inference.predict import Batches
 from videopool.results import load_study
 from videopool.runtime.interrupts import StopRequest
@@ -169,7 +170,7 @@ def test_a_killed_device_costs_what_was_in_hand(videopool, forked, tmp_path, dat
         "job.max_clips=1",
         "study=k",
         "benchmark.limit=null",
-        "+benchmark.tasks=[existence,object_count,scene,moving_count,moving_object,event_count,event_order]",
+        "+benchmark.tasks=[existence,object_count,moving_count,event_order]",
     ]
     small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
     process = forked.start([*words, *small], tmp_path)
@@ -187,7 +188,7 @@ def test_a_killed_device_costs_what_was_in_hand(videopool, forked, tmp_path, dat
     kept = records(next(folder.glob("*/run.json")).parent)
     videopool(*words)
     done = records(only(folder))
-    assert len(done) == 56
+    assert len(done) == 32
     assert all(done[sample] == record for sample, record in kept.items())
 
 
@@ -229,11 +230,11 @@ def test_two_commands_share_a_study(tmp_path, data_dir, videopool, forked):
     """Each point is done by one of them; both wait for all, and both end well."""
     videopool("study=warm", "frames.num=1", "logger=none")  # renders the clips
     small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", f"results_dir={tmp_path}/results"]
-    words = ["-m", "study=two", "pooling=none,average", "frames.num=1,2", "benchmark.limit=2", "logger=none"]
+    words = ["-m", "study=two", "pooling=none,average", "frames.num=1,2", "benchmark.limit=2", "logger=none", TASKS]
     both = [forked.start([*words, *small], tmp_path) for _ in range(2)]
     told = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     table = load_study(tmp_path / "results" / "two")
     assert list(table.status) == ["complete"] * 4
     for folder in (tmp_path / "results" / "two").glob("*/metrics.json"):
-        assert len(records(folder.parent)) == 17 * 2
+        assert len(records(folder.parent)) == 4 * 2

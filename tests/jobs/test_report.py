@@ -24,8 +24,8 @@ from videopool.results import PointFolder, ResultsError, fingerprint
 
 def test_a_study_and_its_report(videopool, tmp_path):
     study = tmp_path / "results" / "r"
-    study_of = ("-m", "experiment=quickstart", "hydra.sweeper.params.pooling=average", "benchmark.limit=1", "study=r")
-    done = videopool(*study_of, env={"VIDEOPOOL_FIGURES": "svg"})
+    words = ("-m", "experiment=quickstart", "pooling=average", "frames.num=1,4,8", "benchmark.limit=1", "study=r")
+    done = videopool(*words, env={"VIDEOPOOL_FIGURES": "svg"})
     assert "sweep.csv, report.html, table.md, table.tex and 4 figures (SVG)" in done.stdout
     page = (study / "report.html").read_text()
     assert "how do pooling and frame count trade off when an image LLM reads a video" in page
@@ -37,7 +37,7 @@ def test_a_study_and_its_report(videopool, tmp_path):
     clips = json.loads((study / points[0] / "clips.json").read_text())
     records = [json.loads(line) for line in (study / points[0] / "records.jsonl").read_text().splitlines()]
     assert clips.keys() == {record["clip"] for record in records}
-    videopool("job=report", "study=r", "job.samples=1", "benchmark.limit=1", f"job.pair=[{points[2]},{points[0]}]")
+    videopool("job=report", "study=r", "job.samples=1", "benchmark.limit=1", f"job.pair=[{points[1]},{points[0]}]")
     page = (study / "report.html").read_text()
     assert page.count("<article>") == 1
     assert 'class="first">A</b> average time, 4 frames' in page

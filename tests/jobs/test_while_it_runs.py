@@ -50,7 +50,7 @@ def test_a_terminal_sees_what_goes_on_and_may_close(tmp_path):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     words = ["-m", "pooling=none,adaptive_Tx6x6", "frames.num=16,8", "study=p", "job.max_clips=1", "logger=none"]
-    words += ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={tmp_path}/data", f"results_dir={tmp_path}"]
+    words += ["benchmark.clips=24", "benchmark.per_task=2", f"data_dir={tmp_path}/data", f"results_dir={tmp_path}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "videopool", *words],
         stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, env={**os.environ, "TERM": "xterm"},
@@ -75,10 +75,10 @@ def test_a_terminal_sees_what_goes_on_and_may_close(tmp_path):
     assert set(steps) - set(shown) <= {"reading the weights of mini"}  # which may take less than a frame of the bars
     assert shown == sorted(shown, key=text.index)
     assert re.search(r"pooling=none frames.num=16 .* point 1 of 4", text)
-    assert re.search(r"answering .* \d+ of 136, \d+ s left", text)
+    assert re.search(r"answering .* \d+ of 34, \d+ s left", text)
     assert len(seen) > 20, "it is drawn again and again"
     kept = records()
-    assert 5 <= kept < 136
+    assert 5 <= kept < 4 * 34
     logged = (tmp_path / "p" / "videopool.log").read_text()
     assert "samples of mini-none-f16" in logged
     places = [logged.index(step) for step in steps]  # of their ends: whatever the bars showed

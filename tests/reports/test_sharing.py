@@ -16,7 +16,7 @@ from videopool.results.recount import recount
 def study(tmp_path_factory, forked, data_dir):
     """Two points of two seeds, beside one that has only begun."""
     root = tmp_path_factory.mktemp("shared")
-    words = ["-m", "pooling=none,average", "seed=0,1", "frames.num=2", "study=s", "logger=none", "benchmark.limit=2"]
+    words = ["-m", "pooling=none,average", "seed=0,1", "frames.num=1", "study=s", "logger=none", "benchmark.limit=2"]
     small = ["benchmark.clips=60", "benchmark.per_task=8", f"data_dir={data_dir}", "baseline=none"]
     done = forked.run([*words, *small], root)
     assert done.returncode == 0, done.stderr

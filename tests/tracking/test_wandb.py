@@ -18,7 +18,7 @@ from videopool.tracking.run import telling, wandb_run
 from wandb_server import KEY, WandbServer
 
 pytestmark = pytest.mark.usefixtures("sooner")
-SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "logger=wandb", "frames.num=1")
+SMALL = ("benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "logger=wandb", "frames.num=1")
 
 
 def wandb_records(file):
@@ -109,7 +109,7 @@ def test_scores_costs_and_tables_are_the_points(study, runs):
         assert (image["score"], image["chance"], image["n"]) == (metrics["score"], metrics["chance"], metrics["n"])
         records = [json.loads(line) for line in (study / name / "records.jsonl").read_text().splitlines()]
         rows = run.table("predictions")
-        assert len(rows) == len(records) == 34
+        assert len(rows) == len(records) == 17
         for row, record in zip(rows, records, strict=True):
             assert row == {key: record[key] for key in row}
             assert {"question", "answer", "prediction", "score", "status"} <= set(row)
@@ -201,7 +201,7 @@ def test_a_point_does_not_need_wandb(videopool, tmp_path):
     finally:
         subprocess.run(["umount", folder], check=True)
     (metrics,) = (tmp_path / "results" / "full").glob("*/metrics.json")
-    assert read(metrics)["n"] == 4
+    assert read(metrics)["n"] == 2
     assert "done" in done.stdout
     assert "videopool: W&B could not log the tables" in done.stderr
     assert "Traceback" not in done.stderr
@@ -291,7 +291,7 @@ def test_a_training_run_is_seen_as_it_goes_and_whole_after_it_went_on(tmp_path, 
     words = [
         "job=finetune", "job.evaluate=false", "frames.num=2", "pooling=adaptive_Tx3x3", "job.workers=0",
         "trainer.accelerator=cpu", "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8",
-        "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4", "training.steps=4",
+        "training.global_batch=1", "training.micro_batch=1", "training.lora.rank=4", "training.steps=4",
         "training.validation.every=2", "study=t", f"results_dir={tmp_path}/results", f"data_dir={data_dir}",
     ]  # fmt: skip
     stopping = """
