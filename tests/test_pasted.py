@@ -119,10 +119,8 @@ LESS["experiment=finetune_pooling"] += [word for word in LESS["job=finetune"] if
 LESS["experiment=finetune_pooling"] += [f"training_data.sources.shapes_events.{word}" for word in FEW_CLIPS]
 LESS["experiment=finetune_pooling"] += [f"benchmark.{word}" for word in FEW_CLIPS]
 LESS["benchmark=shapes_images"] = [f"benchmark.{word}" for word in (*FEW_CLIPS, "limit=1")]
-# Words of commands that need a server, a cluster or a recipe's data, or whose like another page has: their
-# configuration is composed.
+# Words of commands that need a server, a cluster or a recipe's data: their configuration is composed.
 COMPOSED = (
-    "study=norms_look", "job.poolings=[adaptive_Tx6x6,average]",
     "logger.mode=online", "job.entity=my_team", "hydra/launcher=submitit_slurm", "training_data=videochat2",
     "judge=local", "lora.checkpoint=run/step1000,run/step2000", "hydra/launcher=joblib",
     "job.size=llava7b", "model=llava_video_7b", "model=qwen2.5_vl_7b",

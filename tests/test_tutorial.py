@@ -13,13 +13,6 @@ DOCS = ROOT / "docs"
 FLAGS = re.DOTALL | re.MULTILINE
 BLOCK = re.compile(r"(?:[Ss]ave this as `([\w./]+)`(?:(?!\n\n).)*?\n\n?)?^```(\w*)\n(.*?)^```$", FLAGS)
 
-LESS = {  # makes a command small, by one of its words; the page speaks of two points at 16 frames
-    "pooling=none,average,adaptive_Tx6x6": ["pooling=none,average"],
-    "pooling._target_=first_frame.FirstFrame": ["frames.num=4"],
-    "benchmark=kitchen": ["frames.num=1"],
-    "-m": ["job.workers=0"],
-}
-
 
 def carry_out(text, folder, videopool):
     """Save the files of a page's text and run its commands. Gives the words of the commands, and LaTeX's inputs."""
@@ -38,9 +31,8 @@ def carry_out(text, folder, videopool):
             ran.append(word)
             if word == "videopool":
                 assert here == folder
-                less = [word for key, words in LESS.items() if key in rest for word in words]
-                less = [word for word in less if "job=plan" not in rest or not word.startswith("job.")]
-                videopool(*rest, "logger=none", *less, small=False)
+                alone = ["job.workers=0"] if "-m" in rest and "job=plan" not in rest else []
+                videopool(*rest, "logger=none", *alone, small=False)
             elif word == "cd":
                 here = (here / rest[0]).resolve()
             else:
@@ -57,7 +49,7 @@ def test_the_tutorial_does_what_it_says(videopool, tmp_path):
     assert (tmp_path / "score_by_frames.pdf").stat().st_size > 1000
     assert (tmp_path / "results/mine/report.html").exists()
     table = load_study(tmp_path / "results/mine").set_index(["pooling", "frames"])
-    assert len(table) == 5
+    assert len(table) == 8
     assert table.score["average time", 16] == 1  # what the page says of the two points
     assert table.score["none", 16] == 0.75
     assert (table.visual_tokens.firstframe == 144).all()
