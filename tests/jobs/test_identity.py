@@ -198,19 +198,19 @@ def listed(key, known):
     return any(one in known for one in tries)
 
 
+MADE = {}
+
+
 @pytest.fixture(autouse=True)
 def built_once(monkeypatch):
     """What equal settings build is built once: thousands of configurations here differ in one leaf."""
-    made, anew = {}, build.instantiate
+    anew = build.instantiate
 
     def instantiate(settings, **more):
-        try:
-            key = json.dumps([settings, more], sort_keys=True)
-        except TypeError:
-            return anew(settings, **more)
-        if key not in made:
-            made[key] = anew(settings, **more)
-        return made[key]
+        key = json.dumps([settings, more], sort_keys=True, default=lambda one: type(one).__name__)  # plugins
+        if key not in MADE:
+            MADE[key] = anew(settings, **more)
+        return MADE[key]
 
     monkeypatch.setattr(build, "instantiate", instantiate)
 
