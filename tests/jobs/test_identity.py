@@ -463,7 +463,7 @@ def test_norms(hydra_conf, sheet, tmp_path):
 
 def test_finetune(hydra_conf, data_dir, tmp_path):
     sources = ("shapes", "shapes_images")
-    small = [f"training_data.sources.{name}.{key}" for name in sources for key in ("clips=30", "per_task=2")]
+    small = [f"training_data.sources.{name}.{key}" for name in sources for key in ("clips=12", "per_task=1")]
     small.append("training_data.sources.shapes.kind=images")  # which are rendered in no time
     words = [
         "job=finetune",
