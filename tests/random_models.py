@@ -64,9 +64,9 @@ def tokenizer_with(*words: str):
     return tokenizer
 
 
-def clip(**more):
+def clip(side=SIDE, **more):
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
-    return CLIPVisionConfig(**sizes, image_size=SIDE, patch_size=PATCH, projection_dim=16, **more)
+    return CLIPVisionConfig(**sizes, image_size=side, patch_size=PATCH, projection_dim=16, **more)
 
 
 def siglip():
@@ -94,15 +94,15 @@ def text(kind, tokenizer, **more):
 
 def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
     """Make and save a model of a family: "llava", "llava_next", "llava_onevision" or "video_llava"."""
-    tokenizer = tokenizer_with("<video>")
+    tokenizer, side = tokenizer_with("<video>"), more.get("side", SIDE)
     marks = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in ("image", "video")}
-    crop = {"do_center_crop": True, "size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    crop = {"do_center_crop": True, "size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
     tied = {"tie_word_embeddings": more.get("tied", False)}
     square = {"do_center_crop": False, "size": {"height": SIDE, "width": SIDE}}
     if family == "llava":
         model = LlavaForConditionalGeneration(
             LlavaConfig(
-                vision_config=clip(), text_config=text(LlamaConfig, tokenizer), image_token_index=marks["image"],
+                vision_config=clip(side), text_config=text(LlamaConfig, tokenizer), image_token_index=marks["image"],
                 vision_feature_layer=more.get("layers", -2), image_seq_length=36,
             )
         )  # fmt: skip
@@ -142,6 +142,11 @@ def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
     settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
+
+
+def like_mini(folder: Path) -> list[str]:
+    """Words that choose a model with the toy model's patches, words and name, but a fraction of its weights."""
+    return ["model=local", "model.name=mini", "prompt=plain", f"model.source={save(folder, 'llava', side=2 * SIDE)}"]
 
 
 def byte_tokenizer(*words: str):

@@ -45,19 +45,22 @@ def swept(name):
     return choices([f"{key}={value}" for key, value in params.items()])
 
 
-@pytest.mark.parametrize("model", SIDES)
-def test_every_method_and_control_is_planned_at_its_budget(hydra_conf, model):
+def test_every_method_and_control_is_planned_at_its_budget(hydra_conf):
     study = swept("compression")
     assert {*study["pooling"], "dycoke"} == {*METHODS, "even", "random", "fastvid_mean", "dycoke"} - {"fastvid"}
     assert [float(share) for share in study["pooling.share"]] == [0.5, 0.25, 0.1, 0.05]
+    models = {model: hydra_conf("experiment=compression", f"model={model}").model for model in SIDES}
     for place, pooling in enumerate(study["pooling"]):  # each at one of the budgets and numbers of frames
         share, frames = study["pooling.share"][place % 4], study["frames.num"][place // 4 % 2]
-        words = [f"pooling={pooling}", f"pooling.share={share}", f"frames.num={frames}", f"model={model}"]
-        point = StatedSetting(hydra_conf("experiment=compression", *words))
-        size = int(frames) * SIDES[model] ** 2
-        assert point.pooled == (round if pooling == "vcast" else int)(float(share) * size)
-    planned = cost_of(hydra_conf("job=plan", "experiment=compression", f"model={model}", "pooling=evs"))
-    assert planned["visual_tokens"] == point.shape.separators + 16 * SIDES[model] ** 2 // 4
+        words = [f"pooling={pooling}", f"pooling.share={share}", f"frames.num={frames}"]
+        config = hydra_conf("experiment=compression", *words)
+        for model, side in SIDES.items():
+            config.model = models[model]
+            size = int(frames) * side**2
+            assert StatedSetting(config).pooled == (round if pooling == "vcast" else int)(float(share) * size)
+    for model, side in SIDES.items():
+        config = hydra_conf("job=plan", "experiment=compression", f"model={model}", "pooling=evs")
+        assert cost_of(config)["visual_tokens"] == StatedSetting(config).shape.separators + 16 * side**2 // 4
 
 
 def test_the_commands_of_controls_meet_the_budgets(hydra_conf):
@@ -96,9 +99,8 @@ def test_parts_are_swept_under_names_of_their_own(hydra_conf, name):
     assert f"{config.baseline} 0.25" in labels
     models = set(re.findall(r"model=(\w+)", head(name)))
     assert models <= SIDES.keys()
-    for model in models:
-        for value in study[part]:
-            StatedSetting(hydra_conf(f"experiment={name}", f"model={model}", f"++{part}={value}"))
+    for model, value in product(models, study[part]):
+        StatedSetting(hydra_conf(f"experiment={name}", f"model={model}", f"++{part}={value}"))
 
 
 def clip_like(seed, frames=16, side=12, dim=16):
@@ -146,13 +148,14 @@ def test_outliers_are_tamed_dropped_or_kept_alone_under_every_pooling(hydra_conf
     assert point.config.baseline in found
 
 
-def test_registers_are_swept_with_selectors(hydra_conf):
+def test_registers_are_swept_with_selectors(hydra_conf, data_dir):
     study = swept("selectors_registers")
     words = [f"++pooling.selector={study['pooling.selector'][0]}", f"model.tower={study['model.tower'][1]}"]
-    point = Point(hydra_conf("experiment=selectors_registers", *words))
+    small = ["experiment=selectors_registers", f"data_dir={data_dir}", "benchmark.clips=60", "benchmark.per_task=8"]
+    point = Point(hydra_conf(*small, *words))
     assert point.identity()["tower"]["register"] == "test_time"
     assert len(point.identity()["tower"]["neurons"]) == 4
-    assert Point(hydra_conf("experiment=selectors_registers", words[0])).identity()["tower"] is None
+    assert Point(hydra_conf(*small, words[0])).identity()["tower"] is None
     labels = [
         StatedSetting(hydra_conf("experiment=selectors_registers", f"++pooling.selector={one}")).pooling.label
         for one in study["pooling.selector"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from conftest import TASKS
 from videopool.evaluation.evaluator import bytes_of
 from videopool.evaluation.run import evaluate, point_of
 from videopool.inference.reader import ClipReader
@@ -26,6 +27,7 @@ FEW = [
     "benchmark.per_task=8",
     "benchmark.limit=1",
     "frames.num=3",
+    TASKS,
 ]
 COUNTS = ["mean_tokens", "least_tokens", "most_tokens"]
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import TASKS
 from plain_reading import plainly
 from videopool.config.errors import ConfigError
 from videopool.evaluation import evaluator
@@ -20,6 +21,7 @@ SMALL = [
     "logger=none",
     "job.workers=0",
     "frames.num=2",
+    TASKS,
 ]
 CHOSEN = ["pooling=vidcom2", "pooling.tokens=40"]
 

@@ -47,6 +47,7 @@ def root(tmp_path):
     return tmp_path / "kept"
 
 
+@pytest.mark.usefixtures("sooner")
 def test_another_process_finds_the_same_bits(root):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -344,6 +345,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.usefixtures("sooner")
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_writer_that_is_killed_leaves_nothing_that_counts(tmp_path, call):
     words = [

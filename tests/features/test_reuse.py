@@ -10,7 +10,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from adapters import TARGETS, adapter_in_tower
 from composed import composed
 from pretended import Devices, spread
-from random_models import save
+from random_models import like_mini, save
 from videopool.evaluation import evaluator as evaluator_module
 from videopool.evaluation.run import evaluate
 from videopool.features import ClipDataset, ClipJob, FeatureStoreError, LoadedClip
@@ -59,14 +59,25 @@ def compose_(tmp_path, data_dir):
     return call
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return like_mini(tmp_path_factory.mktemp("small"))
+
+
 @pytest.fixture
-def run(compose_):
-    """A point in this process; with fresh=True as if in a new process, so that only the disk is shared."""
+def run(compose_, small):
+    """A point in this process; with fresh=True as if in a new process, so that only the disk is shared.
+
+    It is of a small model, unless the words need the toy model or another.
+    """
     count = iter(range(1000))
 
     def call(*words, fresh=True):
         if fresh:
             feature_key._build.cache_clear()
+        own = {word.partition("=")[0] for word in words}
+        if not own & {"model", "lora", "pooling._target_"}:
+            words = (*(word for word in small if word.partition("=")[0] not in own), *words)
         return Ran(evaluate(compose_(*words, f"study=s{next(count)}")).folder)
 
     return call
@@ -162,7 +173,7 @@ def test_tiled_images_are_kept_as_such(run):
     first, second = run(*words), run(*words)
     assert (first.frames, second.frames) == ((first.needed, 0), (0, first.needed))
     assert first.records == second.records
-    assert run("features=disk", "frames.num=6", "pooling=none").frames[1] == 0
+    assert run("features=disk", "model=mini", "frames.num=6", "pooling=none").frames[1] == 0
 
 
 @pytest.mark.parametrize("other", ["model", "layer", "reader", "precision", "attention"])
@@ -231,7 +242,7 @@ SALIENT = ["pooling=none", "pooling._target_=own_poolings.Salient", "+pooling.to
 
 def test_attention_is_kept_beside_the_features(run, tmp_path, capfd):
     """Under keys of its own: older entries stay, nobody else pays, and what is damaged is made again alone."""
-    words = ["features=disk", "features.dtype=float16"]
+    words = ["features=disk", "features.dtype=float16", "model=mini"]
     stored = lambda: {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*.safetensors")}  # noqa: E731
     plain = run(*words, *PLAIN)
     features = stored()
@@ -344,7 +355,7 @@ def test_a_sweep_in_a_second_process_opens_no_video(videopool, tmp_path):
 def test_lora_scales_never_share_features_that_lora_changes(run, tmp_path, shared, where):
     """In a sweep over alpha each point has the numbers of a point that shares nothing, whatever LoRA reaches."""
     own = shared("field/lora_in_tower") if where == "field" else adapter_in_tower(tmp_path / where, TARGETS[where])
-    words = ["pooling=average", "frames.num=1", "benchmark.limit=1"]
+    words = ["pooling=average", "frames.num=1", "benchmark.tasks=[existence,event_order]"]
     lora = ["lora=tuned", f"lora.checkpoint={own}"]
     alone = {alpha: run(*words, *lora, f"lora.alpha={alpha}", "features=none").records for alpha in (0, 32)}
     assert alone[0] != alone[32]

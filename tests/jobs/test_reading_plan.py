@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf, open_dict
 
+from composed import opened
 from conftest import numbered_frames
 from own_poolings import First, Strip, Told
+from random_models import like_mini
+from videopool.config.choices import catalogued
 from videopool.errors import UserError
 from videopool.evaluation.run import evaluate
 from videopool.features import ClipJob, FeatureStore, load_clip, request_clip
@@ -48,9 +52,9 @@ FRAMES = 6
 ALIKE = {"dtd", "even", "evs", "framefusion", "prunevid", "random", "vcast", "vidcom2", "st_gridpool"}
 NAMES = sorted(path.stem for path in (shipped("conf") / "pooling").glob("*.yaml"))
 SHIPPED = [name for name in NAMES if name not in ALIKE and not name.startswith("adaptive_")]
-# The model's width, and a threshold, that these files leave to be said.
+# The tower's width, and a threshold, that these files leave to be said.
 SAID = {
-    "attention_resampler": ["pooling.dim=128"],
+    "attention_resampler": ["pooling.dim=32"],
     "dycoke": ["pooling.share=0.5"],  # of six frames, two stay whole
     "fastvid": ["pooling.selector.kind=tower", "pooling.allocator.by=mean"],  # the tower has no pooling head
 }
@@ -82,6 +86,18 @@ OWN = {
 OWN |= {name: {"_target_": TOLD, "fields": [name]} for name in ("frame_times", "cls", "thumbnail")}
 
 
+@cache
+def files():
+    """Poolings by their files, in one composition."""
+    with opened():
+        return dict(zip(SHIPPED, catalogued(SHIPPED), strict=True))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return like_mini(tmp_path_factory.mktemp("model"))
+
+
 @pytest.fixture
 def media(tmp_path):
     """One clip, a question about it, and a conversation."""
@@ -111,12 +127,13 @@ def configs(hydra_conf, media, data_dir):
             "training.micro_batch=1", "training.validation.share=0", "training.lora.rank=2", "job.evaluate=false",
             "training.warmup=0",
         )  # fmt: skip
-        named = [f"pooling={pooling}", *SAID.get(pooling, [])] if isinstance(pooling, str) else []
-        chosen = hydra_conf(*named).pooling if named else OmegaConf.create(pooling)
+        said = SAID.get(pooling, []) if isinstance(pooling, str) else []
+        chosen = files()[pooling] if isinstance(pooling, str) else OmegaConf.create(pooling)
         found = [hydra_conf(f"job={job}", *words, *(training if job == "finetune" else ())) for job in of]
         for config in found:
             with open_dict(config):
                 config.pooling = chosen
+                config.merge_with_dotlist(said)
         return found
 
     return call
@@ -139,8 +156,8 @@ def pooled(monkeypatch):
 
 
 @pytest.mark.parametrize("pooling", [*SHIPPED, *OWN])
-def test_training_and_evaluation_pool_the_same(configs, pooled, pooling):
-    evaluation, training = configs(OWN.get(pooling, pooling))
+def test_training_and_evaluation_pool_the_same(configs, model, pooled, pooling):
+    evaluation, training = configs(OWN.get(pooling, pooling), *model)
     evaluate(evaluation)
     ((grid, context),) = pooled
     pooled.clear()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from copy import deepcopy
+from functools import cache
 
 import pytest
 import torch
@@ -52,9 +54,15 @@ def folders(tmp_path_factory):
     return {**made, "tied": save(tmp_path_factory.mktemp("tied"), "llava_onevision", tied=True)}
 
 
-def architecture(folder):
+@cache
+def loaded(folder):
     kind = json.loads((folder / "config.json").read_text())["model_type"]
     return KINDS[kind].transformers_class().from_pretrained(folder).eval()
+
+
+def architecture(folder):
+    """To be changed: a copy takes less time than to load it."""
+    return deepcopy(loaded(folder))
 
 
 def adapter(folder, to, seed=5, **settings):

@@ -6,13 +6,13 @@ import os
 from dataclasses import asdict, replace
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from videopool.app import register_experiments
+from composed import composed as composed_
+from composed import opened
 from videopool.config.errors import ConfigError
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
@@ -37,11 +37,19 @@ SEVEN_B = ("job=plan", "model=llava_next_vicuna_7b")
 def composed(tmp_path, monkeypatch):
     """Configurations as the command line makes them, in a folder where nothing is."""
     monkeypatch.chdir(tmp_path)
-    GlobalHydra.instance().clear()
-    register_experiments(shipped("experiments"))
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *words: compose("config", overrides=list(words), return_hydra_config=True)
-    GlobalHydra.instance().clear()
+    return composed_
+
+
+@pytest.fixture
+def choices():
+    """The configuration for some words, and what it chose of each group."""
+    with opened():
+
+        def call(*words):
+            config = compose("config", overrides=list(words), return_hydra_config=True)
+            return config, config.hydra.runtime.choices
+
+        yield call
 
 
 def plan_rows(tmp_path, study="default"):
@@ -57,7 +65,7 @@ def shown(table):
 
 def test_the_acceptance_command_on_a_clean_machine(videopool, tmp_path):
     words = ["-m", *SEVEN_B, "pooling=none,adaptive", "frames.num=4,16,64", f"data_dir={tmp_path}/nothing"]
-    done = videopool(*words, small=False, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")})
+    done = videopool(*words, small=False, env=OFFLINE)
     rows = plan_rows(tmp_path)
     assert [(r["pooling"], r["frames"], r["visual_tokens"]) for r in rows] == [
         ("none", "4", "2304"), ("none", "16", "9216"), ("none", "64", "36864"),
@@ -93,10 +101,10 @@ def test_a_study_from_a_file_and_a_bad_point(videopool, tmp_path):
     assert not (tmp_path / "results" / "quickstart" / "sweep.csv").exists()
 
 
-def test_points_that_end_in_any_order_are_listed_in_order(composed, tmp_path, monkeypatch):
+def test_points_that_end_in_any_order_are_listed_in_order(composed, choices, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs_run, "settle", lambda code: pytest.fail("all points are complete"))
     monkeypatch.setattr(multirun, "settle", lambda code: pytest.fail("all points are complete"))
-    callback, config = multirun.SweepCallback(), composed(*SEVEN_B, "study=s")
+    callback, (config, _) = multirun.SweepCallback(), choices(*SEVEN_B, "study=s")
     callback.on_multirun_start(config)
     with open(os.environ[sweep.OUTCOMES], "w") as file:
         for number in (2, 0, 1):
@@ -360,27 +368,27 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_brings_its_prompt_and_its_checkpoint(composed, name):
-    config = composed(f"model={name}")
-    assert (config.hydra.runtime.choices.prompt, config.hydra.runtime.choices.lora) == CHOSEN[name]
+def test_a_model_brings_its_prompt_and_its_checkpoint(choices, name):
+    config, chosen = choices(f"model={name}")
+    assert (chosen.prompt, chosen.lora) == CHOSEN[name]
     assert config.model.name == name
     if name.startswith("pllava"):
         assert config.lora.checkpoint == f"ermu2001/{name.replace('_', '-')}"
         assert config.lora.alpha == 4
 
 
-def test_the_command_line_and_a_study_have_the_last_word(composed):
+def test_the_command_line_and_a_study_have_the_last_word(choices):
     node = OmegaConf.create({"defaults": [{"override /model": "pllava_34b"}, {"override /prompt": "qwen"}]})
     ConfigStore.instance().store(group="experiment", name="own", node=node, package="_global_")
 
-    def choices(*words):
-        chosen = composed(*words).hydra.runtime.choices
-        return chosen.model, chosen.prompt, chosen.lora
+    def chosen(*words):
+        _, made = choices(*words)
+        return made.model, made.prompt, made.lora
 
-    assert choices("experiment=own") == ("pllava_34b", "qwen", "pllava_34b")
-    assert choices("experiment=own", "prompt=plain", "lora=none") == ("pllava_34b", "plain", "none")
-    assert choices("experiment=own", "model=mini") == ("mini", "qwen", "none")
-    assert choices("model=pllava_7b", "prompt=plain") == ("pllava_7b", "plain", "pllava_7b")
+    assert chosen("experiment=own") == ("pllava_34b", "qwen", "pllava_34b")
+    assert chosen("experiment=own", "prompt=plain", "lora=none") == ("pllava_34b", "plain", "none")
+    assert chosen("experiment=own", "model=mini") == ("mini", "qwen", "none")
+    assert chosen("model=pllava_7b", "prompt=plain") == ("pllava_7b", "plain", "pllava_7b")
 
 
 def test_a_multirun_over_models(videopool, tmp_path):

@@ -128,7 +128,7 @@ def test_the_tower_sees_what_the_references_grid_shows(backbone):
 
 
 def test_a_sweep_reads_frames_and_image_once(videopool, tmp_path):
-    words = ["pooling=thumbnail_sampling", "frames.num=4", "study=t", "job.workers=0", "benchmark.limit=1"]
+    words = ["pooling=thumbnail_sampling", "frames.num=2", "study=t", "job.workers=0", "benchmark.limit=1"]
     videopool("-m", *words, "pooling.tokens=16,64")
     points = sorted((tmp_path / "results" / "t").glob("*/metrics.json"))
     counted = [json.loads(path.read_text()) for path in points]

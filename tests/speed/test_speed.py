@@ -36,7 +36,7 @@ from videopool.speed.timing import bandwidths, interleaved, median_interval, tur
 LITTLE = (
     "job=speed", "logger=none", "job.repeats=1", "job.sizes.tiny.clips=1", "job.sizes.tiny.per_clip=2",
     "job.training.loop_rounds=1", "job.asked=[1,3]", "job.operators.shape=[1,4,12,12,8]", "job.one.frames=2",
-    "job.prefix.frames=2",
+    "job.prefix.frames=2", "job.prefix.clips=1",
 )  # fmt: skip
 POOLING = "{_target_: videopool.pooling.%s}"
 
@@ -132,7 +132,8 @@ def test_fine_tuning_from_the_store_the_loop_and_going_on(composed, tmp_path, ca
         monkeypatch.setattr(module, "SIGNALS", ways)
     poolings = f"job.training.poolings=[{POOLING % 'Average'},{POOLING % 'Strided'}]"
     little = ["job.training.frames=2", "job.training.steps=2", "job.training.loop_steps=3", "job.training.rounds=2"]
-    little += ["job.sizes.tiny.clips=4", "job.training.job.checkpoint_every=3"]
+    little += ["job.sizes.tiny.clips=2", "job.training.job.checkpoint_every=3"]
+    little += ["job.training.recipe.global_batch=2", "job.training.recipe.micro_batch=2"]
     part = measured(composed("job.parts=[g]", poolings, *little), tmp_path)["parts"]["g"]
     jobs_run, loop, resume = part["sweep"], part["loop"], part["resume"]
     assert [row["pooling"] for row in jobs_run["rows"]] == ["average time", "strided 2 avg"]

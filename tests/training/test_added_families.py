@@ -10,6 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from composed import composed
+from conftest import TASKS
 from random_models import ADDED, save_added
 from videopool.evaluation.run import evaluate
 from videopool.film.clip import ClipPoint, ShownClip, ShownPooling
@@ -25,10 +26,10 @@ TOY = [
 ]  # fmt: skip
 TRAINING = [
     "job=finetune", "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8",
-    "training.steps=2", "training.global_batch=4", "training.micro_batch=4", "training.lora.rank=4",
-    "job.evaluate=false",
+    "training.steps=2", "training.global_batch=2", "training.micro_batch=2", "training.lora.rank=4",
+    "job.evaluate=false", "training.validation.most=2",
 ]  # fmt: skip
-EVALUATED = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]
+EVALUATED = ["benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", TASKS]
 
 
 @pytest.fixture(scope="module", params=ADDED)

@@ -8,10 +8,8 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from videopool.config.build import build_pooling
 from videopool.config.errors import ConfigError
 from videopool.paths import shipped
-from videopool.pooling import Pooling
 
 
 def chosen(group: str) -> str | None:
@@ -38,15 +36,18 @@ def catalogue() -> list[str]:
     return sorted(path.stem for path in (shipped("conf") / "pooling").glob("*.yaml"))
 
 
-def catalogued(name: str) -> Pooling:
-    """A pooling of the group `pooling` with the settings of its file."""
-    return build_pooling(compose("config", overrides=[f"pooling={name}"]))
+def catalogued(names: Sequence[str]) -> list[DictConfig]:
+    """Choices of the group `pooling` with the settings of their files, in one composition."""
+    overrides = [f"+pooling@catalogued.n{number}={name}" for number, name in enumerate(names)]
+    return list(compose("config", overrides=overrides).catalogued.values()) if names else []
 
 
-def with_pooling(config: DictConfig, name: str) -> DictConfig:
-    """A copy of the configuration with another choice of the group `pooling`. Raises ConfigError for no such choice."""
-    if name not in catalogue():
-        raise ConfigError(f"job.poolings: there is no {name} in conf/pooling; there are {', '.join(catalogue())}")
-    changed = config.copy()
-    changed.pooling = compose("config", overrides=[f"pooling={name}"]).pooling
-    return changed
+def with_poolings(config: DictConfig, names: Sequence[str]) -> list[DictConfig]:
+    """Copies of the configuration with other choices of the group `pooling`. Raises ConfigError for no such choice."""
+    for name in names:
+        if name not in catalogue():
+            raise ConfigError(f"job.poolings: there is no {name} in conf/pooling; there are {', '.join(catalogue())}")
+    copies = [config.copy() for _ in names]
+    for each, pooling in zip(copies, catalogued(names), strict=True):
+        each.pooling = pooling
+    return copies

@@ -6,7 +6,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from videopool.config.build import check, plain, whole
-from videopool.config.choices import with_pooling
+from videopool.config.choices import with_poolings
 from videopool.config.errors import ConfigError
 from videopool.figures import save_figure
 from videopool.figures.film import film_pictures, film_strip, on_one_scale, save_gif
@@ -40,7 +40,7 @@ def run(config: DictConfig) -> Outcome:
             raise ConfigError(f"job.{key}={job[key]!r}: give a list, as in job.{key}=[...]")
     check(config, {tuple(NOTES): ["job.cells"], whole(1): ["job.columns"]})
     p, norms = power(job["p"]), job["cells"] == NORM
-    configs = [config, *(with_pooling(config, name) for name in job["poolings"])]
+    configs = [config, *with_poolings(config, job["poolings"])]
     point = ClipPoint(config)
     stages = parse_stages(job["stages"], point.shape, point.model_name) if job["stages"] else []
     if wrong := [stage.name for stage in stages if stage.kind not in (ENCODER, PROJECTOR)]:

@@ -92,7 +92,8 @@ def balanced(task: str, pool: list[Asked], count: int, rng: np.random.Generator)
         answers = [answer for answer, left in buckets[form].items() if left]
         answer = min(answers, key=lambda answer: (used[form, answer], answer))
         left = buckets[form][answer]
-        picked = left.pop(min(range(len(left)), key=lambda i: used[left[i][0]]))
+        clips = [used.get(clip, 0) for clip, _ in left]
+        picked = left.pop(clips.index(min(clips)))
         used.update((form, (form, answer), picked[0]))
         chosen.append(picked)
     return chosen

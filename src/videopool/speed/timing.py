@@ -12,6 +12,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
+from videopool.config.build import build_pooling
 from videopool.config.choices import catalogue, catalogued
 from videopool.errors import UserError
 from videopool.models.loading import DTYPES
@@ -125,9 +126,10 @@ def operators(bench: Bench, line: Line) -> dict[str, Any]:
     grid = torch.randn(list(settings.shape), generator=torch.Generator().manual_seed(0))
     grid = grid.to(settings.device, DTYPES[settings.dtype])
     poolings, failed = dict[str, Pooling](), list[dict[str, Any]]()
-    for name in settings.names or catalogue():
+    config, names = bench.config.copy(), settings.names or catalogue()
+    for name, config.pooling in zip(names, catalogued(names), strict=True):
         try:
-            poolings[name] = catalogued(name)
+            poolings[name] = build_pooling(config)
         except UserError as error:
             failed.append({"name": name, "error": str(error).splitlines()[0]})
     rows = bandwidths(poolings, grid, int(bench.config.job.repeats))
