@@ -4,6 +4,7 @@ import ast
 import graphlib
 import re
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -202,15 +203,21 @@ def test_every_sampler_builds(hydra_conf, name):
     assert isinstance(build(hydra_conf(f"frames={name}"), "frames"), Sampler)
 
 
-GROUPS = ("job", "prompt", "features", "logger", "model", "benchmark", "trainer", "judge")
+GROUPS = ("prompt", "features", "logger", "model", "benchmark", "trainer", "judge")
+# One choice of each group at once, as long as there are such; a job's alone, which may drop groups.
+TOGETHER = [dict(zip(GROUPS, row, strict=True)) for row in zip_longest(*map(configured, GROUPS))]
+TOGETHER = [{group: name for group, name in row.items() if name} for row in TOGETHER]
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in configured(group)])
-def test_every_choice_composes(hydra_conf, group, name):
-    config = hydra_conf(f"{group}={name}")
-    assert config[group]
-    if group in ("prompt", "features") and name != "chat_template":  # which needs a model that has one
-        assert build(config, group, without=("frames_at_once",)) is not None
+@pytest.mark.parametrize(
+    "choices", [*({"job": name} for name in configured("job")), *TOGETHER], ids=lambda row: "-".join(row.values())
+)
+def test_every_choice_composes(hydra_conf, choices):
+    config = hydra_conf(*(f"{group}={name}" for group, name in choices.items()))
+    assert all(config[group] for group in choices)
+    for group in ("prompt", "features"):
+        if choices.get(group, "chat_template") != "chat_template":  # which needs a model that has one
+            assert build(config, group, without=("frames_at_once",)) is not None
 
 
 @pytest.mark.parametrize("name", configured("view"))

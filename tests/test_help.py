@@ -118,7 +118,7 @@ def parents(key):
         (["study"], ["study=default", "one folder per point", "config.yaml"]),
         (["job=norms"], ["job.stages=[encoder, projector, pooled]", "outlier thresholds", "Examples", "-m job=norms"]),
         (["norms"], ["job.stages="]),
-        (["experiment=quickstart"], ["trade off", "frames.num:", "1,4,8,16", "benchmark=shapes"]),
+        (["experiment=quickstart"], ["trade off", "frames.num:", "1,4,16,8", "benchmark=shapes"]),
         (["job.workers"], ["loader processes"]),
     ],
 )

@@ -5,8 +5,10 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from scipy.stats import binomtest
 
+from videopool.paths import shipped
 from videopool.shapes.clips import WorldError, WorldSettings, build, choose_questions
 from videopool.shapes.questions import ASK, caption, image_questions
 from videopool.shapes.render import IGNORE, patch_labels, render_clip, render_frame, render_image
@@ -217,6 +219,18 @@ def test_impossible_settings_are_told(tmp_path):
     with pytest.raises(WorldError, match="choose one of train, validation, test"):
         build(WorldSettings(split="nowhere"), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def sizes_of_studies():
+    """Numbers of clips and of questions per task that shipped studies ask the bundled benchmark for."""
+    own = (OmegaConf.load(path).get("benchmark") or {} for path in shipped("experiments").glob("*.yaml"))
+    return sorted({(each.clips, each.per_task) for each in own if "per_task" in each})
+
+
+@pytest.mark.parametrize(("clips", "per_task"), sizes_of_studies())
+def test_the_clips_of_a_study_have_its_questions(clips, per_task):
+    _, chosen = choose_questions(WorldSettings(clips=clips, per_task=per_task))
+    assert {len(rows) for rows in chosen.values()} == {per_task}
 
 
 def test_tokenizer_knows_every_word_of_the_world(test_split):
