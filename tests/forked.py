@@ -46,7 +46,7 @@ LIBRARIES = (
 )  # fmt: skip
 # Overrides of all kinds: Hydra's parser takes ten times as long for the first of its kind.
 TYPICAL = [
-    "results_dir=/tmp/a-b_0/c.1/results",
+    "results_dir=../a-b_0/c.1/results",
     "++benchmark.tasks=[existence,event_order]",
     "benchmark.limit=null",
     "frames.num=4",

@@ -67,8 +67,8 @@ def check_choices(overrides: Iterable["Override"], options: Callable[[str], Sequ
         names = [name for name in options(group) if not name.startswith("_")]
         if not names or override.is_delete():
             continue
-        added = (override.is_add() or override.is_force_add()) and override.package is None
-        if added and defaults.get(group):
+        added = override.is_add() or override.is_force_add()
+        if added and defaults.get(group) and not str(override.package).startswith("catalogued."):  # by config.choices
             raise ValueError(f"{typed}: {group} has a choice already; change it without the plus, {typed.lstrip('+')}")
         for value in _values(override):
             text = _as_typed(value)
