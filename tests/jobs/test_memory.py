@@ -44,8 +44,7 @@ sizes = dict(hidden_size=192, intermediate_size=768, num_hidden_layers=3, num_at
 tower = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)).eval()
 pixels = torch.zeros(64, 3, 224, 224)
 pixels.random_()
-with open("/proc/self/statm") as file:
-    peaks = [int(file.read().split()[1]) * 4096]
+peaks = []
 with torch.inference_mode():
     for frames in (4, 16, 64):
         for chunk in pixels[:frames].split(VISION_CHUNK):
@@ -55,10 +54,8 @@ print(json.dumps(peaks))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.usefixtures("sooner")
 def test_the_towers_memory_is_flat_in_frames():
     done = subprocess.run([sys.executable, "-c", TOWER], capture_output=True, text=True, check=True)
-    before, few, chunk, many = json.loads(done.stdout)
-    assert many - before < 1.25 * (chunk - before)
+    few, chunk, many = json.loads(done.stdout)
+    assert many < 1.05 * chunk
     assert many < 1.25 * few
