@@ -52,6 +52,7 @@ from hydra.core.config_store import ConfigStore
 from lightning_fabric.utilities import registry
 
 from composed import composed, opened, seams, seams_as
+from quick_nodes import quick_nodes
 from videopool.commandline.composing import check_configurations, compose_once, parse_once
 
 torch.set_num_threads(1)
@@ -62,6 +63,7 @@ GOLDENS = Path(os.environ.get("VIDEOPOOL_GOLDENS", SHARED / "goldens"))  # recor
 
 
 registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
+quick_nodes()
 ConfigStore.__deepcopy__ = lambda self, _: self  # as the program does: Hydra copies all studies for each composition
 
 

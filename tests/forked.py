@@ -234,7 +234,10 @@ def prepare() -> None:
     import torch
     from lightning_fabric.utilities import registry
 
+    from quick_nodes import quick_nodes
+
     registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
+    quick_nodes()
     for one, kept in list(weakref.finalize._registry.items()):
         if kept.func is torch.library._del_library:  # which would take each operator apart when a process ends
             one.detach()

@@ -4,6 +4,9 @@ import inspect
 import json
 import subprocess
 import sys
+from copy import copy, deepcopy
+from dataclasses import dataclass, field
+from typing import Any
 
 import hydra
 import pytest
@@ -15,10 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from composed import composed
+from quick_nodes import nodes_of_omegaconf
 from videopool.app import register_experiments
 from videopool.commandline.composing import check_configurations, compose_once, parse_once
 from videopool.paths import shipped
@@ -87,10 +91,11 @@ def test_points_that_share_a_composition_are_what_hydra_composes():
     """Hydra's own way is the oracle: all keys, Hydra's too, and the types and flags of all nodes."""
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
     register_experiments(shipped("experiments"))
-    master = loader.load_configuration("config", ["hydra.job.name=x"], RunMode.MULTIRUN)
-    with open_dict(master):
-        master.hydra.overrides.hydra = []
-    plain = [loader.load_sweep_config(master, list(words)) for words in POINTS]
+    with nodes_of_omegaconf():
+        master = loader.load_configuration("config", ["hydra.job.name=x"], RunMode.MULTIRUN)
+        with open_dict(master):
+            master.hydra.overrides.hydra = []
+        plain = [loader.load_sweep_config(master, list(words)) for words in POINTS]
     parse_once.__wrapped__()
     compose_once.__wrapped__()
     for words, expected in zip(POINTS, plain, strict=True):
@@ -102,7 +107,7 @@ def test_points_that_share_a_composition_are_what_hydra_composes():
 def test_what_tests_compose_is_what_hydra_composes():
     register_experiments(shipped("experiments"))
     for words in POINTS:
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        with nodes_of_omegaconf(), initialize_config_dir(str(shipped("conf")), version_base="1.3"):
             expected = compose("config", overrides=list(words))
         for _ in range(2):
             assert nodes(composed(*words)) == nodes(expected), words
@@ -133,12 +138,72 @@ def test_defaults_that_name_other_choices_and_packages_are_what_hydra_composes(t
         assert compose("config", overrides=["kind=b"]).size.value == 0
 
 
+@dataclass
+class Structured:
+    kind: RunMode = RunMode.RUN
+    size: int | None = 1
+    parts: dict[str, Any] = field(default_factory=lambda: {"a": "${size}", "b": MISSING})
+    rest: list[int] = field(default_factory=lambda: [1, 2])
+
+
+def handled() -> list[Any]:
+    """What nodes of all kinds become when they are copied, set, merged and flagged; and errors in words."""
+    plain = OmegaConf.create(
+        {"a": {"b": [1, "???", None, (2.5, "${a.c}")], "c": True, "d": {}}, 1: b"x", "e": None, "f": "", "g": "${h}"}
+    )
+    typed = OmegaConf.structured(Structured)
+    OmegaConf.set_struct(plain, True)
+    found: list[Any] = [plain, typed]
+    for config in found[:2]:
+        config._get_flag("readonly")
+        found += [deepcopy(config), copy(config), OmegaConf.merge(config, config), OmegaConf.create(config)]
+    other = deepcopy(plain)
+    other._get_node("f")._set_flag("readonly", True)
+    part = deepcopy(plain.a)
+    with open_dict(plain):
+        plain.moved, plain.a.d = part, {"new": typed}
+        plain.a.b[1] = plain.a
+    OmegaConf.set_readonly(plain.a, True)
+    free = deepcopy(plain.moved)
+    OmegaConf.set_struct(free, False)
+    free.more = 1
+    merged = OmegaConf.merge({"a": 1}, typed, {"kind": "MULTIRUN"}, {"parts": {"c": [plain]}})
+    found += [plain, other, part, free, merged]
+    locked = OmegaConf.create({"a": {"b": plain.a}}, flags={"allow_objects": True, "readonly": True})
+    found.append(locked)
+    for act in (
+        lambda: OmegaConf.update(plain, "a.c", 3),
+        lambda: setattr(plain, "other", 3),
+        lambda: setattr(locked.a, "b", 3),
+        lambda: setattr(typed, "size", "many"),
+        lambda: OmegaConf.create({"a": object()}),
+        lambda: OmegaConf.create({"a": "${"}),
+        lambda: OmegaConf.to_container(found[2], throw_on_missing=True),
+        lambda: found[2].g,
+    ):
+        with pytest.raises(OmegaConfBaseException) as error:
+            act()
+        found.append(str(error.value))
+    return [nodes(one) if OmegaConf.is_config(one) else one for one in found]
+
+
+def test_quick_nodes_are_those_of_omegaconf():
+    quick = handled()
+    with nodes_of_omegaconf():
+        expected = handled()
+    assert quick == expected
+    assert handled() == expected
+
+
 def nodes(node, path=""):
-    """Type, flags and unresolved value of each node of a configuration."""
-    found = {path: (type(node), node._metadata.flags, node._metadata.object_type, None)}
-    if isinstance(node, (DictConfig, ListConfig)) and not (node._is_none() or node._is_missing()):
+    """Type, flags and unresolved value of each node of a configuration, all of what it says of itself."""
+    told = {name: value for name, value in vars(node._metadata).items() if name != "resolver_cache"}
+    flags = [node._get_flag(name) for name in ("struct", "readonly", "allow_objects", "no_deepcopy_set_nodes")]
+    found = {path: (type(node), told, flags, None)}
+    if isinstance(node, (DictConfig, ListConfig)) and isinstance(node._value(), (dict, list)):
         keys = range(len(node)) if isinstance(node, ListConfig) else node.keys()
         for key in keys:
+            assert node._get_node(key)._get_parent() is node
             found |= nodes(node._get_node(key), f"{path}.{key}")
     else:
         found[path] = (*found[path][:3], node._value())
