@@ -43,6 +43,8 @@ LIBRARIES = (
     *(f"matplotlib.backends.backend_{name}" for name in ("agg", "pdf", "svg")), "PIL.JpegImagePlugin",
     *(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")), "transformers.generation.utils",
     "requests", "wandb.sdk.launch", "wandb.sdk.lib.gitlib",  # which wandb.init() imports
+    "av.subtitles.stream", "multiprocessing.popen_fork", "multiprocessing.sharedctypes", "pandas.core.methods.to_dict",
+    "pandas.io.formats.csvs", "torch.profiler._cupti_monitor",  # imported where they are first used
 )  # fmt: skip
 # Overrides of all kinds: Hydra's parser takes ten times as long for the first of its kind.
 TYPICAL = [
@@ -247,27 +249,42 @@ def prepare() -> None:
 @cache
 def warm_up() -> None:
     """Read what nearly every command reads: the shipped configuration, the studies, the report, the bundled model."""
+    import numpy as np
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from PIL import Image
 
     from videopool.app import register_experiments
     from videopool.commandline.composing import check_configurations, compose_once
+    from videopool.commandline.groups import content_of
     from videopool.config.build import plain
+    from videopool.features.source import software
     from videopool.inference.backbones import point_backbone
+    from videopool.inference.predict import trainer_of
     from videopool.models import identity
     from videopool.paths import shipped
-    from videopool.reports.page import _environment as report_templates
+    from videopool.reports.page import TEMPLATES, _environment
+    from videopool.results.manifest import versions
 
+    Image.preinit()
     register_experiments(shipped("experiments"))
     compose_once()
     check_configurations()
     OverridesParser.create().parse_overrides(TYPICAL)
     with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        model = plain(compose("config").model)
+        config = compose("config")
     GlobalHydra.instance().clear()
-    report_templates().get_template("report.html")
-    point_backbone(model, identity(model["source"], model["revision"], target=model.get("_target_")), None)
+    for path in shipped("conf").rglob("*.yaml"):
+        content_of(path)
+    for path in TEMPLATES.glob("*.html"):
+        _environment().get_template(path.name)
+    model = plain(config.model)
+    identified = identity(model["source"], model["revision"], target=model.get("_target_"))
+    point_backbone(model, identified, None).preprocess(np.zeros((1, 8, 8, 3), np.uint8))
+    trainer_of(config)
+    software(config.job.reader)
+    versions()
     gc.freeze()
 
 
