@@ -31,6 +31,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of processes started here: as many tests 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["GOMP_SPINCOUNT"] = "0"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # threads that read weights of a few kilobytes only wait for each other
 os.environ["VIDEOPOOL_FIGURES"] = "none"  # of reports, unless a test looks at them: they take longer than most points
 
 from forked import Forked

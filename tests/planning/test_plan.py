@@ -95,7 +95,7 @@ def test_a_study_from_a_file_and_a_bad_point(videopool, tmp_path):
     rows = plan_rows(tmp_path, "quickstart")
     assert {r["model"] for r in rows} == {"mini"}
     assert [r["visual_tokens"] for r in rows] == ["1152", "144", "288", "72", "144", "36"]
-    assert {(r["benchmark"], r["clips"]) for r in rows} == {("shapes", "200")}
+    assert {(r["benchmark"], r["clips"]) for r in rows} == {("shapes", "120")}
     assert {r["warnings"] for r in rows} == {""}
     assert not (tmp_path / "data").exists(), "nothing is rendered"
     assert not (tmp_path / "results" / "quickstart" / "sweep.csv").exists()
