@@ -227,6 +227,7 @@ def prepare() -> None:
     import videopool
     from videopool.app import quiet
 
+    gc.disable()  # what is imported stays
     quiet()
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # threads that read weights do not survive a fork
     own = [name for _, name, _ in walk_packages(videopool.__path__, "videopool.") if not name.endswith(ALONE)]
@@ -244,6 +245,7 @@ def prepare() -> None:
         if kept.func is torch.library._del_library:  # which would take each operator apart when a process ends
             one.detach()
     gc.freeze()  # a collection in a child would copy all pages
+    gc.enable()
 
 
 @cache

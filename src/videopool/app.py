@@ -1,5 +1,6 @@
 """The Hydra application: configuration in, exit code out."""
 
+import gc
 import os
 import sys
 import traceback
@@ -143,6 +144,7 @@ def application(task: "Callable[[DictConfig], object]") -> Callable[[], None]:
 
 def main() -> None:
     """The console script."""
+    gc.set_threshold(50_000, 20, 100)  # imports make a million objects that stay; Python's 700 costs a 15th of a start
     open_streams()
     endure()
     stop_on_signals()
