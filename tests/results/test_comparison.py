@@ -1,6 +1,7 @@
 """Points against each other: what is refused, what is said, and both views."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from videopool.results import (
     paired_difference,
 )
 from videopool.results.statistics import DIFFERENCE, holm, mean_over_seeds
+from videopool.results.study import rows_of
 
 ALL = lambda task: True  # noqa: E731
 
@@ -338,3 +340,16 @@ def test_of_few_clips_there_is_no_interval_and_no_p_anywhere(tmp_path, right):
     for row in (table[table.pooling == "space"].iloc[0], seeds[seeds.pooling == "space"].iloc[0]):
         assert row.difference == pytest.approx((right[2] - right[0])[:36].mean())
         assert row[["difference_low", "difference_high", "p", "p_holm"]].isna().all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_rows_of_a_table_are_those_of_pandas(count):
+    values = {
+        "text": ["a", None, "ü"], "number": [1, 2, 3], "score": [0.5, math.nan, 1.0], "flag": [True, False, True],
+        "mixed": [1, "b", None], "list": [[1], [], None], "empty": [None] * 3, "whole": pd.array([1, None, 2], "Int64"),
+        "choice": pd.Categorical(["x", "y", "x"]),
+    }  # fmt: skip
+    table = pd.DataFrame(values).iloc[:count]
+    expected = table.to_dict("records")
+    assert str(rows_of(table)) == str(expected)
+    assert [list(map(type, row.values())) for row in rows_of(table)] == [list(map(type, r.values())) for r in expected]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from videopool.results.study import rows_of
 from videopool.runtime.tables import Cell, Heading, Row, TextTable
 
 LEVEL = 0.05  # of a p-value: below it, a difference has a star
@@ -23,7 +24,7 @@ def text_table(columns: Sequence[Column], frame: pd.DataFrame) -> TextTable:
     """The columns' cells of a data frame's rows."""
     rows = [
         Row(tuple(cell(row) for _, cell in columns), str(row.get("point", "")), str(row.get("status", "")))
-        for row in frame.to_dict("records")
+        for row in rows_of(frame)
     ]
     return TextTable(tuple(heading for heading, _ in columns), tuple(rows))
 

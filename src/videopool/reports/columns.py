@@ -26,6 +26,7 @@ from videopool.reports.cells import (
     share_cell,
     text_table,
 )  # fmt: skip
+from videopool.results.study import rows_of
 
 COMPLETE = "complete"
 # Columns that identify a point, and their words in a sentence. A constant one is left out of the table.
@@ -165,7 +166,7 @@ def setting_words(row: Fields, names: list[str]) -> list[str]:
 def point_labels(frame: pd.DataFrame) -> dict[str, str]:
     """A short unique name for each point, by its folder's name."""
     names, labels = varied(frame), {}
-    for row in frame[["point", "pooling", "frames", *names]].to_dict("records"):
+    for row in rows_of(frame[["point", "pooling", "frames", *names]]):
         frames = "" if missing(row["frames"]) else frames_text(row["frames"])
         labels[str(row["point"])] = ", ".join([str(row["pooling"]), frames, *setting_words(row, names)])
     texts = list(labels.values())
@@ -252,7 +253,7 @@ def study_columns(frame: pd.DataFrame) -> dict[str, Column]:
 def with_content(frame: pd.DataFrame) -> dict[str, Column]:
     """The columns that tell something about a study, by name; a setting, if points differ in it."""
     columns, differing, others = study_columns(frame), varied(frame), other_groups(frame)
-    complete = frame[frame.status == COMPLETE].to_dict("records")
+    complete = rows_of(frame[frame.status == COMPLETE])
     main = [f"{part}_{g}" for g in groups_of(frame) if g not in others for part in ("score", "chance")]
 
     def told(name: str) -> bool:

@@ -13,7 +13,7 @@ from videopool.reports import cells
 from videopool.results import Comparison, Estimate, Flips, ResultsError, compare, is_complete, point_records
 from videopool.results.comparison import ALL_TASKS, called, identity_of, what_differs
 from videopool.results.point import MANIFEST, part_of
-from videopool.results.study import load_study
+from videopool.results.study import load_study, rows_of
 from videopool.runtime.tables import Cell, Heading, Row, Shown, TextTable
 
 HEADINGS = (
@@ -29,7 +29,7 @@ def points_there(study: Path) -> list[Path]:
 
 def unknown_baseline(table: pd.DataFrame, baseline: str) -> str:
     """One line on a baseline that the user gave and that no point or pooling of a study has; "" for any other."""
-    rows = table.to_dict("records")
+    rows = rows_of(table)
     if baseline == "none" or not rows or baseline in set(table.point) or called(rows, baseline):
         return ""
     poolings = ", ".join(dict.fromkeys(map(str, table.pooling)))

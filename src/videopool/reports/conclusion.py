@@ -13,6 +13,7 @@ from videopool.reports.headline import headline_pair
 from videopool.results import ResultsError, compare
 from videopool.results.comparison import headline_of
 from videopool.results.statistics import ALPHA
+from videopool.results.study import rows_of
 
 VIEWS = {"": "at equal frames", "iso_token_": "at equal tokens"}
 NUMBERS = ("difference", "difference_low", "difference_high", "p_holm")
@@ -90,7 +91,7 @@ def _benchmark(rows: pd.DataFrame, baseline: str, seeds: pd.DataFrame, names: Ma
     yield from _untold(views)
     if alike:
         yield f"The same as the baseline is computed by {_listed(sorted(alike))}."
-    reasons = [row["differs"] for row in rows.to_dict("records") if row["baseline"] and missing(row["difference"])]
+    reasons = [row["differs"] for row in rows_of(rows) if row["baseline"] and missing(row["difference"])]
     if reasons:
         yield f"{_count(len(reasons), 'point')} cannot be compared with the baseline: unequal {_listed(reasons)}."
 

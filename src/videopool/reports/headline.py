@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from videopool.results.study import rows_of
+
 FIRST_CLAUSE = re.compile(r"[;:.]|,(?![^(]*\))|, and |\bon the\b")
 FRAMES = re.compile(r"\b(?:at|of|with)\s+(\d+)(?:\s+frames?)?\b")
 SHAPE = re.compile(r"\(?\b(T|\d+)\s*[,x\u00d7]\s*(T|\d+)(?:\s*[,x\u00d7]\s*(\d+))?\)?")
@@ -52,7 +54,7 @@ def _words(text: str) -> set[str]:
 def _fitting(words: set[str], frames: int | None, complete: pd.DataFrame) -> list[dict[Any, Any]]:
     """The points that have all the words, with the fewest other words in the pooling's label."""
     rows = []
-    for row in complete.to_dict("records"):
+    for row in rows_of(complete):
         label = set(str(row["pooling"]).lower().split())
         label |= {word.partition("x")[2] for word in label if word.count("x") == 2}  # Tx6x6 is a 6x6
         known = label | {str(row[name]).lower() for name in NAMES if not pd.isna(row.get(name))}

@@ -16,7 +16,7 @@ from videopool.results import point_records
 from videopool.results.comparison import flips
 from videopool.results.point import clip_files, manifest_part
 from videopool.results.records import OK
-from videopool.results.study import scores_by_sample
+from videopool.results.study import rows_of, scores_by_sample
 from videopool.video import READERS, UnreadableClipError, open_clip
 
 SAMPLES = 10  # by default
@@ -45,7 +45,7 @@ def choose_pair(frame: pd.DataFrame, asked: Sequence[str] | None, headline: str 
         return None
     rows = complete[complete.benchmark == complete.benchmark.mode().iloc[0]]
     rows = rows.sort_values("score", ascending=False, kind="stable")
-    for row in rows.to_dict("records"):
+    for row in rows_of(rows):
         if row.get("baseline") in set(rows.point) and abs(row["difference"] or 0.0) > 0:
             return str(row["point"]), str(row["baseline"])
     best, *others = rows.point

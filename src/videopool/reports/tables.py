@@ -23,6 +23,7 @@ from videopool.reports.columns import (
 from videopool.reports.latex import environments
 from videopool.reports.unfinished import incomplete
 from videopool.results.errors import ResultsError
+from videopool.results.study import rows_of
 from videopool.runtime.tables import Shown
 from videopool.runtime.terminal import console
 
@@ -143,7 +144,7 @@ def paper_table(frame: pd.DataFrame, chosen: Sequence[str] | None = None) -> Tex
         return table
     titled = [
         replace(row, title=", ".join([*setting_words(fields, settings), frames_text(fields["frames"])]))
-        for row, fields in zip(table.rows, frame.to_dict("records"), strict=True)
+        for row, fields in zip(table.rows, rows_of(frame), strict=True)
     ]
     return TextTable(table.headings, tuple(titled))
 

@@ -9,11 +9,12 @@ import pandas as pd
 
 from videopool.results import is_claimed
 from videopool.results.point import FAILURE, MANIFEST, read_json
+from videopool.results.study import rows_of
 
 
 def incomplete(table: pd.DataFrame) -> dict[str, str]:
     """The reasons of all points of a study (load_study) that are not complete, by their names."""
-    return {row["point"]: why_incomplete(row) for row in table.to_dict("records") if row["status"] != "complete"}
+    return {row["point"]: why_incomplete(row) for row in rows_of(table) if row["status"] != "complete"}
 
 
 def why_incomplete(row: Mapping[Any, Any]) -> str:

@@ -14,7 +14,7 @@ from videopool.results.errors import ResultsError
 from videopool.results.fingerprint import without_later, without_seed
 from videopool.results.point import manifest_part, part_of
 from videopool.results.statistics import Estimate, holm, paired_difference
-from videopool.results.study import Scored, load_study, scores_by_sample, task_weights
+from videopool.results.study import Scored, load_study, rows_of, scores_by_sample, task_weights
 
 Counts = Callable[[str], bool]
 Row = Mapping[str, Any]  # of load_study
@@ -192,7 +192,7 @@ def add_differences(table: pd.DataFrame, baseline: str, counts: Counts | None = 
     baseline: the name of a pooling (see called()), or of a point, which counts in the first view alone. counts: which
     tasks are compared; None: those of each benchmark's headline.
     """
-    rows = table.to_dict("records")
+    rows = rows_of(table)
     complete = [row for row in rows if row["status"] == "complete"]
     known: dict[tuple[str, str], Comparison | None] = {}
     read = lru_cache(MOST_READ)(scores_by_sample)

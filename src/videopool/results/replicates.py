@@ -10,7 +10,7 @@ from videopool.results.comparison import Counts, called, counted_scores, headlin
 from videopool.results.fingerprint import fingerprint, without_seed
 from videopool.results.point import manifest_part
 from videopool.results.statistics import DIFFERENCE, SCORE, Estimate, holm, mean_over_seeds
-from videopool.results.study import task_weights
+from videopool.results.study import rows_of, task_weights
 
 SAME = (
     "model", "pooling", "stage", "frames", "positions", "layout", "pruning", "visual_tokens", "benchmark", "judge",
@@ -51,7 +51,7 @@ def over_seeds(table: pd.DataFrame, baseline: str, counts: Counts | None = None)
     table: from load_study. counts: which tasks count; None: those of each benchmark's headline.
     """
     groups: dict[str, list[dict[Any, Any]]] = {}
-    for row in table.to_dict("records"):
+    for row in rows_of(table):
         if row["status"] == "complete":
             groups.setdefault(_recipe(row), []).append(row)
     configurations = [own for rows in groups.values() if (own := _replicates(rows, counts)) is not None]

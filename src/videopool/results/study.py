@@ -161,6 +161,12 @@ def point_records(folder: str | Path) -> list[dict[str, Any]]:
     return read_records(Path(folder) / RECORDS)
 
 
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows, as to_dict("records") gives them in twice the time: wide tables have few rows."""
+    values = ([None if value is pd.NA else value for value in column.tolist()] for _, column in table.items())
+    return [dict(zip(table.columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+
 def scores_by_sample(folder: str | Path) -> dict[str, Scored]:
     """The scored samples of a point, by sample id."""
     # The names are those of many points.
