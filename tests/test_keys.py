@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from composed import once, seams_as
 from videopool.app import register_experiments
 from videopool.commandline.composing import check_configurations, in_one_line
 from videopool.commandline.groups import Groups
@@ -36,22 +37,27 @@ class Free(First):
 
 @pytest.fixture
 def composed(monkeypatch, tmp_path):
-    """Composes as the program does, with the folder `conf` in tmp_path as --config-dir."""
+    """Composes as the program does, with the folder `conf` in tmp_path, if there is one, as --config-dir."""
     register_experiments(shipped("experiments"))
-    check_configurations()
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "conf").mkdir()
-    path = create_config_search_path(str(shipped("conf")))
-    path.prepend(provider="command-line", path=f"file://{tmp_path}/conf", anchor=SearchPathQuery(provider="schema"))
-    loader = ConfigLoaderImpl(path)
-    return lambda *words: loader.load_configuration("config", [*words, "hydra.job.name=x"], RunMode.RUN)
+
+    def call(*words):
+        path = create_config_search_path(str(shipped("conf")))
+        if (tmp_path / "conf").exists():
+            of = {"provider": "command-line", "path": f"file://{tmp_path}/conf"}
+            path.prepend(**of, anchor=SearchPathQuery(provider="schema"))
+        return ConfigLoaderImpl(path).load_configuration("config", [*words, "hydra.job.name=x"], RunMode.RUN)
+
+    with seams_as(once()):  # files are read once for all tests
+        check_configurations.__wrapped__()
+        yield call
 
 
 def own(tmp_path, **files):
     for name, text in files.items():
         path = tmp_path / "conf" / f"{name.replace('__', '/')}.yaml"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
