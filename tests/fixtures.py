@@ -1,6 +1,7 @@
 """Fixtures: small real files made on the spot, and the folder of shared material where there is one."""
 
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -27,6 +28,7 @@ GOLDENS = Path(os.environ.get("VIDEOPOOL_GOLDENS", SHARED / "goldens"))  # recor
 
 registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
 quick_nodes()
+re._MAXCACHE = 10_000  # loading a model compiles hundreds of patterns
 ConfigStore.__deepcopy__ = lambda self, _: self  # as the program does: Hydra copies all studies for each composition
 
 

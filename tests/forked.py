@@ -11,6 +11,7 @@ import io
 import json
 import multiprocessing.spawn
 import os
+import re
 import resource
 import runpy
 import select
@@ -241,6 +242,7 @@ def prepare() -> None:
 
     registry.entry_points = cache(registry.entry_points)  # which each trainer reads from the files of all packages
     quick_nodes()
+    re._MAXCACHE = 10_000  # type: ignore[attr-defined]  # loading a model compiles hundreds of patterns
     for one, kept in list(weakref.finalize._registry.items()):
         if kept.func is torch.library._del_library:  # which would take each operator apart when a process ends
             one.detach()

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from scipy.stats import spearmanr
 
+from composed import composed
 from conftest import numbered_frames
 from videopool.config.errors import ConfigError
 from videopool.figures.style import save_figure
@@ -25,7 +24,6 @@ from videopool.measuring.table import fates
 from videopool.models import load_backbone, load_config, model_shape
 from videopool.norms import NormsError, load_norms
 from videopool.norms.saved import PARTIAL
-from videopool.paths import shipped
 from videopool.reports import read_spreadsheet
 from videopool.shapes.clips import write_mp4
 from videopool.tracking.point import MOST_BINS, narrowed
@@ -346,10 +344,7 @@ def _as_predicted(even, put_in):
 
 @pytest.fixture(scope="module")
 def config():
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-        yield lambda *words: compose("config", overrides=["job=norms", "logger=none", *words])
-    GlobalHydra.instance().clear()
+    return lambda *words: composed("job=norms", "logger=none", *words)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from composed import composed as composed_
-from composed import opened
+from composed import once, opened, seams_as
 from videopool.config.errors import ConfigError
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
@@ -43,7 +43,7 @@ def composed(tmp_path, monkeypatch):
 @pytest.fixture
 def choices():
     """The configuration for some words, and what it chose of each group."""
-    with opened():
+    with opened(), seams_as(once()):
 
         def call(*words):
             config = compose("config", overrides=list(words), return_hydra_config=True)
