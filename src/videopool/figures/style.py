@@ -166,5 +166,6 @@ def save_figure(figure: Figure, path: Path) -> list[str]:
         # Some settings count when a figure is saved, not when it is drawn.
         with whole(name) as part, matplotlib.rc_context({key: STYLE[key] for key in ("svg.hashsalt", "pdf.fonttype")}):
             figure.savefig(part, format=suffix[1:], metadata=metadata)
+        figure.set_layout_engine("none")  # all formats have the places of the first
         names.append(str(name))
     return names
