@@ -63,7 +63,8 @@ def test_the_first_study(monkeypatch):
     videopool.sweep(
         "experiment=first", "pooling=first_frame", "model=mirrored", "prompt=terse",
         "figures=[{_target_: videopool.figures.bars.Bars, most: 10}]", "logger=none", "data_dir=DATA",
-        "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=2", "job.workers=0", "results_dir=results",
+        "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1", "job.workers=0", "results_dir=results",
+        "++benchmark.tasks=[existence,event_order]",
     )
 """
 

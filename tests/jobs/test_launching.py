@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import asdict
 
@@ -26,12 +27,12 @@ echo "Submitted batch job $(wc -l < calls)"
 """
 WORDS = ("-m", "hydra/launcher=submitit_slurm", "study=s", "logger=none", "frames.num=1,2")
 SLOW = """
-import time
+import os, time
 from videopool.pooling import Average
 
 class Slow(Average):
     def pool(self, grid, context=None):
-        if grid.shape[-1] > 3:  # not when it is only looked at
+        if grid.shape[-1] > 3 and not os.path.exists("hurry"):  # not when it is only looked at
             time.sleep(0.5)
         return super().pool(grid, context)
 """
@@ -143,9 +144,16 @@ def children(process):
     return [*found, *(below for one in found for below in children(one))]
 
 
-def test_a_preempted_job_goes_on(tmp_path, data_dir, forked):
-    """Every process of a job, which starts from nothing, gets the signal; those of its loader too."""
+def test_a_preempted_job_goes_on(tmp_path, data_dir, forked, monkeypatch):
+    """Every process of a job, which starts from nothing, gets the signal; those of its loader too.
+
+    The job that goes on is forked.
+    """
     (tmp_path / "slow.py").write_text(SLOW)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ -e hurry ] && exec {forked.python} "$@"\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(forked, "_python", str(python))
     words = ["-m", "hydra/launcher=submitit_local", "pooling._target_=slow.Slow", "frames.num=2", *SMALL, "study=s"]
     words += ["results_dir=results", f"data_dir={data_dir}", "job.workers=2", "job.max_clips=1"]
     process = forked.start(words, tmp_path, anew=True)
@@ -160,6 +168,7 @@ def test_a_preempted_job_goes_on(tmp_path, data_dir, forked):
     assert len(job) >= 3  # two of them loaders
     for one in job:
         os.kill(one, signal.SIGUSR2)
+    (tmp_path / "hurry").touch()
     out = "".join(process.communicate(timeout=200))
     assert process.returncode == 0, out
     assert out.count("submitted 1 point") == 1

@@ -83,7 +83,11 @@ def test_blocks_behind_one_image_are_blind_to_each_other():
     task = LanguageTask(LlavaForConditionalGeneration(mini_config(tokenizer)), tokenizer, PROMPT, TINY)
     rng = np.random.default_rng(0)
     image = random_image(rng)
-    blocks = [task.block(question, letter) for question in image_questions(image, rng) for letter in (True, False)]
+    asked = [(question, letter) for question in image_questions(image, rng) for letter in (True, False)]
+    blocks = [task.block(*one) for one in asked]
+    assert [task.block(*one) for one in asked] == blocks  # read once, and kept
+    task.encoded = task.tokenizer.encode
+    assert [task.block(*one) for one in asked] == blocks
     projected = torch.randn(1, 144, 128)
     with torch.no_grad():
         together = task.logits(projected, task.pack([blocks], [0], 144))

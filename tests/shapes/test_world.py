@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from scipy.stats import binomtest
 
 from videopool.paths import shipped
-from videopool.shapes.clips import WorldError, WorldSettings, build, choose_questions
+from videopool.shapes import clips, render
+from videopool.shapes.clips import WorldError, WorldSettings, build, choose_questions, to_yuv420
 from videopool.shapes.questions import ASK, caption, image_questions
 from videopool.shapes.render import IGNORE, patch_labels, render_clip, render_frame, render_image
 from videopool.shapes.scene import BACKGROUNDS, COLOURS, IMAGE_TASKS, SHAPES, TASKS, TASKS_OF, random_clip, random_image
@@ -39,6 +40,25 @@ def test_pixels_show_what_the_tracks_say():
                     assert nearest_colour(pixel) == track.colours[number]
                 else:
                     assert np.abs(pixel - ground).max() < 20
+
+
+def plain_yuv420(frame):
+    luma, blue, red = np.moveaxis(frame @ clips.YUV_FROM_RGB.T / 255.0 + clips.YUV_OFFSET, -1, 0)
+    height, width = luma.shape
+    halves = [c.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)).reshape(-1, width) for c in (blue, red)]
+    return np.clip(np.rint(np.concatenate([luma, *halves])), 0, 255).astype(np.uint8)
+
+
+def test_what_frames_share_is_kept_and_changes_none(monkeypatch):
+    """Objects at rest and grounds, kept from frame to frame, are drawn as anew; the same of a short way to YUV."""
+    scenes = [random_clip(np.random.default_rng(seed), "blink", 1, 4, seed % 2 == 0) for seed in range(4)]
+    drawn = [render_clip(scene) for scene in scenes]
+    for name in ("_covered", "_ground"):
+        monkeypatch.setattr(render, name, getattr(render, name).__wrapped__)
+    for scene, frames in zip(scenes, drawn, strict=True):
+        assert np.array_equal(render_clip(scene), frames)
+        for frame in (*frames[::5], np.random.default_rng(0).integers(0, 256, (32, 62, 3), np.uint8)):
+            assert np.array_equal(to_yuv420(frame), plain_yuv420(frame))
 
 
 def test_every_shape_looks_different():

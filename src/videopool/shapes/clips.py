@@ -134,10 +134,12 @@ def to_yuv420(frame: np.ndarray) -> np.ndarray:
 
     Written out, so that the files do not depend on FFmpeg's version or on the processor that its converter runs on.
     """
-    luma, blue, red = np.moveaxis(frame @ YUV_FROM_RGB.T / 255.0 + YUV_OFFSET, -1, 0)
-    height, width = luma.shape
-    halves = [c.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)).reshape(-1, width) for c in (blue, red)]
-    return np.clip(np.rint(np.concatenate([luma, *halves])), 0, 255).astype(np.uint8)
+    yuv = frame @ YUV_FROM_RGB.T
+    yuv /= 255.0
+    yuv += YUV_OFFSET
+    rows = yuv[:, ::2, 1:] + yuv[:, 1::2, 1:]
+    halves = np.moveaxis((rows[::2] + rows[1::2]) / 4, -1, 0).reshape(-1, frame.shape[1])
+    return np.rint(np.concatenate([yuv[..., 0], halves])).astype(np.uint8)  # all are in 16..240
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: int = CLIP_FPS) -> None:

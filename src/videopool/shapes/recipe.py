@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,7 @@ class LanguageTask(Task):
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.prompt, self.recipe = model, tokenizer, prompt, recipe
+        self.encoded = lru_cache(1 << 14)(tokenizer.encode)  # most texts come again and again
         self.image_id = model.config.image_token_id
         self.mostly_letters = False  # the last stage
         groups = (SHAPES, tuple(COLOURS), ("left", "right"), ("top", "bottom"))
@@ -184,10 +186,10 @@ class LanguageTask(Task):
         return random_image(rng, max_objects)
 
     def answer_ids(self, text: str) -> list[int]:
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+        return [*self.encoded(text, add_special_tokens=False), self.tokenizer.eos_token_id]
 
     def after_image(self, text: str) -> list[int]:
-        ids = self.tokenizer.encode(text)
+        ids = self.encoded(text)
         return ids[ids.index(self.image_id) + 1 :]
 
     def block(self, question: Question, letter: bool) -> Block:

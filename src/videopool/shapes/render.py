@@ -1,5 +1,7 @@
 """Frames in numpy: anti-aliased shapes on a softly textured ground; and single images with dense patch labels."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from videopool.shapes.scene import BACKGROUNDS, COLOURS, IMAGE_SIZE, SHAPES, Clip, Track
@@ -20,23 +22,27 @@ def _polygon_radius(angle: np.ndarray, corners: int, outer: float, inner: float)
 
 def coverage(track: Track, frame: int) -> tuple[slice, slice, np.ndarray]:
     """Rows, columns and opacity [h, w] in 0..1 of an object's bounding box in a frame."""
-    cx, cy, r = float(track.x[frame]), float(track.y[frame]), track.radius
+    return _covered(track.shape, float(track.x[frame]), float(track.y[frame]), track.radius)
+
+
+@lru_cache(8)  # more than a clip has objects: those at rest are drawn once
+def _covered(shape: str, cx: float, cy: float, r: float) -> tuple[slice, slice, np.ndarray]:
     reach = int(np.ceil(r * 1.3)) + 1
     top, bottom = max(0, int(cy) - reach), min(IMAGE_SIZE, int(cy) + reach + 1)
     left, right = max(0, int(cx) - reach), min(IMAGE_SIZE, int(cx) + reach + 1)
     dy = np.arange(top, bottom)[:, None] + 0.5 - cy
     dx = np.arange(left, right)[None, :] + 0.5 - cx
     distance = np.hypot(dx, dy)
-    if track.shape == "circle":
+    if shape == "circle":
         outside = distance - r
-    elif track.shape == "square":
+    elif shape == "square":
         outside = np.maximum(np.abs(dx), np.abs(dy)) - 0.86 * r
-    elif track.shape == "cross":
+    elif shape == "cross":
         upright = np.maximum(np.abs(dx) - 0.34 * r, np.abs(dy) - r)
         level = np.maximum(np.abs(dx) - r, np.abs(dy) - 0.34 * r)
         outside = np.minimum(upright, level)
     else:
-        corners, outer, ratio = {"triangle": (3, 1.22 * r, 0.5), "star": (5, 1.15 * r, 0.42)}[track.shape]
+        corners, outer, ratio = {"triangle": (3, 1.22 * r, 0.5), "star": (5, 1.15 * r, 0.42)}[shape]
         outside = distance - _polygon_radius(np.arctan2(dx, -dy), corners, outer, ratio * outer)
     return slice(top, bottom), slice(left, right), np.clip(0.5 - outside, 0.0, 1.0)
 
@@ -51,10 +57,14 @@ def texture(seed: int) -> np.ndarray:
     return rows[:, low] * (1 - part) + rows[:, low + 1] * part
 
 
-def render_frame(clip: Clip, frame: int, ground: np.ndarray | None = None) -> np.ndarray:
-    """One frame, uint8 [IMAGE_SIZE, IMAGE_SIZE, 3]. ground: the clip's texture, shared between frames."""
-    ground = texture(clip.texture_seed) if ground is None else ground
-    image = np.array(BACKGROUNDS[clip.backgrounds[frame]], float) + TEXTURE_AMPLITUDE * ground[..., None]
+@lru_cache(2)  # a clip's, before and after the scene changes
+def _ground(background: str, seed: int) -> np.ndarray:
+    return np.array(BACKGROUNDS[background], float) + TEXTURE_AMPLITUDE * texture(seed)[..., None]
+
+
+def render_frame(clip: Clip, frame: int) -> np.ndarray:
+    """One frame, uint8 [IMAGE_SIZE, IMAGE_SIZE, 3]."""
+    image = _ground(clip.backgrounds[frame], clip.texture_seed).copy()
     for track in clip.tracks:
         if track.visible[frame]:
             rows, columns, alpha = coverage(track, frame)
@@ -65,8 +75,7 @@ def render_frame(clip: Clip, frame: int, ground: np.ndarray | None = None) -> np
 
 def render_clip(clip: Clip) -> np.ndarray:
     """All frames, uint8 [F, IMAGE_SIZE, IMAGE_SIZE, 3]."""
-    ground = texture(clip.texture_seed)
-    return np.stack([render_frame(clip, frame, ground) for frame in range(clip.frames)])
+    return np.stack([render_frame(clip, frame) for frame in range(clip.frames)])
 
 
 def label_sizes(grid: int) -> dict[str, int]:
