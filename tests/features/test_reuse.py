@@ -25,6 +25,7 @@ from videopool.points.point import Point
 from videopool.reading.answers import STEPS_UNCHECKED
 from videopool.training.batches import MicroBatch
 
+pytestmark = pytest.mark.usefixtures("read_once")
 SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]
 SMALL.append("+benchmark.tasks=[existence,object_count,scene,moving_count,event_count,event_order]")
 PLAIN = ["pooling=adaptive_4x6x6", "frames.num=4"]

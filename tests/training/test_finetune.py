@@ -34,6 +34,7 @@ from videopool.training.module import Optimisation, Tuner
 from videopool.training.point import TrainingPoint
 from videopool.training_data import load_llava
 
+pytestmark = pytest.mark.usefixtures("read_once")
 TOY = [
     "job=finetune", "logger=none", "frames.num=2", "pooling=adaptive_Tx3x3", "job.workers=0", "trainer.accelerator=cpu",
     "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8",
