@@ -8,7 +8,7 @@ from accelerate import dispatch_model
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 
 CPU, FIRST, SECOND = (torch.device(name) for name in ("cpu", "cuda:0", "cuda:1"))
 FREE = ("index", "index_put_", "_to_copy", "copy_")  # take indices, or sources, from the CPU
@@ -32,7 +32,24 @@ class There(torch.Tensor):
 
 
 def held(one):
-    return one.held if isinstance(one, There) else one
+    """Of arguments, what their tensors hold. Lists, tuples and dicts are all that arguments have."""
+    if isinstance(one, There):
+        return one.held
+    if type(one) in (list, tuple):
+        return type(one)([held(each) for each in one])
+    return {name: held(each) for name, each in one.items()} if type(one) is dict else one
+
+
+def tensors(*given):
+    found = []
+    for one in given:
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, (list, tuple)):
+            found += tensors(*one)
+        elif isinstance(one, dict):
+            found += tensors(*one.values())
+    return found
 
 
 class Devices(TorchDispatchMode):
@@ -53,7 +70,7 @@ class Devices(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, function.overloadpacket.__name__
-        given = [one for one in tree_iter((args, kwargs)) if isinstance(one, torch.Tensor)]
+        given = tensors(args, kwargs)
         there = [one for one in given if isinstance(one, There)]
         places = {one.device for one in given if isinstance(one, There) or (one.dim() and name not in FREE)}
         assert len(places) < 2 or name == "copy_", f"{function} of tensors on {places}"
@@ -62,10 +79,12 @@ class Devices(TorchDispatchMode):
             self.counts["waits" if name in READ else "copies"] += 1
         if "device" in kwargs:
             kwargs = {**kwargs, "device": CPU}
-        out = function(*tree_map(held, args), **tree_map(held, kwargs))
+        out = function(*held(args), **held(kwargs))
         own = {id(one.held): one for one in there}  # what an operation in place returns
         if place == CPU:
             return out
+        if isinstance(out, torch.Tensor):
+            return own[id(out)] if id(out) in own else There(out, place)
         return tree_map(lambda one: own.get(id(one), There(one, place)) if isinstance(one, torch.Tensor) else one, out)
 
 
@@ -101,10 +120,10 @@ class _Calls(TorchFunctionMode):
 
     def whole(self, function, args, kwargs):
         """A call that looks for the device's library, on what its tensors hold; indices may be on the CPU."""
-        given = [one for one in tree_iter((args, kwargs)) if isinstance(one, torch.Tensor)]
+        given = tensors(args, kwargs)
         places = {one.device for one in given if isinstance(one, There) or function is not torch.Tensor.__getitem__}
         assert len(places) == 1, f"{function} of tensors on {places}"
-        out = function(*tree_map(held, args), **tree_map(held, kwargs))
+        out = function(*held(args), **held(kwargs))
         self.counts["waits"] += places != {CPU} and not isinstance(out, torch.Tensor)
         return There(out, *places) if places != {CPU} and isinstance(out, torch.Tensor) else out
 

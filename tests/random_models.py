@@ -94,6 +94,7 @@ def text(kind, tokenizer, **more):
 
 def save(folder: Path, family: str, seed: int = 0, **more) -> Path:
     """Make and save a model of a family: "llava", "llava_next", "llava_onevision" or "video_llava"."""
+    torch.manual_seed(seed)  # also for what the loop below leaves as it is made
     tokenizer, side = tokenizer_with("<video>"), more.get("side", SIDE)
     marks = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in ("image", "video")}
     crop = {"do_center_crop": True, "size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}

@@ -6,6 +6,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def _short(path: str) -> str:
     return path.removeprefix(f"{Path.cwd()}/")
 
 
+@cache
 def installed(path: str) -> bool:
     """Whether a file belongs to Python, an installed package or this one."""
     folders = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]

@@ -17,6 +17,8 @@ from videopool.models import ModelError, load_backbone
 from videopool.paths import shipped
 from videopool.results import load_study
 
+pytestmark = pytest.mark.usefixtures("read_once")
+
 
 @pytest.fixture
 def run(tmp_path, data_dir):

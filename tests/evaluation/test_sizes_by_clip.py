@@ -26,6 +26,7 @@ from videopool.results import load_study
 from videopool.shapes.clips import write_mp4
 from videopool.video import UniformSampler, open_clip
 
+pytestmark = pytest.mark.usefixtures("read_once")
 SIZES = {"wide": (32, 64), "wider": (32, 64), "tall": (64, 32), "tiny": (16, 16)}
 
 

@@ -25,6 +25,7 @@ from videopool.points.point import Point
 from videopool.reading.answers import STEPS_UNCHECKED
 from videopool.training.batches import MicroBatch
 
+pytestmark = pytest.mark.usefixtures("read_once")
 SMALL = ["logger=none", "job.workers=0", "benchmark.clips=60", "benchmark.per_task=8", "benchmark.limit=1"]
 SMALL.append("+benchmark.tasks=[existence,object_count,scene,moving_count,event_count,event_order]")
 PLAIN = ["pooling=adaptive_4x6x6", "frames.num=4"]
@@ -169,11 +170,11 @@ def test_more_frames_decode_only_what_is_new(run):
 
 
 def test_tiled_images_are_kept_as_such(run):
-    words = ["experiment=baseline_ig_vlm", "model=mini", "features=disk"]
+    words = ["experiment=baseline_ig_vlm", "features=disk"]
     first, second = run(*words), run(*words)
     assert (first.frames, second.frames) == ((first.needed, 0), (0, first.needed))
     assert first.records == second.records
-    assert run("features=disk", "model=mini", "frames.num=6", "pooling=none").frames[1] == 0
+    assert run("features=disk", "frames.num=6", "pooling=none").frames[1] == 0
 
 
 @pytest.mark.parametrize("other", ["model", "layer", "reader", "precision", "attention"])
@@ -425,11 +426,12 @@ def test_lack_of_memory_makes_smaller_chunks_and_the_same_answers(run, calls, mo
 
 
 @pytest.mark.parametrize("scoring", ["likelihood", "cloze", "generate"])
-def test_a_batch_waits_for_the_device_a_few_times(compose_, scoring):
+def test_a_batch_waits_for_the_device_a_few_times(compose_, small, scoring):
     """However many clips, frames and questions it has: for each call of the tower, and for each pass over questions."""
     config = compose_(
-        "features=none", *PLAIN, f"benchmark.scoring={scoring}", "benchmark.limit=3", "benchmark.max_new_tokens=8"
-    )
+        *small, "features=none", *PLAIN, f"benchmark.scoring={scoring}", "benchmark.limit=3",
+        "benchmark.max_new_tokens=8",
+    )  # fmt: skip
     point = Point(config)
     backbone = own_backbone(point.model)
     plan = read_plan(point.sampler, "pyav", backbone.image_processor, point.pooling)

@@ -8,6 +8,7 @@ import json
 import sys
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adapters import TARGETS, adapter_in_tower
+from composed import opened
 from conftest import numbered_frames
 from random_models import save_qwen
 from videopool.config import build
+from videopool.config.choices import catalogue, catalogued
 from videopool.errors import UserError
 from videopool.evaluation.run import point_of
 from videopool.measuring.settings import check, choose_clips, identify
@@ -329,6 +332,15 @@ def own_class(target):
 WORDS = {"mode": ["max", "avg", "direction", "random", "bilinear"], "axis": ["space", "time"], "within": ["clip"],
          "metric": ["key"], "expand": [True], "pad_frames": [7], "scoring": ["pllava", "strict"],
          "longest": [320]}  # fmt: skip
+# Of the choice itself: there is no pooling head here, and a narrow resampler is built sooner.
+OWN = {"fastvid": {"selector": {"kind": "tower"}, "allocator": {"by": "mean"}}, "attention_resampler": {"dim": 32}}
+
+
+@cache
+def poolings():
+    """Choices of the group `pooling` by name, in one composition."""
+    with opened():
+        return dict(zip(catalogue(), catalogued(catalogue()), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -339,8 +351,11 @@ WORDS = {"mode": ["max", "avg", "direction", "random", "bilinear"], "axis": ["sp
 def test_every_choice_of_a_group(hydra_conf, sheet, tmp_path, monkeypatch, group, name):
     import_module("other_classes")
     words = {"frames": [], "compat": ["pooling=adaptive", "pooling.shape=[2,4,4]"]}.get(group, ["frames.num=4"])
-    own = ["pooling.selector.kind=tower", "pooling.allocator.by=mean"] * (name == "fastvid")  # no pooling head here
-    config = hydra_conf(*sheet, *words, f"{group}={name}", *own, f"data_dir={tmp_path}")
+    chosen = [] if group == "pooling" else [f"{group}={name}"]
+    config = hydra_conf(*sheet, *words, *chosen, f"data_dir={tmp_path}")
+    if group == "pooling":
+        with open_dict(config):
+            config.pooling = OmegaConf.merge(poolings()[name], OWN.get(name, {}))
     for key in leaves(config[group], f"{group}."):
         value = OmegaConf.select(config, key)
         if (leaf := key.rpartition(".")[2]) in WORDS:

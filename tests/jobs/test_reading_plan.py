@@ -47,6 +47,7 @@ from videopool.shapes.clips import write_mp4
 from videopool.training.point import TrainingPoint
 from videopool.video import UniformSampler
 
+pytestmark = pytest.mark.usefixtures("read_once")
 FRAMES = 6
 # Read as another shipped one, whose class they have and which needs as little: `adaptive`, `compress`, `chain`.
 ALIKE = {"dtd", "even", "evs", "framefusion", "prunevid", "random", "vcast", "vidcom2", "st_gridpool"}

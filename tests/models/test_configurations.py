@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from transformers.initialization import no_init_weights
 
 from both_ways import CLOSE, ours, theirs
 from random_models import ADDED, FAMILIES, QWEN, SIDE, save, save_added
@@ -87,7 +88,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def model(folders, tmp_path):
-    """A folder with the changed configuration of a family, with random weights that fit it if asked."""
+    """A folder with the changed configuration of a family; `weights`: with transformers' model, of random ones."""
 
     def make(family, changes, weights=False):
         folder = tmp_path / family
@@ -97,13 +98,16 @@ def model(folders, tmp_path):
         (folder / "config.json").write_text(json.dumps(content))
         if weights:
             kind = KINDS[family].transformers_class()
-            made = kind(kind.config_class.from_pretrained(folder))
+            with no_init_weights():
+                made = kind(kind.config_class.from_pretrained(folder))
+            made.tie_weights()
             generator = torch.Generator().manual_seed(2)
             with torch.no_grad():
                 for weight in made.parameters():
                     weight.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[-1] ** -0.5)
             made.save_pretrained(folder)
             (folder / "config.json").write_text(json.dumps(content))
+            return folder, made.eval()
         return folder
 
     return make
@@ -114,11 +118,10 @@ def test_configurations_are_computed_as_transformers_computes_them(model, name):
     """Each in one family after the other; the logits of a frame, and the tower's part of them."""
     number = list(COMPUTED).index(name)
     for family in (FAMILIES[number % 4], FAMILIES[(number + 2) % 4]):
-        folder = model(family, COMPUTED[name], weights=True)
+        folder, reference = model(family, COMPUTED[name], weights=True)
         backbone = load_backbone(str(folder))
         pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
         logits, ids = ours(backbone, pixels)
-        reference = KINDS[family].transformers_class().from_pretrained(folder).eval()
         expected = theirs(reference, ids, pixels, family, backbone.media_ids["video"])
         torch.testing.assert_close(logits, expected, **CLOSE)
 

@@ -21,6 +21,7 @@ from videopool.paths import PACKAGE
 from videopool.reading.answers import next_token_logits, prefill
 from videopool.shapes import kept, pretraining
 from videopool.shapes.kept import KeptTask
+from videopool.shapes.mini import mini_config
 from videopool.shapes.pretraining import Recipe, RecipeStage, pretrain
 from videopool.shapes.questions import image_questions
 from videopool.shapes.recipe import LanguageTask
@@ -41,9 +42,16 @@ TINY = Recipe(
 
 
 @pytest.fixture(autouse=True)
-def few_words(monkeypatch):
-    """All words that are not special are spread but those of a few images, which are drawn in no time."""
+def little(monkeypatch):
+    """All words that are not special are spread but those of a few images; a toy model of two layers is made."""
     monkeypatch.setattr(pretraining, "VOCABULARY_IMAGES", 4)
+
+    def config_of(tokenizer):
+        config = mini_config(tokenizer)
+        config.vision_config.num_hidden_layers = config.text_config.num_hidden_layers = 2
+        return config
+
+    monkeypatch.setattr(pretraining, "mini_config", config_of)
 
 
 def weights(folder):
@@ -76,7 +84,6 @@ def test_a_stopped_run_ends_in_the_same_weights(tmp_path, monkeypatch):
 def test_blocks_behind_one_image_are_blind_to_each_other():
     from transformers import LlavaForConditionalGeneration
 
-    from videopool.shapes.mini import mini_config
     from videopool.shapes.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer()
@@ -118,7 +125,6 @@ def mini():
 
 def test_the_shipped_model_is_the_recipes(mini):
     """Size limits, and the architecture that the code describes."""
-    from videopool.shapes.mini import mini_config
     from videopool.shapes.tokenizer import build_tokenizer
 
     folder = PACKAGE / "shapes" / "mini_llava"
@@ -177,6 +183,7 @@ def test_a_tower_of_another_model_stays_while_the_rest_learns(joined, tmp_path, 
     toy = load_backbone(TOY)
     torch.testing.assert_close(start.logits(start.read(start.embed(ids))), toy.logits(toy.read(toy.embed(ids))))
     monkeypatch.setattr(kept, "TOGETHER", 2)
+    monkeypatch.setattr("videopool.jobs.pretrain.save_figure", lambda *_: None)
     pretrain_job(on(joined, tmp_path / "whole"))
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "whole").glob("features-*/*.npy")}
     assert len(first) == 3  # of 3 images for training and 2 for checks

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from composed import composed as compose
 from composed import opened
-from random_models import save_added
+from random_models import save, save_added
 from videopool.jobs import multirun
 from videopool.jobs import run as jobs_run
 from videopool.jobs.speed import run as speed
@@ -41,12 +41,17 @@ LITTLE = (
 POOLING = "{_target_: videopool.pooling.%s}"
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("small"), "llava", side=96)
+
+
 @pytest.fixture
-def composed(tmp_path, monkeypatch):
-    """Configurations as the command line makes them; results go below tmp_path."""
+def composed(tmp_path, monkeypatch, small):
+    """Configurations as the command line makes them, of a model smaller than the toy one; results go below tmp_path."""
     monkeypatch.chdir(tmp_path)
     with opened():
-        yield lambda *words: compose(*LITTLE, *words)
+        yield lambda *words: compose(*LITTLE, f"job.sizes.tiny.source={small}", *words)
 
 
 def measured(config, tmp_path):

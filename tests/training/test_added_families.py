@@ -21,6 +21,7 @@ from videopool.pooling import Subsample
 from videopool.training.batches import Encoder
 from videopool.training_data import Conversation, ConversationLayout, Example, Round
 
+pytestmark = pytest.mark.usefixtures("read_once")
 TOY = [
     "logger=none", "frames.num=2", "job.workers=0", "trainer.accelerator=cpu", "model=local", "prompt=plain",
 ]  # fmt: skip

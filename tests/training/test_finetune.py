@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from contextlib import nullcontext
@@ -34,6 +35,7 @@ from videopool.training.module import Optimisation, Tuner
 from videopool.training.point import TrainingPoint
 from videopool.training_data import load_llava
 
+pytestmark = pytest.mark.usefixtures("read_once")
 TOY = [
     "job=finetune", "logger=none", "frames.num=2", "pooling=adaptive_Tx3x3", "job.workers=0", "trainer.accelerator=cpu",
     "training_data.sources.shapes.clips=60", "training_data.sources.shapes.per_task=8",
@@ -466,16 +468,21 @@ def test_a_gradient_that_is_no_number_is_not_stepped_along(tune, tmp_path, monke
     assert all(torch.isfinite(value).all() for value in weights(folder).values())
 
 
-@pytest.fixture
-def own_data(tmp_path):
-    """Twelve good videos and six images, and entries that cannot be used or read among them."""
-    media = tmp_path / "media"
-    media.mkdir()
+@pytest.fixture(scope="module")
+def clips_and_images(tmp_path_factory):
+    media = tmp_path_factory.mktemp("media")
     for number in range(12):
         write_mp4(media / f"{number}.mp4", numbered_frames(6 + number, 96, 96))
     for number in range(6):
         Image.fromarray(numbered_frames(8, 96, 96)[number]).save(media / f"{number}.png")
     (media / "garbage.mp4").write_bytes(np.random.default_rng(0).bytes(3000))
+    return media
+
+
+@pytest.fixture
+def own_data(tmp_path, clips_and_images):
+    """Twelve good videos and six images, and entries that cannot be used or read among them."""
+    media = shutil.copytree(clips_and_images, tmp_path / "media")
 
     def entry(name, question="what is the background ?", answer="grass"):
         kind = "video" if name.endswith(".mp4") else "image"

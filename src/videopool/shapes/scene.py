@@ -132,7 +132,7 @@ def _place(
             start = rng.uniform(low, high - distance)
             line = start + distance * (steps if dx + dy > 0 else 1 - steps)
             xs, ys = (line, ys) if dx else (xs, line)
-        if all(np.all(np.hypot(xs - o.x, ys - o.y) > radius + o.radius + GAP) for o in placed):
+        if all((np.hypot(xs - o.x, ys - o.y) > radius + o.radius + GAP).all() for o in placed):
             return xs, ys
     return None
 
