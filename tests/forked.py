@@ -228,6 +228,7 @@ def prepare() -> None:
     import videopool
     from videopool.app import quiet
 
+    gc.set_threshold(50_000, 20, 100)  # as the program does
     gc.disable()  # what is imported stays
     quiet()
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # threads that read weights do not survive a fork
