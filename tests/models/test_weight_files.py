@@ -14,6 +14,12 @@ from videopool.models.source import sizes_in
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a1b2c\nsize 1234567\n"
 
 
+@pytest.fixture(autouse=True)
+def in_threads(monkeypatch):
+    """Weights are read as in a user's process: by transformers' threads, which other tests do without."""
+    monkeypatch.delenv("HF_DEACTIVATE_ASYNC_LOAD")
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return save(tmp_path_factory.mktemp("base"), "llava")
@@ -67,6 +73,15 @@ def shard(folder):
         save_file(part, folder / f"model-0000{number + 1}-of-00002.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
     return folder / "model-00002-of-00002.safetensors"
+
+
+def test_threads_read_what_is_in_the_files(folder, monkeypatch):
+    shard(folder)
+    read = load_backbone(str(folder)).model.state_dict()
+    monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")
+    alone = load_backbone(str(folder)).model.state_dict()
+    assert read.keys() == alone.keys()
+    assert all(torch.equal(read[name], alone[name]) for name in read)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
